@@ -1,0 +1,2 @@
+//! Rohrpost, an open mail transfer runtime.
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! The command line: arguments in, exit code out.
+#![forbid(unsafe_code)]
+
+fn main() {}
