@@ -1,2 +1,6 @@
 //! Rohrpost, an open mail transfer runtime.
 #![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod log;
+pub mod settings;

@@ -1,0 +1,39 @@
+//! The settings: one table of keys, read from files, environment and command line.
+//!
+//! Owns the format (`key: value` lines), the precedence of the sources, every default and every
+//! check that can be made before a port opens. The names are MailerQ's where MailerQ has the
+//! setting. Everything that is said about a key (default, allowed values, one sentence of meaning)
+//! is written once, in `model.rs`; parsing, `rohrpost check --list`, the help text and the table
+//! in the documentation derive from it.
+//!
+//! Never opens a port, never writes a file, never reads a clock.
+//!
+//! Diagnostics: all problems of all sources are reported together as a [`Report`]; each
+//! [`Problem`] names where it was found. An error there is the administrator's to mend (exit code
+//! 78). A panic in here is a bug: a default of ours that its own key refuses.
+
+mod check;
+mod host;
+mod key;
+mod kind;
+mod list;
+mod load;
+mod machine;
+mod mailerq;
+mod model;
+mod network;
+mod source;
+mod table;
+
+pub use host::{Domains, Host};
+pub use key::{Key, keys, lookup};
+pub use list::{ListenIp, LogTarget};
+pub use load::{Loaded, Problem, Report};
+pub use machine::Machine;
+pub use mailerq::foreign_keys;
+pub use model::{
+    AddressRule, Delivery, General, Logging, Pinning, Plugin, PluginErrors, Queue, Settings, Smtp,
+};
+pub use network::Networks;
+pub use source::{Arguments, MAIN_FILE, Origin, Sources};
+pub use table::{list, markdown};

@@ -1,0 +1,317 @@
+//! The table of all settings, and the typed values that come out of it.
+//!
+//! Owns names, kinds, defaults and meanings, each written once. Never reads a source and never
+//! looks at the machine: derived defaults are given its facts.
+//!
+//! Diagnostics: none; a row refuses a text through its kind.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::host::{DomainName, DomainSet, Domains, Host, HostName};
+use super::key::{Key, Preset, section};
+use super::kind::{
+    AbsolutePath, Choice, Count, Deadline, GIB, KIB, Kind, Limit, MIB, Optional, Port, Size, Time,
+    size_text,
+};
+use super::list::{Addresses, ListenIp, LogTarget, LogTargets, Numbers, Ports, Times};
+use super::load::Values;
+use super::machine::Machine;
+use super::network::{NetworkSet, Networks};
+use crate::log::Level;
+
+/// All settings, with every default filled in. Made by [`load`](Self::load) alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// What concerns the whole process.
+    pub general: General,
+    /// Receiving mail, and the connections of both directions.
+    pub smtp: Smtp,
+    /// Sending mail.
+    pub delivery: Delivery,
+    /// Keeping mail.
+    pub queue: Queue,
+    /// Plugins.
+    pub plugin: Plugin,
+    /// The application log.
+    pub logging: Logging,
+    /// Names of the keys that some source has set.
+    pub(super) set: BTreeSet<&'static str>,
+}
+
+impl Settings {
+    /// Whether some source has set the key, even to its default.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.set.contains(key)
+    }
+
+    pub(super) fn build(values: &Values<'_>) -> Self {
+        Self {
+            general: General::build(values),
+            smtp: Smtp::build(values),
+            delivery: Delivery::build(values),
+            queue: Queue::build(values),
+            plugin: Plugin::build(values),
+            logging: Logging::build(values),
+            set: values.set(),
+        }
+    }
+}
+
+section! {
+    /// What concerns the whole process.
+    General, "General" {
+        /// Memory that messages may take over all workers; beyond it new mail is answered 452.
+        "memory-limit" memory_bytes_max: u64 = Preset::Derived {
+            rule: "half of the memory, at least 64MiB",
+            value: |machine| size_text((machine.memory_bytes / 2).max(MEMORY_BYTES_FLOOR)),
+        }, Size { min: MEMORY_BYTES_MIN, max: 1024 * GIB };
+
+        /// How long a stop waits for work that is under way.
+        "shutdown-timeout" shutdown_timeout: Duration = Preset::Text("30"), Time::seconds(0, DAY_S);
+    }
+}
+
+section! {
+    /// Receiving mail, and the connections of both directions.
+    Smtp, "SMTP" {
+        /// Addresses to listen on.
+        "smtp-ip" listen: ListenIp = Preset::Text("all"), Addresses;
+
+        /// Ports to listen on, on each address.
+        "smtp-port" ports: Vec<u16> = Preset::Text("25"), Ports;
+
+        /// Networks that may connect; others are refused at once.
+        "smtp-range" | "smtp-ranges" clients: Networks = Preset::Text("all"), NetworkSet;
+
+        /// Networks whose clients may send to any recipient without logging in.
+        "smtp-relay-range" relay_clients: Networks = Preset::Text("127.0.0.0/8;::1/128"), NetworkSet;
+
+        /// Domains whose recipients are local: mail for them is accepted from every client.
+        "local-domains" local_domains: Domains = Preset::Text(""), DomainSet;
+
+        /// The name in our greeting, in EHLO and in Received fields.
+        "smtp-hostname" hostname: String = Preset::Derived {
+            rule: "the system's host name",
+            value: |machine| machine.hostname.clone(),
+        }, DomainName;
+
+        /// Connections in both directions together.
+        "smtp-connections" connections_max: u32 = Preset::Derived {
+            rule: "half of the descriptor limit, at most 65536",
+            value: |machine| connections_default(machine).to_string(),
+        }, Count { min: 1, max: CONNECTIONS_MAX };
+
+        /// Incoming connections; empty for no limit below the total.
+        "smtp-connections-in" connections_in_max: Option<u32> = Preset::Text(""),
+            Optional(Count { min: 1, max: CONNECTIONS_MAX });
+
+        /// Outgoing connections; empty for no limit below the total.
+        "smtp-connections-out" connections_out_max: Option<u32> = Preset::Text(""),
+            Optional(Count { min: 1, max: CONNECTIONS_MAX });
+
+        /// Incoming connections from one address, or from one /64 of IPv6, the machine itself included.
+        "smtp-connections-per-address" connections_per_address_max: Option<NonZeroU32> =
+            Preset::Text("100"), Limit { max: CONNECTIONS_MAX };
+
+        /// The largest message that is accepted, announced as SIZE.
+        "smtp-maxsize" message_bytes_max: u64 = Preset::Text("100MB"), Size { min: 64 * KIB, max: 2 * GIB };
+
+        /// Worker threads, each of which does SMTP in both directions.
+        "smtp-threads" threads: u32 = Preset::Derived {
+            rule: "the number of CPUs",
+            value: |machine| machine.cpus.clamp(1, THREADS_MAX).to_string(),
+        }, Count { min: 1, max: THREADS_MAX };
+
+        /// Whether each worker is pinned to a CPU of its own.
+        "smtp-pin" pinning: Pinning = Preset::Text("auto"),
+            Choice(&[("auto", Pinning::Auto), ("off", Pinning::Off)]);
+
+        /// How long a client may stay silent before it is answered 421 and closed.
+        "smtp-timeout" idle_timeout: Duration = Preset::Text("300"), Time::seconds(1, DAY_S);
+
+        /// How long the body of one message may take from DATA to the final dot.
+        "smtp-data-timeout" data_timeout: Duration = Preset::Text("3600"), Time::seconds(1, DAY_S);
+
+        /// Recipients of one message; those beyond are answered 452 (RFC 5321 4.5.3.1.10).
+        "smtp-recipients" recipients_max: u32 = Preset::Text("1000"), Count { min: 1, max: 50_000 };
+
+        /// Commands of one connection that fail before it is closed with 421; 0 for no limit.
+        "smtp-errors" errors_max: Option<NonZeroU32> = Preset::Text("20"), Limit { max: 1_000_000 };
+
+        /// How closely addresses in MAIL FROM and RCPT TO are looked at; only `strict` is done so far.
+        "smtp-validate-address" address_rule: AddressRule = Preset::Text("strict"),
+            Choice(&[("strict", AddressRule::Strict), ("loose", AddressRule::Loose)]);
+    }
+}
+
+impl Smtp {
+    /// The incoming connections that may be open: the own limit or the total, whichever is lower.
+    pub fn incoming_max(&self) -> u32 {
+        self.connections_in_max
+            .map_or(self.connections_max, |own| own.min(self.connections_max))
+    }
+
+    /// The outgoing connections that may be open: the own limit or the total, whichever is lower.
+    pub fn outgoing_max(&self) -> u32 {
+        self.connections_out_max
+            .map_or(self.connections_max, |own| own.min(self.connections_max))
+    }
+}
+
+section! {
+    /// Sending mail.
+    Delivery, "Delivery" {
+        /// The host that all mail is sent to; empty for none.
+        "smarthost" smarthost: Option<Host> = Preset::Text(""), Optional(HostName);
+
+        /// The port of the smarthost.
+        "smarthost-port" smarthost_port: u16 = Preset::Text("25"), Port;
+
+        /// Connections to the smarthost, over all workers.
+        "smarthost-connections" smarthost_connections_max: u32 = Preset::Text("50"),
+            Count { min: 1, max: CONNECTIONS_MAX };
+
+        /// Messages sent over one connection to the smarthost before it is closed; 0 for no limit.
+        "smarthost-messages" smarthost_messages_max: Option<NonZeroU32> = Preset::Text("1000"),
+            Limit { max: u32::MAX };
+
+        /// Times to wait after each failed attempt; the last one repeats.
+        "retry-interval" retry_intervals: Vec<Duration> =
+            Preset::Text("600,600,1800,1800,3600,3600,7200"), Times(Time::seconds(1, 30 * DAY_S));
+
+        /// How long delivery is tried before a message fails for good.
+        "max-delivertime" | "max-deliver-time" lifetime: Duration = Preset::Text("86400"),
+            Time::seconds(1, 365 * DAY_S);
+
+        /// Attempts before a message fails for good; 0 for no limit.
+        "max-attempts" attempts_max: Option<NonZeroU32> = Preset::Text("0"), Limit { max: 1_000_000 };
+
+        /// How long a connection may take to open.
+        "connect-timeout" connect_timeout: Duration = Preset::Text("30"), Time::seconds(1, HOUR_S);
+
+        /// How long the other side may take to greet and to answer a command (RFC 5321 4.5.3.2.1 to 3).
+        "smtp-out-timeout" reply_timeout: Duration = Preset::Text("300"), Time::seconds(1, DAY_S);
+
+        /// How long the other side may take to answer DATA, and to take each block of the body (RFC 5321 4.5.3.2.4 and 5).
+        "smtp-out-data-timeout" data_timeout: Duration = Preset::Text("180"), Time::seconds(1, DAY_S);
+
+        /// How long the other side may take to answer the final dot (RFC 5321 4.5.3.2.6).
+        "smtp-out-dot-timeout" dot_timeout: Duration = Preset::Text("600"), Time::seconds(1, DAY_S);
+
+        /// How long an outgoing connection is kept open without mail for it; 0 closes it at once.
+        "smtp-out-idle-timeout" idle_timeout: Duration = Preset::Text("10"), Time::seconds(0, HOUR_S);
+    }
+}
+
+section! {
+    /// Keeping mail.
+    Queue, "Queue" {
+        /// Where mail is kept; made with mode 0700 if only the last part of it is missing.
+        "queue-directory" directory: PathBuf = Preset::Text("/var/spool/rohrpost"), AbsolutePath;
+
+        /// The size at which a segment of the log is closed and the next one begun.
+        "queue-segment-size" segment_bytes_max: u64 = Preset::Text("64MB"), Size { min: MIB, max: 2 * GIB };
+
+        /// Free space on the disk below which new mail is answered 452.
+        "queue-min-free" free_bytes_min: u64 = Preset::Text("100MB"), Size { min: 0, max: 1024 * GIB };
+    }
+}
+
+section! {
+    /// Plugins.
+    Plugin, "Plugins" {
+        /// The directory that plugins are loaded from, in the order of their names; it must exist if it is set.
+        "plugin-directory" directory: PathBuf = Preset::Text("/usr/lib/rohrpost/plugins"), AbsolutePath;
+
+        /// How long one hook of one plugin may hold a connection before control is taken back; 0 for ever.
+        "plugin-timeout" hold_timeout: Option<Duration> = Preset::Text("300"),
+            Deadline { max: Duration::from_secs(DAY_S) };
+
+        /// What a plugin that cannot be loaded does to the start.
+        "plugin-errors" errors: PluginErrors = Preset::Text("fatal"),
+            Choice(&[("fatal", PluginErrors::Fatal), ("skip", PluginErrors::Skip)]);
+
+        /// Numbers of the plugin interface that are accepted besides the built-in ones.
+        "plugin-api-versions" api_versions: Vec<i32> = Preset::Text(""), Numbers;
+
+        /// How long all plugins together may take to set a worker up.
+        "plugin-start-timeout" start_timeout: Duration = Preset::Text("30"), Time::seconds(1, HOUR_S);
+
+        /// How long a stop waits for plugins that hold a connection or a worker.
+        "plugin-shutdown-timeout" shutdown_timeout: Duration = Preset::Text("30"),
+            Time::seconds(0, HOUR_S);
+
+        /// How long a plugin may keep a worker busy before the log says so; 0 for never.
+        "plugin-block-warning" block_warning: Option<Duration> = Preset::Text("50ms"),
+            Deadline { max: Duration::from_secs(HOUR_S) };
+
+        /// How often plugins may ask for one step again before it counts as complete; 0 for no limit.
+        "plugin-retries" retries_max: Option<NonZeroU32> = Preset::Text("100"), Limit { max: 1_000_000 };
+    }
+}
+
+section! {
+    /// The application log.
+    Logging, "Log" {
+        /// Where the application log goes; MailerQ's default is nowhere, which hides why a start fails.
+        "application-log" targets: Vec<LogTarget> = Preset::Text("stderr"), LogTargets;
+
+        /// The least important level that is logged.
+        "log-level" level: Level = Preset::Text("info"), Choice(&[
+            ("critical", Level::Critical),
+            ("warning", Level::Warning),
+            ("info", Level::Info),
+            ("debug", Level::Debug),
+        ]);
+    }
+}
+
+/// Whether workers stay on one CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pinning {
+    /// Each worker on a CPU of its own, where there are enough.
+    Auto,
+    /// The scheduler decides.
+    Off,
+}
+
+/// How closely addresses are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressRule {
+    /// As RFC 5321 4.1.2 has them.
+    Strict,
+    /// An `@` and a valid domain.
+    Loose,
+}
+
+/// What a plugin that cannot be loaded does to the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PluginErrors {
+    /// The start fails (D-04).
+    Fatal,
+    /// The plugin is left out.
+    Skip,
+}
+
+const HOUR_S: u64 = 3600;
+const DAY_S: u64 = 24 * HOUR_S;
+
+/// Less than this cannot hold one message and the workers' steps of it.
+const MEMORY_BYTES_MIN: u64 = 16 * MIB;
+/// The default on small machines.
+const MEMORY_BYTES_FLOOR: u64 = 64 * MIB;
+
+/// A worker's number has 8 bits in the tokens that plugins hold.
+pub(super) const THREADS_MAX: u32 = 256;
+/// A connection's slot has 20 bits in the tokens that plugins hold.
+pub(super) const CONNECTIONS_MAX: u32 = 1 << 20;
+/// More than this is rarely meant, however high the descriptor limit is.
+const CONNECTIONS_DEFAULT_MAX: u64 = 1 << 16;
+
+/// Half of the descriptors: plugins open sockets of their own, often one a connection.
+fn connections_default(machine: &Machine) -> u64 {
+    (machine.descriptors / 2).clamp(1, CONNECTIONS_DEFAULT_MAX)
+}
