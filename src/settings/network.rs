@@ -110,14 +110,14 @@ fn range(address: IpAddr, prefix: u32) -> Option<Network> {
         IpAddr::V4(address) => {
             let host = u32::MAX.checked_shr(prefix).unwrap_or(0);
             let first = address.to_bits();
-            (first & host == 0).then(|| Network::V4(first..=first | host))
+            (first & host == 0).then_some(Network::V4(first..=first | host))
         }
         IpAddr::V6(address) => match address.to_ipv4_mapped() {
             Some(mapped) if prefix >= 96 => range(IpAddr::V4(mapped), prefix - 96),
             _ => {
                 let host = u128::MAX.checked_shr(prefix).unwrap_or(0);
                 let first = address.to_bits();
-                (first & host == 0).then(|| Network::V6(first..=first | host))
+                (first & host == 0).then_some(Network::V6(first..=first | host))
             }
         },
     }
