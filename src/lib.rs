@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod control;
 pub mod limits;
 pub mod log;
 pub mod settings;

@@ -13,8 +13,6 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::settings::Smtp;
-
 /// Bytes reserved for a message whose client announces no SIZE (RFC 1870): what most mail needs.
 pub const MESSAGE_BYTES_DEFAULT: u64 = 64 * 1024;
 /// Bytes by which a reservation grows when a message turns out longer than announced.
@@ -162,17 +160,6 @@ pub struct ConnectionBounds {
     pub outgoing: u32,
     /// Incoming from one address, or from one /64 of IPv6.
     pub per_address: Option<NonZeroU32>,
-}
-
-impl From<&Smtp> for ConnectionBounds {
-    fn from(smtp: &Smtp) -> Self {
-        Self {
-            total: smtp.connections_max,
-            incoming: smtp.incoming_max(),
-            outgoing: smtp.outgoing_max(),
-            per_address: smtp.connections_per_address_max,
-        }
-    }
 }
 
 /// Which limit refused a connection.

@@ -18,4 +18,4 @@ mod tests;
 
 pub use handle::Log;
 pub use level::Level;
-pub use thread::{LogError, LogThread};
+pub use thread::{LogError, LogThread, Target};

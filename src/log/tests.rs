@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::handle::QUEUE_LINES_MAX;
 use super::limit::{LIMITED_LINES_MAX, LIMITED_WINDOW_MS};
 use super::line::{Line, TEXT_BYTES_MAX, TEXT_LINES_MAX, capped};
-use super::{Level, Log, LogError, LogThread};
+use super::{Level, Log, LogError, LogThread, Target};
 
 /// 2019-09-23 12:46:56 UTC.
 const SAMPLE_MS: u64 = 1_569_242_816_000;
@@ -275,7 +275,6 @@ mod files {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::settings::{LogTarget, Logging};
 
     /// A directory of this test's own, removed with it.
     struct Directory(PathBuf);
@@ -295,11 +294,8 @@ mod files {
     }
 
     fn start(path: PathBuf) -> (Log, LogThread) {
-        let settings = Logging {
-            targets: vec![LogTarget::File(path)],
-            level: Level::Info,
-        };
-        let (log, thread) = Log::start(&settings).unwrap();
+        let targets = [Target::File(path)];
+        let (log, thread) = Log::start(&targets, Level::Info).unwrap();
         (log, thread.unwrap())
     }
 
@@ -338,11 +334,8 @@ mod files {
     fn a_file_that_cannot_be_opened_is_named() {
         let directory = Directory::new("missing");
         let path = directory.0.join("not/there");
-        let settings = Logging {
-            targets: vec![LogTarget::File(path.clone())],
-            level: Level::Info,
-        };
-        let error = Log::start(&settings).unwrap_err();
+        let targets = [Target::File(path.clone())];
+        let error = Log::start(&targets, Level::Info).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!("the log {} cannot be opened", path.display())
@@ -351,11 +344,8 @@ mod files {
 
     #[test]
     fn d_b2_no_target_means_no_log() {
-        let settings = Logging {
-            targets: vec![],
-            level: Level::Info,
-        };
-        let (log, thread) = Log::start(&settings).unwrap();
+        let targets = [];
+        let (log, thread) = Log::start(&targets, Level::Info).unwrap();
         assert!(thread.is_none() && !log.enabled(Level::Critical));
     }
 }

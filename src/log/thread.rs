@@ -22,12 +22,24 @@ use super::level::Level;
 use super::limit::Limits;
 use super::line::Line;
 use crate::clock::Wall;
-use crate::settings::{LogTarget, Logging};
 
 /// Bytes that are written at once: a batch ends when it has become longer than this.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// How often the thread looks whether a file is still where it was, in milliseconds.
 const MOVED_CHECK_MS: u64 = 1000;
+
+/// One place that the log is written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// The system log; not supported yet, and left out.
+    Syslog,
+    /// A file, appended to.
+    File(PathBuf),
+}
 
 /// Why the log does not work.
 #[derive(Debug, thiserror::Error)]
@@ -57,21 +69,20 @@ pub struct LogThread {
 }
 
 impl Log {
-    /// Opens all targets and starts the thread. Without targets nothing is logged (D-B2); `syslog`
-    /// is left out, of which the settings warn.
+    /// Opens all targets and starts the thread. Without targets nothing is logged (D-B2); the
+    /// system log is left out.
     ///
     /// # Errors
     /// A file cannot be opened, or the thread not started.
-    pub fn start(settings: &Logging) -> Result<(Self, Option<LogThread>), LogError> {
-        let outlets = settings
-            .targets
+    pub fn start(targets: &[Target], level: Level) -> Result<(Self, Option<LogThread>), LogError> {
+        let outlets = targets
             .iter()
             .filter_map(outlet)
             .collect::<Result<Vec<_>, _>>()?;
         if outlets.is_empty() {
             return Ok((Self::none(), None));
         }
-        let (log, thread) = Self::start_with(outlets, settings.level, Wall::system())?;
+        let (log, thread) = Self::start_with(outlets, level, Wall::system())?;
         Ok((log, Some(thread)))
     }
 
@@ -265,18 +276,18 @@ enum Place {
     File { path: PathBuf, file: File },
 }
 
-fn outlet(target: &LogTarget) -> Option<Result<Outlet, LogError>> {
+fn outlet(target: &Target) -> Option<Result<Outlet, LogError>> {
     let place = match target {
-        LogTarget::Stdout => Place::Writer(Box::new(io::stdout())),
-        LogTarget::Stderr => Place::Writer(Box::new(io::stderr())),
-        LogTarget::File(path) => match open(path) {
+        Target::Stdout => Place::Writer(Box::new(io::stdout())),
+        Target::Stderr => Place::Writer(Box::new(io::stderr())),
+        Target::File(path) => match open(path) {
             Ok(file) => Place::File {
                 path: path.clone(),
                 file,
             },
             Err(error) => return Some(Err(error)),
         },
-        LogTarget::Syslog => return None,
+        Target::Syslog => return None,
     };
     Some(Ok(Outlet::new(place)))
 }

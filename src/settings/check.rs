@@ -7,11 +7,11 @@
 use std::fs;
 use std::path::Path;
 
-use super::list::LogTarget;
 use super::load::{Problem, Report};
 use super::machine::Machine;
 use super::model::{AddressRule, Settings};
 use super::source::Origin;
+use crate::log::Target;
 
 impl Settings {
     /// Adds to the report what is wrong with the settings as a whole.
@@ -21,7 +21,7 @@ impl Settings {
         self.check_smtp(report);
         self.check_delivery(report);
         self.check_directories(report);
-        if self.logging.targets.contains(&LogTarget::Syslog) {
+        if self.logging.targets.contains(&Target::Syslog) {
             report.warn("application-log: `syslog` is not supported yet; that target is left out");
         }
     }
@@ -108,7 +108,7 @@ impl Settings {
         }
         self.check_queue_directory(report);
         for target in &self.logging.targets {
-            if let LogTarget::File(path) = target
+            if let Target::File(path) = target
                 && (path.is_dir() || !path.parent().is_some_and(Path::is_dir))
             {
                 report.fail(format!(

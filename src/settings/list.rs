@@ -5,10 +5,10 @@
 //! Diagnostics: refusals name the item that is wrong.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::kind::{AbsolutePath, Kind, Reason, Time, digits};
+use crate::log::Target;
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,19 +27,6 @@ impl ListenIp {
             Self::Only(addresses) => addresses.clone(),
         }
     }
-}
-
-/// One place that the application log is written to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogTarget {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// The system log.
-    Syslog,
-    /// A file, appended to.
-    File(PathBuf),
 }
 
 /// Addresses, separated by `,` or `;`, or `all`.
@@ -140,19 +127,19 @@ impl Kind for Numbers {
 pub(super) struct LogTargets;
 
 impl Kind for LogTargets {
-    type Value = Vec<LogTarget>;
+    type Value = Vec<Target>;
 
-    fn parse(&self, text: &str) -> Result<Vec<LogTarget>, Reason> {
+    fn parse(&self, text: &str) -> Result<Vec<Target>, Reason> {
         if text.is_empty() {
             return Ok(Vec::new());
         }
         items(text, LOG_TARGETS_MAX, |word| match word {
-            "stdout" => Ok(LogTarget::Stdout),
-            "stderr" => Ok(LogTarget::Stderr),
-            "syslog" => Ok(LogTarget::Syslog),
+            "stdout" => Ok(Target::Stdout),
+            "stderr" => Ok(Target::Stderr),
+            "syslog" => Ok(Target::Syslog),
             path => AbsolutePath
                 .parse(path)
-                .map(LogTarget::File)
+                .map(Target::File)
                 .map_err(|reason| format!("names `{path}`, which {reason}").into()),
         })
     }

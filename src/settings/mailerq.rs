@@ -91,7 +91,9 @@ pub(super) fn foreign_note(name: &str) -> &'static str {
     match name {
         "config-file" => "is an option of the command line only, and is ignored here",
         "lock" => "is ignored: the lock is a file in `queue-directory`",
-        "license" | "heartbeat" | "heartbeat-enabled" => "is ignored: Rohrpost has no licence",
+        "license" | "heartbeat" | "heartbeat-enabled" => {
+            "is ignored: Rohrpost needs no licence file and reports to nobody"
+        }
         "user" => "is a setting of MailerQ that Rohrpost does not have yet: it keeps its user",
         "error-log" => "is ignored: use `application-log`",
         _ => "is a setting of MailerQ that Rohrpost does not have; it is ignored",

@@ -25,9 +25,12 @@ mod network;
 mod source;
 mod table;
 
+#[cfg(test)]
+mod tests;
+
 pub use host::{Domains, Host};
 pub use key::{Key, keys, lookup};
-pub use list::{ListenIp, LogTarget};
+pub use list::ListenIp;
 pub use load::{Loaded, Problem, Report};
 pub use machine::Machine;
 pub use mailerq::foreign_keys;

@@ -16,11 +16,12 @@ use super::kind::{
     AbsolutePath, Choice, Count, Deadline, GIB, KIB, Kind, Limit, MIB, Optional, Port, Size, Time,
     size_text,
 };
-use super::list::{Addresses, ListenIp, LogTarget, LogTargets, Numbers, Ports, Times};
+use super::list::{Addresses, ListenIp, LogTargets, Numbers, Ports, Times};
 use super::load::Values;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
-use crate::log::Level;
+use crate::limits::ConnectionBounds;
+use crate::log::{Level, Target};
 
 /// All settings, with every default filled in. Made by [`load`](Self::load) alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,6 +149,16 @@ section! {
 }
 
 impl Smtp {
+    /// The limits of connections, as the counters take them.
+    pub fn connection_bounds(&self) -> ConnectionBounds {
+        ConnectionBounds {
+            total: self.connections_max,
+            incoming: self.incoming_max(),
+            outgoing: self.outgoing_max(),
+            per_address: self.connections_per_address_max,
+        }
+    }
+
     /// The incoming connections that may be open: the own limit or the total, whichever is lower.
     pub fn incoming_max(&self) -> u32 {
         self.connections_in_max
@@ -257,7 +268,7 @@ section! {
     /// The application log.
     Logging, "Log" {
         /// Where the application log goes; MailerQ's default is nowhere, which hides why a start fails.
-        "application-log" targets: Vec<LogTarget> = Preset::Text("stderr"), LogTargets;
+        "application-log" targets: Vec<Target> = Preset::Text("stderr"), LogTargets;
 
         /// The least important level that is logged.
         "log-level" level: Level = Preset::Text("info"), Choice(&[

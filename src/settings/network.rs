@@ -146,3 +146,61 @@ fn holds<T: Ord>(ranges: &[RangeInclusive<T>], value: T) -> bool {
     let next = ranges.partition_point(|range| *range.start() <= value);
     next > 0 && ranges[next - 1].contains(&value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::lookup;
+
+    fn set(text: &str) -> Networks {
+        NetworkSet.parse(text).unwrap()
+    }
+
+    #[test]
+    fn networks_hold_what_they_say_and_nothing_else() {
+        let networks = "10.0.0.0/8;192.0.2.7;10.1.0.0/16;2001:db8::/32;::ffff:203.0.113.0/120";
+        let own = set(networks);
+        let cases = [
+            ("10.0.0.0", true),
+            ("10.255.255.255", true),
+            ("10.200.0.1", true),
+            ("9.255.255.255", false),
+            ("11.0.0.0", false),
+            ("192.0.2.7", true),
+            ("192.0.2.8", false),
+            ("::ffff:10.1.2.3", true),
+            ("203.0.113.200", true),
+            ("2001:db8::1", true),
+            ("2001:db9::", false),
+            ("::1", false),
+        ];
+        for (address, inside) in cases {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(own.contains(address), inside, "{address}");
+        }
+    }
+
+    #[test]
+    fn all_of_ipv6_is_not_all_of_ipv4() {
+        let own = set("::/0");
+        assert!(own.contains("2001:db8::1".parse().unwrap()));
+        assert!(!own.contains("192.0.2.1".parse().unwrap()));
+        assert!(!own.contains("::ffff:192.0.2.1".parse().unwrap()));
+        let own = set("all");
+        assert!(own.contains("::ffff:192.0.2.1".parse().unwrap()));
+        assert!(set("").is_empty());
+    }
+
+    #[test]
+    fn only_this_machine_may_relay_by_default() {
+        let own = set(lookup("smtp-relay-range").unwrap().default_text());
+        for (address, inside) in [
+            ("127.9.9.9", true),
+            ("::1", true),
+            ("::2", false),
+            ("10.0.0.1", false),
+        ] {
+            assert_eq!(own.contains(address.parse().unwrap()), inside, "{address}");
+        }
+    }
+}
