@@ -187,22 +187,24 @@ fn program() -> clap::Command {
         .arg_required_else_help(true)
         .subcommand(with_settings(
             clap::Command::new("run").about("Receive, queue and deliver mail"),
-            Shown::Yes,
+            Shown::All,
         ))
-        .subcommand(with_settings(check_command(), Shown::Yes))
+        .subcommand(with_settings(check_command(), Shown::All))
         .subcommand(sink_command())
         .subcommand(queue_command())
         .subcommand(with_settings(
             clap::Command::new("status").about("Say how the running server is"),
-            Shown::No,
+            Shown::QueueOnly,
         ))
 }
 
-/// Whether the help text lists the settings.
+/// Which settings the help text of a command lists; all of them are taken by each command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shown {
-    Yes,
-    No,
+    /// All.
+    All,
+    /// Where the queue is, which is all that a command needs that asks a running server.
+    QueueOnly,
 }
 
 /// Adds `--config-file` and an option for every setting, those of MailerQ included.
@@ -219,7 +221,7 @@ fn with_settings(command: clap::Command, shown: Shown) -> clap::Command {
         setting(key.name)
             .aliases(key.aliases.iter().copied())
             .help(help(key))
-            .hide(shown == Shown::No)
+            .hide(shown == Shown::QueueOnly && key.name != "queue-directory")
     });
     // These are warned of, like the same names in a file, rather than refused.
     let foreign = settings::foreign_keys().filter(|name| *name != "config-file");
@@ -306,7 +308,7 @@ fn queue_command() -> clap::Command {
     let queue = clap::Command::new("queue")
         .about("Look at the queue")
         .subcommand_required(true);
-    let views = [count, list, show].map(|view| with_settings(view, Shown::No));
+    let views = [count, list, show].map(|view| with_settings(view, Shown::QueueOnly));
     queue.arg_required_else_help(true).subcommands(views)
 }
 
@@ -532,6 +534,8 @@ mod tests {
 
     #[test]
     fn version_and_help_exit_with_0() {
+        let list = parse_words("queue list --help").unwrap_err().text;
+        assert!(list.contains("--queue-directory ") && !list.contains("--smtp-port "));
         for line in ["--version", "--help", "sink --help", "queue list --help"] {
             assert_eq!(parse_words(line).unwrap_err().exit, 0, "{line}");
         }

@@ -88,6 +88,10 @@ fn push_safe(text: &str, out: &mut String) {
 
 /// Control characters, the line separators of Unicode, and marks that reorder what is shown.
 fn is_unsafe(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    let marks = [
+        '\u{200e}'..='\u{200f}',
+        '\u{2028}'..='\u{202e}',
+        '\u{2066}'..='\u{2069}',
+    ];
+    character.is_control() || marks.iter().any(|range| range.contains(&character))
 }

@@ -164,11 +164,8 @@ impl Kind for Time {
     }
 
     fn allowed(&self) -> String {
-        format!(
-            "a time from {} to {}",
-            time_text(self.min),
-            time_text(self.max)
-        )
+        let (min, max) = (time_text(self.min), time_text(self.max));
+        format!("seconds from {min} to {max}, or a time such as `50ms`, `5m`, `1h`")
     }
 }
 
@@ -190,10 +187,8 @@ impl Kind for Deadline {
     }
 
     fn allowed(&self) -> String {
-        format!(
-            "a time up to {}, or 0 to switch it off",
-            time_text(self.max)
-        )
+        let max = time_text(self.max);
+        format!("seconds up to {max}, or a time such as `50ms`, `5m`; 0 switches it off")
     }
 }
 

@@ -88,7 +88,8 @@ section! {
         "smtp-range" | "smtp-ranges" clients: Networks = Preset::Text("all"), NetworkSet;
 
         /// Networks whose clients may send to any recipient without logging in.
-        "smtp-relay-range" relay_clients: Networks = Preset::Text("127.0.0.0/8;::1/128"), NetworkSet;
+        "smtp-relay-range" relay_clients: Networks = Preset::Text("127.0.0.0/8;::1/128"),
+            NetworkSet;
 
         /// Domains whose recipients are local: mail for them is accepted from every client.
         "local-domains" local_domains: Domains = Preset::Text(""), DomainSet;
@@ -113,12 +114,14 @@ section! {
         "smtp-connections-out" connections_out_max: Option<u32> = Preset::Text(""),
             Optional(Count { min: 1, max: CONNECTIONS_MAX });
 
-        /// Incoming connections from one address, or from one /64 of IPv6, the machine itself included.
+        /// Incoming connections from one address, or from one /64 of IPv6, the machine itself
+        /// included.
         "smtp-connections-per-address" connections_per_address_max: Option<NonZeroU32> =
             Preset::Text("100"), Limit { max: CONNECTIONS_MAX };
 
         /// The largest message that is accepted, announced as SIZE.
-        "smtp-maxsize" message_bytes_max: u64 = Preset::Text("100MB"), Size { min: 64 * KIB, max: 2 * GIB };
+        "smtp-maxsize" message_bytes_max: u64 = Preset::Text("100MB"),
+            Size { min: 64 * KIB, max: 2 * GIB };
 
         /// Worker threads, each of which does SMTP in both directions.
         "smtp-threads" threads: u32 = Preset::Derived {
@@ -142,7 +145,8 @@ section! {
         /// Commands of one connection that fail before it is closed with 421; 0 for no limit.
         "smtp-errors" errors_max: Option<NonZeroU32> = Preset::Text("20"), Limit { max: 1_000_000 };
 
-        /// How closely addresses in MAIL FROM and RCPT TO are looked at; only `strict` is done so far.
+        /// How closely addresses in MAIL FROM and RCPT TO are looked at; only `strict` is done so
+        /// far.
         "smtp-validate-address" address_rule: AddressRule = Preset::Text("strict"),
             Choice(&[("strict", AddressRule::Strict), ("loose", AddressRule::Loose)]);
     }
@@ -198,22 +202,27 @@ section! {
             Time::seconds(1, 365 * DAY_S);
 
         /// Attempts before a message fails for good; 0 for no limit.
-        "max-attempts" attempts_max: Option<NonZeroU32> = Preset::Text("0"), Limit { max: 1_000_000 };
+        "max-attempts" attempts_max: Option<NonZeroU32> = Preset::Text("0"),
+            Limit { max: 1_000_000 };
 
         /// How long a connection may take to open.
         "connect-timeout" connect_timeout: Duration = Preset::Text("30"), Time::seconds(1, HOUR_S);
 
-        /// How long the other side may take to greet and to answer a command (RFC 5321 4.5.3.2.1 to 3).
+        /// How long the other side may take to greet and to answer a command (RFC 5321 4.5.3.2.1 to
+        /// 3).
         "smtp-out-timeout" reply_timeout: Duration = Preset::Text("300"), Time::seconds(1, DAY_S);
 
-        /// How long the other side may take to answer DATA, and to take each block of the body (RFC 5321 4.5.3.2.4 and 5).
-        "smtp-out-data-timeout" data_timeout: Duration = Preset::Text("180"), Time::seconds(1, DAY_S);
+        /// How long the other side may take to answer DATA, and to take each block of the body (RFC
+        /// 5321 4.5.3.2.4 and 5).
+        "smtp-out-data-timeout" data_timeout: Duration = Preset::Text("180"),
+            Time::seconds(1, DAY_S);
 
         /// How long the other side may take to answer the final dot (RFC 5321 4.5.3.2.6).
         "smtp-out-dot-timeout" dot_timeout: Duration = Preset::Text("600"), Time::seconds(1, DAY_S);
 
         /// How long an outgoing connection is kept open without mail for it; 0 closes it at once.
-        "smtp-out-idle-timeout" idle_timeout: Duration = Preset::Text("10"), Time::seconds(0, HOUR_S);
+        "smtp-out-idle-timeout" idle_timeout: Duration = Preset::Text("10"),
+            Time::seconds(0, HOUR_S);
     }
 }
 
@@ -224,20 +233,25 @@ section! {
         "queue-directory" directory: PathBuf = Preset::Text("/var/spool/rohrpost"), AbsolutePath;
 
         /// The size at which a segment of the log is closed and the next one begun.
-        "queue-segment-size" segment_bytes_max: u64 = Preset::Text("64MB"), Size { min: MIB, max: 2 * GIB };
+        "queue-segment-size" segment_bytes_max: u64 = Preset::Text("64MB"),
+            Size { min: MIB, max: 2 * GIB };
 
         /// Free space on the disk below which new mail is answered 452.
-        "queue-min-free" free_bytes_min: u64 = Preset::Text("100MB"), Size { min: 0, max: 1024 * GIB };
+        "queue-min-free" free_bytes_min: u64 = Preset::Text("100MB"),
+            Size { min: 0, max: 1024 * GIB };
     }
 }
 
 section! {
     /// Plugins.
     Plugin, "Plugins" {
-        /// The directory that plugins are loaded from, in the order of their names; it must exist if it is set.
-        "plugin-directory" directory: PathBuf = Preset::Text("/usr/lib/rohrpost/plugins"), AbsolutePath;
+        /// The directory that plugins are loaded from, in the order of their names; it must exist
+        /// if it is set.
+        "plugin-directory" directory: PathBuf = Preset::Text("/usr/lib/rohrpost/plugins"),
+            AbsolutePath;
 
-        /// How long one hook of one plugin may hold a connection before control is taken back; 0 for ever.
+        /// How long one hook of one plugin may hold a connection before control is taken back; 0
+        /// for ever.
         "plugin-timeout" hold_timeout: Option<Duration> = Preset::Text("300"),
             Deadline { max: Duration::from_secs(DAY_S) };
 
@@ -249,7 +263,8 @@ section! {
         "plugin-api-versions" api_versions: Vec<i32> = Preset::Text(""), Numbers;
 
         /// How long all plugins together may take to set a worker up.
-        "plugin-start-timeout" start_timeout: Duration = Preset::Text("30"), Time::seconds(1, HOUR_S);
+        "plugin-start-timeout" start_timeout: Duration = Preset::Text("30"),
+            Time::seconds(1, HOUR_S);
 
         /// How long a stop waits for plugins that hold a connection or a worker.
         "plugin-shutdown-timeout" shutdown_timeout: Duration = Preset::Text("30"),
@@ -259,15 +274,18 @@ section! {
         "plugin-block-warning" block_warning: Option<Duration> = Preset::Text("50ms"),
             Deadline { max: Duration::from_secs(HOUR_S) };
 
-        /// How often plugins may ask for one step again before it counts as complete; 0 for no limit.
-        "plugin-retries" retries_max: Option<NonZeroU32> = Preset::Text("100"), Limit { max: 1_000_000 };
+        /// How often plugins may ask for one step again before it counts as complete; 0 for no
+        /// limit.
+        "plugin-retries" retries_max: Option<NonZeroU32> = Preset::Text("100"),
+            Limit { max: 1_000_000 };
     }
 }
 
 section! {
     /// The application log.
     Logging, "Log" {
-        /// Where the application log goes; MailerQ's default is nowhere, which hides why a start fails.
+        /// Where the application log goes; MailerQ's default is nowhere, which hides why a start
+        /// fails.
         "application-log" targets: Vec<Target> = Preset::Text("stderr"), LogTargets;
 
         /// The least important level that is logged.

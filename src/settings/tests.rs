@@ -259,7 +259,7 @@ fn all_problems_are_reported_with_their_place_even_those_overridden() {
         &errors,
         &[
             "command line: smtp-timeout `soon`",
-            "a time from 1 to 86400",
+            "seconds from 1 to 86400",
         ],
     );
     assert_eq!(errors.len(), 5, "{errors:#?}");
