@@ -5,7 +5,10 @@
 //! |---|---|
 //! | `slab` | values under keys that are never mistaken for one another: [`Slab`], [`Key`] |
 //! | `wheel` | timers by deadline: [`Wheel`], [`TimerKey`] |
+//! | `watch` | descriptors of others, level-triggered: [`WatchSet`], [`Interest`], [`Ready`] |
+//! | `mailbox` | mail from other threads: [`Sender`], [`Mailbox`] |
 //! | `clock` | where time comes from: [`Clock`], [`SystemClock`], [`ManualClock`] |
+//! | `worker` | threads, pinned: [`spawn`], [`Pin`] |
 //!
 //! Linux only: epoll and eventfd. Keys need 64-bit tokens.
 //!
@@ -15,9 +18,16 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod mailbox;
+mod number;
 mod slab;
+mod watch;
 mod wheel;
+mod worker;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use mailbox::{Mailbox, Rest, SendError, Sender, mailbox};
 pub use slab::{Key, Slab};
+pub use watch::{HostReadiness, Interest, Ready, WatchError, WatchKey, WatchSet};
 pub use wheel::{DELAY_MS_MAX, TimerKey, Wheel};
+pub use worker::{Pin, processors, spawn};

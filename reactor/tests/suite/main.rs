@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod clock;
+mod mailbox;
 mod slab;
 mod support;
 mod wheel;
+mod worker;
