@@ -11,5 +11,6 @@ mod clock;
 mod mailbox;
 mod slab;
 mod support;
+mod turn;
 mod wheel;
 mod worker;
