@@ -38,6 +38,11 @@
 //! says so by its return value, a broken invariant panics and names itself.
 #![forbid(unsafe_code)]
 
+/// The page that introduces the crate; here so that its code is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod clock;
 mod mailbox;
 mod number;
