@@ -1,0 +1,300 @@
+//! Owns: the order of one turn, and how much each phase of it may do.
+//!
+//! ```text
+//! poll      without waiting while any queue of the turn is non-empty, else until the next timer
+//! clock     read once
+//! timers    those due are moved out first, then run
+//! watches   descriptors of others
+//! sockets
+//! mail
+//! verdicts  until none is left, or the budget is used up
+//! commit    the turn's durable batch is handed over
+//! flush     output
+//! ```
+//!
+//! What exceeds a budget stays queued, in its place, and keeps the next poll from waiting: so
+//! nothing starves.
+//!
+//! Must never: sleep on work. Before each sleep the handler is asked what is pending, and anything
+//! but nothing is a bug.
+//!
+//! Must never: call a handler while a queue is being walked. Each item is taken out before its
+//! callback runs, so a callback may arm, cancel, watch, unwatch and send as it likes.
+//!
+//! Diagnostics: system errors of the poll, which end the loop. A handler with something pending
+//! before a sleep panics, and the message names the invariant.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use mio::Token;
+
+use crate::mailbox::Rest;
+use crate::reactor::{Reactor, WAKE};
+use crate::ready::Readiness;
+use crate::watch::{Ready, WatchKey};
+use crate::wheel::TimerKey;
+
+/// How many callbacks each phase of a turn may run. Zero counts as one, since a phase that never
+/// runs would keep the loop awake for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Timers that are due. Default 1,024: callbacks of plugins and time-outs, mostly short.
+    pub timers: usize,
+    /// Watches that are ready. Default 256: each may read and parse.
+    pub watches: usize,
+    /// Sockets that are ready. Default 256: each may read and parse.
+    pub sockets: usize,
+    /// Messages from other threads. Default 1,024: completions, mostly short.
+    pub mail: usize,
+    /// Verdicts to resume. Default 1,024: as many as the phases before can leave.
+    pub verdicts: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget {
+            timers: 1_024,
+            watches: 256,
+            sockets: 256,
+            mail: 1_024,
+            verdicts: 1_024,
+        }
+    }
+}
+
+/// What a handler has left to do, asked before a sleep. All must be zero then: each of these is
+/// finished by a phase of the turn, so one that is left was recorded where no phase comes by any
+/// more, and would wait for an unrelated event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Verdicts recorded and not resumed.
+    pub verdicts: usize,
+    /// Commands queued by callbacks and not applied.
+    pub commands: usize,
+    /// Connections with output that was not offered to their socket.
+    pub unflushed: usize,
+    /// Durable records that were not handed to commit.
+    pub unhanded: usize,
+}
+
+impl Pending {
+    /// Nothing is left to do.
+    pub const NONE: Self = Pending {
+        verdicts: 0,
+        commands: 0,
+        unflushed: 0,
+        unhanded: 0,
+    };
+}
+
+/// What runs in the turn. One value handles everything of one worker.
+///
+/// Callbacks get the reactor to arm, watch, send and so on. None of them may block.
+pub trait Handler {
+    /// What a timer carries.
+    type Timer;
+    /// What a watch carries; small, it is copied out for each callback.
+    type Watch: Copy;
+    /// What other threads send.
+    type Mail;
+
+    /// A timer fired. Its key is stale: stopping it in here does nothing (D-91).
+    fn on_timer(&mut self, io: &mut Io<Self>, timer: TimerKey, payload: Self::Timer);
+
+    /// A watched descriptor is ready, or its watch died.
+    fn on_watch(&mut self, io: &mut Io<Self>, watch: WatchKey, payload: Self::Watch, ready: Ready);
+
+    /// Something happened to a socket, or [`Reactor::again`] was called for it. The socket may be
+    /// gone by now: look the token up, do nothing if it is stale.
+    fn on_socket(&mut self, io: &mut Io<Self>, token: Token, readiness: Readiness);
+
+    /// Another thread sent something.
+    fn on_mail(&mut self, io: &mut Io<Self>, mail: Self::Mail);
+
+    /// Resumes what one pending verdict has released; `false` if there was none.
+    fn resume(&mut self, io: &mut Io<Self>) -> bool;
+
+    /// Hands over what must become durable.
+    fn commit(&mut self, io: &mut Io<Self>);
+
+    /// Writes output.
+    fn flush(&mut self, io: &mut Io<Self>);
+
+    /// What is left to do; asked before each sleep.
+    fn pending(&self) -> Pending;
+}
+
+/// The reactor as a handler of this kind sees it.
+pub type Io<H> = Reactor<<H as Handler>::Timer, <H as Handler>::Watch, <H as Handler>::Mail>;
+
+/// Whether a turn may sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    Sleep,
+    Hurry,
+}
+
+impl<T, W: Copy, M> Reactor<T, W, M> {
+    /// Runs turns until [`Reactor::stop`], the stopping turn to its end.
+    pub fn run<H>(&mut self, handler: &mut H) -> io::Result<()>
+    where
+        H: Handler<Timer = T, Watch = W, Mail = M>,
+    {
+        while !self.stopped {
+            self.turn(handler)?;
+        }
+        Ok(())
+    }
+
+    /// Runs one turn, which may begin with a sleep.
+    ///
+    /// # Panics
+    /// If the handler has something pending when the turn would sleep.
+    pub fn turn<H>(&mut self, handler: &mut H) -> io::Result<()>
+    where
+        H: Handler<Timer = T, Watch = W, Mail = M>,
+    {
+        self.one_turn(handler, Patience::Sleep)
+    }
+
+    /// Runs one turn without sleeping, whatever there is to do. Everything else is as in
+    /// [`Reactor::turn`], so this is how a test drives a handler by a manual clock.
+    ///
+    /// # Panics
+    /// As [`Reactor::turn`].
+    pub fn turn_now<H>(&mut self, handler: &mut H) -> io::Result<()>
+    where
+        H: Handler<Timer = T, Watch = W, Mail = M>,
+    {
+        self.one_turn(handler, Patience::Hurry)
+    }
+
+    fn one_turn<H>(&mut self, handler: &mut H, patience: Patience) -> io::Result<()>
+    where
+        H: Handler<Timer = T, Watch = W, Mail = M>,
+    {
+        self.poll_phase(handler, patience)?;
+        let sockets = self.ready.len().min(self.budget.sockets.max(1));
+        self.timer_phase(handler);
+        self.watch_phase(handler);
+        self.socket_phase(handler, sockets);
+        self.mail_phase(handler);
+        self.verdict_phase(handler);
+        handler.commit(self);
+        handler.flush(self);
+        Ok(())
+    }
+
+    /// Poll and clock: afterwards the queues hold what this turn may handle.
+    fn poll_phase<H>(&mut self, handler: &H, patience: Patience) -> io::Result<()>
+    where
+        H: Handler<Timer = T, Watch = W, Mail = M>,
+    {
+        self.watches.apply(Some(self.poll.registry().as_fd()))?;
+        let may_sleep = !self.has_work() && self.mailbox.lie_down() == Rest::Sound;
+        let timeout_ms = match may_sleep {
+            true => self.sleep_ms(&handler.pending(), patience),
+            false => Some(0),
+        };
+        self.awake = false;
+        let waited = self.wait_for_events(timeout_ms);
+        self.mailbox.get_up();
+        waited?;
+        for event in &self.events {
+            if event.token() != WAKE {
+                self.ready.push(event.token(), Readiness::from(event));
+            }
+        }
+        self.now_ms = self.clock.now_ms().max(self.now_ms);
+        self.wheel.advance(self.now_ms);
+        Ok(())
+    }
+
+    /// Whether a queue of the turn is non-empty, so that the poll must not wait.
+    fn has_work(&self) -> bool {
+        self.awake || self.wheel.has_due() || self.watches.has_ready() || !self.ready.is_empty()
+    }
+
+    /// How long to sleep, until the next timer; `None` is for ever.
+    fn sleep_ms(&self, pending: &Pending, patience: Patience) -> Option<u64> {
+        assert!(
+            *pending == Pending::NONE,
+            "invariant: nothing is pending when the loop goes to sleep, but {pending:?}"
+        );
+        match (patience, self.wheel.next_deadline()) {
+            (Patience::Hurry, _) => Some(0),
+            (Patience::Sleep, None) => None,
+            // The turn may have taken a while. This second look at the clock is the price of timers
+            // that are not late by as much, and is paid only before a sleep.
+            (Patience::Sleep, Some(deadline_ms)) => {
+                Some(deadline_ms.saturating_sub(self.clock.now_ms()))
+            }
+        }
+    }
+
+    fn timer_phase<H>(&mut self, handler: &mut H)
+    where
+        H: Handler<Timer = T, Watch = W, Mail = M>,
+    {
+        for _ in 0..self.budget.timers.max(1) {
+            let Some((key, timer)) = self.wheel.take_due() else {
+                break;
+            };
+            handler.on_timer(self, key, timer);
+        }
+    }
+
+    fn watch_phase<H>(&mut self, handler: &mut H)
+    where
+        H: Handler<Timer = T, Watch = W, Mail = M>,
+    {
+        for _ in 0..self.budget.watches.max(1) {
+            let Some((key, payload, ready)) = self.watches.take_ready() else {
+                break;
+            };
+            handler.on_watch(self, key, payload, ready);
+        }
+    }
+
+    /// Handles the sockets that were ready after the poll, and none that a callback put on the
+    /// queue since.
+    fn socket_phase<H>(&mut self, handler: &mut H, count: usize)
+    where
+        H: Handler<Timer = T, Watch = W, Mail = M>,
+    {
+        for _ in 0..count {
+            let Some((token, readiness)) = self.ready.pop() else {
+                break;
+            };
+            handler.on_socket(self, token, readiness);
+        }
+    }
+
+    /// Handles the mail that was there when the phase began; more comes while it runs.
+    fn mail_phase<H>(&mut self, handler: &mut H)
+    where
+        H: Handler<Timer = T, Watch = W, Mail = M>,
+    {
+        for _ in 0..self.mailbox.len().min(self.budget.mail.max(1)) {
+            let Some(mail) = self.mailbox.take() else {
+                break;
+            };
+            handler.on_mail(self, mail);
+        }
+    }
+
+    fn verdict_phase<H>(&mut self, handler: &mut H)
+    where
+        H: Handler<Timer = T, Watch = W, Mail = M>,
+    {
+        for _ in 0..self.budget.verdicts.max(1) {
+            if !handler.resume(self) {
+                return;
+            }
+        }
+        // The budget is used up; whether verdicts are left shows in the next turn, which must come
+        // at once.
+        self.awake = true;
+    }
+}
