@@ -26,11 +26,17 @@ pub trait Queue: Send + Sync {
     /// only the helper thread may call it.
     fn read(&self, id: TransactionId) -> Result<Transaction, ReadError>;
 
-    /// The state of the queue, cheap and without waiting; figures may be one batch apart.
+    /// [`Status::accepting`], without a lock: cheap enough for every MAIL command.
+    fn accepting(&self) -> Accepting;
+
+    /// [`Status::delivering`], without a lock.
+    fn delivering(&self) -> bool;
+
+    /// The state of the queue, for an operator; figures may be one batch apart.
     fn status(&self) -> Status;
 
     /// Makes everything handed over durable and stops the engine, within `patience`. What is
-    /// handed over later is refused.
+    /// handed over later is dropped without a completion: nobody may be answered 250 for it.
     fn shutdown(&self, patience: Duration) -> Result<(), ShutdownError>;
 }
 
@@ -90,6 +96,9 @@ pub enum ShutdownError {
     /// The disk did not answer in time; the engine's thread is still at it.
     #[error("the queue did not come to rest in time")]
     TimedOut,
+    /// The engine had stopped before.
+    #[error("the queue had stopped before")]
+    Stopped,
     /// The disk failed and these outcomes of attempts are not durable: that many mails may be
     /// delivered once more after a restart.
     #[error("{settles} outcomes of attempts could not be written")]

@@ -284,6 +284,8 @@ impl Transaction {
 }
 
 /// The outcome of one attempt to deliver one mail: result and what comes next, settled as one.
+///
+/// An engine may keep only the first 1024 bytes of each text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// Whose.

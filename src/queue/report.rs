@@ -92,6 +92,8 @@ pub enum DamageReason {
     Body,
     /// The segment is shorter than it was when it was sealed.
     Truncated,
+    /// The disk did not answer.
+    Unreadable,
     /// The segment is not there.
     Missing,
 }
@@ -119,6 +121,12 @@ impl fmt::Display for Damage {
                 f,
                 "segment {segment}: the body of the record at {offset} is damaged ({length} bytes skipped)"
             ),
+            DamageReason::Unreadable => {
+                write!(
+                    f,
+                    "segment {segment}: {length} bytes at {offset} cannot be read"
+                )
+            }
             DamageReason::Truncated => {
                 write!(
                     f,
