@@ -131,6 +131,19 @@ impl MemoryStorage {
             .map(|&at| state.files[at].bytes.clone())
     }
 
+    /// Changes bytes of a file in place, as a failing disk would; its length stays.
+    pub fn overwrite(&self, name: &str, bytes: Vec<u8>) {
+        let mut state = self.state();
+        if let Some(&at) = state.names.get(name) {
+            assert_eq!(
+                state.files[at].bytes.len(),
+                bytes.len(),
+                "damage changes no length"
+            );
+            state.files[at].bytes = bytes;
+        }
+    }
+
     /// Puts a durable file in place, whatever was there.
     pub fn put(&self, name: &str, bytes: Vec<u8>) {
         let mut state = self.state();

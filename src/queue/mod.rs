@@ -10,6 +10,7 @@
 #[cfg(test)]
 mod dice;
 mod engine;
+pub mod fuzz;
 mod log;
 mod mail;
 mod memory;

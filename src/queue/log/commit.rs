@@ -49,21 +49,12 @@ impl LogQueue {
         options: Options,
         notify: Notify,
     ) -> Result<(Self, Recovered), OpenError> {
-        let mut replay = recovery::replay(&storage)?;
-        if let Some(newest) = replay.segments.0.back() {
-            // What a killed server wrote but did not sync was read just now, and mail that is
-            // thereby settled will not be tried again. So it must not vanish any more.
-            let name = newest.name.to_string();
-            storage
-                .sync(&name)
-                .map_err(|source| OpenError::Sync { name, source })?;
-        }
-        let recovered = std::mem::take(&mut replay.recovered);
-        let damaged = recovered.report.damaged.len() as u64 + recovered.report.damaged_more;
-        let gauges = Arc::new(Gauges::new(damaged));
-        let index = Arc::new(Mutex::new(std::mem::take(&mut replay.index)));
-        let reader = LogReader::new(Arc::clone(&storage), Arc::clone(&index));
-        let journal = Journal::new(storage, options, replay, index, Arc::clone(&gauges));
+        let Start {
+            journal,
+            reader,
+            gauges,
+            recovered,
+        } = start(storage, options)?;
         let (sender, messages) = unbounded();
         let (finished, done) = bounded(1);
         let mut thread = Thread::new(journal, messages, notify, Arc::clone(&gauges));
@@ -119,6 +110,38 @@ impl Queue for LogQueue {
             Err(RecvTimeoutError::Disconnected) => Err(ShutdownError::Stopped),
         }
     }
+}
+
+/// The parts of a queue that has been recovered and writes no segment yet.
+pub(super) struct Start {
+    pub(super) journal: Journal,
+    pub(super) reader: LogReader,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) recovered: Recovered,
+}
+
+pub(super) fn start(storage: Arc<dyn Storage>, options: Options) -> Result<Start, OpenError> {
+    let mut replay = recovery::replay(&storage)?;
+    if let Some(newest) = replay.segments.0.back() {
+        // What a killed server wrote but did not sync was read just now, and mail that is
+        // thereby settled will not be tried again. So it must not vanish any more.
+        let name = newest.name.to_string();
+        storage
+            .sync(&name)
+            .map_err(|source| OpenError::Sync { name, source })?;
+    }
+    let recovered = std::mem::take(&mut replay.recovered);
+    let damaged = recovered.report.damaged.len() as u64 + recovered.report.damaged_more;
+    let gauges = Arc::new(Gauges::new(damaged));
+    let index = Arc::new(Mutex::new(std::mem::take(&mut replay.index)));
+    let reader = LogReader::new(Arc::clone(&storage), Arc::clone(&index));
+    let journal = Journal::new(storage, options, replay, index, Arc::clone(&gauges));
+    Ok(Start {
+        journal,
+        reader,
+        gauges,
+        recovered,
+    })
 }
 
 /// What the commit thread works with.

@@ -27,8 +27,14 @@ mod record;
 mod recovery;
 mod scan;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 pub use commit::{LogQueue, Notify};
 pub use journal::Options;
 pub use reader::LogReader;
+pub(super) use record::frame;
 pub use recovery::OpenError;
+pub(super) use segment::segment_file_name;
+#[cfg(test)]
+pub(super) use tests::sample_segment;

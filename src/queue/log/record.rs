@@ -153,6 +153,23 @@ impl Header {
     }
 }
 
+/// A record with valid checksums around any content, for tests that must come past them.
+pub(in crate::queue) fn frame(
+    (segment, salt, offset): (u64, u64, u32),
+    kind: u8,
+    metadata: &[u8],
+    body: &[u8],
+) -> Vec<u8> {
+    let header = Header {
+        kind,
+        body_bytes: body.len() as u32,
+        body_crc: crc32fast::hash(body),
+        ..Header::new(Kind::Accept, metadata)
+    };
+    let place = Place { segment, offset };
+    [&header.encode(salt, place)[..], metadata, body].concat()
+}
+
 fn checksum(bytes: &[u8; HEADER_BYTES], place: Place) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&bytes[..28]);

@@ -41,6 +41,11 @@ impl SegmentName {
     }
 }
 
+/// The file name of a segment, for tests that put one in place.
+pub(in crate::queue) fn segment_file_name(number: u64, salt: u64) -> String {
+    SegmentName { number, salt }.to_string()
+}
+
 /// How the names of damaged files end that are kept for whoever wants to look at them.
 pub(super) const QUARANTINE: &str = ".damaged";
 
