@@ -6,4 +6,5 @@ pub mod clock;
 pub mod control;
 pub mod limits;
 pub mod log;
+pub mod queue;
 pub mod settings;

@@ -1,0 +1,486 @@
+//! The metadata of each kind of record, to bytes and back.
+//!
+//! Owns their layout and every check that makes a decoded value safe to use. Must not allocate
+//! more than a small multiple of the bytes it was given.
+//!
+//! Diagnostics: [`Unfit`] for a transaction that no record can hold (a fault of the caller); bytes
+//! that do not parse are `None`, reported as damage by whoever read them.
+//!
+//! Integers are little endian. A text is its length in 4 bytes, then UTF-8. A socket address is its
+//! family (0 none, 4, 6), the address, the port, and for 6 flow and scope; an address has no port.
+//!
+//! | kind | fields |
+//! |---|---|
+//! | opening | number of the previous segment (8; 0 none), its length (8), the oldest that counts (8) |
+//! | accept | id (8), received (8), flags (1), remote, local, helo, user if flagged, trace, number of bodies (2), the length of each (4), number of mails (4), each mail: index (2), body (2), envelope, recipient, attempts so far (4), has a last one (1), that attempt |
+//! | settle | id (8), index (2), number of the attempt (4), the attempt |
+//! | void | ids (8 each) |
+//! | release | the oldest segment that counts (8) |
+//! | an attempt | at (8), next (1), not before (8), code (2), state, result, status, description, from, to |
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use super::record::{BODY_BYTES_MAX, METADATA_BYTES_MAX};
+use crate::queue::mail::{Attempt, Mail, MailId, Next, Origin, Transaction, TransactionId};
+
+/// Most bytes of each text of an attempt; the rest of a longer one is not kept.
+const ATTEMPT_TEXT_BYTES_MAX: usize = 1024;
+
+const EIGHT_BIT: u8 = 1;
+const SMTPUTF8: u8 = 2;
+const SECURE: u8 = 4;
+const AUTHENTICATED: u8 = 8;
+const USER: u8 = 16;
+
+/// Why a transaction has no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unfit {
+    /// It breaks what [`Transaction`] promises.
+    #[error("transaction {0} has no mails, unordered mails, or a mail without a body")]
+    Malformed(TransactionId),
+    /// It exceeds [`METADATA_BYTES_MAX`] or [`BODY_BYTES_MAX`].
+    #[error("transaction {0} is larger than a record can be")]
+    TooLarge(TransactionId),
+}
+
+/// What is known of a mail's attempts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct History {
+    /// How many there were.
+    pub(super) attempts: u32,
+    /// The last one.
+    pub(super) last: Option<Box<Attempt>>,
+}
+
+/// The opening of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Opening {
+    /// The segment that was written before; 0 for none.
+    pub(super) previous: u64,
+    /// How many of its bytes count; what follows them was never promised to anyone.
+    pub(super) previous_bytes: u64,
+    /// As in a release.
+    pub(super) oldest: u64,
+}
+
+/// An accept record's metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Accept {
+    /// The transaction; its bodies are absent.
+    pub(super) transaction: Transaction,
+    /// For each of its mails.
+    pub(super) histories: Vec<History>,
+    /// The stored length of each body with its zero; 0 for one that is no longer kept.
+    pub(super) body_bytes: Vec<u32>,
+}
+
+/// A settle record's metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Settle {
+    /// The outcome.
+    pub(super) attempt: Attempt,
+    /// Which attempt of its mail it was, from 1.
+    pub(super) number: u32,
+}
+
+pub(super) fn put_opening(out: &mut Vec<u8>, opening: &Opening) {
+    put_u64(out, opening.previous);
+    put_u64(out, opening.previous_bytes);
+    put_u64(out, opening.oldest);
+}
+
+pub(super) fn take_opening(bytes: &[u8]) -> Option<Opening> {
+    let mut fields = Fields(bytes);
+    let opening = Opening {
+        previous: fields.u64()?,
+        previous_bytes: fields.u64()?,
+        oldest: fields.u64()?,
+    };
+    fields.end(opening)
+}
+
+pub(super) fn put_release(out: &mut Vec<u8>, oldest: u64) {
+    put_u64(out, oldest);
+}
+
+pub(super) fn take_release(bytes: &[u8]) -> Option<u64> {
+    let mut fields = Fields(bytes);
+    let oldest = fields.u64()?;
+    fields.end(oldest)
+}
+
+pub(super) fn put_void(out: &mut Vec<u8>, ids: &[TransactionId]) {
+    for id in ids {
+        put_u64(out, id.as_u64());
+    }
+}
+
+pub(super) fn take_void(bytes: &[u8]) -> Option<Vec<TransactionId>> {
+    let mut fields = Fields(bytes);
+    let mut ids = Vec::with_capacity(bytes.len() / 8);
+    while !fields.0.is_empty() {
+        ids.push(TransactionId::from_u64(fields.u64()?));
+    }
+    Some(ids)
+}
+
+pub(super) fn put_settle(out: &mut Vec<u8>, attempt: &Attempt, number: u32) {
+    put_u64(out, attempt.mail.transaction.as_u64());
+    put_u16(out, attempt.mail.index);
+    put_u32(out, number);
+    put_attempt(out, attempt);
+}
+
+pub(super) fn take_settle(bytes: &[u8]) -> Option<Settle> {
+    let mut fields = Fields(bytes);
+    let id = TransactionId::from_u64(fields.u64()?);
+    let mail = id.mail(fields.u16()?);
+    let number = fields.u32()?;
+    let attempt = fields.attempt(mail)?;
+    fields.end(Settle { attempt, number })
+}
+
+/// Appends the metadata of `transaction`. `histories` is empty for a new one, else has one for each
+/// mail. Bodies that no mail uses are not kept. On an error `out` is as it was.
+pub(super) fn put_accept(
+    out: &mut Vec<u8>,
+    transaction: &Transaction,
+    histories: &[History],
+) -> Result<(), Unfit> {
+    check(transaction)?;
+    let start = out.len();
+    put_u64(out, transaction.id.as_u64());
+    put_u64(out, transaction.received_ms);
+    put_origin(out, transaction);
+    put_bytes(out, &transaction.trace);
+    put_u16(out, transaction.bodies.len() as u16);
+    let used = used_bodies(transaction);
+    for (body, used) in transaction.bodies.iter().zip(used) {
+        put_u32(
+            out,
+            if used {
+                body.as_bytes_with_nul().len() as u32
+            } else {
+                0
+            },
+        );
+    }
+    put_u32(out, transaction.mails.len() as u32);
+    for (at, mail) in transaction.mails.iter().enumerate() {
+        put_u16(out, mail.index);
+        put_u16(out, mail.body);
+        put_bytes(out, mail.envelope.as_bytes());
+        put_bytes(out, mail.recipient.as_bytes());
+        put_history(out, histories.get(at));
+    }
+    if out.len() - start > METADATA_BYTES_MAX {
+        out.truncate(start);
+        return Err(Unfit::TooLarge(transaction.id));
+    }
+    Ok(())
+}
+
+/// Which bodies have a mail.
+pub(super) fn used_bodies(transaction: &Transaction) -> Vec<bool> {
+    let mut used = vec![false; transaction.bodies.len()];
+    for mail in &transaction.mails {
+        used[usize::from(mail.body)] = true;
+    }
+    used
+}
+
+fn check(transaction: &Transaction) -> Result<(), Unfit> {
+    let bodies = transaction.bodies.len();
+    let ordered = transaction.mails.is_sorted_by(|a, b| a.index < b.index);
+    let placed = transaction
+        .mails
+        .iter()
+        .all(|mail| usize::from(mail.body) < bodies);
+    if transaction.mails.is_empty() || !ordered || !placed || bodies > usize::from(u16::MAX) {
+        return Err(Unfit::Malformed(transaction.id));
+    }
+    let total: usize = transaction
+        .bodies
+        .iter()
+        .map(|body| body.as_bytes_with_nul().len())
+        .sum();
+    match total <= BODY_BYTES_MAX {
+        true => Ok(()),
+        false => Err(Unfit::TooLarge(transaction.id)),
+    }
+}
+
+fn put_origin(out: &mut Vec<u8>, transaction: &Transaction) {
+    let origin = &transaction.origin;
+    let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+    out.push(
+        flag(transaction.eight_bit, EIGHT_BIT)
+            | flag(transaction.smtputf8, SMTPUTF8)
+            | flag(origin.secure, SECURE)
+            | flag(origin.authenticated, AUTHENTICATED)
+            | flag(origin.user.is_some(), USER),
+    );
+    put_socket(out, Some(origin.remote));
+    put_socket(out, Some(origin.local));
+    put_bytes(out, origin.helo.as_bytes());
+    if let Some(user) = &origin.user {
+        put_bytes(out, user.as_bytes());
+    }
+}
+
+fn put_history(out: &mut Vec<u8>, history: Option<&History>) {
+    put_u32(out, history.map_or(0, |history| history.attempts));
+    match history.and_then(|history| history.last.as_deref()) {
+        Some(attempt) => {
+            out.push(1);
+            put_attempt(out, attempt);
+        }
+        None => out.push(0),
+    }
+}
+
+fn put_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
+    put_u64(out, attempt.at_ms);
+    let (next, not_before_ms) = match attempt.next {
+        Next::Delivered => (0, 0),
+        Next::Failed => (1, 0),
+        Next::Retry { not_before_ms } => (2, not_before_ms),
+        Next::Removed => (3, 0),
+    };
+    out.push(next);
+    put_u64(out, not_before_ms);
+    put_u16(out, attempt.code);
+    for text in [
+        &attempt.state,
+        &attempt.result,
+        &attempt.status,
+        &attempt.description,
+    ] {
+        put_bytes(
+            out,
+            &text.as_bytes()[..text.floor_char_boundary(ATTEMPT_TEXT_BYTES_MAX)],
+        );
+    }
+    put_address(out, attempt.from);
+    put_socket(out, attempt.to);
+}
+
+fn put_u16(out: &mut Vec<u8>, value: u16) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_u64(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// A text that is longer than metadata may be is cut to what makes the record too large anyway.
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let kept = &bytes[..bytes.len().min(METADATA_BYTES_MAX + 1)];
+    put_u32(out, kept.len() as u32);
+    out.extend_from_slice(kept);
+}
+
+fn put_address(out: &mut Vec<u8>, address: Option<IpAddr>) {
+    match address {
+        None => out.push(0),
+        Some(IpAddr::V4(address)) => {
+            out.push(4);
+            out.extend_from_slice(&address.octets());
+        }
+        Some(IpAddr::V6(address)) => {
+            out.push(6);
+            out.extend_from_slice(&address.octets());
+        }
+    }
+}
+
+fn put_socket(out: &mut Vec<u8>, socket: Option<SocketAddr>) {
+    put_address(out, socket.map(|socket| socket.ip()));
+    if let Some(socket) = socket {
+        put_u16(out, socket.port());
+    }
+    if let Some(SocketAddr::V6(socket)) = socket {
+        put_u32(out, socket.flowinfo());
+        put_u32(out, socket.scope_id());
+    }
+}
+
+/// Reads an accept record's metadata, whose bodies together have `body_bytes`.
+pub(super) fn take_accept(bytes: &[u8], body_bytes: u32) -> Option<Accept> {
+    let mut fields = Fields(bytes);
+    let id = TransactionId::from_u64(fields.u64()?);
+    let received_ms = fields.u64()?;
+    let flags = fields.u8()?;
+    let origin = fields.origin(flags)?;
+    let trace = fields.bytes()?.into();
+    let lengths = fields.body_lengths(body_bytes)?;
+    let (mails, histories) = fields.mails(id, lengths.len())?;
+    let transaction = Transaction {
+        id,
+        received_ms,
+        mails,
+        bodies: Vec::new(),
+        trace,
+        origin,
+        eight_bit: flags & EIGHT_BIT != 0,
+        smtputf8: flags & SMTPUTF8 != 0,
+    };
+    fields.end(Accept {
+        transaction,
+        histories,
+        body_bytes: lengths,
+    })
+}
+
+/// What is left to read.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = self.u32()?;
+        self.take(length as usize)
+    }
+
+    fn text(&mut self) -> Option<Box<str>> {
+        std::str::from_utf8(self.bytes()?).ok().map(Box::from)
+    }
+
+    /// `value`, if nothing is left.
+    fn end<T>(&self, value: T) -> Option<T> {
+        self.0.is_empty().then_some(value)
+    }
+
+    fn address(&mut self) -> Option<Option<IpAddr>> {
+        match self.u8()? {
+            0 => Some(None),
+            4 => Some(Some(Ipv4Addr::from(self.array()?).into())),
+            6 => Some(Some(Ipv6Addr::from(self.array::<16>()?).into())),
+            _ => None,
+        }
+    }
+
+    fn socket(&mut self) -> Option<Option<SocketAddr>> {
+        match self.address()? {
+            None => Some(None),
+            Some(IpAddr::V4(address)) => Some(Some(SocketAddrV4::new(address, self.u16()?).into())),
+            Some(IpAddr::V6(address)) => {
+                let (port, flow, scope) = (self.u16()?, self.u32()?, self.u32()?);
+                Some(Some(SocketAddrV6::new(address, port, flow, scope).into()))
+            }
+        }
+    }
+
+    fn origin(&mut self, flags: u8) -> Option<Origin> {
+        Some(Origin {
+            remote: self.socket()??,
+            local: self.socket()??,
+            helo: self.text()?,
+            user: if flags & USER != 0 {
+                Some(self.text()?)
+            } else {
+                None
+            },
+            secure: flags & SECURE != 0,
+            authenticated: flags & AUTHENTICATED != 0,
+        })
+    }
+
+    fn body_lengths(&mut self, total: u32) -> Option<Vec<u32>> {
+        let count = self.u16()?;
+        let mut lengths = Vec::with_capacity(usize::from(count).min(self.0.len() / 4));
+        let mut left = total;
+        for _ in 0..count {
+            let length = self.u32()?;
+            left = left.checked_sub(length)?;
+            lengths.push(length);
+        }
+        (left == 0).then_some(lengths)
+    }
+
+    fn mails(&mut self, id: TransactionId, bodies: usize) -> Option<(Vec<Mail>, Vec<History>)> {
+        let count = self.u32()?;
+        let (mut mails, mut histories) = (Vec::<Mail>::new(), Vec::new());
+        for _ in 0..count {
+            let mail = Mail {
+                index: self.u16()?,
+                body: self.u16()?,
+                envelope: self.text()?,
+                recipient: self.text()?,
+            };
+            let follows = mails.last().is_none_or(|last| last.index < mail.index);
+            if !follows || usize::from(mail.body) >= bodies {
+                return None;
+            }
+            histories.push(self.history(id.mail(mail.index))?);
+            mails.push(mail);
+        }
+        (!mails.is_empty()).then_some((mails, histories))
+    }
+
+    fn history(&mut self, mail: MailId) -> Option<History> {
+        let attempts = self.u32()?;
+        let last = match self.u8()? {
+            0 => None,
+            1 => Some(Box::new(self.attempt(mail)?)),
+            _ => return None,
+        };
+        Some(History { attempts, last })
+    }
+
+    fn attempt(&mut self, mail: MailId) -> Option<Attempt> {
+        let at_ms = self.u64()?;
+        let next = self.u8()?;
+        let not_before_ms = self.u64()?;
+        let next = match next {
+            0 => Next::Delivered,
+            1 => Next::Failed,
+            2 => Next::Retry { not_before_ms },
+            3 => Next::Removed,
+            _ => return None,
+        };
+        Some(Attempt {
+            mail,
+            at_ms,
+            next,
+            code: self.u16()?,
+            state: self.text()?,
+            result: self.text()?,
+            status: self.text()?,
+            description: self.text()?,
+            from: self.address()?,
+            to: self.socket()?,
+        })
+    }
+}

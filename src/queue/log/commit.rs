@@ -1,0 +1,252 @@
+//! The commit thread, and the handle that the workers share.
+//!
+//! Owns the channel, the clock and the loop: everything that is pending from all workers becomes
+//! one batch (that is the group commit), one write and one sync, one completion a worker. Decides
+//! nothing about durability; that is [`journal`](super::journal).
+//!
+//! Diagnostics: [`OpenError`] at the start; when the thread is gone, [`Status`] says that nothing is
+//! accepted.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+
+use super::gauges::Gauges;
+use super::journal::{Completions, Handed, Journal, Options};
+use super::reader::LogReader;
+use super::recovery::{self, OpenError};
+use crate::queue::engine::{Accepting, Completion, Entry, Queue, ReadError, ShutdownError, Status};
+use crate::queue::mail::{Transaction, TransactionId};
+use crate::queue::report::Recovered;
+use crate::queue::storage::Storage;
+
+/// How a worker is told; called on the commit thread, so it must not block.
+pub type Notify = Box<dyn Fn(usize, Completion) + Send>;
+
+/// The embedded engine: an append-only segment log.
+pub struct LogQueue {
+    sender: Sender<Message>,
+    done: Receiver<Result<(), ShutdownError>>,
+    reader: LogReader,
+    gauges: Arc<Gauges>,
+}
+
+enum Message {
+    Batch(usize, Vec<Entry>),
+    Stop,
+}
+
+impl LogQueue {
+    /// Reads the log in `storage`, which the caller has locked against a second server, and starts
+    /// the thread `commit`. `notify` gets every [`Completion`].
+    ///
+    /// A disk that can be read but not written is no error: mail is refused until it can be.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        options: Options,
+        notify: Notify,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let Start {
+            journal,
+            reader,
+            gauges,
+            recovered,
+        } = start(storage, options)?;
+        let (sender, messages) = unbounded();
+        let (finished, done) = bounded(1);
+        let mut thread = Thread::new(journal, messages, notify, Arc::clone(&gauges));
+        thread.turn();
+        thread::Builder::new()
+            .name("commit".to_owned())
+            .spawn(move || {
+                let outcome = thread.run();
+                // Nobody may be waiting for it.
+                let _ = finished.send(outcome);
+            })
+            .map_err(OpenError::Thread)?;
+        Ok((
+            Self {
+                sender,
+                done,
+                reader,
+                gauges,
+            },
+            recovered,
+        ))
+    }
+}
+
+impl Queue for LogQueue {
+    fn hand_over(&self, worker: usize, batch: Vec<Entry>) {
+        // Fails only when the thread has stopped, and then nobody may be answered 250.
+        let _ = self.sender.send(Message::Batch(worker, batch));
+    }
+
+    fn read(&self, id: TransactionId) -> Result<Transaction, ReadError> {
+        self.reader.read(id)
+    }
+
+    fn accepting(&self) -> Accepting {
+        self.gauges.accepting()
+    }
+
+    fn delivering(&self) -> bool {
+        self.gauges.delivering()
+    }
+
+    fn status(&self) -> Status {
+        self.gauges.status()
+    }
+
+    fn shutdown(&self, patience: Duration) -> Result<(), ShutdownError> {
+        // Fails only when the thread has stopped already.
+        let _ = self.sender.send(Message::Stop);
+        match self.done.recv_timeout(patience) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Timeout) => Err(ShutdownError::TimedOut),
+            Err(RecvTimeoutError::Disconnected) => Err(ShutdownError::Stopped),
+        }
+    }
+}
+
+/// The parts of a queue that has been recovered and writes no segment yet.
+pub(super) struct Start {
+    pub(super) journal: Journal,
+    pub(super) reader: LogReader,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) recovered: Recovered,
+}
+
+pub(super) fn start(storage: Arc<dyn Storage>, options: Options) -> Result<Start, OpenError> {
+    let mut replay = recovery::replay(&storage)?;
+    if let Some(newest) = replay.segments.0.back() {
+        // What a killed server wrote but did not sync was read just now, and mail that is
+        // thereby settled will not be tried again. So it must not vanish any more.
+        let name = newest.name.to_string();
+        storage
+            .sync(&name)
+            .map_err(|source| OpenError::Sync { name, source })?;
+    }
+    let recovered = std::mem::take(&mut replay.recovered);
+    let damaged = recovered.report.damaged.len() as u64 + recovered.report.damaged_more;
+    let gauges = Arc::new(Gauges::new(damaged));
+    let index = Arc::new(Mutex::new(std::mem::take(&mut replay.index)));
+    let reader = LogReader::new(Arc::clone(&storage), Arc::clone(&index));
+    let journal = Journal::new(storage, options, replay, index, Arc::clone(&gauges));
+    Ok(Start {
+        journal,
+        reader,
+        gauges,
+        recovered,
+    })
+}
+
+/// What the commit thread works with.
+struct Thread {
+    journal: Journal,
+    messages: Receiver<Message>,
+    notify: Notify,
+    queue: VecDeque<Handed>,
+    stopping: bool,
+    started: Instant,
+    _farewell: Farewell,
+}
+
+/// Says that nothing is accepted when the thread ends, however it ends.
+struct Farewell(Arc<Gauges>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.update(Accepting::Failed, false, |_| {});
+    }
+}
+
+impl Thread {
+    fn new(
+        journal: Journal,
+        messages: Receiver<Message>,
+        notify: Notify,
+        gauges: Arc<Gauges>,
+    ) -> Self {
+        Self {
+            journal,
+            messages,
+            notify,
+            queue: VecDeque::new(),
+            stopping: false,
+            started: Instant::now(),
+            _farewell: Farewell(gauges),
+        }
+    }
+
+    fn run(mut self) -> Result<(), ShutdownError> {
+        while !self.stopping || !self.queue.is_empty() {
+            self.receive();
+            self.turn();
+        }
+        let mut done = Completions::new();
+        let unwritten = self.journal.finish(self.now_ms(), &mut done);
+        self.tell(done);
+        match unwritten {
+            0 => Ok(()),
+            settles => Err(ShutdownError::Unwritten {
+                settles: settles as u64,
+            }),
+        }
+    }
+
+    /// One batch.
+    fn turn(&mut self) {
+        let now_ms = self.now_ms();
+        let done = self.journal.commit(&mut self.queue, now_ms);
+        self.tell(done);
+    }
+
+    fn tell(&self, done: Completions) {
+        for (worker, completion) in done {
+            (self.notify)(worker, completion);
+        }
+    }
+
+    /// Waits for something to do, then takes everything that is there.
+    fn receive(&mut self) {
+        if self.queue.is_empty() && !self.stopping {
+            let first = match self.journal.next_wake(self.now_ms()) {
+                Some(at_ms) => {
+                    let deadline = self.started + Duration::from_millis(at_ms);
+                    self.messages.recv_deadline(deadline)
+                }
+                None => self
+                    .messages
+                    .recv()
+                    .map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match first {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                // Every handle is gone, which ends the queue as a shutdown does.
+                Err(RecvTimeoutError::Disconnected) => self.stopping = true,
+            }
+        }
+        while let Ok(message) = self.messages.try_recv() {
+            self.take(message);
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Batch(worker, entries) => {
+                self.queue
+                    .extend(entries.into_iter().map(|entry| (worker, entry)));
+            }
+            Message::Stop => self.stopping = true,
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+}

@@ -1,0 +1,296 @@
+//! Giving space back: removing segments that are done with, and rewriting what blocks them.
+//!
+//! Owns when survivors are rewritten and when a segment goes. Segments go in order, oldest first,
+//! so that no settle goes before what it settles. Mail that is settled soon is written once: nothing
+//! is rewritten before the dead bytes exceed the live ones by two segments.
+//!
+//! Diagnostics: a survivor that does not read back is damage, counted and dropped; a disk that does
+//! not answer pauses rewriting. Segments with damage are kept under another name, up to
+//! [`QUARANTINED_MAX`].
+
+use std::collections::HashMap;
+
+use super::codec::History;
+use super::index::HeldMail;
+use super::journal::{Journal, State};
+use super::record::Place;
+use super::scan::{Content, RecordError, read_record};
+use super::segment::{Location, QUARANTINE, Segment};
+use crate::queue::mail::{Attempt, Transaction, TransactionId};
+use crate::queue::storage::Reader;
+
+/// After so many bytes a batch takes no further survivor.
+pub(super) const REWRITE_BYTES_MAX: u64 = 1 << 20;
+/// Most survivors of one batch.
+const REWRITE_COUNT_MAX: usize = 256;
+/// How long rewriting rests after a failure.
+const PAUSE_MS: u64 = 10_000;
+/// Most damaged segments that are kept for whoever wants to look at them.
+const QUARANTINED_MAX: usize = 8;
+
+/// How far rewriting has come.
+#[derive(Default)]
+pub(super) struct Compaction {
+    /// How many of the oldest segment's accept records were looked at.
+    from: usize,
+    /// The same when the batch under way is durable.
+    next: usize,
+    /// When to go on after a failure.
+    rest_until_ms: u64,
+    /// The oldest segment that counts, as written but not yet durable.
+    release: Option<u64>,
+}
+
+/// A transaction that was rewritten.
+pub(super) struct Move {
+    id: TransactionId,
+    to: Location,
+}
+
+/// What is to be rewritten.
+struct Survivor {
+    id: TransactionId,
+    location: Location,
+    mails: Vec<HeldMail>,
+}
+
+impl Journal {
+    /// When there is space to be given back.
+    pub(super) fn compaction_due(&self, now_ms: u64) -> Option<u64> {
+        if self.removable() > 0 && self.compaction.release.is_none() {
+            return Some(now_ms);
+        }
+        self.is_wasteful()
+            .then_some(now_ms.max(self.compaction.rest_until_ms))
+    }
+
+    /// Too much of the log is dead, and the oldest segment is in the way.
+    fn is_wasteful(&self) -> bool {
+        let live = self.segments.live_bytes();
+        let dead = self.segments.total_bytes() - live;
+        let blocked = self.segments.0.len() > 1 && self.segments.0[0].live > 0;
+        blocked && dead > live + 2 * self.options.segment_bytes
+    }
+
+    /// How many of the oldest segments hold nothing that is needed. The head is never one.
+    fn removable(&self) -> usize {
+        let State::Open(head) = &self.state else {
+            return 0;
+        };
+        let done = |segment: &&Segment| segment.live == 0 && segment.name != head.name();
+        self.segments.0.iter().take_while(done).count()
+    }
+
+    /// Announces a removal. It happens when the announcement is durable: a crash may undo one
+    /// removal and keep another, and mail in the first must not come back.
+    pub(super) fn add_release(&mut self) {
+        let removable = self.removable();
+        if removable == 0 {
+            return;
+        }
+        // The head is never removable, so one remains.
+        let oldest = self.segments.0[removable].name.number;
+        if self.compaction.release != Some(oldest) {
+            self.batch.add_release(oldest);
+            self.compaction.release = Some(oldest);
+        }
+    }
+
+    pub(super) fn on_release_durable(&mut self) {
+        let Some(oldest) = self.compaction.release.take() else {
+            return;
+        };
+        self.oldest = oldest;
+        (self.compaction.from, self.compaction.next) = (0, 0);
+        while let Some(first) = self.segments.0.front()
+            && first.name.number < oldest
+        {
+            let segment = self.segments.0.pop_front().expect("it was looked at above");
+            assert!(
+                segment.live == 0,
+                "a released segment holds nothing that is needed"
+            );
+            self.index().remove_segment(segment.name);
+            self.discard(&segment);
+        }
+    }
+
+    fn discard(&self, segment: &Segment) {
+        let name = segment.name.to_string();
+        let kept = || {
+            let names = self.storage.list().unwrap_or_default();
+            names
+                .iter()
+                .filter(|name| name.ends_with(QUARANTINE))
+                .count()
+        };
+        let outcome = match segment.damaged && kept() < QUARANTINED_MAX {
+            true => self.storage.rename(&name, &segment.name.quarantine()),
+            false => self.storage.remove(&name),
+        };
+        if let Err(error) = outcome {
+            // It is released all the same; the next start removes it.
+            self.gauges
+                .trouble("a segment could not be removed", &error);
+        }
+    }
+
+    /// Adds survivors of the oldest segment to the batch, if there is need.
+    pub(super) fn add_survivors(&mut self, now_ms: u64) -> Vec<Move> {
+        self.compaction.next = self.compaction.from;
+        if !self.is_wasteful() || now_ms < self.compaction.rest_until_ms {
+            return Vec::new();
+        }
+        let mut moves = Vec::new();
+        let mut files = Files::default();
+        let start = self.batch.bytes();
+        let (oldest, mut at) = (self.segments.0[0].name.number, self.compaction.from);
+        while moves.len() < REWRITE_COUNT_MAX && self.batch.bytes() - start < REWRITE_BYTES_MAX {
+            let Some(&id) = self.segments.0[0].accepts.get(at) else {
+                break;
+            };
+            at += 1;
+            let Some(survivor) = self.survivor(id, oldest) else {
+                continue;
+            };
+            match self.rewrite(&survivor, &mut files) {
+                Ok(to) => moves.push(Move { id, to }),
+                Err(RecordError::Damaged) => self.drop_damaged(&survivor),
+                Err(RecordError::Io(error)) => {
+                    self.gauges.trouble("mail could not be rewritten", &error);
+                    self.on_compaction_failed(now_ms);
+                    at -= 1;
+                    break;
+                }
+            }
+        }
+        self.compaction.next = at;
+        if moves.is_empty() && at == self.segments.0[0].accepts.len() {
+            // What is left could not be read in this pass.
+            self.compaction.next = 0;
+            self.compaction.rest_until_ms = now_ms + PAUSE_MS;
+        }
+        moves
+    }
+
+    fn survivor(&self, id: TransactionId, oldest: u64) -> Option<Survivor> {
+        let index = self.index();
+        let held = index
+            .held
+            .get(&id)
+            .filter(|held| held.location.place.segment == oldest)?;
+        Some(Survivor {
+            id,
+            location: held.location,
+            mails: held.mails.clone(),
+        })
+    }
+
+    fn rewrite(&mut self, survivor: &Survivor, files: &mut Files) -> Result<Location, RecordError> {
+        let content = files.read(self, survivor.location.place)?;
+        let Content::Accept(mut accept) = content else {
+            return Err(RecordError::Damaged);
+        };
+        let mut histories = Vec::with_capacity(survivor.mails.len());
+        for mail in &survivor.mails {
+            let mails = &accept.transaction.mails;
+            let at = mails.binary_search_by_key(&mail.index, |mail| mail.index);
+            let at = at.map_err(|_| RecordError::Damaged)?;
+            let last = match mail.last {
+                Some(place) => files.read_attempt(self, place)?,
+                None => accept.histories[at].last.take(),
+            };
+            histories.push(History {
+                attempts: mail.attempts,
+                last,
+            });
+        }
+        keep(&mut accept.transaction, &survivor.mails);
+        let added = self.batch.add_accept(&accept.transaction, &histories);
+        added.map_err(|_| RecordError::Damaged)
+    }
+
+    fn drop_damaged(&mut self, survivor: &Survivor) {
+        self.gauges.trouble(
+            "mail was lost",
+            &format!("the record of {} is damaged", survivor.id),
+        );
+        self.gauges.count_damage();
+        self.index().held.remove(&survivor.id);
+        self.segments.on_freed(survivor.location);
+        if let Some(segment) = self.segments.find(survivor.location.place.segment) {
+            segment.damaged = true;
+        }
+    }
+
+    /// The rewritten records are durable: they count from now on.
+    pub(super) fn on_moved(&mut self, moves: Vec<Move>) {
+        self.compaction.from = self.compaction.next;
+        self.gauges.count_rewritten(moves.len() as u64);
+        for Move { id, to } in moves {
+            let mut index = self.index();
+            // It may have been settled by an entry of the same batch.
+            let Some(held) = index.held.get_mut(&id) else {
+                continue;
+            };
+            let from = std::mem::replace(&mut held.location, to);
+            for mail in &mut held.mails {
+                // Outcomes older than the rewritten record are part of it.
+                mail.last = mail.last.filter(|&last| last > to.place);
+            }
+            drop(index);
+            self.segments.on_freed(from);
+            self.segments.on_placed(id, to);
+        }
+    }
+
+    /// What was announced or rewritten did not become durable, or could not be read.
+    pub(super) fn on_compaction_failed(&mut self, now_ms: u64) {
+        self.compaction.release = None;
+        self.compaction.rest_until_ms = now_ms + PAUSE_MS;
+    }
+}
+
+/// Leaves only `mails` in the transaction.
+fn keep(transaction: &mut Transaction, mails: &[HeldMail]) {
+    let kept = |index| {
+        mails
+            .binary_search_by_key(&index, |mail| mail.index)
+            .is_ok()
+    };
+    transaction.mails.retain(|mail| kept(mail.index));
+}
+
+/// The segments that survivors are read from.
+#[derive(Default)]
+struct Files(HashMap<u64, Box<dyn Reader>>);
+
+impl Files {
+    fn read(&mut self, journal: &Journal, place: Place) -> Result<Content, RecordError> {
+        let name = journal
+            .index()
+            .segment(place.segment)
+            .ok_or(RecordError::Damaged)?;
+        if !self.0.contains_key(&place.segment) {
+            let reader = journal
+                .storage
+                .open(&name.to_string())
+                .map_err(RecordError::Io)?;
+            self.0.insert(place.segment, reader);
+        }
+        read_record(&*self.0[&place.segment], name, place)
+    }
+
+    /// A damaged outcome costs itself only.
+    fn read_attempt(
+        &mut self,
+        journal: &Journal,
+        place: Place,
+    ) -> Result<Option<Box<Attempt>>, RecordError> {
+        match self.read(journal, place) {
+            Ok(Content::Settle(settle)) => Ok(Some(Box::new(settle.attempt))),
+            Ok(_) | Err(RecordError::Damaged) => Ok(None),
+            Err(RecordError::Io(error)) => Err(RecordError::Io(error)),
+        }
+    }
+}

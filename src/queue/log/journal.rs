@@ -1,0 +1,591 @@
+//! The log as a machine: entries and time in, durable bytes and completions out.
+//!
+//! Owns the order of every write and sync, what is answered when, and what happens when either
+//! fails. This is the one file that knows how durable is done. Must not read a clock or start a
+//! thread; [`commit`](super::commit) drives it.
+//!
+//! Diagnostics: refusals to the worker; every failure of the disk as a sentence in
+//! [`Status::trouble`](crate::queue::Status::trouble).
+//!
+//! The rules:
+//! - A transaction is in the index, and answered, only after the sync that covers it.
+//! - After a failed write or sync the segment counts up to its last sync only. Nothing is written
+//!   to it or synced again. The next segment says so in its opening, voids by name the transactions
+//!   that were refused with it, and repeats the settles that were not durable.
+//! - A segment is removed only when everything in it and in all older ones is settled or rewritten,
+//!   and the settles are durable. So a settle never goes before what it settles.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::batch::Batch;
+use super::codec::Opening;
+use super::gauges::Gauges;
+use super::head::Head;
+use super::index::{Held, HeldMail, Index};
+use super::recovery::Replay;
+use super::segment::{Location, Segment, SegmentName, Segments};
+use crate::queue::engine::{Accepting, Completion, Entry, Refusal};
+use crate::queue::mail::{Attempt, Transaction, TransactionId};
+use crate::queue::storage::Storage;
+
+/// After so many bytes a batch takes no further entry.
+pub(super) const BATCH_BYTES_MAX: u64 = 8 << 20;
+/// Most entries of a batch.
+pub(super) const BATCH_ENTRIES_MAX: usize = 4096;
+/// Outcomes held in memory, while the disk is away, above which deliveries should stop.
+const SETTLES_HELD_MAX: usize = 1 << 16;
+/// The first pause before a segment is opened again after a failure; doubled each time.
+const REOPEN_MS_MIN: u64 = 50;
+/// The longest such pause.
+const REOPEN_MS_MAX: u64 = 2000;
+/// How often the free space is looked at.
+const SPACE_MS: u64 = 1000;
+
+/// What an administrator may choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// A segment is closed when it has reached so many bytes; at most [`Options::SEGMENT_BYTES_MAX`].
+    pub segment_bytes: u64,
+    /// Outcomes of attempts become durable with the next transaction, at the latest after so many
+    /// milliseconds.
+    pub settle_sync_ms: u64,
+    /// Transactions are refused while fewer bytes are free, so that outcomes can still be written.
+    pub min_free_bytes: u64,
+}
+
+impl Options {
+    /// The largest [`Options::segment_bytes`]; with one batch more a segment stays below 4 GiB.
+    pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            settle_sync_ms: 100,
+            min_free_bytes: 64 << 20,
+        }
+    }
+}
+
+const _: () = assert!(
+    Options::SEGMENT_BYTES_MAX
+        + BATCH_BYTES_MAX
+        + super::compaction::REWRITE_BYTES_MAX
+        + 2 * (super::record::RECORD_BYTES_MAX as u64)
+        < u32::MAX as u64
+);
+
+/// An entry with the worker that handed it over.
+pub(super) type Handed = (usize, Entry);
+
+/// The writing side of the log.
+pub(super) struct Journal {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) options: Options,
+    index: Arc<Mutex<Index>>,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) segments: Segments,
+    pub(super) state: State,
+    /// What the next opening says of its predecessor: number, bytes that count.
+    previous: (u64, u64),
+    pub(super) oldest: u64,
+    next_number: u64,
+    pub(super) batch: Batch,
+    unsynced: Unsynced,
+    space: Space,
+    pub(super) compaction: super::compaction::Compaction,
+}
+
+/// Whether there is a segment to write to.
+pub(super) enum State {
+    Open(Head),
+    Closed {
+        /// When to try again.
+        retry_ms: u64,
+        /// How long to wait after that.
+        pause_ms: u64,
+        refusal: Refusal,
+    },
+}
+
+/// What the next sync is to cover.
+#[derive(Default)]
+struct Unsynced {
+    since_ms: Option<u64>,
+    settles: Vec<(Attempt, u32)>,
+    /// How many of them each worker is owed.
+    owed: BTreeMap<usize, usize>,
+    /// Refused transactions whose record may have been written.
+    voids: Vec<TransactionId>,
+}
+
+/// What is known of the free space.
+#[derive(Default)]
+struct Space {
+    checked_ms: Option<u64>,
+    written_since: u64,
+    full: bool,
+}
+
+/// What one batch holds.
+#[derive(Default)]
+struct Round {
+    accepts: Vec<Taken>,
+    moves: Vec<super::compaction::Move>,
+    written: bool,
+}
+
+struct Taken {
+    worker: usize,
+    transaction: Arc<Transaction>,
+    fate: Result<Location, Refusal>,
+}
+
+pub(super) type Completions = BTreeMap<usize, Completion>;
+
+impl Journal {
+    /// Continues after `replay`. Opens no segment yet.
+    pub(super) fn new(
+        storage: Arc<dyn Storage>,
+        options: Options,
+        replay: Replay,
+        index: Arc<Mutex<Index>>,
+        gauges: Arc<Gauges>,
+    ) -> Self {
+        let mut options = options;
+        options.segment_bytes = options.segment_bytes.clamp(1, Options::SEGMENT_BYTES_MAX);
+        for name in replay.stale {
+            // Once more than needed is no failure: the next start tries again.
+            let _ = storage.remove(&name.to_string());
+        }
+        Self {
+            storage,
+            options,
+            index,
+            gauges,
+            segments: replay.segments,
+            state: State::Closed {
+                retry_ms: 0,
+                pause_ms: REOPEN_MS_MIN,
+                refusal: Refusal::Failed,
+            },
+            previous: replay.previous,
+            oldest: replay.oldest,
+            next_number: replay.next_number,
+            batch: Batch::new(SegmentName { number: 0, salt: 0 }, 0),
+            unsynced: Unsynced::default(),
+            space: Space::default(),
+            compaction: super::compaction::Compaction::default(),
+        }
+    }
+
+    pub(super) fn index(&self) -> MutexGuard<'_, Index> {
+        // No holder of the lock leaves the index half changed.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes one batch from the front of `queue`, as large as the limits allow. `now_ms` is
+    /// monotonic. Returns what became durable or was refused, by worker.
+    pub(super) fn commit(&mut self, queue: &mut VecDeque<Handed>, now_ms: u64) -> Completions {
+        let mut done = Completions::new();
+        self.look_at_space(now_ms);
+        self.prepare(now_ms, &mut done);
+        let mut round = Round::default();
+        if let State::Open(head) = &self.state {
+            self.batch.reset(head.name(), head.written());
+            self.add_release();
+            round.moves = self.add_survivors(now_ms);
+        }
+        self.take(queue, &mut round, now_ms);
+        self.write(&mut round, now_ms);
+        self.conclude(round, &mut done);
+        self.publish();
+        done
+    }
+
+    /// Makes durable what is written, whatever the deadlines say. Returns how many settles could
+    /// not be.
+    pub(super) fn finish(&mut self, now_ms: u64, done: &mut Completions) -> usize {
+        // The second round is for the segment after one that failed.
+        for _ in 0..2 {
+            if let State::Closed { retry_ms, .. } = &mut self.state {
+                *retry_ms = now_ms;
+            }
+            self.prepare(now_ms, done);
+            if self.unsynced.since_ms.is_some() {
+                self.sync(now_ms, done);
+            }
+        }
+        self.publish();
+        self.unsynced.settles.len()
+    }
+
+    /// When [`Journal::commit`] is to be called even without entries.
+    pub(super) fn next_wake(&self, now_ms: u64) -> Option<u64> {
+        let deadlines = match &self.state {
+            State::Closed { retry_ms, .. } => [Some(*retry_ms), None],
+            State::Open(_) => [
+                self.unsynced
+                    .since_ms
+                    .map(|since| since + self.options.settle_sync_ms),
+                self.compaction_due(now_ms),
+            ],
+        };
+        let space = self
+            .space
+            .checked_ms
+            .filter(|_| self.space.full)
+            .map(|at| at + SPACE_MS);
+        deadlines.into_iter().chain([space]).flatten().min()
+    }
+
+    /// Finds out whether the disk is nearly full, at most once a second, and sooner when much was
+    /// written since.
+    fn look_at_space(&mut self, now_ms: u64) {
+        let floor = self.options.min_free_bytes;
+        let recent = self
+            .space
+            .checked_ms
+            .is_some_and(|at| now_ms < at + SPACE_MS);
+        if floor == 0 || (recent && self.space.written_since < floor / 4) {
+            return;
+        }
+        self.space.checked_ms = Some(now_ms);
+        self.space.written_since = 0;
+        match self.storage.free_bytes() {
+            Ok(free) => self.space.full = free < floor,
+            Err(error) => self
+                .gauges
+                .trouble("the free space could not be determined", &error),
+        }
+    }
+
+    /// Sees to it that there is a segment with room, if the disk lets us.
+    fn prepare(&mut self, now_ms: u64, done: &mut Completions) {
+        if let State::Open(head) = &self.state
+            && head.written() >= self.options.segment_bytes
+        {
+            if head.written() != head.synced() {
+                self.sync(now_ms, done);
+            }
+            if let State::Open(head) = &self.state {
+                self.previous = (head.name().number, head.synced());
+                self.state = closed(now_ms, REOPEN_MS_MIN, Refusal::Failed);
+            }
+        }
+        if let State::Closed {
+            retry_ms, pause_ms, ..
+        } = self.state
+            && retry_ms <= now_ms
+        {
+            match self.open_segment() {
+                Ok(head) => {
+                    self.state = State::Open(head);
+                    self.on_settles_durable(done);
+                    self.unsynced.voids.clear();
+                }
+                Err(error) => {
+                    self.gauges.trouble("a segment could not be opened", &error);
+                    let refusal = refusal_of(&error);
+                    let pause = (pause_ms * 2).min(REOPEN_MS_MAX);
+                    self.state = State::Closed {
+                        retry_ms: now_ms + pause_ms,
+                        pause_ms: pause,
+                        refusal,
+                    };
+                }
+            }
+        }
+    }
+
+    /// A new segment that says how far the one before counts, voids what was refused with it and
+    /// repeats the settles that it may have lost; durable with its name.
+    fn open_segment(&mut self) -> io::Result<Head> {
+        let name = SegmentName {
+            number: self.next_number,
+            salt: self.storage.salt()?,
+        };
+        self.next_number += 1;
+        let file = self.storage.create(&name.to_string())?;
+        let mut head = Head::new(file, name);
+        self.batch.reset(name, 0);
+        let (previous, previous_bytes) = self.previous;
+        self.batch.add_opening(&Opening {
+            previous,
+            previous_bytes,
+            oldest: self.oldest,
+        });
+        if !self.unsynced.voids.is_empty() {
+            self.batch.add_void(&self.unsynced.voids);
+        }
+        let mut places = Vec::with_capacity(self.unsynced.settles.len());
+        for (attempt, number) in &self.unsynced.settles {
+            places.push((attempt.mail, self.batch.add_settle(attempt, *number).place));
+        }
+        let written = head
+            .write(&self.batch)
+            .and_then(|()| head.sync())
+            .and_then(|()| self.storage.sync_directory());
+        if let Err(error) = written {
+            // If it stays, the next opening says that nothing in it counts.
+            let _ = self.storage.remove(&name.to_string());
+            return Err(error);
+        }
+        self.gauges.count_sync();
+        let mut segment = Segment::new(name);
+        segment.bytes = head.written();
+        self.segments.0.push_back(segment);
+        let mut index = self.index();
+        index.add_segment(name);
+        for (mail, place) in places {
+            index.on_settle_placed(mail, place);
+        }
+        drop(index);
+        Ok(head)
+    }
+
+    /// Moves entries from the queue into the batch.
+    fn take(&mut self, queue: &mut VecDeque<Handed>, round: &mut Round, now_ms: u64) {
+        for _ in 0..BATCH_ENTRIES_MAX {
+            if self.batch.bytes() >= BATCH_BYTES_MAX {
+                break;
+            }
+            match queue.pop_front() {
+                Some((worker, Entry::Accept(transaction))) => {
+                    let fate = self.take_accept(&transaction);
+                    round.accepts.push(Taken {
+                        worker,
+                        transaction,
+                        fate,
+                    });
+                }
+                Some((worker, Entry::Settle(attempt))) => {
+                    self.take_settle(worker, attempt, now_ms);
+                }
+                None => break,
+            }
+        }
+    }
+
+    fn take_accept(&mut self, transaction: &Transaction) -> Result<Location, Refusal> {
+        if let State::Closed { refusal, .. } = self.state {
+            return Err(refusal);
+        }
+        if self.space.full {
+            return Err(Refusal::Full);
+        }
+        if self.index().held.contains_key(&transaction.id) {
+            self.gauges
+                .trouble("a transaction was refused", &"its id is in use");
+            return Err(Refusal::Failed);
+        }
+        self.batch.add_accept(transaction, &[]).map_err(|unfit| {
+            self.gauges.trouble("a transaction was refused", &unfit);
+            Refusal::Failed
+        })
+    }
+
+    fn take_settle(&mut self, worker: usize, attempt: Attempt, now_ms: u64) {
+        let settled = self.index().settle(&attempt);
+        if let Some(location) = settled.freed {
+            self.segments.on_freed(location);
+        }
+        if let State::Open(_) = self.state {
+            let place = self.batch.add_settle(&attempt, settled.number).place;
+            self.index().on_settle_placed(attempt.mail, place);
+        }
+        self.unsynced.settles.push((attempt, settled.number));
+        *self.unsynced.owed.entry(worker).or_default() += 1;
+        self.unsynced.since_ms.get_or_insert(now_ms);
+        if self.unsynced.settles.len() >= 2 * SETTLES_HELD_MAX {
+            self.unsynced.keep_last();
+        }
+    }
+
+    /// Writes the batch, and syncs it if someone waits for it or the settles have waited enough.
+    fn write(&mut self, round: &mut Round, now_ms: u64) {
+        let State::Open(head) = &mut self.state else {
+            return;
+        };
+        let mut outcome = Ok(());
+        if self.batch.bytes() > 0 {
+            outcome = head.write(&self.batch);
+            self.space.written_since += self.batch.bytes();
+            self.unsynced.since_ms.get_or_insert(now_ms);
+            self.gauges.count_commit();
+        }
+        let waiting = round.accepts.iter().any(|taken| taken.fate.is_ok());
+        let late = self
+            .unsynced
+            .since_ms
+            .is_some_and(|since| since + self.options.settle_sync_ms <= now_ms);
+        let sync = waiting || late || !round.moves.is_empty();
+        if sync && outcome.is_ok() {
+            outcome = head.sync();
+            self.gauges.count_sync();
+        }
+        match outcome {
+            Ok(()) => round.written = sync,
+            Err(error) => self.on_failure(round, &error, now_ms),
+        }
+    }
+
+    /// Syncs outside of a batch.
+    fn sync(&mut self, now_ms: u64, done: &mut Completions) {
+        let State::Open(head) = &mut self.state else {
+            return;
+        };
+        self.gauges.count_sync();
+        match head.sync() {
+            Ok(()) => self.on_synced(done),
+            Err(error) => self.on_failure(&mut Round::default(), &error, now_ms),
+        }
+    }
+
+    /// Closes the head for good: it counts as far as it was synced. The next one is opened with the
+    /// next batch.
+    fn on_failure(&mut self, round: &mut Round, error: &io::Error, now_ms: u64) {
+        self.gauges.trouble("a segment could not be written", error);
+        let State::Open(head) = &self.state else {
+            return;
+        };
+        let (number, synced) = (head.name().number, head.synced());
+        if let Some(segment) = self.segments.find(number) {
+            segment.bytes = synced;
+        }
+        let refusal = refusal_of(error);
+        for taken in &mut round.accepts {
+            if taken.fate.is_ok() {
+                taken.fate = Err(refusal);
+                self.unsynced.voids.push(taken.transaction.id);
+            }
+        }
+        round.moves.clear();
+        self.on_compaction_failed(now_ms);
+        self.previous = (number, synced);
+        self.state = closed(now_ms, REOPEN_MS_MIN, refusal);
+    }
+
+    /// Answers the batch.
+    fn conclude(&mut self, round: Round, done: &mut Completions) {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let total = round.accepts.len() as u64;
+        let mut accepted = 0;
+        for Taken {
+            worker,
+            transaction,
+            fate,
+        } in round.accepts
+        {
+            let id = transaction.id;
+            if let Ok(location) = fate {
+                // A second record under one id replaces the first, as it will at the next start.
+                if let Some(held) = index.held.insert(id, held(&transaction, location)) {
+                    self.segments.on_freed(held.location);
+                }
+                self.segments.on_placed(id, location);
+            }
+            accepted += u64::from(fate.is_ok());
+            let answer = fate.map(|_| ());
+            done.entry(worker).or_default().accepted.push((id, answer));
+        }
+        drop(index);
+        self.gauges.count_accepts(accepted, total - accepted);
+        if round.written {
+            self.on_moved(round.moves);
+            self.on_synced(done);
+        }
+        if let State::Open(head) = &self.state
+            && let Some(segment) = self.segments.find(head.name().number)
+        {
+            segment.bytes = head.written();
+        }
+    }
+
+    /// Everything written is durable.
+    fn on_synced(&mut self, done: &mut Completions) {
+        self.on_settles_durable(done);
+        self.on_release_durable();
+    }
+
+    fn on_settles_durable(&mut self, done: &mut Completions) {
+        self.unsynced.since_ms = None;
+        self.unsynced.settles.clear();
+        for (worker, settled) in std::mem::take(&mut self.unsynced.owed) {
+            done.entry(worker).or_default().settled += settled;
+        }
+    }
+
+    fn publish(&self) {
+        let accepting = match &self.state {
+            State::Closed {
+                refusal: Refusal::Full,
+                ..
+            } => Accepting::Full,
+            State::Closed {
+                refusal: Refusal::Failed,
+                ..
+            } => Accepting::Failed,
+            State::Open(_) if self.space.full => Accepting::Full,
+            State::Open(_) => Accepting::Yes,
+        };
+        let settles = self.unsynced.settles.len();
+        let transactions = self.index().held.len();
+        self.gauges
+            .update(accepting, settles < SETTLES_HELD_MAX, |status| {
+                status.settles_unsynced = settles as u64;
+                status.transactions = transactions as u64;
+                status.segments = self.segments.0.len() as u64;
+                status.total_bytes = self.segments.total_bytes();
+                status.live_bytes = self.segments.live_bytes();
+            });
+    }
+}
+
+impl Unsynced {
+    /// Forgets all but the last outcome of each mail: what remains is bounded by the mail held.
+    fn keep_last(&mut self) {
+        let settles = std::mem::take(&mut self.settles);
+        let mut last = HashMap::with_capacity(settles.len());
+        for (at, (attempt, number)) in settles.iter().enumerate() {
+            // Outcomes for mail that is not held say nothing.
+            if *number > 0 {
+                last.insert(attempt.mail, at);
+            }
+        }
+        let kept = settles.into_iter().enumerate();
+        let kept = kept.filter(|(at, (attempt, _))| last.get(&attempt.mail) == Some(at));
+        self.settles = kept.map(|(_, settle)| settle).collect();
+    }
+}
+
+fn held(transaction: &Transaction, location: Location) -> Held {
+    let mails = transaction.mails.iter();
+    let mails = mails
+        .map(|mail| HeldMail {
+            index: mail.index,
+            attempts: 0,
+            last: None,
+        })
+        .collect();
+    Held { location, mails }
+}
+
+fn closed(retry_ms: u64, pause_ms: u64, refusal: Refusal) -> State {
+    State::Closed {
+        retry_ms,
+        pause_ms,
+        refusal,
+    }
+}
+
+/// A full disk passes by itself; everything else is a failure.
+fn refusal_of(error: &io::Error) -> Refusal {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Refusal::Full,
+        _ => Refusal::Failed,
+    }
+}

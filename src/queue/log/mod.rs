@@ -1,0 +1,40 @@
+//! The embedded engine: an append-only segment log of our own, durable on this machine.
+//!
+//! One record is one transaction, or the outcome of one attempt. Records go to the end of the
+//! newest segment, one write and one sync for everything that all workers have pending; the layout is
+//! documented at [`record`] and [`codec`]. [`journal`] is the one file that knows how durable is done,
+//! [`recovery`] is its reverse, [`compaction`] gives space back, [`commit`] is the thread.
+//!
+//! What holds, and is tested with a storage that fails on request:
+//! - What was answered as durable is there after any crash, unless its settle was durable too.
+//! - A damaged byte costs at most its own record, and is reported.
+//! - No text that a sender chooses is ever taken for a record.
+//! - The bytes on disk stay below twice the live ones and a few segments, while the disk works.
+//!
+//! Diagnostics: see the modules; everything that fails is either an answer to a worker, an
+//! [`OpenError`], a line of the report, or [`Status::trouble`](super::Status::trouble).
+
+mod batch;
+mod codec;
+mod commit;
+mod compaction;
+mod gauges;
+mod head;
+mod index;
+mod journal;
+mod reader;
+mod record;
+mod recovery;
+mod scan;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+pub use commit::{LogQueue, Notify};
+pub use journal::Options;
+pub use reader::LogReader;
+pub(super) use record::frame;
+pub use recovery::OpenError;
+pub(super) use segment::segment_file_name;
+#[cfg(test)]
+pub(super) use tests::sample_segment;

@@ -1,0 +1,410 @@
+//! What a start makes of the segments on disk.
+//!
+//! Owns the replay: records in the order written, each outcome applied to what came before. Must
+//! not change anything on disk; a damaged place costs what was written there and nothing else.
+//! Replaying the same bytes twice gives the same result.
+//!
+//! Diagnostics: [`OpenError`] when nothing can be said about the mail that is there (the operator
+//! must act); everything less is in the [`Report`].
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+
+use super::codec::{Accept, Opening, Settle};
+use super::index::{Held, HeldMail, Index};
+use super::record::Place;
+use super::scan::{self, Content, End, Found, Scan};
+use super::segment::{Location, Segment, SegmentName, Segments};
+use crate::queue::mail::TransactionId;
+use crate::queue::report::{Damage, DamageReason, Recovered, Report, Waiting, WaitingMail};
+use crate::queue::storage::{Reader, Storage};
+
+/// Most places of damage that a report lists one by one.
+const DAMAGED_LISTED_MAX: usize = 1000;
+
+/// Why a queue could not be opened. Nothing was changed; the operator must act.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory could not be read.
+    #[error("the queue directory could not be read")]
+    List(#[source] io::Error),
+    /// A segment could not be opened, so the mail in it is unknown.
+    #[error("segment {name} of the queue could not be opened")]
+    Segment {
+        /// Its file name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What was read could not be made durable, so nothing may rest on it.
+    #[error("segment {name} of the queue could not be synced")]
+    Sync {
+        /// Its file name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The commit thread could not be started.
+    #[error("the commit thread could not be started")]
+    Thread(#[source] io::Error),
+}
+
+/// A queue as it was left.
+pub(super) struct Replay {
+    pub(super) index: Index,
+    pub(super) segments: Segments,
+    pub(super) recovered: Recovered,
+    /// The last segment that counts and how many of its bytes do.
+    pub(super) previous: (u64, u64),
+    /// Segments below this number are done with.
+    pub(super) oldest: u64,
+    /// Files of such segments that are still there.
+    pub(super) stale: Vec<SegmentName>,
+    /// The number of the next segment.
+    pub(super) next_number: u64,
+}
+
+/// A segment that was found, before it is read.
+struct File {
+    name: SegmentName,
+    reader: Box<dyn Reader>,
+    bytes: u64,
+    opening: Option<Opening>,
+}
+
+/// Reads all segments of `storage`.
+pub(super) fn replay(storage: &Arc<dyn Storage>) -> Result<Replay, OpenError> {
+    let files = open_all(&**storage)?;
+    let seals = seals(&files);
+    let newest = files.last().map(|file| file.name.number);
+    let next_number = newest.map_or(1, |number| number.saturating_add(1));
+    let openings: Vec<Opening> = files.iter().filter_map(|file| file.opening).collect();
+    let mut state = State::default();
+    for file in files {
+        let seal = seals.get(&file.name.number).copied();
+        state.read(file, seal, newest);
+    }
+    Ok(state.finish(&openings, next_number))
+}
+
+fn open_all(storage: &dyn Storage) -> Result<Vec<File>, OpenError> {
+    let names = storage.list().map_err(OpenError::List)?;
+    let mut names: Vec<SegmentName> = names
+        .iter()
+        .filter_map(|name| SegmentName::parse(name))
+        .collect();
+    names.sort_unstable();
+    // Numbers are never used twice; a second file of one number was put there by someone else.
+    names.dedup_by_key(|name| name.number);
+    names.into_iter().map(|name| open(storage, name)).collect()
+}
+
+fn open(storage: &dyn Storage, name: SegmentName) -> Result<File, OpenError> {
+    let failed = |source| OpenError::Segment {
+        name: name.to_string(),
+        source,
+    };
+    let reader = storage.open(&name.to_string()).map_err(failed)?;
+    let bytes = reader.length().map_err(failed)?;
+    let place = Place {
+        segment: name.number,
+        offset: 0,
+    };
+    let opening = match scan::read_record(&*reader, name, place) {
+        Ok(Content::Opening(opening)) if opening.previous < name.number => Some(opening),
+        // Damage is found again, and reported, when the segment is read.
+        Ok(_) | Err(_) => None,
+    };
+    Ok(File {
+        name,
+        reader,
+        bytes,
+        opening,
+    })
+}
+
+/// How many bytes of each segment count, where a later one says so.
+fn seals(files: &[File]) -> HashMap<u64, u64> {
+    let mut seals = HashMap::new();
+    for (at, file) in files.iter().enumerate() {
+        let Some(opening) = file.opening else {
+            continue;
+        };
+        for earlier in files[..at].iter().rev() {
+            let number = earlier.name.number;
+            if number < opening.previous {
+                break;
+            }
+            // What lies between was an attempt to open a segment that failed.
+            let counts = if number == opening.previous {
+                opening.previous_bytes
+            } else {
+                0
+            };
+            seals.entry(number).or_insert(counts);
+        }
+    }
+    seals
+}
+
+/// The replay so far.
+#[derive(Default)]
+struct State {
+    held: HashMap<TransactionId, Pending>,
+    segments: Segments,
+    report: Report,
+    id_max: Option<TransactionId>,
+    oldest: u64,
+    previous: (u64, u64),
+}
+
+struct Pending {
+    location: Location,
+    lasts: Vec<Option<Place>>,
+    waiting: Waiting,
+}
+
+impl State {
+    fn read(&mut self, file: File, seal: Option<u64>, newest: Option<u64>) {
+        let File {
+            name,
+            reader,
+            bytes,
+            ..
+        } = file;
+        let end = match newest == Some(name.number) {
+            true => End::Newest,
+            false => End::Sealed,
+        };
+        let limit = bytes.min(seal.unwrap_or(u64::MAX));
+        self.segments.0.push_back(Segment::new(name));
+        self.report.segments += 1;
+        self.report.bytes += limit;
+        let mut scan = Scan::new(name, reader, limit, end);
+        let mut torn = 0;
+        while let Some(found) = scan.next() {
+            match found {
+                Found::Record(location, content) => {
+                    self.report.records += 1;
+                    self.previous = (name.number, limit);
+                    self.apply(location, content);
+                }
+                Found::Damage(damage) => self.on_damage(damage),
+                Found::Torn(bytes) => torn = bytes,
+            }
+        }
+        self.report.torn_bytes += torn;
+        if let Some(seal) = seal.filter(|&seal| seal > limit) {
+            self.on_truncated(name.number, limit, seal);
+        }
+        if self.previous.0 == name.number {
+            self.previous.1 = limit - torn;
+        }
+        let segment = self.segments.find(name.number).expect("it was added above");
+        segment.bytes = limit - torn;
+    }
+
+    fn on_damage(&mut self, damage: Damage) {
+        if let Some(segment) = self.segments.find(damage.segment) {
+            segment.damaged = true;
+        }
+        match self.report.damaged.len() < DAMAGED_LISTED_MAX {
+            true => self.report.damaged.push(damage),
+            false => self.report.damaged_more += 1,
+        }
+    }
+
+    /// A segment has `bytes` of the `seal` it had when it was sealed.
+    fn on_truncated(&mut self, segment: u64, bytes: u64, seal: u64) {
+        let missing = seal - bytes;
+        match self.report.damaged.last_mut() {
+            // The record that was cut has been reported as such.
+            Some(last) if last.segment == segment && last.reason == DamageReason::Truncated => {
+                last.length += missing;
+            }
+            Some(_) | None => self.on_damage(Damage {
+                segment,
+                offset: bytes,
+                length: missing,
+                reason: DamageReason::Truncated,
+            }),
+        }
+    }
+
+    fn apply(&mut self, location: Location, content: Content) {
+        match content {
+            Content::Opening(opening) => self.on_release(opening.oldest),
+            Content::Release(oldest) => self.on_release(oldest),
+            Content::Accept(accept) => self.on_accept(location, accept),
+            Content::Settle(settle) => self.on_settle(location.place, settle),
+            Content::Void(ids) => ids.into_iter().for_each(|id| self.on_void(id)),
+        }
+    }
+
+    fn see(&mut self, id: TransactionId) {
+        self.id_max = self.id_max.max(Some(id));
+    }
+
+    /// A segment that was done with is still there, with mail that was settled in a segment that is
+    /// not: a crash may undo one removal and keep another.
+    fn on_release(&mut self, oldest: u64) {
+        self.oldest = self.oldest.max(oldest);
+        let before = |segment: &Segment| segment.name.number < oldest;
+        if self
+            .segments
+            .0
+            .iter()
+            .any(|segment| before(segment) && segment.live > 0)
+        {
+            self.held
+                .retain(|_, pending| pending.location.place.segment >= oldest);
+            for segment in self.segments.0.iter_mut().filter(|segment| before(segment)) {
+                (segment.live, segment.live_bytes) = (0, 0);
+            }
+        }
+    }
+
+    fn on_void(&mut self, id: TransactionId) {
+        self.see(id);
+        if let Some(pending) = self.held.remove(&id) {
+            self.segments.on_freed(pending.location);
+        }
+    }
+
+    /// The later record of a transaction wins: it was rewritten.
+    fn on_accept(&mut self, location: Location, accept: Accept) {
+        let id = accept.transaction.id;
+        self.on_void(id);
+        self.segments.on_placed(id, location);
+        let body_bytes = accept
+            .body_bytes
+            .iter()
+            .map(|&bytes| u64::from(bytes.max(1)) - 1)
+            .sum();
+        let mails = accept.transaction.mails.into_iter().zip(accept.histories);
+        let mails: Vec<WaitingMail> = mails
+            .map(|(mail, history)| WaitingMail {
+                index: mail.index,
+                envelope: mail.envelope,
+                recipient: mail.recipient,
+                attempts: history.attempts,
+                last: history.last,
+            })
+            .collect();
+        let lasts = vec![None; mails.len()];
+        let received_ms = accept.transaction.received_ms;
+        let waiting = Waiting {
+            id,
+            received_ms,
+            body_bytes,
+            mails,
+        };
+        self.held.insert(
+            id,
+            Pending {
+                location,
+                lasts,
+                waiting,
+            },
+        );
+    }
+
+    fn on_settle(&mut self, place: Place, settle: Settle) {
+        let Settle { attempt, number } = settle;
+        let id = attempt.mail.transaction;
+        self.see(id);
+        let Some(pending) = self.held.get_mut(&id) else {
+            return;
+        };
+        let mails = &mut pending.waiting.mails;
+        let index = attempt.mail.index;
+        let Ok(at) = mails.binary_search_by_key(&index, |mail| mail.index) else {
+            return;
+        };
+        if !attempt.next.frees() {
+            mails[at].attempts = number;
+            mails[at].last = Some(Box::new(attempt));
+            pending.lasts[at] = Some(place);
+        } else if mails.len() == 1 {
+            self.on_void(id);
+        } else {
+            mails.remove(at);
+            pending.lasts.remove(at);
+        }
+    }
+
+    fn finish(mut self, openings: &[Opening], next_number: u64) -> Replay {
+        let oldest = self.oldest;
+        let mut stale = Vec::new();
+        while let Some(first) = self.segments.0.front()
+            && first.name.number < oldest
+        {
+            stale.push(first.name);
+            self.segments.0.pop_front();
+        }
+        self.report
+            .damaged
+            .retain(|damage| damage.segment >= oldest);
+        self.find_missing(openings);
+        let mut index = Index::default();
+        for segment in &self.segments.0 {
+            index.add_segment(segment.name);
+        }
+        let mut waiting = Vec::with_capacity(self.held.len());
+        for (id, pending) in self.held {
+            index.held.insert(id, held(&pending));
+            waiting.push(pending.waiting);
+        }
+        waiting.sort_unstable_by_key(|waiting| waiting.id);
+        Replay {
+            index,
+            segments: self.segments,
+            recovered: Recovered {
+                waiting,
+                report: self.report,
+                id_max: self.id_max,
+            },
+            previous: self.previous,
+            oldest,
+            stale,
+            next_number,
+        }
+    }
+
+    /// A segment that a later one names, that is not done with, and that is not there.
+    fn find_missing(&mut self, openings: &[Opening]) {
+        let present: HashSet<u64> = self
+            .segments
+            .0
+            .iter()
+            .map(|segment| segment.name.number)
+            .collect();
+        for opening in openings {
+            let named = opening.previous;
+            if named != 0 && named >= self.oldest && !present.contains(&named) {
+                self.on_damage(Damage {
+                    segment: named,
+                    offset: 0,
+                    length: opening.previous_bytes,
+                    reason: DamageReason::Missing,
+                });
+            }
+        }
+    }
+}
+
+fn held(pending: &Pending) -> Held {
+    let mails = pending.waiting.mails.iter().zip(&pending.lasts);
+    let mails = mails
+        .map(|(mail, &last)| HeldMail {
+            index: mail.index,
+            attempts: mail.attempts,
+            last,
+        })
+        .collect();
+    Held {
+        location: pending.location,
+        mails,
+    }
+}

@@ -1,0 +1,270 @@
+//! What survives: every call of the storage fails once, in every way, then the machine crashes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::ErrorKind;
+
+use super::*;
+use crate::queue::dice::Dice;
+use crate::queue::engine::Accepting;
+use crate::queue::memory::{Fault, Loss};
+
+/// What the callers of the queue know.
+#[derive(Default)]
+struct Model {
+    /// Accepted: the transactions answered Ok, with what was handed over for each mail.
+    mails: BTreeMap<MailId, History>,
+    transactions: BTreeMap<TransactionId, Transaction>,
+    /// Handed over, no answer yet when the storage went away; or refused, and not yet voided.
+    doubtful: BTreeSet<TransactionId>,
+    /// Refused, and the voiding is durable.
+    voided: BTreeSet<TransactionId>,
+    /// Settles without completion, by worker.
+    owed: [VecDeque<MailId>; 2],
+}
+
+#[derive(Default)]
+struct History {
+    attempts: Vec<Next>,
+    durable: usize,
+}
+
+impl History {
+    /// Whether a freeing outcome is among the first `count`.
+    fn frees(&self, count: usize) -> bool {
+        self.attempts[..count].iter().any(|next| next.frees())
+    }
+}
+
+impl Model {
+    fn on_done(&mut self, done: Completions) {
+        for (worker, completion) in done {
+            for (id, answer) in completion.accepted {
+                match answer {
+                    Ok(()) => {
+                        self.doubtful.remove(&id);
+                        for mail in &self.transactions[&id].mails {
+                            self.mails.insert(id.mail(mail.index), History::default());
+                        }
+                    }
+                    Err(_) => assert!(self.doubtful.contains(&id), "only what is asked is refused"),
+                }
+            }
+            for _ in 0..completion.settled {
+                let mail = self.owed[worker]
+                    .pop_front()
+                    .expect("only what is owed is completed");
+                self.mails.get_mut(&mail).unwrap().durable += 1;
+            }
+        }
+    }
+
+    /// A mail with something to settle.
+    fn pick(&self, dice: &mut Dice) -> Option<MailId> {
+        let open = self
+            .mails
+            .iter()
+            .filter(|(_, h)| !h.frees(h.attempts.len()));
+        let open: Vec<MailId> = open.map(|(mail, _)| *mail).collect();
+        (!open.is_empty()).then(|| open[dice.below(open.len() as u64) as usize])
+    }
+
+    /// What was refused stays away.
+    fn on_void_durable(&mut self) {
+        self.voided.append(&mut self.doubtful);
+    }
+
+    fn check(&self, recovered: &Recovered, reader: &LogReader, context: &str) {
+        let mut seen = BTreeMap::new();
+        for waiting in &recovered.waiting {
+            assert!(
+                !self.voided.contains(&waiting.id),
+                "{context}: a refused mail came back"
+            );
+            let known = self.transactions.get(&waiting.id);
+            let known = known.unwrap_or_else(|| panic!("{context}: unknown {}", waiting.id));
+            let read = reader
+                .read(waiting.id)
+                .unwrap_or_else(|e| panic!("{context}: {e}"));
+            assert_eq!(read.bodies, known.bodies, "{context}: a body changed");
+            assert_eq!(read.origin, known.origin, "{context}: an origin changed");
+            for mail in &waiting.mails {
+                assert_eq!(read.mail(mail.index), known.mail(mail.index), "{context}");
+                seen.insert(waiting.id.mail(mail.index), mail.attempts as usize);
+            }
+        }
+        for (mail, history) in &self.mails {
+            match seen.get(mail) {
+                Some(attempts) => {
+                    assert!(
+                        !history.frees(history.durable),
+                        "{context}: settled {mail} came back"
+                    );
+                    let possible = history.durable..=history.attempts.len();
+                    assert!(possible.contains(attempts), "{context}: attempts of {mail}");
+                }
+                None => {
+                    let handed = history.attempts.len();
+                    assert!(history.frees(handed), "{context}: accepted {mail} was lost");
+                }
+            }
+        }
+    }
+}
+
+fn run(rig: &mut Rig, model: &mut Model, storage: &MemoryStorage, dice: &mut Dice, first_id: u64) {
+    let mut number = first_id;
+    for _ in 0..60 {
+        rig.now_ms += 20 + dice.below(400) * dice.below(4);
+        let mut entries = Vec::new();
+        for _ in 0..dice.below(4) {
+            let worker = dice.below(2) as usize;
+            if dice.below(5) < 2 {
+                let t = transaction(
+                    number,
+                    1 + dice.below(3) as u16,
+                    30 + dice.below(500) as usize,
+                );
+                number += 1;
+                model.doubtful.insert(t.id);
+                model.transactions.insert(t.id, t.clone());
+                entries.push((worker, Entry::Accept(Arc::new(t))));
+            } else if let Some(mail) = model.pick(dice) {
+                let next = [
+                    LATER,
+                    Next::Failed,
+                    Next::Removed,
+                    Next::Delivered,
+                    Next::Delivered,
+                ];
+                let next = next[dice.below(5) as usize];
+                model.mails.get_mut(&mail).unwrap().attempts.push(next);
+                model.owed[worker].push_back(mail);
+                entries.push((worker, Entry::Settle(attempt(mail, next))));
+            }
+        }
+        let done = rig.commit(entries);
+        model.on_done(done);
+        if storage.has_crashed() {
+            return;
+        }
+        if rig.status().accepting == Accepting::Yes {
+            model.on_void_durable();
+        }
+    }
+}
+
+/// One life, a fault at call `number`, a crash, a second life, and the end of all mail.
+fn live_twice(seed: u64, fault: Option<(u64, Fault)>, loss: Loss) -> (u64, Status) {
+    let context = format!("seed {seed}, fault {fault:?}, loss {loss:?}");
+    let storage = MemoryStorage::new(seed);
+    if let Some((number, fault)) = fault {
+        storage.fail_call(number, fault);
+    }
+    let mut dice = Dice::new(seed);
+    let mut model = Model::default();
+    let mut status = None;
+    // A fault during the first opening leaves nothing to check.
+    if let Ok((mut rig, _)) = Rig::open(&storage) {
+        run(&mut rig, &mut model, &storage, &mut dice, 1);
+        status = Some(rig.status());
+    }
+    let calls = storage.calls();
+    storage.crash(loss);
+
+    let (mut rig, recovered) = Rig::open(&storage).unwrap_or_else(|e| panic!("{context}: {e}"));
+    if loss != Loss::Torn {
+        assert_eq!(recovered.report.damaged, [], "{context}");
+    }
+    model.check(&recovered, &rig.reader, &context);
+    let again = LogReader::open(Arc::new(storage.clone())).unwrap().1;
+    assert_eq!(
+        again.waiting, recovered.waiting,
+        "{context}: recovered twice differs"
+    );
+
+    let mut second = Model::default();
+    for waiting in &recovered.waiting {
+        let known = model.transactions.remove(&waiting.id).unwrap();
+        second.transactions.insert(waiting.id, known);
+        for mail in &waiting.mails {
+            let attempts = vec![LATER; mail.attempts as usize];
+            let durable = attempts.len();
+            second
+                .mails
+                .insert(waiting.id.mail(mail.index), History { attempts, durable });
+        }
+    }
+    run(&mut rig, &mut second, &storage, &mut dice, 1_000);
+    let (_, recovered) = LogReader::open(Arc::new(storage.clone())).unwrap();
+    second.check(&recovered, &rig.reader, &context);
+
+    for waiting in recovered.waiting {
+        for mail in waiting.mails {
+            rig.settle(waiting.id.mail(mail.index), Next::Delivered);
+        }
+    }
+    rig.rest();
+    let room = 2 * options().segment_bytes + 4_000;
+    assert!(
+        storage.used_bytes() < room,
+        "{context}: {} bytes stay",
+        storage.used_bytes()
+    );
+    let (_, recovered) = LogReader::open(Arc::new(storage)).unwrap();
+    assert_eq!(recovered.waiting, [], "{context}");
+    (calls, status.unwrap_or_else(|| rig.status()))
+}
+
+const LOSSES: [Loss; 4] = [Loss::Nothing, Loss::Unsynced, Loss::Prefix, Loss::Torn];
+
+#[test]
+fn r_2_without_faults_every_crash_keeps_what_was_promised() {
+    let mut dice = Dice::from_environment();
+    let mut rewritten = 0;
+    for _ in 0..100 {
+        let seed = dice.next();
+        for loss in LOSSES {
+            rewritten += live_twice(seed, None, loss).1.rewritten;
+        }
+    }
+    assert!(rewritten > 0, "the workload must reach rewriting");
+}
+
+#[test]
+fn r_3_any_call_may_fail_once() {
+    let mut dice = Dice::from_environment();
+    let seed = dice.next();
+    let calls = live_twice(seed, None, Loss::Nothing).0;
+    let faults = [
+        Fault::Error(ErrorKind::Other),
+        Fault::Error(ErrorKind::StorageFull),
+        Fault::Error(ErrorKind::Interrupted),
+        Fault::Partial(ErrorKind::QuotaExceeded),
+        Fault::Short,
+        Fault::Crash,
+        Fault::CrashPartial,
+    ];
+    for number in 1..=calls {
+        for (turn, fault) in faults.into_iter().enumerate() {
+            // Each fault meets each loss at every fourth call.
+            let loss = LOSSES[(number as usize + turn) % LOSSES.len()];
+            live_twice(seed, Some((number, fault)), loss);
+        }
+    }
+}
+
+#[test]
+fn r_1_random_faults_in_random_lives() {
+    let mut dice = Dice::from_environment();
+    for _ in 0..500 {
+        let number = 1 + dice.below(400);
+        let fault = match dice.below(4) {
+            0 => Fault::Error(ErrorKind::Other),
+            1 => Fault::Partial(ErrorKind::StorageFull),
+            2 => Fault::Crash,
+            _ => Fault::CrashPartial,
+        };
+        let loss = LOSSES[dice.below(4) as usize];
+        live_twice(dice.next(), Some((number, fault)), loss);
+    }
+}

@@ -1,0 +1,198 @@
+//! Tests of the log against the storage that fails on request.
+//!
+//! Owns the rig: a journal driven with a manual clock, without the thread.
+//!
+//! Diagnostics: seeds are printed; `ROHRPOST_SEED` overrides them.
+
+mod behaviour;
+mod crash;
+mod damage;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use super::codec;
+use super::commit::{Start, start};
+use super::journal::{Completions, Handed, Journal, Options};
+use super::reader::LogReader;
+use super::recovery::OpenError;
+use crate::queue::engine::{Entry, Refusal, Status};
+use crate::queue::mail::{Attempt, Body, Mail, MailId, Next, Origin, Transaction, TransactionId};
+use crate::queue::memory::MemoryStorage;
+use crate::queue::report::Recovered;
+
+/// A journal with its clock.
+pub(super) struct Rig {
+    pub(super) journal: Journal,
+    pub(super) reader: LogReader,
+    pub(super) now_ms: u64,
+}
+
+/// Small segments, so that a short test has many.
+pub(super) fn options() -> Options {
+    Options {
+        segment_bytes: 2000,
+        settle_sync_ms: 100,
+        min_free_bytes: 0,
+    }
+}
+
+impl Rig {
+    pub(super) fn open(storage: &MemoryStorage) -> Result<(Self, Recovered), OpenError> {
+        Self::open_with(storage, options())
+    }
+
+    pub(super) fn open_with(
+        storage: &MemoryStorage,
+        options: Options,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let Start {
+            journal,
+            reader,
+            recovered,
+            ..
+        } = start(Arc::new(storage.clone()), options)?;
+        let mut rig = Self {
+            journal,
+            reader,
+            now_ms: 0,
+        };
+        rig.commit([]);
+        Ok((rig, recovered))
+    }
+
+    /// One batch.
+    pub(super) fn commit(&mut self, entries: impl IntoIterator<Item = Handed>) -> Completions {
+        let mut queue: VecDeque<Handed> = entries.into_iter().collect();
+        let done = self.journal.commit(&mut queue, self.now_ms);
+        assert!(queue.is_empty(), "a small batch is taken whole");
+        done
+    }
+
+    pub(super) fn accept(&mut self, transaction: &Transaction) -> Result<(), Refusal> {
+        let done = self.commit([(0, Entry::Accept(Arc::new(transaction.clone())))]);
+        let [(id, answer)] = done[&0].accepted[..] else {
+            panic!("one is answered")
+        };
+        assert_eq!(id, transaction.id);
+        answer
+    }
+
+    pub(super) fn settle(&mut self, mail: MailId, next: Next) {
+        self.commit([(0, Entry::Settle(attempt(mail, next)))]);
+    }
+
+    /// Lets time pass until nothing is left to be done.
+    pub(super) fn rest(&mut self) {
+        for _ in 0..10_000 {
+            let Some(at_ms) = self.journal.next_wake(self.now_ms) else {
+                return;
+            };
+            self.now_ms = self.now_ms.max(at_ms);
+            self.commit([]);
+        }
+        panic!("the journal never comes to rest");
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.journal.gauges.status()
+    }
+}
+
+pub(super) fn id(number: u64) -> TransactionId {
+    TransactionId::from_u64(number)
+}
+
+/// A transaction with `recipients` recipients and a text of `bytes` bytes.
+pub(super) fn transaction(number: u64, recipients: u16, bytes: usize) -> Transaction {
+    let mut text = format!("Subject: {number}\r\n\r\n").into_bytes();
+    text.resize(bytes, b'a' + (number % 26) as u8);
+    text.push(0);
+    let mails = (0..recipients).map(|index| Mail {
+        index,
+        envelope: if number % 5 == 0 {
+            "".into()
+        } else {
+            "sender@example.com".into()
+        },
+        recipient: format!("r{index}@example.net").into(),
+        body: 0,
+    });
+    Transaction {
+        id: id(number),
+        received_ms: 1_000_000 + number,
+        mails: mails.collect(),
+        bodies: vec![Body::try_from(text).unwrap()],
+        trace: (*b"Received: by test\r\n").into(),
+        origin: Origin {
+            remote: "192.0.2.1:1025".parse().unwrap(),
+            local: "[2001:db8::1]:25".parse().unwrap(),
+            helo: "client.example".into(),
+            user: (number % 3 == 0).then(|| "user".into()),
+            secure: number % 2 == 0,
+            authenticated: number % 3 == 0,
+        },
+        eight_bit: number % 2 == 1,
+        smtputf8: number % 7 == 0,
+    }
+}
+
+pub(super) fn attempt(mail: MailId, next: Next) -> Attempt {
+    Attempt {
+        mail,
+        at_ms: 2_000_000,
+        next,
+        state: "message".into(),
+        result: if next == Next::Delivered {
+            "accepted"
+        } else {
+            "error"
+        }
+        .into(),
+        code: 250,
+        status: "2.0.0".into(),
+        description: "a reply".into(),
+        from: Some(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        to: Some(SocketAddr::from(([192, 0, 2, 9], 25))),
+    }
+}
+
+pub(super) const LATER: Next = Next::Retry {
+    not_before_ms: 3_000_000,
+};
+
+/// One record of each kind, as kind, metadata and body; one mail is left.
+pub(in crate::queue) fn sample_segment() -> Vec<(u8, Vec<u8>, Vec<u8>)> {
+    let mut records = Vec::new();
+    let mut add = |kind: u8, body: &[u8], put: &dyn Fn(&mut Vec<u8>)| {
+        let mut metadata = Vec::new();
+        put(&mut metadata);
+        records.push((kind, metadata, body.to_vec()));
+    };
+    let opening = codec::Opening {
+        previous: 0,
+        previous_bytes: 0,
+        oldest: 0,
+    };
+    add(1, b"", &|out| codec::put_opening(out, &opening));
+    for number in 1..=3 {
+        let transaction = transaction(number, 2, 40);
+        let body = transaction.bodies[0].as_bytes_with_nul();
+        add(2, body, &|out| {
+            codec::put_accept(out, &transaction, &[]).unwrap()
+        });
+    }
+    add(3, b"", &|out| {
+        codec::put_settle(out, &attempt(id(1).mail(0), LATER), 1)
+    });
+    add(3, b"", &|out| {
+        codec::put_settle(out, &attempt(id(2).mail(0), Next::Delivered), 1)
+    });
+    add(3, b"", &|out| {
+        codec::put_settle(out, &attempt(id(2).mail(1), Next::Removed), 1)
+    });
+    add(4, b"", &|out| codec::put_void(out, &[id(3)]));
+    add(5, b"", &|out| codec::put_release(out, 1));
+    records
+}

@@ -1,0 +1,29 @@
+//! The queue: mail that Rohrpost has taken responsibility for, and when each of it is due.
+//!
+//! Owns the [`Queue`] trait with what crosses it, the [`LogQueue`] engine behind it, the
+//! [`Storage`] that engine stands on, and the pure [`Schedule`]. Knows nothing of SMTP sessions,
+//! the reactor or plugins; nothing above the trait knows which engine runs.
+//!
+//! Diagnostics: refusals and read errors name who must act; damage found on disk is listed in a
+//! [`Report`], never silently skipped.
+
+#[cfg(test)]
+mod dice;
+mod engine;
+pub mod fuzz;
+mod log;
+mod mail;
+mod memory;
+mod report;
+mod schedule;
+mod storage;
+
+pub use engine::{Accepting, Completion, Entry, Queue, ReadError, Refusal, ShutdownError, Status};
+pub use log::{LogQueue, LogReader, Notify, OpenError, Options};
+pub use mail::{
+    Attempt, Body, BodyError, IdError, Ids, Mail, MailId, Next, Origin, Transaction, TransactionId,
+};
+pub use memory::{Fault, Loss, MemoryStorage};
+pub use report::{Damage, DamageReason, Recovered, Report, Waiting, WaitingMail};
+pub use schedule::{Retrial, Retry, Schedule};
+pub use storage::{Appender, DiskStorage, Reader, Storage};
