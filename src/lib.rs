@@ -1,2 +1,4 @@
 //! Rohrpost, an open mail transfer runtime.
 #![forbid(unsafe_code)]
+
+pub mod smtp;
