@@ -8,3 +8,4 @@ pub mod limits;
 pub mod log;
 pub mod queue;
 pub mod settings;
+pub mod smtp;

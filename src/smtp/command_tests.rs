@@ -1,0 +1,169 @@
+//! Tables of command lines.
+
+use super::*;
+
+fn esmtp(line: &str) -> Result<Command<'_>, CommandError> {
+    Command::parse(line.as_bytes(), Dialect::Esmtp)
+}
+
+fn mail(address: &str) -> MailFrom {
+    let address = Address::parse_for(Path::Reverse, address).unwrap();
+    MailFrom {
+        address,
+        size: None,
+        body: BodyKind::SevenBit,
+        smtputf8: false,
+    }
+}
+
+fn rcpt(address: &str) -> Command<'static> {
+    Command::Rcpt(RcptTo {
+        address: Address::parse_for(Path::Forward, address).unwrap(),
+    })
+}
+
+/// RFC 5321 4.1.1, 4.1.2; RFC 1870; RFC 6152; RFC 6531; RFC 3030.
+#[test]
+fn commands_are_read_in_any_case() {
+    let sized = |size| MailFrom {
+        size: Some(size),
+        ..mail("a@b")
+    };
+    let eight = MailFrom {
+        body: BodyKind::EightBit,
+        smtputf8: true,
+        ..mail("\u{e4}@b")
+    };
+    let rows = [
+        ("EHLO client.example", Command::Ehlo("client.example")),
+        ("ehlo [IPv6:::1]", Command::Ehlo("[IPv6:::1]")),
+        ("HeLo under_score", Command::Helo("under_score")),
+        ("MAIL FROM:<>", Command::Mail(mail(""))),
+        ("mail from:<a@b>", Command::Mail(mail("a@b"))),
+        ("MAIL FROM: <a@b>  ", Command::Mail(mail("a@b"))),
+        ("MAIL FROM:<a@b> size=12", Command::Mail(sized(12))),
+        (
+            "MAIL FROM:<a@b> SIZE=18446744073709551615",
+            Command::Mail(sized(u64::MAX)),
+        ),
+        ("MAIL FROM:<a@b> BODY=7bit", Command::Mail(mail("a@b"))),
+        (
+            "MAIL FROM:<\u{e4}@b> SMTPUTF8  BODY=8BITMIME",
+            Command::Mail(eight),
+        ),
+        ("RCPT TO:<postmaster>", rcpt("postmaster")),
+        (
+            "rcpt to: <\"a b\"@[127.0.0.1]>",
+            rcpt("\"a b\"@[127.0.0.1]"),
+        ),
+        ("RCPT TO:<\u{e4}@b>", rcpt("\u{e4}@b")),
+        ("DATA", Command::Data),
+        ("data ", Command::Data),
+        (
+            "BDAT 0",
+            Command::Bdat {
+                size: 0,
+                last: false,
+            },
+        ),
+        (
+            "bdat 007  last",
+            Command::Bdat {
+                size: 7,
+                last: true,
+            },
+        ),
+        ("RSET", Command::Rset),
+        ("NOOP anything", Command::Noop),
+        ("HELP MAIL", Command::Help),
+        ("VRFY a", Command::Vrfy),
+        ("EXPN", Command::Expn),
+        ("quit", Command::Quit),
+    ];
+    for (line, expected) in rows {
+        assert_eq!(esmtp(line), Ok(expected), "{line}");
+    }
+}
+
+#[test]
+fn lines_that_are_no_command_say_why() {
+    use CommandError::*;
+    let long = format!("EHLO {}", "a".repeat(256));
+    let rows = [
+        ("", Unknown),
+        ("DAT", Unknown),
+        ("DATAX", Unknown),
+        (" DATA", Unknown),
+        ("STARTTLS", Unknown),
+        ("MAIL\tFROM:<a@b>", Unknown),
+        ("EHLO", Hello),
+        ("EHLO a b", Hello),
+        ("EHLO \u{e4}", Hello),
+        ("HELO a\tb", Hello),
+        (&long, Hello),
+        ("DATA x", Argument),
+        ("RSET x", Argument),
+        ("QUIT x", Argument),
+        ("MAIL", Sender),
+        ("MAIL FROM", Sender),
+        ("MAIL FROM:", Sender),
+        ("MAIL TO:<a@b>", Sender),
+        ("MAIL FROM:a@b", Sender),
+        ("MAIL FROM:<a@b", Sender),
+        ("MAIL FROM:<a@b>SIZE=1", Sender),
+        ("RCPT TO:<>", Recipient),
+        ("RCPT TO:<a@b>>", Recipient),
+        ("RCPT FROM:<a@b>", Recipient),
+        ("MAIL FROM:<a@b> SIZE", ParameterSyntax),
+        ("MAIL FROM:<a@b> SIZE=", ParameterSyntax),
+        ("MAIL FROM:<a@b> SIZE=-1", ParameterSyntax),
+        ("MAIL FROM:<a@b> SIZE=18446744073709551616", ParameterSyntax),
+        (
+            "MAIL FROM:<a@b> SIZE=000000000000000000001",
+            ParameterSyntax,
+        ),
+        ("MAIL FROM:<a@b> SIZE=1 SIZE=1", ParameterSyntax),
+        ("MAIL FROM:<a@b> BODY=BINARYMIME", ParameterSyntax),
+        ("MAIL FROM:<a@b> SMTPUTF8=1", ParameterSyntax),
+        ("MAIL FROM:<a@b> SMTPUTF8 SMTPUTF8", ParameterSyntax),
+        ("MAIL FROM:<a@b> =1", ParameterSyntax),
+        ("MAIL FROM:<a@b> X=a=b", ParameterSyntax),
+        ("MAIL FROM:<a@b> \u{e4}=1", ParameterSyntax),
+        ("MAIL FROM:<a@b> RET=HDRS", ParameterUnknown),
+        ("MAIL FROM:<a@b> AUTH=<>", ParameterUnknown),
+        ("RCPT TO:<a@b> NOTIFY=NEVER", ParameterUnknown),
+        ("RCPT TO:<a@b> ==", ParameterSyntax),
+        ("MAIL FROM:<\u{e4}@b>", NeedsSmtpUtf8),
+        ("BDAT", ChunkSize),
+        ("BDAT x", ChunkSize),
+        ("BDAT -1 LAST", ChunkSize),
+        ("BDAT 99999999999999999999 LAST", ChunkSize),
+        ("BDAT LAST", ChunkSize),
+        ("BDAT 5 FIRST", ChunkArgument { size: 5 }),
+        ("BDAT 5 LAST LAST", ChunkArgument { size: 5 }),
+    ];
+    for (line, expected) in rows {
+        assert_eq!(esmtp(line), Err(expected), "{line}");
+    }
+}
+
+/// RFC 5321 2.2.1: after HELO there are no extensions.
+#[test]
+fn parameters_need_ehlo() {
+    let parse = |line: &'static str| Command::parse(line.as_bytes(), Dialect::Smtp);
+    assert_eq!(
+        parse("MAIL FROM:<a@b> SIZE=1"),
+        Err(CommandError::ParameterUnknown)
+    );
+    assert!(parse("MAIL FROM:<a@b>").is_ok());
+}
+
+/// Octets that are not UTF-8 are refused, never lost.
+#[test]
+fn addresses_that_are_not_utf8_are_refused() {
+    let line = b"MAIL FROM:<\xff@b> SMTPUTF8";
+    assert_eq!(
+        Command::parse(line, Dialect::Esmtp),
+        Err(CommandError::Sender)
+    );
+}

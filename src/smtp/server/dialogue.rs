@@ -1,0 +1,349 @@
+//! What each command does (RFC 5321 3.3, 4.1.4; RFC 3030 2).
+//!
+//! Owns the sequence rules and the choice of replies. Each arm of the one `match` has a method. It moves
+//! no bytes and holds no text.
+//!
+//! Diagnostics: every error is answered and counted; one more than is forgiven ends the session.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use super::super::answer::{self, Fixed};
+use super::super::command::{Command, CommandError, Dialect, MailFrom, RcptTo};
+use super::super::line::{self, LineError};
+use super::super::memory::Memory;
+use super::event::{CloseReason, Decision, Event, Hello, Protocol, Received, Via};
+use super::receiver::{Fault, Receiver};
+use super::session::{Chunk, ChunkFate, Question, Session, State, Transaction, refusal};
+
+impl Session {
+    /// A line that ends in LF.
+    pub(super) fn on_line(&mut self, line: &[u8], memory: &mut dyn Memory) {
+        let content = match line::content(line, self.options.command_line_bytes_max) {
+            Ok(content) => content,
+            Err(error) => return self.fail(line_reply(error), memory),
+        };
+        match Command::parse(content, self.dialect()) {
+            Ok(command) => self.on_command(command, memory),
+            Err(error) => self.on_command_error(error, memory),
+        }
+    }
+
+    fn on_command(&mut self, command: Command<'_>, memory: &mut dyn Memory) {
+        match command {
+            Command::Ehlo(name) => self.on_hello(name, Dialect::Esmtp, memory),
+            Command::Helo(name) => self.on_hello(name, Dialect::Smtp, memory),
+            Command::Mail(mail) => self.on_mail(mail, memory),
+            Command::Rcpt(rcpt) => self.on_rcpt(rcpt, memory),
+            Command::Data => self.on_data(memory),
+            Command::Bdat { size, last } => self.on_bdat(size, last, memory),
+            Command::Rset => self.on_rset(memory),
+            Command::Noop => self.say(answer::NOTHING_DONE),
+            Command::Help => self.say(answer::HELP),
+            Command::Vrfy => self.say(answer::CANNOT_VERIFY),
+            Command::Expn => self.fail(answer::NOT_IMPLEMENTED, memory),
+            Command::Quit => {
+                self.say(answer::GOODBYE);
+                self.close(CloseReason::Quit, memory);
+            }
+        }
+    }
+
+    fn on_command_error(&mut self, error: CommandError, memory: &mut dyn Memory) {
+        let reply = match error {
+            CommandError::Unknown => answer::UNKNOWN_COMMAND,
+            CommandError::Hello => answer::HELLO_SYNTAX,
+            CommandError::Argument => answer::NO_ARGUMENT,
+            CommandError::Sender => answer::SENDER_SYNTAX,
+            CommandError::Recipient => answer::RECIPIENT_SYNTAX,
+            CommandError::ParameterSyntax => answer::PARAMETER_SYNTAX,
+            CommandError::ParameterUnknown => answer::PARAMETER_UNKNOWN,
+            CommandError::NeedsSmtpUtf8 => answer::NEEDS_SMTPUTF8,
+            CommandError::ChunkSize => {
+                // What follows may be text: read as commands, it could say anything.
+                self.say(answer::CHUNK_SIZE_SYNTAX);
+                return self.close(CloseReason::Desynchronised, memory);
+            }
+            CommandError::ChunkArgument { size } => {
+                return self.skip(size, answer::CHUNK_SYNTAX, memory);
+            }
+        };
+        self.fail(reply, memory);
+    }
+
+    /// An error of the client: answered, and counted.
+    pub(super) fn fail(&mut self, reply: Fixed, memory: &mut dyn Memory) {
+        self.errors = self.errors.saturating_add(1);
+        if self.errors > self.options.errors_max {
+            self.say(answer::TOO_MANY_ERRORS);
+            self.close(CloseReason::TooManyErrors, memory);
+        } else {
+            self.say(reply);
+        }
+    }
+
+    fn on_hello(&mut self, name: &str, dialect: Dialect, memory: &mut dyn Memory) {
+        // RFC 5321 4.1.4: a second greeting works like RSET.
+        self.reset(memory);
+        self.hello = Some(Hello {
+            name: name.into(),
+            dialect,
+        });
+        let options = Arc::clone(&self.options);
+        let hostname = options.hostname.as_bytes();
+        match dialect {
+            Dialect::Smtp => self.say_all(&[b"250 ", hostname, b"\r\n"]),
+            Dialect::Esmtp => {
+                let mut size = Vec::with_capacity(20);
+                write!(size, "{}", options.size_max).expect("a vector takes all that is written");
+                self.say_all(&[b"250-", hostname, b"\r\n250-PIPELINING\r\n250-SIZE ", &size]);
+                self.say_all(&[b"\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"]);
+                self.say_all(&[b"250-ENHANCEDSTATUSCODES\r\n250 CHUNKING\r\n"]);
+            }
+        }
+    }
+
+    fn on_mail(&mut self, mail: MailFrom, memory: &mut dyn Memory) {
+        if self.hello.is_none() {
+            return self.fail(answer::HELLO_FIRST, memory);
+        }
+        if self.transaction.is_some() {
+            return self.fail(answer::MAIL_TWICE, memory);
+        }
+        let size_max = self.options.size_max;
+        // RFC 1870 6.1: refused by its declared size alone. No error of the client's making.
+        if mail.size.is_some_and(|size| size > size_max) {
+            return self.say(answer::TOO_LARGE);
+        }
+        let Some(receiver) = Receiver::open(mail.size, size_max, memory) else {
+            return self.say(answer::NO_MEMORY);
+        };
+        self.transaction = Some(Transaction {
+            receiver,
+            smtputf8: mail.smtputf8,
+            accepted: 0,
+            proposed: false,
+            chunked: false,
+        });
+        self.ask(Question::Mail, Event::Mail(mail));
+    }
+
+    fn on_rcpt(&mut self, rcpt: RcptTo, memory: &mut dyn Memory) {
+        let recipients_max = self.options.recipients_max;
+        let reply = match &mut self.transaction {
+            None => answer::MAIL_FIRST,
+            Some(transaction) if transaction.chunked => answer::CHUNKS_STARTED,
+            Some(transaction) if !transaction.smtputf8 && !rcpt.address.is_ascii() => {
+                answer::NEEDS_SMTPUTF8
+            }
+            Some(transaction) if transaction.accepted >= recipients_max => {
+                // RFC 5321 4.5.3.1.10: a limit, not an error; the client sends the rest later.
+                return self.say(answer::TOO_MANY_RECIPIENTS);
+            }
+            Some(transaction) => {
+                transaction.proposed = true;
+                return self.ask(Question::Rcpt, Event::Rcpt(rcpt));
+            }
+        };
+        self.fail(reply, memory);
+    }
+
+    /// What stands in the way of text, if anything.
+    fn text_obstacle(&self) -> Option<Fixed> {
+        match &self.transaction {
+            None => Some(answer::MAIL_FIRST),
+            Some(transaction) if transaction.accepted > 0 => None,
+            Some(transaction) if transaction.proposed => Some(answer::NO_VALID_RECIPIENTS),
+            Some(_) => Some(answer::RECIPIENT_FIRST),
+        }
+    }
+
+    fn on_data(&mut self, memory: &mut dyn Memory) {
+        let chunked = self
+            .transaction
+            .as_ref()
+            .is_some_and(|transaction| transaction.chunked);
+        match self.text_obstacle() {
+            // RFC 3030 2: DATA and BDAT do not mix.
+            _ if chunked => self.fail(answer::CHUNKS_STARTED, memory),
+            Some(reply) if reply == answer::NO_VALID_RECIPIENTS => self.say(reply),
+            Some(reply) => self.fail(reply, memory),
+            None => {
+                self.say(answer::SEND_TEXT);
+                self.state = State::AwaitText;
+            }
+        }
+    }
+
+    fn on_bdat(&mut self, size: u64, last: bool, memory: &mut dyn Memory) {
+        if let Some(reply) = self.text_obstacle() {
+            return self.skip(size, reply, memory);
+        }
+        let transaction = self
+            .transaction
+            .as_mut()
+            .expect("without one there is an obstacle");
+        transaction.chunked = true;
+        transaction.receiver.on_chunk(size, memory);
+        let fate = if last {
+            ChunkFate::KeepLast
+        } else {
+            ChunkFate::Keep
+        };
+        self.begin_chunk(size, fate, memory);
+    }
+
+    /// RFC 3030 2: a refused chunk is read to its last octet, or text would be taken for commands.
+    fn skip(&mut self, size: u64, reply: Fixed, memory: &mut dyn Memory) {
+        self.begin_chunk(size, ChunkFate::Skip(reply), memory);
+    }
+
+    fn begin_chunk(&mut self, left: u64, fate: ChunkFate, memory: &mut dyn Memory) {
+        if left == 0 {
+            self.on_chunk_end(fate, memory);
+        } else {
+            self.state = State::AwaitChunk(Chunk { left, fate });
+        }
+    }
+
+    /// The last octet of a chunk was taken.
+    pub(super) fn on_chunk_end(&mut self, fate: ChunkFate, memory: &mut dyn Memory) {
+        self.state = State::AwaitCommand;
+        let fault = self
+            .transaction
+            .as_ref()
+            .and_then(|transaction| transaction.receiver.fault());
+        match (fate, fault) {
+            (ChunkFate::Skip(reply), _) if reply == answer::NO_VALID_RECIPIENTS => self.say(reply),
+            (ChunkFate::Skip(reply), _) => self.fail(reply, memory),
+            (ChunkFate::Keep, None) => self.say(answer::CHUNK_OK),
+            // Said for each chunk up to the last, for a client that pipelined them all.
+            (ChunkFate::Keep, Some(fault)) => self.say(fault_reply(fault)),
+            (ChunkFate::KeepLast, _) => self.finish(Via::Bdat, memory),
+        }
+    }
+
+    /// CRLF.CRLF was taken.
+    pub(super) fn on_text_end(&mut self, memory: &mut dyn Memory) {
+        self.state = State::AwaitCommand;
+        self.finish(Via::Data, memory);
+    }
+
+    fn finish(&mut self, via: Via, memory: &mut dyn Memory) {
+        let protocol = self.protocol();
+        let transaction = self
+            .transaction
+            .as_mut()
+            .expect("text ends within a transaction");
+        match transaction.receiver.finish(memory) {
+            Ok(finished) => {
+                self.transaction = None;
+                let received = Received {
+                    body: finished.body,
+                    via,
+                    received_fields: finished.received_fields,
+                    protocol,
+                    reserved: finished.reserved,
+                };
+                self.ask(Question::Message, Event::Message(received));
+            }
+            Err(fault) => {
+                self.say(fault_reply(fault));
+                self.reset(memory);
+            }
+        }
+    }
+
+    fn protocol(&self) -> Protocol {
+        match (&self.transaction, self.dialect()) {
+            (Some(transaction), _) if transaction.smtputf8 => Protocol::Utf8Smtp,
+            (_, Dialect::Esmtp) => Protocol::Esmtp,
+            (_, Dialect::Smtp) => Protocol::Smtp,
+        }
+    }
+
+    fn on_rset(&mut self, memory: &mut dyn Memory) {
+        self.reset(memory);
+        self.say(answer::RESET);
+    }
+
+    fn reset(&mut self, memory: &mut dyn Memory) {
+        if self.drop_transaction(memory) {
+            self.event = Some(Event::Reset);
+        }
+    }
+
+    fn ask(&mut self, question: Question, event: Event) {
+        self.state = State::AwaitDecision(question);
+        self.event = Some(event);
+    }
+
+    /// The driver decided; the state is `AwaitCommand` already.
+    pub(super) fn on_decision(
+        &mut self,
+        question: Question,
+        decision: Decision,
+        memory: &mut dyn Memory,
+    ) {
+        let reply = match decision {
+            Decision::Accept => {
+                self.say(accepted_reply(question));
+                return self.on_accepted(question);
+            }
+            Decision::AcceptWith(reply) => {
+                match reply.is_success() {
+                    true => self.say_reply(&reply),
+                    false => self.say(accepted_reply(question)),
+                }
+                return self.on_accepted(question);
+            }
+            Decision::Refuse(reply) => reply,
+            Decision::RefuseAndClose(reply) => {
+                self.say_reply(&refusal(reply));
+                return self.close(CloseReason::Refused, memory);
+            }
+        };
+        self.say_reply(&refusal(reply));
+        if question == Question::Mail {
+            self.drop_transaction(memory);
+        }
+    }
+
+    fn on_accepted(&mut self, question: Question) {
+        match question {
+            Question::Mail => {}
+            Question::Rcpt => {
+                let transaction = self
+                    .transaction
+                    .as_mut()
+                    .expect("recipients come within a transaction");
+                transaction.accepted += 1;
+            }
+            Question::Message => self.errors = 0,
+        }
+    }
+}
+
+fn accepted_reply(question: Question) -> Fixed {
+    match question {
+        Question::Mail => answer::SENDER_OK,
+        Question::Rcpt => answer::RECIPIENT_OK,
+        Question::Message => answer::MESSAGE_OK,
+    }
+}
+
+fn fault_reply(fault: Fault) -> Fixed {
+    match fault {
+        Fault::Memory => answer::NO_MEMORY,
+        Fault::Size => answer::TOO_LARGE,
+        Fault::LineEnds => answer::TEXT_LINE_ENDS,
+    }
+}
+
+fn line_reply(error: LineError) -> Fixed {
+    match error {
+        LineError::TooLong => answer::LINE_TOO_LONG,
+        LineError::LineEnd => answer::LINE_END,
+        LineError::Nul => answer::NUL_IN_COMMAND,
+    }
+}

@@ -1,0 +1,34 @@
+//! The receiving side: one [`Session`] a connection.
+//!
+//! # How a driver turns it
+//! 1. Run the connect chain, then [`Session::greet`].
+//! 2. While [`Session::wants_input`]: if [`Session::body_target`] gives a buffer, append to it what the
+//!    socket has and call [`Session::handle_body`]; else read into a buffer of its own and call
+//!    [`Session::handle_input`].
+//! 3. Call [`Session::poll_event`] until it returns `None`. A [`Event::Mail`], [`Event::Rcpt`] or
+//!    [`Event::Message`] parks the session; [`Session::decide`] answers it, now or much later; then
+//!    poll again, as commands may wait that were read before.
+//! 4. Write [`Session::output`], tell [`Session::consume_output`], and poll again: a session whose
+//!    output was full goes on then.
+//! 5. Run the deadline that [`Session::phase`] names. After [`Event::Close`], write what is left and
+//!    close. If the peer vanishes, call [`Session::on_lost`] before the session is dropped.
+//!
+//! # Memory
+//! A body is reserved at MAIL (`SIZE=`, or a default) and grows in steps. The session releases it when
+//! the transaction is dropped: RSET, EHLO, a refused MAIL, a fault in the text, close, `on_lost`. With
+//! [`Event::Message`] it goes to the driver, which releases [`Received::reserved`] bytes.
+//!
+//! Diagnostics: see each file.
+
+mod dialogue;
+mod event;
+mod options;
+mod receiver;
+mod session;
+
+pub use event::{CloseReason, Decision, Event, Greeting, Hello, Phase, Protocol, Received, Via};
+pub use options::Options;
+pub use session::Session;
+
+#[cfg(test)]
+mod tests;

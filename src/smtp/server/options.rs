@@ -1,0 +1,38 @@
+//! What an administrator may choose about the receiving side.
+//!
+//! Owns defaults. Settings are checked where they are read; nothing is refused here.
+//!
+//! Diagnostics: none.
+
+/// Limits and names of one listener, shared by its sessions.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The name in the banner and the EHLO reply.
+    pub hostname: String,
+    /// Octets that a message may have; offered as `SIZE` (RFC 1870).
+    pub size_max: u64,
+    /// Accepted recipients that one mail may have. RFC 5321 4.5.3.1.8 asks for at least 100.
+    pub recipients_max: usize,
+    /// Octets that a command line may have with its CRLF. RFC 5321 4.5.3.1.4 asks for at least 512,
+    /// and SIZE, BODY and SMTPUTF8 for about 60 more.
+    pub command_line_bytes_max: usize,
+    /// Errors of the client that are forgiven since its last accepted message; one more ends the
+    /// session. Refusals by the driver do not count.
+    pub errors_max: u32,
+    /// Octets of unsent replies at which the session stops to read commands.
+    pub output_bytes_max: usize,
+}
+
+impl Options {
+    /// The defaults under a name.
+    pub fn new(hostname: impl Into<String>) -> Self {
+        Self {
+            hostname: hostname.into(),
+            size_max: 100 * 1024 * 1024,
+            recipients_max: 1000,
+            command_line_bytes_max: 2048,
+            errors_max: 20,
+            output_bytes_max: 64 * 1024,
+        }
+    }
+}
