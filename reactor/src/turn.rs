@@ -16,8 +16,8 @@
 //! nothing starves.
 //!
 //! Must never:
-//! - sleep on work: before each sleep the handler is asked what is pending, and anything but nothing
-//!   is a bug;
+//! - sleep on work: before each sleep the handler is asked what is pending, and anything but
+//!   nothing is a bug;
 //! - call a handler while a queue is being walked: each item is taken out before its callback runs,
 //!   so a callback may arm, cancel, watch, unwatch and send as it likes.
 //!
