@@ -101,20 +101,19 @@ impl From<&Event> for Readiness {
 
 impl fmt::Debug for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 6] = [
-            "readable",
-            "writable",
-            "read_closed",
-            "write_closed",
-            "error",
-            "again",
+        let facts = [
+            (Self::READABLE, "readable"),
+            (Self::WRITABLE, "writable"),
+            (Self::READ_CLOSED, "read closed"),
+            (Self::WRITE_CLOSED, "write closed"),
+            (Self::ERROR, "error"),
+            (Self::AGAIN, "again"),
         ];
-        let held = NAMES
-            .iter()
-            .enumerate()
-            .filter(|(bit, _)| self.0 & (1 << bit) != 0);
-        f.debug_set()
-            .entries(held.map(|(_, name)| format_args!("{name}").to_string()))
+        let held = facts
+            .into_iter()
+            .filter_map(|(fact, name)| self.has(fact).then_some(name));
+        f.debug_tuple("Readiness")
+            .field(&held.collect::<Vec<_>>().join(" | "))
             .finish()
     }
 }
@@ -177,6 +176,15 @@ mod tests {
         assert!(!Readiness::READABLE.union(Readiness::READ_CLOSED).gone());
         assert!(Readiness::READ_CLOSED.union(Readiness::WRITE_CLOSED).gone());
         assert!(Readiness::ERROR.gone());
-        assert_eq!(format!("{:?}", Readiness::READABLE), r#"{"readable"}"#);
+    }
+
+    #[test]
+    fn facts_are_shown_by_name() {
+        let facts = Readiness::READABLE.union(Readiness::READ_CLOSED);
+        assert_eq!(
+            format!("{facts:?}"),
+            r#"Readiness("readable | read closed")"#
+        );
+        assert_eq!(format!("{:?}", Readiness::NONE), r#"Readiness("")"#);
     }
 }

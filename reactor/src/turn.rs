@@ -15,11 +15,11 @@
 //! What exceeds a budget stays queued, in its place, and keeps the next poll from waiting: so
 //! nothing starves.
 //!
-//! Must never: sleep on work. Before each sleep the handler is asked what is pending, and anything
-//! but nothing is a bug.
-//!
-//! Must never: call a handler while a queue is being walked. Each item is taken out before its
-//! callback runs, so a callback may arm, cancel, watch, unwatch and send as it likes.
+//! Must never:
+//! - sleep on work: before each sleep the handler is asked what is pending, and anything but
+//!   nothing is a bug;
+//! - call a handler while a queue is being walked: each item is taken out before its callback runs,
+//!   so a callback may arm, cancel, watch, unwatch and send as it likes.
 //!
 //! Diagnostics: system errors of the poll, which end the loop. A handler with something pending
 //! before a sleep panics, and the message names the invariant.
