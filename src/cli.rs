@@ -136,14 +136,10 @@ pub struct Refusal {
 pub enum SinkPhase {
     /// The greeting.
     Connect,
-    /// EHLO or HELO.
-    Ehlo,
     /// MAIL FROM.
     Mail,
     /// RCPT TO.
     Rcpt,
-    /// DATA.
-    Data,
     /// The final dot.
     Dot,
 }
@@ -366,10 +362,7 @@ fn sink_command() -> clap::Command {
             option("refuse", "PHASE=CODE[@PERCENT%]")
                 .value_parser(refusal)
                 .action(ArgAction::Append)
-                .help(
-                    "Refuse with a chance, e.g. rcpt=550@10%; phases: connect, ehlo, mail, rcpt, \
-                     data, dot",
-                ),
+                .help("Refuse with a chance, e.g. rcpt=550@10%; phases: connect, mail, rcpt, dot"),
         )
         .arg(
             option("close-after", "N")
@@ -411,12 +404,10 @@ fn refusal(text: &str) -> Result<Refusal, String> {
     let (code, percent) = rest.split_once('@').unwrap_or((rest, "100%"));
     let phase = match phase.to_ascii_lowercase().as_str() {
         "connect" => SinkPhase::Connect,
-        "ehlo" => SinkPhase::Ehlo,
         "mail" => SinkPhase::Mail,
         "rcpt" => SinkPhase::Rcpt,
-        "data" => SinkPhase::Data,
         "dot" => SinkPhase::Dot,
-        _ => return Err("the phase is none of connect, ehlo, mail, rcpt, data, dot".into()),
+        _ => return Err("the phase is none of connect, mail, rcpt, dot".into()),
     };
     let code = code.parse().ok().filter(|code| (400..=599).contains(code));
     let percent = percent.strip_suffix('%').unwrap_or(percent).parse().ok();

@@ -125,6 +125,12 @@ impl Share {
         }
     }
 
+    /// Whether more than half of the whole budget is taken: time to keep no text in memory that is on
+    /// disk already.
+    pub fn is_tight(&self) -> bool {
+        self.budget.taken() > self.budget.bytes_max() / 2
+    }
+
     /// Bytes reserved now.
     pub fn used(&self) -> u64 {
         self.used
@@ -140,6 +146,16 @@ impl Share {
             .find(|bytes| self.budget.take(*bytes));
         self.held += grown.unwrap_or(0);
         grown.is_some()
+    }
+}
+
+impl crate::smtp::Memory for Share {
+    fn reserve(&mut self, bytes: usize) -> bool {
+        Share::reserve(self, bytes as u64)
+    }
+
+    fn release(&mut self, bytes: usize) {
+        Share::release(self, bytes as u64);
     }
 }
 

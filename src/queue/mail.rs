@@ -169,6 +169,11 @@ impl Body {
         &self.0[..self.0.len() - 1]
     }
 
+    /// The buffer that clones share, with the zero.
+    pub fn shared(&self) -> &Arc<Vec<u8>> {
+        &self.0
+    }
+
     /// The text and the zero past its end.
     pub fn as_bytes_with_nul(&self) -> &[u8] {
         &self.0

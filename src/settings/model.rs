@@ -234,7 +234,7 @@ section! {
 
         /// The size at which a segment of the log is closed and the next one begun.
         "queue-segment-size" segment_bytes_max: u64 = Preset::Text("64MB"),
-            Size { min: MIB, max: 2 * GIB };
+            Size { min: MIB, max: GIB };
 
         /// Free space on the disk below which new mail is answered 452.
         "queue-min-free" free_bytes_min: u64 = Preset::Text("100MB"),

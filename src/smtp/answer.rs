@@ -118,6 +118,16 @@ fixed! {
     TOO_MANY_ERRORS = "421 4.7.0 Too many errors; closing";
     /// A deadline passed.
     TIMED_OUT = "421 4.4.2 Timed out; closing";
+    /// The disk took longer than a client waits.
+    COMMIT_TIMEOUT = "421 4.3.0 The mail could not be stored in time; closing";
+    /// A plugin kept a new connection for too long (D-27).
+    PLUGIN_TIMEOUT = "421 4.3.0 Local error; try again later";
+    /// The client's address is outside smtp-range.
+    CLIENT_REFUSED = "554 5.7.1 Your address may not connect here";
+    /// A limit of connections is reached.
+    TOO_MANY_CONNECTIONS = "421 4.7.0 Too many connections; try again later";
+    /// No file descriptor is left.
+    NO_DESCRIPTORS = "421 4.3.2 Out of resources; try again later";
     /// The server stops.
     SHUTTING_DOWN = "421 4.3.2 The server is stopping; closing";
 }

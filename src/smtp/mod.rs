@@ -14,14 +14,15 @@ pub mod address;
 pub mod answer;
 pub mod body;
 mod buffer;
-// pub mod client;
+pub mod client;
 pub mod command;
-// pub mod fuzz;
+pub mod fuzz;
 mod line;
 pub mod memory;
 pub mod reply;
 pub mod server;
 pub mod stuffer;
+pub mod trace;
 
 pub use address::{Address, AddressError};
 pub use answer::Fixed;
@@ -32,3 +33,5 @@ pub use stuffer::{LineRepair, Stuffer};
 
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tests;

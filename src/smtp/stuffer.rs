@@ -33,6 +33,30 @@ pub struct Stuffer<'a> {
     finder: Finder<'static>,
 }
 
+/// Where a text was left off, so that another [`Stuffer`] over the same parts goes on there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    in_body: bool,
+    left: usize,
+    last: Last,
+    ended: bool,
+}
+
+impl Place {
+    /// Nothing is out yet.
+    pub const START: Place = Place {
+        in_body: false,
+        left: usize::MAX,
+        last: Last::CrLf,
+        ended: false,
+    };
+
+    /// Whether the text and its end are out.
+    pub const fn is_end(self) -> bool {
+        self.ended
+    }
+}
+
 /// How the text sent so far ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Last {
@@ -53,6 +77,33 @@ impl<'a> Stuffer<'a> {
             last: Last::CrLf,
             ended: false,
             finder: memmem::Finder::new(b"\n."),
+        }
+    }
+
+    /// The message from `place` on; the parts are those of the stuffer that gave the place.
+    pub fn resume(prefix: &'a [u8], body: &'a [u8], repair: LineRepair, place: Place) -> Self {
+        let rest = |part: &'a [u8]| &part[part.len() - place.left.min(part.len())..];
+        let (part, next_part) = if place.in_body {
+            (rest(body), None)
+        } else {
+            (rest(prefix), Some(body))
+        };
+        Self {
+            part,
+            next_part,
+            last: place.last,
+            ended: place.ended,
+            ..Self::new(prefix, body, repair)
+        }
+    }
+
+    /// How far the slices handed out so far reach.
+    pub fn place(&self) -> Place {
+        Place {
+            in_body: self.next_part.is_none(),
+            left: self.part.len(),
+            last: self.last,
+            ended: self.ended,
         }
     }
 
@@ -217,6 +268,19 @@ mod tests {
             sent(b"", b"a\n.\r\nb", LineRepair::Trust),
             "a\n..\r\nb\r\n.\r\n"
         );
+    }
+
+    #[test]
+    fn a_message_goes_on_where_it_was_left_off() {
+        let (prefix, body) = (&b".R: x\r\n"[..], &b".a\r\n..b\r\n.\r\nc"[..]);
+        let whole = sent(prefix, body, LineRepair::Trust);
+        let (mut out, mut place) = (Vec::new(), Place::START);
+        while !place.is_end() {
+            let mut stuffer = Stuffer::resume(prefix, body, LineRepair::Trust, place);
+            out.extend_from_slice(stuffer.next().expect("a slice until the end"));
+            place = stuffer.place();
+        }
+        assert_eq!(String::from_utf8(out).unwrap(), whole);
     }
 
     #[test]

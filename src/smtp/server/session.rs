@@ -185,6 +185,22 @@ impl Session {
         self.output.drain_into(target);
     }
 
+    /// Puts octets of somebody else before the replies to come (D-3E). Whether they make sense to the
+    /// client is their owner's business.
+    pub fn inject_output(&mut self, bytes: &[u8]) {
+        self.output.push(bytes);
+    }
+
+    /// Whether everything that was read is answered, and no event waits.
+    pub fn is_dry(&self) -> bool {
+        self.event.is_none() && !matches!(self.state, State::AwaitDecision(_)) && !self.has_line()
+    }
+
+    /// Whether the kept input holds something that can be parsed without more.
+    fn has_line(&self) -> bool {
+        !self.input.is_empty() && line::complete(self.input.as_slice()).is_some()
+    }
+
     /// Whether the driver may read the socket now. False before the greeting, while an event or a
     /// decision waits, while too much output does, and at the end.
     pub fn wants_input(&self) -> bool {

@@ -1,0 +1,72 @@
+//! The one thread that may wait for disks and resolvers on behalf of the workers.
+//!
+//! Jobs come over a bounded channel and are answered into the asking worker's mailbox, in order.
+//! Must never: touch what a worker owns.
+//!
+//! **Diagnostics**: what goes wrong is the answer; a worker that is gone is not an error.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::delivery::NextHop;
+use crate::mailboxes::Mailboxes;
+use crate::net::desk::Mail;
+use crate::queue::{Queue, TransactionId};
+
+/// Jobs that may wait. Workers ask for few at a time; one that finds no room asks again later.
+const JOBS_MAX: usize = 4096;
+
+/// Work that blocks.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// Read a transaction back; answered by [`Mail::Loaded`].
+    Read(usize, TransactionId),
+    /// Find the addresses of the next hop; answered by [`Mail::Resolved`].
+    Resolve(usize, NextHop),
+}
+
+/// The way to the helper thread, before it runs.
+pub fn channel() -> (Sender<Job>, Receiver<Job>) {
+    bounded(JOBS_MAX)
+}
+
+/// Starts the thread; it ends when every sender is gone.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn spawn(
+    jobs: Receiver<Job>,
+    queue: Arc<dyn Queue>,
+    mailboxes: Mailboxes,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("helper".into())
+        .spawn(move || {
+            for job in jobs {
+                let (worker, answer) = match job {
+                    Job::Read(worker, id) => {
+                        (worker, Mail::Loaded(id, queue.read(id).map(Arc::new)))
+                    }
+                    Job::Resolve(worker, hop) => (worker, Mail::Resolved(resolve(&hop))),
+                };
+                mailboxes.deliver(worker, answer);
+            }
+        })
+}
+
+fn resolve(hop: &NextHop) -> Result<Vec<SocketAddr>, String> {
+    match (hop.host.as_str(), hop.port).to_socket_addrs() {
+        Ok(found) => {
+            let found: Vec<SocketAddr> = found.collect();
+            if found.is_empty() {
+                Err(format!("{} has no address", hop.host))
+            } else {
+                Ok(found)
+            }
+        }
+        Err(error) => Err(format!("{} cannot be resolved: {error}", hop.host)),
+    }
+}

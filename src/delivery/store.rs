@@ -1,0 +1,562 @@
+//! The mails that one worker owns, from their commit until they are freed.
+//!
+//! A mail is ready, loading, active, waiting or failed, and nothing else; each state has a way
+//! out: readiness by a connection, loading by the helper's answer, activity by the end of the
+//! attempt, waiting and failure by the schedule. Age-out works in all of them but `Active`,
+//! which ends within the deadlines of its connection.
+//!
+//! Memory: a body stays from the commit until the first attempt ended, then it is read back when
+//! due. [`Store::take_released`] tells how many octets of the budget came free.
+//!
+//! Must never: open a socket or file, read a clock, answer a client.
+//!
+//! **Diagnostics**: [`Store::view`] explains one mail, with its attempts and why it waits.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::queue::{
+    Attempt, MailId, Next, ReadError, Retrial, Retry, Schedule, Transaction, TransactionId, Waiting,
+};
+
+use super::{Fate, Finish};
+
+/// Attempts of a mail that are kept in memory to be shown; the number of all is exact.
+const ATTEMPTS_SHOWN: usize = 8;
+/// Ready mails whose age is looked at per call of [`Store::pop_aged`].
+const AGED_SCAN: usize = 1_000;
+/// How long a mail rests whose text could not be read back.
+const READ_PAUSE_MS: u64 = 60_000;
+
+/// Both clocks, read at the same moment: schedules run on the monotonic one, records carry the
+/// other.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Milliseconds since the start.
+    pub mono_ms: u64,
+    /// Milliseconds since 1970.
+    pub unix_ms: u64,
+}
+
+impl Now {
+    /// A unix time on the monotonic clock; the past is now.
+    fn mono_of(self, unix_ms: u64) -> u64 {
+        self.mono_ms + unix_ms.saturating_sub(self.unix_ms)
+    }
+}
+
+/// The limits that rule all mails of a store.
+#[derive(Clone, Debug)]
+pub struct StoreLimits {
+    /// When a mail that failed for now is tried again.
+    pub retry: Retry,
+    /// How long a mail may be under way, in milliseconds since it was received.
+    pub deliver_ms_max: u64,
+    /// Transactions that may be read back at a time.
+    pub loading_max: usize,
+}
+
+/// Where a transaction's text is.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// In memory.
+    Memory(Arc<Transaction>),
+    /// On disk only.
+    Disk,
+    /// On its way back into memory.
+    Loading,
+}
+
+/// What one mail is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A connection.
+    Ready,
+    /// Its text.
+    Loading,
+    /// The end of an attempt.
+    Active,
+    /// A time on the monotonic clock, in milliseconds.
+    Waiting(u64),
+    /// Its removal: it failed for good.
+    Failed,
+    /// Nothing: it is gone.
+    Freed,
+}
+
+/// What to do next for the ready mails.
+#[derive(Debug)]
+pub enum Work {
+    /// Deliver this mail; it counts as active from now.
+    Deliver(MailId, Arc<Transaction>),
+    /// Read this transaction back; then say [`Store::on_loaded`].
+    Load(TransactionId),
+}
+
+#[derive(Debug)]
+struct Held {
+    received_ms: u64,
+    body_bytes: u64,
+    reserved: usize,
+    content: Content,
+    mails: Box<[MailState]>,
+}
+
+#[derive(Debug)]
+struct MailState {
+    index: u16,
+    place: Place,
+    attempts: u32,
+    envelope: Box<str>,
+    recipient: Box<str>,
+    recent: Vec<Attempt>,
+}
+
+/// One mail, explained.
+#[derive(Clone, Debug)]
+pub struct MailView {
+    /// Its name.
+    pub id: MailId,
+    /// When it was received, unix milliseconds.
+    pub received_ms: u64,
+    /// Sender; empty is the null sender.
+    pub envelope: Box<str>,
+    /// Recipient.
+    pub recipient: Box<str>,
+    /// Octets of its transaction's texts.
+    pub body_bytes: u64,
+    /// What it waits for.
+    pub place: Place,
+    /// How many attempts there were.
+    pub attempts: u32,
+    /// The latest of them, oldest first.
+    pub recent: Vec<Attempt>,
+}
+
+/// The mails of one worker.
+#[derive(Debug)]
+pub struct Store {
+    limits: StoreLimits,
+    held: HashMap<TransactionId, Held>,
+    ready: VecDeque<MailId>,
+    schedule: Schedule<MailId>,
+    loading: usize,
+    queued: usize,
+    failed: usize,
+    released: usize,
+    scan: usize,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(limits: StoreLimits) -> Store {
+        Store {
+            limits,
+            held: HashMap::new(),
+            ready: VecDeque::new(),
+            schedule: Schedule::new(),
+            loading: 0,
+            queued: 0,
+            failed: 0,
+            released: 0,
+            scan: 0,
+        }
+    }
+
+    /// A transaction that became durable. `reserved` octets of the memory budget came with it.
+    pub fn admit(&mut self, transaction: Arc<Transaction>, reserved: usize) {
+        let mails = transaction
+            .mails
+            .iter()
+            .map(|mail| MailState {
+                index: mail.index,
+                place: Place::Ready,
+                attempts: 0,
+                envelope: mail.envelope.clone(),
+                recipient: mail.recipient.clone(),
+                recent: Vec::new(),
+            })
+            .collect::<Box<[MailState]>>();
+        let id = transaction.id;
+        self.queued += mails.len();
+        self.ready
+            .extend(mails.iter().map(|mail| id.mail(mail.index)));
+        let held = Held {
+            received_ms: transaction.received_ms,
+            body_bytes: transaction.body_bytes(),
+            reserved,
+            content: Content::Memory(transaction),
+            mails,
+        };
+        self.held.insert(id, held);
+    }
+
+    /// A transaction that the start found.
+    pub fn restore(&mut self, waiting: Waiting, now: Now) {
+        let expiry_ms = self.expiry_ms(waiting.received_ms);
+        let mut mails = Vec::with_capacity(waiting.mails.len());
+        for mail in waiting.mails {
+            let id = waiting.id.mail(mail.index);
+            let place = match mail.last.as_deref().map(|last| last.next) {
+                None => Place::Ready,
+                Some(Next::Retry { not_before_ms }) => {
+                    Place::Waiting(now.mono_of(not_before_ms.min(expiry_ms)))
+                }
+                Some(Next::Failed | Next::Delivered | Next::Removed) => Place::Failed,
+            };
+            match place {
+                Place::Waiting(due_ms) => self.schedule.insert(due_ms, id),
+                Place::Failed => self.schedule.insert(now.mono_of(expiry_ms), id),
+                _ => self.ready.push_back(id),
+            }
+            self.failed += usize::from(place == Place::Failed);
+            self.queued += 1;
+            mails.push(MailState {
+                index: mail.index,
+                place,
+                attempts: mail.attempts,
+                envelope: mail.envelope,
+                recipient: mail.recipient,
+                recent: mail.last.map(|last| vec![*last]).unwrap_or_default(),
+            });
+        }
+        let held = Held {
+            received_ms: waiting.received_ms,
+            body_bytes: waiting.body_bytes,
+            reserved: 0,
+            content: Content::Disk,
+            mails: mails.into(),
+        };
+        self.held.insert(waiting.id, held);
+    }
+
+    /// Lets go of a text that no attempt needs right now, to give memory to newer mail.
+    pub fn unload(&mut self, id: TransactionId) {
+        let Some(held) = self.held.get_mut(&id) else {
+            return;
+        };
+        if held.mails.iter().all(|mail| mail.place != Place::Active) {
+            held.content = Content::Disk;
+            self.released += std::mem::take(&mut held.reserved);
+        }
+    }
+
+    /// The next ready mail, made active, or the text that has to be read back for one. `reserve`
+    /// asks the memory budget for a text's octets; refused, the mail stays ready.
+    pub fn take_work(&mut self, mut reserve: impl FnMut(usize) -> bool) -> Option<Work> {
+        while let Some(&id) = self.ready.front() {
+            let Some((held, place)) = find(&mut self.held, id) else {
+                self.ready.pop_front();
+                continue;
+            };
+            if held.mails[place].place != Place::Ready {
+                self.ready.pop_front();
+                continue;
+            }
+            match &held.content {
+                Content::Memory(transaction) => {
+                    let transaction = transaction.clone();
+                    held.mails[place].place = Place::Active;
+                    self.ready.pop_front();
+                    return Some(Work::Deliver(id, transaction));
+                }
+                Content::Loading => {
+                    held.mails[place].place = Place::Loading;
+                    self.ready.pop_front();
+                }
+                Content::Disk => {
+                    let bytes = usize::try_from(held.body_bytes).unwrap_or(usize::MAX);
+                    if self.loading >= self.limits.loading_max || !reserve(bytes) {
+                        return None;
+                    }
+                    held.reserved = bytes;
+                    held.content = Content::Loading;
+                    held.mails[place].place = Place::Loading;
+                    self.ready.pop_front();
+                    self.loading += 1;
+                    return Some(Work::Load(id.transaction));
+                }
+            }
+        }
+        None
+    }
+
+    /// The answer to [`Work::Load`]. Returns what has to be settled: a text that is lost fails
+    /// its mails for good, a disk that did not answer is asked again later.
+    pub fn on_loaded(
+        &mut self,
+        id: TransactionId,
+        loaded: Result<Arc<Transaction>, ReadError>,
+        now: Now,
+    ) -> Vec<Attempt> {
+        self.loading -= 1;
+        let Some(held) = self.held.get_mut(&id) else {
+            return Vec::new();
+        };
+        let mut loading = Vec::new();
+        for mail in &mut held.mails {
+            if mail.place == Place::Loading {
+                mail.place = Place::Ready;
+                loading.push(id.mail(mail.index));
+            }
+        }
+        match loaded {
+            Ok(transaction) => {
+                held.content = Content::Memory(transaction);
+                // They were at the front before; the newest goes first, so reverse.
+                loading
+                    .into_iter()
+                    .rev()
+                    .for_each(|id| self.ready.push_front(id));
+                Vec::new()
+            }
+            Err(error) => {
+                held.content = Content::Disk;
+                self.released += std::mem::take(&mut held.reserved);
+                let fate = match error {
+                    ReadError::Unknown(_) | ReadError::Damaged(_) => Fate::Permanent,
+                    ReadError::Io { .. } => Fate::Temporary,
+                };
+                let finish = Finish::without_reply(fate, "storage", "error", error.to_string());
+                loading
+                    .into_iter()
+                    .filter_map(|id| self.on_finish(id, finish.clone(), now))
+                    .collect()
+            }
+        }
+    }
+
+    /// An active mail was not tried after all: its connection was lost before MAIL.
+    pub fn give_back(&mut self, id: MailId) {
+        if let Some((held, place)) = find(&mut self.held, id) {
+            held.mails[place].place = Place::Ready;
+            self.ready.push_front(id);
+        }
+    }
+
+    /// An attempt ended. Returns the record that settles it; `None` for a mail that is gone.
+    pub fn on_finish(&mut self, id: MailId, finish: Finish, now: Now) -> Option<Attempt> {
+        let (held, place) = find(&mut self.held, id)?;
+        let mail = &mut held.mails[place];
+        mail.attempts += 1;
+        let retry_at = |attempts| {
+            self.limits
+                .retry
+                .next(attempts, held.received_ms, now.unix_ms)
+        };
+        let next = match finish.fate {
+            Fate::Delivered => Next::Delivered,
+            Fate::Permanent => Next::Failed,
+            Fate::Temporary if finish.state == "storage" => Next::Retry {
+                not_before_ms: now.unix_ms + READ_PAUSE_MS,
+            },
+            Fate::Temporary => match retry_at(mail.attempts) {
+                Retrial::At(not_before_ms) => Next::Retry { not_before_ms },
+                Retrial::GiveUp => Next::Failed,
+            },
+        };
+        let attempt = Attempt {
+            mail: id,
+            at_ms: now.unix_ms,
+            next,
+            state: finish.state.into(),
+            result: finish.result.into(),
+            code: finish.code,
+            status: finish.status.into(),
+            description: finish.description.into(),
+            from: finish.from,
+            to: finish.to,
+        };
+        self.apply(id, &attempt, now);
+        Some(attempt)
+    }
+
+    /// A waiting or failed mail whose time has come: made ready, or aged out with the record that
+    /// frees it.
+    pub fn pop_due(&mut self, now: Now) -> Option<Option<Attempt>> {
+        let id = self.schedule.pop_due(now.mono_ms)?;
+        let Some((held, place)) = find(&mut self.held, id) else {
+            return Some(None);
+        };
+        let aged = now.unix_ms >= held.received_ms.saturating_add(self.limits.deliver_ms_max);
+        match held.mails[place].place {
+            Place::Waiting(_) if !aged => {
+                held.mails[place].place = Place::Ready;
+                self.ready.push_back(id);
+                Some(None)
+            }
+            Place::Waiting(_) | Place::Failed => Some(Some(self.age_out(id, now))),
+            Place::Ready | Place::Loading | Place::Active | Place::Freed => Some(None),
+        }
+    }
+
+    /// Looks at some of the ready mails, in turn, and ages out those whose time is over though no
+    /// connection came.
+    pub fn pop_aged(&mut self, now: Now) -> Vec<Attempt> {
+        let mut aged = Vec::new();
+        for _ in 0..AGED_SCAN.min(self.ready.len()) {
+            self.scan = (self.scan + 1) % self.ready.len();
+            let id = self.ready[self.scan];
+            let Some((held, place)) = find(&mut self.held, id) else {
+                continue;
+            };
+            let expiry_ms = held.received_ms.saturating_add(self.limits.deliver_ms_max);
+            if held.mails[place].place == Place::Ready && now.unix_ms >= expiry_ms {
+                aged.push(self.age_out(id, now));
+            }
+        }
+        aged
+    }
+
+    /// Every ready mail fails for good: there is no way out for any of them.
+    pub fn fail_ready(&mut self, why: &str, now: Now) -> Vec<Attempt> {
+        let finish = Finish::without_reply(Fate::Permanent, "connect", "error", why);
+        let ready = std::mem::take(&mut self.ready);
+        let is_ready = |store: &mut Store, id| {
+            find(&mut store.held, id)
+                .is_some_and(|(held, place)| held.mails[place].place == Place::Ready)
+        };
+        ready
+            .into_iter()
+            .filter_map(|id| {
+                if is_ready(self, id) {
+                    self.on_finish(id, finish.clone(), now)
+                } else {
+                    None
+                }
+            })
+            .collect()
+    }
+
+    /// The next time something is due, on the monotonic clock.
+    pub fn next_due(&self) -> Option<u64> {
+        self.schedule.next_due()
+    }
+
+    /// Octets of the memory budget that came free since the last call.
+    pub fn take_released(&mut self) -> usize {
+        std::mem::take(&mut self.released)
+    }
+
+    /// Mails held, failed ones included.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Of these, failed for good.
+    pub fn failed(&self) -> usize {
+        self.failed
+    }
+
+    /// Mails (at most: some may be gone) that wait for a connection.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// One mail, explained.
+    pub fn view(&self, id: MailId) -> Option<MailView> {
+        let held = self.held.get(&id.transaction)?;
+        let mail = held.mails.iter().find(|mail| mail.index == id.index)?;
+        (mail.place != Place::Freed).then(|| view(id, held, mail))
+    }
+
+    /// All mails, by id.
+    pub fn views(&self) -> Vec<MailView> {
+        let mut views: Vec<MailView> = self
+            .held
+            .iter()
+            .flat_map(|(id, held)| held.mails.iter().map(move |mail| (*id, held, mail)))
+            .filter(|(_, _, mail)| mail.place != Place::Freed)
+            .map(|(id, held, mail)| view(id.mail(mail.index), held, mail))
+            .collect();
+        views.sort_unstable_by_key(|view| view.id);
+        views
+    }
+
+    fn expiry_ms(&self, received_ms: u64) -> u64 {
+        received_ms.saturating_add(self.limits.deliver_ms_max)
+    }
+
+    fn age_out(&mut self, id: MailId, now: Now) -> Attempt {
+        let attempt = Attempt {
+            mail: id,
+            at_ms: now.unix_ms,
+            next: Next::Removed,
+            state: "process".into(),
+            result: "timeout".into(),
+            code: 0,
+            status: "".into(),
+            description: "max-delivertime is over".into(),
+            from: None,
+            to: None,
+        };
+        self.apply(id, &attempt, now);
+        attempt
+    }
+
+    /// Moves a mail to where its latest attempt sends it.
+    fn apply(&mut self, id: MailId, attempt: &Attempt, now: Now) {
+        let Some((held, place)) = find(&mut self.held, id) else {
+            return;
+        };
+        let expiry_ms = held.received_ms.saturating_add(self.limits.deliver_ms_max);
+        let mail = &mut held.mails[place];
+        let before = mail.place;
+        mail.place = match attempt.next {
+            Next::Delivered | Next::Removed => Place::Freed,
+            Next::Failed => {
+                self.schedule.insert(now.mono_of(expiry_ms), id);
+                Place::Failed
+            }
+            Next::Retry { not_before_ms } => {
+                let due_ms = now.mono_of(not_before_ms.min(expiry_ms));
+                self.schedule.insert(due_ms, id);
+                Place::Waiting(due_ms)
+            }
+        };
+        if mail.recent.len() == ATTEMPTS_SHOWN {
+            mail.recent.remove(0);
+        }
+        if mail.place != Place::Freed {
+            mail.recent.push(attempt.clone());
+        }
+        self.failed += usize::from(mail.place == Place::Failed);
+        self.failed -= usize::from(before == Place::Failed);
+        self.queued -= usize::from(mail.place == Place::Freed);
+        self.shrink(id.transaction);
+    }
+
+    /// Frees what the remaining mails of a transaction do not need now.
+    fn shrink(&mut self, id: TransactionId) {
+        let Some(held) = self.held.get_mut(&id) else {
+            return;
+        };
+        let needed = |place| matches!(place, Place::Ready | Place::Loading | Place::Active);
+        if !held.mails.iter().any(|mail| needed(mail.place)) {
+            held.content = Content::Disk;
+            self.released += std::mem::take(&mut held.reserved);
+        }
+        if held.mails.iter().all(|mail| mail.place == Place::Freed) {
+            self.held.remove(&id);
+        }
+    }
+}
+
+fn find(held: &mut HashMap<TransactionId, Held>, id: MailId) -> Option<(&mut Held, usize)> {
+    let held = held.get_mut(&id.transaction)?;
+    let place = held.mails.iter().position(|mail| mail.index == id.index)?;
+    Some((held, place))
+}
+
+fn view(id: MailId, held: &Held, mail: &MailState) -> MailView {
+    MailView {
+        id,
+        received_ms: held.received_ms,
+        envelope: mail.envelope.clone(),
+        recipient: mail.recipient.clone(),
+        body_bytes: held.body_bytes,
+        place: mail.place,
+        attempts: mail.attempts,
+        recent: mail.recent.clone(),
+    }
+}

@@ -1,0 +1,388 @@
+//! The desk of one worker: everything its drivers share beside the connections themselves.
+//!
+//! A driver gets the desk and the reactor as arguments and owns neither, so a connection can be
+//! worked on while its worker's slab lends it out.
+//!
+//! Must never: reach another worker except through its mailbox.
+//!
+//! **Diagnostics**: what plugins ask for and cannot have (a watch on a bad descriptor) is logged
+//! with the plugin's watch and gets its last callback (D-97).
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender as Channel;
+use rohrpost_abi::{Command, ConnectionId, Posted, TimerId, WatchId};
+use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
+
+use crate::blocking::Job;
+use crate::clock::Wall;
+use crate::delivery::{Now, Pool, Store};
+use crate::limits::Share;
+use crate::log::{Level, Log};
+use crate::metrics::{Metrics, Number, WorkerMetrics};
+use crate::plugin::view::Plugins;
+use crate::queue::{
+    Completion, Entry, Ids, MailId, ReadError, Transaction, TransactionId, Waiting,
+};
+use crate::settings::Settings;
+use crate::smtp::Memory;
+
+/// The reactor of a mail worker.
+pub type Io = Reactor<Timer, WatchId, Mail>;
+
+/// What a timer of a mail worker is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Timer {
+    /// The deadline of a connection.
+    Connection(Key),
+    /// A plugin's.
+    Plugin(TimerId),
+    /// The next mail is due, or the next hop may be tried again.
+    Delivery,
+    /// Once a second: age-out, gauges, resuming to accept.
+    Tick,
+    /// A start or stop waits for plugins no longer.
+    Context,
+}
+
+/// What other threads send to a mail worker.
+#[derive(Debug)]
+pub enum Mail {
+    /// What became durable.
+    Committed(Completion),
+    /// A plugin's thread handed a step back.
+    Posted(Posted),
+    /// A transaction was read back, or not.
+    Loaded(TransactionId, Result<Arc<Transaction>, ReadError>),
+    /// The smarthost's addresses, or why there are none.
+    Resolved(Result<Vec<SocketAddr>, String>),
+    /// Mail that the start found, to be owned by this worker.
+    Restore(Vec<Waiting>),
+    /// Every worker is ready: take connections.
+    Open,
+    /// A question of the control socket.
+    Ask(Question, Channel<Answer>),
+    /// Stop: take nothing new, finish what is under way.
+    Drain,
+}
+
+/// What can be asked of a worker.
+#[derive(Clone, Debug)]
+pub enum Question {
+    /// All its mails, at most this many, after this id.
+    List {
+        /// Rows at most.
+        limit: usize,
+        /// The id after which to begin.
+        after: Option<MailId>,
+    },
+    /// One mail.
+    Show(MailId),
+}
+
+/// One mail as the control socket shows it.
+pub type Answer = Vec<serde_json::Value>;
+
+/// A transaction on its way to the disk.
+#[derive(Debug)]
+pub struct Committing {
+    /// The connection that waits for the answer, if it is still there.
+    pub connection: Key,
+    /// What will be ours.
+    pub transaction: Arc<Transaction>,
+    /// Octets of the memory budget that it holds.
+    pub reserved: usize,
+}
+
+/// Whether the worker takes new work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// Contexts are being initialised: no traffic yet.
+    Starting,
+    /// Traffic.
+    Open,
+    /// Stopping: what is under way is finished.
+    Draining,
+}
+
+/// What the drivers of one worker share.
+#[derive(Debug)]
+pub struct Desk {
+    /// Which worker this is.
+    pub index: usize,
+    /// All settings.
+    pub settings: Arc<Settings>,
+    /// The application log.
+    pub log: Log,
+    /// The numbers of all workers; this one writes its own.
+    pub metrics: Arc<Metrics>,
+    /// The plugin interface.
+    pub plugins: Plugins,
+    /// This worker's share of the memory budget.
+    pub memory: Share,
+    /// Names for new transactions.
+    pub ids: Ids,
+    /// Dates.
+    pub wall: Wall,
+    /// Where every socket is read into first; consumed before the next read.
+    pub scratch: Vec<u8>,
+    /// What must become durable, handed over at the end of the turn.
+    pub batch: Vec<Entry>,
+    /// What was handed over and not answered yet.
+    pub committing: HashMap<TransactionId, Committing>,
+    /// The mails of this worker.
+    pub store: Store,
+    /// Connections to the next hop.
+    pub pool: Pool<Key>,
+    /// Where blocking work goes.
+    pub jobs: Channel<Job>,
+    /// Connections whose output has not been offered to their socket.
+    pub dirty: Vec<Key>,
+    /// Held connections with a verdict, oldest first (D-2F).
+    pub resumable: VecDeque<ConnectionId>,
+    /// Output that plugins sent to connections other than the one at work.
+    pub sends: VecDeque<(ConnectionId, Vec<u8>)>,
+    /// The context has a verdict.
+    pub context_resumable: bool,
+    /// Which connection a plugin's token means.
+    pub by_plugin: HashMap<ConnectionId, Key>,
+    /// Our own addresses.
+    pub listeners: Arc<[SocketAddr]>,
+    /// Whether new work is taken.
+    pub mood: Mood,
+    /// Whether the queue wants deliveries to go on.
+    pub delivering: bool,
+    timers: HashMap<TimerId, TimerKey>,
+    watches: HashMap<WatchId, WatchKey>,
+    commands: Vec<Command>,
+}
+
+/// The parts of a desk that have no empty form.
+#[derive(Debug)]
+pub struct DeskInit {
+    /// See [`Desk::index`].
+    pub index: usize,
+    /// See [`Desk::settings`].
+    pub settings: Arc<Settings>,
+    /// See [`Desk::log`].
+    pub log: Log,
+    /// See [`Desk::metrics`].
+    pub metrics: Arc<Metrics>,
+    /// See [`Desk::plugins`].
+    pub plugins: Plugins,
+    /// See [`Desk::memory`].
+    pub memory: Share,
+    /// See [`Desk::ids`].
+    pub ids: Ids,
+    /// See [`Desk::store`].
+    pub store: Store,
+    /// See [`Desk::pool`].
+    pub pool: Pool<Key>,
+    /// See [`Desk::jobs`].
+    pub jobs: Channel<Job>,
+    /// See [`Desk::listeners`].
+    pub listeners: Arc<[SocketAddr]>,
+}
+
+/// Octets of the read buffer that all connections of a worker share.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+impl Desk {
+    /// A desk with nothing on it.
+    pub fn new(init: DeskInit) -> Desk {
+        Desk {
+            index: init.index,
+            settings: init.settings,
+            log: init.log,
+            metrics: init.metrics,
+            plugins: init.plugins,
+            memory: init.memory,
+            ids: init.ids,
+            wall: Wall::system(),
+            scratch: Vec::with_capacity(SCRATCH_BYTES),
+            batch: Vec::new(),
+            committing: HashMap::new(),
+            store: init.store,
+            pool: init.pool,
+            jobs: init.jobs,
+            dirty: Vec::new(),
+            resumable: VecDeque::new(),
+            sends: VecDeque::new(),
+            context_resumable: false,
+            by_plugin: HashMap::new(),
+            listeners: init.listeners,
+            mood: Mood::Starting,
+            delivering: true,
+            timers: HashMap::new(),
+            watches: HashMap::new(),
+            commands: Vec::new(),
+        }
+    }
+
+    /// This worker's numbers.
+    pub fn numbers(&self) -> &WorkerMetrics {
+        self.metrics.worker(self.index)
+    }
+
+    /// Counts one.
+    pub fn count(&self, number: Number) {
+        self.numbers().add(number, 1);
+    }
+
+    /// Both clocks.
+    pub fn now(&self, io: &Io) -> Now {
+        Now {
+            mono_ms: io.now_ms(),
+            unix_ms: Wall::now_ms(),
+        }
+    }
+
+    /// Remembers to offer a connection's output to its socket.
+    pub fn mark_dirty(&mut self, key: Key) {
+        self.dirty.push(key);
+    }
+
+    /// Takes responsibility for a transaction, as soon as the queue says that it is durable.
+    pub fn commit(
+        &mut self,
+        transaction: Transaction,
+        reserved: usize,
+        connection: Key,
+    ) -> TransactionId {
+        let id = transaction.id;
+        let transaction = Arc::new(transaction);
+        self.batch.push(Entry::Accept(transaction.clone()));
+        self.committing.insert(
+            id,
+            Committing {
+                connection,
+                transaction,
+                reserved,
+            },
+        );
+        id
+    }
+
+    /// Gives octets back to the memory budget.
+    pub fn release(&mut self, bytes: usize) {
+        Memory::release(&mut self.memory, bytes);
+    }
+
+    /// The way out leads back to us: every ready mail fails for good.
+    pub fn fail_ready(&mut self, why: &str, io: &Io) {
+        let now = self.now(io);
+        let attempts = self.store.fail_ready(why, now);
+        self.log.limited("loop", Level::Critical, "smtp", why);
+        self.numbers().add(Number::Bounced, attempts.len() as u64);
+        self.batch.extend(attempts.into_iter().map(Entry::Settle));
+    }
+
+    /// Applies what plugins asked for in the callback that just returned: timers and watches at
+    /// once; output and verdicts wait for the verdict phase.
+    pub fn apply_commands(&mut self, io: &mut Io) {
+        let mut commands = std::mem::take(&mut self.commands);
+        self.plugins.take_commands(&mut commands);
+        for command in commands.drain(..) {
+            self.apply(io, command);
+        }
+        self.commands = commands;
+    }
+
+    /// The output that plugins sent to `connection` in the callback that just returned.
+    pub fn take_sends(&mut self, connection: ConnectionId) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.sends.retain_mut(|(to, sent)| {
+            if *to == connection {
+                bytes.append(sent);
+            }
+            *to != connection
+        });
+        bytes
+    }
+
+    /// A plugin's timer fired.
+    pub fn on_plugin_timer(&mut self, io: &mut Io, timer: TimerId) {
+        self.timers.remove(&timer);
+        self.plugins.cell.fire_timer(timer);
+        self.apply_commands(io);
+    }
+
+    /// A plugin's descriptor is ready.
+    pub fn on_plugin_watch(&mut self, io: &mut Io, watch: WatchId, ready: rohrpost_reactor::Ready) {
+        let bits = ready.interest().bits();
+        if matches!(ready, rohrpost_reactor::Ready::Dead { .. }) {
+            // D-97: the last callback. The watch is gone from the reactor already.
+            self.watches.remove(&watch);
+            self.plugins.cell.fire_watch(watch, bits);
+            self.plugins.cell.remove_watch(watch);
+        } else {
+            self.plugins.cell.fire_watch(watch, bits);
+        }
+        self.apply_commands(io);
+    }
+
+    /// D-17: after the cleanup hooks, what is left of timers and watches goes without a word.
+    pub fn drop_plugin_sources(&mut self, io: &mut Io) {
+        self.plugins.cell.drop_all();
+        for (_, timer) in self.timers.drain() {
+            io.cancel(timer);
+        }
+        for (_, watch) in self.watches.drain() {
+            io.unwatch(watch);
+        }
+    }
+
+    fn apply(&mut self, io: &mut Io, command: Command) {
+        match command {
+            Command::TimerStart { timer, after_ms } => {
+                let key = io.arm(io.deadline_after(after_ms), Timer::Plugin(timer));
+                self.timers.insert(timer, key);
+            }
+            Command::TimerReset { timer, after_ms } => {
+                if let Some(&key) = self.timers.get(&timer) {
+                    io.rearm(key, io.deadline_after(after_ms));
+                }
+            }
+            Command::TimerStop { timer } => {
+                if let Some(key) = self.timers.remove(&timer) {
+                    io.cancel(key);
+                }
+            }
+            Command::Watch {
+                watch,
+                fd,
+                interest,
+            } => self.watch(io, watch, fd, interest),
+            Command::Unwatch { watch } => {
+                if let Some(key) = self.watches.remove(&watch) {
+                    io.unwatch(key);
+                }
+            }
+            Command::Send { connection, bytes } => self.sends.push_back((connection, bytes)),
+            Command::Resume { connection } => self.resumable.push_back(connection),
+            Command::ResumeContext => self.context_resumable = true,
+        }
+    }
+
+    fn watch(
+        &mut self,
+        io: &mut Io,
+        watch: WatchId,
+        fd: std::os::fd::BorrowedFd<'static>,
+        interest: u8,
+    ) {
+        let interest = Interest::from_bits(interest).expect("abi/ refuses watches without a bit");
+        match io.watch(fd, interest, watch) {
+            Ok(key) => {
+                self.watches.insert(watch, key);
+            }
+            Err(error) => {
+                self.log
+                    .warning("plugin", format_args!("a watch was refused: {error}"));
+                self.plugins.cell.remove_watch(watch);
+            }
+        }
+    }
+}

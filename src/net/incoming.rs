@@ -1,0 +1,767 @@
+//! One connection that brings mail: its session, its plugins, its deadlines.
+//!
+//! The driver turns readiness into session input, session events into steps of the plugin chain,
+//! and the end of a chain into a decision. One thing is under way at a time: a step, a commit, or
+//! the session itself; while it is not the session's turn the socket is not read (D-47).
+//!
+//! Must never: parse a command, touch the disk, answer `250` to a text before the queue said that
+//! it is durable.
+//!
+//! **Diagnostics**: limits that turn a client away and plugins that hold too long are logged,
+//! rate-limited by kind; what a client does wrong is answered, not logged.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mio::Token;
+use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Hook, MessageId};
+use rohrpost_reactor::{Key, Readiness};
+
+use crate::limits::IncomingPermit;
+use crate::metrics::Number;
+use crate::plugin::chain::{Chain, Verdict};
+use crate::plugin::view::Walk;
+use crate::queue::{Refusal, TransactionId};
+use crate::smtp::server::{Decision, Event, Greeting, Options, Phase, Session};
+use crate::smtp::{Fixed, Reply, answer};
+
+use super::deadline::{Change, Deadline};
+use super::desk::{Desk, Io, Timer};
+use super::message::{Draft, Finished, Message};
+use super::transport::{Moved, Transport};
+
+/// Reads of one connection in one turn; then the others have their turn.
+const READS_MAX: usize = 16;
+/// How long the disk may take to make a message durable before its client is told to come back.
+const COMMIT_MS: u64 = 300_000;
+/// Octets of unsent output at which a plugin's own are refused (D-40).
+const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long the last reply may take to leave.
+const LEAVE_MS: u64 = 10_000;
+
+/// Whether a connection is still there after it was driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// It is.
+    Yes,
+    /// Everything is done: remove it.
+    No,
+}
+
+/// What is under way.
+#[derive(Debug)]
+enum Stage {
+    /// The session parses what the client sends.
+    Session,
+    /// Plugins are asked; the host goes on when the chain is done.
+    Step(Step, Chain),
+    /// The message is on its way to the disk.
+    Commit(TransactionId),
+    /// The close chain is done.
+    Done,
+}
+
+/// The hook events of an incoming connection, with what the host needs when the chain is done.
+#[derive(Debug)]
+enum Step {
+    Connect,
+    /// The address with its zero.
+    MailFrom(Vec<u8>),
+    RcptTo(Vec<u8>),
+    Data(Box<Message>),
+    Message(Box<Message>, MessageId),
+    Close,
+}
+
+impl Step {
+    fn hook(&self) -> Hook {
+        match self {
+            Step::Connect => Hook::Connect,
+            Step::MailFrom(_) => Hook::MailFrom,
+            Step::RcptTo(_) => Hook::RcptTo,
+            Step::Data(_) => Hook::Data,
+            Step::Message(..) => Hook::Message,
+            Step::Close => Hook::Close,
+        }
+    }
+}
+
+/// How much of the peer is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    /// Both directions.
+    There,
+    /// It sends nothing more; what it sent is still answered (D-49a).
+    Silent,
+    /// Nothing (HUP or ERR, or a write that failed).
+    Gone,
+}
+
+/// One connection that brings mail.
+#[derive(Debug)]
+pub struct Incoming {
+    key: Key,
+    transport: Transport,
+    session: Session,
+    remote: SocketAddr,
+    local: SocketAddr,
+    plugin: Option<ConnectionId>,
+    stage: Stage,
+    draft: Option<Draft>,
+    peer: Peer,
+    readable: bool,
+    writable: bool,
+    queued_flush: bool,
+    /// The session is over; when its output is gone, so is the connection.
+    leaving: bool,
+    /// The server stops: this transaction is the last.
+    last: bool,
+    deadline: Deadline,
+    /// When the stage began.
+    stage_ms: u64,
+    /// When the client last got something done: a reply was made, output left, octets of a text came.
+    progress_ms: u64,
+    /// When the text began.
+    text_ms: Option<u64>,
+    /// Its place among the connections, given back when it is dropped.
+    _permit: IncomingPermit,
+}
+
+/// What a new connection is made of.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The registered socket.
+    pub transport: Transport,
+    /// The client.
+    pub remote: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// Its place among the connections.
+    pub permit: IncomingPermit,
+    /// Limits and names of the session.
+    pub options: Arc<Options>,
+}
+
+impl Incoming {
+    /// A connection that passed the limits; drive it to start its connect chain (D-30).
+    pub fn new(arrival: Arrival, desk: &mut Desk, io: &Io, key: Key) -> Incoming {
+        let init = ConnectionInit {
+            fd: arrival.transport.descriptor(),
+            direction: Direction::Incoming,
+            secure: false,
+            authenticated: false,
+        };
+        let (plugin, chain) = match desk.plugins.open(init) {
+            Ok(plugin) => (plugin, desk.plugins.chain(Hook::Connect)),
+            // Without a token no plugin can see the connection, so it must not pass them by.
+            Err(_) => (None, Chain::new(0, 0)),
+        };
+        if let Some(plugin) = plugin {
+            desk.by_plugin.insert(plugin, key);
+        }
+        desk.numbers().add(Number::IncomingConnections, 1);
+        Incoming {
+            key,
+            transport: arrival.transport,
+            session: Session::new(arrival.options),
+            remote: arrival.remote,
+            local: arrival.local,
+            plugin,
+            stage: Stage::Step(Step::Connect, chain),
+            draft: None,
+            peer: Peer::There,
+            readable: true,
+            writable: true,
+            queued_flush: false,
+            leaving: false,
+            last: false,
+            deadline: Deadline::default(),
+            stage_ms: io.now_ms(),
+            progress_ms: io.now_ms(),
+            text_ms: None,
+            _permit: arrival.permit,
+        }
+    }
+
+    /// Something happened to the socket.
+    pub fn on_ready(&mut self, ready: Readiness, desk: &mut Desk, io: &mut Io) -> Keep {
+        self.readable |= ready.readable() || ready.read_closed();
+        self.writable |= ready.writable();
+        if ready.gone() {
+            self.on_gone(desk);
+        } else if ready.writable() && !self.session.output().is_empty() {
+            self.mark_dirty(desk);
+        }
+        self.drive(desk, io)
+    }
+
+    /// The deadline's timer fired.
+    pub fn on_timer(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        let (over, change) = self.deadline.on_fired(io.now_ms());
+        self.arm(change, io);
+        if over {
+            self.on_deadline(desk, io);
+        }
+        self.drive(desk, io)
+    }
+
+    /// A plugin handed a held step back, or says so: the verdict decides.
+    pub fn on_resume(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        if let (Some(plugin), Stage::Step(_, chain)) = (self.plugin, &mut self.stage)
+            && chain.is_held()
+            && let Some(verdict) = desk.plugins.take_verdict(plugin)
+        {
+            desk.numbers().sub(Number::Held, 1);
+            chain.on_verdict(verdict);
+        }
+        self.drive(desk, io)
+    }
+
+    /// Raw output of a plugin that was called for something else.
+    pub fn on_send(&mut self, bytes: &[u8], desk: &mut Desk) {
+        self.session.inject_output(bytes);
+        self.mark_dirty(desk);
+    }
+
+    /// The queue made the message durable, or refused it.
+    pub fn on_committed(
+        &mut self,
+        id: TransactionId,
+        outcome: Result<usize, Refusal>,
+        desk: &mut Desk,
+        io: &mut Io,
+    ) -> Keep {
+        if matches!(self.stage, Stage::Commit(waiting) if waiting == id) {
+            let decision = match outcome {
+                Ok(recipients) => Decision::AcceptWith(accepted_reply(id, recipients)),
+                Err(Refusal::Full) => Decision::Refuse(answer::STORAGE_FULL.into()),
+                Err(Refusal::Failed) => Decision::Refuse(answer::LOCAL_ERROR.into()),
+            };
+            self.decide(decision, desk, io);
+        }
+        self.drive(desk, io)
+    }
+
+    /// The server stops: idle clients are told now, others after their transaction.
+    pub fn on_drain(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        self.last = true;
+        self.drive(desk, io)
+    }
+
+    /// The server stops at once: whatever is under way is refused.
+    pub fn on_abort(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        if self.is_held() {
+            self.revoke(desk, io, answer::SHUTTING_DOWN.into(), "the server stops");
+        }
+        self.session.on_shutdown(&mut desk.memory);
+        self.drive(desk, io)
+    }
+
+    /// Offers the output to the socket.
+    pub fn flush(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        self.queued_flush = false;
+        if self.peer == Peer::Gone || !self.writable || self.session.output().is_empty() {
+            return Keep::Yes;
+        }
+        match self.transport.write(self.session.output()) {
+            Moved::Some(count) => self.on_written(count, io),
+            Moved::Blocked(count) => {
+                self.writable = false;
+                self.on_written(count, io);
+            }
+            Moved::End | Moved::Gone(_) => self.on_gone(desk),
+        }
+        if let Some(plugin) = self.plugin {
+            let unsent = self.session.output().len();
+            desk.plugins
+                .cell
+                .set_output_space(plugin, OUTPUT_BYTES_MAX.saturating_sub(unsent));
+        }
+        // A session that stopped for want of room goes on, and one that is over can leave.
+        self.drive(desk, io)
+    }
+
+    /// Does all that can be done now.
+    pub fn drive(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        let mut reads = 0;
+        loop {
+            match &self.stage {
+                Stage::Step(..) => {
+                    if !self.walk(desk, io) {
+                        break;
+                    }
+                }
+                Stage::Commit(_) => break,
+                Stage::Session if self.is_over() => self.begin_close(desk, io),
+                Stage::Session => {
+                    if !self.advance(&mut reads, desk, io) {
+                        break;
+                    }
+                }
+                Stage::Done => {
+                    self.end(desk, io);
+                    return Keep::No;
+                }
+            }
+        }
+        if !self.session.output().is_empty() && self.writable {
+            self.mark_dirty(desk);
+        }
+        let deadline = self.deadline_ms(desk);
+        let change = self.deadline.set(deadline);
+        self.arm(change, io);
+        Keep::Yes
+    }
+
+    /// Lets the session take one step; `false` when there is nothing to do before the next event.
+    fn advance(&mut self, reads: &mut usize, desk: &mut Desk, io: &mut Io) -> bool {
+        let sent_before = self.session.output().len();
+        if let Some(event) = self.session.poll_event(&mut desk.memory) {
+            self.progress_ms = io.now_ms();
+            self.on_event(event, desk, io);
+            return true;
+        }
+        if self.session.output().len() != sent_before {
+            self.progress_ms = io.now_ms();
+        }
+        if self.last && self.draft.is_none() && self.session.phase() == Phase::Command {
+            self.session.on_shutdown(&mut desk.memory);
+            return true;
+        }
+        if self.leaving || !self.readable || self.peer != Peer::There || !self.session.wants_input()
+        {
+            return false;
+        }
+        if *reads == READS_MAX {
+            io.again(Token::from(self.key));
+            return false;
+        }
+        *reads += 1;
+        self.read(desk, io);
+        true
+    }
+
+    fn read(&mut self, desk: &mut Desk, io: &Io) {
+        let before = self.session.output().len();
+        let text = self.session.phase() == Phase::Data;
+        let moved = if let Some(target) = self.session.body_target(&mut desk.memory) {
+            let moved = self.transport.read(target);
+            self.session.handle_body(&mut desk.memory);
+            moved
+        } else {
+            desk.scratch.clear();
+            let moved = self.transport.read(&mut desk.scratch);
+            self.session.handle_input(&desk.scratch, &mut desk.memory);
+            moved
+        };
+        // Octets of a text are progress; those of a command are only when it is answered, so that
+        // a dripping client cannot keep its connection for ever.
+        if text || self.session.output().len() != before {
+            self.progress_ms = io.now_ms();
+        }
+        match (self.session.phase(), self.text_ms) {
+            (Phase::Data, None) => self.text_ms = Some(io.now_ms()),
+            (Phase::Data, Some(_)) => {}
+            _ => self.text_ms = None,
+        }
+        match moved {
+            Moved::Some(_) => {}
+            Moved::Blocked(_) => self.readable = false,
+            Moved::End => self.peer = Peer::Silent,
+            Moved::Gone(_) => self.on_gone(desk),
+        }
+    }
+
+    /// Whether the connection has nothing to do but to go.
+    fn is_over(&self) -> bool {
+        match self.peer {
+            Peer::Gone => true,
+            Peer::Silent if !self.leaving => {
+                // Buffered commands are answered first: the session says when it has run dry.
+                self.session.output().is_empty() && self.session.is_dry()
+            }
+            Peer::Silent | Peer::There => self.leaving && self.session.output().is_empty(),
+        }
+    }
+
+    fn on_event(&mut self, event: Event, desk: &mut Desk, io: &mut Io) {
+        match event {
+            Event::Mail(from) => {
+                self.draft = None;
+                let text = terminated(from.address.as_str());
+                self.draft = Some(Draft::new(from));
+                self.begin(Step::MailFrom(text), desk, io);
+            }
+            Event::Rcpt(to) => {
+                if !self.may_relay(&to.address, desk) {
+                    self.decide(Decision::Refuse(answer::NO_RELAY.into()), desk, io);
+                    return;
+                }
+                let text = terminated(to.address.as_str());
+                if let Some(draft) = &mut self.draft {
+                    draft.propose(to);
+                }
+                self.begin(Step::RcptTo(text), desk, io);
+            }
+            Event::Message(received) => {
+                self.text_ms = None;
+                let Some(draft) = self.draft.take() else {
+                    unreachable!("the session hands out a message only within a transaction")
+                };
+                match Message::new(draft, received) {
+                    Ok(message) => self.begin(Step::Data(Box::new(message)), desk, io),
+                    Err(refused) => {
+                        desk.release(refused.reserved);
+                        self.decide(Decision::Refuse(refused.reply.into()), desk, io);
+                    }
+                }
+            }
+            Event::Reset => {
+                self.draft = None;
+                self.text_ms = None;
+            }
+            Event::Close(_) => {
+                self.draft = None;
+                self.leaving = true;
+                self.stage_ms = io.now_ms();
+            }
+        }
+    }
+
+    /// Design §5: who may send to whom.
+    fn may_relay(&self, to: &crate::smtp::Address, desk: &Desk) -> bool {
+        let smtp = &desk.settings.smtp;
+        smtp.relay_clients.contains(self.remote.ip())
+            || self
+                .plugin
+                .is_some_and(|plugin| desk.plugins.cell.authenticated(plugin))
+            || smtp.local_domains.contains(to.domain())
+    }
+
+    /// Starts a step: its chain runs when the connection is driven.
+    fn begin(&mut self, step: Step, desk: &Desk, io: &Io) {
+        let chain = match self.plugin {
+            Some(_) => desk.plugins.chain(step.hook()),
+            None => Chain::new(0, 0),
+        };
+        self.stage = Stage::Step(step, chain);
+        self.stage_ms = io.now_ms();
+    }
+
+    fn begin_close(&mut self, desk: &mut Desk, io: &Io) {
+        self.session.on_lost(&mut desk.memory);
+        self.transport.shut();
+        if let Some(plugin) = self.plugin {
+            desk.plugins.cell.set_closed(plugin);
+        }
+        self.begin(Step::Close, desk, io);
+    }
+
+    /// Walks the chain of the step; `false` while a plugin holds it.
+    fn walk(&mut self, desk: &mut Desk, io: &mut Io) -> bool {
+        let Stage::Step(step, chain) = &mut self.stage else {
+            return true;
+        };
+        let held_before = chain.is_held();
+        // D-49: the peer went while the step was held; the rest of the chain is dropped.
+        let dropped = self.peer == Peer::Gone && !matches!(step, Step::Close) && !held_before;
+        let walked = match self.plugin {
+            Some(plugin) if !dropped => {
+                let walked = match step {
+                    Step::Connect => desk
+                        .plugins
+                        .walk(chain, plugin, rohrpost_abi::Step::Connect),
+                    Step::MailFrom(text) => {
+                        desk.plugins
+                            .walk(chain, plugin, rohrpost_abi::Step::MailFrom(zeroed(text)))
+                    }
+                    Step::RcptTo(text) => {
+                        desk.plugins
+                            .walk(chain, plugin, rohrpost_abi::Step::RcptTo(zeroed(text)))
+                    }
+                    Step::Data(message) => {
+                        let text = zeroed(message.text_with_nul());
+                        desk.plugins
+                            .walk(chain, plugin, rohrpost_abi::Step::Data(text))
+                    }
+                    Step::Message(_, id) => {
+                        desk.plugins
+                            .walk(chain, plugin, rohrpost_abi::Step::Message(*id))
+                    }
+                    Step::Close => desk.plugins.walk(chain, plugin, rohrpost_abi::Step::Close),
+                };
+                desk.apply_commands(io);
+                walked
+            }
+            _ => Walk::Done,
+        };
+        if walked == Walk::Held && !held_before {
+            desk.numbers().add(Number::Held, 1);
+            self.stage_ms = io.now_ms();
+        }
+        if let Some(plugin) = self.plugin {
+            // D-3E: before the host's own reply.
+            let sent = desk.take_sends(plugin);
+            if !sent.is_empty() {
+                self.session.inject_output(&sent);
+            }
+        }
+        if walked == Walk::Held {
+            return false;
+        }
+        self.finish_step(desk, io);
+        true
+    }
+
+    /// The chain of a step is done: the host goes on.
+    fn finish_step(&mut self, desk: &mut Desk, io: &mut Io) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Session);
+        let Stage::Step(step, _) = stage else {
+            unreachable!("only a step can be finished")
+        };
+        self.progress_ms = io.now_ms();
+        match step {
+            Step::Close => self.stage = Stage::Done,
+            _ if self.peer == Peer::Gone => self.drop_step(step, desk),
+            Step::Connect => self.session.greet(Greeting::Accept, &mut desk.memory),
+            Step::MailFrom(_) => self.decide(Decision::Accept, desk, io),
+            Step::RcptTo(_) => {
+                if let Some(draft) = &mut self.draft {
+                    draft.accept();
+                }
+                self.decide(Decision::Accept, desk, io);
+            }
+            Step::Data(message) => self.next_message(message, desk, io),
+            Step::Message(mut message, _) => match message.close(&desk.plugins) {
+                Ok(()) => self.next_message(message, desk, io),
+                Err(problem) => self.refuse_message(*message, &problem.to_string(), desk, io),
+            },
+        }
+    }
+
+    /// One chain per recipient, in their order (D-43); then the whole goes to the disk.
+    fn next_message(&mut self, mut message: Box<Message>, desk: &mut Desk, io: &mut Io) {
+        let asks = !desk.plugins.with(Hook::Message).is_empty();
+        if let Some(plugin) = self.plugin
+            && asks
+            && message.has_next()
+        {
+            match message.open(&desk.plugins, plugin) {
+                Ok(id) => self.begin(Step::Message(message, id), desk, io),
+                Err(error) => self.refuse_message(*message, &error.to_string(), desk, io),
+            }
+            return;
+        }
+        let Finished {
+            transaction,
+            reserved,
+        } = message.finish(desk, self.remote, self.local, self.session.hello());
+        let id = desk.commit(transaction, reserved, self.key);
+        self.stage = Stage::Commit(id);
+        self.stage_ms = io.now_ms();
+    }
+
+    fn refuse_message(&mut self, message: Message, why: &str, desk: &mut Desk, io: &Io) {
+        let text = format_args!("a message was refused: {why}");
+        desk.log
+            .limited("plugin-edit", crate::log::Level::Warning, "plugin", text);
+        self.drop_message(message, desk);
+        self.decide(Decision::Refuse(answer::LOCAL_ERROR.into()), desk, io);
+    }
+
+    fn decide(&mut self, decision: Decision, desk: &mut Desk, _io: &Io) {
+        self.stage = Stage::Session;
+        if matches!(decision, Decision::Refuse(_) | Decision::RefuseAndClose(_)) {
+            desk.count(Number::Deferred);
+        }
+        self.session.decide(decision, &mut desk.memory);
+    }
+
+    /// Gives back what a step holds that will not be finished.
+    fn drop_step(&mut self, step: Step, desk: &mut Desk) {
+        match step {
+            Step::Data(message) | Step::Message(message, _) => self.drop_message(*message, desk),
+            Step::Connect | Step::MailFrom(_) | Step::RcptTo(_) | Step::Close => {}
+        }
+    }
+
+    fn drop_message(&mut self, message: Message, desk: &mut Desk) {
+        let reserved = message.discard(&desk.plugins);
+        desk.release(reserved);
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(&self.stage, Stage::Step(_, chain) if chain.is_held())
+    }
+
+    /// D-27: takes control back; the step is answered with `reply`.
+    fn revoke(&mut self, desk: &mut Desk, io: &Io, reply: Reply, why: &str) {
+        let (Some(plugin), Stage::Step(step, chain)) = (self.plugin, &mut self.stage) else {
+            return;
+        };
+        if !desk.plugins.revoke(plugin, step.hook(), why) {
+            return;
+        }
+        desk.numbers().sub(Number::Held, 1);
+        desk.count(Number::Revoked);
+        if matches!(step, Step::Close) {
+            chain.on_verdict(Verdict::Continue);
+            return;
+        }
+        let stage = std::mem::replace(&mut self.stage, Stage::Session);
+        let Stage::Step(step, _) = stage else { return };
+        let connect = matches!(step, Step::Connect);
+        self.drop_step(step, desk);
+        if connect {
+            // There is no command to answer: the banner refuses (RFC 5321 3.1).
+            let reply = if reply.code() == 421 {
+                reply
+            } else {
+                answer::PLUGIN_TIMEOUT.into()
+            };
+            self.session
+                .greet(Greeting::Refuse(reply), &mut desk.memory);
+        } else {
+            self.decide(Decision::Refuse(reply), desk, io);
+        }
+    }
+
+    fn on_deadline(&mut self, desk: &mut Desk, io: &Io) {
+        match &self.stage {
+            Stage::Step(..) => {
+                self.revoke(desk, io, answer::LOCAL_ERROR.into(), "plugin-timeout");
+            }
+            Stage::Commit(id) => {
+                desk.log.limited(
+                    "commit-deadline",
+                    crate::log::Level::Critical,
+                    "queue",
+                    format_args!("transaction {id} was not durable in {} s", COMMIT_MS / 1000),
+                );
+                self.decide(
+                    Decision::RefuseAndClose(answer::COMMIT_TIMEOUT.into()),
+                    desk,
+                    io,
+                );
+            }
+            Stage::Session if self.leaving || !self.session.output().is_empty() => {
+                // The client does not take what it asked for.
+                self.on_gone(desk);
+            }
+            Stage::Session => {
+                let phase = self.session.phase();
+                self.session.on_timeout(phase, &mut desk.memory);
+            }
+            Stage::Done => {}
+        }
+    }
+
+    fn on_gone(&mut self, desk: &mut Desk) {
+        self.peer = Peer::Gone;
+        if let Some(plugin) = self.plugin {
+            desk.plugins.cell.set_closed(plugin);
+        }
+    }
+
+    fn on_written(&mut self, count: usize, io: &Io) {
+        if count > 0 {
+            self.progress_ms = io.now_ms();
+        }
+        self.session.consume_output(count);
+    }
+
+    /// The end of what is under way; `None` where the settings say so.
+    fn deadline_ms(&self, desk: &Desk) -> Option<u64> {
+        let settings = &desk.settings;
+        let idle_ms = settings.smtp.idle_timeout.as_millis() as u64;
+        match &self.stage {
+            Stage::Step(..) => {
+                let hold = settings.plugin.hold_timeout?;
+                Some(self.stage_ms + hold.as_millis() as u64)
+            }
+            Stage::Commit(_) => Some(self.stage_ms + COMMIT_MS),
+            Stage::Session if self.leaving => Some(self.stage_ms + LEAVE_MS),
+            Stage::Session => {
+                let idle = self.progress_ms + idle_ms;
+                let text = self
+                    .text_ms
+                    .map(|begun| begun + settings.smtp.data_timeout.as_millis() as u64);
+                Some(text.map_or(idle, |text| text.min(idle)))
+            }
+            Stage::Done => None,
+        }
+    }
+
+    fn mark_dirty(&mut self, desk: &mut Desk) {
+        if !self.queued_flush {
+            self.queued_flush = true;
+            desk.mark_dirty(self.key);
+        }
+    }
+
+    fn arm(&mut self, change: Change, io: &mut Io) {
+        match change {
+            Change::Keep => {}
+            Change::Arm(at_ms) => {
+                let timer = io.arm(at_ms, Timer::Connection(self.key));
+                self.deadline.on_armed(timer, at_ms);
+            }
+            Change::Rearm(timer, at_ms) => {
+                io.rearm(timer, at_ms);
+            }
+        }
+    }
+
+    /// The very end: tokens go stale, the timer goes, the socket closes when `self` is dropped.
+    fn end(&mut self, desk: &mut Desk, io: &mut Io) {
+        self.session.on_lost(&mut desk.memory);
+        if let Some(plugin) = self.plugin.take() {
+            desk.by_plugin.remove(&plugin);
+            desk.plugins.cell.close_connection(plugin);
+        }
+        if let Some(timer) = self.deadline.take_timer() {
+            io.cancel(timer);
+        }
+        desk.numbers().sub(Number::IncomingConnections, 1);
+    }
+}
+
+/// An address as a C string.
+fn terminated(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len() + 1);
+    bytes.extend_from_slice(text.as_bytes());
+    bytes.push(0);
+    bytes
+}
+
+fn zeroed(bytes: &[u8]) -> rohrpost_abi::Terminated<'_> {
+    rohrpost_abi::Terminated::new(bytes).expect("it was made with its zero")
+}
+
+/// Recipients whose ids are all spelt out in the reply; above, the first and the last are.
+const IDS_LISTED_MAX: usize = 300;
+/// Ids in one line of the reply (RFC 5321 4.5.3.1.5: 512 octets).
+const IDS_PER_LINE: usize = 20;
+
+/// `250` with one id per recipient.
+fn accepted_reply(id: TransactionId, recipients: usize) -> Reply {
+    let index = |place: usize| u16::try_from(place).expect("recipients_max is below 65536");
+    let text = if recipients > IDS_LISTED_MAX {
+        format!(
+            "Queued as {} to {}",
+            id.mail(0),
+            id.mail(index(recipients - 1))
+        )
+    } else {
+        let ids: Vec<String> = (0..recipients)
+            .map(|place| id.mail(index(place)).to_string())
+            .collect();
+        let lines: Vec<String> = ids
+            .chunks(IDS_PER_LINE)
+            .map(|ids| format!("Queued as {}", ids.join(" ")))
+            .collect();
+        lines.join("\n")
+    };
+    let status = crate::smtp::EnhancedStatus::new(2, 0, 0);
+    Reply::new(250, status, text).unwrap_or_else(|| Reply::from(Fixed::from(answer::MESSAGE_OK)))
+}

@@ -1,0 +1,308 @@
+//! A message between its final dot and the disk: draft, plugin edits, transaction.
+//!
+//! Must never: hold a text without its reservation of the memory budget.
+//!
+//! **Diagnostics**: [`EditProblem`] when a plugin leaves a mail without a recipient (D-63).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, Text};
+
+use crate::clock::Wall;
+use crate::plugin::view::Plugins;
+use crate::queue::{Body, Mail, Origin, Transaction};
+use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
+use crate::smtp::server::{Hello, Received};
+use crate::smtp::trace::Trace;
+use crate::smtp::{Fixed, answer, is_crlf_only};
+
+use super::desk::Desk;
+
+/// RFC 5321 6.3: more Received fields than this are taken for a loop.
+const RECEIVED_FIELDS_MAX: usize = 50;
+/// The body index of a mail that has no text (D-6A): plugins may take it away (D-64).
+pub const NO_BODY: u16 = u16::MAX;
+
+/// A sender and the recipients that were accepted so far.
+#[derive(Debug)]
+pub struct Draft {
+    from: MailFrom,
+    recipients: Vec<Box<str>>,
+    proposed: Option<RcptTo>,
+}
+
+impl Draft {
+    /// A transaction that MAIL has begun.
+    pub fn new(from: MailFrom) -> Draft {
+        Draft {
+            from,
+            recipients: Vec::new(),
+            proposed: None,
+        }
+    }
+
+    /// A recipient that plugins are asked about.
+    pub fn propose(&mut self, to: RcptTo) {
+        self.proposed = Some(to);
+    }
+
+    /// The proposed recipient is one.
+    pub fn accept(&mut self) {
+        if let Some(to) = self.proposed.take() {
+            self.recipients.push(to.address.as_str().into());
+        }
+    }
+}
+
+/// Why a message is refused before any plugin sees it.
+#[derive(Debug)]
+pub struct Refused {
+    /// What the client hears.
+    pub reply: Fixed,
+    /// The reservation to give back.
+    pub reserved: usize,
+}
+
+/// Why the edits of a plugin cannot be published (D-63).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EditProblem {
+    /// The recipient was taken away.
+    #[error("a plugin left it without a recipient")]
+    NoRecipient,
+}
+
+/// A complete message, recipient by recipient on its way through the plugins.
+#[derive(Debug)]
+pub struct Message {
+    from: MailFrom,
+    mails: Vec<Mail>,
+    bodies: Vec<Body>,
+    protocol: &'static str,
+    reserved: usize,
+    /// The recipient whose chain runs next, or runs.
+    next: usize,
+    open: Option<MessageId>,
+}
+
+/// What the queue is to keep.
+#[derive(Debug)]
+pub struct Finished {
+    /// The transaction.
+    pub transaction: Transaction,
+    /// Octets of the memory budget that come with it.
+    pub reserved: usize,
+}
+
+impl Message {
+    /// Joins a draft with its text.
+    ///
+    /// # Errors
+    /// A mail loop (RFC 5321 6.3).
+    pub fn new(draft: Draft, received: Received) -> Result<Message, Refused> {
+        let reserved = received.reserved;
+        if received.received_fields > RECEIVED_FIELDS_MAX {
+            return Err(Refused {
+                reply: answer::MAIL_LOOP,
+                reserved,
+            });
+        }
+        let body = Body::try_from(received.body.into_vec_with_nul())
+            .expect("a received body keeps one zero past its end");
+        let envelope: Box<str> = draft.from.address.as_str().into();
+        let mails = draft
+            .recipients
+            .into_iter()
+            .zip(0..)
+            .map(|(recipient, index)| Mail {
+                index,
+                envelope: envelope.clone(),
+                recipient,
+                body: 0,
+            })
+            .collect();
+        Ok(Message {
+            from: draft.from,
+            mails,
+            bodies: vec![body],
+            protocol: received.protocol.keyword(),
+            reserved,
+            next: 0,
+            open: None,
+        })
+    }
+
+    /// The text with the zero past its end (D-41).
+    pub fn text_with_nul(&self) -> &[u8] {
+        self.bodies[0].as_bytes_with_nul()
+    }
+
+    /// Whether a recipient's chain has not run.
+    pub fn has_next(&self) -> bool {
+        self.next < self.mails.len()
+    }
+
+    /// What a plugin sees of the recipient whose turn it is; the same for the whole chain.
+    ///
+    /// # Errors
+    /// When the tokens of this worker are used up.
+    pub fn open(
+        &mut self,
+        plugins: &Plugins,
+        connection: ConnectionId,
+    ) -> Result<MessageId, Exhausted> {
+        if let Some(id) = self.open {
+            return Ok(id);
+        }
+        let mail = &self.mails[self.next];
+        let init = MessageInit {
+            envelope: Some(mail.envelope.as_bytes()),
+            recipient: Some(mail.recipient.as_bytes()),
+            // Shared by all recipients; a setter makes a copy (D-43).
+            mime: self.bodies.first().map(|body| shared(body)),
+        };
+        let id = plugins.cell.open_message(connection, init)?;
+        self.open = Some(id);
+        Ok(id)
+    }
+
+    /// Reads back what plugins changed.
+    ///
+    /// # Errors
+    /// When the mail cannot be published as it is now (D-63).
+    pub fn close(&mut self, plugins: &Plugins) -> Result<(), EditProblem> {
+        let Some(id) = self.open.take() else {
+            return Ok(());
+        };
+        let edits = plugins.cell.close_message(id);
+        let mail = &mut self.mails[self.next];
+        self.next += 1;
+        apply(&mut mail.envelope, &edits.envelope);
+        apply(&mut mail.recipient, &edits.recipient);
+        if mail.recipient.is_empty() {
+            return Err(EditProblem::NoRecipient);
+        }
+        match edits.mime {
+            Edit::Unchanged => {}
+            Edit::Removed => mail.body = NO_BODY,
+            Edit::Set(text) => {
+                mail.body = u16::try_from(self.bodies.len()).expect("one text a recipient at most");
+                self.bodies.push(repaired(&text));
+            }
+        }
+        Ok(())
+    }
+
+    /// The transaction, named and dated.
+    pub fn finish(
+        self,
+        desk: &mut Desk,
+        remote: SocketAddr,
+        local: SocketAddr,
+        hello: Option<&Hello>,
+    ) -> Finished {
+        let received_ms = Wall::now_ms();
+        let id = desk.ids.next_id(received_ms * 1000);
+        let helo = hello.map(|hello| hello.name.clone()).unwrap_or_default();
+        let trace = Trace {
+            helo: &helo,
+            remote: remote.ip(),
+            hostname: &desk.settings.smtp.hostname,
+            protocol: self.protocol,
+            id: &id.to_string(),
+            date: desk.wall.date(received_ms),
+        }
+        .to_field();
+        let transaction = Transaction {
+            id,
+            received_ms,
+            mails: self.mails,
+            bodies: self.bodies,
+            trace,
+            origin: Origin {
+                remote,
+                local,
+                helo,
+                user: None,
+                secure: false,
+                authenticated: false,
+            },
+            eight_bit: self.from.body == BodyKind::EightBit,
+            smtputf8: self.from.smtputf8,
+        };
+        Finished {
+            transaction,
+            reserved: self.reserved,
+        }
+    }
+
+    /// Gives up the message; returns the reservation to give back.
+    pub fn discard(mut self, plugins: &Plugins) -> usize {
+        if let Some(id) = self.open.take() {
+            plugins.cell.close_message(id);
+        }
+        self.reserved
+    }
+}
+
+/// The same bytes as plugins may hold them.
+pub fn shared(body: &Body) -> Text {
+    Text::from_terminated(Arc::clone(body.shared())).expect("a body keeps one zero past its end")
+}
+
+/// A plugin's text with its line ends mended (D-6B): a CR or LF that stands alone becomes CRLF, so that
+/// nothing it says can smuggle.
+pub fn repaired(text: &Text) -> Body {
+    let mut bytes = if is_crlf_only(text.as_bytes()) {
+        text.clone().into_vec()
+    } else {
+        with_crlf(text.as_bytes())
+    };
+    bytes.push(0);
+    Body::try_from(bytes).expect("the zero was put there")
+}
+
+fn with_crlf(mut text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len() + text.len() / 16 + 1);
+    while let Some(end) = memchr::memchr2(b'\r', b'\n', text) {
+        bytes.extend_from_slice(&text[..end]);
+        bytes.extend_from_slice(b"\r\n");
+        let length = if text[end..].starts_with(b"\r\n") {
+            2
+        } else {
+            1
+        };
+        text = &text[end + length..];
+    }
+    bytes.extend_from_slice(text);
+    bytes
+}
+
+fn apply(address: &mut Box<str>, edit: &Edit) {
+    match edit {
+        Edit::Unchanged => {}
+        Edit::Removed => *address = Box::default(),
+        Edit::Set(text) => *address = String::from_utf8_lossy(text.as_bytes()).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d_6b_every_line_end_of_a_plugin_becomes_crlf() {
+        let rows: &[(&[u8], &[u8])] = &[
+            (b"", b""),
+            (b"a\r\nb\r\n", b"a\r\nb\r\n"),
+            (b"a\nb\n", b"a\r\nb\r\n"),
+            (b"a\rb", b"a\r\nb"),
+            (b"a\n.\nb", b"a\r\n.\r\nb"),
+            (b"\r\r\n\n", b"\r\n\r\n\r\n"),
+        ];
+        for (text, expected) in rows {
+            let body = repaired(&Text::copy_from(text));
+            assert_eq!(body.as_bytes(), *expected, "{}", text.escape_ascii());
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Sockets: who listens, how bytes move, and the drivers that join sessions to sockets.
+//!
+//! - [`listener`] binds, one `SO_REUSEPORT` socket per worker.
+//! - [`transport`] reads into and writes from the buffers of a session.
+//! - [`deadline`] gives every wait of a connection its end.
+//! - [`message`] is a mail between its final dot and the disk, [`text`] one on its way out.
+//! - [`incoming`] drives one connection that brings mail, [`outgoing`] one that takes it away.
+//! - [`desk`] is what the drivers of one worker share.
+//!
+//! No protocol decision is made here: what a command means is the session's business.
+
+pub mod deadline;
+pub mod desk;
+pub mod incoming;
+pub mod listener;
+pub mod message;
+pub mod outgoing;
+pub mod text;
+pub mod transport;

@@ -1,0 +1,264 @@
+//! The chain of one step: plugin 0, plugin 1, …, host.
+//!
+//! A step is one hook event on one connection. Plugins are asked in load order; each either lets
+//! the step go on, or takes control and hands back later with a [`Verdict`]. The runner is a
+//! value and a loop, never a recursion (D-2C), and it knows neither tokens nor sockets.
+//!
+//! Must never: call a plugin, arm a timer, log.
+//!
+//! **Diagnostics**: a step that was retried too often reports [`Next::RetriesSpent`] once (D-29);
+//! answering a chain that asks nothing is a bug of the caller and panics.
+
+/// How a plugin hands control back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on with the next plugin.
+    Continue,
+    /// Skip the remaining plugins of this step (D-2B: of this step only).
+    Complete,
+    /// Start this step again at the first plugin; what changed so far stays (D-2A).
+    Retry,
+}
+
+/// What the owner of a chain has to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Call the plugin at this position in the list of those that export the hook, then answer
+    /// with [`Chain::on_return`].
+    Call(usize),
+    /// A plugin holds control: wait for [`Chain::on_verdict`].
+    Held,
+    /// As [`Next::Done`], but because the retry limit was reached: log it as critical (D-29).
+    RetriesSpent,
+    /// Every plugin was asked, or one completed the step: the host goes on.
+    Done,
+}
+
+/// The progress of one step through its plugins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    position: u16,
+    length: u16,
+    retries: u32,
+    retries_max: u32,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// The plugin at `position` is to be called.
+    Ask,
+    /// The plugin at `position` was handed out and has not answered.
+    Called,
+    /// The plugin at `position` holds control.
+    Held,
+    /// The retry limit was reached and nobody was told yet.
+    Spent,
+    Done,
+}
+
+impl Chain {
+    /// A chain over `length` plugins (at most 4,096, the number that tokens can name).
+    /// `retries_max` bounds how often the step may start over; 0 means no bound (D-29).
+    pub fn new(length: usize, retries_max: u32) -> Chain {
+        let length = u16::try_from(length).expect("tokens name at most 4096 plugins");
+        let place = if length == 0 { Place::Done } else { Place::Ask };
+        Chain {
+            position: 0,
+            length,
+            retries: 0,
+            retries_max,
+            place,
+        }
+    }
+
+    /// What is to be done now. A plugin is handed out once; until it answered, this is a bug.
+    pub fn poll_next(&mut self) -> Next {
+        match self.place {
+            Place::Ask => {
+                self.place = Place::Called;
+                Next::Call(usize::from(self.position))
+            }
+            Place::Called => panic!("the plugin of this chain was called and has not answered"),
+            Place::Held => Next::Held,
+            Place::Spent => {
+                self.place = Place::Done;
+                Next::RetriesSpent
+            }
+            Place::Done => Next::Done,
+        }
+    }
+
+    /// The hook returned. A verdict given inside the hook counts whatever the hook returned
+    /// (D-20, D-21); without one, `took_control` decides.
+    pub fn on_return(&mut self, took_control: bool, verdict: Option<Verdict>) {
+        assert_eq!(self.place, Place::Called, "only a called plugin can return");
+        match verdict {
+            Some(verdict) => self.apply(verdict),
+            None if took_control => self.place = Place::Held,
+            None => self.apply(Verdict::Continue),
+        }
+    }
+
+    /// The plugin is not to be asked in this step (D-28): on with the next one.
+    pub fn on_skip(&mut self) {
+        assert_eq!(
+            self.place,
+            Place::Called,
+            "only a plugin whose turn it is can be skipped"
+        );
+        self.apply(Verdict::Continue);
+    }
+
+    /// The plugin that holds control handed back.
+    pub fn on_verdict(&mut self, verdict: Verdict) {
+        assert_eq!(self.place, Place::Held, "a verdict needs a holder");
+        self.apply(verdict);
+    }
+
+    /// Whether a plugin holds control now.
+    pub fn is_held(&self) -> bool {
+        self.place == Place::Held
+    }
+
+    fn apply(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Complete => self.place = Place::Done,
+            Verdict::Continue => {
+                self.position += 1;
+                self.place = if self.position < self.length {
+                    Place::Ask
+                } else {
+                    Place::Done
+                };
+            }
+            Verdict::Retry if self.retries_max != 0 && self.retries >= self.retries_max => {
+                self.place = Place::Spent;
+            }
+            Verdict::Retry => {
+                self.retries = self.retries.saturating_add(1);
+                self.position = 0;
+                self.place = Place::Ask;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a chain of `length` plugins; `answers` gives, call by call, what the hook returned
+    /// and said inside, and then what the holder said later. Returns the positions called.
+    fn calls(length: usize, answers: &[(bool, Option<Verdict>, Option<Verdict>)]) -> Vec<usize> {
+        let mut chain = Chain::new(length, 100);
+        let mut called = Vec::new();
+        let mut answers = answers.iter();
+        loop {
+            match chain.poll_next() {
+                Next::Call(position) => {
+                    called.push(position);
+                    let &(took, inside, later) = answers.next().expect("an answer for each call");
+                    chain.on_return(took, inside);
+                    if chain.is_held() {
+                        assert_eq!(chain.poll_next(), Next::Held);
+                        chain.on_verdict(later.expect("a held step is handed back"));
+                    }
+                }
+                Next::Held => unreachable!("the holder answered above"),
+                Next::RetriesSpent => called.push(usize::MAX),
+                Next::Done => return called,
+            }
+        }
+    }
+
+    #[test]
+    fn no_plugins_means_the_host_goes_on_at_once() {
+        assert_eq!(Chain::new(0, 100).poll_next(), Next::Done);
+    }
+
+    #[test]
+    fn answers_decide_which_plugins_are_called() {
+        use Verdict::{Complete, Continue, Retry};
+        let no = (false, None, None);
+        let held = |verdict| (true, None, Some(verdict));
+        let inside = |verdict| (true, Some(verdict), None);
+        let rows: &[(&str, Vec<_>, Vec<usize>)] = &[
+            ("false goes on", vec![no, no, no], vec![0, 1, 2]),
+            (
+                "continue goes on",
+                vec![held(Continue), no, no],
+                vec![0, 1, 2],
+            ),
+            (
+                "complete skips the rest (D-2B)",
+                vec![no, held(Complete)],
+                vec![0, 1],
+            ),
+            (
+                "retry starts over (D-2A)",
+                vec![no, held(Retry), no, no, no],
+                vec![0, 1, 0, 1, 2],
+            ),
+            (
+                "inside the hook, then true (D-20)",
+                vec![inside(Complete)],
+                vec![0],
+            ),
+            (
+                "inside, then false (D-21)",
+                vec![(false, Some(Complete), None)],
+                vec![0],
+            ),
+            (
+                "continue inside, then false (D-21)",
+                vec![(false, Some(Continue), None), no, no],
+                vec![0, 1, 2],
+            ),
+        ];
+        for (name, answers, expected) in rows {
+            assert_eq!(&calls(3, answers), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn d_29_a_retry_loop_ends_as_complete_and_says_so_once() {
+        let mut chain = Chain::new(2, 100);
+        let mut calls = 0;
+        while chain.poll_next() == Next::Call(0) {
+            calls += 1;
+            chain.on_return(true, Some(Verdict::Retry));
+        }
+        assert_eq!(calls, 101, "the first run and a hundred more");
+        assert_eq!(chain.poll_next(), Next::Done);
+    }
+
+    #[test]
+    fn d_29_zero_means_no_limit() {
+        let mut chain = Chain::new(1, 0);
+        for _ in 0..10_000 {
+            assert_eq!(chain.poll_next(), Next::Call(0));
+            chain.on_return(true, Some(Verdict::Retry));
+        }
+    }
+
+    #[test]
+    fn d_2c_a_long_chain_of_immediate_answers_needs_no_stack() {
+        let mut chain = Chain::new(4096, 100);
+        let mut expected = 0;
+        while let Next::Call(position) = chain.poll_next() {
+            assert_eq!(position, expected);
+            expected += 1;
+            chain.on_return(true, Some(Verdict::Continue));
+        }
+        assert_eq!(expected, 4096);
+    }
+
+    #[test]
+    fn d_28_a_skipped_plugin_counts_as_not_interested() {
+        let mut chain = Chain::new(2, 100);
+        assert_eq!(chain.poll_next(), Next::Call(0));
+        chain.on_skip();
+        assert_eq!(chain.poll_next(), Next::Call(1));
+    }
+}

@@ -1,0 +1,180 @@
+//! The plugins as one worker sees them: chains are walked here, through the plugin interface.
+//!
+//! Must never: touch a socket or a timer; what plugins ask for is left as commands.
+//!
+//! **Diagnostics**: a retry loop (D-29) and a revoked hold (D-27) are logged with the plugin.
+
+use rohrpost_abi::{
+    Command, ConnectionId, ConnectionInit, ContextStep, Hook, Host, PluginIndex, Returned, Step,
+};
+
+use crate::log::Log;
+
+use super::chain::{Chain, Next, Verdict};
+
+/// What became of a chain that was walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// A plugin holds the step.
+    Held,
+    /// The host goes on.
+    Done,
+}
+
+/// The plugin interface of one worker.
+#[derive(Debug)]
+pub struct Plugins {
+    host: &'static Host,
+    /// The worker's cell of host state; all `MQ_*` calls of plugins touch only this.
+    pub cell: rohrpost_abi::Worker,
+    log: Log,
+    retries_max: u32,
+}
+
+impl Plugins {
+    /// Joins the worker's cell to the process's plugins.
+    pub fn new(
+        host: &'static Host,
+        cell: rohrpost_abi::Worker,
+        log: Log,
+        retries_max: u32,
+    ) -> Plugins {
+        Plugins {
+            host,
+            cell,
+            log,
+            retries_max,
+        }
+    }
+
+    /// The plugins that export `hook`, in load order; empty costs its caller one length test.
+    pub fn with(&self, hook: Hook) -> &'static [PluginIndex] {
+        self.host.plugins().with(hook)
+    }
+
+    /// A slot for a connection, or `None` when no plugin would ever see it.
+    ///
+    /// # Errors
+    /// When the tokens of this worker are used up: 2^20 connections.
+    pub fn open(&self, init: ConnectionInit) -> Result<Option<ConnectionId>, SlotsSpent> {
+        if self.host.plugins().is_empty() {
+            return Ok(None);
+        }
+        self.cell
+            .open_connection(init)
+            .map(Some)
+            .map_err(|_| SlotsSpent)
+    }
+
+    /// A chain over the plugins that export `hook`.
+    pub fn chain(&self, hook: Hook) -> Chain {
+        Chain::new(self.with(hook).len(), self.retries_max)
+    }
+
+    /// Calls plugin after plugin until one holds the step or all were asked. What they ask for
+    /// meanwhile stays in the cell for [`Plugins::take_commands`].
+    pub fn walk(&mut self, chain: &mut Chain, connection: ConnectionId, step: Step<'_>) -> Walk {
+        let hook = step.hook();
+        let plugins = self.with(hook);
+        loop {
+            match chain.poll_next() {
+                Next::Call(position) => {
+                    let plugin = plugins[position];
+                    // D-28: but the close hook is where a plugin frees its data.
+                    if hook != Hook::Close && self.cell.skips(plugin, connection) {
+                        chain.on_skip();
+                        continue;
+                    }
+                    answer(chain, self.cell.call(plugin, connection, step));
+                }
+                Next::RetriesSpent => self.on_retries_spent(hook),
+                Next::Held => return Walk::Held,
+                Next::Done => return Walk::Done,
+            }
+        }
+    }
+
+    /// The same for a step of the worker's context (D-14, D-16). Cleanup goes in reverse order
+    /// (D-09).
+    pub fn walk_context(&mut self, chain: &mut Chain, step: ContextStep) -> Walk {
+        let plugins = self.with(step.hook());
+        loop {
+            match chain.poll_next() {
+                Next::Call(position) => {
+                    let place = match step {
+                        ContextStep::Initialize => position,
+                        ContextStep::Cleanup => plugins.len() - 1 - position,
+                    };
+                    answer(chain, self.cell.call_context(plugins[place], step));
+                }
+                Next::RetriesSpent => self.on_retries_spent(step.hook()),
+                Next::Held => return Walk::Held,
+                Next::Done => return Walk::Done,
+            }
+        }
+    }
+
+    /// The verdict that a plugin left for a held connection, if it is still wanted.
+    pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
+        self.cell.take_verdict(connection).map(verdict)
+    }
+
+    /// The same for the context.
+    pub fn take_context_verdict(&self) -> Option<Verdict> {
+        self.cell.take_context_verdict().map(verdict)
+    }
+
+    /// What plugins asked for since the last call, in order.
+    pub fn take_commands(&self, commands: &mut Vec<Command>) {
+        self.cell.take_commands(commands);
+    }
+
+    /// D-27: takes control back and says so. Returns whether anybody had it.
+    pub fn revoke(&self, connection: ConnectionId, hook: Hook, why: &str) -> bool {
+        let Some(plugin) = self.cell.revoke(connection) else {
+            return false;
+        };
+        let name = self.name(plugin);
+        self.log.warning(
+            "plugin",
+            format_args!("{name}: {hook} was held too long and is taken back ({why})"),
+        );
+        true
+    }
+
+    /// D-14, D-16: takes the context back; the plugin that had it.
+    pub fn revoke_context(&self) -> &'static str {
+        self.cell
+            .revoke_context()
+            .map_or("a plugin", |plugin| self.name(plugin))
+    }
+
+    /// The file name of a plugin.
+    pub fn name(&self, plugin: PluginIndex) -> &'static str {
+        self.host.plugins().name(plugin).unwrap_or("unknown plugin")
+    }
+
+    fn on_retries_spent(&self, hook: Hook) {
+        let limit = self.retries_max;
+        self.log.critical(
+            "plugin",
+            format_args!("{hook} was retried {limit} times in one step; it counts as complete"),
+        );
+    }
+}
+
+/// No slot is left for another connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotsSpent;
+
+fn answer(chain: &mut Chain, returned: Returned) {
+    chain.on_return(returned.took_control, returned.verdict.map(verdict));
+}
+
+fn verdict(verdict: rohrpost_abi::Verdict) -> Verdict {
+    match verdict {
+        rohrpost_abi::Verdict::Continue => Verdict::Continue,
+        rohrpost_abi::Verdict::Complete => Verdict::Complete,
+        rohrpost_abi::Verdict::Retry => Verdict::Retry,
+    }
+}

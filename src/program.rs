@@ -1,0 +1,187 @@
+//! The subcommands: what each does, and the code it exits with.
+//!
+//! Must never: parse arguments (`cli`) or hold state.
+//!
+//! **Diagnostics**: one sentence on stderr, and an exit code of `cli`.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::{self, Check, Command, Listing, QueueView};
+use crate::control::{self, Request};
+use crate::lock::Lock;
+use crate::queue::{DiskStorage, LogReader, MailId, Recovered};
+use crate::settings::{self, Arguments, Loaded, Machine, Report, Settings, Sources};
+use crate::{sink, supervisor, view};
+
+/// How long a running server may take to answer.
+const ASK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Does what was asked; returns the exit code.
+pub fn run(command: Command) -> u8 {
+    match command {
+        Command::Run(arguments) => serve(arguments),
+        Command::Check(check) => check_settings(check),
+        Command::Sink(sink) => match sink::run(sink) {
+            Ok(()) => 0,
+            Err(error) => complain(error, cli::EXIT_TRY_AGAIN),
+        },
+        Command::Queue(queue) => match load(queue.arguments) {
+            Ok(loaded) => show_queue(&loaded.settings.queue.directory, &queue.view),
+            Err(report) => complain(report, cli::EXIT_SETTINGS),
+        },
+        Command::Status(arguments) => match load(arguments) {
+            Ok(loaded) => show(ask(&loaded.settings.queue.directory, &Request::Status)),
+            Err(report) => complain(report, cli::EXIT_SETTINGS),
+        },
+    }
+}
+
+fn load(arguments: Arguments) -> Result<Loaded, Report> {
+    Settings::load(&Sources::of_process(arguments), &Machine::detect())
+}
+
+fn complain(what: impl Display, exit: u8) -> u8 {
+    eprintln!("rohrpost: {}", what.to_string().trim_end());
+    exit
+}
+
+fn serve(arguments: Arguments) -> u8 {
+    let Loaded { settings, warnings } = match load(arguments) {
+        Ok(loaded) => loaded,
+        Err(report) => return complain(report, cli::EXIT_SETTINGS),
+    };
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    match supervisor::run(settings, &warnings) {
+        Ok(exit) => exit,
+        Err(error) => complain(&error, error.exit()),
+    }
+}
+
+fn check_settings(check: Check) -> u8 {
+    let machine = Machine::detect();
+    match check.listing {
+        Listing::None => {}
+        Listing::Text => print!("{}", settings::list(&machine)),
+        Listing::Markdown => print!("{}", settings::markdown()),
+    }
+    match Settings::load(&Sources::of_process(check.arguments), &machine) {
+        Ok(loaded) => {
+            loaded
+                .warnings
+                .iter()
+                .for_each(|warning| eprintln!("warning: {warning}"));
+            if check.listing == Listing::None {
+                println!("the settings are usable");
+            }
+            0
+        }
+        Err(report) => complain(report, cli::EXIT_SETTINGS),
+    }
+}
+
+fn ask(directory: &Path, request: &Request) -> Result<Vec<Value>, String> {
+    let answer =
+        control::ask(directory, request, ASK_PATIENCE).map_err(|error| error.to_string())?;
+    answer
+        .map(|row| row.map_err(|error| error.to_string()))
+        .collect()
+}
+
+fn show(rows: Result<Vec<Value>, String>) -> u8 {
+    match rows {
+        Ok(rows) => {
+            rows.iter().for_each(|row| println!("{row}"));
+            0
+        }
+        Err(error) => complain(error, cli::EXIT_TRY_AGAIN),
+    }
+}
+
+fn show_queue(directory: &Path, view: &QueueView) -> u8 {
+    let rows = if Lock::is_taken(directory) {
+        asked(directory, view)
+    } else {
+        read(directory, view)
+    };
+    match (rows, view) {
+        (Ok(rows), QueueView::Show { id }) if rows.is_empty() => {
+            complain(format_args!("there is no mail {id} in the queue"), 1)
+        }
+        (Ok(rows), QueueView::Show { .. }) => {
+            rows.iter().for_each(|row| println!("{row:#}"));
+            0
+        }
+        (rows, _) => show(rows),
+    }
+}
+
+/// The server runs: it knows what each mail waits for.
+fn asked(directory: &Path, view: &QueueView) -> Result<Vec<Value>, String> {
+    match view {
+        QueueView::Count => ask(directory, &Request::QueueCount),
+        QueueView::Show { id } => ask(directory, &Request::QueueShow { id: id.clone() }),
+        QueueView::List { limit } => {
+            let mut rows: Vec<Value> = Vec::new();
+            loop {
+                let left = limit.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+                let page = left.min(control::ROWS_MAX);
+                if page == 0 {
+                    return Ok(rows);
+                }
+                let after = rows
+                    .last()
+                    .and_then(|row| row["id"].as_str())
+                    .map(str::to_owned);
+                let more = ask(directory, &Request::QueueList { limit: page, after })?;
+                let count = more.len();
+                rows.extend(more);
+                if count < page as usize {
+                    return Ok(rows);
+                }
+            }
+        }
+    }
+}
+
+/// No server runs: the log says what is there, and nothing is changed.
+fn read(directory: &Path, queue_view: &QueueView) -> Result<Vec<Value>, String> {
+    if !directory.is_dir() {
+        return Err(format!(
+            "there is no queue in {}; see queue-directory",
+            directory.display()
+        ));
+    }
+    let storage = Arc::new(DiskStorage::new(directory));
+    let (_, recovered) = LogReader::open(storage).map_err(|error| error.to_string())?;
+    recovered
+        .report
+        .damaged
+        .iter()
+        .for_each(|damage| eprintln!("damaged: {damage}"));
+    let all = || rows(&recovered);
+    Ok(match queue_view {
+        QueueView::Count => {
+            let failed = all().filter(|row| row["state"] == "failed").count();
+            vec![json!({ "queued": all().count(), "failed": failed })]
+        }
+        QueueView::List { limit } => all().take(*limit as usize).collect(),
+        QueueView::Show { id } => {
+            let id: MailId = id.parse().map_err(|error| format!("{error}"))?;
+            all().filter(|row| row["id"] == id.to_string()).collect()
+        }
+    })
+}
+
+fn rows(recovered: &Recovered) -> impl Iterator<Item = Value> + '_ {
+    recovered.waiting.iter().flat_map(|waiting| {
+        waiting
+            .mails
+            .iter()
+            .map(move |mail| view::stored(waiting, mail))
+    })
+}
