@@ -1,1 +1,76 @@
-//! Placeholder replaced by the crate's map.
+//! MailerQ's plugin interface as a host offers it.
+//!
+//! | part | owns |
+//! |---|---|
+//! | `include/mailerq.h` | the contract with plugins |
+//! | `load`, `copy` | from files to a table of [`Plugins`] |
+//! | `hook`, `g1`, `step` | what is called, under which prototype, with what |
+//! | `call` | the one way into plugin code |
+//! | `token`, `slot`, `id` | the names of things, on both sides |
+//! | `control` | who has a step |
+//! | `state`, `command`, `message`, `text` | one worker's cell |
+//! | `access`, `export` | the one way back: `MQ_*` |
+//! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
+//! | `worker` | what the event loop drives |
+//!
+//! This crate knows neither SMTP nor the event loop: it says what is to be done as [`Command`]s, and is
+//! told what happened. It is the only one with `unsafe`.
+//!
+//! # How a worker drives it
+//!
+//! ```text
+//! main    Plugins::load -> install -> plugins().initialize()
+//! worker  Worker::enter
+//!         for each of with(ContextInitialize): call_context, then obey
+//!         per step: for each of with(hook): call, then obey; as Returned says: next, wait, or go on
+//!         timers, watches: fire_timer, fire_watch, then obey
+//!         mailbox: post_handback, then obey
+//!         obey: take_commands; on Resume: take_verdict, and go on with the chain
+//!         for each of with(ContextCleanup): call_context, then obey; drop_all
+//! main    plugins().cleanup()
+//! ```
+//!
+//! # Invariants
+//!
+//! - No cell is borrowed while plugin code runs, and no plugin code runs while one is borrowed.
+//! - A hand-back is recorded, never acted upon, before the callback has returned.
+//! - A token is never dereferenced; a stale one finds nothing.
+//! - What plugins can ask for without end has a limit: slots, commands, output, lines in the log.
+
+mod access;
+mod call;
+mod command;
+mod control;
+mod copy;
+#[allow(non_snake_case, reason = "the header's names")]
+pub mod export;
+mod g1;
+mod hook;
+mod host;
+mod id;
+mod load;
+mod message;
+mod misuse;
+mod plugin;
+mod slot;
+mod state;
+mod step;
+mod text;
+mod token;
+mod worker;
+
+pub use call::Current;
+pub use command::{Command, READ, TIMER_MS_MAX, WRITE};
+pub use copy::Copies;
+pub use hook::{Hook, Site};
+pub use host::{
+    AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Posted, WORKERS_MAX, install,
+};
+pub use id::{ConnectionId, MessageId, TimerId, WatchId};
+pub use load::{Accepted, LoadError, LoadOptions, OnError, PluginDirectory, Skipped, VERSION_G1};
+pub use message::{Direction, Edit, MessageEdits, MessageInit};
+pub use plugin::{PLUGINS_MAX, PluginIndex, Plugins};
+pub use state::OUTPUT_BYTES_MAX;
+pub use step::{ContextStep, Returned, Step, Verdict};
+pub use text::{Terminated, Text};
+pub use worker::{ConnectionInit, Counts, EnterError, Exhausted, Worker};

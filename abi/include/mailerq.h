@@ -1,0 +1,221 @@
+/*
+ * mailerq.h - the plugin interface of Rohrpost, generation G1 ("2.1" names).
+ *
+ * Self-contained; C99 or later, C++11 or later. Link nothing: the host provides every MQ_* function
+ * when it loads the plugin. Build with
+ *
+ *     gcc -shared -fPIC -fvisibility=hidden -o 10-mine.so mine.c
+ *
+ * Rules that hold for the whole file
+ *
+ *   Pointers.   Every MQ_Context, MQ_SmtpConnection, MQ_Message, MQ_IOWatcher and MQ_Timer pointer is
+ *               an opaque number. Never read what it points to, never compare two contexts: the
+ *               context differs per connection. The pointers given to one plugin work in that plugin
+ *               only. None of them is ever freed by the plugin.
+ *   Misuse.     NULL, a pointer that has gone stale, one of another kind or of another plugin, or a
+ *               call on the wrong thread: the call does nothing, returns NULL, 0, false or -1 as its
+ *               type asks, and the host logs a warning that names the plugin.
+ *   Threads.    Hooks and callbacks run on the worker thread that owns the context. Call MQ_* on that
+ *               thread. Any thread may call MQ_Continue, MQ_Complete, MQ_Retry and MQ_log.
+ *   Arguments.  What a plugin passes in is copied before the call returns, unless it is `data`, which
+ *               the host stores and hands back, but never reads or frees.
+ *   Blocking.   A hook or callback that blocks stops all mail of its worker.
+ *   Exceptions. A C++ exception or a Rust panic must not leave a hook or callback: it ends the process.
+ */
+#ifndef ROHRPOST_MAILERQ_H
+#define ROHRPOST_MAILERQ_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Put before every hook: visible in spite of -fvisibility=hidden, and with C names in C++. */
+#if defined(__cplusplus)
+#  define MQ_EXPORT extern "C" __attribute__((visibility("default")))
+#else
+#  define MQ_EXPORT __attribute__((visibility("default")))
+#endif
+
+/* What mq_version returns. */
+#define MQ_API_VERSION 201
+
+/* Bits of `events` in MQ_IOWatch. */
+#define MQ_READ  1
+#define MQ_WRITE 2
+
+/* Priorities of MQ_log. */
+#define MQ_CRIT 1
+#define MQ_WARN 2
+#define MQ_INFO 3
+
+typedef struct MQ_Context        MQ_Context;        /* a worker thread, and within a hook its step */
+typedef struct MQ_SmtpConnection MQ_SmtpConnection; /* valid from its first hook until its close hook is over */
+typedef struct MQ_Message        MQ_Message;        /* valid until the step that showed it is over */
+typedef struct MQ_IOWatcher      MQ_IOWatcher;      /* valid until MQ_IOUnwatch */
+typedef struct MQ_Timer          MQ_Timer;          /* valid until it fires or MQ_TimerStop */
+
+struct json_object; /* json-c */
+struct ev_loop;     /* libev */
+
+#if defined(__GNUC__)
+#  pragma GCC visibility push(default)
+#endif
+
+/* ---- Hooks: what a plugin may export. Only mq_version is required. ----------------------------------
+ *
+ * A hook that returns false is not interested: the next plugin is asked, then the host goes on. A hook
+ * that returns true has taken control: the step waits, without holding up anything else, until the
+ * plugin calls MQ_Continue, MQ_Complete or MQ_Retry with the context that this hook was given. It may
+ * do so before it returns. Neither value accepts or refuses mail. Every string is NUL-terminated, its
+ * size does not count that byte, and it is valid until the step is over.
+ */
+
+/* Once, right after loading. Return MQ_API_VERSION; any other value stops the start of the host. */
+MQ_EXPORT int mq_version(void);
+
+/* Once, on the main thread, when all plugins are loaded and before any worker runs. Only MQ_log may be called. */
+MQ_EXPORT void mq_initialize(void);
+
+/* Once, on the main thread, when all workers have ended; in reverse order of loading. Only MQ_log may be called. */
+MQ_EXPORT void mq_cleanup(void);
+
+/* Once per worker, on its thread. No mail moves before every plugin has returned false or handed back.
+ * The context given here names no connection: it cannot hand back a connection's step. */
+MQ_EXPORT bool mq_context_initialize(MQ_Context *context);
+
+/* Once per worker, on its thread, after its last connection; in reverse order of loading. Timers and
+ * watchers that still exist afterwards are dropped without a callback. */
+MQ_EXPORT bool mq_context_cleanup(MQ_Context *context);
+
+/* A client has connected; the first sight of this connection. The banner waits for it. */
+MQ_EXPORT bool mq_smtp_in_connect(MQ_Context *context, MQ_SmtpConnection *connection);
+
+/* The TLS handshake is done; MQ_SmtpSecure is true. */
+MQ_EXPORT bool mq_smtp_in_secure(MQ_Context *context, MQ_SmtpConnection *connection);
+
+/* The client sent credentials. Answer with MQ_SetSmtpAuthenticated. Both strings may contain NUL
+ * bytes and are wiped when the step is over. */
+MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_SmtpConnection *connection,
+                                       const char *login, size_t loginsize,
+                                       const char *passwd, size_t passwdsize);
+
+/* MAIL FROM: the address without brackets and parameters; the null sender is "" with size 0. */
+MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *connection,
+                                   const char *mailfrom, size_t size);
+
+/* RCPT TO: the address without brackets and parameters. */
+MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_SmtpConnection *connection,
+                                 const char *rcptto, size_t size);
+
+/* A whole message was received, and not yet answered. `mime` is what the client sent, without the
+ * SMTP escaping of dots; it may contain NUL bytes. */
+MQ_EXPORT bool mq_smtp_in_data(MQ_Context *context, MQ_SmtpConnection *connection,
+                               const char *mime, size_t size);
+
+/* Once per recipient of a received message, before anything is stored. Everything may be changed. */
+MQ_EXPORT bool mq_smtp_in_message(MQ_Context *context, MQ_SmtpConnection *connection, MQ_Message *message);
+
+/* The connection is gone; last sight of it. It stays valid until control is handed back, but nothing
+ * can be sent any more. Free what MQ_SmtpData holds. */
+MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_SmtpConnection *connection);
+
+/* Outgoing: the peer answered DATA with 354 and the message is about to be sent. MQ_SetMime replaces
+ * what is sent; it is too late to change envelope or recipient. */
+MQ_EXPORT bool mq_smtp_out_data(MQ_Context *context, MQ_SmtpConnection *connection, MQ_Message *message);
+
+/* ---- Functions: what the host offers ------------------------------------------------------------- */
+
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
+/* Hand control back. `context` is the one that the hook was given that returned (or will return) true;
+ * the context saved in mq_context_initialize names no connection and is refused. The host goes on
+ * after the running hook or callback has returned. The first call counts; a second one, and one by a
+ * plugin that is not in control, is ignored with a warning. Any thread.
+ *
+ *   MQ_Continue   ask the next plugin, then let the host go on.
+ *   MQ_Complete   skip the other plugins in this step.
+ *   MQ_Retry      start this step again at the first plugin; what was changed stays changed. */
+void MQ_Continue(MQ_Context *context);
+void MQ_Complete(MQ_Context *context);
+void MQ_Retry(MQ_Context *context);
+
+/* One pointer per plugin and worker thread, NULL at first. The plugin owns what it points to. Works
+ * with every context of this worker, also that of a closed connection. */
+void *MQ_ContextData(MQ_Context *context);
+void MQ_SetContextData(MQ_Context *context, void *value);
+
+/* The libev loop of this worker. This host has none yet: NULL, logged once per plugin. */
+struct ev_loop *MQ_ev(MQ_Context *context);
+
+/* Call `callback` each time `fd` is ready for one of `events` (level-triggered, several bits may come
+ * at once), until MQ_IOUnwatch. An error or hang-up is reported as the bits asked for. The descriptor
+ * stays the plugin's: unwatch it before closing it. NULL for a negative descriptor, without a known
+ * bit in `events`, without callback, or when 1,048,576 watchers exist on this worker. */
+MQ_IOWatcher *MQ_IOWatch(MQ_Context *context, int fd, int events,
+                         void (*callback)(MQ_IOWatcher *watcher, int fd, int events, void *data), void *data);
+
+/* Stop and release a watcher, also from within its own callback. No callback comes afterwards. */
+void MQ_IOUnwatch(MQ_IOWatcher *watcher);
+
+/* Call `callback` once, after `timeout` seconds (never early; milliseconds count). 0 and less: in the
+ * next turn of the loop; more than a year: a year; NaN: refused with NULL. The timer is released right
+ * before the callback runs. NULL without callback or when 1,048,576 timers exist on this worker. */
+MQ_Timer *MQ_TimerStart(MQ_Context *context, float timeout, void (*callback)(void *data), void *data);
+
+/* Stop and release a timer that has not fired. One that has fired is ignored. */
+void MQ_TimerStop(MQ_Timer *timer);
+
+/* Give a timer that has not fired a new timeout, counted from now. NaN changes nothing. */
+void MQ_TimerReset(MQ_Timer *timer, float timeout);
+
+/* The socket, for getsockname and getpeername only: do not read, write, watch or close it. -1 on misuse. */
+int MQ_SmtpFileDescriptor(MQ_SmtpConnection *connection);
+
+/* Append raw bytes to the output of a connection. All or nothing: returns `size`, or 0 when the
+ * connection is closed or its output buffer (16 MiB) has no room for them. */
+size_t MQ_SmtpSend(MQ_SmtpConnection *connection, const void *buffer, size_t size);
+
+/* The last value set; false at first. Setting it takes effect at once, on incoming connections only. */
+bool MQ_SmtpAuthenticated(MQ_SmtpConnection *connection);
+void MQ_SetSmtpAuthenticated(MQ_SmtpConnection *connection, bool authenticated);
+
+/* Is everything on this connection encrypted? Keeps its last value after the close. */
+bool MQ_SmtpSecure(MQ_SmtpConnection *connection);
+
+/* One pointer per plugin and connection, NULL at first. The plugin owns what it points to; replacing
+ * it frees nothing. Outgoing connections have no close hook: the pointer is dropped with them. */
+void *MQ_SmtpData(MQ_SmtpConnection *connection);
+void MQ_SetSmtpData(MQ_SmtpConnection *connection, void *data);
+
+/* The message as a json-c object. This host has none yet: NULL, logged once per plugin. */
+struct json_object *MQ_Json(MQ_Message *message);
+
+/* The sender, the recipient, and the MIME data of a message, NUL-terminated; NULL if there is none.
+ * The string belongs to the host and is valid until the next setter on this message or the end of the
+ * step. MQ_Mime of an outgoing message is NULL until a plugin has set it, and shows no more than what
+ * comes before the first NUL byte.
+ *
+ * A setter copies `size` bytes. NULL, or size 0, takes an incoming message's value away and lets an
+ * outgoing message have its own again; a sender of size 0 that is not NULL is the null sender. The last
+ * plugin to set a value wins. */
+const char *MQ_Envelope(MQ_Message *message);
+void MQ_SetEnvelope(MQ_Message *message, const char *envelope, size_t size);
+const char *MQ_Recipient(MQ_Message *message);
+void MQ_SetRecipient(MQ_Message *message, const char *recipient, size_t size);
+const char *MQ_Mime(MQ_Message *message);
+void MQ_SetMime(MQ_Message *message, const char *mime, size_t size);
+
+/* Write to the host's application log, one line for each line of `message` (64 KiB at most). NULL is
+ * ignored; an unknown priority counts as MQ_INFO and is marked. Any thread. */
+void MQ_log(int priority, const char *message);
+
+#if defined(__cplusplus)
+} /* extern "C" */
+#endif
+
+#if defined(__GNUC__)
+#  pragma GCC visibility pop
+#endif
+
+#endif /* ROHRPOST_MAILERQ_H */

@@ -1,0 +1,161 @@
+//! Access: from the pointer that a plugin passed to the cell that it may touch.
+//!
+//! Owns the order of the checks: kind, plugin, thread, and last the slot. Must never call `f` unless all
+//! hold. Diagnostics: every refusal is reported once, and laid to the token's plugin, else to the one
+//! whose code runs (D-05).
+
+use crate::call;
+use crate::host::{self, Posted};
+use crate::misuse::{self, Misuse, Refusal};
+use crate::state::State;
+use crate::step::Verdict;
+use crate::token::{Kind, Opaque, Token};
+
+/// What the header asks for in an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// With or without a connection.
+    Context,
+    Connection,
+    Message,
+    Watch,
+    Timer,
+}
+
+impl Wanted {
+    const fn type_name(self) -> &'static str {
+        match self {
+            Wanted::Context => Kind::Context.type_name(),
+            Wanted::Connection => Kind::Connection.type_name(),
+            Wanted::Message => Kind::Message.type_name(),
+            Wanted::Watch => Kind::Watch.type_name(),
+            Wanted::Timer => Kind::Timer.type_name(),
+        }
+    }
+
+    fn accepts(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Context | Kind::StepContext => self == Wanted::Context,
+            Kind::Connection => self == Wanted::Connection,
+            Kind::Message => self == Wanted::Message,
+            Kind::Watch => self == Wanted::Watch,
+            Kind::Timer => self == Wanted::Timer,
+        }
+    }
+}
+
+/// Serves `function`: gives `f` the cell and the token that `pointer` is, or reports why not and returns
+/// `otherwise`.
+pub(crate) fn serve<T>(
+    function: &'static str,
+    wanted: Wanted,
+    pointer: *mut Opaque,
+    otherwise: T,
+    f: impl FnOnce(&mut State, Token) -> Result<T, Misuse>,
+) -> T {
+    call::host_code(function, || {
+        let served = admit(wanted, pointer).and_then(|token| {
+            on_owner(token, f).map_err(|misuse| Refusal {
+                plugin: Some(token.plugin()),
+                misuse,
+            })
+        });
+        served.unwrap_or_else(|refusal| {
+            misuse::report(function, refusal);
+            otherwise
+        })
+    })
+}
+
+/// Records a hand-back here, or posts it to the worker whose context it names (D-26).
+pub(crate) fn hand_back(verdict: Verdict, context: *mut Opaque) {
+    let function = verdict.function();
+    call::host_code(function, || {
+        let done = admit(Wanted::Context, context).and_then(|token| {
+            let plugin = Some(token.plugin());
+            try_hand_back(token, verdict).map_err(|misuse| Refusal { plugin, misuse })
+        });
+        if let Err(refusal) = done {
+            misuse::report(function, refusal);
+        }
+    });
+}
+
+/// Applies what [`hand_back`] posted, on the thread that it was posted to.
+pub(crate) fn apply_posted(state: &mut State, posted: Posted) -> Result<(), Refusal> {
+    let Posted { context, verdict } = posted;
+    let applied = if context.worker() == state.worker {
+        state.hand_back(context, verdict)
+    } else {
+        Err(Misuse::WrongThread {
+            kind: context.kind().type_name(),
+        })
+    };
+    applied.map_err(|misuse| Refusal {
+        plugin: Some(context.plugin()),
+        misuse,
+    })
+}
+
+fn try_hand_back(token: Token, verdict: Verdict) -> Result<(), Misuse> {
+    let here = call::with_state(|state| {
+        (state.worker == token.worker()).then(|| state.hand_back(token, verdict))
+    });
+    match (here.flatten(), host::installed()) {
+        (Some(done), _) => done,
+        (None, Some(host)) if host.knows(token.worker()) => {
+            host.post(Posted {
+                context: token,
+                verdict,
+            });
+            Ok(())
+        }
+        (None, _) => Err(Misuse::Stale {
+            kind: token.kind().type_name(),
+        }),
+    }
+}
+
+/// Everything about a pointer that needs no cell.
+fn admit(wanted: Wanted, pointer: *mut Opaque) -> Result<Token, Refusal> {
+    let expected = wanted.type_name();
+    let running = call::current().map(|current| current.plugin);
+    let refuse = |misuse| Refusal {
+        plugin: running,
+        misuse,
+    };
+    let token = Token::from_pointer(pointer, expected).map_err(refuse)?;
+    let plugins = host::installed().map_or(0, |host| host.plugins().len());
+    if token.plugin().index() >= plugins {
+        return Err(refuse(Misuse::NotOurs { expected }));
+    }
+    // What the caller is told is its own doing, hence not laid to the owner of the token.
+    if running.is_some_and(|running| running != token.plugin()) {
+        return Err(refuse(Misuse::Foreign {
+            kind: token.kind().type_name(),
+        }));
+    }
+    if !wanted.accepts(token.kind()) {
+        let misuse = Misuse::WrongKind {
+            expected,
+            found: token.kind().type_name(),
+        };
+        return Err(Refusal {
+            plugin: Some(token.plugin()),
+            misuse,
+        });
+    }
+    Ok(token)
+}
+
+fn on_owner<T>(
+    token: Token,
+    f: impl FnOnce(&mut State, Token) -> Result<T, Misuse>,
+) -> Result<T, Misuse> {
+    let foreign = Err(Misuse::WrongThread {
+        kind: token.kind().type_name(),
+    });
+    let served =
+        call::with_state(|state| (state.worker == token.worker()).then(|| f(state, token)));
+    served.flatten().unwrap_or(foreign)
+}

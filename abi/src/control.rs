@@ -1,0 +1,243 @@
+//! Control: who has a step, and what becomes of a hand-back.
+//!
+//! Owns the rules D-20 to D-28 for one serial chain, be it a connection's or a context's. A verdict is
+//! recorded here and never acted upon: that is the worker's, after the callback has returned. Must
+//! never know what a step is about. Diagnostics: [`Misuse`].
+
+use crate::misuse::Misuse;
+use crate::plugin::PluginIndex;
+use crate::step::Verdict;
+
+/// Where one chain stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Control {
+    /// No plugin has it.
+    #[default]
+    Host,
+    /// A hook runs.
+    Calling {
+        plugin: PluginIndex,
+        verdict: Option<Verdict>,
+    },
+    /// A hook returned true.
+    Held { plugin: PluginIndex },
+    /// A held step was handed back, and the worker has not yet looked.
+    Answered {
+        plugin: PluginIndex,
+        verdict: Verdict,
+    },
+}
+
+/// What a hand-back came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandBack {
+    /// Its hook still runs; the verdict is taken when it returns (D-20).
+    Recorded,
+    /// A held step can go on.
+    Resumes,
+    /// It was for a hold that has been revoked (D-28).
+    Swallowed,
+}
+
+/// One serial chain.
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    control: Control,
+    /// Who owes a hand-back for a revoked hold; at most one entry per plugin.
+    late: Vec<PluginIndex>,
+}
+
+impl Chain {
+    /// A hook of `plugin` is about to be called. A step is at one plugin at a time (D-2D).
+    pub(crate) fn on_call(&mut self, plugin: PluginIndex) {
+        assert_eq!(
+            self.control,
+            Control::Host,
+            "a chain is at one plugin at a time"
+        );
+        self.control = Control::Calling {
+            plugin,
+            verdict: None,
+        };
+    }
+
+    /// That hook has returned: what it has handed back already.
+    pub(crate) fn on_return(&mut self, took_control: bool) -> Option<Verdict> {
+        let Control::Calling { plugin, verdict } = self.control else {
+            unreachable!("only the worker moves a chain on, and it waits for the hook to return");
+        };
+        self.control = match verdict {
+            None if took_control => Control::Held { plugin },
+            _ => Control::Host,
+        };
+        verdict
+    }
+
+    pub(crate) fn hand_back(
+        &mut self,
+        caller: PluginIndex,
+        verdict: Verdict,
+    ) -> Result<HandBack, Misuse> {
+        if let Some(place) = self.late.iter().position(|late| *late == caller) {
+            self.late.swap_remove(place);
+            return Ok(HandBack::Swallowed);
+        }
+        match self.control {
+            Control::Calling {
+                plugin,
+                verdict: None,
+            } if plugin == caller => {
+                self.control = Control::Calling {
+                    plugin,
+                    verdict: Some(verdict),
+                };
+                Ok(HandBack::Recorded)
+            }
+            Control::Held { plugin } if plugin == caller => {
+                self.control = Control::Answered { plugin, verdict };
+                Ok(HandBack::Resumes)
+            }
+            // D-22, D-25: the first counts.
+            Control::Calling { plugin, .. } | Control::Answered { plugin, .. }
+                if plugin == caller =>
+            {
+                Err(Misuse::Doubled)
+            }
+            // D-23, D-24
+            Control::Host
+            | Control::Calling { .. }
+            | Control::Held { .. }
+            | Control::Answered { .. } => Err(Misuse::NotHeld),
+        }
+    }
+
+    /// Who has control and has not handed back.
+    pub(crate) fn held(&self) -> Option<PluginIndex> {
+        match self.control {
+            Control::Held { plugin } => Some(plugin),
+            Control::Host | Control::Calling { .. } | Control::Answered { .. } => None,
+        }
+    }
+
+    /// The verdict on a held step, once.
+    pub(crate) fn take_verdict(&mut self) -> Option<Verdict> {
+        let Control::Answered { verdict, .. } = self.control else {
+            return None;
+        };
+        self.control = Control::Host;
+        Some(verdict)
+    }
+
+    /// D-27: takes control away from who has it.
+    pub(crate) fn revoke(&mut self) -> Option<PluginIndex> {
+        let plugin = self.held()?;
+        self.control = Control::Host;
+        // It may owe one already, from before its close hook.
+        if !self.late.contains(&plugin) {
+            self.late.push(plugin);
+        }
+        Some(plugin)
+    }
+
+    /// D-28: does this plugin still owe a hand-back for a revoked hold?
+    pub(crate) fn owes(&self, plugin: PluginIndex) -> bool {
+        self.late.contains(&plugin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: PluginIndex = PluginIndex::from_bits(0);
+    const B: PluginIndex = PluginIndex::from_bits(1);
+
+    fn held_by(plugin: PluginIndex) -> Chain {
+        let mut chain = Chain::default();
+        chain.on_call(plugin);
+        assert_eq!(chain.on_return(true), None);
+        chain
+    }
+
+    #[test]
+    fn d_20_a_verdict_inside_the_hook_ends_the_step_without_a_hold() {
+        for took_control in [true, false] {
+            let mut chain = Chain::default();
+            chain.on_call(A);
+            assert_eq!(chain.hand_back(A, Verdict::Retry), Ok(HandBack::Recorded));
+            assert_eq!(chain.on_return(took_control), Some(Verdict::Retry));
+            assert_eq!(chain.held(), None);
+        }
+    }
+
+    #[test]
+    fn d_22_d_25_the_first_of_two_verdicts_counts() {
+        let mut chain = Chain::default();
+        chain.on_call(A);
+        assert_eq!(
+            chain.hand_back(A, Verdict::Continue),
+            Ok(HandBack::Recorded)
+        );
+        assert_eq!(chain.hand_back(A, Verdict::Complete), Err(Misuse::Doubled));
+        assert_eq!(chain.on_return(true), Some(Verdict::Continue));
+
+        let mut chain = held_by(A);
+        assert_eq!(chain.hand_back(A, Verdict::Complete), Ok(HandBack::Resumes));
+        assert_eq!(chain.hand_back(A, Verdict::Retry), Err(Misuse::Doubled));
+        assert_eq!(chain.take_verdict(), Some(Verdict::Complete));
+        assert_eq!(chain.hand_back(A, Verdict::Retry), Err(Misuse::NotHeld));
+        assert_eq!(chain.take_verdict(), None);
+    }
+
+    #[test]
+    fn d_23_nobody_hands_back_for_another() {
+        let mut chain = held_by(A);
+        assert_eq!(chain.hand_back(B, Verdict::Continue), Err(Misuse::NotHeld));
+        assert_eq!(chain.held(), Some(A));
+        assert_eq!(
+            Chain::default().hand_back(A, Verdict::Continue),
+            Err(Misuse::NotHeld)
+        );
+    }
+
+    #[test]
+    fn d_28_a_late_hand_back_is_swallowed_and_does_not_release_a_newer_hold() {
+        let mut chain = held_by(A);
+        assert_eq!(chain.revoke(), Some(A));
+        assert_eq!(chain.revoke(), None);
+        assert!(chain.owes(A) && !chain.owes(B));
+        chain.on_call(B);
+        assert_eq!(chain.on_return(true), None);
+        assert_eq!(
+            chain.hand_back(A, Verdict::Complete),
+            Ok(HandBack::Swallowed)
+        );
+        assert_eq!(chain.held(), Some(B));
+        assert!(!chain.owes(A));
+        assert_eq!(chain.hand_back(A, Verdict::Complete), Err(Misuse::NotHeld));
+    }
+
+    #[test]
+    fn a_plugin_that_is_revoked_twice_is_listed_once() {
+        let mut chain = held_by(A);
+        chain.revoke();
+        chain.on_call(A);
+        chain.on_return(true);
+        assert_eq!(chain.revoke(), Some(A));
+        assert_eq!(chain.late, [A]);
+    }
+
+    #[test]
+    fn an_answered_step_cannot_be_revoked() {
+        let mut chain = held_by(A);
+        assert_eq!(chain.hand_back(A, Verdict::Continue), Ok(HandBack::Resumes));
+        assert_eq!(chain.revoke(), None);
+        assert_eq!(chain.take_verdict(), Some(Verdict::Continue));
+    }
+
+    #[test]
+    #[should_panic(expected = "one plugin at a time")]
+    fn d_2d_a_held_chain_calls_nobody() {
+        held_by(A).on_call(B);
+    }
+}

@@ -1,0 +1,148 @@
+//! Hooks and sites: the names of the places where plugin code runs.
+//!
+//! Owns the list and each hook's symbol. Must never know a prototype (those belong to a generation,
+//! see `g1`). Diagnostics: none.
+
+use std::ffi::CStr;
+use std::fmt;
+
+/// A function that a plugin may export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Hook {
+    /// `mq_version`, the only one that every plugin has.
+    Version,
+    /// `mq_initialize`
+    Initialize,
+    /// `mq_cleanup`
+    Cleanup,
+    /// `mq_context_initialize`
+    ContextInitialize,
+    /// `mq_context_cleanup`
+    ContextCleanup,
+    /// `mq_smtp_in_connect`
+    Connect,
+    /// `mq_smtp_in_secure`
+    Secure,
+    /// `mq_smtp_in_authenticate`
+    Authenticate,
+    /// `mq_smtp_in_mailfrom`
+    MailFrom,
+    /// `mq_smtp_in_rcptto`
+    RcptTo,
+    /// `mq_smtp_in_data`
+    Data,
+    /// `mq_smtp_in_message`
+    Message,
+    /// `mq_smtp_in_close`
+    Close,
+    /// `mq_smtp_out_data`
+    OutData,
+}
+
+impl Hook {
+    /// Every hook, in the order of their numbers.
+    pub const ALL: [Hook; 14] = [
+        Hook::Version,
+        Hook::Initialize,
+        Hook::Cleanup,
+        Hook::ContextInitialize,
+        Hook::ContextCleanup,
+        Hook::Connect,
+        Hook::Secure,
+        Hook::Authenticate,
+        Hook::MailFrom,
+        Hook::RcptTo,
+        Hook::Data,
+        Hook::Message,
+        Hook::Close,
+        Hook::OutData,
+    ];
+
+    /// The exported name.
+    pub fn name(self) -> &'static str {
+        self.symbol().to_str().expect("symbols are ASCII")
+    }
+
+    pub(crate) const fn symbol(self) -> &'static CStr {
+        match self {
+            Hook::Version => c"mq_version",
+            Hook::Initialize => c"mq_initialize",
+            Hook::Cleanup => c"mq_cleanup",
+            Hook::ContextInitialize => c"mq_context_initialize",
+            Hook::ContextCleanup => c"mq_context_cleanup",
+            Hook::Connect => c"mq_smtp_in_connect",
+            Hook::Secure => c"mq_smtp_in_secure",
+            Hook::Authenticate => c"mq_smtp_in_authenticate",
+            Hook::MailFrom => c"mq_smtp_in_mailfrom",
+            Hook::RcptTo => c"mq_smtp_in_rcptto",
+            Hook::Data => c"mq_smtp_in_data",
+            Hook::Message => c"mq_smtp_in_message",
+            Hook::Close => c"mq_smtp_in_close",
+            Hook::OutData => c"mq_smtp_out_data",
+        }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where plugin code runs: in a hook, or in a callback that it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Site {
+    /// One of its hooks.
+    Hook(Hook),
+    /// The callback of a timer.
+    Timer,
+    /// The callback of a watch.
+    Watch,
+}
+
+impl Site {
+    const TIMER: u8 = Hook::ALL.len() as u8;
+    const WATCH: u8 = Site::TIMER + 1;
+
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Site::Hook(hook) => hook as u8,
+            Site::Timer => Site::TIMER,
+            Site::Watch => Site::WATCH,
+        }
+    }
+
+    /// The inverse of [`Site::code`]; a number that it never gives is taken for a watch.
+    pub(crate) fn from_code(code: u8) -> Site {
+        match Hook::ALL.get(usize::from(code)) {
+            Some(hook) => Site::Hook(*hook),
+            None if code == Site::TIMER => Site::Timer,
+            None => Site::Watch,
+        }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Site::Hook(hook) => hook.fmt(f),
+            Site::Timer => f.write_str("a timer callback"),
+            Site::Watch => f.write_str("a watch callback"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_comes_back() {
+        let hooks = Hook::ALL.into_iter().map(Site::Hook);
+        for (code, site) in hooks.chain([Site::Timer, Site::Watch]).enumerate() {
+            assert_eq!(usize::from(site.code()), code);
+            assert_eq!(Site::from_code(site.code()), site);
+        }
+    }
+}

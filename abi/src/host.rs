@@ -1,0 +1,201 @@
+//! The host: the process's one plugin table, and its ways out to log and mailboxes.
+//!
+//! Owns the crate's only static. Calls without a token (`MQ_log`, NULL, foreign threads) have nothing
+//! else to go by. Must never be replaced once installed: plugins hold what it gave out. Diagnostics:
+//! [`AlreadyInstalled`]; what is said before installation goes to stderr.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use thiserror::Error;
+
+use crate::call::{Current, Published};
+use crate::misuse::Meter;
+use crate::plugin::{PluginIndex, Plugins};
+use crate::step::Verdict;
+use crate::token::Token;
+
+static HOST: OnceLock<Host> = OnceLock::new();
+
+/// How many workers a token can tell apart.
+pub const WORKERS_MAX: usize = 256;
+/// How a plugin is called that is not known.
+const UNKNOWN_PLUGIN: &str = "unknown plugin";
+
+/// How bad it is. The first three are the header's `MQ_CRIT`, `MQ_WARN` and `MQ_INFO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// Somebody has to act.
+    Critical,
+    /// Something is wrong, and was dealt with.
+    Warning,
+    /// Worth knowing.
+    Info,
+    /// For those who write plugins.
+    Debug,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Level::Critical => "Critical",
+            Level::Warning => "Warning",
+            Level::Info => "Info",
+            Level::Debug => "Debug",
+        })
+    }
+}
+
+/// Takes one line for the application log: level, plugin, text without line ends. Called on any
+/// thread, also right before an abort; must not block, and must not call plugins.
+pub type LogSink = Box<dyn Fn(Level, &str, &str) + Send + Sync>;
+
+/// Puts a hand-back into the mailbox of a worker, which gives it to
+/// [`Worker::post_handback`](crate::Worker::post_handback). Called on threads of plugins; must not block.
+pub type PostSink = Box<dyn Fn(u8, Posted) + Send + Sync>;
+
+/// A hand-back from a thread that does not own the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Posted {
+    pub(crate) context: Token,
+    pub(crate) verdict: Verdict,
+}
+
+/// What a host is made of.
+pub struct HostInit {
+    /// The plugins, loaded and not yet initialized.
+    pub plugins: Plugins,
+    /// Where lines go.
+    pub log: LogSink,
+    /// Where hand-backs from other threads go.
+    pub post: PostSink,
+}
+
+/// The installed host.
+pub struct Host {
+    plugins: Plugins,
+    log: LogSink,
+    post: PostSink,
+    /// One per plugin, and the last for misuse that no plugin can be named for.
+    meters: Box<[Meter]>,
+    workers: Box<[WorkerEntry]>,
+    started: Instant,
+}
+
+#[derive(Default)]
+struct WorkerEntry {
+    entered: AtomicBool,
+    published: Published,
+}
+
+/// One process has one host; there is one already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a plugin host is installed in this process already")]
+pub struct AlreadyInstalled;
+
+/// Makes `init` this process's host, for as long as the process lives.
+pub fn install(init: HostInit) -> Result<&'static Host, AlreadyInstalled> {
+    let HostInit { plugins, log, post } = init;
+    let meters = (0..=plugins.len()).map(|_| Meter::default()).collect();
+    let workers = (0..WORKERS_MAX).map(|_| WorkerEntry::default()).collect();
+    let host = Host {
+        plugins,
+        log,
+        post,
+        meters,
+        workers,
+        started: Instant::now(),
+    };
+    HOST.set(host).map_err(|_| AlreadyInstalled)?;
+    Ok(HOST.get().expect("it was set above and is never taken"))
+}
+
+/// The installed host, if there is one.
+pub(crate) fn installed() -> Option<&'static Host> {
+    HOST.get()
+}
+
+/// A plugin's name, or what to say in its place.
+pub(crate) fn plugin_name(plugin: Option<PluginIndex>) -> &'static str {
+    installed()
+        .zip(plugin)
+        .and_then(|(host, plugin)| host.plugins.name(plugin))
+        .unwrap_or(UNKNOWN_PLUGIN)
+}
+
+/// Sends one line to the log, or to stderr while there is no host.
+pub(crate) fn log(level: Level, plugin: Option<PluginIndex>, text: &str) {
+    let name = plugin_name(plugin);
+    match installed() {
+        Some(host) => (host.log)(level, name, text),
+        // Nothing is left to do about a closed stderr.
+        None => drop(writeln!(io::stderr(), "rohrpost: [{level}] {name}: {text}")),
+    }
+}
+
+impl Host {
+    /// The plugins.
+    pub fn plugins(&self) -> &Plugins {
+        &self.plugins
+    }
+
+    /// The call into plugin code that runs on `worker` at this moment. Any thread may look; a watchdog
+    /// that sees one [`sequence`](Current::sequence) twice knows that the call has not returned between.
+    pub fn current(&self, worker: u8) -> Option<Current> {
+        self.workers[usize::from(worker)].published.current()
+    }
+
+    /// How many calls of `plugin` were refused or ignored so far.
+    pub fn misuses(&self, plugin: PluginIndex) -> u64 {
+        self.meter(Some(plugin)).count.load(Ordering::Relaxed)
+    }
+
+    /// The same, for calls that no plugin can be named for.
+    pub fn misuses_of_unknown(&self) -> u64 {
+        self.meter(None).count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn meter(&self, plugin: Option<PluginIndex>) -> &Meter {
+        let unknown = self.meters.len() - 1;
+        let index = plugin.map_or(unknown, |plugin| plugin.index().min(unknown));
+        &self.meters[index]
+    }
+
+    /// Read only when a misuse is reported, never on the way of mail.
+    pub(crate) fn uptime_s(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+
+    pub(crate) fn published(&self, worker: u8) -> &Published {
+        &self.workers[usize::from(worker)].published
+    }
+
+    /// Claims an index; false if it was claimed before.
+    pub(crate) fn claim(&self, worker: u8) -> bool {
+        !self.workers[usize::from(worker)]
+            .entered
+            .swap(true, Ordering::AcqRel)
+    }
+
+    /// Was this index ever claimed?
+    pub(crate) fn knows(&self, worker: u8) -> bool {
+        self.workers[usize::from(worker)]
+            .entered
+            .load(Ordering::Acquire)
+    }
+
+    pub(crate) fn post(&self, posted: Posted) {
+        (self.post)(posted.context.worker(), posted);
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("plugins", &self.plugins)
+            .finish_non_exhaustive()
+    }
+}

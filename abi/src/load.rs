@@ -1,0 +1,321 @@
+//! Loading: from a directory of files to a table of plugins.
+//!
+//! Owns what counts as a plugin, its order, and which versions are accepted. Must never load half of
+//! them unless asked to: a missing policy plugin is an open door (D-04). Diagnostics: [`LoadError`],
+//! always the administrator's: each names the file or directory, and what would be right.
+
+use std::ffi::{OsStr, OsString, c_int};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use thiserror::Error;
+
+use crate::call::Blame;
+use crate::copy::{Copier, Copies};
+use crate::g1::{self, G1};
+use crate::plugin::{Hooks, PLUGINS_MAX, Plugin, PluginIndex, Plugins};
+
+/// `MQ_API_VERSION` of generation G1, as our header has it (D-01).
+pub const VERSION_G1: i32 = 201;
+
+/// The directory with the plugins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PluginDirectory {
+    /// Named by the administrator: it must exist (D-07).
+    Set(PathBuf),
+    /// Built in: if it does not exist, there are no plugins (D-07).
+    Default(PathBuf),
+}
+
+impl PluginDirectory {
+    fn path(&self) -> &Path {
+        match self {
+            PluginDirectory::Set(path) | PluginDirectory::Default(path) => path,
+        }
+    }
+}
+
+/// What becomes of a plugin that cannot be loaded (`plugin-errors`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// Nothing starts (D-03, D-04).
+    #[default]
+    Refuse,
+    /// It is left out, and reported as [`Skipped`].
+    Skip,
+}
+
+/// What to load, and how.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Where the plugins are.
+    pub directory: PluginDirectory,
+    /// Where their private copies go.
+    pub copies: Copies,
+    /// Values of `mq_version` to accept besides [`VERSION_G1`], as generation G1 (`plugin-api-versions`,
+    /// D-01). A plugin of another generation still fails to load: its functions do not exist here.
+    pub extra_versions: Vec<i32>,
+    /// What becomes of a plugin that cannot be loaded.
+    pub on_error: OnError,
+}
+
+/// A plugin that was left out.
+#[derive(Debug)]
+pub struct Skipped {
+    /// Its file.
+    pub file: PathBuf,
+    /// Why.
+    pub error: LoadError,
+}
+
+/// Why plugins were not loaded. All are for the administrator to act on.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// D-07
+    #[error(
+        "the plugin directory {} does not exist; create it, or leave the setting away to run \
+         without plugins", path.display()
+    )]
+    DirectoryMissing {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory exists and cannot be listed.
+    #[error("the plugin directory {} cannot be read: {source}", path.display())]
+    DirectoryUnreadable {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// More plugins than a token can tell apart.
+    #[error("the plugin directory {} holds {count} plugins; at most {PLUGINS_MAX} can be loaded", path.display())]
+    TooMany {
+        /// The directory.
+        path: PathBuf,
+        /// How many it holds.
+        count: usize,
+    },
+    /// No place for private copies.
+    #[error(
+        "no directory for private copies of plugins can be made in {}: {source}; \
+         it must exist and be writable", path.display()
+    )]
+    NoPlaceForCopies {
+        /// The directory within which it was to be made.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The private copy could not be made.
+    #[error("plugin {} cannot be copied before loading: {source}", file.display())]
+    Copy {
+        /// The plugin.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// D-04
+    #[error(
+        "plugin {} cannot be loaded: {reason}; a plugin is a shared object for this machine, and \
+         every symbol that it uses must be in a library that it names or in mailerq.h", file.display()
+    )]
+    Open {
+        /// The plugin.
+        file: PathBuf,
+        /// What the dynamic linker said.
+        reason: String,
+    },
+    /// D-03
+    #[error(
+        "plugin {} exports no mq_version; it must return MQ_API_VERSION (accepted here: {accepted})",
+        file.display()
+    )]
+    VersionMissing {
+        /// The plugin.
+        file: PathBuf,
+        /// What would be right.
+        accepted: Accepted,
+    },
+    /// D-03
+    #[error(
+        "plugin {} is made for version {version} of the plugin interface; accepted here: {accepted}",
+        file.display()
+    )]
+    VersionRefused {
+        /// The plugin.
+        file: PathBuf,
+        /// What its `mq_version` returned.
+        version: i32,
+        /// What would be right.
+        accepted: Accepted,
+    },
+}
+
+/// The versions that are accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted(Vec<i32>);
+
+impl Accepted {
+    fn new(extra: &[i32]) -> Accepted {
+        let mut all = vec![VERSION_G1];
+        all.extend(extra.iter().filter(|version| **version != VERSION_G1));
+        Accepted(all)
+    }
+
+    fn contains(&self, version: c_int) -> bool {
+        self.0.contains(&version)
+    }
+}
+
+impl fmt::Display for Accepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, version) in self.0.iter().enumerate() {
+            let separator = if n == 0 { "" } else { ", " };
+            write!(f, "{separator}{version}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Plugins {
+    /// Loads every plugin of a directory and asks it for its version. No hook but `mq_version` runs.
+    ///
+    /// On the main thread, before any port is open. Plugins are never unloaded, not even those that are
+    /// refused: their constructors have run.
+    pub fn load(options: &LoadOptions) -> Result<(Plugins, Vec<Skipped>), LoadError> {
+        let files = list(&options.directory)?;
+        let mut plugins = Vec::with_capacity(files.len());
+        let mut skipped = Vec::new();
+        if files.is_empty() {
+            return Ok((Plugins::new(plugins), skipped));
+        }
+        let accepted = Accepted::new(&options.extra_versions);
+        let copier = match &options.copies {
+            Copies::Memory => Copier::Memory,
+            Copies::Directory(parent) => {
+                Copier::in_directory(parent).map_err(|source| LoadError::NoPlaceForCopies {
+                    path: parent.clone(),
+                    source,
+                })?
+            }
+        };
+        for name in files {
+            let file = options.directory.path().join(&name);
+            let index = PluginIndex::from_bits(plugins.len() as u16);
+            match load_one(&file, &name, index, &copier, &accepted) {
+                Ok(plugin) => plugins.push(plugin),
+                Err(error) => match options.on_error {
+                    OnError::Refuse => return Err(error),
+                    OnError::Skip => skipped.push(Skipped { file, error }),
+                },
+            }
+        }
+        Ok((Plugins::new(plugins), skipped))
+    }
+}
+
+/// The file names of a directory's plugins in their order (D-06).
+fn list(directory: &PluginDirectory) -> Result<Vec<OsString>, LoadError> {
+    let path = directory.path();
+    let unreadable = |source| LoadError::DirectoryUnreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match directory {
+                PluginDirectory::Default(_) => Ok(Vec::new()),
+                PluginDirectory::Set(_) => Err(LoadError::DirectoryMissing {
+                    path: path.to_owned(),
+                }),
+            };
+        }
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(unreadable)?;
+        if is_plugin(&entry.file_name(), &entry.path()) {
+            names.push(entry.file_name());
+        }
+    }
+    // D-06: by bytes, whatever the locale; so `10-` comes before `9-`.
+    names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+    if names.len() > PLUGINS_MAX {
+        return Err(LoadError::TooMany {
+            path: path.to_owned(),
+            count: names.len(),
+        });
+    }
+    Ok(names)
+}
+
+/// A regular file, or a link to one. A link to nothing counts: that it cannot be loaded must be said.
+fn is_plugin(name: &OsStr, path: &Path) -> bool {
+    let name = name.as_bytes();
+    name.ends_with(b".so")
+        && !name.starts_with(b".")
+        && fs::metadata(path).map_or(true, |metadata| metadata.is_file())
+}
+
+fn load_one(
+    file: &Path,
+    name: &OsStr,
+    index: PluginIndex,
+    copier: &Copier,
+    accepted: &Accepted,
+) -> Result<Plugin, LoadError> {
+    let file = || file.to_owned();
+    let copy = copier
+        .copy(&file(), name)
+        .map_err(|source| LoadError::Copy {
+            file: file(),
+            source,
+        })?;
+    // SAFETY: the library's constructors run here. Loading it is the administrator's decision, and
+    // running foreign code is its whole purpose.
+    let library = unsafe { Library::open(Some(copy.path()), RTLD_NOW | RTLD_LOCAL) };
+    let library = ManuallyDrop::new(library.map_err(|error| LoadError::Open {
+        file: file(),
+        reason: linker_reason(&error, copy.path()),
+    })?);
+    let name: Box<str> = name.to_string_lossy().into();
+    let version = g1::ask_version(&library, Blame { index, name: &name }).ok_or_else(|| {
+        LoadError::VersionMissing {
+            file: file(),
+            accepted: accepted.clone(),
+        }
+    })?;
+    if !accepted.contains(version) {
+        let accepted = accepted.clone();
+        return Err(LoadError::VersionRefused {
+            file: file(),
+            version,
+            accepted,
+        });
+    }
+    // SAFETY: every accepted version is of generation G1, and a library in `ManuallyDrop` stays.
+    let hooks = Hooks::G1(unsafe { G1::resolve(&library) });
+    Ok(Plugin {
+        name,
+        index,
+        hooks,
+        _library: library,
+    })
+}
+
+/// The linker's words, without the path of the copy, which says nothing to anybody.
+fn linker_reason(error: &libloading::Error, copy: &Path) -> String {
+    let words = match std::error::Error::source(error) {
+        Some(source) => source.to_string(),
+        None => error.to_string(),
+    };
+    words.replace(&format!("{}: ", copy.display()), "")
+}

@@ -1,0 +1,160 @@
+//! Messages: what a plugin may read and change of one.
+//!
+//! Owns the edits until the worker takes them, and with them the life of every returned string
+//! (D-60). Must never change what it was given: bodies are shared. Diagnostics: none.
+
+use crate::id::ConnectionId;
+use crate::text::Text;
+
+/// How long an address may be that a plugin sets. Longer ones are refused: no queue could hold them.
+pub(crate) const ADDRESS_BYTES_MAX: usize = 64 * 1024;
+/// How long MIME data may be that a plugin sets.
+pub(crate) const MIME_BYTES_MAX: usize = 1 << 30;
+
+/// Whose the connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// A client's.
+    Incoming,
+    /// Ours.
+    Outgoing,
+}
+
+/// What a message is when its chain begins.
+#[derive(Clone, Debug, Default)]
+pub struct MessageInit<'a> {
+    /// The sender; empty for the null sender, `None` if there is none. Copied.
+    pub envelope: Option<&'a [u8]>,
+    /// The recipient. Copied.
+    pub recipient: Option<&'a [u8]>,
+    /// The MIME data. Shared. `None` for an outgoing message: plugins see only what one of them has
+    /// set (D-67).
+    pub mime: Option<Text>,
+}
+
+/// What plugins made of one value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Edit {
+    /// Nothing, or they took it back.
+    #[default]
+    Unchanged,
+    /// There is to be none. Incoming messages only (D-64).
+    Removed,
+    /// The last value set (D-69).
+    Set(Text),
+}
+
+/// What plugins made of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageEdits {
+    /// The sender; `Set` to nothing is the null sender.
+    pub envelope: Edit,
+    /// The recipient.
+    pub recipient: Edit,
+    /// The MIME data.
+    pub mime: Edit,
+}
+
+/// Which of a message's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Envelope,
+    Recipient,
+    Mime,
+}
+
+impl Part {
+    pub(crate) const fn bytes_max(self) -> usize {
+        match self {
+            Part::Envelope | Part::Recipient => ADDRESS_BYTES_MAX,
+            Part::Mime => MIME_BYTES_MAX,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Value {
+    own: Option<Text>,
+    edit: Edit,
+}
+
+impl Value {
+    fn new(own: Option<Text>) -> Value {
+        Value {
+            own,
+            edit: Edit::Unchanged,
+        }
+    }
+
+    fn text(&self) -> Option<&Text> {
+        match &self.edit {
+            Edit::Unchanged => self.own.as_ref(),
+            Edit::Removed => None,
+            Edit::Set(text) => Some(text),
+        }
+    }
+}
+
+/// A message that plugins are shown.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) connection: ConnectionId,
+    direction: Direction,
+    envelope: Value,
+    recipient: Value,
+    mime: Value,
+}
+
+impl Message {
+    pub(crate) fn new(
+        connection: ConnectionId,
+        direction: Direction,
+        init: MessageInit<'_>,
+    ) -> Message {
+        Message {
+            connection,
+            direction,
+            envelope: Value::new(init.envelope.map(Text::copy_from)),
+            recipient: Value::new(init.recipient.map(Text::copy_from)),
+            mime: Value::new(init.mime),
+        }
+    }
+
+    /// Stays where it is until the next [`Message::set`].
+    pub(crate) fn text(&self, part: Part) -> Option<&Text> {
+        self.value(part).text()
+    }
+
+    /// `None`: a plugin passed NULL.
+    pub(crate) fn set(&mut self, part: Part, text: Option<Text>) {
+        let edit = match text {
+            Some(text) if part == Part::Envelope || !text.as_bytes().is_empty() => Edit::Set(text),
+            // D-64
+            Some(_) | None => match self.direction {
+                Direction::Incoming => Edit::Removed,
+                Direction::Outgoing => Edit::Unchanged,
+            },
+        };
+        match part {
+            Part::Envelope => self.envelope.edit = edit,
+            Part::Recipient => self.recipient.edit = edit,
+            Part::Mime => self.mime.edit = edit,
+        }
+    }
+
+    pub(crate) fn into_edits(self) -> MessageEdits {
+        MessageEdits {
+            envelope: self.envelope.edit,
+            recipient: self.recipient.edit,
+            mime: self.mime.edit,
+        }
+    }
+
+    fn value(&self, part: Part) -> &Value {
+        match part {
+            Part::Envelope => &self.envelope,
+            Part::Recipient => &self.recipient,
+            Part::Mime => &self.mime,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Plugins: the table of what is loaded, and who exports which hook.
+//!
+//! Owns the order in which plugins are asked. Must never unload one: callbacks and threads of its own
+//! may outlive whatever we know of it. Diagnostics: none; loading reports its own (see `load`).
+
+use std::mem::ManuallyDrop;
+
+use libloading::os::unix::Library;
+
+use crate::call::Blame;
+use crate::g1::{G1, StepTokens};
+use crate::hook::Hook;
+use crate::step::{ContextStep, Step};
+use crate::token::Token;
+
+/// A plugin's place in the order of loading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PluginIndex(u16);
+
+impl PluginIndex {
+    pub(crate) const BITS: u32 = 12;
+    const MASK: u16 = (1 << PluginIndex::BITS) - 1;
+
+    /// Bits above the token's 12 are ignored.
+    pub(crate) const fn from_bits(bits: u16) -> PluginIndex {
+        PluginIndex(bits & PluginIndex::MASK)
+    }
+
+    pub(crate) const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// As an index into an array with one entry per plugin.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// How many plugins one process can load.
+pub const PLUGINS_MAX: usize = 1 << PluginIndex::BITS;
+
+/// One generation's typed hook pointers.
+#[derive(Debug)]
+pub(crate) enum Hooks {
+    G1(G1),
+}
+
+/// A loaded plugin.
+#[derive(Debug)]
+pub(crate) struct Plugin {
+    pub(crate) name: Box<str>,
+    pub(crate) index: PluginIndex,
+    pub(crate) hooks: Hooks,
+    /// Kept for later look-ups, and never dropped: that would unload it (D-0E).
+    pub(crate) _library: ManuallyDrop<Library>,
+}
+
+impl Plugin {
+    pub(crate) fn blame(&self) -> Blame<'_> {
+        Blame {
+            index: self.index,
+            name: &self.name,
+        }
+    }
+
+    fn exports(&self, hook: Hook) -> bool {
+        match &self.hooks {
+            Hooks::G1(hooks) => hooks.exports(hook),
+        }
+    }
+
+    fn call_process(&self, hook: Hook) {
+        match &self.hooks {
+            Hooks::G1(hooks) => hooks.call_process(self, hook),
+        }
+    }
+
+    pub(crate) fn call_context(&self, step: ContextStep, context: Token) -> bool {
+        match &self.hooks {
+            Hooks::G1(hooks) => hooks.call_context(self, step.hook(), context),
+        }
+    }
+
+    pub(crate) fn call_step(&self, step: Step<'_>, tokens: StepTokens) -> bool {
+        match &self.hooks {
+            Hooks::G1(hooks) => hooks.call_step(self, step, tokens),
+        }
+    }
+}
+
+/// All loaded plugins.
+#[derive(Debug, Default)]
+pub struct Plugins {
+    all: Vec<Plugin>,
+    by_hook: [Vec<PluginIndex>; Hook::ALL.len()],
+}
+
+impl Plugins {
+    /// The order of `all` is the order of loading, and their indexes count up from 0.
+    pub(crate) fn new(all: Vec<Plugin>) -> Plugins {
+        debug_assert!(
+            all.iter()
+                .enumerate()
+                .all(|(n, plugin)| plugin.index.index() == n)
+        );
+        let by_hook = Hook::ALL.map(|hook| {
+            let exporters = all.iter().filter(|plugin| plugin.exports(hook));
+            let mut exporters: Vec<_> = exporters.map(|plugin| plugin.index).collect();
+            // D-09: what was set up last is taken down first.
+            if matches!(hook, Hook::Cleanup | Hook::ContextCleanup) {
+                exporters.reverse();
+            }
+            exporters
+        });
+        Plugins { all, by_hook }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Their file names, in the order of loading.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.all.iter().map(|plugin| &*plugin.name)
+    }
+
+    /// One plugin's file name; `None` for an index that is not of this table.
+    pub fn name(&self, plugin: PluginIndex) -> Option<&str> {
+        self.all.get(plugin.index()).map(|plugin| &*plugin.name)
+    }
+
+    /// Who exports `hook`, in the order in which they are to be asked: that of loading, reversed for the
+    /// two cleanup hooks (D-09). Empty for an event that concerns nobody.
+    pub fn with(&self, hook: Hook) -> &[PluginIndex] {
+        &self.by_hook[hook as usize]
+    }
+
+    /// Calls every `mq_initialize`. Once, on the main thread, after the host was installed and before
+    /// any worker runs (D-08).
+    pub fn initialize(&self) {
+        self.call_all(Hook::Initialize);
+    }
+
+    /// Calls every `mq_cleanup`, in reverse order. Once, on the main thread, after all workers ended.
+    pub fn cleanup(&self) {
+        self.call_all(Hook::Cleanup);
+    }
+
+    fn call_all(&self, hook: Hook) {
+        for plugin in self.with(hook) {
+            self.plugin(*plugin).call_process(hook);
+        }
+    }
+
+    /// `index` is of this table.
+    pub(crate) fn plugin(&self, index: PluginIndex) -> &Plugin {
+        &self.all[index.index()]
+    }
+}

@@ -1,0 +1,219 @@
+//! State: one worker's cell, the only thing that `MQ_*` functions touch.
+//!
+//! Owns the slots and what each holds. Must never call anybody: it is borrowed while it works. What
+//! needs the worker is queued as a [`Command`]. Diagnostics: [`Misuse`].
+
+use std::ffi::c_void;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::ptr;
+
+use crate::command::{Command, Queue, Timer, Watch};
+use crate::control::{Chain, HandBack};
+use crate::id::{ConnectionId, TimerId, WatchId};
+use crate::message::{Direction, Message};
+use crate::misuse::Misuse;
+use crate::plugin::PluginIndex;
+use crate::slot::Slots;
+use crate::step::Verdict;
+use crate::token::{Kind, Token};
+
+/// How much output one connection may hold for plugins (D-40).
+pub const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// One pointer per plugin, NULL at first. Grows at the first store: most connections hold none.
+#[derive(Debug, Default)]
+pub(crate) struct PluginData(Vec<*mut c_void>);
+
+impl PluginData {
+    pub(crate) fn value(&self, plugin: PluginIndex) -> *mut c_void {
+        self.0
+            .get(plugin.index())
+            .copied()
+            .unwrap_or(ptr::null_mut())
+    }
+
+    /// D-54: what was there is replaced, never freed.
+    pub(crate) fn set(&mut self, plugin: PluginIndex, value: *mut c_void) {
+        if self.0.len() <= plugin.index() {
+            self.0.resize(plugin.index() + 1, ptr::null_mut());
+        }
+        self.0[plugin.index()] = value;
+    }
+}
+
+/// A connection as plugins see it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) fd: RawFd,
+    pub(crate) direction: Direction,
+    pub(crate) secure: bool,
+    pub(crate) authenticated: bool,
+    /// What plugins said since the worker last asked (D-34).
+    pub(crate) plugin_authentication: Option<bool>,
+    pub(crate) closed: bool,
+    /// How many bytes [`State::send`] may still take.
+    pub(crate) output_space: usize,
+    pub(crate) data: PluginData,
+    pub(crate) chain: Chain,
+}
+
+impl Connection {
+    /// D-3A: at once, and on incoming connections only.
+    pub(crate) fn set_authenticated(&mut self, authenticated: bool) {
+        match self.direction {
+            Direction::Incoming => {
+                self.authenticated = authenticated;
+                self.plugin_authentication = Some(authenticated);
+            }
+            Direction::Outgoing => {}
+        }
+    }
+}
+
+/// The cell.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) worker: u8,
+    pub(crate) context_data: PluginData,
+    pub(crate) context_chain: Chain,
+    pub(crate) connections: Slots<Connection>,
+    pub(crate) messages: Slots<Message>,
+    pub(crate) timers: Slots<Timer>,
+    pub(crate) watches: Slots<Watch>,
+    pub(crate) commands: Queue,
+}
+
+impl State {
+    pub(crate) fn new(worker: u8) -> State {
+        State {
+            worker,
+            context_data: PluginData::default(),
+            context_chain: Chain::default(),
+            connections: Slots::new(),
+            messages: Slots::new(),
+            timers: Slots::new(),
+            watches: Slots::new(),
+            commands: Queue::default(),
+        }
+    }
+
+    /// The token is a connection's or a step's, of this worker.
+    pub(crate) fn connection(&mut self, token: Token) -> Result<&mut Connection, Misuse> {
+        let stale = Misuse::Stale {
+            kind: token.kind().type_name(),
+        };
+        self.connections.get_mut(token.key()).ok_or(stale)
+    }
+
+    /// The token is a message's, of this worker.
+    pub(crate) fn message(&mut self, token: Token) -> Result<&mut Message, Misuse> {
+        let stale = Misuse::Stale {
+            kind: token.kind().type_name(),
+        };
+        self.messages.get_mut(token.key()).ok_or(stale)
+    }
+
+    /// The token is a context of this worker.
+    pub(crate) fn hand_back(&mut self, token: Token, verdict: Verdict) -> Result<(), Misuse> {
+        if token.kind() == Kind::Context {
+            return self.hand_back_context(token.plugin(), verdict);
+        }
+        let chain = &mut self.connection(token)?.chain;
+        match chain.hand_back(token.plugin(), verdict)? {
+            HandBack::Resumes => {
+                self.commands.push(Command::Resume {
+                    connection: ConnectionId(token.key()),
+                });
+            }
+            HandBack::Recorded | HandBack::Swallowed => {}
+        }
+        Ok(())
+    }
+
+    fn hand_back_context(&mut self, plugin: PluginIndex, verdict: Verdict) -> Result<(), Misuse> {
+        match self.context_chain.hand_back(plugin, verdict) {
+            Ok(HandBack::Resumes) => self.commands.push(Command::ResumeContext),
+            Ok(HandBack::Recorded | HandBack::Swallowed) => {}
+            // D-11: with no step of the context to hand back, a connection's was meant, and there is
+            // no telling which.
+            Err(Misuse::NotHeld) => return Err(Misuse::BareContext),
+            Err(misuse) => return Err(misuse),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn start_timer(&mut self, timer: Timer, after_ms: u64) -> Result<Token, Misuse> {
+        self.commands.admit()?;
+        let key = self
+            .timers
+            .insert(timer)
+            .ok_or(Misuse::Exhausted { kind: "timers" })?;
+        self.commands.push(Command::TimerStart {
+            timer: TimerId(key),
+            after_ms,
+        });
+        Ok(Token::new(Kind::Timer, timer.plugin, self.worker, key))
+    }
+
+    pub(crate) fn stop_timer(&mut self, token: Token) -> Result<(), Misuse> {
+        self.timers.remove(token.key()).ok_or(Misuse::TimerGone)?;
+        self.commands.push(Command::TimerStop {
+            timer: TimerId(token.key()),
+        });
+        Ok(())
+    }
+
+    pub(crate) fn reset_timer(&mut self, token: Token, after_ms: u64) -> Result<(), Misuse> {
+        self.timers.get(token.key()).ok_or(Misuse::TimerGone)?;
+        self.commands.admit()?;
+        self.commands.push_reset(TimerId(token.key()), after_ms);
+        Ok(())
+    }
+
+    pub(crate) fn watch(&mut self, watch: Watch) -> Result<Token, Misuse> {
+        self.commands.admit()?;
+        let key = self
+            .watches
+            .insert(watch)
+            .ok_or(Misuse::Exhausted { kind: "watches" })?;
+        // SAFETY: not -1, as whoever made the watch has checked. That it stays open is the plugin's
+        // promise by the header, and can be broken: the watch set that it ends in holds no socket of
+        // the host, so that a stale number gives ENOENT or EBADF there and harms nothing (D-97).
+        let fd = unsafe { BorrowedFd::borrow_raw(watch.fd) };
+        let id = WatchId(key);
+        self.commands.push(Command::Watch {
+            watch: id,
+            fd,
+            interest: watch.interest,
+        });
+        Ok(Token::new(Kind::Watch, watch.plugin, self.worker, key))
+    }
+
+    pub(crate) fn unwatch(&mut self, token: Token) -> Result<(), Misuse> {
+        let stale = Misuse::Stale {
+            kind: Kind::Watch.type_name(),
+        };
+        self.watches.remove(token.key()).ok_or(stale)?;
+        self.commands.push(Command::Unwatch {
+            watch: WatchId(token.key()),
+        });
+        Ok(())
+    }
+
+    /// Is there room for `size` more bytes on an open connection (D-40, D-50)?
+    pub(crate) fn may_send(&mut self, token: Token, size: usize) -> Result<bool, Misuse> {
+        let connection = self.connection(token)?;
+        let fits = !connection.closed && size <= connection.output_space;
+        if fits {
+            self.commands.admit()?;
+        }
+        Ok(fits)
+    }
+
+    /// After [`State::may_send`] said so.
+    pub(crate) fn send(&mut self, token: Token, bytes: &[u8]) -> Result<usize, Misuse> {
+        self.connection(token)?.output_space -= bytes.len();
+        self.commands.push_send(ConnectionId(token.key()), bytes);
+        Ok(bytes.len())
+    }
+}

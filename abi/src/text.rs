@@ -1,0 +1,113 @@
+//! Text: bytes that C may read, because one zero byte follows them.
+//!
+//! Owns that invariant. Must never look for a meaning in the bytes: they may contain NULs and need
+//! not be UTF-8. Diagnostics: `None` where the zero byte is missing.
+
+use std::ffi::{CStr, c_char};
+use std::sync::Arc;
+
+/// Borrowed bytes with one zero byte past their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terminated<'a>(&'a [u8]);
+
+impl<'a> Terminated<'a> {
+    /// No bytes: the null sender, for one.
+    pub const EMPTY: Terminated<'static> = Terminated(&[0]);
+
+    /// `bytes` ends in the zero byte, which does not count; `None` if it does not. Others may come before.
+    pub fn new(bytes: &'a [u8]) -> Option<Terminated<'a>> {
+        (bytes.last() == Some(&0)).then_some(Terminated(bytes))
+    }
+
+    /// The bytes without the zero byte at their end.
+    pub fn as_bytes(self) -> &'a [u8] {
+        &self.0[..self.size()]
+    }
+
+    pub(crate) fn as_ptr(self) -> *const c_char {
+        self.0.as_ptr().cast()
+    }
+
+    pub(crate) fn size(self) -> usize {
+        self.0.len() - 1
+    }
+}
+
+impl<'a> From<&'a CStr> for Terminated<'a> {
+    fn from(text: &'a CStr) -> Terminated<'a> {
+        Terminated(text.to_bytes_with_nul())
+    }
+}
+
+/// Owned bytes with one zero byte past their end; clones share them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text(Arc<Vec<u8>>);
+
+impl Text {
+    /// Copies `bytes`, which need no zero byte.
+    pub fn copy_from(bytes: &[u8]) -> Text {
+        let mut copy = Vec::with_capacity(bytes.len() + 1);
+        copy.extend_from_slice(bytes);
+        Text::from_vec(copy)
+    }
+
+    /// Adds the zero byte; copies only if `bytes` has no room for it.
+    pub fn from_vec(mut bytes: Vec<u8>) -> Text {
+        bytes.push(0);
+        Text(Arc::new(bytes))
+    }
+
+    /// Shares a buffer that ends in the zero byte already; gives it back if it does not.
+    pub fn from_terminated(bytes: Arc<Vec<u8>>) -> Result<Text, Arc<Vec<u8>>> {
+        if bytes.last() == Some(&0) {
+            Ok(Text(bytes))
+        } else {
+            Err(bytes)
+        }
+    }
+
+    /// The bytes without the zero byte at their end.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.as_terminated().as_bytes()
+    }
+
+    /// The same bytes, borrowed.
+    pub fn as_terminated(&self) -> Terminated<'_> {
+        Terminated(&self.0)
+    }
+
+    /// The bytes without the zero byte; copies only if they are shared.
+    pub fn into_vec(self) -> Vec<u8> {
+        let mut bytes = Arc::unwrap_or_clone(self.0);
+        bytes.pop();
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_zero_byte_never_counts() {
+        let text = Text::copy_from(b"a\0b");
+        assert_eq!(text.as_bytes(), b"a\0b");
+        assert_eq!(text.as_terminated().size(), 3);
+        assert_eq!(text.into_vec(), b"a\0b");
+        assert_eq!(Terminated::EMPTY.as_bytes(), b"");
+    }
+
+    #[test]
+    fn bytes_without_a_zero_at_the_end_are_refused() {
+        assert_eq!(Terminated::new(b"abc"), None);
+        assert_eq!(Terminated::new(b""), None);
+        assert!(Text::from_terminated(Arc::new(b"abc".to_vec())).is_err());
+    }
+
+    #[test]
+    fn sharing_a_terminated_buffer_copies_nothing() {
+        let shared = Arc::new(b"body\0".to_vec());
+        let text = Text::from_terminated(Arc::clone(&shared)).expect("terminated");
+        assert_eq!(text.as_bytes().as_ptr(), shared.as_ptr());
+    }
+}

@@ -1,0 +1,467 @@
+//! The worker's side: how the event loop opens things, calls plugins, and hears what they asked for.
+//!
+//! Owns the cell of its thread and the order in which things are said to it. Must never hold the cell
+//! while plugin code runs. Diagnostics: a call for a step that is held, or of a thing that is gone, is a
+//! bug of the caller and panics; plugins' mistakes are reported by `misuse`.
+
+use std::cell::RefCell;
+use std::ffi::c_int;
+use std::os::fd::RawFd;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use thiserror::Error;
+
+use crate::access;
+use crate::call;
+use crate::command::Command;
+use crate::g1::StepTokens;
+use crate::hook::Site;
+use crate::host::{self, Host, Level, Posted};
+use crate::id::{ConnectionId, MessageId, TimerId, WatchId};
+use crate::message::{Direction, Message, MessageEdits, MessageInit};
+use crate::misuse::{self, Once};
+use crate::plugin::PluginIndex;
+use crate::slot::SLOTS_MAX;
+use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
+use crate::step::{ContextStep, Returned, Step, Verdict};
+use crate::token::{Kind, Token};
+
+/// What a connection is when plugins first see it.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionInit {
+    /// The socket. Only its number is kept, for `MQ_SmtpFileDescriptor`.
+    pub fd: RawFd,
+    /// Whose it is.
+    pub direction: Direction,
+    /// Is it encrypted already?
+    pub secure: bool,
+    /// Does the client count as authenticated already?
+    pub authenticated: bool,
+}
+
+/// Every slot of a kind is taken on this worker: answer as to any lack of resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{SLOTS_MAX} {things} exist on this worker, which is the limit")]
+pub struct Exhausted {
+    things: &'static str,
+}
+
+/// Why a thread did not become a worker. Each is a bug of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum EnterError {
+    /// There is no host.
+    #[error("no plugin host is installed; install one before the workers start")]
+    NotInstalled,
+    /// This thread is a worker.
+    #[error("this thread is a worker already")]
+    ThreadTaken,
+    /// The index was used before; its tokens may still be about.
+    #[error("worker index {0} was used before; each names one worker in the life of a process")]
+    IndexTaken(u8),
+}
+
+/// How much lives on a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Timers that have not fired.
+    pub timers: usize,
+    /// Watches.
+    pub watches: usize,
+    /// Connections.
+    pub connections: usize,
+    /// Messages.
+    pub messages: usize,
+}
+
+/// This thread as plugins see it.
+///
+/// Bound to its thread. Dropping it leaves: what plugins call on this thread afterwards is misuse.
+#[derive(Debug)]
+pub struct Worker {
+    host: &'static Host,
+    index: u8,
+    state: Rc<RefCell<State>>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        call::leave();
+    }
+}
+
+impl Worker {
+    /// Makes this thread the worker `index`.
+    pub fn enter(index: u8) -> Result<Worker, EnterError> {
+        let host = host::installed().ok_or(EnterError::NotInstalled)?;
+        if call::has_worker() {
+            return Err(EnterError::ThreadTaken);
+        }
+        if !host.claim(index) {
+            return Err(EnterError::IndexTaken(index));
+        }
+        let state = Rc::new(RefCell::new(State::new(index)));
+        // SAFETY: `Worker` is bound to this thread by its `Rc`, keeps the pointee, and leaves when it is
+        // dropped; if it is forgotten, the pointee stays for good.
+        unsafe { call::enter(NonNull::from(&*state), host.published(index)) };
+        Ok(Worker { host, index, state })
+    }
+
+    /// The host that this worker belongs to.
+    pub fn host(&self) -> &'static Host {
+        self.host
+    }
+
+    // ---- Connections ------------------------------------------------------------------------------
+
+    /// A connection that plugins may see from now on.
+    pub fn open_connection(&self, init: ConnectionInit) -> Result<ConnectionId, Exhausted> {
+        let ConnectionInit {
+            fd,
+            direction,
+            secure,
+            authenticated,
+        } = init;
+        let connection = Connection {
+            fd,
+            direction,
+            secure,
+            authenticated,
+            plugin_authentication: None,
+            closed: false,
+            output_space: OUTPUT_BYTES_MAX,
+            data: PluginData::default(),
+            chain: Default::default(),
+        };
+        let key = self.state.borrow_mut().connections.insert(connection);
+        key.map(ConnectionId).ok_or(Exhausted {
+            things: "connections",
+        })
+    }
+
+    /// The close chain is over: every token of the connection is stale, a verdict not taken is dropped.
+    pub fn close_connection(&self, connection: ConnectionId) {
+        self.state.borrow_mut().connections.remove(connection.0);
+    }
+
+    /// The peer is gone, the close chain is still to come: nothing can be sent any more (D-50).
+    pub fn set_closed(&self, connection: ConnectionId) {
+        self.change(connection, |connection| connection.closed = true);
+    }
+
+    /// The TLS handshake is done.
+    pub fn set_secure(&self, connection: ConnectionId) {
+        self.change(connection, |connection| connection.secure = true);
+    }
+
+    /// What the host itself found out about the client. Plugins see it, and may change it.
+    pub fn set_authenticated(&self, connection: ConnectionId, authenticated: bool) {
+        self.change(connection, |connection| {
+            connection.authenticated = authenticated
+        });
+    }
+
+    /// Does the client count as authenticated? False for a connection that is gone.
+    pub fn authenticated(&self, connection: ConnectionId) -> bool {
+        let state = self.state.borrow();
+        state
+            .connections
+            .get(connection.0)
+            .is_some_and(|connection| connection.authenticated)
+    }
+
+    /// What plugins last said about the client since this was last asked; `None` if nothing (D-34).
+    pub fn take_authentication(&self, connection: ConnectionId) -> Option<bool> {
+        self.state
+            .borrow_mut()
+            .connections
+            .get_mut(connection.0)?
+            .plugin_authentication
+            .take()
+    }
+
+    /// How many more bytes the output of a connection can take, at most [`OUTPUT_BYTES_MAX`]. Said
+    /// whenever it has changed, with no [`Command::Send`] for the connection waiting (D-40).
+    pub fn set_output_space(&self, connection: ConnectionId, bytes: usize) {
+        let space = bytes.min(OUTPUT_BYTES_MAX);
+        self.change(connection, |connection| connection.output_space = space);
+    }
+
+    fn change(&self, connection: ConnectionId, change: impl FnOnce(&mut Connection)) {
+        if let Some(connection) = self.state.borrow_mut().connections.get_mut(connection.0) {
+            change(connection);
+        }
+    }
+
+    // ---- Messages ---------------------------------------------------------------------------------
+
+    /// A message of `connection`, which must be open.
+    pub fn open_message(
+        &self,
+        connection: ConnectionId,
+        init: MessageInit<'_>,
+    ) -> Result<MessageId, Exhausted> {
+        let state = &mut *self.state.borrow_mut();
+        let owner = state.connections.get(connection.0);
+        let direction = owner.expect("a message is of an open connection").direction;
+        let key = state
+            .messages
+            .insert(Message::new(connection, direction, init));
+        key.map(MessageId).ok_or(Exhausted { things: "messages" })
+    }
+
+    /// The message's chain is over: its tokens and the strings that it lent are stale. Nothing was
+    /// changed in a message that is gone.
+    pub fn close_message(&self, message: MessageId) -> MessageEdits {
+        let message = self.state.borrow_mut().messages.remove(message.0);
+        message.map_or_else(MessageEdits::default, Message::into_edits)
+    }
+
+    // ---- Hooks ------------------------------------------------------------------------------------
+
+    /// Calls one hook. A plugin without this hook, or one that [`skips`](Worker::skips) it, returns false.
+    ///
+    /// # Panics
+    /// When the connection is gone or held, or the message is not one of it: both are bugs of the caller.
+    pub fn call(
+        &mut self,
+        plugin: PluginIndex,
+        connection: ConnectionId,
+        step: Step<'_>,
+    ) -> Returned {
+        let Some(tokens) = self.on_call(plugin, connection, step) else {
+            return Returned::default();
+        };
+        let took_control = self.host.plugins().plugin(plugin).call_step(step, tokens);
+        let verdict = {
+            let state = &mut *self.state.borrow_mut();
+            let connection = state.connections.get_mut(connection.0);
+            connection
+                .expect("only the worker closes a connection")
+                .chain
+                .on_return(took_control)
+        };
+        self.returned(plugin, took_control, verdict)
+    }
+
+    /// `None` if the hook is skipped.
+    fn on_call(
+        &self,
+        plugin: PluginIndex,
+        connection: ConnectionId,
+        step: Step<'_>,
+    ) -> Option<StepTokens> {
+        let state = &mut *self.state.borrow_mut();
+        let callee = state.connections.get_mut(connection.0);
+        let chain = &mut callee.expect("hooks are called for open connections").chain;
+        if chain.owes(plugin) && !matches!(step, Step::Close) {
+            return None;
+        }
+        chain.on_call(plugin);
+        let token = |kind, key| Token::new(kind, plugin, self.index, key);
+        let message = match step {
+            Step::Message(message) | Step::OutData(message) => {
+                let owner = state
+                    .messages
+                    .get(message.0)
+                    .map(|message| message.connection);
+                assert_eq!(
+                    owner,
+                    Some(connection),
+                    "a step shows an open message of its connection"
+                );
+                Some(token(Kind::Message, message.0))
+            }
+            _ => None,
+        };
+        Some(StepTokens {
+            context: token(Kind::StepContext, connection.0),
+            connection: token(Kind::Connection, connection.0),
+            message,
+        })
+    }
+
+    /// Calls one hook of the worker itself; at its start with the loop running (D-14), and at its end
+    /// (D-16). Held and handed back as a connection's step is.
+    ///
+    /// # Panics
+    /// When such a step is held: that is a bug of the caller.
+    pub fn call_context(&mut self, plugin: PluginIndex, step: ContextStep) -> Returned {
+        self.state.borrow_mut().context_chain.on_call(plugin);
+        let context = Token::bare(plugin, self.index);
+        let took_control = self
+            .host
+            .plugins()
+            .plugin(plugin)
+            .call_context(step, context);
+        let verdict = self
+            .state
+            .borrow_mut()
+            .context_chain
+            .on_return(took_control);
+        self.returned(plugin, took_control, verdict)
+    }
+
+    fn returned(
+        &self,
+        plugin: PluginIndex,
+        took_control: bool,
+        verdict: Option<Verdict>,
+    ) -> Returned {
+        if verdict.is_some() && !took_control {
+            self.warn_verdict_then_false(plugin);
+        }
+        Returned {
+            took_control,
+            verdict,
+        }
+    }
+
+    #[cold]
+    fn warn_verdict_then_false(&self, plugin: PluginIndex) {
+        if self.host.meter(Some(plugin)).first(Once::VerdictThenFalse) {
+            let text = "a hook handed control back and then returned false; the hand-back counts, \
+                        but a hook that hands back should return true";
+            host::log(Level::Warning, Some(plugin), text);
+        }
+    }
+
+    // ---- Control ----------------------------------------------------------------------------------
+
+    /// Who has control of this connection's step and has not handed it back.
+    pub fn held(&self, connection: ConnectionId) -> Option<PluginIndex> {
+        self.state
+            .borrow()
+            .connections
+            .get(connection.0)?
+            .chain
+            .held()
+    }
+
+    /// The verdict on a held step, once; it comes with a [`Command::Resume`].
+    pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
+        self.state
+            .borrow_mut()
+            .connections
+            .get_mut(connection.0)?
+            .chain
+            .take_verdict()
+    }
+
+    /// Takes control away from its holder (D-27). `None` if there is none, or it has just handed back.
+    pub fn revoke(&self, connection: ConnectionId) -> Option<PluginIndex> {
+        self.state
+            .borrow_mut()
+            .connections
+            .get_mut(connection.0)?
+            .chain
+            .revoke()
+    }
+
+    /// D-28: `plugin` has not yet handed back what was revoked from it on this connection. Until it does,
+    /// [`call`](Worker::call) passes over its hooks, except close.
+    pub fn skips(&self, plugin: PluginIndex, connection: ConnectionId) -> bool {
+        let state = self.state.borrow();
+        state
+            .connections
+            .get(connection.0)
+            .is_some_and(|connection| connection.chain.owes(plugin))
+    }
+
+    /// As [`held`](Worker::held), for the worker's own step.
+    pub fn context_held(&self) -> Option<PluginIndex> {
+        self.state.borrow().context_chain.held()
+    }
+
+    /// As [`take_verdict`](Worker::take_verdict), for the worker's own step; it comes with a
+    /// [`Command::ResumeContext`].
+    pub fn take_context_verdict(&self) -> Option<Verdict> {
+        self.state.borrow_mut().context_chain.take_verdict()
+    }
+
+    /// As [`revoke`](Worker::revoke), for the worker's own step (D-14, D-16).
+    pub fn revoke_context(&self) -> Option<PluginIndex> {
+        self.state.borrow_mut().context_chain.revoke()
+    }
+
+    /// Takes a hand-back from the mailbox (D-26). It counts as one from a callback of now: a held step
+    /// gives a [`Command::Resume`], anything else is reported.
+    pub fn post_handback(&mut self, posted: Posted) {
+        let applied = access::apply_posted(&mut self.state.borrow_mut(), posted);
+        if let Err(refusal) = applied {
+            misuse::report(posted.verdict.function(), refusal);
+        }
+    }
+
+    // ---- Events -----------------------------------------------------------------------------------
+
+    /// Moves out what plugins asked for since the last time, in their order. To be called, and obeyed,
+    /// after every call that ran plugin code and after [`post_handback`](Worker::post_handback).
+    pub fn take_commands(&self, into: &mut Vec<Command>) {
+        self.state.borrow_mut().commands.take(into);
+    }
+
+    /// A timer is due: frees it, then calls back (D-90, D-91). False if it was stopped meanwhile.
+    pub fn fire_timer(&mut self, timer: TimerId) -> bool {
+        let removed = self.state.borrow_mut().timers.remove(timer.0);
+        let Some(timer) = removed else { return false };
+        let plugin = self.host.plugins().plugin(timer.plugin);
+        call::plugin_code(plugin.blame(), Site::Timer, || {
+            // SAFETY: the callback and its data are the plugin's, given together for this call.
+            unsafe { (timer.callback)(timer.data) };
+        });
+        true
+    }
+
+    /// A watched descriptor is ready for `events`, of which the watch gets what it asked for. False, and
+    /// no callback, if it was taken back meanwhile (D-99) or asked for none of them.
+    pub fn fire_watch(&mut self, id: WatchId, events: u8) -> bool {
+        let watch = self.state.borrow().watches.get(id.0).copied();
+        let Some(watch) = watch else { return false };
+        let events = events & watch.interest;
+        if events == 0 {
+            return false;
+        }
+        let plugin = self.host.plugins().plugin(watch.plugin);
+        let token = Token::new(Kind::Watch, watch.plugin, self.index, id.0).to_pointer();
+        call::plugin_code(plugin.blame(), Site::Watch, || {
+            // SAFETY: the callback and its data are the plugin's, given together for such calls; the
+            // token is never dereferenced.
+            unsafe { (watch.callback)(token, watch.fd, c_int::from(events), watch.data) };
+        });
+        true
+    }
+
+    /// The descriptor of a watch turned out to be closed (D-97): warns, calls back once more with all the
+    /// bits asked for, and frees the watch. The worker's own registration is gone already.
+    pub fn remove_watch(&mut self, id: WatchId) {
+        let watch = self.state.borrow().watches.get(id.0).copied();
+        let Some(watch) = watch else { return };
+        let text = format!(
+            "descriptor {} was closed while it was watched; unwatch it first. The watch is removed",
+            watch.fd
+        );
+        host::log(Level::Warning, Some(watch.plugin), &text);
+        self.fire_watch(id, watch.interest);
+        self.state.borrow_mut().watches.remove(id.0);
+    }
+
+    /// After the cleanup hooks: timers and watches vanish without a callback or command (D-17).
+    pub fn drop_all(&mut self) {
+        let state = &mut *self.state.borrow_mut();
+        state.timers.clear();
+        state.watches.clear();
+        state.commands.forget_events();
+    }
+
+    /// How much lives here.
+    pub fn live(&self) -> Counts {
+        let state = self.state.borrow();
+        Counts {
+            timers: state.timers.len(),
+            watches: state.watches.len(),
+            connections: state.connections.len(),
+            messages: state.messages.len(),
+        }
+    }
+}

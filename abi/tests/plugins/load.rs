@@ -1,0 +1,227 @@
+//! Loading: what counts as a plugin, in which order, and what is said about one that is none.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use rohrpost_abi::{Copies, Hook, LoadError, OnError, PluginDirectory, Plugins};
+
+use crate::support::{Folder, Stage, options, scenario};
+
+/// As the documentation of the interface begins.
+const MINIMAL: &str = "#include <mailerq.h>\n\
+    MQ_EXPORT int mq_version() { return MQ_API_VERSION; }\n\
+    MQ_EXPORT void mq_initialize() { }\n";
+
+fn names(plugins: &Plugins) -> Vec<&str> {
+    plugins.names().collect()
+}
+
+fn error_of(folder: &Folder) -> String {
+    let error = Plugins::load(&options(folder.path())).expect_err("it is refused");
+    error.to_string()
+}
+
+#[test]
+fn the_minimal_plugin_of_the_documentation_loads_unchanged() {
+    let folder = Folder::new();
+    folder.plugin("minimal.so", MINIMAL);
+    for copies in [Copies::Directory(folder.path().to_owned()), Copies::Memory] {
+        let options = rohrpost_abi::LoadOptions {
+            copies,
+            ..options(folder.path())
+        };
+        let (plugins, skipped) = Plugins::load(&options).expect("it loads");
+        plugins.initialize();
+        assert_eq!(names(&plugins), ["minimal.so"]);
+        assert!(skipped.is_empty());
+        assert_eq!(plugins.with(Hook::Initialize).len(), 1);
+        assert!(
+            plugins.with(Hook::Connect).is_empty(),
+            "costs one length test"
+        );
+    }
+    let left: Vec<_> = fs::read_dir(folder.path())
+        .expect("readable")
+        .flatten()
+        .collect();
+    assert_eq!(
+        left.len(),
+        2,
+        "the plugin and its source, no copies: {left:?}"
+    );
+}
+
+#[test]
+fn d_01_only_listed_versions_and_those_of_the_settings_are_accepted() {
+    let folder = Folder::new();
+    folder.plugin(
+        "odd.so",
+        "int __attribute__((visibility(\"default\"))) mq_version() { return 4711; }",
+    );
+    let error = error_of(&folder);
+    assert!(
+        error.contains("odd.so") && error.contains("4711") && error.contains("201"),
+        "{error}"
+    );
+
+    let mut options = options(folder.path());
+    options.extra_versions = vec![7, 4711];
+    let (plugins, _) = Plugins::load(&options).expect("the settings accept it");
+    assert_eq!(names(&plugins), ["odd.so"]);
+    options.extra_versions = vec![7];
+    let error = Plugins::load(&options)
+        .expect_err("not that one")
+        .to_string();
+    assert!(error.contains("201, 7"), "{error}");
+}
+
+#[test]
+fn d_03_a_missing_version_is_named_with_what_would_be_right() {
+    let folder = Folder::new();
+    folder.plugin("mute.so", "int x;");
+    let error = error_of(&folder);
+    assert!(
+        error.contains("mute.so exports no mq_version") && error.contains("201"),
+        "{error}"
+    );
+}
+
+#[test]
+fn d_04_what_cannot_be_loaded_is_refused_with_the_reason() {
+    let folder = Folder::new();
+    folder.file(
+        "text.so",
+        "no ELF at all, but long enough to be read as a header, or so one hopes",
+    );
+    let error = error_of(&folder);
+    assert!(
+        error.contains("text.so cannot be loaded") && error.contains("ELF"),
+        "{error}"
+    );
+
+    let folder = Folder::new();
+    // Bound at load, not at the first call.
+    folder.plugin(
+        "needy.so",
+        "void MQ_ioUnwatch(void*); int __attribute__((visibility(\"default\"))) mq_version() \
+         { return 201; } void f(void) { MQ_ioUnwatch(0); }",
+    );
+    let error = error_of(&folder);
+    assert!(
+        error.contains("needy.so") && error.contains("MQ_ioUnwatch"),
+        "{error}"
+    );
+    assert!(
+        !error.contains("rohrpost-plugins-"),
+        "the copy's path says nothing: {error}"
+    );
+
+    let folder = Folder::new();
+    symlink("nowhere", folder.path().join("dangling.so")).expect("a link");
+    let error = error_of(&folder);
+    assert!(error.contains("dangling.so cannot be copied"), "{error}");
+}
+
+#[test]
+fn d_04_with_skip_the_rest_loads_and_the_reasons_are_kept() {
+    let folder = Folder::new();
+    folder.plugin("20-good.so", MINIMAL);
+    folder.file("10-bad.so", "bad");
+    folder.plugin("30-mute.so", "int x;");
+    let mut options = options(folder.path());
+    options.on_error = OnError::Skip;
+    let (plugins, skipped) = Plugins::load(&options).expect("the good one loads");
+    assert_eq!(names(&plugins), ["20-good.so"]);
+    assert!(skipped[0].file.ends_with("10-bad.so"));
+    assert!(
+        matches!(skipped[0].error, LoadError::Open { .. }),
+        "{:?}",
+        skipped[0]
+    );
+    assert!(
+        matches!(skipped[1].error, LoadError::VersionMissing { .. }),
+        "{:?}",
+        skipped[1]
+    );
+}
+
+#[test]
+fn d_06_regular_so_files_and_links_in_the_order_of_their_bytes() {
+    let folder = Folder::new();
+    let file = folder.plugin("9-b.so", MINIMAL);
+    symlink(&file, folder.path().join("10-a.so")).expect("a link");
+    fs::copy(&file, folder.path().join("Z.so")).expect("a copy");
+    fs::copy(&file, folder.path().join(".hidden.so")).expect("a copy");
+    fs::copy(&file, folder.path().join("old.so.bak")).expect("a copy");
+    fs::create_dir(folder.path().join("folder.so")).expect("a folder");
+    let (plugins, _) = Plugins::load(&options(folder.path())).expect("they load");
+    assert_eq!(names(&plugins), ["10-a.so", "9-b.so", "Z.so"]);
+}
+
+#[test]
+fn d_07_a_missing_directory_is_fatal_only_if_it_was_asked_for() {
+    let folder = Folder::new();
+    let missing = folder.path().join("missing");
+    let mut options = options(&missing);
+    let error = Plugins::load(&options)
+        .expect_err("it was asked for")
+        .to_string();
+    assert!(error.contains("missing does not exist"), "{error}");
+    options.directory = PluginDirectory::Default(missing);
+    let (plugins, _) = Plugins::load(&options).expect("nobody asked");
+    assert!(plugins.is_empty());
+
+    let file = folder.file("file", "");
+    options.directory = PluginDirectory::Default(file);
+    let error = Plugins::load(&options)
+        .expect_err("it is no directory")
+        .to_string();
+    assert!(error.contains("cannot be read"), "{error}");
+}
+
+#[test]
+fn a_place_for_copies_that_does_not_exist_is_named() {
+    let folder = Folder::new();
+    folder.plugin("minimal.so", MINIMAL);
+    let mut options = options(folder.path());
+    options.copies = Copies::Directory(folder.path().join("missing"));
+    let error = Plugins::load(&options).expect_err("no place").to_string();
+    assert!(
+        error.contains("missing") && error.contains("writable"),
+        "{error}"
+    );
+}
+
+#[test]
+fn d_0e_every_load_is_an_instance_of_its_own() {
+    const COUNTING: &str = "static int calls; __attribute__((visibility(\"default\"))) int mq_version() \
+        { return 201 + calls++; }";
+    let folder = Folder::new();
+    let file = folder.plugin("a.so", COUNTING);
+    fs::copy(&file, folder.path().join("b.so")).expect("a copy");
+    for copies in [Copies::Directory(folder.path().to_owned()), Copies::Memory] {
+        let options = rohrpost_abi::LoadOptions {
+            copies,
+            ..options(folder.path())
+        };
+        for _ in 0..3 {
+            // A shared instance would answer 202 the second time.
+            Plugins::load(&options).expect("every first call is that of a new instance");
+        }
+    }
+}
+
+scenario! {
+    fn d_08_d_09_initialize_in_order_and_cleanup_in_reverse() {
+        let mut stage = Stage::with_puppets(&["10-a.so", "20-b.so", "30-c.so"]);
+        let cleanup = stage.host.plugins().with(Hook::ContextCleanup);
+        assert_eq!(cleanup, [stage.plugin(2), stage.plugin(1), stage.plugin(0)]);
+        let plugins = |stage: &mut Stage| {
+            stage.take_lines().into_iter().map(|(_, plugin, _)| plugin).collect::<Vec<_>>()
+        };
+        stage.host.plugins().initialize();
+        assert_eq!(plugins(&mut stage), ["10-a.so", "20-b.so", "30-c.so"]);
+        stage.host.plugins().cleanup();
+        assert_eq!(plugins(&mut stage), ["30-c.so", "20-b.so", "10-a.so"]);
+    }
+}
