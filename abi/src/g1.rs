@@ -163,15 +163,13 @@ impl G1 {
     pub(crate) fn call_step(&self, plugin: &Plugin, step: Step<'_>, tokens: StepTokens) -> bool {
         let site = Site::Hook(step.hook());
         let (context, connection) = (tokens.context.to_pointer(), tokens.connection.to_pointer());
-        // Each block below has the same grounds: the function was resolved under the name whose G1
-        // prototype its type is, tokens are never dereferenced, and texts are borrowed for the call
-        // and end in a zero byte.
         macro_rules! call {
             ($function:expr $(, $argument:expr)*) => {
                 match $function {
                     None => 0,
                     Some(function) => call::plugin_code(plugin.blame(), site, || {
-                        // SAFETY: see above.
+                        // SAFETY: resolved under the name whose G1 prototype this is; tokens are
+                        // never dereferenced, texts are borrowed for the call and end in a zero byte.
                         unsafe { function(context, connection $(, $argument)*) }
                     }),
                 }

@@ -36,6 +36,11 @@
 //! - A hand-back is recorded, never acted upon, before the callback has returned.
 //! - A token is never dereferenced; a stale one finds nothing.
 //! - What plugins can ask for without end has a limit: slots, commands, output, lines in the log.
+#![deny(
+    clippy::undocumented_unsafe_blocks,
+    clippy::missing_safety_doc,
+    clippy::multiple_unsafe_ops_per_block
+)]
 
 mod access;
 mod call;

@@ -41,6 +41,7 @@ fn assert_aborts(path: &str, words: &[&str], body: impl FnOnce()) -> String {
         "{}",
         transcript(&output)
     );
+    stderr.into_owned()
 }
 
 fn stage() -> Stage {
