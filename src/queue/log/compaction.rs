@@ -9,6 +9,7 @@
 //! [`QUARANTINED_MAX`].
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::codec::History;
 use super::index::HeldMail;
@@ -271,14 +272,16 @@ impl Files {
             .index()
             .segment(place.segment)
             .ok_or(RecordError::Damaged)?;
-        if !self.0.contains_key(&place.segment) {
-            let reader = journal
-                .storage
-                .open(&name.to_string())
-                .map_err(RecordError::Io)?;
-            self.0.insert(place.segment, reader);
-        }
-        read_record(&*self.0[&place.segment], name, place)
+        let reader = match self.0.entry(place.segment) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(
+                journal
+                    .storage
+                    .open(&name.to_string())
+                    .map_err(RecordError::Io)?,
+            ),
+        };
+        read_record(&**reader, name, place)
     }
 
     /// A damaged outcome costs itself only.
