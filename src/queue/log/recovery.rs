@@ -178,7 +178,7 @@ impl State {
             false => End::Sealed,
         };
         let limit = bytes.min(seal.unwrap_or(u64::MAX));
-        self.segments.0.push_back(Segment::new(name));
+        self.segments.push(name);
         self.report.segments += 1;
         self.report.bytes += limit;
         let mut scan = Scan::new(name, reader, limit, end);
@@ -201,14 +201,11 @@ impl State {
         if self.previous.0 == name.number {
             self.previous.1 = limit - torn;
         }
-        let segment = self.segments.find(name.number).expect("it was added above");
-        segment.bytes = limit - torn;
+        self.segments.on_length(name.number, limit - torn);
     }
 
     fn on_damage(&mut self, damage: Damage) {
-        if let Some(segment) = self.segments.find(damage.segment) {
-            segment.damaged = true;
-        }
+        self.segments.on_damaged(damage.segment);
         match self.report.damaged.len() < DAMAGED_LISTED_MAX {
             true => self.report.damaged.push(damage),
             false => self.report.damaged_more += 1,
@@ -250,18 +247,12 @@ impl State {
     /// not: a crash may undo one removal and keep another.
     fn on_release(&mut self, oldest: u64) {
         self.oldest = self.oldest.max(oldest);
-        let before = |segment: &Segment| segment.name.number < oldest;
-        if self
-            .segments
-            .0
-            .iter()
-            .any(|segment| before(segment) && segment.live > 0)
-        {
-            self.held
-                .retain(|_, pending| pending.location.place.segment >= oldest);
-            for segment in self.segments.0.iter_mut().filter(|segment| before(segment)) {
-                (segment.live, segment.live_bytes) = (0, 0);
-            }
+        let late = |segment: &Segment| segment.name.number < oldest && segment.live > 0;
+        if self.segments.list().iter().any(late) {
+            let late = self
+                .held
+                .extract_if(|_, held| held.location.place.segment < oldest);
+            late.for_each(|(_, held)| self.segments.on_freed(held.location));
         }
     }
 
@@ -337,18 +328,15 @@ impl State {
     fn finish(mut self, openings: &[Opening], next_number: u64) -> Replay {
         let oldest = self.oldest;
         let mut stale = Vec::new();
-        while let Some(first) = self.segments.0.front()
-            && first.name.number < oldest
-        {
-            stale.push(first.name);
-            self.segments.0.pop_front();
+        while let Some(segment) = self.segments.pop_before(oldest) {
+            stale.push(segment.name);
         }
         self.report
             .damaged
             .retain(|damage| damage.segment >= oldest);
         self.find_missing(openings);
         let mut index = Index::default();
-        for segment in &self.segments.0 {
+        for segment in self.segments.list() {
             index.add_segment(segment.name);
         }
         let mut waiting = Vec::with_capacity(self.held.len());
@@ -376,7 +364,7 @@ impl State {
     fn find_missing(&mut self, openings: &[Opening]) {
         let present: HashSet<u64> = self
             .segments
-            .0
+            .list()
             .iter()
             .map(|segment| segment.name.number)
             .collect();
