@@ -66,16 +66,17 @@ pub(super) struct Replay {
 }
 
 /// A segment that was found, before it is read.
+///
+/// Without its descriptor: there may be more segments than a process may have files open.
 struct File {
     name: SegmentName,
-    reader: Box<dyn Reader>,
     bytes: u64,
     opening: Option<Opening>,
 }
 
 /// Reads all segments of `storage`.
 pub(super) fn replay(storage: &Arc<dyn Storage>) -> Result<Replay, OpenError> {
-    let files = open_all(&**storage)?;
+    let files = look_at_all(&**storage)?;
     let seals = seals(&files);
     let newest = files.last().map(|file| file.name.number);
     let next_number = newest.map_or(1, |number| number.saturating_add(1));
@@ -83,12 +84,13 @@ pub(super) fn replay(storage: &Arc<dyn Storage>) -> Result<Replay, OpenError> {
     let mut state = State::default();
     for file in files {
         let seal = seals.get(&file.name.number).copied();
-        state.read(file, seal, newest);
+        let reader = open_file(&**storage, file.name)?;
+        state.read(&file, reader, seal, newest);
     }
     Ok(state.finish(&openings, next_number))
 }
 
-fn open_all(storage: &dyn Storage) -> Result<Vec<File>, OpenError> {
+fn look_at_all(storage: &dyn Storage) -> Result<Vec<File>, OpenError> {
     let names = storage.list().map_err(OpenError::List)?;
     let mut names: Vec<SegmentName> = names
         .iter()
@@ -97,16 +99,25 @@ fn open_all(storage: &dyn Storage) -> Result<Vec<File>, OpenError> {
     names.sort_unstable();
     // Numbers are never used twice; a second file of one number was put there by someone else.
     names.dedup_by_key(|name| name.number);
-    names.into_iter().map(|name| open(storage, name)).collect()
+    names
+        .into_iter()
+        .map(|name| look_at(storage, name))
+        .collect()
 }
 
-fn open(storage: &dyn Storage, name: SegmentName) -> Result<File, OpenError> {
-    let failed = |source| OpenError::Segment {
+fn open_file(storage: &dyn Storage, name: SegmentName) -> Result<Box<dyn Reader>, OpenError> {
+    let name = name.to_string();
+    storage
+        .open(&name)
+        .map_err(|source| OpenError::Segment { name, source })
+}
+
+fn look_at(storage: &dyn Storage, name: SegmentName) -> Result<File, OpenError> {
+    let reader = open_file(storage, name)?;
+    let bytes = reader.length().map_err(|source| OpenError::Segment {
         name: name.to_string(),
         source,
-    };
-    let reader = storage.open(&name.to_string()).map_err(failed)?;
-    let bytes = reader.length().map_err(failed)?;
+    })?;
     let place = Place {
         segment: name.number,
         offset: 0,
@@ -118,7 +129,6 @@ fn open(storage: &dyn Storage, name: SegmentName) -> Result<File, OpenError> {
     };
     Ok(File {
         name,
-        reader,
         bytes,
         opening,
     })
@@ -166,13 +176,13 @@ struct Pending {
 }
 
 impl State {
-    fn read(&mut self, file: File, seal: Option<u64>, newest: Option<u64>) {
-        let File {
-            name,
-            reader,
-            bytes,
-            ..
-        } = file;
+    fn read(
+        &mut self,
+        &File { name, bytes, .. }: &File,
+        reader: Box<dyn Reader>,
+        seal: Option<u64>,
+        newest: Option<u64>,
+    ) {
         let end = match newest == Some(name.number) {
             true => End::Newest,
             false => End::Sealed,
