@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::storage::{Appender, Reader, Storage};
@@ -56,6 +57,7 @@ struct State {
     fault: Option<(u64, Fault)>,
     crashed: bool,
     capacity: u64,
+    unreadable: Range<u64>,
     random: u64,
 }
 
@@ -77,6 +79,7 @@ impl MemoryStorage {
             fault: None,
             crashed: false,
             capacity: u64::MAX,
+            unreadable: 0..0,
             random: seed,
         })))
     }
@@ -99,6 +102,11 @@ impl MemoryStorage {
     /// Limits the bytes of all files together; beyond it appends fail with `StorageFull`.
     pub fn limit(&self, bytes: u64) {
         self.state().capacity = bytes;
+    }
+
+    /// Lets reads of these offsets fail, in every file and until told otherwise.
+    pub fn fail_reads(&self, offsets: Range<u64>) {
+        self.state().unreadable = offsets;
     }
 
     /// The bytes of all files together.
@@ -414,7 +422,15 @@ impl Reader for Handle {
         let start = usize::try_from(offset)
             .unwrap_or(usize::MAX)
             .min(bytes.len());
-        let taken = buffer.len().min(bytes.len() - start);
+        let mut taken = buffer.len().min(bytes.len() - start);
+        let lost = &state.unreadable;
+        if offset < lost.end && offset + taken as u64 > lost.start {
+            // As from a disk: what comes before is read, then the next call fails.
+            taken = usize::try_from(lost.start.saturating_sub(offset)).unwrap_or(usize::MAX);
+            if taken == 0 {
+                return Err(io::Error::other("unreadable"));
+            }
+        }
         buffer[..taken].copy_from_slice(&bytes[start..start + taken]);
         Ok(taken)
     }

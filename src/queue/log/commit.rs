@@ -122,7 +122,7 @@ pub(super) struct Start {
 
 pub(super) fn start(storage: Arc<dyn Storage>, options: Options) -> Result<Start, OpenError> {
     let mut replay = recovery::replay(&storage)?;
-    if let Some(newest) = replay.segments.0.back() {
+    if let Some(newest) = replay.segments.list().back() {
         // What a killed server wrote but did not sync was read just now, and mail that is
         // thereby settled will not be tried again. So it must not vanish any more.
         let name = newest.name.to_string();

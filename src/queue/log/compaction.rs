@@ -9,6 +9,7 @@
 //! [`QUARANTINED_MAX`].
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::codec::History;
 use super::index::HeldMail;
@@ -68,7 +69,7 @@ impl Journal {
     fn is_wasteful(&self) -> bool {
         let live = self.segments.live_bytes();
         let dead = self.segments.total_bytes() - live;
-        let blocked = self.segments.0.len() > 1 && self.segments.0[0].live > 0;
+        let blocked = self.segments.list().len() > 1 && self.segments.list()[0].live > 0;
         blocked && dead > live + 2 * self.options.segment_bytes
     }
 
@@ -78,7 +79,7 @@ impl Journal {
             return 0;
         };
         let done = |segment: &&Segment| segment.live == 0 && segment.name != head.name();
-        self.segments.0.iter().take_while(done).count()
+        self.segments.list().iter().take_while(done).count()
     }
 
     /// Announces a removal. It happens when the announcement is durable: a crash may undo one
@@ -89,7 +90,7 @@ impl Journal {
             return;
         }
         // The head is never removable, so one remains.
-        let oldest = self.segments.0[removable].name.number;
+        let oldest = self.segments.list()[removable].name.number;
         if self.compaction.release != Some(oldest) {
             self.batch.add_release(oldest);
             self.compaction.release = Some(oldest);
@@ -102,10 +103,7 @@ impl Journal {
         };
         self.oldest = oldest;
         (self.compaction.from, self.compaction.next) = (0, 0);
-        while let Some(first) = self.segments.0.front()
-            && first.name.number < oldest
-        {
-            let segment = self.segments.0.pop_front().expect("it was looked at above");
+        while let Some(segment) = self.segments.pop_before(oldest) {
             assert!(
                 segment.live == 0,
                 "a released segment holds nothing that is needed"
@@ -144,9 +142,9 @@ impl Journal {
         let mut moves = Vec::new();
         let mut files = Files::default();
         let start = self.batch.bytes();
-        let (oldest, mut at) = (self.segments.0[0].name.number, self.compaction.from);
+        let (oldest, mut at) = (self.segments.list()[0].name.number, self.compaction.from);
         while moves.len() < REWRITE_COUNT_MAX && self.batch.bytes() - start < REWRITE_BYTES_MAX {
-            let Some(&id) = self.segments.0[0].accepts.get(at) else {
+            let Some(&id) = self.segments.list()[0].accepts.get(at) else {
                 break;
             };
             at += 1;
@@ -165,7 +163,7 @@ impl Journal {
             }
         }
         self.compaction.next = at;
-        if moves.is_empty() && at == self.segments.0[0].accepts.len() {
+        if moves.is_empty() && at == self.segments.list()[0].accepts.len() {
             // What is left could not be read in this pass.
             self.compaction.next = 0;
             self.compaction.rest_until_ms = now_ms + PAUSE_MS;
@@ -218,9 +216,7 @@ impl Journal {
         self.gauges.count_damage();
         self.index().held.remove(&survivor.id);
         self.segments.on_freed(survivor.location);
-        if let Some(segment) = self.segments.find(survivor.location.place.segment) {
-            segment.damaged = true;
-        }
+        self.segments.on_damaged(survivor.location.place.segment);
     }
 
     /// The rewritten records are durable: they count from now on.
@@ -271,14 +267,16 @@ impl Files {
             .index()
             .segment(place.segment)
             .ok_or(RecordError::Damaged)?;
-        if !self.0.contains_key(&place.segment) {
-            let reader = journal
-                .storage
-                .open(&name.to_string())
-                .map_err(RecordError::Io)?;
-            self.0.insert(place.segment, reader);
-        }
-        read_record(&*self.0[&place.segment], name, place)
+        let reader = match self.0.entry(place.segment) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(
+                journal
+                    .storage
+                    .open(&name.to_string())
+                    .map_err(RecordError::Io)?,
+            ),
+        };
+        read_record(&**reader, name, place)
     }
 
     /// A damaged outcome costs itself only.

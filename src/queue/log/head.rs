@@ -1,7 +1,8 @@
 //! The segment that is being written.
 //!
 //! Owns the open file and how much of it was written and made durable. Must never write or sync
-//! again after either failed: the journal drops it then.
+//! again after either failed: the journal drops it then. Does not preallocate: on ext4 fdatasync
+//! of an allocated file was now faster, now slower than of one that grows, within the noise.
 //!
 //! Diagnostics: what the system said, unchanged.
 

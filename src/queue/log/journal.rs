@@ -25,7 +25,7 @@ use super::gauges::Gauges;
 use super::head::Head;
 use super::index::{Held, HeldMail, Index};
 use super::recovery::Replay;
-use super::segment::{Location, Segment, SegmentName, Segments};
+use super::segment::{Location, SegmentName, Segments};
 use crate::queue::engine::{Accepting, Completion, Entry, Refusal};
 use crate::queue::mail::{Attempt, Transaction, TransactionId};
 use crate::queue::storage::Storage;
@@ -335,9 +335,8 @@ impl Journal {
             return Err(error);
         }
         self.gauges.count_sync();
-        let mut segment = Segment::new(name);
-        segment.bytes = head.written();
-        self.segments.0.push_back(segment);
+        self.segments.push(name);
+        self.segments.on_length(name.number, head.written());
         let mut index = self.index();
         index.add_segment(name);
         for (mail, place) in places {
@@ -453,9 +452,7 @@ impl Journal {
             return;
         };
         let (number, synced) = (head.name().number, head.synced());
-        if let Some(segment) = self.segments.find(number) {
-            segment.bytes = synced;
-        }
+        self.segments.on_length(number, synced);
         let refusal = refusal_of(error);
         for taken in &mut round.accepts {
             if taken.fate.is_ok() {
@@ -498,10 +495,8 @@ impl Journal {
             self.on_moved(round.moves);
             self.on_synced(done);
         }
-        if let State::Open(head) = &self.state
-            && let Some(segment) = self.segments.find(head.name().number)
-        {
-            segment.bytes = head.written();
+        if let State::Open(head) = &self.state {
+            self.segments.on_length(head.name().number, head.written());
         }
     }
 
@@ -538,7 +533,7 @@ impl Journal {
             .update(accepting, settles < SETTLES_HELD_MAX, |status| {
                 status.settles_unsynced = settles as u64;
                 status.transactions = transactions as u64;
-                status.segments = self.segments.0.len() as u64;
+                status.segments = self.segments.list().len() as u64;
                 status.total_bytes = self.segments.total_bytes();
                 status.live_bytes = self.segments.live_bytes();
             });

@@ -66,16 +66,17 @@ pub(super) struct Replay {
 }
 
 /// A segment that was found, before it is read.
+///
+/// Without its descriptor: there may be more segments than a process may have files open.
 struct File {
     name: SegmentName,
-    reader: Box<dyn Reader>,
     bytes: u64,
     opening: Option<Opening>,
 }
 
 /// Reads all segments of `storage`.
 pub(super) fn replay(storage: &Arc<dyn Storage>) -> Result<Replay, OpenError> {
-    let files = open_all(&**storage)?;
+    let files = look_at_all(&**storage)?;
     let seals = seals(&files);
     let newest = files.last().map(|file| file.name.number);
     let next_number = newest.map_or(1, |number| number.saturating_add(1));
@@ -83,12 +84,13 @@ pub(super) fn replay(storage: &Arc<dyn Storage>) -> Result<Replay, OpenError> {
     let mut state = State::default();
     for file in files {
         let seal = seals.get(&file.name.number).copied();
-        state.read(file, seal, newest);
+        let reader = open_file(&**storage, file.name)?;
+        state.read(&file, reader, seal, newest);
     }
     Ok(state.finish(&openings, next_number))
 }
 
-fn open_all(storage: &dyn Storage) -> Result<Vec<File>, OpenError> {
+fn look_at_all(storage: &dyn Storage) -> Result<Vec<File>, OpenError> {
     let names = storage.list().map_err(OpenError::List)?;
     let mut names: Vec<SegmentName> = names
         .iter()
@@ -97,16 +99,25 @@ fn open_all(storage: &dyn Storage) -> Result<Vec<File>, OpenError> {
     names.sort_unstable();
     // Numbers are never used twice; a second file of one number was put there by someone else.
     names.dedup_by_key(|name| name.number);
-    names.into_iter().map(|name| open(storage, name)).collect()
+    names
+        .into_iter()
+        .map(|name| look_at(storage, name))
+        .collect()
 }
 
-fn open(storage: &dyn Storage, name: SegmentName) -> Result<File, OpenError> {
-    let failed = |source| OpenError::Segment {
+fn open_file(storage: &dyn Storage, name: SegmentName) -> Result<Box<dyn Reader>, OpenError> {
+    let name = name.to_string();
+    storage
+        .open(&name)
+        .map_err(|source| OpenError::Segment { name, source })
+}
+
+fn look_at(storage: &dyn Storage, name: SegmentName) -> Result<File, OpenError> {
+    let reader = open_file(storage, name)?;
+    let bytes = reader.length().map_err(|source| OpenError::Segment {
         name: name.to_string(),
         source,
-    };
-    let reader = storage.open(&name.to_string()).map_err(failed)?;
-    let bytes = reader.length().map_err(failed)?;
+    })?;
     let place = Place {
         segment: name.number,
         offset: 0,
@@ -118,7 +129,6 @@ fn open(storage: &dyn Storage, name: SegmentName) -> Result<File, OpenError> {
     };
     Ok(File {
         name,
-        reader,
         bytes,
         opening,
     })
@@ -166,19 +176,19 @@ struct Pending {
 }
 
 impl State {
-    fn read(&mut self, file: File, seal: Option<u64>, newest: Option<u64>) {
-        let File {
-            name,
-            reader,
-            bytes,
-            ..
-        } = file;
+    fn read(
+        &mut self,
+        &File { name, bytes, .. }: &File,
+        reader: Box<dyn Reader>,
+        seal: Option<u64>,
+        newest: Option<u64>,
+    ) {
         let end = match newest == Some(name.number) {
             true => End::Newest,
             false => End::Sealed,
         };
         let limit = bytes.min(seal.unwrap_or(u64::MAX));
-        self.segments.0.push_back(Segment::new(name));
+        self.segments.push(name);
         self.report.segments += 1;
         self.report.bytes += limit;
         let mut scan = Scan::new(name, reader, limit, end);
@@ -201,14 +211,11 @@ impl State {
         if self.previous.0 == name.number {
             self.previous.1 = limit - torn;
         }
-        let segment = self.segments.find(name.number).expect("it was added above");
-        segment.bytes = limit - torn;
+        self.segments.on_length(name.number, limit - torn);
     }
 
     fn on_damage(&mut self, damage: Damage) {
-        if let Some(segment) = self.segments.find(damage.segment) {
-            segment.damaged = true;
-        }
+        self.segments.on_damaged(damage.segment);
         match self.report.damaged.len() < DAMAGED_LISTED_MAX {
             true => self.report.damaged.push(damage),
             false => self.report.damaged_more += 1,
@@ -250,18 +257,12 @@ impl State {
     /// not: a crash may undo one removal and keep another.
     fn on_release(&mut self, oldest: u64) {
         self.oldest = self.oldest.max(oldest);
-        let before = |segment: &Segment| segment.name.number < oldest;
-        if self
-            .segments
-            .0
-            .iter()
-            .any(|segment| before(segment) && segment.live > 0)
-        {
-            self.held
-                .retain(|_, pending| pending.location.place.segment >= oldest);
-            for segment in self.segments.0.iter_mut().filter(|segment| before(segment)) {
-                (segment.live, segment.live_bytes) = (0, 0);
-            }
+        let late = |segment: &Segment| segment.name.number < oldest && segment.live > 0;
+        if self.segments.list().iter().any(late) {
+            let late = self
+                .held
+                .extract_if(|_, held| held.location.place.segment < oldest);
+            late.for_each(|(_, held)| self.segments.on_freed(held.location));
         }
     }
 
@@ -337,18 +338,15 @@ impl State {
     fn finish(mut self, openings: &[Opening], next_number: u64) -> Replay {
         let oldest = self.oldest;
         let mut stale = Vec::new();
-        while let Some(first) = self.segments.0.front()
-            && first.name.number < oldest
-        {
-            stale.push(first.name);
-            self.segments.0.pop_front();
+        while let Some(segment) = self.segments.pop_before(oldest) {
+            stale.push(segment.name);
         }
         self.report
             .damaged
             .retain(|damage| damage.segment >= oldest);
         self.find_missing(openings);
         let mut index = Index::default();
-        for segment in &self.segments.0 {
+        for segment in self.segments.list() {
             index.add_segment(segment.name);
         }
         let mut waiting = Vec::with_capacity(self.held.len());
@@ -376,7 +374,7 @@ impl State {
     fn find_missing(&mut self, openings: &[Opening]) {
         let present: HashSet<u64> = self
             .segments
-            .0
+            .list()
             .iter()
             .map(|segment| segment.name.number)
             .collect();

@@ -25,6 +25,10 @@ const PAGE_BYTES: u64 = 4096;
 
 /// The next thing in a segment.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, on the stack"
+)]
 pub(super) enum Found {
     /// A record whose bytes all check.
     Record(Location, Content),
@@ -242,24 +246,24 @@ impl Window {
     fn fill(&mut self, at: u64, length: usize) -> Result<(), Unreadable> {
         let left = self.limit - at;
         let wide = (WINDOW_BYTES.max(length) as u64).min(left) as usize;
-        if self.read(at, wide).is_ok() {
+        // What comes before a page that the disk lost is good, and a second try may do.
+        if self.read(at, wide) >= length || self.read(at, length) >= length {
             return Ok(());
         }
-        // One page that the disk lost must not cost the whole window.
-        self.read(at, length)
-            .map_err(|offset| Unreadable { offset })
+        Err(Unreadable {
+            offset: at + self.bytes.len() as u64,
+        })
     }
 
-    /// Reads exactly `length` bytes, or says where it failed.
-    fn read(&mut self, at: u64, length: usize) -> Result<(), u64> {
+    /// Reads up to `length` bytes; says how many came before the disk failed.
+    fn read(&mut self, at: u64, length: usize) -> usize {
         self.start = at;
         self.bytes.clear();
         self.bytes.resize(length, 0);
-        let read = read_exact(&*self.reader, at, &mut self.bytes);
-        read.map_err(|(done, _)| {
-            self.bytes.clear();
-            at + done as u64
-        })
+        if let Err((done, _)) = read_exact(&*self.reader, at, &mut self.bytes) {
+            self.bytes.truncate(done);
+        }
+        self.bytes.len()
     }
 
     fn crc(&mut self, mut at: u64, mut length: u64) -> Result<u32, Unreadable> {

@@ -73,30 +73,63 @@ pub(super) struct Segment {
     pub(super) damaged: bool,
 }
 
-impl Segment {
-    pub(super) fn new(name: SegmentName) -> Self {
-        Self {
+/// All segments, oldest first, with their sums: a log of a terabyte has many.
+#[derive(Debug, Default)]
+pub(super) struct Segments {
+    list: VecDeque<Segment>,
+    total_bytes: u64,
+    live_bytes: u64,
+}
+
+impl Segments {
+    pub(super) const fn list(&self) -> &VecDeque<Segment> {
+        &self.list
+    }
+
+    /// Adds an empty segment, the newest.
+    pub(super) fn push(&mut self, name: SegmentName) {
+        self.list.push_back(Segment {
             name,
             bytes: 0,
             live_bytes: 0,
             live: 0,
             accepts: Vec::new(),
             damaged: false,
-        }
+        });
     }
-}
 
-/// All segments, oldest first.
-#[derive(Debug, Default)]
-pub(super) struct Segments(pub(super) VecDeque<Segment>);
+    /// Takes the oldest segment if it is older than `oldest`.
+    pub(super) fn pop_before(&mut self, oldest: u64) -> Option<Segment> {
+        self.list
+            .front()
+            .filter(|segment| segment.name.number < oldest)?;
+        let segment = self.list.pop_front()?;
+        self.total_bytes -= segment.bytes;
+        self.live_bytes -= segment.live_bytes;
+        Some(segment)
+    }
 
-impl Segments {
-    pub(super) fn find(&mut self, number: u64) -> Option<&mut Segment> {
+    fn find(&mut self, number: u64) -> Option<&mut Segment> {
         let at = self
-            .0
+            .list
             .binary_search_by_key(&number, |segment| segment.name.number)
             .ok()?;
-        self.0.get_mut(at)
+        self.list.get_mut(at)
+    }
+
+    /// A segment has so many bytes that count.
+    pub(super) fn on_length(&mut self, number: u64, bytes: u64) {
+        if let Some(segment) = self.find(number) {
+            let before = std::mem::replace(&mut segment.bytes, bytes);
+            self.total_bytes = self.total_bytes - before + bytes;
+        }
+    }
+
+    /// Something in a segment did not read back.
+    pub(super) fn on_damaged(&mut self, number: u64) {
+        if let Some(segment) = self.find(number) {
+            segment.damaged = true;
+        }
     }
 
     /// A transaction is now at `location`.
@@ -107,6 +140,7 @@ impl Segments {
         segment.live += 1;
         segment.live_bytes += u64::from(location.bytes);
         segment.accepts.push(id);
+        self.live_bytes += u64::from(location.bytes);
     }
 
     /// What is at `location` is needed no more.
@@ -116,14 +150,15 @@ impl Segments {
             .expect("a segment outlives what is in it");
         segment.live -= 1;
         segment.live_bytes -= u64::from(location.bytes);
+        self.live_bytes -= u64::from(location.bytes);
     }
 
-    pub(super) fn total_bytes(&self) -> u64 {
-        self.0.iter().map(|segment| segment.bytes).sum()
+    pub(super) const fn total_bytes(&self) -> u64 {
+        self.total_bytes
     }
 
-    pub(super) fn live_bytes(&self) -> u64 {
-        self.0.iter().map(|segment| segment.live_bytes).sum()
+    pub(super) const fn live_bytes(&self) -> u64 {
+        self.live_bytes
     }
 }
 

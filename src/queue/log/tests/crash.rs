@@ -221,7 +221,7 @@ const LOSSES: [Loss; 4] = [Loss::Nothing, Loss::Unsynced, Loss::Prefix, Loss::To
 fn r_2_without_faults_every_crash_keeps_what_was_promised() {
     let mut dice = Dice::from_environment();
     let mut rewritten = 0;
-    for _ in 0..100 {
+    for _ in 0..50 {
         let seed = dice.next();
         for loss in LOSSES {
             rewritten += live_twice(seed, None, loss).1.rewritten;
@@ -256,7 +256,7 @@ fn r_3_any_call_may_fail_once() {
 #[test]
 fn r_1_random_faults_in_random_lives() {
     let mut dice = Dice::from_environment();
-    for _ in 0..500 {
+    for _ in 0..300 {
         let number = 1 + dice.below(400);
         let fault = match dice.below(4) {
             0 => Fault::Error(ErrorKind::Other),

@@ -111,7 +111,7 @@ pub(super) fn transaction(number: u64, recipients: u16, bytes: usize) -> Transac
     text.push(0);
     let mails = (0..recipients).map(|index| Mail {
         index,
-        envelope: if number % 5 == 0 {
+        envelope: if number.is_multiple_of(5) {
             "".into()
         } else {
             "sender@example.com".into()
@@ -129,12 +129,12 @@ pub(super) fn transaction(number: u64, recipients: u16, bytes: usize) -> Transac
             remote: "192.0.2.1:1025".parse().unwrap(),
             local: "[2001:db8::1]:25".parse().unwrap(),
             helo: "client.example".into(),
-            user: (number % 3 == 0).then(|| "user".into()),
-            secure: number % 2 == 0,
-            authenticated: number % 3 == 0,
+            user: (number.is_multiple_of(3)).then(|| "user".into()),
+            secure: number.is_multiple_of(2),
+            authenticated: number.is_multiple_of(3),
         },
         eight_bit: number % 2 == 1,
-        smtputf8: number % 7 == 0,
+        smtputf8: number.is_multiple_of(7),
     }
 }
 
