@@ -30,7 +30,16 @@ pub(crate) fn compile_plugin(
     let output = directory.join(format!("{name}.so"));
     let plus = source.extension().is_some_and(|extension| extension != "c");
     let mut command = Command::new(if plus { "g++" } else { "gcc" });
-    command.args(["-shared", "-fPIC", "-fvisibility=hidden", "-g", "-O1", "-Wall", "-Werror", "-I"]);
+    command.args([
+        "-shared",
+        "-fPIC",
+        "-fvisibility=hidden",
+        "-g",
+        "-O1",
+        "-Wall",
+        "-Werror",
+        "-I",
+    ]);
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("abi/include"));
     match sanitizer {
         Sanitizer::Off => (),
@@ -41,7 +50,11 @@ pub(crate) fn compile_plugin(
     command.arg("-o").arg(&output).arg(source);
     let mut compiler = Process::spawn("the C compiler", &mut command);
     let status = compiler.wait(PATIENCE);
-    assert!(status.success(), "{} does not compile\n{compiler}", source.display());
+    assert!(
+        status.success(),
+        "{} does not compile\n{compiler}",
+        source.display()
+    );
     output
 }
 
@@ -61,7 +74,10 @@ fn a_plain_c_source_becomes_a_shared_object() {
     std::fs::write(&source, "int answer(void) { return 42; }\n").unwrap();
     for (name, sanitizer) in [("plain", Sanitizer::Off), ("watched", Sanitizer::Address)] {
         let object = compile_plugin(&source, directory.path(), name, sanitizer);
-        assert!(std::fs::read(object).unwrap().starts_with(b"\x7fELF"), "{name}");
+        assert!(
+            std::fs::read(object).unwrap().starts_with(b"\x7fELF"),
+            "{name}"
+        );
     }
     assert!(asan_library().is_absolute());
 }

@@ -6,12 +6,13 @@ use std::{
     ffi::OsStr,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
     process::Process,
     server::{program, ready},
-    wait::PATIENCE,
+    wait::{PATIENCE, eventually},
 };
 
 /// A running sink. Dropping it kills it.
@@ -35,12 +36,18 @@ impl Sink {
         arguments: &[impl AsRef<OsStr>],
     ) -> Sink {
         let mut command = program();
-        command.args(["sink", "--listen", &address.to_string(), "--dump"]).arg(dump);
+        command
+            .args(["sink", "--listen", &address.to_string(), "--dump"])
+            .arg(dump);
         command.args(arguments);
         let mut process = Process::spawn("rohrpost sink", &mut command);
         let (addresses, pid) = process.await_line(PATIENCE, |line| ready(line, "sink"));
         assert_eq!(pid, process.pid(), "the ready line names its own process");
-        Sink { process, address: addresses[0], dump: dump.to_owned() }
+        Sink {
+            process,
+            address: addresses[0],
+            dump: dump.to_owned(),
+        }
     }
 
     /// Where it listens.
@@ -51,6 +58,26 @@ impl Sink {
     /// What it has written down so far. A mail is there before its 250 is sent.
     pub(crate) fn dumped(&self) -> Vec<u8> {
         std::fs::read(&self.dump).unwrap_or_default()
+    }
+
+    /// How many mails that is: one line each.
+    pub(crate) fn count(&self) -> usize {
+        self.dumped().iter().filter(|&&byte| byte == b'\n').count()
+    }
+
+    /// Waits until `count` mails are there.
+    pub(crate) fn await_count(&self, count: usize, deadline: Duration) {
+        let what = format!("{count} mails in {}", self.dump.display());
+        eventually(&what, deadline, || (self.count() >= count).then_some(()));
+    }
+
+    /// In how many mails `text` stands; for recipients, which no mail names twice.
+    pub(crate) fn count_with(&self, text: &str) -> usize {
+        let dumped = self.dumped();
+        let lines = dumped.split(|&byte| byte == b'\n');
+        lines
+            .filter(|line| String::from_utf8_lossy(line).contains(text))
+            .count()
     }
 
     /// Stops it; what it accepted is then all written down.

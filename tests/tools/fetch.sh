@@ -4,7 +4,7 @@
 #   bin/    wrappers: smtp-source smtp-sink swaks curl strace python3
 #   deb/    unpacked Debian packages, one folder a tool
 #   python/ aiosmtpd and what it needs, as pinned in python.txt
-#   stamp/  TOOL_VERSION for everything that is in place
+#   stamp/  TOOL_VERSION_ for everything that is in place
 #
 # Packages are downloaded and unpacked, never installed: no maintainer script runs, no daemon starts,
 # no mail server is displaced. A second run touches neither network nor disk. `fetch.sh --check` runs
@@ -21,13 +21,20 @@ flock 9
 
 changed=no
 
+# Wrappers name absolute paths: in a checkout that was moved, all is fetched anew.
+if [ "$(cat "$tools/home" 2>/dev/null)" != "$tools" ]; then
+    rm -rf "$tools"/{bin,deb,python,stamp}/*
+    echo "$tools" >"$tools/home"
+fi
+
 die() { echo "fetch.sh: $*" >&2; exit 69; }
 
-have() { compgen -G "$tools/stamp/$1_*" >/dev/null; }
+# TOOL BINARY: whether it is in place.
+have() { compgen -G "$tools/stamp/$1_*" >/dev/null && [ -x "$tools/bin/$2" ]; }
 
 stamp() { # TOOL VERSION
     rm -f "$tools/stamp/$1"_*
-    : >"$tools/stamp/$1_$2"
+    : >"$tools/stamp/$1_$2_"
     changed=yes
     echo "fetched $1 $2"
 }
@@ -77,7 +84,7 @@ unpack() { # TOOL PACKAGE...
 }
 
 libraries() { # TOOL -> a search path of the libraries that were unpacked with it
-    find "$tools/deb/$1" -name '*.so*' -printf '%h\n' | sort -u | paste -sd: -
+    find "$tools/deb/$1" -name 'lib*.so*' -printf '%h\n' | sort -u | paste -sd: -
 }
 
 wrapper() { # NAME, script on stdin
@@ -91,7 +98,7 @@ link() { # NAME: the one this machine has
 }
 
 fetch_postfix() {
-    have postfix && return
+    have postfix smtp-sink && return
     known postfix
     local absent
     mapfile -t absent < <(absent_dependencies postfix 'lib')
@@ -111,7 +118,7 @@ END
 }
 
 fetch_swaks() {
-    have swaks && return
+    have swaks swaks && return
     known swaks
     local packages=(swaks) perl=perl folder=$tools/deb/swaks
     # The smallest Debian has perl-base alone, without the modules that swaks asks for.
@@ -133,7 +140,7 @@ END
 }
 
 fetch_program() { # NAME, that of its package too
-    have "$1" && return
+    have "$1" "$1" && return
     if command -v "$1" >/dev/null; then
         link "$1"
         stamp "$1" system
@@ -167,7 +174,7 @@ python_command() {
 fetch_python() {
     local pinned
     pinned=$(sed -n 's/^aiosmtpd==\([^ ]*\).*/\1/p' "$here/python.txt")
-    [ -e "$tools/stamp/aiosmtpd_$pinned" ] || compgen -G "$tools/stamp/aiosmtpd_debian-*" >/dev/null && return
+    if have "aiosmtpd_$pinned" python3 || have aiosmtpd_debian python3; then return; fi
     local python path=$tools/python version=$pinned
     python=$(python_command)
     wrapper python3 <<END
@@ -178,9 +185,11 @@ END
         --require-hashes --target "$path" -r "$here/python.txt" 2>"$tools/pip.log"; then
         # No pip, or one that refuses: Debian's own packages do as well, by another version.
         known python3-aiosmtpd
-        unpack aiosmtpd python3-aiosmtpd python3-atpublic python3-attr
+        local modules
+        mapfile -t modules < <(apt-cache depends python3-aiosmtpd | awk '/Depends: python3-/ { print $2 }')
+        unpack aiosmtpd python3-aiosmtpd "${modules[@]}"
         path=$tools/deb/aiosmtpd/usr/lib/python3/dist-packages
-        version=debian-$(candidate python3-aiosmtpd)
+        version=debian_$(candidate python3-aiosmtpd)
     fi
     wrapper python3 <<END
 export PYTHONPATH='$path' PYTHONDONTWRITEBYTECODE=1
