@@ -9,5 +9,6 @@ mod crash;
 mod dialogue;
 mod durability;
 mod interop;
+mod manifest;
 mod support;
 mod tidy;

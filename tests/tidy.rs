@@ -81,6 +81,8 @@ impl fmt::Display for Violation {
 struct Source<'a> {
     path: &'a str,
     text: &'a str,
+    /// Whether it is only compiled for tests or benches.
+    test: bool,
 }
 
 impl Source<'_> {
@@ -92,23 +94,9 @@ impl Source<'_> {
         }
     }
 
-    fn is_rust(&self) -> bool {
-        self.path.ends_with(".rs")
-    }
-
-    /// Whether it is only compiled for tests or benches.
-    fn is_test(&self) -> bool {
-        let parts: Vec<&str> = self.path.split('/').collect();
-        let name = parts.last().copied().unwrap_or_default();
-        parts
-            .iter()
-            .any(|part| ["tests", "benches", "fuzz"].contains(part))
-            || name == "tests.rs"
-    }
-
     /// Lines of code: without comments, string contents, and the `tests` module at the end of a file.
     fn code(&self) -> impl Iterator<Item = (usize, String)> {
-        let end = if self.is_test() {
+        let end = if self.test {
             None
         } else {
             tests_begin(self.text)
@@ -120,6 +108,28 @@ impl Source<'_> {
             .take(end.unwrap_or(usize::MAX));
         lines.map(|(index, line)| (index, without_text(line)))
     }
+}
+
+/// Whether a path alone says that its file is only compiled for tests or benches.
+fn is_test_path(path: &str) -> bool {
+    let mut parts = path.split('/');
+    parts.any(|part| ["tests", "benches", "fuzz", "tests.rs"].contains(&part))
+}
+
+/// The modules that the file `path` declares for tests alone (`#[cfg(test)] mod name;`), as their paths
+/// without `.rs` or `/mod.rs`.
+fn test_modules(path: &str, text: &str) -> Vec<String> {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let folder = match name {
+        "mod.rs" | "lib.rs" | "main.rs" => folder.to_owned(),
+        _ => format!("{folder}/{}", name.trim_end_matches(".rs")),
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let pairs = lines
+        .windows(2)
+        .filter(|pair| pair[0].trim() == "#[cfg(test)]");
+    let declared = pairs.filter_map(|pair| pair[1].split_once("mod ")?.1.strip_suffix(';'));
+    declared.map(|name| format!("{folder}/{name}")).collect()
 }
 
 /// The line of a `#[cfg(test)]` that opens an inline module, which by our order is the end of the file.
@@ -176,7 +186,7 @@ fn layering(source: &Source) -> Vec<Violation> {
         true => source.path.starts_with(folder),
         false => source.path == folder,
     };
-    let sans_io = SANS_IO.iter().any(|place| below(place)) && !source.is_test();
+    let sans_io = SANS_IO.iter().any(|place| below(place)) && !source.test;
     for (index, code) in source.code() {
         for (banned, instead) in SANS_IO_BANNED.iter().filter(|_| sans_io) {
             if names(&code, banned) {
@@ -190,7 +200,7 @@ fn layering(source: &Source) -> Vec<Violation> {
                 Some(_) => names(&code, krate),
                 None => names_crate(&code, krate),
             };
-            if below(folder) && !source.is_test() && named {
+            if below(folder) && !source.test && named {
                 found.push(source.violation(index, format!("{folder} may not know {krate}")));
             }
         }
@@ -260,7 +270,7 @@ fn explained(lines: &[&str], index: usize) -> bool {
 
 fn size(source: &Source) -> Vec<Violation> {
     let lines = source.text.lines().count();
-    if lines <= FILE_LINES_MAX || source.is_test() || LONG_FILES.contains(&source.path) {
+    if lines <= FILE_LINES_MAX || source.test || LONG_FILES.contains(&source.path) {
         return Vec::new();
     }
     vec![source.violation(
@@ -323,107 +333,16 @@ fn check(source: &Source) -> Vec<Violation> {
     rules.iter().flat_map(|rule| rule(source)).collect()
 }
 
-/// The direct dependencies that a Cargo.toml names, except those inside the repository.
-fn dependencies(manifest: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut inside = false;
-    for line in manifest.lines().map(str::trim) {
-        if let Some(section) = line.strip_prefix('[') {
-            let section = section.trim_end_matches(']');
-            inside = section.ends_with("dependencies");
-            if let Some((_, name)) = section.split_once("dependencies.") {
-                found.insert(name.to_owned());
-            }
-        } else if let Some((name, value)) = line.split_once('=').filter(|_| inside) {
-            let name = name.trim().trim_end_matches(".workspace");
-            let local = value.contains("path =") || value.contains("path=");
-            if !local && !name.starts_with('#') {
-                found.insert(name.to_owned());
-            }
-        }
-    }
-    found
-}
-
-/// Dependencies that no list item or table row of the README begins with.
-fn unexplained(dependencies: &BTreeSet<String>, readme: &str) -> Vec<String> {
-    let explains = |name: &String| {
-        readme.lines().any(|line| {
-            let item = line.trim_start_matches(['-', '*', '|', ' ']);
-            item != line && item.contains(&format!("`{name}`"))
-        })
-    };
-    dependencies
-        .iter()
-        .filter(|name| !explains(name))
-        .cloned()
-        .collect()
-}
-
-/// The C names `MQ_…(` and `MQX_…(` that a header declares: prototypes, not comments or macros.
-fn declared(header: &str) -> BTreeSet<String> {
-    let code = without_c_comments(header);
-    let prototypes = code
-        .lines()
-        .filter(|line| !line.trim_start().starts_with('#'));
-    let joined = prototypes.collect::<Vec<_>>().join(" ");
-    called_names(&joined)
-}
-
-fn without_c_comments(text: &str) -> String {
-    let mut code = String::new();
-    let mut rest = text;
-    while let Some((before, comment)) = rest.split_once("/*") {
-        code.push_str(before);
-        rest = comment.split_once("*/").map_or("", |(_, after)| after);
-    }
-    code.push_str(rest);
-    code.lines()
-        .map(|line| line.split("//").next().unwrap_or(line))
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
-/// The names of exported functions in Rust source: `extern "C" fn MQ_…(`.
-fn exported(source: &str) -> BTreeSet<String> {
-    let defined = source
-        .split("fn ")
-        .skip(1)
-        .map(|rest| format!("{} ", head(rest, 200)));
-    let named = defined.filter(|rest| rest.starts_with("MQ_") || rest.starts_with("MQX_"));
-    named
-        .filter_map(|rest| called_names(&rest).into_iter().next())
-        .collect()
-}
-
-fn head(text: &str, bytes: usize) -> &str {
-    let end = text.find('(').map_or(text.len(), |at| at + 1).min(bytes);
-    text.get(..end).unwrap_or_default()
-}
-
-fn called_names(code: &str) -> BTreeSet<String> {
-    let part = |char: char| char.is_ascii_alphanumeric() || char == '_';
-    let words = code.match_indices("MQ").filter_map(|(at, _)| {
-        let fresh = !code[..at].ends_with(part);
-        let rest = &code[at..];
-        let name = &rest[..rest.find(|char| !part(char)).unwrap_or(rest.len())];
-        let function = rest[name.len()..].trim_start().starts_with('(');
-        let known = name.starts_with("MQ_") || name.starts_with("MQX_");
-        (fresh && function && known).then(|| name.to_owned())
-    });
-    words.collect()
-}
-
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &str) -> Option<String> {
+pub(crate) fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(root().join(path)).ok()
 }
 
 /// Every file below `folder` whose name ends in `.extension`, by its path from the root.
-fn files(folder: &str, extension: &str) -> Vec<String> {
+pub(crate) fn files(folder: &str, extension: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
@@ -463,15 +382,24 @@ fn rust_files() -> Vec<String> {
 
 #[test]
 fn every_source_file_keeps_the_rules() {
+    let files: Vec<(String, String)> = rust_files()
+        .into_iter()
+        .map(|path| {
+            (
+                path.clone(),
+                read(&path).expect("a listed file can be read"),
+            )
+        })
+        .collect();
+    let test_modules: BTreeSet<String> = files
+        .iter()
+        .flat_map(|(path, text)| test_modules(path, text))
+        .collect();
     let mut violations = Vec::new();
-    for path in rust_files() {
-        let text = read(&path).expect("a listed file can be read");
-        let source = Source {
-            path: &path,
-            text: &text,
-        };
-        assert!(source.is_rust());
-        violations.extend(check(&source));
+    for (path, text) in &files {
+        let module = path.trim_end_matches(".rs").trim_end_matches("/mod");
+        let test = is_test_path(path) || test_modules.contains(module);
+        violations.extend(check(&Source { path, text, test }));
     }
     violations.sort();
     let list: Vec<String> = violations.iter().map(Violation::to_string).collect();
@@ -494,71 +422,17 @@ fn the_list_of_long_files_only_names_long_files() {
     }
 }
 
-#[test]
-fn reactor_and_abi_depend_on_nothing_of_ours() {
-    for (manifest, strangers) in [
-        ("reactor/Cargo.toml", ["rohrpost", "rohrpost-abi"]),
-        ("abi/Cargo.toml", ["rohrpost", "rohrpost-reactor"]),
-    ] {
-        let text = read(manifest).expect("both crates have a manifest");
-        let names =
-            |line: &str, name: &str| line.split('=').next().is_some_and(|key| key.trim() == name);
-        for stranger in strangers {
-            assert!(
-                !text.lines().any(|line| names(line, stranger)),
-                "{manifest}: {stranger}"
-            );
-        }
-    }
-}
-
-#[test]
-fn the_readme_says_why_each_dependency_is_not_written_here() {
-    let manifests = [
-        "Cargo.toml",
-        "reactor/Cargo.toml",
-        "abi/Cargo.toml",
-        "fuzz/Cargo.toml",
-    ];
-    let texts = manifests.iter().filter_map(|path| read(path));
-    let all: BTreeSet<String> = texts.flat_map(|text| dependencies(&text)).collect();
-    let readme = read("README.md").unwrap_or_default();
-    assert_eq!(
-        unexplained(&all, &readme),
-        [] as [String; 0],
-        "no line `name` in README.md"
-    );
-}
-
-#[test]
-fn header_and_exports_agree() {
-    let header = read("abi/include/mailerq.h").unwrap_or_default();
-    let sources: String = files("abi/src", "rs")
-        .iter()
-        .filter_map(|path| read(path))
-        .collect();
-    let (declared, exported) = (declared(&header), exported(&sources));
-    let only =
-        |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();
-    assert_eq!(
-        only(&declared, &exported),
-        [] as [String; 0],
-        "declared, not exported"
-    );
-    assert_eq!(
-        only(&exported, &declared),
-        [] as [String; 0],
-        "exported, not declared"
-    );
-}
-
 /// The rules that `text`, as the file `path`, breaks: the line and the start of the rule.
 #[cfg(test)]
 fn broken(path: &str, text: &str) -> Vec<(usize, String)> {
-    check(&Source { path, text })
-        .into_iter()
-        .map(|found| (found.line, found.rule))
-        .collect()
+    check(&Source {
+        path,
+        text,
+        test: is_test_path(path),
+    })
+    .into_iter()
+    .map(|found| (found.line, found.rule))
+    .collect()
 }
 
 #[test]
@@ -647,6 +521,19 @@ fn each_rule_catches_what_it_forbids() {
 }
 
 #[test]
+fn modules_for_tests_alone_are_found_by_their_declaration() {
+    let text = "mod a;\n#[cfg(test)]\nmod golden;\n    #[cfg(test)]\n    pub(crate) mod pair;\n";
+    assert_eq!(
+        test_modules("src/smtp/mod.rs", text),
+        ["src/smtp/golden", "src/smtp/pair"]
+    );
+    assert_eq!(
+        test_modules("src/worker.rs", text),
+        ["src/worker/golden", "src/worker/pair"]
+    );
+}
+
+#[test]
 fn no_rule_catches_what_is_allowed() {
     for (path, text) in [
         (
@@ -685,38 +572,4 @@ fn no_rule_catches_what_is_allowed() {
     ] {
         assert_eq!(broken(path, text), [], "{path}: {text}");
     }
-}
-
-#[test]
-fn manifests_readmes_and_headers_are_read_right() {
-    let manifest = "[package]\nname = \"x\"\n[dependencies]\nmio = \"1\"\nours = { path = \"o\" }\n\
-                    [dependencies.slab]\nversion = \"0.4\"\n[dev-dependencies]\n\"tempfile\" = \"3\"\n";
-    let found = dependencies(
-        &manifest
-            .replace('"', "")
-            .replace("path = o", "path = \"o\""),
-    );
-    assert_eq!(
-        found.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["mio", "slab", "tempfile"]
-    );
-    assert_eq!(
-        unexplained(
-            &found,
-            "`slab` is named in a sentence\n- `mio`: why\n| `tempfile` |\n"
-        ),
-        ["slab"]
-    );
-
-    let header = "/* MQ_Old(x) */\n#define MQ_X(a) a\nvoid MQ_Continue(MQ_Context *context);\n\
-                  MQ_Timer *MQ_TimerStart(MQ_Context *c, float t,\n  void(*callback)(void *), void *d);\n\
-                  // MQ_Gone()\nint MQX_new (void);\n";
-    let names = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>();
-    assert_eq!(
-        names(declared(header)),
-        ["MQX_new", "MQ_Continue", "MQ_TimerStart"]
-    );
-    let source = "pub unsafe extern \"C\" fn MQ_Continue(context: *mut Context) {}\n\
-                  fn helper(x: u8) { MQ_Other(x) }\npub extern \"C\" fn MQX_new() {}\n";
-    assert_eq!(names(exported(source)), ["MQX_new", "MQ_Continue"]);
 }
