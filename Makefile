@@ -1,0 +1,40 @@
+# Rohrpost's few tasks. Each is one line that a person could type as well.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+# Counting allocations costs time, so it is a feature that only the tests turn on.
+FEATURES := $(if $(shell grep -s '^count-allocations' Cargo.toml),--features count-allocations)
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+LOG := target/test.log
+
+.PHONY: build run test tools fuzz bench clean
+
+build: ## the server, for use
+	cargo build --release --locked
+
+run: build ## a server to try out, and a sink that prints what it delivers
+	@exec tests/tools/run.sh $(TARGET)/release/rohrpost
+
+test: tools ## everything; ends with the closing line of every runner
+	@mkdir -p target && : > $(LOG)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked $(FEATURES) -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
+	cargo test --workspace --locked --no-fail-fast $(FEATURES) 2>&1 | tee -a $(LOG)
+	tests/tools/fuzz.sh 2>&1 | tee -a $(LOG)
+	@echo && echo 'All closing lines:' && grep -E '^(test result|fuzz result|fuzz:)' $(LOG)
+
+tools: ## compilers and foreign programs that the tests talk to, into target/tools
+	@tests/tools/fetch.sh
+
+fuzz: ## each fuzz target for a while: make fuzz FUZZ_SECONDS=600
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) tests/tools/fuzz.sh
+
+bench: ## criterion's answers to the questions in benches/
+	cargo bench --workspace --locked
+
+clean:
+	cargo clean
+	rm -rf run fuzz/target fuzz/corpus

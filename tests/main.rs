@@ -1,0 +1,14 @@
+//! Whole-program tests: one binary, one module a subject. They start the real server, talk to it with
+//! foreign programs (`tests/tools/fetch.sh` fetches those) and stop it by its process id.
+//!
+//! No test sleeps for a fixed time, binds a fixed port, or needs the world outside this machine.
+//! Random choices come from one seed, printed on failure and set again by `ROHRPOST_SEED`.
+#![forbid(unsafe_code)]
+
+mod crash;
+mod dialogue;
+mod durability;
+mod interop;
+mod manifest;
+mod support;
+mod tidy;

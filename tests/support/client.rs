@@ -1,0 +1,194 @@
+//! A plain blocking SMTP client: bytes out, lines in, every read with a deadline.
+//!
+//! It owns one connection and understands replies (RFC 5321 4.2), nothing else: a test that sends
+//! nonsense must be able to. **Diagnostics**: a reply that is late, missing or other than expected
+//! panics with the dialogue so far.
+
+use std::{
+    fmt::Write as _,
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+/// How long a reply may take.
+const REPLY_SECONDS_MAX: u64 = 30;
+
+/// RFC 5321 4.5.3.1.5 allows 512 octets; a longer line is a bug of the server.
+const REPLY_LINE_BYTES_MAX: u64 = 4096;
+
+/// How much of a dialogue a panic shows.
+const TRANSCRIPT_BYTES_MAX: usize = 16 << 10;
+
+/// One reply, of one or several lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) code: u16,
+    /// The text of each line, without code and separator.
+    pub(crate) lines: Vec<String>,
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub(crate) struct SmtpClient {
+    stream: BufReader<TcpStream>,
+    transcript: String,
+}
+
+impl SmtpClient {
+    /// Connects; the banner is still to be read.
+    pub(crate) fn connect(address: SocketAddr) -> io::Result<SmtpClient> {
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(REPLY_SECONDS_MAX))?;
+        stream.set_read_timeout(Some(Duration::from_secs(REPLY_SECONDS_MAX)))?;
+        stream.set_write_timeout(Some(Duration::from_secs(REPLY_SECONDS_MAX)))?;
+        stream.set_nodelay(true)?;
+        Ok(SmtpClient {
+            stream: BufReader::new(stream),
+            transcript: String::new(),
+        })
+    }
+
+    /// Connects, reads the banner and says EHLO.
+    pub(crate) fn hello(address: SocketAddr) -> io::Result<SmtpClient> {
+        let mut client = SmtpClient::connect(address)?;
+        client.reply()?.require(220)?;
+        client.command("EHLO client.example")?.require(250)?;
+        Ok(client)
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.note("C", &bytes.escape_ascii().to_string());
+        self.stream.get_mut().write_all(bytes)
+    }
+
+    /// Sends one line and reads one reply.
+    pub(crate) fn command(&mut self, line: &str) -> io::Result<Reply> {
+        self.send(format!("{line}\r\n").as_bytes())?;
+        self.reply()
+    }
+
+    /// Sends one mail; `content` has its lines ended and dots stuffed already, and no final dot.
+    pub(crate) fn mail(
+        &mut self,
+        sender: &str,
+        recipient: &str,
+        content: &[u8],
+    ) -> io::Result<Reply> {
+        self.command(&format!("MAIL FROM:<{sender}>"))?
+            .require(250)?;
+        self.command(&format!("RCPT TO:<{recipient}>"))?
+            .require(250)?;
+        self.command("DATA")?.require(354)?;
+        self.send(content)?;
+        self.command(".")
+    }
+
+    /// Reads one line, which must end in CRLF. The end of the stream is an error.
+    pub(crate) fn line(&mut self) -> io::Result<String> {
+        let mut line = Vec::new();
+        self.stream
+            .by_ref()
+            .take(REPLY_LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line)?;
+        self.note("S", &line.escape_ascii().to_string());
+        match line.strip_suffix(b"\r\n") {
+            Some(text) => Ok(String::from_utf8_lossy(text).into_owned()),
+            None if line.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
+            None => Err(io::Error::other(
+                "a reply line does not end in CRLF, or never ends",
+            )),
+        }
+    }
+
+    /// Reads one reply.
+    pub(crate) fn reply(&mut self) -> io::Result<Reply> {
+        let mut lines = Vec::new();
+        loop {
+            let line = self.line()?;
+            let (code, text, last) = parse_line(&line)
+                .ok_or_else(|| io::Error::other(format!("not a reply line: {line:?}")))?;
+            lines.push(text);
+            if last {
+                return Ok(Reply { code, lines });
+            }
+        }
+    }
+
+    /// Reads until the server has closed; whatever else it says first is an error.
+    pub(crate) fn await_close(&mut self) -> io::Result<()> {
+        match self.line() {
+            Ok(line) => Err(io::Error::other(format!("expected the end, got {line:?}"))),
+            Err(error) if ended(error.kind()) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends our direction; replies can still be read.
+    pub(crate) fn half_close(&mut self) -> io::Result<()> {
+        self.note("C", "(half-close)");
+        self.stream.get_ref().shutdown(Shutdown::Write)
+    }
+
+    /// The dialogue so far, its end if it is long.
+    pub(crate) fn transcript(&self) -> &str {
+        let from = self.transcript.len().saturating_sub(TRANSCRIPT_BYTES_MAX);
+        &self.transcript[self.transcript.ceil_char_boundary(from)..]
+    }
+
+    fn note(&mut self, who: &str, text: &str) {
+        let shown = &text[..text.len().min(400)];
+        let _ = writeln!(self.transcript, "{who}: {shown}");
+        if self.transcript.len() > 4 * TRANSCRIPT_BYTES_MAX {
+            self.transcript = self.transcript().to_owned();
+        }
+    }
+}
+
+/// A peer that is gone shows as one of two, depending on what was still unread.
+fn ended(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+    )
+}
+
+impl Reply {
+    /// Passes the reply on if it has `code`; otherwise an error that shows it.
+    pub(crate) fn require(self, code: u16) -> io::Result<Reply> {
+        if self.code == code {
+            return Ok(self);
+        }
+        Err(io::Error::other(format!("expected {code}, got {self:?}")))
+    }
+}
+
+/// `250-text` or `250 text` into code, text and whether it is the last line (RFC 5321 4.2.1).
+pub(crate) fn parse_line(line: &str) -> Option<(u16, String, bool)> {
+    let code = line
+        .get(..3)
+        .filter(|code| code.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let last = match line.as_bytes().get(3) {
+        None | Some(b' ') => true,
+        Some(b'-') => false,
+        Some(_) => return None,
+    };
+    Some((
+        code.parse().ok()?,
+        line.get(4..).unwrap_or_default().to_owned(),
+        last,
+    ))
+}
+
+#[test]
+fn reply_lines_are_parsed_by_their_separator() {
+    assert_eq!(
+        parse_line("250-SIZE 10"),
+        Some((250, "SIZE 10".to_owned(), false))
+    );
+    assert_eq!(parse_line("250 OK"), Some((250, "OK".to_owned(), true)));
+    assert_eq!(parse_line("354"), Some((354, String::new(), true)));
+    for line in ["", "25", "2x0 no", "250_no"] {
+        assert_eq!(parse_line(line), None, "{line}");
+    }
+}

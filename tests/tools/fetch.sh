@@ -1,0 +1,213 @@
+#!/bin/bash
+# Fetches the foreign programs that the whole-program tests talk to, into target/tools:
+#
+#   bin/    wrappers: smtp-source smtp-sink swaks curl strace python3
+#   deb/    unpacked Debian packages, one folder a tool
+#   python/ aiosmtpd and what it needs, as pinned in python.txt
+#   stamp/  TOOL_VERSION_ for everything that is in place
+#
+# Packages are downloaded and unpacked, never installed: no maintainer script runs, no daemon starts,
+# no mail server is displaced. A second run touches neither network nor disk. `fetch.sh --check` runs
+# every tool once more against another.
+#
+# Exit: 0 all tools run; 69 something cannot be had here, and the last line says what.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+tools=${ROHRPOST_TOOLS:-$(cd "$here/../.." && pwd)/target/tools}
+mkdir -p "$tools"/{bin,deb,python,stamp}
+exec 9>"$tools/lock"
+flock 9
+
+changed=no
+
+# Wrappers name absolute paths: in a checkout that was moved, all is fetched anew.
+if [ "$(cat "$tools/home" 2>/dev/null)" != "$tools" ]; then
+    rm -rf "$tools"/{bin,deb,python,stamp}/*
+    echo "$tools" >"$tools/home"
+fi
+
+die() { echo "fetch.sh: $*" >&2; exit 69; }
+
+# TOOL BINARY: whether it is in place.
+have() { compgen -G "$tools/stamp/$1_*" >/dev/null && [ -x "$tools/bin/$2" ]; }
+
+stamp() { # TOOL VERSION
+    rm -f "$tools/stamp/$1"_*
+    : >"$tools/stamp/$1_$2_"
+    changed=yes
+    echo "fetched $1 $2"
+}
+
+candidate() { apt-cache policy "$1" 2>/dev/null | awk '/Candidate:/ && $2 != "(none)" { print $2 }'; }
+
+# The package lists are read once when a package is not known; that alone needs root.
+lists_read=no
+known() {
+    [ -n "$(candidate "$1")" ] && return
+    if [ $lists_read = no ] && [ "$(id -u)" -eq 0 ]; then
+        lists_read=yes
+        apt-get update -qq || true
+    fi
+    [ -n "$(candidate "$1")" ] || die "no package $1 in the package lists (as root: apt-get update)"
+}
+
+installed() { [ "$(dpkg-query -W -f='${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]; }
+
+# What of PACKAGE's dependencies matches REGEX and is not on this machine.
+absent_dependencies() { # PACKAGE REGEX
+    local name
+    apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
+        --no-replaces --no-enhances "$1" | grep -E "^$2" | sort -u | while read -r name; do
+        [ "$name" != "$1" ] && ! installed "$name" && [ -n "$(candidate "$name")" ] && echo "$name"
+    done || true
+}
+
+unpack() { # TOOL PACKAGE...
+    local tool=$1 folder
+    shift
+    folder=$tools/deb/$tool
+    rm -rf "$folder"
+    mkdir -p "$folder/.download"
+    local attempt
+    for attempt in 1 2; do
+        (cd "$folder/.download" && apt-get -qq -o APT::Sandbox::User=root download "$@") && break
+        # Old lists name packages that the mirror has replaced.
+        [ "$attempt" = 1 ] && [ "$(id -u)" -eq 0 ] || die "cannot download: $*"
+        apt-get update -qq || true
+    done
+    local file
+    for file in "$folder/.download"/*.deb; do
+        dpkg -x "$file" "$folder"
+    done
+    rm -rf "$folder/.download"
+}
+
+libraries() { # TOOL -> a search path of the libraries that were unpacked with it
+    find "$tools/deb/$1" -name 'lib*.so*' -printf '%h\n' | sort -u | paste -sd: -
+}
+
+wrapper() { # NAME, script on stdin
+    { echo '#!/bin/sh'; cat; } >"$tools/bin/$1.new"
+    chmod 755 "$tools/bin/$1.new"
+    mv "$tools/bin/$1.new" "$tools/bin/$1"
+}
+
+link() { # NAME: the one this machine has
+    ln -sfn "$(command -v "$1")" "$tools/bin/$1"
+}
+
+fetch_postfix() {
+    have postfix smtp-sink && return
+    known postfix
+    local absent
+    mapfile -t absent < <(absent_dependencies postfix 'lib')
+    unpack postfix postfix "${absent[@]}"
+    local path
+    path=$(libraries postfix)
+    wrapper smtp-source <<END
+LD_LIBRARY_PATH='$path' exec '$tools/deb/postfix/usr/sbin/smtp-source' "\$@"
+END
+    # As root it insists on another user; what it writes must then be writable by nobody.
+    wrapper smtp-sink <<END
+export LD_LIBRARY_PATH='$path'
+if [ "\$(id -u)" -eq 0 ]; then set -- -u nobody "\$@"; fi
+exec '$tools/deb/postfix/usr/sbin/smtp-sink' "\$@"
+END
+    stamp postfix "$(candidate postfix)"
+}
+
+fetch_swaks() {
+    have swaks swaks && return
+    known swaks
+    local packages=(swaks) perl=perl folder=$tools/deb/swaks
+    # The smallest Debian has perl-base alone, without the modules that swaks asks for.
+    if ! perl -MGetopt::Long -MIO::Socket -MMIME::Base64 -MPOSIX -MSys::Hostname -MTime::HiRes \
+        -MTime::Local -MTerm::ANSIColor -e 1 2>/dev/null; then
+        mapfile -t -O 1 packages < <(
+            echo perl
+            absent_dependencies perl '(lib|perl)' | sort -u
+        )
+    fi
+    unpack swaks "${packages[@]}"
+    local modules
+    modules=$(find "$folder/usr" -maxdepth 5 -path '*/perl/[0-9]*' -prune -print | paste -sd: -)
+    [ -n "$(command -v perl)" ] || perl=$(find "$folder/usr/bin" -name 'perl*' -type f | head -1)
+    wrapper swaks <<END
+PERL5LIB='$modules' LD_LIBRARY_PATH='$(libraries swaks)' exec $perl '$folder/usr/bin/swaks' "\$@"
+END
+    stamp swaks "$(candidate swaks)"
+}
+
+fetch_program() { # NAME, that of its package too
+    have "$1" "$1" && return
+    if command -v "$1" >/dev/null; then
+        link "$1"
+        stamp "$1" system
+        return
+    fi
+    known "$1"
+    local absent
+    mapfile -t absent < <(absent_dependencies "$1" 'lib')
+    unpack "$1" "$1" "${absent[@]}"
+    wrapper "$1" <<END
+LD_LIBRARY_PATH='$(libraries "$1")' exec '$tools/deb/$1/usr/bin/$1' "\$@"
+END
+    stamp "$1" "$(candidate "$1")"
+}
+
+# Says which interpreter to use, as a command line prefix.
+python_command() {
+    if command -v python3 >/dev/null; then
+        echo "exec '$(command -v python3)'"
+        return
+    fi
+    local folder=$tools/deb/python3 absent
+    if ! [ -x "$folder/usr/bin/python3" ]; then
+        known python3
+        mapfile -t absent < <(absent_dependencies python3 '(lib|python3)')
+        unpack python3 python3 "${absent[@]}" >&2
+    fi
+    echo "PYTHONHOME='$folder/usr' LD_LIBRARY_PATH='$(libraries python3)' exec '$folder/usr/bin/python3'"
+}
+
+fetch_python() {
+    local pinned
+    pinned=$(sed -n 's/^aiosmtpd==\([^ ]*\).*/\1/p' "$here/python.txt")
+    if have "aiosmtpd_$pinned" python3 || have aiosmtpd_debian python3; then return; fi
+    local python path=$tools/python version=$pinned
+    python=$(python_command)
+    wrapper python3 <<END
+$python "\$@"
+END
+    rm -rf "$path"
+    if ! "$tools/bin/python3" -m pip install --quiet --no-input --disable-pip-version-check --no-deps \
+        --require-hashes --target "$path" -r "$here/python.txt" 2>"$tools/pip.log"; then
+        # No pip, or one that refuses: Debian's own packages do as well, by another version.
+        known python3-aiosmtpd
+        local modules
+        mapfile -t modules < <(apt-cache depends python3-aiosmtpd | awk '/Depends: python3-/ { print $2 }')
+        unpack aiosmtpd python3-aiosmtpd "${modules[@]}"
+        path=$tools/deb/aiosmtpd/usr/lib/python3/dist-packages
+        version=debian_$(candidate python3-aiosmtpd)
+    fi
+    wrapper python3 <<END
+export PYTHONPATH='$path' PYTHONDONTWRITEBYTECODE=1
+$python "\$@"
+END
+    stamp aiosmtpd "$version"
+}
+
+"$here/compilers.sh"
+fetch_postfix
+fetch_swaks
+fetch_program curl
+fetch_program strace
+fetch_python
+
+if [ $changed = yes ] || [ "${1:-}" = --check ]; then
+    "$tools/bin/python3" "$here/check.py" "$tools" || {
+        rm -f "$tools"/stamp/*
+        die "a fetched tool does not run; see above"
+    }
+fi
