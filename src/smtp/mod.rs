@@ -14,9 +14,9 @@ pub mod address;
 pub mod answer;
 pub mod body;
 mod buffer;
-// pub mod client;
+pub mod client;
 pub mod command;
-// pub mod fuzz;
+pub mod fuzz;
 mod line;
 pub mod memory;
 pub mod reply;
@@ -32,3 +32,5 @@ pub use stuffer::{LineRepair, Stuffer};
 
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tests;

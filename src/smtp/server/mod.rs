@@ -31,4 +31,6 @@ pub use options::Options;
 pub use session::Session;
 
 #[cfg(test)]
+mod outcomes;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,29 @@
+//! The sending side: one [`Session`] a connection, any number of mails with one recipient each.
+//!
+//! # How a driver turns it
+//! 1. Read the socket into [`Session::handle_input`] and write [`Session::output`], each as they come;
+//!    call [`Session::poll_event`] until it returns `None`.
+//! 2. After [`Event::Ready`], and after each [`Event::Done`] while [`Session::stage`] is
+//!    [`Stage::Idle`]: [`Session::start`] a mail, or [`Session::quit`].
+//! 3. At [`Event::Data354`] the session is held. Call [`Session::begin_body`], write what a
+//!    [`Stuffer`](super::Stuffer) yields straight to the socket, then [`Session::end_body`]. Or
+//!    [`Session::abandon`] the mail, and with it the connection.
+//! 4. After [`Event::Lost`] or [`Event::Goodbye`]: write what is left, and close. When the socket closes
+//!    or a deadline passes: [`Session::on_lost`].
+//!
+//! A mail that was started ends with exactly one [`Event::Done`] or [`Event::Lost`], unless the
+//! driver itself abandoned it.
+//!
+//! Diagnostics: see each file.
+
+mod envelope;
+mod event;
+mod parser;
+mod session;
+
+pub use envelope::{Envelope, Extensions, StartError};
+pub use event::{Event, Origin, Outcome, Problem, Stage};
+pub use session::{Options, Session};
+
+#[cfg(test)]
+mod tests;

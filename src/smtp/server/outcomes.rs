@@ -1,0 +1,182 @@
+//! Every command in every state: reply codes and the state behind them, as one file under review.
+//!
+//! `ROHRPOST_BLESS=1` writes the file anew; a change of behaviour is a visible diff.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::super::support::Driver;
+use super::session::State;
+use super::*;
+
+/// States by the dialogue that leads there.
+const STATES: &[(&str, &[u8])] = &[
+    ("new", b""),
+    ("helo", b"HELO c\r\n"),
+    ("ehlo", b"EHLO c\r\n"),
+    ("mail", b"EHLO c\r\nMAIL FROM:<a@b>\r\n"),
+    ("mail-helo", b"HELO c\r\nMAIL FROM:<a@b>\r\n"),
+    ("mail-utf8", b"EHLO c\r\nMAIL FROM:<a@b> SMTPUTF8\r\n"),
+    (
+        "none-valid",
+        b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<refused@d>\r\n",
+    ),
+    ("rcpt", b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"),
+    (
+        "full",
+        b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<c@d>\r\n",
+    ),
+    (
+        "chunks",
+        b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 1\r\nx",
+    ),
+    (
+        "bad-chunk",
+        b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 3\r\nx\ny",
+    ),
+    (
+        "data",
+        b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n",
+    ),
+    (
+        "done",
+        b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx\r\n.\r\n",
+    ),
+    ("weary", b"X\r\nX\r\nX\r\n"),
+    ("closing", b"QUIT\r\n"),
+];
+
+const COMMANDS: &[&[u8]] = &[
+    b"EHLO c\r\n",
+    b"EHLO\r\n",
+    b"HELO c\r\n",
+    b"MAIL FROM:<a@b>\r\n",
+    b"MAIL FROM:<>\r\n",
+    b"MAIL FROM:<refused@b>\r\n",
+    b"MAIL FROM:<closed@b>\r\n",
+    b"MAIL FROM:<a@b> SIZE=50\r\n",
+    b"MAIL FROM:<a@b> SIZE=101\r\n",
+    b"MAIL FROM:<a@b> SIZE=x\r\n",
+    b"MAIL FROM:<a@b> RET=HDRS\r\n",
+    b"MAIL FROM:<\xc3\xa4@b> SMTPUTF8\r\n",
+    b"MAIL FROM:<\xc3\xa4@b>\r\n",
+    b"MAIL FROM:a@b\r\n",
+    b"RCPT TO:<c@d>\r\n",
+    b"RCPT TO:<refused@d>\r\n",
+    b"RCPT TO:<closed@d>\r\n",
+    b"RCPT TO:<\xc3\xa4@d>\r\n",
+    b"RCPT TO:<>\r\n",
+    b"RCPT TO:<c@d> NOTIFY=NEVER\r\n",
+    b"DATA\r\n",
+    b"DATA x\r\n",
+    b"BDAT 0\r\n",
+    b"BDAT 1\r\nx",
+    b"BDAT 1\r\n\r",
+    b"BDAT 1 LAST\r\nx",
+    b"BDAT 1 LAST\r\n\n",
+    b"BDAT 101 LAST\r\n",
+    b"BDAT 0 LAST\r\n",
+    b"BDAT 1 X\r\nx",
+    b"BDAT x\r\n",
+    b"RSET\r\n",
+    b"RSET x\r\n",
+    b"NOOP\r\n",
+    b"HELP\r\n",
+    b"VRFY a\r\n",
+    b"EXPN a\r\n",
+    b"QUIT\r\n",
+    b"STARTTLS\r\n",
+    b"\r\n",
+    b"NOOP\n",
+    b"NO\rOP\r\n",
+    b"NO\0OP\r\n",
+    b".\r\n",
+    b"x\r\n.\r\n",
+    b"x\n.\r\n\r\n.\r\n",
+];
+
+fn driver() -> Driver {
+    let options = Options {
+        size_max: 100,
+        recipients_max: 2,
+        errors_max: 3,
+        ..Options::new("h")
+    };
+    Driver::new(options, usize::MAX)
+}
+
+/// The state in a word or two, from what decides about the next command.
+fn name(session: &Session) -> String {
+    let base = match &session.state {
+        State::AwaitCommand => match &session.hello {
+            None => "new",
+            Some(hello) => match hello.dialect {
+                super::super::command::Dialect::Smtp => "helo",
+                super::super::command::Dialect::Esmtp => "ehlo",
+            },
+        },
+        State::AwaitText => "text",
+        State::AwaitChunk(_) => "chunk",
+        State::SkipLine => "skip",
+        State::AwaitGreeting => "greeting",
+        State::AwaitDecision(_) => "parked",
+        State::Closing => "closing",
+    };
+    match &session.transaction {
+        None => base.to_owned(),
+        Some(t) => {
+            let chunked = if t.chunked { " chunks" } else { "" };
+            let fault = if t.receiver.fault().is_some() {
+                " fault"
+            } else {
+                ""
+            };
+            format!("{base} mail rcpt={}{chunked}{fault}", t.accepted)
+        }
+    }
+}
+
+fn outcomes() -> String {
+    let mut table = String::from(
+        "# state | command | replies | state behind it | errors | events\n\
+         # Written by a test with ROHRPOST_BLESS=1. size_max 100, recipients_max 2, errors_max 3.\n",
+    );
+    for (state, dialogue) in STATES {
+        for command in COMMANDS {
+            let mut driver = driver();
+            driver.feed(dialogue);
+            driver.settle();
+            driver.events.clear();
+            let answers = driver.answers(command);
+            let codes: Vec<_> = answers
+                .lines()
+                .filter(|line| line.get(3..4) == Some(" "))
+                .map(|line| line.split(' ').take(2).filter(|w| w.as_bytes()[0] < b'A'))
+                .map(|words| words.collect::<Vec<_>>().join(" "))
+                .collect();
+            let after = name(&driver.session);
+            let (command, codes) = (command.escape_ascii(), codes.join(", "));
+            let (errors, events) = (driver.session.errors, driver.events.join("; "));
+            writeln!(
+                table,
+                "{state} | {command} | {codes} | {after} | {errors} | {events}"
+            )
+            .unwrap();
+        }
+    }
+    table
+}
+
+#[test]
+fn every_outcome_is_as_reviewed() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/smtp/server/outcomes.golden");
+    let outcomes = outcomes();
+    if std::env::var_os("ROHRPOST_BLESS").is_some() {
+        std::fs::write(&path, &outcomes).unwrap();
+    }
+    let reviewed = std::fs::read_to_string(&path).unwrap();
+    for (line, (got, expected)) in outcomes.lines().zip(reviewed.lines()).enumerate() {
+        assert_eq!(got, expected, "line {} of outcomes.golden", line + 1);
+    }
+    assert_eq!(outcomes.lines().count(), reviewed.lines().count());
+}
