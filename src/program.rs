@@ -116,6 +116,11 @@ fn show_queue(directory: &Path, view: &QueueView) -> u8 {
             rows.iter().for_each(|row| println!("{row:#}"));
             0
         }
+        // A bare number, for scripts.
+        (Ok(rows), QueueView::Count) => {
+            rows.iter().for_each(|row| println!("{}", row["queued"]));
+            0
+        }
         (rows, _) => show(rows),
     }
 }

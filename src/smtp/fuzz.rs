@@ -21,6 +21,9 @@ const BUDGET_BYTES: usize = 80 * 1024;
 /// One reply at most comes on top of the bound.
 const REPLY_BYTES_MAX: usize = 512;
 
+/// Mails that one connection starts; those that are refused locally need no reply to go on.
+const MAILS_MAX: usize = 30;
+
 /// A budget that knows what is held.
 struct Budget {
     held: usize,
@@ -161,7 +164,8 @@ pub fn client_session(data: &[u8]) {
                 | client::Event::Lost { .. }
                 | client::Event::Goodbye => {}
             }
-            if session.stage() == client::Stage::Idle && session.start(envelope(control)).is_ok() {
+            let idle = session.stage() == client::Stage::Idle && started < MAILS_MAX;
+            if idle && session.start(envelope(control)).is_ok() {
                 started += 1;
             }
         }
