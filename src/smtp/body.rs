@@ -4,7 +4,7 @@
 //! in whole runs, never octet by octet, and never copied where nothing has to move. It never
 //! normalises: text with a bare CR or LF is told of, and the session refuses it.
 //!
-//! Diagnostics: none here; [`LineEnds::is_stray`] is what the session answers `554 5.6.0` for.
+//! Diagnostics: none here. A text with a bare CR or LF is what the session answers `554 5.6.0` to.
 
 use std::fmt;
 use std::ops::Range;
