@@ -16,6 +16,9 @@ use rohrpost::smtp::server::{Decision, Event, Greeting, Options, Session};
 
 const LINE: &[u8] = b"The quick brown fox jumps over the lazy dog, and comes back for more.\r\n";
 
+/// Without an end of the header, counting Received fields would look at every line.
+const HEADER: &[u8] = b"Received: from here\r\nSubject: speed\r\n\r\n";
+
 /// Name, line, and octets that unstuffing takes off each line.
 const TEXTS: &[(&str, &[u8], usize)] = &[
     ("ordinary", LINE, 0),
@@ -29,7 +32,7 @@ fn scan(criterion: &mut Criterion) {
     for (text, line, stuffed) in TEXTS {
         for (size, bytes) in SIZES {
             let lines = bytes / line.len();
-            let wire = [&line.repeat(lines)[..], b".\r\n"].concat();
+            let wire = [HEADER, &line.repeat(lines), b".\r\n"].concat();
             let mut group = criterion.benchmark_group(format!("data_scan/{text}_{size}"));
             group.throughput(Throughput::Bytes(wire.len() as u64));
             group.bench_function("taken", |bencher| {
@@ -47,7 +50,7 @@ fn scan(criterion: &mut Criterion) {
             group.bench_function("memchr", |bencher| {
                 bencher.iter(|| {
                     let count = memchr::memchr_iter(b'\n', black_box(&wire)).count();
-                    assert_eq!(count, lines + 1);
+                    assert_eq!(count, lines + 4);
                 });
             });
             group.bench_function("copy", |bencher| {
