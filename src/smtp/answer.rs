@@ -93,6 +93,8 @@ fixed! {
     MAIL_TWICE = "503 5.5.1 One sender a mail; RSET to start over";
     /// RCPT or DATA after BDAT (RFC 3030 2).
     CHUNKS_STARTED = "503 5.5.1 Chunks have begun: BDAT or RSET";
+    /// A chunk behind one that was refused.
+    CHUNK_MISSING = "503 5.5.1 A chunk before was refused; RSET to start over";
     /// DATA or BDAT before any RCPT.
     RECIPIENT_FIRST = "503 5.5.1 RCPT first";
     /// DATA or BDAT, and every recipient was refused (D-55).

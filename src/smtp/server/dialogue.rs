@@ -82,6 +82,16 @@ impl Session {
         }
     }
 
+    /// Refuses what is out of order. It is no error of a client that pipelined it behind a MAIL or RCPT
+    /// which was refused: counting it would end sessions for our own refusals.
+    fn refuse(&mut self, reply: Fixed, memory: &mut dyn Memory) {
+        if reply == answer::MAIL_FIRST || reply == answer::NO_VALID_RECIPIENTS {
+            self.say(reply);
+        } else {
+            self.fail(reply, memory);
+        }
+    }
+
     fn on_hello(&mut self, name: &str, dialect: Dialect, memory: &mut dyn Memory) {
         // RFC 5321 4.1.4: a second greeting works like RSET.
         self.reset(memory);
@@ -131,7 +141,7 @@ impl Session {
     fn on_rcpt(&mut self, rcpt: RcptTo, memory: &mut dyn Memory) {
         let recipients_max = self.options.recipients_max;
         let reply = match &mut self.transaction {
-            None => answer::MAIL_FIRST,
+            None => return self.refuse(answer::MAIL_FIRST, memory),
             Some(transaction) if transaction.chunked => answer::CHUNKS_STARTED,
             Some(transaction) if !transaction.smtputf8 && !rcpt.address.is_ascii() => {
                 answer::NEEDS_SMTPUTF8
@@ -166,8 +176,7 @@ impl Session {
         match self.text_obstacle() {
             // RFC 3030 2: DATA and BDAT do not mix.
             _ if chunked => self.fail(answer::CHUNKS_STARTED, memory),
-            Some(reply) if reply == answer::NO_VALID_RECIPIENTS => self.say(reply),
-            Some(reply) => self.fail(reply, memory),
+            Some(reply) => self.refuse(reply, memory),
             None => {
                 self.say(answer::SEND_TEXT);
                 self.state = State::AwaitText;
@@ -194,7 +203,12 @@ impl Session {
     }
 
     /// RFC 3030 2: a refused chunk is read to its last octet, or text would be taken for commands.
+    /// The message would have a gap there: it is not accepted any more, even if more chunks come.
     fn skip(&mut self, size: u64, reply: Fixed, memory: &mut dyn Memory) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.chunked = true;
+            transaction.receiver.on_gap(memory);
+        }
         self.begin_chunk(size, ChunkFate::Skip(reply), memory);
     }
 
@@ -214,8 +228,7 @@ impl Session {
             .as_ref()
             .and_then(|transaction| transaction.receiver.fault());
         match (fate, fault) {
-            (ChunkFate::Skip(reply), _) if reply == answer::NO_VALID_RECIPIENTS => self.say(reply),
-            (ChunkFate::Skip(reply), _) => self.fail(reply, memory),
+            (ChunkFate::Skip(reply), _) => self.refuse(reply, memory),
             (ChunkFate::Keep, None) => self.say(answer::CHUNK_OK),
             // Said for each chunk up to the last, for a client that pipelined them all.
             (ChunkFate::Keep, Some(fault)) => self.say(fault_reply(fault)),
@@ -337,6 +350,7 @@ fn fault_reply(fault: Fault) -> Fixed {
         Fault::Memory => answer::NO_MEMORY,
         Fault::Size => answer::TOO_LARGE,
         Fault::LineEnds => answer::TEXT_LINE_ENDS,
+        Fault::Gap => answer::CHUNK_MISSING,
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) enum Fault {
     Size,
     #[error("a CR or LF stands alone in the text")]
     LineEnds,
+    #[error("a chunk was refused, and its octets are missing")]
+    Gap,
 }
 
 /// How far one piece of input went.
@@ -106,6 +108,11 @@ impl Receiver {
         if (self.kept as u64).saturating_add(size) > self.size_max {
             self.fail(Fault::Size, memory);
         }
+    }
+
+    /// Told that a chunk was refused: what follows is not the message that was meant.
+    pub(super) fn on_gap(&mut self, memory: &mut dyn Memory) {
+        self.fail(Fault::Gap, memory);
     }
 
     /// The buffer to append to, with room to spare; `None` if nothing is kept any more.

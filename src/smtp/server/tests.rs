@@ -239,6 +239,11 @@ fn refused_chunks_are_eaten() {
             &["554", "250"],
         ),
         (START, b"BDAT 6 FIRST\r\nQUIT\r\nNOOP\r\n", &["501", "250"]),
+        (
+            START,
+            b"BDAT 1\r\naBDAT 1 X\r\nbBDAT 1 LAST\r\ncNOOP\r\n",
+            &["250", "501", "503", "250"],
+        ),
         (START, b"BDAT 1\r\naDATA\r\n", &["250", "503"]),
         (START, b"BDAT 1\r\naRCPT TO:<e@f>\r\n", &["250", "503"]),
         (
@@ -275,6 +280,29 @@ fn refused_chunks_are_eaten() {
             assert_eq!(codes(&driver.text()), *expected, "{}", input.escape_ascii());
         }
     }
+}
+
+/// A message never has a gap: not where a chunk was malformed, nor where nobody was there to get it.
+#[test]
+fn a_refused_chunk_spoils_the_message() {
+    let mut driver = Driver::plain();
+    driver.feed(b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<refused@d>\r\n");
+    let out = driver.answers(b"BDAT 1\r\naRCPT TO:<c@d>\r\nBDAT 1 LAST\r\nb");
+    assert_eq!(codes(&out), ["554", "503", "554"]);
+    let mut driver = started();
+    let out = driver.answers(b"BDAT 1 X\r\naBDAT 1 LAST\r\nb");
+    assert_eq!(codes(&out), ["501", "503"]);
+    assert_eq!((driver.bodies.len(), driver.memory.held), (0, 0));
+}
+
+/// RFC 2920 3.2: what was pipelined behind a refused MAIL is answered, not held against the client.
+#[test]
+fn refused_mails_do_not_use_up_the_errors() {
+    let mut driver = Driver::plain();
+    driver.feed(b"EHLO c\r\n");
+    let group = b"MAIL FROM:<refused@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n";
+    let out = driver.answers(&group.repeat(100));
+    assert_eq!(codes(&out), ["550", "503", "503"].repeat(100));
 }
 
 /// Behind a size that cannot be read, text and commands cannot be told apart.
