@@ -103,6 +103,11 @@ impl<K: Copy + PartialEq> Pool<K> {
         self.trouble.as_deref()
     }
 
+    /// Greeted connections with nothing to do.
+    pub fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
     /// Open and opening connections.
     pub fn connections(&self) -> usize {
         self.open + self.opening

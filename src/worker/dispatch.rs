@@ -28,13 +28,17 @@ impl Worker {
             return;
         }
         let Some(hop) = self.hop.clone() else { return };
-        while self.desk.store.ready() > 0
-            && let Some(key) = self.desk.pool.take_idle()
-        {
+        while self.desk.store.ready() > 0 {
+            let idle = self.desk.pool.idle();
+            let Some(key) = self.desk.pool.take_idle() else { break };
             self.with(key, io, |connection, desk, io| match connection {
                 Connection::Outgoing(outgoing) => outgoing.on_work(desk, io),
                 _ => Keep::Yes,
             });
+            if self.desk.pool.idle() >= idle {
+                // It found nothing to do: the texts of what is ready are still being read.
+                break;
+            }
         }
         for _ in 0..self.desk.pool.wanted(self.desk.store.ready(), io.now_ms()) {
             match self.next_address(&hop, io) {
