@@ -28,21 +28,17 @@ impl Worker {
             return;
         }
         let Some(hop) = self.hop.clone() else { return };
-        // As often as there are idle connections, and no more: one that can be given nothing, because
-        // a text has to come from disk or memory is short, rests again at once.
-        for _ in 0..self.desk.pool.idle() {
-            if self.desk.store.ready() == 0 {
-                break;
-            }
+        while self.desk.store.ready() > 0 {
+            let idle = self.desk.pool.idle();
             let Some(key) = self.desk.pool.take_idle() else { break };
             self.with(key, io, |connection, desk, io| match connection {
                 Connection::Outgoing(outgoing) => outgoing.on_work(desk, io),
                 _ => Keep::Yes,
             });
-        }
-        if self.desk.pool.idle() > 0 {
-            // What is ready waits for its text or for memory; another connection would rest as well.
-            return;
+            if self.desk.pool.idle() >= idle {
+                // It found nothing to do: the texts of what is ready are still being read.
+                break;
+            }
         }
         for _ in 0..self.desk.pool.wanted(self.desk.store.ready(), io.now_ms()) {
             match self.next_address(&hop, io) {
