@@ -77,7 +77,7 @@
 //! 4. Over a crash a mail comes twice only if its final dot was sent and its outcome not durable;
 //!    `settles_unwritten` in the status is the bound of it. `tests/crash.rs` counts.
 //! 5. Once handed to commit a mail is ours, whether the client is there or not. `net/desk.rs`
-//!    (`committing`), `worker/turn.rs` (`on_committed`).
+//!    (`committing`), `worker/turn.rs` (`on_committed`). No test of its own yet.
 //! 6. A mail is given only to a connection that was greeted, so a hop that is down costs no mail an
 //!    attempt. `delivery/pool.rs`; its tests.
 //! 7. Protocols are values: `smtp/`, `queue/mail.rs`, `queue/schedule.rs` and `plugin/chain.rs` name
@@ -94,9 +94,10 @@
 //!    `abi/tests/plugins/misuse.rs`, once under the address sanitizer.
 //! 12. The loop never sleeps on work. `reactor/src/turn.rs`; `the_loop_does_not_sleep_on_work`.
 //! 13. Every wait of a connection has a deadline, but a plugin's hold where `plugin-timeout` is 0.
-//!    `net/deadline.rs` and `deadline_ms` of both drivers.
+//!    `net/deadline.rs` and `deadline_ms` of both drivers; of the session,
+//!    `deadlines_and_shutdown_say_421_and_release_all`.
 //! 14. Nothing may relay but clients in `smtp-relay-range`, authenticated ones, and mail for local
-//!    domains. `net/incoming.rs` (`may_relay`).
+//!    domains. `net/incoming.rs` (`may_relay`); `tests/dialogues/relay-refused.txt`.
 //! 15. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
 //!
 //! # Choices
@@ -127,6 +128,8 @@
 //!   ([`delivery::Now`]). Age-out compares unix times, because it has to hold over a restart.
 //! - **Mail belongs to the worker in its id**, or, after `smtp-threads` was lowered, to the one that
 //!   the id's worker is modulo the new number. A worker's limits need no lock for that.
+//! - **Texts that plugins set are not charged to the memory budget**, nor are recipients and buffers
+//!   of commands: the budget is for what strangers can send.
 //! - **Names are resolved by the helper**, with the system's resolver, as long as there is one
 //!   smarthost; routing by MX will bring a resolver of its own.
 #![forbid(unsafe_code)]

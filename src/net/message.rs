@@ -1,6 +1,7 @@
 //! A message between its final dot and the disk: draft, plugin edits, transaction.
 //!
-//! Must never: hold a text without its reservation of the memory budget.
+//! Must never: hold the text of a client without its reservation of the memory budget. Texts that
+//! plugins put in its place are not reserved.
 //!
 //! **Diagnostics**: [`EditProblem`] when a plugin leaves a mail without a recipient (D-63).
 
@@ -19,7 +20,8 @@ use crate::smtp::{Fixed, answer, is_crlf_only};
 
 use super::desk::Desk;
 
-/// RFC 5321 6.3: more Received fields than this are taken for a loop.
+/// More Received fields than this are taken for a loop (554 5.4.6). RFC 5321 6.3 asks for at least
+/// 100 to be allowed where counting is all there is; real paths are far shorter.
 const RECEIVED_FIELDS_MAX: usize = 50;
 /// The body index of a mail that has no text (D-6A): plugins may take it away (D-64).
 pub const NO_BODY: u16 = u16::MAX;
@@ -233,8 +235,8 @@ pub fn shared(body: &Body) -> Text {
     Text::from_terminated(Arc::clone(body.shared())).expect("a body keeps one zero past its end")
 }
 
-/// A plugin's text with its line ends mended (D-6B): a CR or LF that stands alone becomes CRLF, so that
-/// nothing it says can smuggle.
+/// A plugin's text with its line ends mended (D-6B): a CR or LF that stands alone becomes CRLF, so
+/// that nothing it says can smuggle.
 pub fn repaired(text: &Text) -> Body {
     let mut bytes = if is_crlf_only(text.as_bytes()) {
         text.clone().into_vec()

@@ -67,7 +67,7 @@ pub struct Worker {
     pub(super) options: Arc<server::Options>,
     pub(super) sockets: Vec<std::net::TcpListener>,
     pub(super) hop: Option<NextHop>,
-    /// Addresses of the next hop, with when they were found.
+    /// Addresses of the next hop, as found at `resolved_ms`.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) address_next: usize,
     pub(super) resolving: bool,
