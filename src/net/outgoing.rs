@@ -405,7 +405,7 @@ impl Outgoing {
                 Some(Work::Load(id)) => {
                     let job = Job::Read(desk.index, id);
                     if let Err(error) = desk.jobs.try_send(job) {
-                        // The channel holds more than all workers may ask for at a time.
+                        // The channel holds all that workers may ask for at a time.
                         unreachable!("the helper takes every job: {error}");
                     }
                 }
