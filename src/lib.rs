@@ -115,6 +115,9 @@
 //! - **A next hop that cannot be reached goes offline**, 1 s doubling to 60 s, and its mails wait
 //!   without an attempt: an attempt is a mail's own trouble, and the retry schedule is too coarse
 //!   for a hop that restarts.
+//! - **A mail that finds its connection closed is given back**, if the connection has carried mail
+//!   before and said nothing about this one: next hops end connections after so many mails or so
+//!   much idleness, and the two sides may do so at the same moment.
 //! - **Of a mail's attempts the last eight are kept in memory, the last one over a restart**; their
 //!   number is exact. The whole history belongs into a log, not into every mail of a queue that may
 //!   hold millions.
