@@ -46,8 +46,8 @@ numbers! {
     Turned = "turned_away",
     /// Mails (one per recipient) answered 250 since the start.
     Accepted = "accepted",
-    /// Transactions answered 4xx after their text was received.
-    Deferred = "deferred",
+    /// Commands and messages that were refused by the host, a plugin's deadline or the queue.
+    Refused = "refused",
     /// Mails whose final 250 from the next hop was received.
     Delivered = "delivered",
     /// Attempts that ended in a temporary failure.

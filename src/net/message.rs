@@ -10,12 +10,13 @@ use std::sync::Arc;
 use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, Text};
 
 use crate::clock::Wall;
+use crate::limits::Share;
 use crate::plugin::view::Plugins;
 use crate::queue::{Body, Mail, Origin, Transaction};
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
 use crate::smtp::server::{Hello, Received};
 use crate::smtp::trace::Trace;
-use crate::smtp::{Fixed, answer, is_crlf_only};
+use crate::smtp::{Fixed, Memory, answer, is_crlf_only};
 
 use super::desk::Desk;
 
@@ -66,6 +67,19 @@ pub enum EditProblem {
     /// The recipient was taken away.
     #[error("a plugin left it without a recipient")]
     NoRecipient,
+    /// There is no room for the text that a plugin made.
+    #[error("the text that a plugin made is more than memory-limit leaves")]
+    NoMemory,
+}
+
+impl EditProblem {
+    /// What the client hears.
+    pub fn reply(self) -> Fixed {
+        match self {
+            EditProblem::NoRecipient => answer::LOCAL_ERROR,
+            EditProblem::NoMemory => answer::NO_MEMORY,
+        }
+    }
 }
 
 /// A complete message, recipient by recipient on its way through the plugins.
@@ -163,7 +177,7 @@ impl Message {
     ///
     /// # Errors
     /// When the mail cannot be published as it is now (D-63).
-    pub fn close(&mut self, plugins: &Plugins) -> Result<(), EditProblem> {
+    pub fn close(&mut self, plugins: &Plugins, memory: &mut Share) -> Result<(), EditProblem> {
         let Some(id) = self.open.take() else {
             return Ok(());
         };
@@ -179,6 +193,11 @@ impl Message {
             Edit::Unchanged => {}
             Edit::Removed => mail.body = NO_BODY,
             Edit::Set(text) => {
+                let bytes = text.as_bytes().len();
+                if !Memory::reserve(memory, bytes) {
+                    return Err(EditProblem::NoMemory);
+                }
+                self.reserved += bytes;
                 mail.body = u16::try_from(self.bodies.len()).expect("one text a recipient at most");
                 self.bodies.push(repaired(&text));
             }
