@@ -131,8 +131,8 @@
 //!   ([`delivery::Now`]). Age-out compares unix times, because it has to hold over a restart.
 //! - **Mail belongs to the worker in its id**, or, after `smtp-threads` was lowered, to the one that
 //!   the id's worker is modulo the new number. A worker's limits need no lock for that.
-//! - **Texts that plugins set are not charged to the memory budget**, nor are recipients and buffers
-//!   of commands: the budget is for what strangers can send.
+//! - **The memory budget is for texts**: those of clients and those that plugins put in their place.
+//!   Recipients and buffers of commands are bounded by the limits of a connection instead.
 //! - **Names are resolved by the helper**, with the system's resolver, as long as there is one
 //!   smarthost; routing by MX will bring a resolver of its own.
 #![forbid(unsafe_code)]

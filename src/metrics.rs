@@ -46,8 +46,8 @@ numbers! {
     Turned = "turned_away",
     /// Mails (one per recipient) that became durable since the start, and so ours.
     Accepted = "accepted",
-    /// Recipients and messages that were refused: no relay, a full disk, a plugin held too long.
-    Deferred = "deferred",
+    /// Commands and messages that were refused by the host, a plugin's deadline or the queue.
+    Refused = "refused",
     /// Mails whose final 250 from the next hop was received.
     Delivered = "delivered",
     /// Attempts that ended in a temporary failure, the last ones before giving up included.

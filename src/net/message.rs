@@ -1,7 +1,6 @@
 //! A message between its final dot and the disk: draft, plugin edits, transaction.
 //!
-//! Must never: hold the text of a client without its reservation of the memory budget. Texts that
-//! plugins put in its place are not reserved.
+//! Must never: hold a text without its reservation of the memory budget.
 //!
 //! **Diagnostics**: [`EditProblem`] when a plugin leaves a mail without a recipient (D-63).
 
@@ -11,12 +10,13 @@ use std::sync::Arc;
 use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, Text};
 
 use crate::clock::Wall;
+use crate::limits::Share;
 use crate::plugin::view::Plugins;
 use crate::queue::{Body, Mail, Origin, Transaction};
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
 use crate::smtp::server::{Hello, Received};
 use crate::smtp::trace::Trace;
-use crate::smtp::{Fixed, answer, is_crlf_only};
+use crate::smtp::{Fixed, Memory, answer, is_crlf_only};
 
 use super::desk::Desk;
 
@@ -68,6 +68,19 @@ pub enum EditProblem {
     /// The recipient was taken away.
     #[error("a plugin left it without a recipient")]
     NoRecipient,
+    /// There is no room for the text that a plugin made.
+    #[error("the text that a plugin made is more than memory-limit leaves")]
+    NoMemory,
+}
+
+impl EditProblem {
+    /// What the client hears.
+    pub fn reply(self) -> Fixed {
+        match self {
+            EditProblem::NoRecipient => answer::LOCAL_ERROR,
+            EditProblem::NoMemory => answer::NO_MEMORY,
+        }
+    }
 }
 
 /// A complete message, recipient by recipient on its way through the plugins.
@@ -165,7 +178,7 @@ impl Message {
     ///
     /// # Errors
     /// When the mail cannot be published as it is now (D-63).
-    pub fn close(&mut self, plugins: &Plugins) -> Result<(), EditProblem> {
+    pub fn close(&mut self, plugins: &Plugins, memory: &mut Share) -> Result<(), EditProblem> {
         let Some(id) = self.open.take() else {
             return Ok(());
         };
@@ -181,6 +194,11 @@ impl Message {
             Edit::Unchanged => {}
             Edit::Removed => mail.body = NO_BODY,
             Edit::Set(text) => {
+                let bytes = text.as_bytes().len();
+                if !Memory::reserve(memory, bytes) {
+                    return Err(EditProblem::NoMemory);
+                }
+                self.reserved += bytes;
                 mail.body = u16::try_from(self.bodies.len()).expect("one text a recipient at most");
                 self.bodies.push(repaired(&text));
             }

@@ -168,7 +168,7 @@ impl Worker {
         for key in std::mem::take(&mut self.accept_again) {
             io.again(Token::from(key));
         }
-        self.desk.delivering = self.common.queue.status().delivering;
+        self.desk.delivering = self.common.queue.delivering();
         if self.drain_until_ms.is_some_and(|until_ms| io.now_ms() >= until_ms) {
             self.abort(io);
         }
