@@ -117,7 +117,7 @@ section! {
         /// Incoming connections from one address, or from one /64 of IPv6, the machine itself
         /// included.
         "smtp-connections-per-address" connections_per_address_max: Option<NonZeroU32> =
-            Preset::Text("100"), Limit { max: CONNECTIONS_MAX };
+            Preset::Text("1000"), Limit { max: CONNECTIONS_MAX };
 
         /// The largest message that is accepted, announced as SIZE.
         "smtp-maxsize" message_bytes_max: u64 = Preset::Text("100MB"),

@@ -304,7 +304,7 @@ fn values_are_taken_or_refused() {
         ("smtp-ip", "localhost", false),
         ("smtp-maxsize", "100MB", true),
         ("smtp-maxsize", "64K", true),
-        ("smtp-maxsize", "64KB", false),
+        ("smtp-maxsize", "1000", false),
         ("smtp-maxsize", "1 MiB", true),
         ("smtp-maxsize", "1.5MB", false),
         ("smtp-maxsize", "MB", false),
