@@ -26,6 +26,7 @@ use crate::log::Level;
 use crate::metrics::Number;
 use crate::net::desk::{Committing, Desk, Io, Mail, Mood, Question, Timer};
 use crate::net::incoming::{Arrival, Incoming, Keep};
+use crate::net::listener::BACKLOG;
 use crate::net::outgoing::{Departure, Outgoing};
 use crate::net::transport::Transport;
 use crate::plugin::chain::Chain;
@@ -230,29 +231,30 @@ impl Worker {
             .register(listener, Token::from(key), Interest::READABLE)
     }
 
-    fn accept(&mut self, key: Key, io: &mut Io) {
+    /// Takes some clients of the backlog; whether it is empty, or as good as that for now.
+    fn accept(&mut self, key: Key, io: &mut Io) -> bool {
         for _ in 0..ACCEPTS_MAX {
             let Some(Connection::Listener(listener, local)) = self.connections.get(key) else {
-                return;
+                return true;
             };
             let local = *local;
             match listener.accept() {
                 Ok((stream, remote)) => self.arrive(stream, remote, local, io),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) if is_out_of_descriptors(&error) => {
-                    self.turn_one_away(key);
-                    return;
+                    self.turn_some_away(key);
+                    return true;
                 }
                 // The client was faster than we: it has gone already.
                 Err(_) => {}
             }
         }
-        io.again(Token::from(key));
+        false
     }
 
-    /// No descriptor is left: gives up the spare one, takes the next client with it and says why
-    /// it cannot stay. Otherwise it would wait in the backlog without a word.
-    fn turn_one_away(&mut self, key: Key) {
+    /// No descriptor is left: gives up the spare one, and with it takes one client after the other
+    /// and says why it cannot stay. Otherwise they would wait in the backlog without a word.
+    fn turn_some_away(&mut self, key: Key) {
         self.desk.log.limited(
             "descriptors",
             Level::Critical,
@@ -260,9 +262,13 @@ impl Worker {
             "no file descriptor is left; clients are answered 421 (raise LimitNOFILE or lower smtp-connections)",
         );
         self.spare = None;
-        if let Some(Connection::Listener(listener, _)) = self.connections.get(key)
-            && let Ok((stream, _)) = listener.accept()
-        {
+        for _ in 0..ACCEPTS_MAX {
+            let Some(Connection::Listener(listener, _)) = self.connections.get(key) else {
+                break;
+            };
+            let Ok((stream, _)) = listener.accept() else {
+                break;
+            };
             turn_away(stream, answer::NO_DESCRIPTORS);
             self.desk.count(Number::Turned);
         }
@@ -378,9 +384,15 @@ impl Worker {
             return;
         }
         let Some(hop) = self.hop.clone() else { return };
-        while self.desk.store.ready() > 0
-            && let Some(key) = self.desk.pool.take_idle()
-        {
+        // Each idle connection is asked once: one that gets nothing, because memory or the helper is
+        // busy, rests again at once, and asking it for ever would end the turn never.
+        for _ in 0..self.desk.pool.idle() {
+            if self.desk.store.ready() == 0 {
+                break;
+            }
+            let Some(key) = self.desk.pool.take_idle() else {
+                break;
+            };
             self.with(key, io, |connection, desk, io| match connection {
                 Connection::Outgoing(outgoing) => outgoing.on_work(desk, io),
                 _ => Keep::Yes,
@@ -516,7 +528,8 @@ impl Worker {
     fn close_listeners(&mut self, io: &mut Io) {
         for key in self.keys() {
             if matches!(self.connections.get(key), Some(Connection::Listener(..))) {
-                self.accept(key, io);
+                let rounds = BACKLOG as usize / ACCEPTS_MAX + 1;
+                let _ = (0..rounds).any(|_| self.accept(key, io));
                 self.connections.remove(key);
             }
         }
@@ -611,7 +624,10 @@ impl Handler for Worker {
     fn on_socket(&mut self, io: &mut Io, token: Token, ready: Readiness) {
         let key = Key::from(token);
         if matches!(self.connections.get(key), Some(Connection::Listener(..))) {
-            return self.accept(key, io);
+            if !self.accept(key, io) {
+                io.again(token);
+            }
+            return;
         }
         self.with(key, io, |connection, desk, io| match connection {
             Connection::Incoming(incoming) => incoming.on_ready(ready, desk, io),

@@ -44,6 +44,11 @@ impl<K: Copy + PartialEq> Pool<K> {
         self.idle.pop()
     }
 
+    /// How many connections are idle.
+    pub fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
     /// How many more connections to open now for `ready` mails that found no idle one. While the
     /// last connection failed, one at a time tries whether the hop is back.
     pub fn wanted(&self, ready: usize, now_ms: u64) -> usize {
@@ -95,6 +100,11 @@ impl<K: Copy + PartialEq> Pool<K> {
         self.pause_ms = (self.pause_ms * 2).clamp(OFFLINE_MS_MIN, OFFLINE_MS_MAX);
         self.offline_until_ms = now_ms + self.pause_ms;
         self.trouble = Some(why);
+    }
+
+    /// An opening connection is not needed any more; that says nothing about the hop.
+    pub fn on_given_up(&mut self) {
+        self.opening -= 1;
     }
 
     /// When a hop that is offline may be tried again, on the clock of [`Pool::on_failed`].
