@@ -9,6 +9,7 @@ mod crash;
 mod dialogue;
 mod durability;
 mod interop;
+mod limits;
 mod manifest;
 mod support;
 mod tidy;

@@ -44,6 +44,11 @@ impl<K: Copy + PartialEq> Pool<K> {
         self.idle.pop()
     }
 
+    /// How many connections are idle.
+    pub fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
     /// How many more connections to open now for `ready` mails that found no idle one. While the
     /// last connection failed, one at a time tries whether the hop is back.
     pub fn wanted(&self, ready: usize, now_ms: u64) -> usize {
@@ -97,6 +102,11 @@ impl<K: Copy + PartialEq> Pool<K> {
         }
     }
 
+    /// An opening connection is not needed any more; that says nothing about the hop.
+    pub fn on_given_up(&mut self) {
+        self.opening -= 1;
+    }
+
     /// When a hop that is offline may be tried again, on the clock of [`Pool::on_failed`].
     pub fn back_at_ms(&self, now_ms: u64) -> Option<u64> {
         (now_ms < self.offline_until_ms).then_some(self.offline_until_ms)
@@ -105,11 +115,6 @@ impl<K: Copy + PartialEq> Pool<K> {
     /// Why the last connection failed, until one succeeds.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
-    }
-
-    /// Greeted connections with nothing to do.
-    pub fn idle(&self) -> usize {
-        self.idle.len()
     }
 
     /// Open and opening connections.

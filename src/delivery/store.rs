@@ -23,6 +23,8 @@ use super::{Fate, Finish};
 
 /// Attempts of a mail that are kept in memory to be shown; the number of all is exact.
 const ATTEMPTS_SHOWN: usize = 8;
+/// Ready mails that are looked at for one whose text is in memory, when there is no room for another.
+const MEMORY_SCAN: usize = 1_000;
 /// Ready mails whose age is looked at per call of [`Store::pop_aged`].
 const AGED_SCAN: usize = 1_000;
 /// How long a mail rests whose text could not be read back.
@@ -141,6 +143,7 @@ pub struct Store {
     ready: VecDeque<MailId>,
     schedule: Schedule<MailId>,
     loading: usize,
+    active: usize,
     queued: usize,
     failed: usize,
     released: usize,
@@ -156,6 +159,7 @@ impl Store {
             ready: VecDeque::new(),
             schedule: Schedule::new(),
             loading: 0,
+            active: 0,
             queued: 0,
             failed: 0,
             released: 0,
@@ -234,6 +238,9 @@ impl Store {
         let Some(held) = self.held.get_mut(&id) else {
             return;
         };
+        if !matches!(held.content, Content::Memory(_)) {
+            return;
+        }
         if held.mails.iter().all(|mail| mail.place != Place::Active) {
             held.content = Content::Disk;
             self.released += std::mem::take(&mut held.reserved);
@@ -241,7 +248,10 @@ impl Store {
     }
 
     /// The next ready mail, made active, or the text that has to be read back for one. `reserve`
-    /// asks the memory budget for a text's octets; refused, the mail stays ready.
+    /// asks the memory budget for a text's octets; refused, the mail stays ready, and one whose
+    /// text is in memory goes first. If nothing else is under way the text is read back all the
+    /// same, one at a time: else a text that is larger than the budget would never go out, nor
+    /// anything behind it.
     pub fn take_work(&mut self, mut reserve: impl FnMut(usize) -> bool) -> Option<Work> {
         while let Some(&id) = self.ready.front() {
             let Some((held, place)) = find(&mut self.held, id) else {
@@ -256,6 +266,7 @@ impl Store {
                 Content::Memory(transaction) => {
                     let transaction = transaction.clone();
                     held.mails[place].place = Place::Active;
+                    self.active += 1;
                     self.ready.pop_front();
                     return Some(Work::Deliver(id, transaction));
                 }
@@ -265,16 +276,44 @@ impl Store {
                 }
                 Content::Disk => {
                     let bytes = usize::try_from(held.body_bytes).unwrap_or(usize::MAX);
-                    if self.loading >= self.limits.loading_max || !reserve(bytes) {
+                    if self.loading >= self.limits.loading_max {
                         return None;
                     }
-                    held.reserved = bytes;
+                    let reserved = reserve(bytes);
+                    if !reserved {
+                        let work = self.take_from_memory();
+                        if work.is_some() || self.loading + self.active > 0 {
+                            return work;
+                        }
+                    }
+                    let (held, place) = find(&mut self.held, id)?;
+                    held.reserved = if reserved { bytes } else { 0 };
                     held.content = Content::Loading;
                     held.mails[place].place = Place::Loading;
                     self.ready.pop_front();
                     self.loading += 1;
                     return Some(Work::Load(id.transaction));
                 }
+            }
+        }
+        None
+    }
+
+    /// The first ready mail, among as many as are looked at, whose text is in memory.
+    fn take_from_memory(&mut self) -> Option<Work> {
+        for at in 0..MEMORY_SCAN.min(self.ready.len()) {
+            let id = self.ready[at];
+            let Some((held, place)) = find(&mut self.held, id) else {
+                continue;
+            };
+            if let (Place::Ready, Content::Memory(transaction)) =
+                (held.mails[place].place, &held.content)
+            {
+                let transaction = transaction.clone();
+                held.mails[place].place = Place::Active;
+                self.active += 1;
+                self.ready.remove(at);
+                return Some(Work::Deliver(id, transaction));
             }
         }
         None
@@ -326,6 +365,7 @@ impl Store {
     pub fn give_back(&mut self, id: MailId) {
         if let Some((held, place)) = find(&mut self.held, id) {
             held.mails[place].place = Place::Ready;
+            self.active -= 1;
             self.ready.push_front(id);
         }
     }
@@ -396,6 +436,13 @@ impl Store {
             if held.mails[place].place == Place::Ready && now.unix_ms >= expiry_ms {
                 aged.push(self.age_out(id, now));
             }
+        }
+        // While no connection comes nobody else takes what is gone off the queue.
+        while let Some(&id) = self.ready.front()
+            && find(&mut self.held, id)
+                .is_none_or(|(held, place)| held.mails[place].place != Place::Ready)
+        {
+            self.ready.pop_front();
         }
         aged
     }
@@ -510,6 +557,7 @@ impl Store {
         }
         self.failed += usize::from(mail.place == Place::Failed);
         self.failed -= usize::from(before == Place::Failed);
+        self.active -= usize::from(before == Place::Active);
         self.queued -= usize::from(mail.place == Place::Freed);
         self.shrink(id.transaction);
     }

@@ -40,6 +40,9 @@ const COMMIT_MS: u64 = 300_000;
 const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long the last reply may take to leave.
 const LEAVE_MS: u64 = 10_000;
+/// How long a client that still sends may take to end, once the last reply has left: closing before
+/// would reset the connection, and a reset destroys a reply that is under way.
+const LINGER_MS: u64 = 2_000;
 
 /// Whether a connection is still there after it was driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +95,8 @@ pub struct Incoming {
     queued_flush: bool,
     /// The session is over; when its output is gone, so is the connection.
     leaving: bool,
+    /// All output is out, and what the client still sends is thrown away.
+    lingering: bool,
     /// The server stops: this transaction is the last.
     last: bool,
     deadline: Deadline,
@@ -161,6 +166,7 @@ impl Incoming {
             writable: true,
             queued_flush: false,
             leaving: false,
+            lingering: false,
             last: false,
             deadline: Deadline::new(key),
             stage_ms: io.now_ms(),
@@ -239,6 +245,10 @@ impl Incoming {
         if self.is_held() {
             self.revoke(desk, io, answer::SHUTTING_DOWN.into(), "the server stops");
         }
+        if self.leaving {
+            // It was told at an earlier call and did not listen.
+            self.on_gone(desk);
+        }
         self.session.on_shutdown(&mut desk.memory);
         self.drive(desk, io)
     }
@@ -277,6 +287,11 @@ impl Incoming {
                 }
                 Stage::Commit(_) => break,
                 Stage::Session if self.is_over() => self.begin_close(desk, io),
+                Stage::Session if self.leaving && self.session.output().is_empty() => {
+                    if !self.linger(&mut reads, desk, io) {
+                        break;
+                    }
+                }
                 Stage::Session => {
                     if !self.advance(&mut reads, desk, io) {
                         break;
@@ -364,8 +379,39 @@ impl Incoming {
                 // Buffered commands are answered first: the session says when it has run dry.
                 self.session.output().is_empty() && self.session.is_dry()
             }
-            Peer::Silent | Peer::There => self.leaving && self.session.output().is_empty(),
+            Peer::Silent => self.session.output().is_empty(),
+            Peer::There => false,
         }
+    }
+
+    /// The last reply is out. Reads and throws away what the client sent before it saw that; one
+    /// that has sent nothing more is gone at once. `false` when there is nothing to do before the
+    /// next event.
+    fn linger(&mut self, reads: &mut usize, desk: &mut Desk, io: &mut Io) -> bool {
+        if !self.readable {
+            if !self.lingering {
+                self.peer = Peer::Gone;
+            }
+            return !self.lingering;
+        }
+        if *reads == READS_MAX {
+            io.again(Token::from(self.key));
+            return false;
+        }
+        *reads += 1;
+        desk.scratch.clear();
+        let moved = self.transport.read(&mut desk.scratch);
+        if !desk.scratch.is_empty() && !self.lingering {
+            self.lingering = true;
+            self.stage_ms = io.now_ms();
+            self.transport.shut_write();
+        }
+        match moved {
+            Moved::Some(_) => {}
+            Moved::Blocked(_) => self.readable = false,
+            Moved::End | Moved::Gone(_) => self.peer = Peer::Gone,
+        }
+        true
     }
 
     fn on_event(&mut self, event: Event, desk: &mut Desk, io: &mut Io) {
@@ -655,6 +701,7 @@ impl Incoming {
                 Some(self.stage_ms + hold.as_millis() as u64)
             }
             Stage::Commit(_) => Some(self.stage_ms + COMMIT_MS),
+            Stage::Session if self.lingering => Some(self.stage_ms + LINGER_MS),
             Stage::Session if self.leaving => Some(self.stage_ms + LEAVE_MS),
             Stage::Session => {
                 let idle = self.progress_ms + idle_ms;

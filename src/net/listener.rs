@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// How many finished handshakes the kernel keeps for a worker that is busy.
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 
 /// Why an address could not be opened.
 #[derive(Debug, thiserror::Error)]

@@ -176,6 +176,9 @@ impl Outgoing {
         self.session.on_lost(Problem::TimedOut);
         let keep = self.drive(desk, io);
         if keep == Keep::Yes && !self.over {
+            if !self.greeted {
+                desk.pool.on_given_up();
+            }
             self.over = true;
             return self.drive(desk, io);
         }
@@ -437,6 +440,12 @@ impl Outgoing {
     }
 
     fn leave(&mut self, desk: &mut Desk) {
+        if !self.connected {
+            // A connect may take as long as its deadline, and nothing is lost with it.
+            desk.pool.on_given_up();
+            self.over = true;
+            return;
+        }
         if !self.greeted {
             // Nothing was said yet that a QUIT would end politely.
             self.session.on_lost(Problem::Closed);
@@ -475,8 +484,11 @@ impl Outgoing {
                 self.stage_ms = io.now_ms();
             }
             Err(crate::smtp::client::StartError::Busy) => {
-                // Octets that nobody asked for: the next read ends the connection.
-                self.give_back(desk);
+                // Octets that nobody asked for. It counts as an attempt: a hop that always does so
+                // would else be connected to again and again without a pause.
+                let text = Problem::UnexpectedReply.to_string();
+                let finish = Finish::without_reply(Fate::Temporary, "idle", "invalid", text);
+                self.finish(finish, desk, io);
                 self.session.on_lost(Problem::UnexpectedReply);
             }
             Err(error) => {

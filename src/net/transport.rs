@@ -97,6 +97,12 @@ impl Transport {
         self.stream.local_addr().ok()
     }
 
+    /// Ends our direction: the peer reads what is under way and then the end.
+    pub fn shut_write(&mut self) {
+        // The peer may have been faster; there is nothing left to do then.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
     /// Ends both directions, but keeps the descriptor, so that its number is not reused yet
     /// (D-4F).
     pub fn shut(&mut self) {

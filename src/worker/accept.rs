@@ -16,6 +16,7 @@ use crate::log::Level;
 use crate::metrics::Number;
 use crate::net::desk::{Io, Mood};
 use crate::net::incoming::{Arrival, Incoming, Keep};
+use crate::net::listener::BACKLOG;
 use crate::net::transport::Transport;
 use crate::smtp::{Fixed, answer};
 
@@ -45,29 +46,30 @@ impl Worker {
         io.registry().register(listener, Token::from(key), Interest::READABLE)
     }
 
-    pub(super) fn accept(&mut self, key: Key, io: &mut Io) {
+    /// Takes some clients of the backlog; whether it is empty, or as good as that for now.
+    pub(super) fn accept(&mut self, key: Key, io: &mut Io) -> bool {
         for _ in 0..ACCEPTS_MAX {
             let Some(Connection::Listener(listener, local)) = self.connections.get(key) else {
-                return;
+                return true;
             };
             let local = *local;
             match listener.accept() {
                 Ok((stream, remote)) => self.arrive(stream, remote, local, io),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) if is_out_of_descriptors(&error) => {
-                    self.turn_one_away(key);
-                    return;
+                    self.turn_some_away(key);
+                    return true;
                 }
                 // The client was faster than we: it has gone already.
                 Err(_) => {}
             }
         }
-        io.again(Token::from(key));
+        false
     }
 
-    /// No descriptor is left: gives up the spare one, takes the next client with it and says why
-    /// it cannot stay. Otherwise it would wait in the backlog without a word.
-    pub(super) fn turn_one_away(&mut self, key: Key) {
+    /// No descriptor is left: gives up the spare one, and with it takes one client after the other
+    /// and says why it cannot stay. Otherwise they would wait in the backlog without a word.
+    pub(super) fn turn_some_away(&mut self, key: Key) {
         self.desk.log.limited(
             "descriptors",
             Level::Critical,
@@ -75,9 +77,9 @@ impl Worker {
             "no file descriptor is left; clients are answered 421 (raise LimitNOFILE or lower smtp-connections)",
         );
         self.spare = None;
-        if let Some(Connection::Listener(listener, _)) = self.connections.get(key)
-            && let Ok((stream, _)) = listener.accept()
-        {
+        for _ in 0..ACCEPTS_MAX {
+            let Some(Connection::Listener(listener, _)) = self.connections.get(key) else { break };
+            let Ok((stream, _)) = listener.accept() else { break };
             turn_away(stream, answer::NO_DESCRIPTORS);
             self.desk.count(Number::Turned);
         }
@@ -144,7 +146,8 @@ impl Worker {
     pub(super) fn close_listeners(&mut self, io: &mut Io) {
         for key in self.keys() {
             if matches!(self.connections.get(key), Some(Connection::Listener(..))) {
-                self.accept(key, io);
+                let rounds = BACKLOG as usize / ACCEPTS_MAX + 1;
+                let _ = (0..rounds).any(|_| self.accept(key, io));
                 self.connections.remove(key);
             }
         }

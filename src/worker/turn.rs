@@ -235,7 +235,10 @@ impl Handler for Worker {
     fn on_socket(&mut self, io: &mut Io, token: Token, ready: Readiness) {
         let key = Key::from(token);
         if matches!(self.connections.get(key), Some(Connection::Listener(..))) {
-            return self.accept(key, io);
+            if !self.accept(key, io) {
+                io.again(token);
+            }
+            return;
         }
         self.with(key, io, |connection, desk, io| match connection {
             Connection::Incoming(incoming) => incoming.on_ready(ready, desk, io),

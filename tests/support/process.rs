@@ -117,6 +117,13 @@ impl Process {
         self.wait(deadline)
     }
 
+    /// Asks politely (SIGTERM), and that is all.
+    pub(crate) fn ask_to_end(&self) {
+        // Not waited for yet, so the number is still its own even if it has ended.
+        assert!(self.exited.is_none(), "it was waited for already");
+        let _ = kill_process(self.pid, Signal::TERM);
+    }
+
     /// Kills (SIGKILL) and waits: nothing of it runs afterwards.
     pub(crate) fn kill9(&mut self) -> ExitStatus {
         self.signal(Signal::KILL);

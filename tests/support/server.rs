@@ -107,6 +107,17 @@ impl ServerBuilder {
         Server { builder: self.clone(), process, addresses }
     }
 
+    /// Starts the program and waits for nothing: for starts that are to fail.
+    pub(crate) fn spawn(&self) -> Process {
+        std::fs::create_dir_all(self.queue_directory()).expect("a new directory can be written");
+        Process::spawn("rohrpost run", &mut self.command())
+    }
+
+    /// What a subcommand says of this queue, whether or not a server runs on it.
+    pub(crate) fn report(&self, subcommand: &[&str]) -> String {
+        ask(subcommand, &self.queue_directory())
+    }
+
     fn command(&self) -> Command {
         let mut command = match self.tracer.split_first() {
             None => program(),
@@ -132,6 +143,12 @@ impl Status {
     /// A count by its name.
     pub(crate) fn count(&self, name: &str) -> u64 {
         self.0[name].as_u64().unwrap_or_else(|| panic!("status has no count {name}: {}", self.0))
+    }
+
+    /// A text by its JSON pointer.
+    pub(crate) fn text(&self, pointer: &str) -> &str {
+        let value = self.0.pointer(pointer).and_then(serde_json::Value::as_str);
+        value.unwrap_or_else(|| panic!("status has no text {pointer}: {}", self.0))
     }
 }
 
@@ -185,6 +202,11 @@ impl Server {
     /// Asks it to drain and stop.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.process.terminate(PATIENCE)
+    }
+
+    /// Asks it to drain and stop (SIGTERM), and does not wait.
+    pub(crate) fn ask_to_end(&self) {
+        self.process.ask_to_end();
     }
 
     /// What `rohrpost status` says now.
