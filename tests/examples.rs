@@ -1,0 +1,361 @@
+//! The plugins in `examples/plugins`, built as their README says and run in the real server: what a
+//! reader copies must work. The policy service is one of our own, on a thread, with an end.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crate::support::{
+    PATIENCE, Process, Sanitizer, Server, ServerBuilder, Sink, SmtpClient, asan_library,
+    eventually, fresh_port,
+};
+
+const TEXT: &[u8] = b"Subject: stub\r\n\r\nAs it was handed in.\r\n";
+
+/// Builds all examples with their Makefile, and gives the server only those named.
+fn with_plugins(names: &[&str], sanitizer: Sanitizer) -> ServerBuilder {
+    let plan = Server::builder();
+    let (built, plugins) = (
+        plan.directory().join("built"),
+        plan.directory().join("plugins"),
+    );
+    let mut make = Command::new("make");
+    make.arg("-C")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/plugins"))
+        .arg(format!("OUTPUT={}", built.display()))
+        .args(["CFLAGS=-O1 -g -Werror", "CXXFLAGS=-O1 -g -Werror"])
+        // A make above us (`make test`) must not hand its own options down.
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL");
+    if sanitizer == Sanitizer::Address {
+        make.arg("SANITIZE=address");
+    }
+    let mut make = Process::spawn("make", &mut make);
+    assert!(make.wait(PATIENCE).success(), "{make}");
+    std::fs::create_dir(&plugins).unwrap();
+    for name in names {
+        let file = format!("{name}.so");
+        std::fs::copy(built.join(&file), plugins.join(&file)).unwrap();
+    }
+    let plan = plan.setting("plugin-directory", plugins.display());
+    match sanitizer {
+        Sanitizer::Off => plan,
+        Sanitizer::Address => plan
+            .environment("LD_PRELOAD", asan_library())
+            .environment("ASAN_OPTIONS", "detect_leaks=0"),
+    }
+}
+
+/// What the service says to each question.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Habit {
+    /// `OK` to senders that begin with `good`, `REJECT` to others, in two pieces.
+    Answers,
+    /// Nothing, ever.
+    Silent,
+}
+
+/// A policy service. Dropping it ends its thread.
+struct Service {
+    address: SocketAddr,
+    questions: Arc<Mutex<Vec<String>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    fn start(habit: Habit) -> Service {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let questions = Arc::new(Mutex::new(Vec::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (asked, stopped) = (Arc::clone(&questions), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            let mut open = Vec::new();
+            for stream in listener.incoming() {
+                if stopped.load(Ordering::Acquire) {
+                    return;
+                }
+                let stream = stream.unwrap();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                // A server that was killed in the middle of a question is not our failure.
+                let Some(sender) = question(&stream) else {
+                    continue;
+                };
+                let action = if sender.starts_with("good") {
+                    b"OK"
+                } else {
+                    b"NO"
+                };
+                asked
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(sender);
+                match habit {
+                    Habit::Answers => drop(answer(stream, action)),
+                    Habit::Silent => open.push(stream),
+                }
+            }
+        });
+        Service {
+            address,
+            questions,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    /// The senders that were asked about, in order.
+    fn questions(&self) -> Vec<String> {
+        self.questions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn await_questions(&self, count: usize) {
+        eventually("questions to the policy service", PATIENCE, || {
+            (self.questions().len() >= count).then_some(())
+        });
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        // Wakes it from its accept.
+        let _ = TcpStream::connect(self.address);
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !std::thread::panicking() {
+            ended.unwrap().expect("the policy service did not panic");
+        }
+    }
+}
+
+/// Reads one question to its empty line; the sender in it.
+fn question(stream: &TcpStream) -> Option<String> {
+    let lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let lines: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    assert!(lines.is_empty() || lines.contains(&"client_address=127.0.0.1".to_owned()));
+    let mut senders = lines.iter().filter_map(|line| line.strip_prefix("sender="));
+    senders.next().map(str::to_owned)
+}
+
+/// Answers in two writes, which the plugin must put together.
+fn answer(mut stream: TcpStream, action: &[u8]) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.write_all(b"action=")?;
+    // Gives the first piece time to be read alone; the test holds without it.
+    std::thread::sleep(Duration::from_millis(2));
+    stream.write_all(action)?;
+    stream.write_all(b"\n\n")
+}
+
+/// A server whose own rule lets nobody relay, with the policy plugin in front of it.
+fn with_policy(service: SocketAddr, sanitizer: Sanitizer) -> ServerBuilder {
+    with_plugins(&["policy"], sanitizer)
+        .setting("smtp-relay-range", "192.0.2.0/24")
+        .environment("POLICY_ADDRESS", service.to_string())
+}
+
+/// Names a sender, and asks to send to somewhere else; the code of the answer to RCPT.
+fn relays(client: &mut SmtpClient, sender: &str) -> u16 {
+    let mail = client.command(&format!("MAIL FROM:<{sender}>")).unwrap();
+    mail.require(250).unwrap();
+    let rcpt = client.command("RCPT TO:<r@example.net>").unwrap();
+    client.command("RSET").unwrap().require(250).unwrap();
+    rcpt.code
+}
+
+/// The version check and mq_initialize (plugin-api 5), and MQ_log: the least a plugin can do.
+#[test]
+fn minimal_is_loaded_and_logs() {
+    let mut server = with_plugins(&["minimal"], Sanitizer::Off).start();
+    server
+        .process()
+        .await_complaint(PATIENCE, "[plugin] minimal.so: minimal: loaded");
+    assert!(server.terminate().success());
+}
+
+/// D-43: the hook of each recipient sees and changes its own text; D-64: what it sets is stored.
+#[test]
+fn d_43_stamp_puts_its_field_on_top_for_each_recipient() {
+    let plan = with_plugins(&["stamp"], Sanitizer::Off);
+    let sink = Sink::start(&plan.directory().join("dump"));
+    let server = plan.smarthost(sink.address()).start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    for (command, code) in [
+        ("MAIL FROM:<s@x.org>", 250),
+        ("RCPT TO:<a@x.net>", 250),
+        ("RCPT TO:<b@x.net>", 250),
+        ("DATA", 354),
+    ] {
+        client.command(command).unwrap().require(code).unwrap();
+    }
+    client.send(TEXT).unwrap();
+    client.command(".").unwrap().require(250).unwrap();
+    sink.await_count(2, PATIENCE);
+    for recipient in ["a@x.net", "b@x.net"] {
+        let field = format!("X-Rohrpost-Example: stamp.c saw this mail for {recipient}");
+        assert_eq!(sink.count_with(&field), 1, "{recipient}");
+    }
+    assert_eq!(sink.count_with("As it was handed in."), 2);
+}
+
+/// D-3A: the mark decides who may relay; one question for each sender of a connection.
+#[test]
+fn d_3a_policy_lets_one_sender_relay_and_not_another() {
+    let service = Service::start(Habit::Answers);
+    let server = with_policy(service.address, Sanitizer::Off).start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    assert_eq!(relays(&mut client, "good@example.org"), 250);
+    assert_eq!(relays(&mut client, "good@example.org"), 250);
+    assert_eq!(
+        service.questions(),
+        ["good@example.org"],
+        "it is remembered"
+    );
+    assert_eq!(relays(&mut client, "bad@example.org"), 550);
+    assert_eq!(relays(&mut client, "bad@example.org"), 550);
+    assert_eq!(relays(&mut client, "good@example.org"), 250);
+    let mut other = SmtpClient::hello(server.smtp()).unwrap();
+    assert_eq!(relays(&mut other, "bad@example.org"), 550);
+    let expected = ["good@", "bad@", "good@", "bad@"].map(|name| format!("{name}example.org"));
+    assert_eq!(service.questions(), expected);
+}
+
+/// D-10, D-49: many connections ask at the same time, and each gets its own answer; some hang up
+/// while they are held. AddressSanitizer watches.
+#[test]
+fn d_10_d_49_policy_keeps_connections_apart_under_asan() {
+    const CLIENTS: usize = 24;
+    let service = Service::start(Habit::Answers);
+    let mut server = with_policy(service.address, Sanitizer::Address).start();
+    let address = server.smtp();
+    let clients = (0..CLIENTS).map(|number| {
+        std::thread::spawn(move || {
+            let mut client = SmtpClient::hello(address).unwrap();
+            for round in 0..5 {
+                let good = (number + round) % 2 == 0;
+                let sender = format!("{}-{number}@example.org", if good { "good" } else { "bad" });
+                if number % 6 == 5 && round == 2 {
+                    return client.send(format!("MAIL FROM:<{sender}>\r\n").as_bytes());
+                }
+                let expected = if good { 250 } else { 550 };
+                assert_eq!(relays(&mut client, &sender), expected, "{sender}");
+            }
+            Ok(())
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    for client in clients {
+        client.join().unwrap().unwrap();
+    }
+    let status = server.terminate();
+    assert!(status.success(), "{status}\n{}", server.process());
+}
+
+/// A service that is down, or never answers, grants nothing and holds up nothing for long; what a
+/// former sender was granted is not kept.
+#[test]
+fn policy_goes_on_without_an_answer() {
+    let mut server = with_policy(fresh_port(), Sanitizer::Off).start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    assert_eq!(relays(&mut client, "good@example.org"), 550);
+    let (refused, late) = ("(connection refused); going on", "(timeout); going on");
+    server.process().await_complaint(PATIENCE, refused);
+
+    let service = Service::start(Habit::Silent);
+    let mut server = with_policy(service.address, Sanitizer::Off).start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    assert_eq!(relays(&mut client, "good@example.org"), 550);
+    server.process().await_complaint(PATIENCE, late);
+    assert_eq!(service.questions(), ["good@example.org"]);
+}
+
+/// D-53, D-27: the server takes a held step back when it stops; the close hook then cancels the
+/// question, and nothing of it runs afterwards. AddressSanitizer watches.
+#[test]
+fn d_53_policy_cancels_an_open_question_when_the_server_stops() {
+    let service = Service::start(Habit::Silent);
+    let plan = with_policy(service.address, Sanitizer::Address)
+        .setting("shutdown-timeout", 0)
+        .setting("plugin-shutdown-timeout", 0);
+    let mut server = plan.start();
+    let mut clients: Vec<SmtpClient> = (0..4)
+        .map(|_| SmtpClient::hello(server.smtp()).unwrap())
+        .collect();
+    for client in &mut clients {
+        client.send(b"MAIL FROM:<good@example.org>\r\n").unwrap();
+    }
+    service.await_questions(clients.len());
+    let status = server.terminate();
+    assert!(
+        status.code().is_some_and(|code| code != 1),
+        "{}",
+        server.process()
+    );
+    let written = server.process().to_string();
+    assert!(!written.contains("AddressSanitizer"), "{written}");
+}
+
+/// Sends the newsletter's stub.
+fn hand_in(server: &Server, sender: &str) {
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    let reply = client.mail(sender, "reader@example.net", TEXT).unwrap();
+    reply.require(250).unwrap();
+}
+
+/// D-67, D-69: the sink receives what the plugin made, and other mail as it came.
+#[test]
+fn mime_makes_the_text_of_each_newsletter() {
+    let plan = with_plugins(&["mime"], Sanitizer::Address);
+    let sink = Sink::start(&plan.directory().join("dump"));
+    let mut server = plan.smarthost(sink.address()).start();
+    hand_in(&server, "news@example.org");
+    hand_in(&server, "me@example.org");
+    sink.await_count(2, PATIENCE);
+    let dear = r"\r\n\r\nDear reader,\r\n\r\nthis text was made";
+    assert_eq!(sink.count_with(dear), 1);
+    assert_eq!(sink.count_with("To: <reader@example.net>"), 1);
+    assert_eq!(sink.count_with("As it was handed in."), 1);
+    server.await_empty_queue(PATIENCE);
+    let status = server.terminate();
+    assert!(status.success(), "{status}\n{}", server.process());
+}
+
+/// D-6C: each attempt asks again, and the queue keeps the text that came.
+#[test]
+fn d_6c_mime_is_asked_at_each_attempt_and_never_stored() {
+    let plan = with_plugins(&["mime"], Sanitizer::Off).setting("retry-interval", 1);
+    let refusing = Sink::start_on(
+        SocketAddr::from(([127, 0, 0, 1], 0)),
+        &plan.directory().join("refused"),
+        &["--refuse=dot=451"],
+    );
+    let mut server = plan.clone().smarthost(refusing.address()).start();
+    hand_in(&server, "news@example.org");
+    let second = "mime: made text 2 for reader@example.net";
+    server.process().await_complaint(PATIENCE, second);
+    assert!(server.terminate().success());
+
+    // Without the plugin, the same queue sends what came.
+    let sink = Sink::start(&plan.directory().join("dump"));
+    let empty = plan.directory().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let plain = plan.setting("plugin-directory", empty.display());
+    let server = plain.smarthost(sink.address()).start();
+    sink.await_count(1, PATIENCE);
+    assert_eq!(sink.count_with("As it was handed in."), 1);
+    assert_eq!(sink.count_with("X-Rohrpost-Example"), 0);
+    server.await_empty_queue(PATIENCE);
+}
