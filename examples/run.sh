@@ -1,61 +1,82 @@
 #!/bin/bash
-# A server to try out: on 127.0.0.1:2525, with every example plugin, delivering to a sink that prints
-# what it gets. Everything it writes is below ./run. Ctrl-C stops both, and nothing else.
+# A server to try out: on 127.0.0.1:2525 (PORT=2526 make run: another port), with example plugins,
+# delivering to a sink that prints what it gets. All it writes is below ./run. Ctrl-C stops everything
+# it started, and nothing else.
 set -euo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-program=${1:-target/release/rohrpost}
-address=127.0.0.1:2525
-mkdir -p run/queue run/plugins
-rm -f run/plugins/*.so
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+program=$(realpath "${1:-target/release/rohrpost}")
+port=${PORT:-2525}
+address=127.0.0.1:$port
+folder=$PWD/run
+mkdir -p "$folder"/{queue,plugins}
 
-for source in examples/plugins/*.c; do
-    [ -e "$source" ] || continue
-    plugin=run/plugins/$(basename "${source%.c}").so
-    gcc -shared -fPIC -fvisibility=hidden -O2 -Wall -Iabi/include -o "$plugin" "$source"
-    echo "compiled $plugin from $source"
-done
+complain() {
+    printf '%s\n' "$@" >&2
+    exit 75
+}
 
-# The process, and a descriptor on which what it prints can be read.
-sink='' server=''
+# Whoever answers on the port now would otherwise get the mail that is meant for us.
+if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+    complain "Something listens on $address already. Take another port: PORT=$((port + 1)) make run"
+fi
+if "$program" status --queue-directory="$folder/queue" >/dev/null 2>&1; then
+    complain "A server is running on ./run/queue already: stop it first (it may be another make run)."
+fi
+
+# What lies in ./run/plugins is loaded, in the order of names: put your own there, or take these away.
+examples=(minimal stamp mime)
+[ -z "${POLICY_ADDRESS:-}" ] || examples+=(policy)
+make --silent -C examples/plugins OUTPUT="$folder/examples"
+rm -f run/plugins/{minimal,stamp,mime,policy}.so
+for name in "${examples[@]}"; do cp "run/examples/$name.so" run/plugins/; done
+
+# The status line has no line end: whatever else is printed in a terminal wipes it first, and the next
+# second brings it back. A filter must outlive Ctrl-C, or the last words are lost.
+wipe=''
+[ ! -t 1 ] || wipe=$'\r\e[K'
+shown() { trap '' INT TERM HUP; exec sed -u "s/^/$wipe/"; }
+
+# Sessions of their own: Ctrl-C reaches this script alone, which then stops them in order.
+server='' sink=''
 stop() {
-    trap '' INT TERM
+    local exit=$?
+    # The server first: it may still deliver while it drains. A second Ctrl-C ends it at once.
+    trap '[ -z "$server" ] || kill -TERM "$server" 2>/dev/null || true' INT TERM HUP
     trap - EXIT
-    # The server first: it may still deliver while it drains.
     for pid in $server $sink; do
         kill -TERM "$pid" 2>/dev/null || true
-        while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+        while kill -0 "$pid" 2>/dev/null; do wait "$pid" 2>/dev/null || true; done
     done
-    echo "stopped; what was not delivered is kept in run/queue"
+    [ "$exit" -ne 0 ] || echo "Stopped. What was not delivered is kept in ./run/queue."
+    exit "$exit"
 }
 trap stop EXIT
-trap 'exit 0' INT TERM
+trap 'exit 0' INT TERM HUP
 
-# Waits on descriptor $1 for the ready line, and prints the address in it.
-ready() {
-    local line
-    while read -r -t 30 line <&"$1"; do
-        case $line in
-            ready\ *) line=${line#*=} && echo "${line%% *}" && return ;;
-            *) echo "$line" >&2 ;;
-        esac
+# Waits until "$@" succeeds; fails when process $1 has ended, or after 30 seconds.
+await() {
+    local pid=$1
+    for _ in {1..300}; do
+        ! "${@:2}" >/dev/null 2>&1 || return 0
+        kill -0 "$pid" 2>/dev/null || return 1
+        sleep 0.1
     done
-    echo "run.sh: it did not get ready" >&2
     return 1
 }
 
-# A session of their own: Ctrl-C reaches this script alone, which then stops them in order.
-exec 3< <(exec setsid "$program" sink --listen=127.0.0.1:0 --print)
+: >run/sink.txt
+setsid "$program" sink --listen=127.0.0.1:0 --print > >(trap '' INT TERM HUP; exec tee run/sink.txt | shown) &
 sink=$!
-hop=$(ready 3)
-cat <&3 &
+await "$sink" grep -q '^ready ' run/sink.txt || complain "The sink did not start; see above."
+hop=$(sed -n 's/^ready sink=\([^ ]*\).*/\1/p' run/sink.txt)
 
-exec 4< <(exec setsid "$program" run --smtp-ip=127.0.0.1 --smtp-port=${address##*:} \
-    --smarthost="${hop%:*}" --smarthost-port="${hop##*:}" --retry-interval=5 \
-    --queue-directory=run/queue --plugin-directory=run/plugins)
+setsid "$program" run --smtp-ip=127.0.0.1 --smtp-port="$port" \
+    --smarthost="${hop%:*}" --smarthost-port="${hop##*:}" --retry-interval=5 --shutdown-timeout=10 \
+    --queue-directory="$folder/queue" --plugin-directory="$folder/plugins" 2> >(shown) &
 server=$!
-ready 4 >/dev/null
-cat <&4 &
+await "$server" "$program" status --queue-directory="$folder/queue" ||
+    complain "The server did not start; see above."
 
 cat <<END
 
@@ -68,7 +89,11 @@ if command -v swaks >/dev/null; then
     echo "  swaks --server $address --from me@example.org --to you@example.net"
     echo
 fi
-echo "Ctrl-C stops it."
-while kill -0 "$server" 2>/dev/null; do sleep 0.5; done
-echo "run.sh: the server has ended by itself" >&2
-exit 1
+cat <<END
+stamp.c puts an X-Rohrpost-Example field on top of it. Mail from news@example.org gets its text from
+mime.cpp. The plugins are in ./run/plugins, their sources in ./examples/plugins. Ctrl-C stops it.
+
+END
+wait "$server" || true
+server=''
+complain "The server has ended by itself; see above."

@@ -1,22 +1,15 @@
 /*
  * policy.c - asks a policy service who may send, and never waits for it.
  *
- * For each MAIL FROM it asks the service at POLICY_ADDRESS (such as 127.0.0.1:10031) over a TCP
- * connection of its own, in the protocol of Postfix' SMTPD_POLICY_README:
+ * At each MAIL FROM it asks the service at POLICY_ADDRESS (127.0.0.1:10031) on a TCP connection of its
+ * own, in the protocol of Postfix' SMTPD_POLICY_README: lines `name=value` and an empty line there,
+ * `action=OK` and an empty line back. OK marks the SMTP connection as authenticated, so that it may send
+ * to any recipient; every other action takes the mark away. Then the server's own rule decides at RCPT
+ * (smtp-relay-range, local-domains). The question comes at MAIL, because no plugin is asked about a
+ * recipient that this rule refuses. An answer counts until the connection names another sender; without
+ * one in POLICY_SECONDS (2) nothing is marked, and the log says so.
  *
- *     request=smtpd_access_policy            action=OK
- *     protocol_state=MAIL                    (empty line)
- *     client_address=192.0.2.7
- *     sender=me@example.org
- *     (empty line)
- *
- * `OK` marks the connection as authenticated, so that it may send to any recipient; any other action
- * takes the mark away. Then the server's own rule decides at each RCPT (smtp-relay-range,
- * local-domains), and says 550 if nothing allows it. The question is asked at MAIL, because the server
- * asks nobody about a recipient that it refuses by that rule. An answer counts until the connection
- * names another sender. Without an answer in time nothing is marked, and the log says so.
- *
- * The pattern to copy: the hook starts its work and returns true; callbacks do what is possible without
+ * The pattern to copy: the hook starts its work and returns true; callbacks do what can be done without
  * waiting; every way out leads through finish(), which hands back exactly once.
  */
 #define _GNU_SOURCE /* SOCK_NONBLOCK */
@@ -32,10 +25,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define ANSWER_SECONDS 2.0f
-
-/* One SMTP connection, from its first question to its close hook; a question is open while fd >= 0.
- * Nothing in it is shared: the hooks and callbacks of one connection all run on one thread. */
+/* An SMTP connection, from its first question to its close hook. All its hooks and callbacks run on one
+ * thread, and no other connection sees it: nothing here needs a lock. */
 struct client {
     MQ_Context *context; /* of the hook that holds the step: the one to hand back with */
     MQ_SmtpConnection *connection;
@@ -44,15 +35,13 @@ struct client {
     MQ_Timer *timer;
     bool known;   /* there is an answer for `sender` */
     bool granted; /* the mark is ours to take away */
-    char sender[320];
-    char request[512];
-    size_t request_size, sent;
-    char answer[256];
-    size_t received;
+    char sender[320], request[512], answer[256];
+    size_t request_size, sent, received;
 };
 
-/* Written once by mq_initialize, before any worker runs; only read afterwards. */
+/* Written by mq_initialize, before any worker runs; only read afterwards. */
 static struct sockaddr_in service;
+static float patience = 2;
 
 MQ_EXPORT int mq_version(void)
 {
@@ -61,10 +50,12 @@ MQ_EXPORT int mq_version(void)
 
 MQ_EXPORT void mq_initialize(void)
 {
-    const char *text = getenv("POLICY_ADDRESS");
+    const char *text = getenv("POLICY_ADDRESS"), *seconds = getenv("POLICY_SECONDS");
     char host[INET_ADDRSTRLEN], rest;
     unsigned port;
 
+    if (seconds != NULL)
+        patience = strtof(seconds, NULL);
     if (text == NULL || sscanf(text, "%15[0-9.]:%5u%c", host, &port, &rest) != 2 || port == 0 || port > 65535 ||
         inet_pton(AF_INET, host, &service.sin_addr) != 1) {
         MQ_log(MQ_CRIT, "policy: POLICY_ADDRESS is not like 127.0.0.1:10031; nobody is asked, nothing is marked");
@@ -83,15 +74,7 @@ static void release(struct client *client)
         MQ_TimerStop(client->timer);
     if (client->fd >= 0)
         close(client->fd);
-    client->watcher = NULL;
-    client->timer = NULL;
-    client->fd = -1;
-}
-
-static void mark(struct client *client, bool granted)
-{
-    MQ_SetSmtpAuthenticated(client->connection, granted);
-    client->granted = granted;
+    client->watcher = NULL, client->timer = NULL, client->fd = -1;
 }
 
 /* The one way out of a question: `problem` says why there is no answer, or is NULL. */
@@ -106,7 +89,8 @@ static void finish(struct client *client, const char *problem)
     } else {
         const char *action = client->answer + strlen("action=");
         bool granted = strncmp(action, "OK", 2) == 0 && (action[2] == '\n' || action[2] == ' ');
-        mark(client, granted);
+        MQ_SetSmtpAuthenticated(client->connection, granted);
+        client->granted = granted;
         client->known = true;
         snprintf(line, sizeof line, "policy: <%s> %s", client->sender, granted ? "may send" : "may not send");
         MQ_log(MQ_INFO, line);
@@ -180,7 +164,7 @@ static const char *ask(struct client *client)
     if (connect(client->fd, (struct sockaddr *)&service, sizeof service) != 0 && errno != EINPROGRESS)
         return strerror(errno);
     client->watcher = MQ_IOWatch(client->context, client->fd, MQ_WRITE, on_writable, client);
-    client->timer = MQ_TimerStart(client->context, ANSWER_SECONDS, on_timeout, client);
+    client->timer = MQ_TimerStart(client->context, patience, on_timeout, client);
     return client->watcher == NULL || client->timer == NULL ? "the event loop has no room" : NULL;
 }
 
@@ -201,9 +185,9 @@ MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *conne
     }
     if (client->known && strcmp(client->sender, mailfrom) == 0)
         return false; /* the answer still counts */
-    client->known = false;
     if (client->granted)
-        mark(client, false); /* that was for another sender */
+        MQ_SetSmtpAuthenticated(connection, false); /* it was for another sender */
+    client->known = client->granted = false;
     if (size >= sizeof client->sender || strpbrk(mailfrom, "\r\n") != NULL)
         return false; /* no line of the protocol could carry it */
     memcpy(client->sender, mailfrom, size + 1);
