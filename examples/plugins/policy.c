@@ -7,7 +7,7 @@
  * to any recipient; every other action takes the mark away. Then the server's own rule decides at RCPT
  * (smtp-relay-range, local-domains). The question comes at MAIL, because no plugin is asked about a
  * recipient that this rule refuses. An answer counts until the connection names another sender; without
- * one in POLICY_SECONDS (2) nothing is marked, and the log says so.
+ * one in POLICY_SECONDS (2; keep it below plugin-timeout) nothing is marked, and the log says so.
  *
  * The pattern to copy: the hook starts its work and returns true; callbacks do what can be done without
  * waiting; every way out leads through finish(), which hands back exactly once.
@@ -30,18 +30,17 @@
 struct client {
     MQ_Context *context; /* of the hook that holds the step: the one to hand back with */
     MQ_SmtpConnection *connection;
-    int fd;
     MQ_IOWatcher *watcher;
     MQ_Timer *timer;
-    bool known;   /* there is an answer for `sender` */
-    bool granted; /* the mark is ours to take away */
+    int fd;
+    bool known, granted; /* is there an answer for `sender`, and was it yes? */
     char sender[320], request[512], answer[256];
     size_t request_size, sent, received;
 };
 
-/* Written by mq_initialize, before any worker runs; only read afterwards. */
+/* Written once by mq_initialize, before any worker runs: workers may read it without a lock. */
 static struct sockaddr_in service;
-static float patience = 2;
+static float patience;
 
 MQ_EXPORT int mq_version(void)
 {
@@ -54,8 +53,7 @@ MQ_EXPORT void mq_initialize(void)
     char host[INET_ADDRSTRLEN], rest;
     unsigned port;
 
-    if (seconds != NULL)
-        patience = strtof(seconds, NULL);
+    patience = seconds != NULL ? strtof(seconds, NULL) : 2;
     if (text == NULL || sscanf(text, "%15[0-9.]:%5u%c", host, &port, &rest) != 2 || port == 0 || port > 65535 ||
         inet_pton(AF_INET, host, &service.sin_addr) != 1) {
         MQ_log(MQ_CRIT, "policy: POLICY_ADDRESS is not like 127.0.0.1:10031; nobody is asked, nothing is marked");
@@ -83,18 +81,16 @@ static void finish(struct client *client, const char *problem)
     char line[640];
 
     release(client);
-    if (problem != NULL) {
+    if (problem != NULL)
         snprintf(line, sizeof line, "policy: no answer about <%s> (%s); going on without", client->sender, problem);
-        MQ_log(MQ_WARN, line);
-    } else {
+    else {
         const char *action = client->answer + strlen("action=");
         bool granted = strncmp(action, "OK", 2) == 0 && (action[2] == '\n' || action[2] == ' ');
         MQ_SetSmtpAuthenticated(client->connection, granted);
-        client->granted = granted;
-        client->known = true;
+        client->granted = granted, client->known = true;
         snprintf(line, sizeof line, "policy: <%s> %s", client->sender, granted ? "may send" : "may not send");
-        MQ_log(MQ_INFO, line);
     }
+    MQ_log(problem != NULL ? MQ_WARN : MQ_INFO, line);
     MQ_Continue(client->context); /* last: from here on the step is not ours */
 }
 
@@ -137,17 +133,14 @@ static void on_writable(MQ_IOWatcher *watcher, int fd, int events, void *data)
             finish(client, strerror(errno));
         return;
     }
-    client->sent += (size_t)count;
-    if (client->sent < client->request_size)
+    if ((client->sent += (size_t)count) < client->request_size)
         return;
     MQ_IOUnwatch(watcher); /* a watcher's events cannot be changed: take another */
-    client->watcher = MQ_IOWatch(client->context, fd, MQ_READ, on_readable, client);
-    if (client->watcher == NULL)
+    if ((client->watcher = MQ_IOWatch(client->context, fd, MQ_READ, on_readable, client)) == NULL)
         finish(client, "it cannot be watched");
 }
 
-/* Starts a question; returns why it cannot. */
-static const char *ask(struct client *client)
+static void ask(struct client *client)
 {
     struct sockaddr_storage peer;
     socklen_t size = sizeof peer;
@@ -159,28 +152,26 @@ static const char *ask(struct client *client)
         "request=smtpd_access_policy\nprotocol_state=MAIL\nclient_address=%s\nsender=%s\n\n", address, client->sender);
     client->sent = client->received = 0;
     client->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (client->fd < 0)
-        return strerror(errno);
-    if (connect(client->fd, (struct sockaddr *)&service, sizeof service) != 0 && errno != EINPROGRESS)
-        return strerror(errno);
+    if (client->fd < 0 || (connect(client->fd, (struct sockaddr *)&service, sizeof service) && errno != EINPROGRESS)) {
+        finish(client, strerror(errno)); /* handing back before the hook has returned true is allowed */
+        return;
+    }
     client->watcher = MQ_IOWatch(client->context, client->fd, MQ_WRITE, on_writable, client);
     client->timer = MQ_TimerStart(client->context, patience, on_timeout, client);
-    return client->watcher == NULL || client->timer == NULL ? "the event loop has no room" : NULL;
+    if (client->watcher == NULL || client->timer == NULL)
+        finish(client, "the event loop has no room");
 }
 
-MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *connection, const char *mailfrom,
-                                   size_t size)
+MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *connection, const char *mailfrom, size_t size)
 {
     struct client *client = MQ_SmtpData(connection);
-    const char *problem;
 
     if (service.sin_family == AF_UNSPEC)
         return false;
     if (client == NULL) {
         if ((client = calloc(1, sizeof *client)) == NULL)
             return false;
-        client->connection = connection;
-        client->fd = -1;
+        client->connection = connection, client->fd = -1;
         MQ_SetSmtpData(connection, client);
     }
     if (client->known && strcmp(client->sender, mailfrom) == 0)
@@ -192,9 +183,7 @@ MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *conne
         return false; /* no line of the protocol could carry it */
     memcpy(client->sender, mailfrom, size + 1);
     client->context = context;
-    problem = ask(client);
-    if (problem != NULL)
-        finish(client, problem); /* handing back before true is returned is allowed */
+    ask(client);
     return true;
 }
 
@@ -204,10 +193,8 @@ MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_SmtpConnection *connecti
     struct client *client = MQ_SmtpData(connection);
 
     (void)context;
-    if (client != NULL) {
+    if (client != NULL)
         release(client);
-        MQ_SetSmtpData(connection, NULL);
-        free(client);
-    }
+    free(client);
     return false;
 }
