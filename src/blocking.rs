@@ -42,30 +42,22 @@ pub fn spawn(
     queue: Arc<dyn Queue>,
     mailboxes: Mailboxes,
 ) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name("helper".into())
-        .spawn(move || {
-            for job in jobs {
-                let (worker, answer) = match job {
-                    Job::Read(worker, id) => {
-                        (worker, Mail::Loaded(id, queue.read(id).map(Arc::new)))
-                    }
-                    Job::Resolve(worker, hop) => (worker, Mail::Resolved(resolve(&hop))),
-                };
-                mailboxes.deliver(worker, answer);
-            }
-        })
+    std::thread::Builder::new().name("helper".into()).spawn(move || {
+        for job in jobs {
+            let (worker, answer) = match job {
+                Job::Read(worker, id) => (worker, Mail::Loaded(id, queue.read(id).map(Arc::new))),
+                Job::Resolve(worker, hop) => (worker, Mail::Resolved(resolve(&hop))),
+            };
+            mailboxes.deliver(worker, answer);
+        }
+    })
 }
 
 fn resolve(hop: &NextHop) -> Result<Vec<SocketAddr>, String> {
     match (hop.host.as_str(), hop.port).to_socket_addrs() {
         Ok(found) => {
             let found: Vec<SocketAddr> = found.collect();
-            if found.is_empty() {
-                Err(format!("{} has no address", hop.host))
-            } else {
-                Ok(found)
-            }
+            if found.is_empty() { Err(format!("{} has no address", hop.host)) } else { Ok(found) }
         }
         Err(error) => Err(format!("{} cannot be resolved: {error}", hop.host)),
     }

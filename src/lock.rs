@@ -61,15 +61,9 @@ impl Lock {
     /// # Errors
     /// Another server has it, or it cannot be used.
     pub fn take(directory: &Path) -> Result<Lock, LockError> {
-        let unusable = |source| LockError::Unusable {
-            path: directory.to_owned(),
-            source,
-        };
+        let unusable = |source| LockError::Unusable { path: directory.to_owned(), source };
         if !directory.exists() {
-            DirBuilder::new()
-                .mode(0o700)
-                .create(directory)
-                .map_err(unusable)?;
+            DirBuilder::new().mode(0o700).create(directory).map_err(unusable)?;
         }
         let mut file = open(directory).map_err(unusable)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -77,10 +71,7 @@ impl Lock {
             // The number is a courtesy; without it the message still says what is wrong.
             let _ = file.read_to_string(&mut holder);
             let holder = holder.trim().to_owned();
-            return Err(LockError::Taken {
-                path: directory.to_owned(),
-                holder,
-            });
+            return Err(LockError::Taken { path: directory.to_owned(), holder });
         }
         write_down(&mut file).map_err(unusable)?;
         Ok(Lock { _file: file })
@@ -123,10 +114,7 @@ mod tests {
         let lock = Lock::take(&directory).unwrap();
         assert!(Lock::is_taken(&directory));
         let error = Lock::take(&directory).unwrap_err();
-        assert!(
-            error.to_string().contains(&std::process::id().to_string()),
-            "{error}"
-        );
+        assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
         assert_eq!(error.exit(), cli::EXIT_TRY_AGAIN);
         drop(lock);
         assert!(!Lock::is_taken(&directory));

@@ -22,10 +22,7 @@ pub struct Mailboxes(Arc<OnceLock<Vec<Sender<Mail>>>>);
 impl Mailboxes {
     /// Makes the workers known; the first call counts.
     pub fn fill(&self, senders: Vec<Sender<Mail>>) {
-        assert!(
-            self.0.set(senders).is_ok(),
-            "the workers are made known once"
-        );
+        assert!(self.0.set(senders).is_ok(), "the workers are made known once");
     }
 
     /// Sends, waiting while the mailbox is full: for threads that may block, with messages that

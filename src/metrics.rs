@@ -117,9 +117,7 @@ impl Metrics {
 
     /// All numbers, added up, by name.
     pub fn report(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Number::ALL
-            .iter()
-            .map(|&number| (number.name(), self.sum(number)))
+        Number::ALL.iter().map(|&number| (number.name(), self.sum(number)))
     }
 }
 

@@ -71,10 +71,7 @@ fn check_settings(check: Check) -> u8 {
     }
     match Settings::load(&Sources::of_process(check.arguments), &machine) {
         Ok(loaded) => {
-            loaded
-                .warnings
-                .iter()
-                .for_each(|warning| eprintln!("warning: {warning}"));
+            loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
             if check.listing == Listing::None {
                 println!("the settings are usable");
             }
@@ -87,9 +84,7 @@ fn check_settings(check: Check) -> u8 {
 fn ask(directory: &Path, request: &Request) -> Result<Vec<Value>, String> {
     let answer =
         control::ask(directory, request, ASK_PATIENCE).map_err(|error| error.to_string())?;
-    answer
-        .map(|row| row.map_err(|error| error.to_string()))
-        .collect()
+    answer.map(|row| row.map_err(|error| error.to_string())).collect()
 }
 
 fn show(rows: Result<Vec<Value>, String>) -> u8 {
@@ -103,11 +98,8 @@ fn show(rows: Result<Vec<Value>, String>) -> u8 {
 }
 
 fn show_queue(directory: &Path, view: &QueueView) -> u8 {
-    let rows = if Lock::is_taken(directory) {
-        asked(directory, view)
-    } else {
-        read(directory, view)
-    };
+    let rows =
+        if Lock::is_taken(directory) { asked(directory, view) } else { read(directory, view) };
     match (rows, view) {
         (Ok(rows), QueueView::Show { id }) if rows.is_empty() => {
             complain(format_args!("there is no mail {id} in the queue"), 1)
@@ -138,10 +130,7 @@ fn asked(directory: &Path, view: &QueueView) -> Result<Vec<Value>, String> {
                 if page == 0 {
                     return Ok(rows);
                 }
-                let after = rows
-                    .last()
-                    .and_then(|row| row["id"].as_str())
-                    .map(str::to_owned);
+                let after = rows.last().and_then(|row| row["id"].as_str()).map(str::to_owned);
                 let more = ask(directory, &Request::QueueList { limit: page, after })?;
                 let count = more.len();
                 rows.extend(more);
@@ -156,18 +145,11 @@ fn asked(directory: &Path, view: &QueueView) -> Result<Vec<Value>, String> {
 /// No server runs: the log says what is there, and nothing is changed.
 fn read(directory: &Path, queue_view: &QueueView) -> Result<Vec<Value>, String> {
     if !directory.is_dir() {
-        return Err(format!(
-            "there is no queue in {}; see queue-directory",
-            directory.display()
-        ));
+        return Err(format!("there is no queue in {}; see queue-directory", directory.display()));
     }
     let storage = Arc::new(DiskStorage::new(directory));
     let (_, recovered) = LogReader::open(storage).map_err(|error| error.to_string())?;
-    recovered
-        .report
-        .damaged
-        .iter()
-        .for_each(|damage| eprintln!("damaged: {damage}"));
+    recovered.report.damaged.iter().for_each(|damage| eprintln!("damaged: {damage}"));
     let all = || rows(&recovered);
     Ok(match queue_view {
         QueueView::Count => {
@@ -183,10 +165,8 @@ fn read(directory: &Path, queue_view: &QueueView) -> Result<Vec<Value>, String> 
 }
 
 fn rows(recovered: &Recovered) -> impl Iterator<Item = Value> + '_ {
-    recovered.waiting.iter().flat_map(|waiting| {
-        waiting
-            .mails
-            .iter()
-            .map(move |mail| view::stored(waiting, mail))
-    })
+    recovered
+        .waiting
+        .iter()
+        .flat_map(|waiting| waiting.mails.iter().map(move |mail| view::stored(waiting, mail)))
 }

@@ -12,7 +12,7 @@ mod pool;
 mod route;
 mod store;
 
-pub use finish::{Fate, Finish};
+pub use finish::{Fate, Finish, state_of};
 pub use pool::Pool;
 pub use route::{NextHop, RouteError, own_listener};
 pub use store::{Content, MailView, Now, Place, Store, StoreLimits, Work};

@@ -52,11 +52,7 @@ impl<K: Copy + PartialEq> Pool<K> {
         }
         let room = self.share.saturating_sub(self.open + self.opening);
         let need = ready.saturating_sub(self.opening);
-        let probe = if self.trouble.is_some() {
-            1usize.saturating_sub(self.opening)
-        } else {
-            room
-        };
+        let probe = if self.trouble.is_some() { 1usize.saturating_sub(self.opening) } else { room };
         room.min(need).min(probe)
     }
 
@@ -105,6 +101,11 @@ impl<K: Copy + PartialEq> Pool<K> {
     /// Why the last connection failed, until one succeeds.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
+    }
+
+    /// Greeted connections with nothing to do.
+    pub fn idle(&self) -> usize {
+        self.idle.len()
     }
 
     /// Open and opening connections.

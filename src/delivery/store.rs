@@ -179,8 +179,7 @@ impl Store {
             .collect::<Box<[MailState]>>();
         let id = transaction.id;
         self.queued += mails.len();
-        self.ready
-            .extend(mails.iter().map(|mail| id.mail(mail.index)));
+        self.ready.extend(mails.iter().map(|mail| id.mail(mail.index)));
         let held = Held {
             received_ms: transaction.received_ms,
             body_bytes: transaction.body_bytes(),
@@ -304,10 +303,7 @@ impl Store {
             Ok(transaction) => {
                 held.content = Content::Memory(transaction);
                 // They were at the front before; the newest goes first, so reverse.
-                loading
-                    .into_iter()
-                    .rev()
-                    .for_each(|id| self.ready.push_front(id));
+                loading.into_iter().rev().for_each(|id| self.ready.push_front(id));
                 Vec::new()
             }
             Err(error) => {
@@ -339,17 +335,13 @@ impl Store {
         let (held, place) = find(&mut self.held, id)?;
         let mail = &mut held.mails[place];
         mail.attempts += 1;
-        let retry_at = |attempts| {
-            self.limits
-                .retry
-                .next(attempts, held.received_ms, now.unix_ms)
-        };
+        let retry_at = |attempts| self.limits.retry.next(attempts, held.received_ms, now.unix_ms);
         let next = match finish.fate {
             Fate::Delivered => Next::Delivered,
             Fate::Permanent => Next::Failed,
-            Fate::Temporary if finish.state == "storage" => Next::Retry {
-                not_before_ms: now.unix_ms + READ_PAUSE_MS,
-            },
+            Fate::Temporary if finish.state == "storage" => {
+                Next::Retry { not_before_ms: now.unix_ms + READ_PAUSE_MS }
+            }
             Fate::Temporary => match retry_at(mail.attempts) {
                 Retrial::At(not_before_ms) => Next::Retry { not_before_ms },
                 Retrial::GiveUp => Next::Failed,
@@ -419,11 +411,7 @@ impl Store {
         ready
             .into_iter()
             .filter_map(|id| {
-                if is_ready(self, id) {
-                    self.on_finish(id, finish.clone(), now)
-                } else {
-                    None
-                }
+                if is_ready(self, id) { self.on_finish(id, finish.clone(), now) } else { None }
             })
             .collect()
     }

@@ -233,10 +233,7 @@ impl Desk {
 
     /// Both clocks.
     pub fn now(&self, io: &Io) -> Now {
-        Now {
-            mono_ms: io.now_ms(),
-            unix_ms: Wall::now_ms(),
-        }
+        Now { mono_ms: io.now_ms(), unix_ms: Wall::now_ms() }
     }
 
     /// Remembers to offer a connection's output to its socket.
@@ -254,14 +251,7 @@ impl Desk {
         let id = transaction.id;
         let transaction = Arc::new(transaction);
         self.batch.push(Entry::Accept(transaction.clone()));
-        self.committing.insert(
-            id,
-            Committing {
-                connection,
-                transaction,
-                reserved,
-            },
-        );
+        self.committing.insert(id, Committing { connection, transaction, reserved });
         id
     }
 
@@ -350,11 +340,7 @@ impl Desk {
                     io.cancel(key);
                 }
             }
-            Command::Watch {
-                watch,
-                fd,
-                interest,
-            } => self.watch(io, watch, fd, interest),
+            Command::Watch { watch, fd, interest } => self.watch(io, watch, fd, interest),
             Command::Unwatch { watch } => {
                 if let Some(key) = self.watches.remove(&watch) {
                     io.unwatch(key);
@@ -379,8 +365,7 @@ impl Desk {
                 self.watches.insert(watch, key);
             }
             Err(error) => {
-                self.log
-                    .warning("plugin", format_args!("a watch was refused: {error}"));
+                self.log.warning("plugin", format_args!("a watch was refused: {error}"));
                 self.plugins.cell.remove_watch(watch);
             }
         }

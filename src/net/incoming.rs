@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::Token;
-use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Hook, MessageId};
+use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Hook};
 use rohrpost_reactor::{Key, Readiness};
 
 use crate::limits::IncomingPermit;
@@ -23,11 +23,13 @@ use crate::plugin::chain::{Chain, Verdict};
 use crate::plugin::view::Walk;
 use crate::queue::{Refusal, TransactionId};
 use crate::smtp::server::{Decision, Event, Greeting, Options, Phase, Session};
-use crate::smtp::{Fixed, Reply, answer};
+use crate::smtp::{Reply, answer};
 
-use super::deadline::{Change, Deadline};
-use super::desk::{Desk, Io, Timer};
+use super::deadline::Deadline;
+use super::desk::{Desk, Io};
 use super::message::{Draft, Finished, Message};
+use super::receipt::receipt;
+use super::step::{Step, terminated};
 use super::transport::{Moved, Transport};
 
 /// Reads of one connection in one turn; then the others have their turn.
@@ -61,31 +63,6 @@ enum Stage {
     Done,
 }
 
-/// The hook events of an incoming connection, with what the host needs when the chain is done.
-#[derive(Debug)]
-enum Step {
-    Connect,
-    /// The address with its zero.
-    MailFrom(Vec<u8>),
-    RcptTo(Vec<u8>),
-    Data(Box<Message>),
-    Message(Box<Message>, MessageId),
-    Close,
-}
-
-impl Step {
-    fn hook(&self) -> Hook {
-        match self {
-            Step::Connect => Hook::Connect,
-            Step::MailFrom(_) => Hook::MailFrom,
-            Step::RcptTo(_) => Hook::RcptTo,
-            Step::Data(_) => Hook::Data,
-            Step::Message(..) => Hook::Message,
-            Step::Close => Hook::Close,
-        }
-    }
-}
-
 /// How much of the peer is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
@@ -110,6 +87,7 @@ pub struct Incoming {
     draft: Option<Draft>,
     peer: Peer,
     readable: bool,
+    read_closed: bool,
     writable: bool,
     queued_flush: bool,
     /// The session is over; when its output is gone, so is the connection.
@@ -171,11 +149,12 @@ impl Incoming {
             draft: None,
             peer: Peer::There,
             readable: true,
+            read_closed: false,
             writable: true,
             queued_flush: false,
             leaving: false,
             last: false,
-            deadline: Deadline::default(),
+            deadline: Deadline::new(key),
             stage_ms: io.now_ms(),
             progress_ms: io.now_ms(),
             text_ms: None,
@@ -186,6 +165,7 @@ impl Incoming {
     /// Something happened to the socket.
     pub fn on_ready(&mut self, ready: Readiness, desk: &mut Desk, io: &mut Io) -> Keep {
         self.readable |= ready.readable() || ready.read_closed();
+        self.read_closed |= ready.read_closed();
         self.writable |= ready.writable();
         if ready.gone() {
             self.on_gone(desk);
@@ -197,9 +177,7 @@ impl Incoming {
 
     /// The deadline's timer fired.
     pub fn on_timer(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
-        let (over, change) = self.deadline.on_fired(io.now_ms());
-        self.arm(change, io);
-        if over {
+        if self.deadline.on_fired(io) {
             self.on_deadline(desk, io);
         }
         self.drive(desk, io)
@@ -233,7 +211,7 @@ impl Incoming {
     ) -> Keep {
         if matches!(self.stage, Stage::Commit(waiting) if waiting == id) {
             let decision = match outcome {
-                Ok(recipients) => Decision::AcceptWith(accepted_reply(id, recipients)),
+                Ok(recipients) => Decision::AcceptWith(receipt(id, recipients)),
                 Err(Refusal::Full) => Decision::Refuse(answer::STORAGE_FULL.into()),
                 Err(Refusal::Failed) => Decision::Refuse(answer::LOCAL_ERROR.into()),
             };
@@ -273,9 +251,7 @@ impl Incoming {
         }
         if let Some(plugin) = self.plugin {
             let unsent = self.session.output().len();
-            desk.plugins
-                .cell
-                .set_output_space(plugin, OUTPUT_BYTES_MAX.saturating_sub(unsent));
+            desk.plugins.cell.set_output_space(plugin, OUTPUT_BYTES_MAX.saturating_sub(unsent));
         }
         // A session that stopped for want of room goes on, and one that is over can leave.
         self.drive(desk, io)
@@ -308,8 +284,7 @@ impl Incoming {
             self.mark_dirty(desk);
         }
         let deadline = self.deadline_ms(desk);
-        let change = self.deadline.set(deadline);
-        self.arm(change, io);
+        self.deadline.set(deadline, io);
         Keep::Yes
     }
 
@@ -366,7 +341,8 @@ impl Incoming {
         }
         match moved {
             Moved::Some(_) => {}
-            Moved::Blocked(_) => self.readable = false,
+            // The end makes no edge of its own once it was seen: it is read until it comes.
+            Moved::Blocked(_) => self.readable = self.read_closed,
             Moved::End => self.peer = Peer::Silent,
             Moved::Gone(_) => self.on_gone(desk),
         }
@@ -432,9 +408,7 @@ impl Incoming {
     fn may_relay(&self, to: &crate::smtp::Address, desk: &Desk) -> bool {
         let smtp = &desk.settings.smtp;
         smtp.relay_clients.contains(self.remote.ip())
-            || self
-                .plugin
-                .is_some_and(|plugin| desk.plugins.cell.authenticated(plugin))
+            || self.plugin.is_some_and(|plugin| desk.plugins.cell.authenticated(plugin))
             || smtp.local_domains.contains(to.domain())
     }
 
@@ -467,29 +441,7 @@ impl Incoming {
         let dropped = self.peer == Peer::Gone && !matches!(step, Step::Close) && !held_before;
         let walked = match self.plugin {
             Some(plugin) if !dropped => {
-                let walked = match step {
-                    Step::Connect => desk
-                        .plugins
-                        .walk(chain, plugin, rohrpost_abi::Step::Connect),
-                    Step::MailFrom(text) => {
-                        desk.plugins
-                            .walk(chain, plugin, rohrpost_abi::Step::MailFrom(zeroed(text)))
-                    }
-                    Step::RcptTo(text) => {
-                        desk.plugins
-                            .walk(chain, plugin, rohrpost_abi::Step::RcptTo(zeroed(text)))
-                    }
-                    Step::Data(message) => {
-                        let text = zeroed(message.text_with_nul());
-                        desk.plugins
-                            .walk(chain, plugin, rohrpost_abi::Step::Data(text))
-                    }
-                    Step::Message(_, id) => {
-                        desk.plugins
-                            .walk(chain, plugin, rohrpost_abi::Step::Message(*id))
-                    }
-                    Step::Close => desk.plugins.walk(chain, plugin, rohrpost_abi::Step::Close),
-                };
+                let walked = step.walk(&mut desk.plugins, chain, plugin);
                 desk.apply_commands(io);
                 walked
             }
@@ -516,9 +468,7 @@ impl Incoming {
     /// The chain of a step is done: the host goes on.
     fn finish_step(&mut self, desk: &mut Desk, io: &mut Io) {
         let stage = std::mem::replace(&mut self.stage, Stage::Session);
-        let Stage::Step(step, _) = stage else {
-            unreachable!("only a step can be finished")
-        };
+        let Stage::Step(step, _) = stage else { unreachable!("only a step can be finished") };
         self.progress_ms = io.now_ms();
         match step {
             Step::Close => self.stage = Stage::Done,
@@ -552,10 +502,8 @@ impl Incoming {
             }
             return;
         }
-        let Finished {
-            transaction,
-            reserved,
-        } = message.finish(desk, self.remote, self.local, self.session.hello());
+        let Finished { transaction, reserved } =
+            message.finish(desk, self.remote, self.local, self.session.hello());
         let id = desk.commit(transaction, reserved, self.key);
         self.stage = Stage::Commit(id);
         self.stage_ms = io.now_ms();
@@ -563,8 +511,7 @@ impl Incoming {
 
     fn refuse_message(&mut self, message: Message, why: &str, desk: &mut Desk, io: &Io) {
         let text = format_args!("a message was refused: {why}");
-        desk.log
-            .limited("plugin-edit", crate::log::Level::Warning, "plugin", text);
+        desk.log.limited("plugin-edit", crate::log::Level::Warning, "plugin", text);
         self.drop_message(message, desk);
         self.decide(Decision::Refuse(answer::LOCAL_ERROR.into()), desk, io);
     }
@@ -614,13 +561,8 @@ impl Incoming {
         self.drop_step(step, desk);
         if connect {
             // There is no command to answer: the banner refuses (RFC 5321 3.1).
-            let reply = if reply.code() == 421 {
-                reply
-            } else {
-                answer::PLUGIN_TIMEOUT.into()
-            };
-            self.session
-                .greet(Greeting::Refuse(reply), &mut desk.memory);
+            let reply = if reply.code() == 421 { reply } else { answer::PLUGIN_TIMEOUT.into() };
+            self.session.greet(Greeting::Refuse(reply), &mut desk.memory);
         } else {
             self.decide(Decision::Refuse(reply), desk, io);
         }
@@ -638,11 +580,7 @@ impl Incoming {
                     "queue",
                     format_args!("transaction {id} was not durable in {} s", COMMIT_MS / 1000),
                 );
-                self.decide(
-                    Decision::RefuseAndClose(answer::COMMIT_TIMEOUT.into()),
-                    desk,
-                    io,
-                );
+                self.decide(Decision::RefuseAndClose(answer::COMMIT_TIMEOUT.into()), desk, io);
             }
             Stage::Session if self.leaving || !self.session.output().is_empty() => {
                 // The client does not take what it asked for.
@@ -683,9 +621,8 @@ impl Incoming {
             Stage::Session if self.leaving => Some(self.stage_ms + LEAVE_MS),
             Stage::Session => {
                 let idle = self.progress_ms + idle_ms;
-                let text = self
-                    .text_ms
-                    .map(|begun| begun + settings.smtp.data_timeout.as_millis() as u64);
+                let text =
+                    self.text_ms.map(|begun| begun + settings.smtp.data_timeout.as_millis() as u64);
                 Some(text.map_or(idle, |text| text.min(idle)))
             }
             Stage::Done => None,
@@ -699,19 +636,6 @@ impl Incoming {
         }
     }
 
-    fn arm(&mut self, change: Change, io: &mut Io) {
-        match change {
-            Change::Keep => {}
-            Change::Arm(at_ms) => {
-                let timer = io.arm(at_ms, Timer::Connection(self.key));
-                self.deadline.on_armed(timer, at_ms);
-            }
-            Change::Rearm(timer, at_ms) => {
-                io.rearm(timer, at_ms);
-            }
-        }
-    }
-
     /// The very end: tokens go stale, the timer goes, the socket closes when `self` is dropped.
     fn end(&mut self, desk: &mut Desk, io: &mut Io) {
         self.session.on_lost(&mut desk.memory);
@@ -719,49 +643,7 @@ impl Incoming {
             desk.by_plugin.remove(&plugin);
             desk.plugins.cell.close_connection(plugin);
         }
-        if let Some(timer) = self.deadline.take_timer() {
-            io.cancel(timer);
-        }
+        self.deadline.cancel(io);
         desk.numbers().sub(Number::IncomingConnections, 1);
     }
-}
-
-/// An address as a C string.
-fn terminated(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len() + 1);
-    bytes.extend_from_slice(text.as_bytes());
-    bytes.push(0);
-    bytes
-}
-
-fn zeroed(bytes: &[u8]) -> rohrpost_abi::Terminated<'_> {
-    rohrpost_abi::Terminated::new(bytes).expect("it was made with its zero")
-}
-
-/// Recipients whose ids are all spelt out in the reply; above, the first and the last are.
-const IDS_LISTED_MAX: usize = 300;
-/// Ids in one line of the reply (RFC 5321 4.5.3.1.5: 512 octets).
-const IDS_PER_LINE: usize = 20;
-
-/// `250` with one id per recipient.
-fn accepted_reply(id: TransactionId, recipients: usize) -> Reply {
-    let index = |place: usize| u16::try_from(place).expect("recipients_max is below 65536");
-    let text = if recipients > IDS_LISTED_MAX {
-        format!(
-            "Queued as {} to {}",
-            id.mail(0),
-            id.mail(index(recipients - 1))
-        )
-    } else {
-        let ids: Vec<String> = (0..recipients)
-            .map(|place| id.mail(index(place)).to_string())
-            .collect();
-        let lines: Vec<String> = ids
-            .chunks(IDS_PER_LINE)
-            .map(|ids| format!("Queued as {}", ids.join(" ")))
-            .collect();
-        lines.join("\n")
-    };
-    let status = crate::smtp::EnhancedStatus::new(2, 0, 0);
-    Reply::new(250, status, text).unwrap_or_else(|| Reply::from(Fixed::from(answer::MESSAGE_OK)))
 }

@@ -35,11 +35,7 @@ pub struct Draft {
 impl Draft {
     /// A transaction that MAIL has begun.
     pub fn new(from: MailFrom) -> Draft {
-        Draft {
-            from,
-            recipients: Vec::new(),
-            proposed: None,
-        }
+        Draft { from, recipients: Vec::new(), proposed: None }
     }
 
     /// A recipient that plugins are asked about.
@@ -102,10 +98,7 @@ impl Message {
     pub fn new(draft: Draft, received: Received) -> Result<Message, Refused> {
         let reserved = received.reserved;
         if received.received_fields > RECEIVED_FIELDS_MAX {
-            return Err(Refused {
-                reply: answer::MAIL_LOOP,
-                reserved,
-            });
+            return Err(Refused { reply: answer::MAIL_LOOP, reserved });
         }
         let body = Body::try_from(received.body.into_vec_with_nul())
             .expect("a received body keeps one zero past its end");
@@ -219,21 +212,11 @@ impl Message {
             mails: self.mails,
             bodies: self.bodies,
             trace,
-            origin: Origin {
-                remote,
-                local,
-                helo,
-                user: None,
-                secure: false,
-                authenticated: false,
-            },
+            origin: Origin { remote, local, helo, user: None, secure: false, authenticated: false },
             eight_bit: self.from.body == BodyKind::EightBit,
             smtputf8: self.from.smtputf8,
         };
-        Finished {
-            transaction,
-            reserved: self.reserved,
-        }
+        Finished { transaction, reserved: self.reserved }
     }
 
     /// Gives up the message; returns the reservation to give back.
@@ -267,11 +250,7 @@ fn with_crlf(mut text: &[u8]) -> Vec<u8> {
     while let Some(end) = memchr::memchr2(b'\r', b'\n', text) {
         bytes.extend_from_slice(&text[..end]);
         bytes.extend_from_slice(b"\r\n");
-        let length = if text[end..].starts_with(b"\r\n") {
-            2
-        } else {
-            1
-        };
+        let length = if text[end..].starts_with(b"\r\n") { 2 } else { 1 };
         text = &text[end + length..];
     }
     bytes.extend_from_slice(text);

@@ -19,7 +19,7 @@ use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Edit, Hook, MessageI
 use rohrpost_reactor::{Key, Readiness};
 
 use crate::blocking::Job;
-use crate::delivery::{Fate, Finish, NextHop, Work, own_listener};
+use crate::delivery::{Fate, Finish, NextHop, Work, own_listener, state_of};
 use crate::limits::OutgoingPermit;
 use crate::log::Level;
 use crate::metrics::Number;
@@ -29,8 +29,8 @@ use crate::queue::{Entry, MailId, Transaction};
 use crate::smtp::client::{Envelope, Event, Options, Outcome, Problem, Session, Stage};
 use crate::smtp::command::BodyKind;
 
-use super::deadline::{Change, Deadline};
-use super::desk::{Desk, Io, Mood, Timer};
+use super::deadline::Deadline;
+use super::desk::{Desk, Io, Mood};
 use super::incoming::Keep;
 use super::message::repaired;
 use super::text::{Sent, TextOut};
@@ -73,6 +73,7 @@ pub struct Outgoing {
     text: Option<TextOut>,
     messages: u32,
     readable: bool,
+    read_closed: bool,
     writable: bool,
     queued_flush: bool,
     idle: bool,
@@ -118,12 +119,13 @@ impl Outgoing {
             text: None,
             messages: 0,
             readable: true,
+            read_closed: false,
             writable: false,
             queued_flush: false,
             idle: false,
             over: false,
             lost: None,
-            deadline: Deadline::default(),
+            deadline: Deadline::new(key),
             stage: Stage::Banner,
             stage_ms: io.now_ms(),
             _permit: departure.permit,
@@ -133,6 +135,7 @@ impl Outgoing {
     /// Something happened to the socket.
     pub fn on_ready(&mut self, ready: Readiness, desk: &mut Desk, io: &mut Io) -> Keep {
         self.readable |= ready.readable() || ready.read_closed() || ready.error();
+        self.read_closed |= ready.read_closed();
         self.writable |= ready.writable();
         if self.connected && ready.writable() && self.has_output() {
             self.mark_dirty(desk);
@@ -142,9 +145,7 @@ impl Outgoing {
 
     /// The deadline's timer fired.
     pub fn on_timer(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
-        let (over, change) = self.deadline.on_fired(io.now_ms());
-        self.arm(change, io);
-        if over {
+        if self.deadline.on_fired(io) {
             self.on_deadline(desk, io);
         }
         self.drive(desk, io)
@@ -271,11 +272,7 @@ impl Outgoing {
             self.on_event(event, desk, io);
             return true;
         }
-        if self
-            .asked
-            .as_ref()
-            .is_some_and(|asked| !asked.chain.is_held())
-        {
+        if self.asked.as_ref().is_some_and(|asked| !asked.chain.is_held()) {
             self.walk(desk, io);
             return true;
         }
@@ -331,7 +328,8 @@ impl Outgoing {
         self.session.handle_input(&desk.scratch);
         match moved {
             Moved::Some(_) => {}
-            Moved::Blocked(_) => self.readable = false,
+            // The end makes no edge of its own once it was seen: it is read until it comes.
+            Moved::Blocked(_) => self.readable = self.read_closed,
             Moved::End | Moved::Gone(_) => {
                 self.readable = false;
                 self.on_lost();
@@ -370,7 +368,7 @@ impl Outgoing {
                 self.on_unreachable(&reply.to_string(), desk, io);
             }
             Event::Done(outcome) => {
-                let finish = finish_of(&outcome);
+                let finish = Finish::of_outcome(&outcome);
                 self.finish(finish, desk, io);
                 if self.session.stage() == Stage::Idle {
                     self.take_work(desk, io);
@@ -431,10 +429,7 @@ impl Outgoing {
     }
 
     fn is_used_up(&self, desk: &Desk) -> bool {
-        desk.settings
-            .delivery
-            .smarthost_messages_max
-            .is_some_and(|max| self.messages >= max.get())
+        desk.settings.delivery.smarthost_messages_max.is_some_and(|max| self.messages >= max.get())
     }
 
     fn rest(&mut self, desk: &mut Desk) {
@@ -468,18 +463,14 @@ impl Outgoing {
         let body = transaction.body(mail);
         if body.is_none() && desk.plugins.with(Hook::OutData).is_empty() {
             self.current = Some(current);
-            return self.finish(no_text(), desk, io);
+            return self.finish(Finish::no_text(), desk, io);
         }
         let size = transaction.trace.len() + body.map_or(0, |body| body.as_bytes().len());
         let envelope = Envelope {
             from: &mail.envelope,
             to: &mail.recipient,
             size: size as u64,
-            body: if transaction.eight_bit {
-                BodyKind::EightBit
-            } else {
-                BodyKind::SevenBit
-            },
+            body: if transaction.eight_bit { BodyKind::EightBit } else { BodyKind::SevenBit },
             smtputf8: transaction.smtputf8,
         };
         let started = self.session.start(envelope);
@@ -517,11 +508,7 @@ impl Outgoing {
         match desk.plugins.cell.open_message(plugin, init) {
             Ok(message) => {
                 let chain = desk.plugins.chain(Hook::OutData);
-                self.asked = Some(Asked {
-                    chain,
-                    message,
-                    since_ms: io.now_ms(),
-                });
+                self.asked = Some(Asked { chain, message, since_ms: io.now_ms() });
             }
             Err(error) => {
                 let finish =
@@ -563,15 +550,13 @@ impl Outgoing {
     fn send_text(&mut self, made: Option<crate::queue::Body>, desk: &mut Desk, io: &Io) {
         let Some(current) = &self.current else { return };
         let transaction = current.transaction.clone();
-        let stored = transaction
-            .mail(current.id.index)
-            .and_then(|mail| transaction.body(mail));
+        let stored = transaction.mail(current.id.index).and_then(|mail| transaction.body(mail));
         let text = match (made, stored) {
             (Some(made), _) => TextOut::made(transaction.clone(), made),
             (None, Some(stored)) => TextOut::stored(transaction.clone(), stored.clone()),
             (None, None) => {
                 self.session.abandon();
-                self.finish(no_text(), desk, io);
+                self.finish(Finish::no_text(), desk, io);
                 self.over = true;
                 return;
             }
@@ -594,8 +579,7 @@ impl Outgoing {
             Fate::Temporary => Number::Retried,
         });
         let now = desk.now(io);
-        desk.batch
-            .extend(desk.store.on_finish(id, finish, now).map(Entry::Settle));
+        desk.batch.extend(desk.store.on_finish(id, finish, now).map(Entry::Settle));
     }
 
     /// The mail under way was not tried after all.
@@ -606,9 +590,7 @@ impl Outgoing {
     }
 
     fn is_held(&self) -> bool {
-        self.asked
-            .as_ref()
-            .is_some_and(|asked| asked.chain.is_held())
+        self.asked.as_ref().is_some_and(|asked| asked.chain.is_held())
     }
 
     /// D-27: takes the mail back from the plugin; the attempt ends as `timeout`.
@@ -654,14 +636,10 @@ impl Outgoing {
 
     fn deadline_ms(&self, desk: &Desk) -> Option<u64> {
         let settings = &desk.settings.delivery;
-        let hold = self
-            .asked
-            .as_ref()
-            .filter(|asked| asked.chain.is_held())
-            .and_then(|asked| {
-                let limit = desk.settings.plugin.hold_timeout?;
-                Some(asked.since_ms + limit.as_millis() as u64)
-            });
+        let hold = self.asked.as_ref().filter(|asked| asked.chain.is_held()).and_then(|asked| {
+            let limit = desk.settings.plugin.hold_timeout?;
+            Some(asked.since_ms + limit.as_millis() as u64)
+        });
         if self.over {
             return hold;
         }
@@ -683,8 +661,7 @@ impl Outgoing {
     }
 
     fn settle_deadline(&mut self, desk: &Desk, io: &mut Io) {
-        let change = self.deadline.set(self.deadline_ms(desk));
-        self.arm(change, io);
+        self.deadline.set(self.deadline_ms(desk), io);
     }
 
     fn has_output(&self) -> bool {
@@ -695,19 +672,6 @@ impl Outgoing {
         if !self.queued_flush {
             self.queued_flush = true;
             desk.mark_dirty(self.key);
-        }
-    }
-
-    fn arm(&mut self, change: Change, io: &mut Io) {
-        match change {
-            Change::Keep => {}
-            Change::Arm(at_ms) => {
-                let timer = io.arm(at_ms, Timer::Connection(self.key));
-                self.deadline.on_armed(timer, at_ms);
-            }
-            Change::Rearm(timer, at_ms) => {
-                io.rearm(timer, at_ms);
-            }
         }
     }
 
@@ -724,36 +688,8 @@ impl Outgoing {
         if self.greeted {
             desk.pool.on_closed(self.key);
         }
-        if let Some(timer) = self.deadline.take_timer() {
-            io.cancel(timer);
-        }
+        self.deadline.cancel(io);
     }
-}
-
-/// The outcome of a mail as an attempt.
-fn finish_of(outcome: &Outcome) -> Finish {
-    match outcome {
-        Outcome::Accepted(reply) => Finish::of_reply("message", reply),
-        Outcome::Refused { stage, reply, .. } => Finish::of_reply(state_of(*stage), reply),
-    }
-}
-
-/// MailerQ's word for a stage.
-fn state_of(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Banner => "intro",
-        Stage::Ehlo => "ehlo",
-        Stage::Idle | Stage::Reset | Stage::Quit | Stage::Closed => "idle",
-        Stage::Mail => "mailfrom",
-        Stage::Rcpt => "rcptto",
-        Stage::Data | Stage::Held | Stage::Body => "data",
-        Stage::FinalDot => "message",
-    }
-}
-
-/// D-6A: there is nothing that could be sent.
-fn no_text() -> Finish {
-    Finish::without_reply(Fate::Permanent, "data", "error", "the mail has no text")
 }
 
 fn describe(error: &dyn std::error::Error) -> String {

@@ -42,22 +42,12 @@ pub enum Sent {
 impl TextOut {
     /// The stored text, with our Received field before it.
     pub fn stored(transaction: Arc<Transaction>, body: Body) -> TextOut {
-        TextOut {
-            transaction,
-            body,
-            traced: true,
-            place: Place::START,
-            skip: 0,
-            ended: false,
-        }
+        TextOut { transaction, body, traced: true, place: Place::START, skip: 0, ended: false }
     }
 
     /// A text that a plugin made for this attempt: it is final as it is.
     pub fn made(transaction: Arc<Transaction>, body: Body) -> TextOut {
-        TextOut {
-            traced: false,
-            ..TextOut::stored(transaction, body)
-        }
+        TextOut { traced: false, ..TextOut::stored(transaction, body) }
     }
 
     /// Writes as much as the socket takes. Returns how far it came, and the octets written.
@@ -80,11 +70,7 @@ impl TextOut {
 
     /// One write of the slices that come next; with where each ends.
     fn write_some(&self, transport: &mut Transport) -> (Moved, Vec<(usize, Place)>) {
-        let trace: &[u8] = if self.traced {
-            &self.transaction.trace
-        } else {
-            &[]
-        };
+        let trace: &[u8] = if self.traced { &self.transaction.trace } else { &[] };
         let mut stuffer =
             Stuffer::resume(trace, self.body.as_bytes(), LineRepair::Trust, self.place);
         let mut slices = Vec::with_capacity(4);

@@ -121,7 +121,7 @@ section! {
 
         /// The largest message that is accepted, announced as SIZE.
         "smtp-maxsize" message_bytes_max: u64 = Preset::Text("100MB"),
-            Size { min: 64 * KIB, max: 2 * GIB };
+            Size { min: KIB, max: 2 * GIB };
 
         /// Worker threads, each of which does SMTP in both directions.
         "smtp-threads" threads: u32 = Preset::Derived {
@@ -165,14 +165,12 @@ impl Smtp {
 
     /// The incoming connections that may be open: the own limit or the total, whichever is lower.
     pub fn incoming_max(&self) -> u32 {
-        self.connections_in_max
-            .map_or(self.connections_max, |own| own.min(self.connections_max))
+        self.connections_in_max.map_or(self.connections_max, |own| own.min(self.connections_max))
     }
 
     /// The outgoing connections that may be open: the own limit or the total, whichever is lower.
     pub fn outgoing_max(&self) -> u32 {
-        self.connections_out_max
-            .map_or(self.connections_max, |own| own.min(self.connections_max))
+        self.connections_out_max.map_or(self.connections_max, |own| own.min(self.connections_max))
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) struct Connection {
     proposed: Option<String>,
     messages: u32,
     readable: bool,
+    read_closed: bool,
     writable: bool,
     closing: bool,
     /// An answer that waits for its time; the session is parked meanwhile.
@@ -80,9 +81,7 @@ impl Connection {
         key: Key,
     ) -> Connection {
         let mut session = Session::new(options);
-        let greeting = bar
-            .struck(SinkPhase::Connect)
-            .map_or(Greeting::Accept, Greeting::Refuse);
+        let greeting = bar.struck(SinkPhase::Connect).map_or(Greeting::Accept, Greeting::Refuse);
         session.greet(greeting, &mut Unlimited);
         Connection {
             key,
@@ -93,6 +92,7 @@ impl Connection {
             proposed: None,
             messages: 0,
             readable: true,
+            read_closed: false,
             writable: true,
             closing: false,
             late: None,
@@ -103,6 +103,7 @@ impl Connection {
 
     pub(super) fn on_ready(&mut self, ready: Readiness, bar: &mut Bar, io: &mut Io) -> bool {
         self.readable |= ready.readable() || ready.read_closed();
+        self.read_closed |= ready.read_closed();
         self.writable |= ready.writable();
         if ready.gone() {
             return false;
@@ -162,7 +163,7 @@ impl Connection {
         match moved {
             Moved::Some(_) => true,
             Moved::Blocked(_) => {
-                self.readable = false;
+                self.readable = self.read_closed;
                 true
             }
             Moved::End | Moved::Gone(_) => false,
@@ -195,11 +196,7 @@ impl Connection {
                     }
                 }
                 self.messages += 1;
-                if bar
-                    .sink
-                    .close_after
-                    .is_some_and(|max| self.messages >= max.get())
-                {
+                if bar.sink.close_after.is_some_and(|max| self.messages >= max.get()) {
                     return false;
                 }
                 let decision = refused.map_or(Decision::Accept, Decision::Refuse);

@@ -85,10 +85,7 @@ pub fn run(sink: Sink) -> Result<(), SinkError> {
     io::stdout().flush()?;
     io.run(&mut worker)?;
     worker.bar.output.finish()?;
-    worker
-        .bar
-        .failure
-        .map_or(Ok(()), |failure| Err(failure.into()))
+    worker.bar.failure.map_or(Ok(()), |failure| Err(failure.into()))
 }
 
 impl Worker {
@@ -101,8 +98,7 @@ impl Worker {
         let mut connections = Slab::new();
         let listener_key = connections.insert(None);
         let mut listener = TcpListener::from_std(socket);
-        io.registry()
-            .register(&mut listener, Token::from(listener_key), Interest::READABLE)?;
+        io.registry().register(&mut listener, Token::from(listener_key), Interest::READABLE)?;
         io.arm(io.now_ms() + TICK_MS, SinkTimer::Tick);
         let options = Options {
             size_max: MESSAGE_BYTES_MAX,
@@ -118,14 +114,7 @@ impl Worker {
             dirty: Default::default(),
             failure: None,
         };
-        Ok(Worker {
-            listener,
-            listener_key,
-            connections,
-            options: Arc::new(options),
-            bar,
-            stop,
-        })
+        Ok(Worker { listener, listener_key, connections, options: Arc::new(options), bar, stop })
     }
 
     fn accept(&mut self, io: &mut Io) {
@@ -184,9 +173,7 @@ impl Handler for Worker {
         if key == self.listener_key {
             return self.accept(io);
         }
-        self.with(key, io, |connection, bar, io| {
-            connection.on_ready(ready, bar, io)
-        });
+        self.with(key, io, |connection, bar, io| connection.on_ready(ready, bar, io));
     }
 
     fn on_mail(&mut self, _: &mut Io, (): ()) {}
@@ -214,9 +201,6 @@ impl Handler for Worker {
     }
 
     fn pending(&self) -> Pending {
-        Pending {
-            unflushed: self.bar.dirty.len(),
-            ..Pending::NONE
-        }
+        Pending { unflushed: self.bar.dirty.len(), ..Pending::NONE }
     }
 }
