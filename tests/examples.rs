@@ -37,10 +37,10 @@ fn with_plugins(names: &[&str], sanitizer: Sanitizer) -> ServerBuilder {
     }
     let mut make = Process::spawn("make", &mut make);
     assert!(make.wait(PATIENCE).success(), "{make}");
-    std::fs::create_dir(&plugins).unwrap();
+    std::fs::create_dir(&plugins).expect("a new directory can be written");
     for name in names {
         let file = format!("{name}.so");
-        std::fs::copy(built.join(&file), plugins.join(&file)).unwrap();
+        std::fs::copy(built.join(&file), plugins.join(&file)).expect("make has built it");
     }
     let plan = plan.setting("plugin-directory", plugins.display());
     match sanitizer {
@@ -62,8 +62,8 @@ struct Service {
 
 impl Service {
     fn start() -> Service {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be picked");
+        let address = listener.local_addr().expect("a bound socket has an address");
         let questions = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
         let (asked, stopped) = (Arc::clone(&questions), Arc::clone(&stop));
@@ -73,8 +73,8 @@ impl Service {
                 if stopped.load(Ordering::Acquire) {
                     return;
                 }
-                let stream = stream.unwrap();
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                let stream = stream.expect("a connection can be taken");
+                stream.set_read_timeout(Some(PATIENCE)).expect("a socket can have a timeout");
                 // A server that was killed in the middle of a question is not our failure.
                 let Some(sender) = question(&stream) else {
                     continue;
@@ -103,9 +103,10 @@ impl Drop for Service {
         // Wakes it from its accept.
         let _ = TcpStream::connect(self.address);
         let ended = self.thread.take().map(JoinHandle::join);
-        if !std::thread::panicking() {
-            ended.unwrap().expect("the policy service did not panic");
-        }
+        assert!(
+            std::thread::panicking() || matches!(ended, Some(Ok(()))),
+            "the policy service panicked"
+        );
     }
 }
 
@@ -138,14 +139,16 @@ fn with_policy(service: SocketAddr, sanitizer: Sanitizer) -> ServerBuilder {
 
 /// Names a sender, and asks to send to somewhere else; the code of the answer to RCPT.
 fn relays(client: &mut SmtpClient, sender: &str) -> u16 {
-    let mail = client.command(&format!("MAIL FROM:<{sender}>")).unwrap();
-    mail.require(250).unwrap();
-    let rcpt = client.command("RCPT TO:<r@example.net>").unwrap();
-    client.command("RSET").unwrap().require(250).unwrap();
-    rcpt.code
+    let mut ask = || {
+        client.command(&format!("MAIL FROM:<{sender}>"))?.require(250)?;
+        let rcpt = client.command("RCPT TO:<r@example.net>")?;
+        client.command("RSET")?.require(250)?;
+        std::io::Result::Ok(rcpt.code)
+    };
+    ask().expect("the dialogue goes on")
 }
 
-/// How many mails that a sink took hold `text`; a line end in it is `\\r\\n`, as the dump has it.
+/// How many mails that a sink took hold `text`; a line end in it is `\r\n`, as the dump has it.
 fn mails_with(sink: &Sink, text: &str) -> usize {
     String::from_utf8_lossy(&sink.dumped()).lines().filter(|mail| mail.contains(text)).count()
 }
@@ -286,9 +289,9 @@ fn d_27_policy_cancels_the_question_of_a_connection_that_left() {
 
 /// Sends the newsletter's stub.
 fn hand_in(server: &Server, sender: &str) {
-    let mut client = SmtpClient::hello(server.smtp()).unwrap();
-    let reply = client.mail(sender, "reader@example.net", TEXT).unwrap();
-    reply.require(250).unwrap();
+    let reply = SmtpClient::hello(server.smtp())
+        .and_then(|mut client| client.mail(sender, "reader@example.net", TEXT));
+    reply.and_then(|reply| reply.require(250)).expect("the stub is taken");
 }
 
 /// D-67, D-69: the sink receives what the plugin made, and other mail as it came.
