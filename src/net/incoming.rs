@@ -20,7 +20,7 @@ use rohrpost_reactor::{Key, Readiness};
 use crate::limits::IncomingPermit;
 use crate::metrics::Number;
 use crate::plugin::chain::{Chain, Verdict};
-use crate::plugin::view::Walk;
+use crate::plugin::view::{SlotsSpent, Walk};
 use crate::queue::{Refusal, TransactionId};
 use crate::smtp::server::{Decision, Event, Greeting, Options, Phase, Session};
 use crate::smtp::{Reply, answer};
@@ -129,10 +129,18 @@ impl Incoming {
             secure: false,
             authenticated: false,
         };
-        let (plugin, chain) = match desk.plugins.open(init) {
-            Ok(plugin) => (plugin, desk.plugins.chain(Hook::Connect)),
-            // Without a token no plugin can see the connection, so it must not pass them by.
-            Err(_) => (None, Chain::new(0, 0)),
+        let mut session = Session::new(arrival.options);
+        let (plugin, stage) = match desk.plugins.open(init) {
+            Ok(plugin) => {
+                let chain = desk.plugins.chain(Hook::Connect);
+                (plugin, Stage::Step(Step::Connect, chain))
+            }
+            Err(SlotsSpent) => {
+                // No plugin could see the connection, and it must not pass them by.
+                let reply = answer::NO_DESCRIPTORS.into();
+                session.greet(Greeting::Refuse(reply), &mut desk.memory);
+                (None, Stage::Session)
+            }
         };
         if let Some(plugin) = plugin {
             desk.by_plugin.insert(plugin, key);
@@ -141,11 +149,11 @@ impl Incoming {
         Incoming {
             key,
             transport: arrival.transport,
-            session: Session::new(arrival.options),
+            session,
             remote: arrival.remote,
             local: arrival.local,
             plugin,
-            stage: Stage::Step(Step::Connect, chain),
+            stage,
             draft: None,
             peer: Peer::There,
             readable: true,
@@ -558,6 +566,9 @@ impl Incoming {
         let stage = std::mem::replace(&mut self.stage, Stage::Session);
         let Stage::Step(step, _) = stage else { return };
         let connect = matches!(step, Step::Connect);
+        if matches!(step, Step::MailFrom(_)) {
+            self.draft = None;
+        }
         self.drop_step(step, desk);
         if connect {
             // There is no command to answer: the banner refuses (RFC 5321 3.1).

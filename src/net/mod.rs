@@ -10,6 +10,7 @@
 //!
 //! No protocol decision is made here: what a command means is the session's business.
 
+mod asked;
 pub mod deadline;
 pub mod desk;
 pub mod incoming;

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::Token;
-use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Edit, Hook, MessageId, MessageInit};
+use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Hook};
 use rohrpost_reactor::{Key, Readiness};
 
 use crate::blocking::Job;
@@ -23,16 +23,14 @@ use crate::delivery::{Fate, Finish, NextHop, Work, own_listener, state_of};
 use crate::limits::OutgoingPermit;
 use crate::log::Level;
 use crate::metrics::Number;
-use crate::plugin::chain::Chain;
-use crate::plugin::view::Walk;
 use crate::queue::{Entry, MailId, Transaction};
 use crate::smtp::client::{Envelope, Event, Options, Outcome, Problem, Session, Stage};
 use crate::smtp::command::BodyKind;
 
+use super::asked::{Answer, Asked};
 use super::deadline::Deadline;
 use super::desk::{Desk, Io, Mood};
 use super::incoming::Keep;
-use super::message::repaired;
 use super::text::{Sent, TextOut};
 use super::transport::{Moved, Transport};
 
@@ -46,14 +44,6 @@ const QUIT_MS: u64 = 5_000;
 struct Current {
     id: MailId,
     transaction: Arc<Transaction>,
-}
-
-/// The plugins are asked about the mail under way.
-#[derive(Debug)]
-struct Asked {
-    chain: Chain,
-    message: MessageId,
-    since_ms: u64,
 }
 
 /// One connection that takes mail away.
@@ -160,12 +150,8 @@ impl Outgoing {
 
     /// A plugin handed the mail back.
     pub fn on_resume(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
-        if let (Some(plugin), Some(asked)) = (self.plugin, &mut self.asked)
-            && asked.chain.is_held()
-            && let Some(verdict) = desk.plugins.take_verdict(plugin)
-        {
-            desk.numbers().sub(Number::Held, 1);
-            asked.chain.on_verdict(verdict);
+        if let Some(asked) = &mut self.asked {
+            asked.on_resume(desk);
         }
         self.drive(desk, io)
     }
@@ -272,7 +258,7 @@ impl Outgoing {
             self.on_event(event, desk, io);
             return true;
         }
-        if self.asked.as_ref().is_some_and(|asked| !asked.chain.is_held()) {
+        if self.asked.as_ref().is_some_and(|asked| !asked.is_held()) {
             self.walk(desk, io);
             return true;
         }
@@ -500,16 +486,8 @@ impl Outgoing {
             return self.send_text(None, desk, io);
         };
         let mail = current.transaction.mail(current.id.index);
-        let init = MessageInit {
-            envelope: mail.map(|mail| mail.envelope.as_bytes()),
-            recipient: mail.map(|mail| mail.recipient.as_bytes()),
-            mime: None,
-        };
-        match desk.plugins.cell.open_message(plugin, init) {
-            Ok(message) => {
-                let chain = desk.plugins.chain(Hook::OutData);
-                self.asked = Some(Asked { chain, message, since_ms: io.now_ms() });
-            }
+        match Asked::new(mail, plugin, desk) {
+            Ok(asked) => self.asked = Some(asked),
             Err(error) => {
                 let finish =
                     Finish::without_reply(Fate::Temporary, "data", "error", error.to_string());
@@ -521,30 +499,16 @@ impl Outgoing {
     }
 
     fn walk(&mut self, desk: &mut Desk, io: &mut Io) {
-        let (Some(plugin), Some(asked)) = (self.plugin, &mut self.asked) else {
-            return;
-        };
-        let step = rohrpost_abi::Step::OutData(asked.message);
-        let walked = desk.plugins.walk(&mut asked.chain, plugin, step);
-        desk.apply_commands(io);
+        let (Some(plugin), Some(asked)) = (self.plugin, &mut self.asked) else { return };
+        let answer = asked.walk(desk, io);
         let sent = desk.take_sends(plugin);
         if !sent.is_empty() {
             self.session.inject_output(&sent);
         }
-        if walked == Walk::Held {
-            desk.numbers().add(Number::Held, 1);
-            asked.since_ms = io.now_ms();
-            return;
+        if let Answer::Text(made) = answer {
+            self.asked = None;
+            self.send_text(made, desk, io);
         }
-        let message = asked.message;
-        self.asked = None;
-        let edits = desk.plugins.cell.close_message(message);
-        // D-6E: addresses are out already, so only the text can still be changed.
-        let made = match edits.mime {
-            Edit::Set(text) => Some(repaired(&text)),
-            Edit::Unchanged | Edit::Removed => None,
-        };
-        self.send_text(made, desk, io);
     }
 
     fn send_text(&mut self, made: Option<crate::queue::Body>, desk: &mut Desk, io: &Io) {
@@ -590,27 +554,20 @@ impl Outgoing {
     }
 
     fn is_held(&self) -> bool {
-        self.asked.as_ref().is_some_and(|asked| asked.chain.is_held())
+        self.asked.as_ref().is_some_and(Asked::is_held)
     }
 
-    /// D-27: takes the mail back from the plugin; the attempt ends as `timeout`.
-    fn revoke(&mut self, desk: &mut Desk, why: &str) -> bool {
-        let (Some(plugin), true) = (self.plugin, self.is_held()) else {
-            return false;
-        };
-        if !desk.plugins.revoke(plugin, Hook::OutData, why) {
-            return false;
+    /// D-27: takes the mail back from the plugin that holds it.
+    fn revoke(&mut self, desk: &Desk, why: &str) {
+        if let Some(asked) = self.asked.take_if(|asked| asked.is_held()) {
+            asked.revoke(why, desk);
         }
-        desk.numbers().sub(Number::Held, 1);
-        desk.count(Number::Revoked);
-        if let Some(asked) = self.asked.take() {
-            desk.plugins.cell.close_message(asked.message);
-        }
-        true
     }
 
     fn on_deadline(&mut self, desk: &mut Desk, io: &Io) {
-        if self.is_held() && self.hold_over(desk, io) && self.revoke(desk, "plugin-timeout") {
+        let hold_ms = self.asked.as_ref().and_then(|asked| asked.deadline_ms(desk));
+        if hold_ms.is_some_and(|hold_ms| io.now_ms() >= hold_ms) {
+            self.revoke(desk, "plugin-timeout");
             self.session.abandon();
             let text = "a plugin held the mail for longer than plugin-timeout";
             let finish = Finish::without_reply(Fate::Temporary, "data", "timeout", text);
@@ -627,19 +584,9 @@ impl Outgoing {
         }
     }
 
-    fn hold_over(&self, desk: &Desk, io: &Io) -> bool {
-        match (&self.asked, desk.settings.plugin.hold_timeout) {
-            (Some(asked), Some(limit)) => io.now_ms() >= asked.since_ms + limit.as_millis() as u64,
-            _ => false,
-        }
-    }
-
     fn deadline_ms(&self, desk: &Desk) -> Option<u64> {
         let settings = &desk.settings.delivery;
-        let hold = self.asked.as_ref().filter(|asked| asked.chain.is_held()).and_then(|asked| {
-            let limit = desk.settings.plugin.hold_timeout?;
-            Some(asked.since_ms + limit.as_millis() as u64)
-        });
+        let hold = self.asked.as_ref().and_then(|asked| asked.deadline_ms(desk));
         if self.over {
             return hold;
         }
@@ -678,7 +625,7 @@ impl Outgoing {
     /// The very end. D-84: outgoing connection data goes without a callback.
     fn end(&mut self, desk: &mut Desk, io: &mut Io) {
         if let Some(asked) = self.asked.take() {
-            desk.plugins.cell.close_message(asked.message);
+            asked.close(desk);
         }
         self.give_back(desk);
         if let Some(plugin) = self.plugin.take() {
