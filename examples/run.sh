@@ -80,9 +80,10 @@ await "$server" "$program" status --queue-directory="$folder/queue" ||
 
 cat <<END
 
-Rohrpost listens on $address and delivers to a sink that prints here. In another terminal:
+Rohrpost listens on $address and delivers to a sink that prints here.
+Type in another terminal:
 
-  printf 'Subject: hello\n\nIt works.\n' | curl --crlf --url smtp://$address --mail-from me@example.org --mail-rcpt you@example.net -T -
+  printf 'Subject: hello\n\nIt works.\n' | curl -sS --crlf smtp://$address --mail-from me@example.org --mail-rcpt you@example.net -T -
 
 END
 if command -v swaks >/dev/null; then
@@ -90,8 +91,9 @@ if command -v swaks >/dev/null; then
     echo
 fi
 cat <<END
-stamp.c puts an X-Rohrpost-Example field on top of it. Mail from news@example.org gets its text from
-mime.cpp. The plugins are in ./run/plugins, their sources in ./examples/plugins. Ctrl-C stops it.
+stamp.c puts an X-Rohrpost-Example field on top of it. Mail from
+news@example.org gets its text from mime.cpp. Their sources are in
+./examples/plugins; what is in ./run/plugins is loaded. Ctrl-C stops all.
 
 END
 wait "$server" || true
