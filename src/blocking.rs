@@ -16,8 +16,8 @@ use crate::mailboxes::Mailboxes;
 use crate::net::desk::Mail;
 use crate::queue::{Queue, TransactionId};
 
-/// Jobs that may wait. Workers ask for few at a time; one that finds no room asks again later.
-const JOBS_MAX: usize = 4096;
+/// Reads that one worker may have asked for at a time.
+pub const READS_MAX: usize = 64;
 
 /// Work that blocks.
 #[derive(Clone, Debug)]
@@ -28,9 +28,10 @@ pub enum Job {
     Resolve(usize, NextHop),
 }
 
-/// The way to the helper thread, before it runs.
-pub fn channel() -> (Sender<Job>, Receiver<Job>) {
-    bounded(JOBS_MAX)
+/// The way to the helper thread, before it runs: room for all that `workers` workers may ask for,
+/// their reads and one name each, so that no job is ever turned away.
+pub fn channel(workers: usize) -> (Sender<Job>, Receiver<Job>) {
+    bounded(workers * (READS_MAX + 1))
 }
 
 /// Starts the thread; it ends when every sender is gone.

@@ -13,14 +13,6 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Bytes reserved for a message whose client announces no SIZE (RFC 1870): what most mail needs.
-pub const MESSAGE_BYTES_DEFAULT: u64 = 64 * 1024;
-/// Bytes by which a reservation grows when a message turns out longer than announced.
-pub const MESSAGE_BYTES_STEP: u64 = 256 * 1024;
-/// Received fields after which a message is taken to be in a loop: `554 5.4.6` (RFC 5321 6.3
-/// asks for at least 100 hops to be allowed where counting is all there is; the design's bound is
-/// lower because real paths are far shorter).
-pub const RECEIVED_FIELDS_MAX: u32 = 50;
 /// The largest step in which a worker takes memory from the budget, in bytes.
 const SHARE_BYTES_STEP_MAX: u64 = 1 << 20;
 /// The smallest step, in bytes: below a page nothing is saved.

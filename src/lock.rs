@@ -8,6 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -66,7 +67,7 @@ impl Lock {
             DirBuilder::new().mode(0o700).create(directory).map_err(unusable)?;
         }
         let mut file = open(directory).map_err(unusable)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !lock(&file) {
             let mut holder = String::new();
             // The number is a courtesy; without it the message still says what is wrong.
             let _ = file.read_to_string(&mut holder);
@@ -85,6 +86,19 @@ impl Lock {
 }
 
 const LOCK_NAME: &str = "lock";
+/// How often the lock is tried: whoever asks whether it is taken holds it for a moment.
+const TRIES: u32 = 20;
+/// The time between two tries.
+const TRY_PAUSE: Duration = Duration::from_millis(10);
+
+fn lock(file: &File) -> bool {
+    (0..TRIES).any(|attempt| {
+        if attempt > 0 {
+            std::thread::sleep(TRY_PAUSE);
+        }
+        flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
+    })
+}
 
 fn open(directory: &Path) -> io::Result<File> {
     fs::metadata(directory)?;

@@ -1,7 +1,7 @@
 //! The mailboxes of all workers, known to the threads that answer them.
 //!
 //! Filled once, when every worker has started; a message to a worker that is gone is dropped,
-//! because nobody is left who could want it.
+//! because nobody is left who could want it. Must never: wait on a worker's own thread.
 //!
 //! **Diagnostics**: [`Mailboxes::offer`] gives back what a full mailbox does not take.
 

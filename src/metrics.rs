@@ -44,15 +44,15 @@ numbers! {
     Connected = "connected",
     /// Connections refused by a limit (421 or 554 before the banner).
     Turned = "turned_away",
-    /// Mails (one per recipient) answered 250 since the start.
+    /// Mails (one per recipient) that became durable since the start, and so ours.
     Accepted = "accepted",
-    /// Transactions answered 4xx after their text was received.
-    Deferred = "deferred",
+    /// Commands and messages that were refused by the host, a plugin's deadline or the queue.
+    Refused = "refused",
     /// Mails whose final 250 from the next hop was received.
     Delivered = "delivered",
-    /// Attempts that ended in a temporary failure.
+    /// Attempts that ended in a temporary failure, the last ones before giving up included.
     Retried = "retried",
-    /// Mails that failed for good.
+    /// Attempts that ended in a failure for good; mails tried too often are not among them.
     Bounced = "bounced",
     /// Plugin holds that ran into plugin-timeout (D-27).
     Revoked = "plugin_revoked",

@@ -5,7 +5,7 @@
 //! - `route` says where a mail goes.
 //! - `finish` is the outcome of an attempt, and what becomes of the mail.
 //!
-//! All of it is pure: bytes, clocks and sockets stay in `net/` and `worker.rs`.
+//! All of it is pure: bytes, clocks and sockets stay in `net/` and `worker/`.
 
 mod finish;
 mod pool;

@@ -2,8 +2,8 @@
 //!
 //! A mail is ready, loading, active, waiting or failed, and nothing else; each state has a way
 //! out: readiness by a connection, loading by the helper's answer, activity by the end of the
-//! attempt, waiting and failure by the schedule. Age-out works in all of them but `Active`,
-//! which ends within the deadlines of its connection.
+//! attempt, waiting and failure by the schedule. Age-out works in all of them but two: `Active`,
+//! which ends within the deadlines of its connection, and `Loading`, which ends with the read.
 //!
 //! Memory: a body stays from the commit until the first attempt ended, then it is read back when
 //! due. [`Store::take_released`] tells how many octets of the budget came free.

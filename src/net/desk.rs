@@ -5,8 +5,8 @@
 //!
 //! Must never: reach another worker except through its mailbox.
 //!
-//! **Diagnostics**: what plugins ask for and cannot have (a watch on a bad descriptor) is logged
-//! with the plugin's watch and gets its last callback (D-97).
+//! **Diagnostics**: a watch that the system refuses is logged and forgotten; one whose descriptor
+//! died gets its last callback (D-97).
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;

@@ -23,7 +23,7 @@ use crate::plugin::chain::{Chain, Verdict};
 use crate::plugin::view::{SlotsSpent, Walk};
 use crate::queue::{Refusal, TransactionId};
 use crate::smtp::server::{Decision, Event, Greeting, Options, Phase, Session};
-use crate::smtp::{Reply, answer};
+use crate::smtp::{Fixed, Reply, answer};
 
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
@@ -490,9 +490,12 @@ impl Incoming {
                 self.decide(Decision::Accept, desk, io);
             }
             Step::Data(message) => self.next_message(message, desk, io),
-            Step::Message(mut message, _) => match message.close(&desk.plugins) {
+            Step::Message(mut message, _) => match message.close(&desk.plugins, &mut desk.memory) {
                 Ok(()) => self.next_message(message, desk, io),
-                Err(problem) => self.refuse_message(*message, &problem.to_string(), desk, io),
+                Err(problem) => {
+                    let reply = problem.reply();
+                    self.refuse_message(*message, reply, &problem.to_string(), desk, io);
+                }
             },
         }
     }
@@ -506,7 +509,10 @@ impl Incoming {
         {
             match message.open(&desk.plugins, plugin) {
                 Ok(id) => self.begin(Step::Message(message, id), desk, io),
-                Err(error) => self.refuse_message(*message, &error.to_string(), desk, io),
+                Err(error) => {
+                    let reply = answer::LOCAL_ERROR;
+                    self.refuse_message(*message, reply, &error.to_string(), desk, io);
+                }
             }
             return;
         }
@@ -517,17 +523,24 @@ impl Incoming {
         self.stage_ms = io.now_ms();
     }
 
-    fn refuse_message(&mut self, message: Message, why: &str, desk: &mut Desk, io: &Io) {
+    fn refuse_message(
+        &mut self,
+        message: Message,
+        reply: Fixed,
+        why: &str,
+        desk: &mut Desk,
+        io: &Io,
+    ) {
         let text = format_args!("a message was refused: {why}");
         desk.log.limited("plugin-edit", crate::log::Level::Warning, "plugin", text);
         self.drop_message(message, desk);
-        self.decide(Decision::Refuse(answer::LOCAL_ERROR.into()), desk, io);
+        self.decide(Decision::Refuse(reply.into()), desk, io);
     }
 
     fn decide(&mut self, decision: Decision, desk: &mut Desk, _io: &Io) {
         self.stage = Stage::Session;
         if matches!(decision, Decision::Refuse(_) | Decision::RefuseAndClose(_)) {
-            desk.count(Number::Deferred);
+            desk.count(Number::Refused);
         }
         self.session.decide(decision, &mut desk.memory);
     }
@@ -593,16 +606,29 @@ impl Incoming {
                 );
                 self.decide(Decision::RefuseAndClose(answer::COMMIT_TIMEOUT.into()), desk, io);
             }
-            Stage::Session if self.leaving || !self.session.output().is_empty() => {
-                // The client does not take what it asked for.
+            Stage::Session if self.leaving => self.on_gone(desk),
+            Stage::Session if !self.session.output().is_empty() => {
+                self.log_deadline("takes no replies", "smtp-timeout", desk);
                 self.on_gone(desk);
             }
             Stage::Session => {
                 let phase = self.session.phase();
+                match phase {
+                    Phase::Data => {
+                        let settings = "smtp-timeout or smtp-data-timeout";
+                        self.log_deadline("did not finish its text", settings, desk);
+                    }
+                    _ => self.log_deadline("said nothing", "smtp-timeout", desk),
+                }
                 self.session.on_timeout(phase, &mut desk.memory);
             }
             Stage::Done => {}
         }
+    }
+
+    fn log_deadline(&self, what: &str, setting: &str, desk: &Desk) {
+        let text = format_args!("{} {what} within {setting}; it is closed", self.remote);
+        desk.log.limited("client-deadline", crate::log::Level::Info, "smtp", text);
     }
 
     fn on_gone(&mut self, desk: &mut Desk) {

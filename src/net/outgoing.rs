@@ -353,6 +353,11 @@ impl Outgoing {
                 };
                 self.on_unreachable(&reply.to_string(), desk, io);
             }
+            Event::Done(Outcome::Refused { stage, reply, .. })
+                if reply.code() == 421 && self.is_outworn(stage) =>
+            {
+                self.give_back(desk);
+            }
             Event::Done(outcome) => {
                 let finish = Finish::of_outcome(&outcome);
                 self.finish(finish, desk, io);
@@ -363,6 +368,9 @@ impl Outgoing {
             Event::Lost { stage, problem } => {
                 if !self.greeted {
                     self.on_unreachable(&format!("{}: {problem}", state_of(stage)), desk, io);
+                }
+                if problem == Problem::Closed && self.is_outworn(stage) {
+                    self.give_back(desk);
                 }
                 let result = match problem {
                     Problem::TimedOut => "timeout",
@@ -405,7 +413,7 @@ impl Outgoing {
                 Some(Work::Load(id)) => {
                     let job = Job::Read(desk.index, id);
                     if let Err(error) = desk.jobs.try_send(job) {
-                        // The channel holds more than all workers may ask for at a time.
+                        // The channel holds all that workers may ask for at a time.
                         unreachable!("the helper takes every job: {error}");
                     }
                 }
@@ -544,6 +552,13 @@ impl Outgoing {
         });
         let now = desk.now(io);
         desk.batch.extend(desk.store.on_finish(id, finish, now).map(Entry::Settle));
+    }
+
+    /// Whether a connection that has carried mail before ended with nothing said about this one: the
+    /// far end had enough of it, and the mail was not tried. One that carries its first mail has no
+    /// such excuse, so a mail is given back once and not for ever.
+    fn is_outworn(&self, stage: Stage) -> bool {
+        self.messages > 1 && matches!(stage, Stage::Reset | Stage::Mail)
     }
 
     /// The mail under way was not tried after all.

@@ -49,7 +49,8 @@ impl Transport {
         loop {
             match rustix::io::read(&self.stream, rustix::buffer::spare_capacity(buffer)) {
                 Ok(0) => return Moved::End,
-                // A short read means the socket is dry; the next octet makes a new edge.
+                // A short read means the socket is dry; the next octet makes a new edge. An end that
+                // has been announced already makes none: whoever drives keeps that in mind.
                 Ok(count) if count < room => return Moved::Blocked(count),
                 Ok(count) => return Moved::Some(count),
                 Err(rustix::io::Errno::INTR) => {}

@@ -14,7 +14,7 @@ use crate::control::{self, ControlServer, Request};
 use crate::mailboxes::Mailboxes;
 use crate::metrics::{Metrics, Number};
 use crate::net::desk::{Mail, Question};
-use crate::queue::{LogQueue, Queue};
+use crate::queue::{LogQueue, MailId, Queue};
 use crate::settings::Settings;
 
 use super::server::{Event, StartError};
@@ -52,7 +52,8 @@ fn answer(
             let after = after.map(|id| id.parse()).transpose().map_err(|e| format!("{e}"))?;
             let limit = limit.min(control::ROWS_MAX) as usize;
             let mut rows = ask_all(&Question::List { limit, after }, mailboxes)?;
-            rows.sort_by(|a, b| a["id"].as_str().cmp(&b["id"].as_str()));
+            // Not as text: "-10" is after "-9", and the next page begins after the last row.
+            rows.sort_by_cached_key(|row| row["id"].as_str()?.parse::<MailId>().ok());
             rows.truncate(limit);
             Ok(rows)
         }

@@ -158,7 +158,7 @@ impl Server {
         // D-08: after everything that can fail for the administrator, before the workers.
         host.plugins().initialize();
         let metrics = Arc::new(Metrics::new(threads));
-        let (jobs, jobs_taken) = blocking::channel();
+        let (jobs, jobs_taken) = blocking::channel(threads);
         let helper = blocking::spawn(jobs_taken, queue.clone(), mailboxes.clone())
             .map_err(system("the helper thread cannot be started"))?;
         let (report, reports) = unbounded();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, unbounded};
 use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
 
-use crate::blocking::Job;
+use crate::blocking::{Job, READS_MAX};
 use crate::delivery::{Pool, Store, StoreLimits};
 use crate::limits::MemoryBudget;
 use crate::log::{Level, Log};
@@ -24,9 +24,6 @@ use crate::settings::{Pinning, PluginErrors, Settings};
 use crate::worker::{Common, Worker};
 
 use super::server::{Event, StartError, system};
-
-/// Mails that one worker reads back at a time.
-const LOADING_MAX: usize = 64;
 
 /// What every worker is made from.
 #[derive(Clone)]
@@ -54,7 +51,7 @@ impl Plan {
             attempts_max: delivery.attempts_max.map_or(0, std::num::NonZeroU32::get),
             deliver_ms_max,
         };
-        let limits = StoreLimits { retry, deliver_ms_max, loading_max: LOADING_MAX };
+        let limits = StoreLimits { retry, deliver_ms_max, loading_max: READS_MAX };
         let worker = u8::try_from(index).expect("smtp-threads is at most 256");
         let cell = rohrpost_abi::Worker::enter(worker).expect("each worker enters once");
         let retries = settings.plugin.retries_max.map_or(0, std::num::NonZeroU32::get);

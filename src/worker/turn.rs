@@ -67,7 +67,7 @@ pub struct Worker {
     pub(super) options: Arc<server::Options>,
     pub(super) sockets: Vec<std::net::TcpListener>,
     pub(super) hop: Option<NextHop>,
-    /// Addresses of the next hop, with when they were found.
+    /// Addresses of the next hop, as found at `resolved_ms`.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) address_next: usize,
     pub(super) resolving: bool,
@@ -168,7 +168,7 @@ impl Worker {
         for key in std::mem::take(&mut self.accept_again) {
             io.again(Token::from(key));
         }
-        self.desk.delivering = self.common.queue.status().delivering;
+        self.desk.delivering = self.common.queue.delivering();
         if self.drain_until_ms.is_some_and(|until_ms| io.now_ms() >= until_ms) {
             self.abort(io);
         }
