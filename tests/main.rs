@@ -8,6 +8,7 @@
 mod crash;
 mod dialogue;
 mod durability;
+mod examples;
 mod interop;
 mod limits;
 mod manifest;

@@ -76,8 +76,10 @@ impl Output {
         }
         let rate = self.count - self.shown;
         self.shown = self.count;
-        print!("\r\x1b[Kmails {} ({rate}/s) | connections {connections}", self.count);
-        let _ = io::stdout().flush();
+        let mut out = io::stdout().lock();
+        // A terminal that was closed is no reason to stop.
+        let _ = write!(out, "\r\x1b[Kmails {} ({rate}/s) | connections {connections}", self.count)
+            .and_then(|()| out.flush());
     }
 
     /// At the end.

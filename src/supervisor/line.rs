@@ -27,15 +27,20 @@ impl StatusLine {
         let delivered = metrics.sum(Number::Delivered);
         let connections = metrics.sum(Number::IncomingConnections);
         let outgoing = metrics.sum(Number::OutgoingConnections);
-        print!(
-            "\r\x1b[Kconnections {connections} in, {outgoing} out | accepted {}/s, delivered {}/s | queued {} | held {} | settles unwritten {}",
+        // A terminal that is narrower than the line cuts it (autowrap off, then on again): a wrapped
+        // one could not be wiped, and would push the screen up once a second.
+        let mut out = std::io::stdout().lock();
+        let written = write!(
+            out,
+            "\r\x1b[K\x1b[?7lin {connections}, out {outgoing} | accepted {}/s, delivered {}/s | queued {} | held {} | settles unwritten {}\x1b[?7h",
             accepted - self.accepted,
             delivered - self.delivered,
             metrics.sum(Number::Queued),
             metrics.sum(Number::Held),
             queue.settles_unsynced,
         );
-        let _ = std::io::stdout().flush();
+        // A terminal that was closed is no reason to stop.
+        self.shown = written.and_then(|()| out.flush()).is_ok();
         (self.accepted, self.delivered) = (accepted, delivered);
     }
 }
