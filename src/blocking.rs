@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::delivery::NextHop;
 use crate::mailboxes::Mailboxes;
 use crate::net::desk::Mail;
-use crate::queue::{Queue, TransactionId};
+use crate::queue::{Queue, ReadError, Transaction, TransactionId};
 
 /// Reads that one worker may have asked for at a time.
 pub const READS_MAX: usize = 64;
@@ -46,12 +46,22 @@ pub fn spawn(
     std::thread::Builder::new().name("helper".into()).spawn(move || {
         for job in jobs {
             let (worker, answer) = match job {
-                Job::Read(worker, id) => (worker, Mail::Loaded(id, queue.read(id).map(Arc::new))),
+                Job::Read(worker, id) => (worker, Mail::Loaded(id, read(&*queue, id))),
                 Job::Resolve(worker, hop) => (worker, Mail::Resolved(resolve(&hop))),
             };
             mailboxes.deliver(worker, answer);
         }
     })
+}
+
+/// A panic in here is a bug, but one text that cannot be read must not keep all others waiting.
+fn read(queue: &dyn Queue, id: TransactionId) -> Result<Arc<Transaction>, ReadError> {
+    let read = std::panic::AssertUnwindSafe(|| queue.read(id));
+    let bug = |_| {
+        let source = std::io::Error::other("reading it panicked; this is a bug");
+        Err(ReadError::Io { id, source })
+    };
+    std::panic::catch_unwind(read).unwrap_or_else(bug).map(Arc::new)
 }
 
 fn resolve(hop: &NextHop) -> Result<Vec<SocketAddr>, String> {

@@ -88,16 +88,16 @@
 //!    is given back once. `smtp/server/receiver.rs`, `limits.rs`; their tests, and
 //!    `a_lost_peer_leaves_nothing_reserved`.
 //! 10. While a plugin holds a step the session parses nothing and the socket is not read; a chain is
-//!    serial, and resumed after the callback has returned. `net/incoming.rs`, `plugin/chain.rs`;
-//!    `d_47_a_parked_session_waits`, the tests of the chain.
+//!     serial, and resumed after the callback has returned. `net/incoming.rs`, `plugin/chain.rs`;
+//!     `d_47_a_parked_session_waits`, the tests of the chain.
 //! 11. A token of a plugin that is stale, foreign or of another kind does nothing. `abi/src/token.rs`;
-//!    `abi/tests/plugins/misuse.rs`, once under the address sanitizer.
+//!     `abi/tests/plugins/misuse.rs`, once under the address sanitizer.
 //! 12. The loop never sleeps on work. `reactor/src/turn.rs`; `the_loop_does_not_sleep_on_work`.
 //! 13. Every wait of a connection has a deadline, but a plugin's hold where `plugin-timeout` is 0.
-//!    `net/deadline.rs` and `deadline_ms` of both drivers; of the session,
-//!    `deadlines_and_shutdown_say_421_and_release_all`.
+//!     `net/deadline.rs` and `deadline_ms` of both drivers; of the session,
+//!     `deadlines_and_shutdown_say_421_and_release_all`.
 //! 14. Nothing may relay but clients in `smtp-relay-range`, authenticated ones, and mail for local
-//!    domains. `net/incoming.rs` (`may_relay`); `tests/dialogues/relay-refused.txt`.
+//!     domains. `net/incoming.rs` (`may_relay`); `tests/dialogues/relay-refused.txt`.
 //! 15. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
 //!
 //! # Choices

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::cli;
 
@@ -67,12 +68,16 @@ impl Lock {
             DirBuilder::new().mode(0o700).create(directory).map_err(unusable)?;
         }
         let mut file = open(directory).map_err(unusable)?;
-        if !lock(&file) {
-            let mut holder = String::new();
-            // The number is a courtesy; without it the message still says what is wrong.
-            let _ = file.read_to_string(&mut holder);
-            let holder = holder.trim().to_owned();
-            return Err(LockError::Taken { path: directory.to_owned(), holder });
+        match lock(&file) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                // The number is a courtesy; without it the message still says what is wrong.
+                let _ = file.read_to_string(&mut holder);
+                let holder = holder.trim().to_owned();
+                return Err(LockError::Taken { path: directory.to_owned(), holder });
+            }
+            Err(error) => return Err(unusable(error.into())),
         }
         write_down(&mut file).map_err(unusable)?;
         Ok(Lock { _file: file })
@@ -91,13 +96,14 @@ const TRIES: u32 = 20;
 /// The time between two tries.
 const TRY_PAUSE: Duration = Duration::from_millis(10);
 
-fn lock(file: &File) -> bool {
-    (0..TRIES).any(|attempt| {
-        if attempt > 0 {
-            std::thread::sleep(TRY_PAUSE);
+fn lock(file: &File) -> Result<(), Errno> {
+    for _ in 1..TRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(TRY_PAUSE),
+            outcome => return outcome,
         }
-        flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
-    })
+    }
+    flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 fn open(directory: &Path) -> io::Result<File> {

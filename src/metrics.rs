@@ -52,8 +52,10 @@ numbers! {
     Delivered = "delivered",
     /// Attempts that ended in a temporary failure, the last ones before giving up included.
     Retried = "retried",
-    /// Attempts that ended in a failure for good; mails tried too often are not among them.
-    Bounced = "bounced",
+    /// Mails that failed for good and are kept until they age out.
+    Failures = "failures",
+    /// Mails that were removed because max-delivertime was over.
+    Aged = "aged",
     /// Plugin holds that ran into plugin-timeout (D-27).
     Revoked = "plugin_revoked",
     /// Turns of the worker's loop.

@@ -5,6 +5,7 @@
 //! **Diagnostics**: one sentence on stderr, and an exit code of `cli`.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,11 @@ fn load(arguments: Arguments) -> Result<Loaded, Report> {
     Settings::load(&Sources::of_process(arguments), &Machine::detect())
 }
 
+/// A line on stdout; whoever closed it wants no more.
+fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 fn complain(what: impl Display, exit: u8) -> u8 {
     eprintln!("rohrpost: {}", what.to_string().trim_end());
     exit
@@ -66,14 +72,14 @@ fn check_settings(check: Check) -> u8 {
     let machine = Machine::detect();
     match check.listing {
         Listing::None => {}
-        Listing::Text => print!("{}", settings::list(&machine)),
-        Listing::Markdown => print!("{}", settings::markdown()),
+        Listing::Text => say(settings::list(&machine).trim_end()),
+        Listing::Markdown => say(settings::markdown().trim_end()),
     }
     match Settings::load(&Sources::of_process(check.arguments), &machine) {
         Ok(loaded) => {
             loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
             if check.listing == Listing::None {
-                println!("the settings are usable");
+                say("the settings are usable");
             }
             0
         }
@@ -90,7 +96,7 @@ fn ask(directory: &Path, request: &Request) -> Result<Vec<Value>, String> {
 fn show(rows: Result<Vec<Value>, String>) -> u8 {
     match rows {
         Ok(rows) => {
-            rows.iter().for_each(|row| println!("{row}"));
+            rows.iter().for_each(say);
             0
         }
         Err(error) => complain(error, cli::EXIT_TRY_AGAIN),
@@ -105,12 +111,12 @@ fn show_queue(directory: &Path, view: &QueueView) -> u8 {
             complain(format_args!("there is no mail {id} in the queue"), 1)
         }
         (Ok(rows), QueueView::Show { .. }) => {
-            rows.iter().for_each(|row| println!("{row:#}"));
+            rows.iter().for_each(|row| say(format_args!("{row:#}")));
             0
         }
         // A bare number, for scripts.
         (Ok(rows), QueueView::Count) => {
-            rows.iter().for_each(|row| println!("{}", row["queued"]));
+            rows.iter().for_each(|row| say(&row["queued"]));
             0
         }
         (rows, _) => show(rows),

@@ -77,6 +77,10 @@ fn why_ready<K: Copy + PartialEq>(pool: &Pool<K>, hop: Option<&NextHop>, now: No
             format!("{hop} cannot be reached ({trouble}); next try in {seconds} s")
         }
         (Some(trouble), None) => format!("{hop} is being tried again ({trouble})"),
+        (None, _) if pool.connections() == 0 => format!(
+            "no connection to {hop} is open: its name is being resolved, or smtp-connections, \
+             smtp-connections-out or memory-limit is reached"
+        ),
         (None, _) => format!("all {} connections to {hop} are busy", pool.connections()),
     }
 }

@@ -42,7 +42,7 @@ pub fn spawn(
         loop {
             std::thread::sleep(LOOK_EVERY);
             let now = Instant::now();
-            for (worker, seen) in (0u8..).zip(&mut seen) {
+            for (worker, seen) in (0..=u8::MAX).zip(&mut seen) {
                 look(host.current(worker), seen, now, warning, |call, time, verb| {
                     let plugin = host.plugins().name(call.plugin).unwrap_or("unknown plugin");
                     log.warning(

@@ -18,6 +18,8 @@ pub enum Fate {
     Permanent,
     /// It may work later: a 4xx, a lost connection, a deadline.
     Temporary,
+    /// Nothing was tried: its text could not be read. It rests, and this is no attempt.
+    Untried,
 }
 
 /// One attempt, as it ended.

@@ -33,16 +33,9 @@ use super::step::{Step, terminated};
 use super::transport::{Moved, Transport};
 
 /// Reads of one connection in one turn; then the others have their turn.
-const READS_MAX: usize = 16;
-/// How long the disk may take to make a message durable before its client is told to come back.
-const COMMIT_MS: u64 = 300_000;
+pub(super) const READS_MAX: usize = 16;
 /// Octets of unsent output at which a plugin's own are refused (D-40).
 const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How long the last reply may take to leave.
-const LEAVE_MS: u64 = 10_000;
-/// How long a client that still sends may take to end, once the last reply has left: closing before
-/// would reset the connection, and a reset destroys a reply that is under way.
-const LINGER_MS: u64 = 2_000;
 
 /// Whether a connection is still there after it was driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +48,7 @@ pub enum Keep {
 
 /// What is under way.
 #[derive(Debug)]
-enum Stage {
+pub(super) enum Stage {
     /// The session parses what the client sends.
     Session,
     /// Plugins are asked; the host goes on when the chain is done.
@@ -68,7 +61,7 @@ enum Stage {
 
 /// How much of the peer is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Peer {
+pub(super) enum Peer {
     /// Both directions.
     There,
     /// It sends nothing more; what it sent is still answered (D-49a).
@@ -80,34 +73,34 @@ enum Peer {
 /// One connection that brings mail.
 #[derive(Debug)]
 pub struct Incoming {
-    key: Key,
-    transport: Transport,
-    session: Session,
-    remote: SocketAddr,
-    local: SocketAddr,
-    plugin: Option<ConnectionId>,
-    stage: Stage,
-    draft: Option<Draft>,
-    peer: Peer,
-    readable: bool,
-    read_closed: bool,
-    writable: bool,
-    queued_flush: bool,
+    pub(super) key: Key,
+    pub(super) transport: Transport,
+    pub(super) session: Session,
+    pub(super) remote: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) plugin: Option<ConnectionId>,
+    pub(super) stage: Stage,
+    pub(super) draft: Option<Draft>,
+    pub(super) peer: Peer,
+    pub(super) readable: bool,
+    pub(super) read_closed: bool,
+    pub(super) writable: bool,
+    pub(super) queued_flush: bool,
     /// The session is over; when its output is gone, so is the connection.
-    leaving: bool,
+    pub(super) leaving: bool,
     /// All output is out, and what the client still sends is thrown away.
-    lingering: bool,
+    pub(super) lingering: bool,
     /// The server stops: this transaction is the last.
-    last: bool,
-    deadline: Deadline,
+    pub(super) last: bool,
+    pub(super) deadline: Deadline,
     /// When the stage began.
-    stage_ms: u64,
+    pub(super) stage_ms: u64,
     /// When the client last got something done: a reply was made, output left, octets of a text came.
-    progress_ms: u64,
+    pub(super) progress_ms: u64,
     /// When the text began.
-    text_ms: Option<u64>,
+    pub(super) text_ms: Option<u64>,
     /// Its place among the connections, given back when it is dropped.
-    _permit: IncomingPermit,
+    pub(super) _permit: IncomingPermit,
 }
 
 /// What a new connection is made of.
@@ -240,6 +233,14 @@ impl Incoming {
         self.drive(desk, io)
     }
 
+    /// The server stops and waits for plugins no longer (D-53).
+    pub fn on_hold_over(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        if self.is_held() {
+            self.revoke(desk, io, answer::SHUTTING_DOWN.into(), "the server stops");
+        }
+        self.drive(desk, io)
+    }
+
     /// The server stops at once: whatever is under way is refused.
     pub fn on_abort(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if self.is_held() {
@@ -271,13 +272,18 @@ impl Incoming {
             let unsent = self.session.output().len();
             desk.plugins.cell.set_output_space(plugin, OUTPUT_BYTES_MAX.saturating_sub(unsent));
         }
-        // A session that stopped for want of room goes on, and one that is over can leave.
-        self.drive(desk, io)
+        // A session that stopped for want of room goes on, and one that is over can leave. What the
+        // socket brings waits for the next turn: one client must not make this phase endless.
+        self.drive_after(READS_MAX, desk, io)
     }
 
     /// Does all that can be done now.
     pub fn drive(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
-        let mut reads = 0;
+        self.drive_after(0, desk, io)
+    }
+
+    /// The same, with that many reads of this turn used up.
+    fn drive_after(&mut self, mut reads: usize, desk: &mut Desk, io: &mut Io) -> Keep {
         loop {
             match &self.stage {
                 Stage::Step(..) => {
@@ -357,10 +363,9 @@ impl Incoming {
         if text || self.session.output().len() != before {
             self.progress_ms = io.now_ms();
         }
-        match (self.session.phase(), self.text_ms) {
-            (Phase::Data, None) => self.text_ms = Some(io.now_ms()),
-            (Phase::Data, Some(_)) => {}
-            _ => self.text_ms = None,
+        // It runs on between chunks, until the message is complete or dropped.
+        if self.session.phase() == Phase::Data && self.text_ms.is_none() {
+            self.text_ms = Some(io.now_ms());
         }
         match moved {
             Moved::Some(_) => {}
@@ -369,49 +374,6 @@ impl Incoming {
             Moved::End => self.peer = Peer::Silent,
             Moved::Gone(_) => self.on_gone(desk),
         }
-    }
-
-    /// Whether the connection has nothing to do but to go.
-    fn is_over(&self) -> bool {
-        match self.peer {
-            Peer::Gone => true,
-            Peer::Silent if !self.leaving => {
-                // Buffered commands are answered first: the session says when it has run dry.
-                self.session.output().is_empty() && self.session.is_dry()
-            }
-            Peer::Silent => self.session.output().is_empty(),
-            Peer::There => false,
-        }
-    }
-
-    /// The last reply is out. Reads and throws away what the client sent before it saw that; one
-    /// that has sent nothing more is gone at once. `false` when there is nothing to do before the
-    /// next event.
-    fn linger(&mut self, reads: &mut usize, desk: &mut Desk, io: &mut Io) -> bool {
-        if !self.readable {
-            if !self.lingering {
-                self.peer = Peer::Gone;
-            }
-            return !self.lingering;
-        }
-        if *reads == READS_MAX {
-            io.again(Token::from(self.key));
-            return false;
-        }
-        *reads += 1;
-        desk.scratch.clear();
-        let moved = self.transport.read(&mut desk.scratch);
-        if !desk.scratch.is_empty() && !self.lingering {
-            self.lingering = true;
-            self.stage_ms = io.now_ms();
-            self.transport.shut_write();
-        }
-        match moved {
-            Moved::Some(_) => {}
-            Moved::Blocked(_) => self.readable = false,
-            Moved::End | Moved::Gone(_) => self.peer = Peer::Gone,
-        }
-        true
     }
 
     fn on_event(&mut self, event: Event, desk: &mut Desk, io: &mut Io) {
@@ -467,22 +429,13 @@ impl Incoming {
     }
 
     /// Starts a step: its chain runs when the connection is driven.
-    fn begin(&mut self, step: Step, desk: &Desk, io: &Io) {
+    pub(super) fn begin(&mut self, step: Step, desk: &Desk, io: &Io) {
         let chain = match self.plugin {
             Some(_) => desk.plugins.chain(step.hook()),
             None => Chain::new(0, 0),
         };
         self.stage = Stage::Step(step, chain);
         self.stage_ms = io.now_ms();
-    }
-
-    fn begin_close(&mut self, desk: &mut Desk, io: &Io) {
-        self.session.on_lost(&mut desk.memory);
-        self.transport.shut();
-        if let Some(plugin) = self.plugin {
-            desk.plugins.cell.set_closed(plugin);
-        }
-        self.begin(Step::Close, desk, io);
     }
 
     /// Walks the chain of the step; `false` while a plugin holds it.
@@ -583,7 +536,7 @@ impl Incoming {
         self.decide(Decision::Refuse(reply.into()), desk, io);
     }
 
-    fn decide(&mut self, decision: Decision, desk: &mut Desk, _io: &Io) {
+    pub(super) fn decide(&mut self, decision: Decision, desk: &mut Desk, _io: &Io) {
         self.stage = Stage::Session;
         if matches!(decision, Decision::Refuse(_) | Decision::RefuseAndClose(_)) {
             desk.count(Number::Refused);
@@ -609,7 +562,7 @@ impl Incoming {
     }
 
     /// D-27: takes control back; the step is answered with `reply`.
-    fn revoke(&mut self, desk: &mut Desk, io: &Io, reply: Reply, why: &str) {
+    pub(super) fn revoke(&mut self, desk: &mut Desk, io: &Io, reply: Reply, why: &str) {
         let (Some(plugin), Stage::Step(step, chain)) = (self.plugin, &mut self.stage) else {
             return;
         };
@@ -638,52 +591,6 @@ impl Incoming {
         }
     }
 
-    fn on_deadline(&mut self, desk: &mut Desk, io: &Io) {
-        match &self.stage {
-            Stage::Step(..) => {
-                self.revoke(desk, io, answer::LOCAL_ERROR.into(), "plugin-timeout");
-            }
-            Stage::Commit(id) => {
-                desk.log.limited(
-                    "commit-deadline",
-                    crate::log::Level::Critical,
-                    "queue",
-                    format_args!("transaction {id} was not durable in {} s", COMMIT_MS / 1000),
-                );
-                self.decide(Decision::RefuseAndClose(answer::COMMIT_TIMEOUT.into()), desk, io);
-            }
-            Stage::Session if self.leaving => self.on_gone(desk),
-            Stage::Session if !self.session.output().is_empty() => {
-                self.log_deadline("takes no replies", "smtp-timeout", desk);
-                self.on_gone(desk);
-            }
-            Stage::Session => {
-                let phase = self.session.phase();
-                match phase {
-                    Phase::Data => {
-                        let settings = "smtp-timeout or smtp-data-timeout";
-                        self.log_deadline("did not finish its text", settings, desk);
-                    }
-                    _ => self.log_deadline("said nothing", "smtp-timeout", desk),
-                }
-                self.session.on_timeout(phase, &mut desk.memory);
-            }
-            Stage::Done => {}
-        }
-    }
-
-    fn log_deadline(&self, what: &str, setting: &str, desk: &Desk) {
-        let text = format_args!("{} {what} within {setting}; it is closed", self.remote);
-        desk.log.limited("client-deadline", crate::log::Level::Info, "smtp", text);
-    }
-
-    fn on_gone(&mut self, desk: &mut Desk) {
-        self.peer = Peer::Gone;
-        if let Some(plugin) = self.plugin {
-            desk.plugins.cell.set_closed(plugin);
-        }
-    }
-
     fn on_written(&mut self, count: usize, io: &Io) {
         if count > 0 {
             self.progress_ms = io.now_ms();
@@ -691,43 +598,10 @@ impl Incoming {
         self.session.consume_output(count);
     }
 
-    /// The end of what is under way; `None` where the settings say so.
-    fn deadline_ms(&self, desk: &Desk) -> Option<u64> {
-        let settings = &desk.settings;
-        let idle_ms = settings.smtp.idle_timeout.as_millis() as u64;
-        match &self.stage {
-            Stage::Step(..) => {
-                let hold = settings.plugin.hold_timeout?;
-                Some(self.stage_ms + hold.as_millis() as u64)
-            }
-            Stage::Commit(_) => Some(self.stage_ms + COMMIT_MS),
-            Stage::Session if self.lingering => Some(self.stage_ms + LINGER_MS),
-            Stage::Session if self.leaving => Some(self.stage_ms + LEAVE_MS),
-            Stage::Session => {
-                let idle = self.progress_ms + idle_ms;
-                let text =
-                    self.text_ms.map(|begun| begun + settings.smtp.data_timeout.as_millis() as u64);
-                Some(text.map_or(idle, |text| text.min(idle)))
-            }
-            Stage::Done => None,
-        }
-    }
-
     fn mark_dirty(&mut self, desk: &mut Desk) {
         if !self.queued_flush {
             self.queued_flush = true;
             desk.mark_dirty(self.key);
         }
-    }
-
-    /// The very end: tokens go stale, the timer goes, the socket closes when `self` is dropped.
-    fn end(&mut self, desk: &mut Desk, io: &mut Io) {
-        self.session.on_lost(&mut desk.memory);
-        if let Some(plugin) = self.plugin.take() {
-            desk.by_plugin.remove(&plugin);
-            desk.plugins.cell.close_connection(plugin);
-        }
-        self.deadline.cancel(io);
-        desk.numbers().sub(Number::IncomingConnections, 1);
     }
 }

@@ -21,9 +21,8 @@ use rohrpost_reactor::{Key, Readiness};
 use crate::blocking::Job;
 use crate::delivery::{Fate, Finish, NextHop, Work, own_listener, state_of};
 use crate::limits::OutgoingPermit;
-use crate::log::Level;
-use crate::metrics::Number;
-use crate::queue::{Entry, MailId, Transaction};
+use crate::plugin::view::SlotsSpent;
+use crate::queue::{MailId, Transaction};
 use crate::smtp::client::{Envelope, Event, Options, Outcome, Problem, Session, Stage};
 use crate::smtp::command::BodyKind;
 
@@ -36,12 +35,10 @@ use super::transport::{Moved, Transport};
 
 /// Reads of one connection in one turn.
 const READS_MAX: usize = 4;
-/// How long the far end may take to answer QUIT.
-const QUIT_MS: u64 = 5_000;
 
 /// The mail under way.
 #[derive(Debug)]
-struct Current {
+pub(super) struct Current {
     id: MailId,
     transaction: Arc<Transaction>,
 }
@@ -49,32 +46,34 @@ struct Current {
 /// One connection that takes mail away.
 #[derive(Debug)]
 pub struct Outgoing {
-    key: Key,
-    transport: Transport,
-    session: Session,
-    remote: SocketAddr,
-    local: Option<SocketAddr>,
-    hop: NextHop,
-    plugin: Option<ConnectionId>,
-    connected: bool,
-    greeted: bool,
-    current: Option<Current>,
-    asked: Option<Asked>,
-    text: Option<TextOut>,
-    messages: u32,
-    readable: bool,
-    read_closed: bool,
-    writable: bool,
-    queued_flush: bool,
-    idle: bool,
+    pub(super) key: Key,
+    pub(super) transport: Transport,
+    pub(super) session: Session,
+    pub(super) remote: SocketAddr,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) hop: NextHop,
+    pub(super) plugin: Option<ConnectionId>,
+    pub(super) connected: bool,
+    pub(super) greeted: bool,
+    pub(super) current: Option<Current>,
+    pub(super) asked: Option<Asked>,
+    pub(super) text: Option<TextOut>,
+    pub(super) messages: u32,
+    pub(super) readable: bool,
+    pub(super) read_closed: bool,
+    pub(super) writable: bool,
+    pub(super) queued_flush: bool,
+    pub(super) idle: bool,
     /// The session is over, or the socket is: what is left is to be cleaned up.
-    over: bool,
+    pub(super) over: bool,
+    /// A write failed.
+    pub(super) deaf: bool,
     /// The socket brings nothing more; what was read before still counts.
-    lost: Option<Problem>,
-    deadline: Deadline,
-    stage: Stage,
-    stage_ms: u64,
-    _permit: OutgoingPermit,
+    pub(super) lost: Option<Problem>,
+    pub(super) deadline: Deadline,
+    pub(super) stage: Stage,
+    pub(super) stage_ms: u64,
+    pub(super) _permit: OutgoingPermit,
 }
 
 /// What a new connection is made of.
@@ -114,6 +113,7 @@ impl Outgoing {
             queued_flush: false,
             idle: false,
             over: false,
+            deaf: false,
             lost: None,
             deadline: Deadline::new(key),
             stage: Stage::Banner,
@@ -170,9 +170,21 @@ impl Outgoing {
         self.drive(desk, io)
     }
 
+    /// The server stops and waits for plugins no longer (D-53).
+    pub fn on_hold_over(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        if self.is_held() {
+            self.take_back("the server stops", desk, io);
+        }
+        self.drive(desk, io)
+    }
+
     /// The server stops at once.
     pub fn on_abort(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         self.revoke(desk, "the server stops");
+        if !matches!(self.session.stage(), Stage::Body | Stage::FinalDot) {
+            // Nothing of its text is out: that was no attempt.
+            self.give_back(desk);
+        }
         self.session.on_lost(Problem::TimedOut);
         let keep = self.drive(desk, io);
         if keep == Keep::Yes && !self.over {
@@ -194,7 +206,7 @@ impl Outgoing {
         self.drive(desk, io)
     }
 
-    fn write(&mut self, desk: &mut Desk, io: &Io) {
+    fn write(&mut self, desk: &mut Desk, io: &mut Io) {
         if !self.session.output().is_empty() {
             match self.transport.write(self.session.output()) {
                 Moved::Some(count) => self.session.consume_output(count),
@@ -202,7 +214,7 @@ impl Outgoing {
                     self.writable = false;
                     self.session.consume_output(count);
                 }
-                Moved::End | Moved::Gone(_) => return self.on_lost(),
+                Moved::End | Moved::Gone(_) => return self.on_deaf(),
             }
         }
         if let Some(text) = &mut self.text
@@ -219,7 +231,9 @@ impl Outgoing {
                     self.session.end_body();
                 }
                 Sent::Blocked => self.writable = false,
-                Sent::Gone => self.on_lost(),
+                Sent::Gone => self.on_deaf(),
+                // A far end that keeps up must not make this phase endless.
+                Sent::Some => io.again(Token::from(self.key)),
             }
         }
         if let Some(plugin) = self.plugin {
@@ -300,23 +314,13 @@ impl Outgoing {
         true
     }
 
-    fn on_unreachable(&mut self, why: &str, desk: &mut Desk, io: &Io) -> bool {
-        if !self.greeted && !self.over {
-            let why = format!("{}: {why}", self.remote);
-            let text = format_args!("the next hop {} cannot be reached: {why}", self.hop);
-            desk.log.limited("next-hop", Level::Warning, "smtp", text);
-            desk.pool.on_failed(why, io.now_ms());
-        }
-        self.over = true;
-        false
-    }
-
     fn read(&mut self, desk: &mut Desk) {
         desk.scratch.clear();
         let moved = self.transport.read(&mut desk.scratch);
         self.session.handle_input(&desk.scratch);
         match moved {
             Moved::Some(_) => {}
+            Moved::Blocked(_) if self.deaf => self.on_lost(),
             // The end makes no edge of its own once it was seen: it is read until it comes.
             Moved::Blocked(_) => self.readable = self.read_closed,
             Moved::End | Moved::Gone(_) => {
@@ -324,12 +328,6 @@ impl Outgoing {
                 self.on_lost();
             }
         }
-    }
-
-    fn on_lost(&mut self) {
-        self.readable = false;
-        self.writable = false;
-        self.lost = Some(Problem::Closed);
     }
 
     fn on_event(&mut self, event: Event, desk: &mut Desk, io: &mut Io) {
@@ -343,7 +341,11 @@ impl Outgoing {
                     secure: false,
                     authenticated: false,
                 };
-                self.plugin = desk.plugins.open(init).unwrap_or(None);
+                self.plugin = match desk.plugins.open(init) {
+                    Ok(plugin) => plugin,
+                    // No plugin could see the mail, and it must not pass them by.
+                    Err(SlotsSpent) => return self.leave(desk),
+                };
                 if let Some(plugin) = self.plugin {
                     desk.by_plugin.insert(plugin, self.key);
                 }
@@ -430,32 +432,14 @@ impl Outgoing {
     }
 
     fn rest(&mut self, desk: &mut Desk) {
-        if desk.settings.delivery.idle_timeout.is_zero() {
+        // With mail that waits for memory the next one is worth the wait.
+        if desk.settings.delivery.idle_timeout.is_zero() && desk.store.ready() == 0 {
             return self.leave(desk);
         }
         if !self.idle {
             self.idle = true;
             desk.pool.on_idle(self.key);
         }
-    }
-
-    fn leave(&mut self, desk: &mut Desk) {
-        if !self.connected {
-            // A connect may take as long as its deadline, and nothing is lost with it.
-            desk.pool.on_given_up();
-            self.over = true;
-            return;
-        }
-        if !self.greeted {
-            // Nothing was said yet that a QUIT would end politely.
-            self.session.on_lost(Problem::Closed);
-            return;
-        }
-        if self.idle {
-            desk.pool.on_busy(self.key);
-            self.idle = false;
-        }
-        self.session.quit();
     }
 
     fn start(&mut self, current: Current, desk: &mut Desk, io: &Io) {
@@ -551,19 +535,16 @@ impl Outgoing {
         }
     }
 
-    fn finish(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
+    pub(super) fn finish(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
         self.text = None;
         let Some(Current { id, .. }) = self.current.take() else {
             return;
         };
         let finish = finish.between(self.local.map(|local| local.ip()), Some(self.remote));
-        desk.count(match finish.fate {
-            Fate::Delivered => Number::Delivered,
-            Fate::Permanent => Number::Bounced,
-            Fate::Temporary => Number::Retried,
-        });
         let now = desk.now(io);
-        desk.batch.extend(desk.store.on_finish(id, finish, now).map(Entry::Settle));
+        if let Some(attempt) = desk.store.on_finish(id, finish, now) {
+            desk.settle(attempt);
+        }
     }
 
     /// Whether a connection that has carried mail before ended with nothing said about this one: the
@@ -574,68 +555,14 @@ impl Outgoing {
     }
 
     /// The mail under way was not tried after all.
-    fn give_back(&mut self, desk: &mut Desk) {
+    pub(super) fn give_back(&mut self, desk: &mut Desk) {
         if let Some(Current { id, .. }) = self.current.take() {
             desk.store.give_back(id);
         }
     }
 
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         self.asked.as_ref().is_some_and(Asked::is_held)
-    }
-
-    /// D-27: takes the mail back from the plugin that holds it.
-    fn revoke(&mut self, desk: &Desk, why: &str) {
-        if let Some(asked) = self.asked.take_if(|asked| asked.is_held()) {
-            asked.revoke(why, desk);
-        }
-    }
-
-    fn on_deadline(&mut self, desk: &mut Desk, io: &Io) {
-        let hold_ms = self.asked.as_ref().and_then(|asked| asked.deadline_ms(desk));
-        if hold_ms.is_some_and(|hold_ms| io.now_ms() >= hold_ms) {
-            self.revoke(desk, "plugin-timeout");
-            self.session.abandon();
-            let text = "a plugin held the mail for longer than plugin-timeout";
-            let finish = Finish::without_reply(Fate::Temporary, "data", "timeout", text);
-            self.finish(finish, desk, io);
-            self.over = true;
-            return;
-        }
-        if !self.connected {
-            self.on_unreachable("connect: no answer within connect-timeout", desk, io);
-        } else if self.idle {
-            self.leave(desk);
-        } else {
-            self.session.on_lost(Problem::TimedOut);
-        }
-    }
-
-    fn deadline_ms(&self, desk: &Desk) -> Option<u64> {
-        let settings = &desk.settings.delivery;
-        let hold = self.asked.as_ref().and_then(|asked| asked.deadline_ms(desk));
-        if self.over {
-            return hold;
-        }
-        let patience = if !self.connected {
-            settings.connect_timeout
-        } else {
-            match self.stage {
-                Stage::Idle => settings.idle_timeout,
-                Stage::Data | Stage::Held | Stage::Body => settings.data_timeout,
-                Stage::FinalDot => settings.dot_timeout,
-                Stage::Quit | Stage::Closed => std::time::Duration::from_millis(QUIT_MS),
-                Stage::Banner | Stage::Ehlo | Stage::Reset | Stage::Mail | Stage::Rcpt => {
-                    settings.reply_timeout
-                }
-            }
-        };
-        // While a plugin holds the mail its own deadline counts, the far end's ends by itself.
-        hold.or(Some(self.stage_ms + patience.as_millis() as u64))
-    }
-
-    fn settle_deadline(&mut self, desk: &Desk, io: &mut Io) {
-        self.deadline.set(self.deadline_ms(desk), io);
     }
 
     fn has_output(&self) -> bool {
@@ -647,22 +574,6 @@ impl Outgoing {
             self.queued_flush = true;
             desk.mark_dirty(self.key);
         }
-    }
-
-    /// The very end. D-84: outgoing connection data goes without a callback.
-    fn end(&mut self, desk: &mut Desk, io: &mut Io) {
-        if let Some(asked) = self.asked.take() {
-            asked.close(desk);
-        }
-        self.give_back(desk);
-        if let Some(plugin) = self.plugin.take() {
-            desk.by_plugin.remove(&plugin);
-            desk.plugins.cell.close_connection(plugin);
-        }
-        if self.greeted {
-            desk.pool.on_closed(self.key);
-        }
-        self.deadline.cancel(io);
     }
 }
 

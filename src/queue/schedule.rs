@@ -98,6 +98,11 @@ impl Retry {
         }
     }
 
+    /// The longest pause between two attempts, in milliseconds.
+    pub fn interval_ms_max(&self) -> u64 {
+        u64::from(self.intervals_s.iter().copied().max().unwrap_or(0)) * 1000
+    }
+
     fn interval_ms(&self, attempts: u32) -> u64 {
         let place = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
         let interval = self.intervals_s.get(place).or(self.intervals_s.last());

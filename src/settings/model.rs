@@ -183,7 +183,7 @@ section! {
         /// The port of the smarthost.
         "smarthost-port" smarthost_port: u16 = Preset::Text("25"), Port;
 
-        /// Connections to the smarthost, over all workers.
+        /// Connections to the smarthost, over all workers; each worker has one at least.
         "smarthost-connections" smarthost_connections_max: u32 = Preset::Text("50"),
             Count { min: 1, max: CONNECTIONS_MAX };
 

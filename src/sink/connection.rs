@@ -33,6 +33,7 @@ pub(super) struct Connection {
     proposed: Option<String>,
     messages: u32,
     readable: bool,
+    ended: bool,
     read_closed: bool,
     writable: bool,
     closing: bool,
@@ -92,6 +93,7 @@ impl Connection {
             proposed: None,
             messages: 0,
             readable: true,
+            ended: false,
             read_closed: false,
             writable: true,
             closing: false,
@@ -102,7 +104,7 @@ impl Connection {
     }
 
     pub(super) fn on_ready(&mut self, ready: Readiness, bar: &mut Bar, io: &mut Io) -> bool {
-        self.readable |= ready.readable() || ready.read_closed();
+        self.readable |= !self.ended && (ready.readable() || ready.read_closed());
         self.read_closed |= ready.read_closed();
         self.writable |= ready.writable();
         if ready.gone() {
@@ -146,7 +148,8 @@ impl Connection {
             self.queued = true;
             bar.dirty.push_back(self.key);
         }
-        !(self.closing && self.session.output().is_empty())
+        let done = self.closing || (self.ended && !self.held && self.session.is_dry());
+        !(done && self.session.output().is_empty())
     }
 
     fn read(&mut self, bar: &mut Bar) -> bool {
@@ -166,7 +169,13 @@ impl Connection {
                 self.readable = self.read_closed;
                 true
             }
-            Moved::End | Moved::Gone(_) => false,
+            // What was read is answered first; `drive` says when that is done.
+            Moved::End => {
+                self.ended = true;
+                self.readable = false;
+                true
+            }
+            Moved::Gone(_) => false,
         }
     }
 

@@ -81,7 +81,7 @@ pub fn run(sink: Sink) -> Result<(), SinkError> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     let mut worker = Worker::new(sink, socket, stop, &mut io)?;
-    println!("ready sink={} pid={}", addresses[0], std::process::id());
+    writeln!(io::stdout(), "ready sink={} pid={}", addresses[0], std::process::id())?;
     io::stdout().flush()?;
     io.run(&mut worker)?;
     worker.bar.output.finish()?;
@@ -159,6 +159,8 @@ impl Handler for Worker {
             SinkTimer::Tick => {
                 io.arm(io.now_ms() + TICK_MS, SinkTimer::Tick);
                 self.bar.output.tick(self.connections.len() - 1);
+                // After a failed accept there is no other edge until the next client comes.
+                self.accept(io);
                 if self.stop.load(std::sync::atomic::Ordering::Relaxed) {
                     io.stop();
                 }

@@ -230,8 +230,9 @@ impl Server {
         let addresses: Vec<String> = self.addresses.iter().map(SocketAddr::to_string).collect();
         let addresses = addresses.join(",");
         let pid = std::process::id();
-        println!("ready smtp={addresses} pid={pid}");
-        let _ = std::io::stdout().flush();
+        // Nobody may be listening.
+        let mut out = std::io::stdout();
+        let _ = writeln!(out, "ready smtp={addresses} pid={pid}").and_then(|()| out.flush());
         let plugins: Vec<&str> = self.host.plugins().names().collect();
         let plugins = if plugins.is_empty() { "none".into() } else { plugins.join(", ") };
         log.info("start", format_args!("listening on {addresses}; plugins: {plugins}"));

@@ -14,10 +14,11 @@ use crate::net::desk::{Io, Mood, Timer};
 use crate::net::incoming::Keep;
 use crate::net::outgoing::{Departure, Outgoing};
 use crate::net::transport::Transport;
-use crate::queue::Entry;
 
 use super::turn::{Connection, Worker};
 
+/// Mails made due in one turn.
+const DUE_MAX: usize = 1_000;
 /// How long addresses of the smarthost are used before they are looked up again.
 const RESOLVED_MS_MAX: u64 = 60_000;
 
@@ -52,12 +53,10 @@ impl Worker {
     pub(super) fn next_address(&mut self, hop: &NextHop, io: &Io) -> Option<SocketAddr> {
         if hop.literal().is_none() {
             let fresh = self.resolved_ms.is_some_and(|at| io.now_ms() < at + RESOLVED_MS_MAX);
-            if !fresh {
-                if !self.resolving {
-                    let job = crate::blocking::Job::Resolve(self.desk.index, hop.clone());
-                    self.resolving = self.desk.jobs.try_send(job).is_ok();
-                }
-                return None;
+            // Old addresses serve until the new ones are here.
+            if !fresh && !self.resolving {
+                let job = crate::blocking::Job::Resolve(self.desk.index, hop.clone());
+                self.resolving = self.desk.jobs.try_send(job).is_ok();
             }
         }
         let address = *self.addresses.get(self.address_next % self.addresses.len().max(1))?;
@@ -94,8 +93,10 @@ impl Worker {
     /// Makes due what is due, and ages out what is too old.
     pub(super) fn look_at_schedule(&mut self, io: &Io) {
         let now = self.desk.now(io);
-        while let Some(due) = self.desk.store.pop_due(now) {
-            self.desk.batch.extend(due.map(Entry::Settle));
+        // The rest is due in the next turn: its timer is armed in the past then.
+        for _ in 0..DUE_MAX {
+            let Some(due) = self.desk.store.pop_due(now) else { break };
+            due.into_iter().for_each(|attempt| self.desk.settle(attempt));
         }
     }
 

@@ -6,10 +6,10 @@
 
 use rohrpost_abi::ContextStep;
 
-use crate::net::desk::{Io, Mood};
+use crate::net::desk::{Io, Mood, Timer};
 use crate::net::incoming::Keep;
 
-use super::turn::{Connection, Worker};
+use super::turn::{Connection, TICK_MS, Worker};
 
 impl Worker {
     pub(super) fn on_drain(&mut self, io: &mut Io) {
@@ -18,9 +18,11 @@ impl Worker {
         }
         self.desk.mood = Mood::Draining;
         let settings = &self.desk.settings;
+        let whole = settings.general.shutdown_timeout;
         // D-53: plugins get their own time, and never more than the whole stop has.
-        let patience = settings.general.shutdown_timeout.min(settings.plugin.shutdown_timeout);
-        self.drain_until_ms = Some(io.now_ms() + patience.as_millis() as u64);
+        let holds = settings.plugin.shutdown_timeout.min(whole);
+        io.arm(io.deadline_after(holds.as_millis() as u64), Timer::StopHolds);
+        io.arm(io.deadline_after(whole.as_millis() as u64), Timer::StopAll);
         self.close_listeners(io);
         for key in self.keys() {
             self.with(key, io, |connection, desk, io| match connection {
@@ -31,8 +33,23 @@ impl Worker {
         }
     }
 
-    /// The time of the stop is over.
+    /// D-53: what plugins still hold is taken back.
+    pub(super) fn revoke_holds(&mut self, io: &mut Io) {
+        for key in self.keys() {
+            self.with(key, io, |connection, desk, io| match connection {
+                Connection::Incoming(incoming) => incoming.on_hold_over(desk, io),
+                Connection::Outgoing(outgoing) => outgoing.on_hold_over(desk, io),
+                Connection::Opening | Connection::Listener(..) => Keep::Yes,
+            });
+        }
+    }
+
+    /// The time of the stop is over. Close hooks may take control even now, so this comes again
+    /// until nothing is left.
     pub(super) fn abort(&mut self, io: &mut Io) {
+        if !self.connections.is_empty() {
+            io.arm(io.now_ms() + TICK_MS, Timer::StopAll);
+        }
         for key in self.keys() {
             self.with(key, io, |connection, desk, io| match connection {
                 Connection::Incoming(incoming) => incoming.on_abort(desk, io),

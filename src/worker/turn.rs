@@ -20,7 +20,7 @@ use crate::net::desk::{Committing, Desk, Io, Mail, Question, Timer};
 use crate::net::incoming::{Incoming, Keep};
 use crate::net::outgoing::Outgoing;
 use crate::plugin::chain::Chain;
-use crate::queue::{Completion, Entry, Queue};
+use crate::queue::{Completion, Queue};
 use crate::smtp::server;
 use crate::view;
 
@@ -78,7 +78,6 @@ pub struct Worker {
     pub(super) context: Option<(ContextStep, Chain)>,
     pub(super) context_timer: Option<TimerKey>,
     pub(super) delivery_timer: Option<(TimerKey, u64)>,
-    pub(super) drain_until_ms: Option<u64>,
 }
 
 impl Worker {
@@ -112,7 +111,6 @@ impl Worker {
             context: None,
             context_timer: None,
             delivery_timer: None,
-            drain_until_ms: None,
         }
     }
 
@@ -145,7 +143,8 @@ impl Worker {
             match &outcome {
                 Ok(()) => {
                     self.desk.numbers().add(Number::Accepted, recipients as u64);
-                    self.desk.store.admit(transaction, reserved);
+                    let now = self.desk.now(io);
+                    self.desk.store.admit(transaction, reserved, now);
                     if self.desk.memory.is_tight() {
                         self.desk.store.unload(id);
                     }
@@ -164,14 +163,11 @@ impl Worker {
         io.arm(io.now_ms() + TICK_MS, Timer::Tick);
         let now = self.desk.now(io);
         let aged = self.desk.store.pop_aged(now);
-        self.desk.batch.extend(aged.into_iter().map(Entry::Settle));
+        aged.into_iter().for_each(|attempt| self.desk.settle(attempt));
         for key in std::mem::take(&mut self.accept_again) {
             io.again(Token::from(key));
         }
         self.desk.delivering = self.common.queue.delivering();
-        if self.drain_until_ms.is_some_and(|until_ms| io.now_ms() >= until_ms) {
-            self.abort(io);
-        }
     }
 
     pub(super) fn keys(&self) -> Vec<Key> {
@@ -182,15 +178,9 @@ impl Worker {
         let now = self.desk.now(io);
         let explain = |mail| view::mail(&mail, &self.desk.pool, self.hop.as_ref(), now);
         match question {
-            Question::List { limit, after } => self
-                .desk
-                .store
-                .views()
-                .into_iter()
-                .filter(|mail| after.is_none_or(|after| mail.id > after))
-                .take(*limit)
-                .map(explain)
-                .collect(),
+            Question::List { limit, after } => {
+                self.desk.store.views(*after, *limit).into_iter().map(explain).collect()
+            }
             Question::Show(id) => self.desk.store.view(*id).map(explain).into_iter().collect(),
         }
     }
@@ -225,6 +215,8 @@ impl Handler for Worker {
             }
             Timer::Tick => self.on_tick(io),
             Timer::Context => self.on_context_timeout(io),
+            Timer::StopHolds => self.revoke_holds(io),
+            Timer::StopAll => self.abort(io),
         }
     }
 
@@ -257,7 +249,7 @@ impl Handler for Worker {
             Mail::Loaded(id, loaded) => {
                 let now = self.desk.now(io);
                 let attempts = self.desk.store.on_loaded(id, loaded, now);
-                self.desk.batch.extend(attempts.into_iter().map(Entry::Settle));
+                attempts.into_iter().for_each(|attempt| self.desk.settle(attempt));
             }
             Mail::Resolved(Ok(addresses)) => {
                 self.resolving = false;

@@ -57,9 +57,14 @@ impl LogQueue {
         thread::Builder::new()
             .name("commit".to_owned())
             .spawn(move || {
-                let outcome = thread.run();
-                // Nobody may be waiting for it.
-                let _ = finished.send(outcome);
+                let run = std::panic::AssertUnwindSafe(|| thread.run());
+                match std::panic::catch_unwind(run) {
+                    // Nobody may be waiting for it.
+                    Ok(outcome) => drop(finished.send(outcome)),
+                    // Nothing can be made durable any more, so nothing may be answered: what was
+                    // answered is on disk, and the next start finds it.
+                    Err(_) => std::process::abort(),
+                }
             })
             .map_err(OpenError::Thread)?;
         Ok((Self { sender, done, reader, gauges }, recovered))
