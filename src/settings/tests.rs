@@ -90,7 +90,7 @@ fn nothing_set_gives_the_documented_defaults() {
     assert_eq!(settings.smtp.connections_max, 50_000);
     let bounds = settings.smtp.connection_bounds();
     assert_eq!((bounds.total, bounds.incoming, bounds.outgoing), (50_000, 50_000, 50_000));
-    assert_eq!(settings.smtp.connections_per_address_max, NonZeroU32::new(100));
+    assert_eq!(settings.smtp.connections_per_address_max, NonZeroU32::new(1000));
     assert_eq!(settings.general.memory_bytes_max, 4 << 30);
     assert_eq!(settings.delivery.smarthost, None);
     let intervals = [600, 600, 1800, 1800, 3600, 3600, 7200].map(Duration::from_secs);
