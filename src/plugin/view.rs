@@ -94,18 +94,14 @@ impl Plugins {
         }
     }
 
-    /// The same for a step of the worker's context (D-14, D-16). Cleanup goes in reverse order
-    /// (D-09).
+    /// The same for a step of the worker's context (D-14, D-16). The list of those that clean up is in
+    /// reverse order already (D-09).
     pub fn walk_context(&mut self, chain: &mut Chain, step: ContextStep) -> Walk {
         let plugins = self.with(step.hook());
         loop {
             match chain.poll_next() {
                 Next::Call(position) => {
-                    let place = match step {
-                        ContextStep::Initialize => position,
-                        ContextStep::Cleanup => plugins.len() - 1 - position,
-                    };
-                    answer(chain, self.cell.call_context(plugins[place], step));
+                    answer(chain, self.cell.call_context(plugins[position], step));
                 }
                 Next::RetriesSpent => self.on_retries_spent(step.hook()),
                 Next::Held => return Walk::Held,
