@@ -283,9 +283,15 @@ impl Desk {
     /// once; output and verdicts wait for the verdict phase.
     pub fn apply_commands(&mut self, io: &mut Io) {
         let mut commands = std::mem::take(&mut self.commands);
-        self.plugins.take_commands(&mut commands);
-        for command in commands.drain(..) {
-            self.apply(io, command);
+        loop {
+            self.plugins.take_commands(&mut commands);
+            if commands.is_empty() {
+                break;
+            }
+            // A watch that is refused has a last callback, which may ask for more.
+            for command in commands.drain(..) {
+                self.apply(io, command);
+            }
         }
         self.commands = commands;
     }
@@ -311,13 +317,12 @@ impl Desk {
 
     /// A plugin's descriptor is ready.
     pub fn on_plugin_watch(&mut self, io: &mut Io, watch: WatchId, ready: rohrpost_reactor::Ready) {
-        let bits = ready.interest().bits();
         if matches!(ready, rohrpost_reactor::Ready::Dead { .. }) {
-            // D-97: the last callback. The watch is gone from the reactor already.
+            // D-97: the last callback, with a warning. The watch is gone from the reactor already.
             self.watches.remove(&watch);
-            self.plugins.cell.fire_watch(watch, bits);
             self.plugins.cell.remove_watch(watch);
         } else {
+            let bits = ready.interest().bits();
             self.plugins.cell.fire_watch(watch, bits);
         }
         self.apply_commands(io);
