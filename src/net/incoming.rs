@@ -187,6 +187,9 @@ impl Incoming {
     pub fn on_ready(&mut self, ready: Readiness, desk: &mut Desk, io: &mut Io) -> Keep {
         self.readable |= ready.readable() || ready.read_closed();
         self.writable |= ready.writable();
+        if ready.read_closed() {
+            self.transport.expect_end();
+        }
         if ready.gone() {
             self.on_gone(desk);
         } else if ready.writable() && !self.session.output().is_empty() {
@@ -621,6 +624,9 @@ impl Incoming {
             };
             self.session
                 .greet(Greeting::Refuse(reply), &mut desk.memory);
+        } else if reply.code() == 421 {
+            // RFC 5321 3.8: that reply announces the end, and is the last.
+            self.decide(Decision::RefuseAndClose(reply), desk, io);
         } else {
             self.decide(Decision::Refuse(reply), desk, io);
         }

@@ -134,6 +134,9 @@ impl Outgoing {
     pub fn on_ready(&mut self, ready: Readiness, desk: &mut Desk, io: &mut Io) -> Keep {
         self.readable |= ready.readable() || ready.read_closed() || ready.error();
         self.writable |= ready.writable();
+        if ready.read_closed() || ready.error() {
+            self.transport.expect_end();
+        }
         if self.connected && ready.writable() && self.has_output() {
             self.mark_dirty(desk);
         }

@@ -28,6 +28,8 @@ pub enum Moved {
 #[derive(Debug)]
 pub struct Transport {
     stream: TcpStream,
+    /// The peer's end was announced: what is waiting is to be read until it is met.
+    ends: bool,
 }
 
 impl Transport {
@@ -39,7 +41,16 @@ impl Transport {
         // Replies are small and each is awaited: Nagle's delay would only add to the round trip.
         stream.set_nodelay(true)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Transport { stream })
+        Ok(Transport {
+            stream,
+            ends: false,
+        })
+    }
+
+    /// Told that the peer sends no more. The end may have come together with the last octets, and
+    /// then no further edge tells of it: a read that falls short is not taken for the last one.
+    pub fn expect_end(&mut self) {
+        self.ends = true;
     }
 
     /// Appends what is waiting to `buffer`, at most what fits its spare capacity.
@@ -50,7 +61,7 @@ impl Transport {
             match rustix::io::read(&self.stream, rustix::buffer::spare_capacity(buffer)) {
                 Ok(0) => return Moved::End,
                 // A short read means the socket is dry; the next octet makes a new edge.
-                Ok(count) if count < room => return Moved::Blocked(count),
+                Ok(count) if count < room && !self.ends => return Moved::Blocked(count),
                 Ok(count) => return Moved::Some(count),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return Moved::Blocked(0),

@@ -104,6 +104,9 @@ impl Connection {
     pub(super) fn on_ready(&mut self, ready: Readiness, bar: &mut Bar, io: &mut Io) -> bool {
         self.readable |= ready.readable() || ready.read_closed();
         self.writable |= ready.writable();
+        if ready.read_closed() {
+            self.transport.expect_end();
+        }
         if ready.gone() {
             return false;
         }
