@@ -11,7 +11,7 @@ use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, Text};
 
 use crate::clock::Wall;
 use crate::plugin::view::Plugins;
-use crate::queue::{Body, Mail, Origin, Transaction};
+use crate::queue::{Body, Mail, NO_BODY, Origin, Transaction};
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
 use crate::smtp::server::{Hello, Received};
 use crate::smtp::trace::Trace;
@@ -21,8 +21,6 @@ use super::desk::Desk;
 
 /// RFC 5321 6.3: more Received fields than this are taken for a loop.
 const RECEIVED_FIELDS_MAX: usize = 50;
-/// The body index of a mail that has no text (D-6A): plugins may take it away (D-64).
-pub const NO_BODY: u16 = u16::MAX;
 
 /// A sender and the recipients that were accepted so far.
 #[derive(Debug)]
