@@ -10,5 +10,6 @@ mod dialogue;
 mod durability;
 mod interop;
 mod manifest;
+mod plugins;
 mod support;
 mod tidy;
