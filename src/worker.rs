@@ -482,6 +482,7 @@ impl Worker {
             io.again(Token::from(key));
         }
         self.desk.delivering = self.common.queue.status().delivering;
+        self.desk.shrink();
         if self
             .drain_until_ms
             .is_some_and(|until_ms| io.now_ms() >= until_ms)

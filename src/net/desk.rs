@@ -186,6 +186,8 @@ pub struct DeskInit {
     pub listeners: Arc<[SocketAddr]>,
 }
 
+/// Places of a table that are worth no effort to give back.
+const TABLE_KEPT: usize = 256;
 /// Octets of the read buffer that all connections of a worker share.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -326,6 +328,23 @@ impl Desk {
             self.plugins.cell.fire_watch(watch, bits);
         }
         self.apply_commands(io);
+    }
+
+    /// Gives back what tables took for a peak that is over. Called once a second; costs nothing while
+    /// they are in use.
+    pub fn shrink(&mut self) {
+        fn spare(capacity: usize, len: usize) -> Option<usize> {
+            (capacity > TABLE_KEPT && capacity / 4 > len).then_some(TABLE_KEPT.max(2 * len))
+        }
+        macro_rules! shrink {
+            ($($table:ident),*) => {$(
+                if let Some(kept) = spare(self.$table.capacity(), self.$table.len()) {
+                    self.$table.shrink_to(kept);
+                }
+            )*};
+        }
+        shrink!(by_plugin, committing, timers, watches);
+        shrink!(dirty, resumable, sends, batch, commands);
     }
 
     /// D-17: after the cleanup hooks, what is left of timers and watches goes without a word.
