@@ -7,13 +7,17 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use super::probe::{Stage, await_status, client, compiled, mail};
-use crate::support::{PATIENCE, Sanitizer, Server, eventually};
+use super::probe::{Stage, await_status, client, compiled, mail, say};
+use crate::support::{PATIENCE, Sanitizer, Server, within};
 
 /// As many as the descriptors of the test and of the server allow with the usual limit of 20,000.
 const PARKED: usize = 10_000;
-/// Enough to make every table that a server has in its steady state.
-const WARM: usize = 300;
+/// Enough to make every table that a server has in its steady state, and the one spare page that each
+/// slab keeps.
+const WARM: usize = 1_000;
+/// The log keeps eight bytes for each mail of its newest segment, whatever becomes of it: so that this
+/// stays small beside what is measured, mails come with pauses that are filled with other commands.
+const NOOPS_PER_MAIL: usize = 200;
 
 /// The descriptors of this process: its soft limit becomes its hard one.
 fn raise_descriptor_limit() {
@@ -97,6 +101,9 @@ fn ten_thousand_parked_connections_disturb_nobody_and_leave_nothing() {
         while parking.load(Ordering::Relaxed) || mails == 0 {
             mail(&mut worker, "traffic@example.org");
             mails += 1;
+            for _ in 0..NOOPS_PER_MAIL {
+                say(&mut worker, "NOOP", 250);
+            }
         }
         mails
     };
@@ -117,14 +124,11 @@ fn ten_thousand_parked_connections_disturb_nobody_and_leave_nothing() {
     let before = live_bytes(&server, 1);
     let mails = run(PARKED);
     assert!(mails > 10, "{mails} mails passed meanwhile");
-    let held: u64 = eventually("all hand-backs", PATIENCE, || {
-        Some(server.status().count("held"))
+    // Tables that grew are given back within a second.
+    let mut after = 0;
+    let freed = within(PATIENCE, || {
+        after = live_bytes(&server, 1);
+        (after <= before + before / 100).then_some(())
     });
-    assert!(held <= PARKED as u64);
-    let after = live_bytes(&server, 1);
-    eprintln!("live bytes: {before} before, {after} after; {mails} mails meanwhile");
-    assert!(
-        after <= before + before / 100,
-        "{before} before, {after} after"
-    );
+    assert!(freed.is_some(), "{before} bytes before, {after} after");
 }
