@@ -7,7 +7,9 @@ use crate::support::{PATIENCE, Server, SmtpClient};
 fn held(stage: &Stage) -> (Server, SmtpClient) {
     let server = stage.start();
     let mut client = client(&server);
-    client.send(b"MAIL FROM:<a@example.org>\r\n").unwrap();
+    client
+        .send(b"MAIL FROM:<a@example.org>\r\n")
+        .expect("the dialogue goes on");
     await_status(&server, "held", 1);
     (server, client)
 }

@@ -9,13 +9,17 @@ use crate::support::{PATIENCE, Server, SmtpClient};
 /// A raw connection that was greeted and said hello, to be reset.
 fn raw_client(server: &Server) -> TcpStream {
     use std::io::{Read, Write};
-    let mut stream = TcpStream::connect(server.smtp()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(b"HELO raw.example\r\n").unwrap();
+    let mut stream = TcpStream::connect(server.smtp()).expect("the dialogue goes on");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("the dialogue goes on");
+    stream
+        .write_all(b"HELO raw.example\r\n")
+        .expect("the dialogue goes on");
     let mut said = Vec::new();
     let mut byte = [0];
     while said.iter().filter(|byte| **byte == b'\n').count() < 2 {
-        stream.read_exact(&mut byte).unwrap();
+        stream.read_exact(&mut byte).expect("the dialogue goes on");
         said.extend(byte);
     }
     stream
@@ -23,11 +27,12 @@ fn raw_client(server: &Server) -> TcpStream {
 
 /// Ends a connection so that the other side sees a reset, not an end.
 fn reset(stream: TcpStream) {
-    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))
+        .expect("a socket can be told how to end");
 }
 
 fn send(stream: &mut TcpStream, text: &str) {
-    std::io::Write::write_all(stream, text.as_bytes()).unwrap();
+    std::io::Write::write_all(stream, text.as_bytes()).expect("the dialogue goes on");
 }
 
 #[test]

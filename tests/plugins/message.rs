@@ -8,10 +8,13 @@ use crate::support::{PATIENCE, Sink};
 /// The mails that a sink wrote down, with the host's Received field cut off.
 fn sunk(sink: &Sink, count: usize) -> Vec<Value> {
     sink.await_count(count, PATIENCE);
-    let text = String::from_utf8(sink.dumped()).unwrap();
+    let text = String::from_utf8(sink.dumped()).expect("a sink writes JSON");
     let mails = text.lines().map(|line| {
-        let mut mail: Value = serde_json::from_str(line).unwrap();
-        let body = mail["body"].as_str().unwrap().to_owned();
+        let mut mail: Value = serde_json::from_str(line).expect("a sink writes JSON");
+        let body = mail["body"]
+            .as_str()
+            .expect("the dialogue goes on")
+            .to_owned();
         let trace: usize = body
             .split_inclusive('\n')
             .take_while(|line| line.starts_with("Received:") || line.starts_with([' ', '\t']))

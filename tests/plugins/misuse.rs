@@ -150,7 +150,7 @@ fn file_name(place: usize, kind: &str) -> String {
 /// Runs every kind of misuse side by side, on one worker.
 fn survives(stage: Stage, sanitizer: Sanitizer) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins/c/misuse.c");
-    let text = std::fs::read_to_string(&source).unwrap();
+    let text = std::fs::read_to_string(&source).expect("the source is there");
     for (place, (kind, _)) in KINDS.iter().enumerate() {
         let object = compiled(&format!("#define MISUSE \"{kind}\"\n{text}"), sanitizer);
         stage.add(&file_name(place, kind), &object);

@@ -51,14 +51,14 @@ fn park(server: &Server, count: usize) {
         stream
             .get_mut()
             .write_all(b"HELO parked.example\r\n")
-            .unwrap();
+            .expect("the dialogue goes on");
         line_of(stream, "250 ");
     }
     for stream in &mut streams {
         stream
             .get_mut()
             .write_all(b"MAIL FROM:<someone.to.be.parked@example.org>\r\n")
-            .unwrap();
+            .expect("the dialogue goes on");
     }
     for stream in &mut streams {
         line_of(stream, "250 ");
