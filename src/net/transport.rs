@@ -28,8 +28,6 @@ pub enum Moved {
 #[derive(Debug)]
 pub struct Transport {
     stream: TcpStream,
-    /// The peer's end was announced: what is waiting is to be read until it is met.
-    ends: bool,
 }
 
 impl Transport {
@@ -41,16 +39,7 @@ impl Transport {
         // Replies are small and each is awaited: Nagle's delay would only add to the round trip.
         stream.set_nodelay(true)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Transport {
-            stream,
-            ends: false,
-        })
-    }
-
-    /// Told that the peer sends no more. The end may have come together with the last octets, and
-    /// then no further edge tells of it: a read that falls short is not taken for the last one.
-    pub fn expect_end(&mut self) {
-        self.ends = true;
+        Ok(Transport { stream })
     }
 
     /// Appends what is waiting to `buffer`, at most what fits its spare capacity.
@@ -60,8 +49,9 @@ impl Transport {
         loop {
             match rustix::io::read(&self.stream, rustix::buffer::spare_capacity(buffer)) {
                 Ok(0) => return Moved::End,
-                // A short read means the socket is dry; the next octet makes a new edge.
-                Ok(count) if count < room && !self.ends => return Moved::Blocked(count),
+                // A short read means the socket is dry; the next octet makes a new edge. An end that
+                // has been announced already makes none: whoever drives keeps that in mind.
+                Ok(count) if count < room => return Moved::Blocked(count),
                 Ok(count) => return Moved::Some(count),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return Moved::Blocked(0),
@@ -105,6 +95,12 @@ impl Transport {
     /// Our end.
     pub fn local(&self) -> Option<SocketAddr> {
         self.stream.local_addr().ok()
+    }
+
+    /// Ends our direction: the peer reads what is under way and then the end.
+    pub fn shut_write(&mut self) {
+        // The peer may have been faster; there is nothing left to do then.
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Ends both directions, but keeps the descriptor, so that its number is not reused yet

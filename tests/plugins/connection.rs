@@ -17,11 +17,7 @@ fn d_30_the_banner_waits_for_the_connect_chain() {
     client.send(b"EHLO early.example\r\n").unwrap();
     stage.release("go", "send:220-first%0D%0A continue");
     let banner = client.reply().unwrap().require(220).unwrap();
-    assert_eq!(
-        (banner.lines.len(), banner.lines[0].as_str()),
-        (2, "first"),
-        "{banner:?}"
-    );
+    assert_eq!((banner.lines.len(), banner.lines[0].as_str()), (2, "first"), "{banner:?}");
     client.reply().unwrap().require(250).unwrap();
     assert_eq!(stage.calls(&["connect"]), ["10-a connect", "20-b connect"]);
 }
@@ -35,10 +31,7 @@ fn d_30_d_31_a_client_that_is_turned_away_is_seen_by_no_plugin() {
     second.reply().unwrap().require(421).unwrap();
     drop(first);
     assert!(server.terminate().success());
-    assert_eq!(
-        stage.calls(&["connect", "close"]),
-        ["10-a connect", "10-a close"]
-    );
+    assert_eq!(stage.calls(&["connect", "close"]), ["10-a connect", "10-a close"]);
 
     let stage = Stage::new(&["10-a"]).setting("smtp-range", "10.0.0.0/8");
     let mut server = stage.start();
@@ -66,11 +59,7 @@ fn d_3a_a_client_that_a_plugin_marks_may_relay_at_once() {
     say(&mut client, "RCPT TO:<another@example.org>", 550);
     assert_eq!(
         stage.lines("authenticated"),
-        [
-            "10-a authenticated 0",
-            "20-b authenticated 0",
-            "20-b authenticated 1"
-        ]
+        ["10-a authenticated 0", "20-b authenticated 0", "20-b authenticated 1"]
     );
 }
 
@@ -79,27 +68,13 @@ fn d_3b_addresses_come_bare_and_the_null_sender_empty() {
     let stage = Stage::new(&["10-a"]);
     let server = stage.start();
     let mut client = client(&server);
-    say(
-        &mut client,
-        "MAIL FROM:<sender@example.org> SIZE=100 BODY=8BITMIME",
-        250,
-    );
-    say(
-        &mut client,
-        "RCPT TO:<@relay.example:someone@example.org>",
-        250,
-    );
+    say(&mut client, "MAIL FROM:<sender@example.org> SIZE=100 BODY=8BITMIME", 250);
+    say(&mut client, "RCPT TO:<@relay.example:someone@example.org>", 250);
     say(&mut client, "RSET", 250);
     say(&mut client, "MAIL FROM:<>", 250);
-    let seen: Vec<String> = stage
-        .lines("/")
-        .iter()
-        .map(|line| line.rsplit(' ').next().unwrap().to_owned())
-        .collect();
-    assert_eq!(
-        seen,
-        ["sender@example.org/18", "someone@example.org/19", "/0"]
-    );
+    let seen: Vec<String> =
+        stage.lines("/").iter().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(seen, ["sender@example.org/18", "someone@example.org/19", "/0"]);
 }
 
 #[test]
@@ -107,21 +82,14 @@ fn d_3c_d_55_what_the_host_refuses_itself_reaches_no_plugin() {
     let stage = Stage::new(&["10-a"]).setting("smtp-relay-range", "10.0.0.0/8");
     let server = stage.start();
     let mut client = client(&server);
-    say(
-        &mut client,
-        "MAIL FROM:<sender@example.org> SIZE=999999999999",
-        552,
-    );
+    say(&mut client, "MAIL FROM:<sender@example.org> SIZE=999999999999", 552);
     say(&mut client, "MAIL FROM:<not an address>", 501);
     assert_eq!(stage.calls(&["mailfrom"]), [""; 0]);
     say(&mut client, "MAIL FROM:<sender@example.org>", 250);
     say(&mut client, "RCPT TO:<broken@>", 501);
     say(&mut client, "RCPT TO:<someone@example.org>", 550);
     say(&mut client, "DATA", 554);
-    assert_eq!(
-        stage.calls(&["mailfrom", "rcptto", "data", "message"]),
-        ["10-a mailfrom"]
-    );
+    assert_eq!(stage.calls(&["mailfrom", "rcptto", "data", "message"]), ["10-a mailfrom"]);
 }
 
 #[test]
@@ -140,10 +108,7 @@ fn d_3e_d_3f_what_a_plugin_sends_goes_out_before_the_reply_of_its_step() {
         assert!(reply.lines[0].starts_with(text), "{reply:?}");
     }
     // While a step is held it goes out at once, and again before the reply.
-    assert_eq!(
-        client.command("RCPT TO:<b@example.org>").unwrap().lines,
-        ["before"]
-    );
+    assert_eq!(client.command("RCPT TO:<b@example.org>").unwrap().lines, ["before"]);
     stage.release("go", "send:299%20after%0D%0A continue");
     assert_eq!(client.reply().unwrap().lines, ["after"]);
     client.reply().unwrap().require(250).unwrap();
@@ -159,23 +124,15 @@ fn d_3e_d_3f_what_a_plugin_sends_goes_out_before_the_reply_of_its_step() {
 fn d_40_the_output_of_a_client_that_does_not_read_is_bounded() {
     const FULL: usize = 16 << 20;
     let stage = Stage::new(&["10-a"]);
-    stage.script(&format!(
-        "10-a mailfrom send-many:{FULL} send-many:1\n10-a rcptto send-many:1\n"
-    ));
+    stage.script(&format!("10-a mailfrom send-many:{FULL} send-many:1\n10-a rcptto send-many:1\n"));
     let server = stage.start();
     let mut stream = BufReader::new(TcpStream::connect(server.smtp()).unwrap());
     stream.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
     let mut line = Vec::new();
     stream.read_until(b'\n', &mut line).unwrap();
-    stream
-        .get_mut()
-        .write_all(b"HELO x.example\r\nMAIL FROM:<a@example.org>\r\n")
-        .unwrap();
+    stream.get_mut().write_all(b"HELO x.example\r\nMAIL FROM:<a@example.org>\r\n").unwrap();
     stage.await_lines("10-a sent", 2);
-    assert_eq!(
-        stage.lines("10-a sent"),
-        [format!("10-a sent {FULL}"), "10-a sent 0".to_owned()]
-    );
+    assert_eq!(stage.lines("10-a sent"), [format!("10-a sent {FULL}"), "10-a sent 0".to_owned()]);
     line.clear();
     stream.read_until(b'\n', &mut line).unwrap();
     let mut sent = vec![0; FULL];
@@ -185,10 +142,7 @@ fn d_40_the_output_of_a_client_that_does_not_read_is_bounded() {
     stream.read_until(b'\n', &mut line).unwrap();
     assert!(line.starts_with(b"250 "), "{}", line.escape_ascii());
     // There is room again.
-    stream
-        .get_mut()
-        .write_all(b"RCPT TO:<b@example.org>\r\n")
-        .unwrap();
+    stream.get_mut().write_all(b"RCPT TO:<b@example.org>\r\n").unwrap();
     line.clear();
     stream.read_until(b'\n', &mut line).unwrap();
     assert!(line.starts_with(b"x250 "), "{}", line.escape_ascii());
@@ -205,10 +159,7 @@ fn d_41_the_data_hook_gets_the_whole_unstuffed_text_before_the_reply() {
     client.send(b"Subject: x\r\n\r\n..dot\r\n").unwrap();
     client.send(b"\x00end\r\n.\r\n").unwrap();
     let line = stage.await_line("10-a data");
-    assert!(
-        line.ends_with("Subject:%20x%0D%0A%0D%0A.dot%0D%0A%00end%0D%0A"),
-        "{line}"
-    );
+    assert!(line.ends_with("Subject:%20x%0D%0A%0D%0A.dot%0D%0A%00end%0D%0A"), "{line}");
     assert_eq!(stage.lines("mime-end"), ["10-a mime-end 0"]);
     assert_eq!(
         server.status().count("committing") + server.queue_count(),
@@ -230,10 +181,7 @@ fn d_42_chunks_come_to_the_same_hook_once() {
     client.send(b"BDAT 5 LAST\r\ntwo\r\n").unwrap();
     client.reply().unwrap().require(250).unwrap();
     let lines = stage.lines("10-a data");
-    assert!(
-        lines.len() == 1 && lines[0].ends_with(" .one%0D%0Atwo%0D%0A"),
-        "{lines:?}"
-    );
+    assert!(lines.len() == 1 && lines[0].ends_with(" .one%0D%0Atwo%0D%0A"), "{lines:?}");
 }
 
 #[test]
@@ -254,10 +202,7 @@ fn d_43_recipients_come_one_by_one_and_nothing_is_published_before_the_last() {
     stage.await_line("10-a message fd=");
     stage.release("two", "continue");
     stage.await_line("three@example.org");
-    assert_eq!(
-        server.status().count("committing") + server.queue_count(),
-        0
-    );
+    assert_eq!(server.status().count("committing") + server.queue_count(), 0);
     stage.release("three", "continue");
     let reply = client.reply().unwrap().require(250).unwrap();
     assert_eq!(server.queue_count(), 3, "{reply:?}");
@@ -273,10 +218,7 @@ fn d_43_recipients_come_one_by_one_and_nothing_is_published_before_the_last() {
     assert_eq!(seen, expected);
     assert_eq!(stage.lines("mime-is"), ["20-b mime-is 1", "20-b mime-is 1"]);
     let shared = stage.lines("mime-at");
-    assert_eq!(
-        shared[0], shared[1],
-        "one copy for all who do not change it"
-    );
+    assert_eq!(shared[0], shared[1], "one copy for all who do not change it");
 }
 
 #[test]
@@ -299,9 +241,7 @@ fn d_49a_a_half_close_changes_nothing_while_a_plugin_holds() {
     let mut client = client(&server);
     client.send(b"MAIL FROM:<a@example.org>\r\n").unwrap();
     await_status(&server, "held", 1);
-    client
-        .send(b"RCPT TO:<b@example.org>\r\nDATA\r\ntext\r\n.\r\n")
-        .unwrap();
+    client.send(b"RCPT TO:<b@example.org>\r\nDATA\r\ntext\r\n.\r\n").unwrap();
     client.half_close().unwrap();
     stage.release("go", "socket send:299%20hi%0D%0A continue");
     for code in [299, 250, 250, 354, 250] {
@@ -357,9 +297,5 @@ fn d_52_d_54_data_stays_over_rset_ehlo_and_a_second_message() {
     ];
     let seen = stage.await_lines(" kept ", expected.len());
     assert_eq!(seen, expected);
-    assert_eq!(
-        stage.calls(&["connect", "close"]).len(),
-        4,
-        "and no hook for the rest"
-    );
+    assert_eq!(stage.calls(&["connect", "close"]).len(), 4, "and no hook for the rest");
 }

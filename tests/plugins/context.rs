@@ -15,11 +15,7 @@ fn d_10_the_context_of_a_hook_hands_back_its_own_connection() {
     await_status(&server, "held", 2);
     stage.release("two", "continue");
     two.reply().unwrap().require(250).unwrap();
-    assert_eq!(
-        server.status().count("held"),
-        1,
-        "the other one is still parked"
-    );
+    assert_eq!(server.status().count("held"), 1, "the other one is still parked");
     stage.release("one", "continue");
     one.reply().unwrap().require(250).unwrap();
     await_status(&server, "held", 0);
@@ -34,19 +30,13 @@ fn d_11_the_context_of_the_start_hands_back_no_connection_and_the_cure_is_said_o
     client.send(b"MAIL FROM:<a@example.org>\r\n").unwrap();
     await_status(&server, "held", 1);
     stage.release("go", "bare-continue bare-continue await:on");
-    server
-        .process()
-        .await_complaint(PATIENCE, "use the context that was passed to the hook");
+    server.process().await_complaint(PATIENCE, "use the context that was passed to the hook");
     assert_eq!(server.status().count("held"), 1);
     stage.release("on", "continue");
     client.reply().unwrap().require(250).unwrap();
     assert!(server.terminate().success());
     let said = server.process().stderr.complete();
-    assert_eq!(
-        said.matches("use the context that was passed").count(),
-        1,
-        "{said}"
-    );
+    assert_eq!(said.matches("use the context that was passed").count(), 1, "{said}");
 }
 
 #[test]
@@ -62,16 +52,9 @@ fn d_12_contexts_differ_but_their_data_is_that_of_the_worker() {
     say(&mut second, "MAIL FROM:<a@example.org>", 250);
     assert_eq!(
         stage.lines("same-context"),
-        [
-            "10-a same-context 0",
-            "10-a same-context 0",
-            "10-a same-context 1"
-        ]
+        ["10-a same-context 0", "10-a same-context 0", "10-a same-context 1"]
     );
-    assert_eq!(
-        stage.lines(" context-data"),
-        ["10-a context-data 7", "20-b context-data 0"]
-    );
+    assert_eq!(stage.lines(" context-data"), ["10-a context-data 7", "20-b context-data 0"]);
     drop((first, second));
     assert!(server.terminate().success());
     assert_eq!(stage.lines("10-a context-data 7").len(), 2);
@@ -81,18 +64,12 @@ fn d_12_contexts_differ_but_their_data_is_that_of_the_worker() {
 fn d_13_d_18_only_workers_have_contexts_and_a_connection_stays_with_one() {
     let stage = Stage::new(&["10-a"]).setting("smtp-threads", 3);
     let steps = ["connect", "mailfrom", "rcptto", "data", "message", "close"];
-    let script: String = steps
-        .iter()
-        .map(|step| format!("10-a {step} thread\n"))
-        .collect();
+    let script: String = steps.iter().map(|step| format!("10-a {step} thread\n")).collect();
     stage.script(&script);
     let server = stage.start();
     let contexts = stage.lines("10-a context ");
     assert_eq!(contexts.len(), 3);
-    assert!(
-        contexts.iter().all(|line| line.ends_with("main=0")),
-        "{contexts:?}"
-    );
+    assert!(contexts.iter().all(|line| line.ends_with("main=0")), "{contexts:?}");
     for connection in 1..=12 {
         let mut client = client_in_transaction(&server);
         say(&mut client, "DATA", 354);
@@ -102,12 +79,7 @@ fn d_13_d_18_only_workers_have_contexts_and_a_connection_stays_with_one() {
         let own = &threads[(connection - 1) * steps.len()..];
         assert!(own.iter().all(|thread| *thread == own[0]), "{own:?}");
         let number = own[0].rsplit(' ').next().unwrap();
-        assert!(
-            contexts
-                .iter()
-                .any(|line| line.contains(&format!("thread={number} "))),
-            "{own:?}"
-        );
+        assert!(contexts.iter().any(|line| line.contains(&format!("thread={number} "))), "{own:?}");
     }
 }
 
@@ -118,11 +90,7 @@ fn d_14_no_traffic_before_an_asynchronous_start_is_handed_back() {
     std::thread::scope(|scope| {
         let server = scope.spawn(|| stage.start());
         stage.await_line("10-a context ");
-        assert_eq!(
-            stage.lines("20-b context "),
-            [""; 0],
-            "its turn comes after"
-        );
+        assert_eq!(stage.lines("20-b context "), [""; 0], "its turn comes after");
         assert!(!server.is_finished());
         stage.release("go", "continue");
         let server = server.join().unwrap();
@@ -137,12 +105,7 @@ fn d_14_complete_and_retry_mean_in_a_start_what_they_mean_in_a_step() {
         ("10-a context complete true\n", &["10-a context"][..]),
         (
             "20-b context retries:1 true\n",
-            &[
-                "10-a context",
-                "20-b context",
-                "10-a context",
-                "20-b context",
-            ],
+            &["10-a context", "20-b context", "10-a context", "20-b context"],
         ),
     ] {
         let stage = Stage::new(&["10-a", "20-b"]);
@@ -158,10 +121,7 @@ fn d_14_a_start_that_is_never_handed_back_fails_and_names_the_plugin() {
     stage.script("10-a context true\n");
     let (code, said) = stage.plan.start_in_vain();
     assert_eq!(code, Some(78), "{said}");
-    assert!(
-        said.contains("10-a.so") && said.contains("mq_context_initialize"),
-        "{said}"
-    );
+    assert!(said.contains("10-a.so") && said.contains("mq_context_initialize"), "{said}");
 }
 
 #[test]
@@ -175,17 +135,10 @@ fn d_15_traffic_waits_for_every_worker() {
         stage.await_line("10-a first");
         assert!(!server.is_finished(), "one worker is not ready yet");
         stage.script("");
-        std::fs::write(
-            stage.plan.directory().join("probe/go"),
-            "say:second continue",
-        )
-        .unwrap();
+        std::fs::write(stage.plan.directory().join("probe/go"), "say:second continue").unwrap();
         client(&server.join().unwrap());
     });
-    assert_eq!(
-        stage.calls(&["second", "connect"]),
-        ["10-a second", "10-a connect"]
-    );
+    assert_eq!(stage.calls(&["second", "connect"]), ["10-a second", "10-a connect"]);
 }
 
 #[test]
@@ -201,12 +154,7 @@ fn d_16_a_worker_ends_after_its_cleanup_was_handed_back() {
         stage.release("bye", "continue");
         assert!(ended.join().unwrap().success());
     });
-    let last = [
-        "20-b context-cleanup",
-        "10-a context-cleanup",
-        "20-b cleanup",
-        "10-a cleanup",
-    ];
+    let last = ["20-b context-cleanup", "10-a context-cleanup", "20-b cleanup", "10-a cleanup"];
     assert_eq!(stage.calls(&["context-cleanup", "cleanup"]), last);
 }
 
@@ -217,10 +165,7 @@ fn d_16_a_cleanup_that_is_never_handed_back_does_not_hold_up_the_end() {
     let mut server = stage.start();
     assert!(server.terminate().success());
     let said = server.process().stderr.complete();
-    assert!(
-        said.contains("10-a.so: mq_context_cleanup was not handed back"),
-        "{said}"
-    );
+    assert!(said.contains("10-a.so: mq_context_cleanup was not handed back"), "{said}");
     assert_eq!(stage.calls(&["cleanup"]), ["10-a cleanup"]);
 }
 
@@ -237,15 +182,8 @@ fn d_17_no_callback_comes_after_the_cleanup_hooks() {
     stage.await_line("10-a timer early");
     assert!(server.terminate().success());
     let journal = stage.journal();
-    let from = journal
-        .iter()
-        .position(|line| line.contains("10-a context-cleanup"))
-        .unwrap();
-    assert_eq!(
-        journal[from + 1..],
-        ["20-b cleanup main=1", "10-a cleanup main=1"],
-        "{journal:?}"
-    );
+    let from = journal.iter().position(|line| line.contains("10-a context-cleanup")).unwrap();
+    assert_eq!(journal[from + 1..], ["20-b cleanup main=1", "10-a cleanup main=1"], "{journal:?}");
 }
 
 #[test]
@@ -264,8 +202,7 @@ fn d_19_a_context_outlives_its_connection_in_all_but_the_hand_back() {
     stage.await_line("10-a context-data 5");
     stage.await_line("10-a timer late");
     stage.await_line("10-a watch 1 ");
-    server.process().await_complaint(
-        PATIENCE,
-        "MQ_Continue: the MQ_Context given no longer exists",
-    );
+    server
+        .process()
+        .await_complaint(PATIENCE, "MQ_Continue: the MQ_Context given no longer exists");
 }

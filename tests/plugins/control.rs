@@ -7,9 +7,7 @@ use crate::support::{PATIENCE, Server, SmtpClient};
 fn held(stage: &Stage) -> (Server, SmtpClient) {
     let server = stage.start();
     let mut client = client(&server);
-    client
-        .send(b"MAIL FROM:<a@example.org>\r\n")
-        .expect("the dialogue goes on");
+    client.send(b"MAIL FROM:<a@example.org>\r\n").expect("the dialogue goes on");
     await_status(&server, "held", 1);
     (server, client)
 }
@@ -40,8 +38,7 @@ fn d_21_a_hand_back_and_then_false_counts_and_is_warned_of_once() {
     assert!(server.terminate().success());
     let said = server.process().stderr.complete();
     assert_eq!(
-        said.matches("10-a.so: a hook handed control back and then returned false")
-            .count(),
+        said.matches("10-a.so: a hook handed control back and then returned false").count(),
         1,
         "{said}"
     );
@@ -55,9 +52,7 @@ fn d_22_d_25_the_first_of_several_hand_backs_counts() {
         let (mut server, mut client) = held(&stage);
         stage.release("go", words);
         client.reply().unwrap().require(250).unwrap();
-        server
-            .process()
-            .await_complaint(PATIENCE, "control was handed back already");
+        server.process().await_complaint(PATIENCE, "control was handed back already");
         assert_eq!(stage.calls(&["mailfrom"]).len(), 1 + called, "{words}");
         // What came too late was not kept for the next step.
         say(&mut client, "RCPT TO:<b@example.org>", 250);
@@ -71,18 +66,14 @@ fn d_23_nobody_hands_back_what_another_holds() {
     stage.script("20-b connect await:foreign\n10-a mailfrom hold:own\n");
     let (mut server, mut client) = held(&stage);
     stage.release("foreign", "continue complete");
-    server.process().await_complaint(
-        PATIENCE,
-        "20-b.so: MQ_Continue: this plugin is not in control",
-    );
+    server
+        .process()
+        .await_complaint(PATIENCE, "20-b.so: MQ_Continue: this plugin is not in control");
     assert_eq!(server.status().count("held"), 1);
     assert_eq!(stage.lines("20-b mailfrom"), [""; 0]);
     stage.release("own", "continue");
     client.reply().unwrap().require(250).unwrap();
-    assert_eq!(
-        stage.calls(&["mailfrom"]),
-        ["10-a mailfrom", "20-b mailfrom"]
-    );
+    assert_eq!(stage.calls(&["mailfrom"]), ["10-a mailfrom", "20-b mailfrom"]);
 }
 
 #[test]
@@ -92,15 +83,11 @@ fn d_24_a_hand_back_of_what_was_never_taken_is_ignored() {
     let mut server = stage.start();
     let mut client = client(&server);
     stage.release("late", "complete");
-    server.process().await_complaint(
-        PATIENCE,
-        "10-a.so: MQ_Complete: this plugin is not in control",
-    );
+    server
+        .process()
+        .await_complaint(PATIENCE, "10-a.so: MQ_Complete: this plugin is not in control");
     say(&mut client, "MAIL FROM:<a@example.org>", 250);
-    assert_eq!(
-        stage.calls(&["mailfrom"]),
-        ["10-a mailfrom", "20-b mailfrom"]
-    );
+    assert_eq!(stage.calls(&["mailfrom"]), ["10-a mailfrom", "20-b mailfrom"]);
 }
 
 #[test]
@@ -125,10 +112,9 @@ fn d_26_other_threads_hand_back_and_log_but_do_nothing_else() {
             .collect::<Vec<_>>(),
         nothing
     );
-    for complaint in [
-        "10-a.so: MQ_SmtpSend: called on a thread that does not own",
-        "10-a logs from elsewhere",
-    ] {
+    for complaint in
+        ["10-a.so: MQ_SmtpSend: called on a thread that does not own", "10-a logs from elsewhere"]
+    {
         server.process().await_complaint(PATIENCE, complaint);
     }
     stage.release("go", "continue-elsewhere");
@@ -148,10 +134,7 @@ fn d_26_other_threads_hand_back_and_log_but_do_nothing_else() {
         "10-a message",
         "20-b message",
     ];
-    assert_eq!(
-        stage.calls(&["mailfrom", "rcptto", "data", "message"]),
-        expected
-    );
+    assert_eq!(stage.calls(&["mailfrom", "rcptto", "data", "message"]), expected);
     await_status(&server, "held", 0);
 }
 
@@ -163,9 +146,7 @@ fn d_27_what_is_held_too_long_is_taken_back_in_every_incoming_step() {
     let mut one = client(&server);
     let said = say(&mut one, "MAIL FROM:<held@example.org>", 451);
     assert!(said.starts_with("4.3.0"), "{said}");
-    server
-        .process()
-        .await_complaint(PATIENCE, "10-a.so: mq_smtp_in_mailfrom was held too long");
+    server.process().await_complaint(PATIENCE, "10-a.so: mq_smtp_in_mailfrom was held too long");
     // The session goes on: the command failed, nothing else.
     say(&mut one, "MAIL FROM:<free@example.org>", 250);
     assert_eq!(stage.lines("20-b mailfrom").len(), 1, "only the second");
@@ -176,17 +157,13 @@ fn d_27_what_is_held_too_long_is_taken_back_in_every_incoming_step() {
         let mut client = client_in_transaction(&server);
         say(&mut client, "DATA", 354);
         say(&mut client, "text\r\n.", 451);
-        server.process().await_complaint(
-            PATIENCE,
-            &format!("10-a.so: mq_smtp_in_{hook} was held too long"),
-        );
+        server
+            .process()
+            .await_complaint(PATIENCE, &format!("10-a.so: mq_smtp_in_{hook} was held too long"));
         say(&mut client, "QUIT", 221);
         await_status(&server, "incoming_connections", 0);
     }
-    assert_eq!(
-        (server.queue_count(), server.status().count("memory_used")),
-        (0, 0)
-    );
+    assert_eq!((server.queue_count(), server.status().count("memory_used")), (0, 0));
 
     stage.script("10-a connect true\n10-a close true\n");
     let mut refused = SmtpClient::connect(server.smtp()).unwrap();
@@ -195,12 +172,7 @@ fn d_27_what_is_held_too_long_is_taken_back_in_every_incoming_step() {
     // A close that is held too long comes to its end too, and the others get theirs.
     await_status(&server, "incoming_connections", 0);
     await_status(&server, "held", 0);
-    assert_eq!(
-        server.status().count("plugin_revoked"),
-        5,
-        "{:?}",
-        stage.journal()
-    );
+    assert_eq!(server.status().count("plugin_revoked"), 5, "{:?}", stage.journal());
     assert_eq!(stage.lines("20-b close").len(), 4);
 }
 
@@ -227,11 +199,7 @@ fn d_28_a_revoked_plugin_is_passed_over_until_its_late_hand_back_except_in_close
     stage.release("other", "continue");
 
     say(&mut client, "RCPT TO:<third@example.org>", 250);
-    assert_eq!(
-        stage.calls(&["rcptto"])[2..],
-        ["10-a rcptto", "20-b rcptto"],
-        "it is asked again"
-    );
+    assert_eq!(stage.calls(&["rcptto"])[2..], ["10-a rcptto", "20-b rcptto"], "it is asked again");
 }
 
 #[test]
@@ -253,14 +221,8 @@ fn d_29_a_retry_loop_ends_as_complete_with_a_critical_line() {
     let mut server = stage.start();
     let mut client = client(&server);
     say(&mut client, "MAIL FROM:<a@example.org>", 250);
-    assert_eq!(
-        stage.calls(&["mailfrom"]),
-        ["10-a mailfrom"; 6],
-        "the first call and five more"
-    );
-    server
-        .process()
-        .await_complaint(PATIENCE, "mq_smtp_in_mailfrom was retried 5 times");
+    assert_eq!(stage.calls(&["mailfrom"]), ["10-a mailfrom"; 6], "the first call and five more");
+    server.process().await_complaint(PATIENCE, "mq_smtp_in_mailfrom was retried 5 times");
     // The count is the step's.
     say(&mut client, "RSET", 250);
     say(&mut client, "MAIL FROM:<a@example.org>", 250);
@@ -310,9 +272,8 @@ fn d_2c_many_recipients_and_immediate_answers_need_no_stack() {
     let server = stage.start();
     let mut client = client(&server);
     say(&mut client, "MAIL FROM:<a@example.org>", 250);
-    let recipients: String = (0..RECIPIENTS)
-        .map(|n| format!("RCPT TO:<r{n}@example.org>\r\n"))
-        .collect();
+    let recipients: String =
+        (0..RECIPIENTS).map(|n| format!("RCPT TO:<r{n}@example.org>\r\n")).collect();
     client.send(recipients.as_bytes()).unwrap();
     for _ in 0..RECIPIENTS {
         client.reply().unwrap().require(250).unwrap();
@@ -352,9 +313,7 @@ fn d_2f_chains_go_on_in_the_order_of_their_hand_backs() {
     let mut clients: Vec<SmtpClient> = Vec::new();
     for n in 0..4 {
         let mut client = client(&server);
-        client
-            .send(format!("MAIL FROM:<m{n}@example.org>\r\n").as_bytes())
-            .unwrap();
+        client.send(format!("MAIL FROM:<m{n}@example.org>\r\n").as_bytes()).unwrap();
         await_status(&server, "held", n + 1);
         clients.push(client);
     }

@@ -23,10 +23,7 @@ fn named(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     for (index, line) in lines.iter().enumerate() {
-        let Some(name) = line
-            .strip_prefix("fn ")
-            .and_then(|line| line.split('(').next())
-        else {
+        let Some(name) = line.strip_prefix("fn ").and_then(|line| line.split('(').next()) else {
             continue;
         };
         // The attribute stands above; a macro may give it, as for tests that share a process.
@@ -41,9 +38,7 @@ fn named(text: &str) -> BTreeSet<String> {
             }
         }
         let comment = lines.get(index + 1).filter(|line| line.starts_with("// "));
-        let numbers = comment
-            .into_iter()
-            .flat_map(|line| line.split("D-").skip(1));
+        let numbers = comment.into_iter().flat_map(|line| line.split("D-").skip(1));
         found.extend(numbers.map(|number| {
             number
                 .chars()
@@ -59,14 +54,10 @@ fn named(text: &str) -> BTreeSet<String> {
 fn every_decision_is_named_by_a_test() {
     let folders = ["src", "reactor", "abi", "tests"];
     let files = folders.iter().flat_map(|folder| tidy::files(folder, "rs"));
-    let named: BTreeSet<String> = files
-        .filter_map(|path| tidy::read(&path))
-        .flat_map(|text| named(&text))
-        .collect();
-    let missing: Vec<&str> = DECISIONS
-        .split_whitespace()
-        .filter(|number| !named.contains(*number))
-        .collect();
+    let named: BTreeSet<String> =
+        files.filter_map(|path| tidy::read(&path)).flat_map(|text| named(&text)).collect();
+    let missing: Vec<&str> =
+        DECISIONS.split_whitespace().filter(|number| !named.contains(*number)).collect();
     assert_eq!(missing, [""; 0], "no test names these decisions");
 }
 
@@ -74,8 +65,5 @@ fn every_decision_is_named_by_a_test() {
 fn names_are_found_in_names_and_opening_comments_of_tests_only() {
     let text = "#[test]\nfn d_2a_d_49a_both() {}\n#[test]\nfn other() {\n    // D-81's ground, and D-4F.\n}\n\
         fn plain() {\n    // D-99\n}\n// D-98\n";
-    assert_eq!(
-        named(text).into_iter().collect::<Vec<_>>(),
-        ["2a", "49a", "4f", "81"]
-    );
+    assert_eq!(named(text).into_iter().collect::<Vec<_>>(), ["2a", "49a", "4f", "81"]);
 }

@@ -10,12 +10,8 @@ use crate::support::{PATIENCE, Server, SmtpClient};
 fn raw_client(server: &Server) -> TcpStream {
     use std::io::{Read, Write};
     let mut stream = TcpStream::connect(server.smtp()).expect("the dialogue goes on");
-    stream
-        .set_read_timeout(Some(PATIENCE))
-        .expect("the dialogue goes on");
-    stream
-        .write_all(b"HELO raw.example\r\n")
-        .expect("the dialogue goes on");
+    stream.set_read_timeout(Some(PATIENCE)).expect("the dialogue goes on");
+    stream.write_all(b"HELO raw.example\r\n").expect("the dialogue goes on");
     let mut said = Vec::new();
     let mut byte = [0];
     while said.iter().filter(|byte| **byte == b'\n').count() < 2 {
@@ -49,11 +45,7 @@ fn d_49_a_peer_that_goes_while_a_step_is_held_drops_the_rest_after_the_hand_back
         say(&mut client(&server), "QUIT", 221);
         await_status(&server, "incoming_connections", 1);
         assert_eq!(server.status().count("held"), 1);
-        assert_eq!(
-            stage.calls(&["close"]),
-            ["10-a close", "20-b close"],
-            "of the other one"
-        );
+        assert_eq!(stage.calls(&["close"]), ["10-a close", "20-b close"], "of the other one");
         stage.release("go", verdict);
         await_status(&server, "incoming_connections", 0);
         await_status(&server, "held", 0);
@@ -95,9 +87,7 @@ fn d_4a_a_gone_peer_that_is_never_handed_back_is_freed_by_the_timeout() {
     send(&mut stream, "MAIL FROM:<a@example.org>\r\n");
     await_status(&server, "held", 1);
     reset(stream);
-    server
-        .process()
-        .await_complaint(PATIENCE, "10-a.so: mq_smtp_in_mailfrom was held too long");
+    server.process().await_complaint(PATIENCE, "10-a.so: mq_smtp_in_mailfrom was held too long");
     await_status(&server, "incoming_connections", 0);
     assert_eq!(stage.calls(&["close"]), ["10-a close", "20-b close"]);
     assert_eq!(server.status().count("held"), 0);
@@ -105,9 +95,7 @@ fn d_4a_a_gone_peer_that_is_never_handed_back_is_freed_by_the_timeout() {
 
 #[test]
 fn d_4c_every_ending_calls_the_close_hook_once() {
-    let stage = Stage::new(&["10-a", "20-b"])
-        .setting("smtp-timeout", 1)
-        .setting("smtp-errors", 3);
+    let stage = Stage::new(&["10-a", "20-b"]).setting("smtp-timeout", 1).setting("smtp-errors", 3);
     let mut server = stage.start();
 
     let mut quits = client(&server);
@@ -143,12 +131,7 @@ fn d_4c_every_ending_calls_the_close_hook_once() {
     last.reply().unwrap().require(421).unwrap();
     for plugin in ["10-a", "20-b"] {
         assert_eq!(stage.lines(&format!("{plugin} connect")).len(), 9);
-        assert_eq!(
-            stage.lines(&format!("{plugin} close")).len(),
-            9,
-            "{:?}",
-            stage.journal()
-        );
+        assert_eq!(stage.lines(&format!("{plugin} close")).len(), 9, "{:?}", stage.journal());
     }
 }
 
@@ -162,10 +145,7 @@ fn d_4d_a_connect_chain_that_was_interrupted_still_ends_in_every_close_hook() {
     reset(stream);
     stage.release("go", "continue");
     await_status(&server, "incoming_connections", 0);
-    assert_eq!(
-        stage.calls(&["connect", "close"]),
-        ["10-a connect", "10-a close", "20-b close"]
-    );
+    assert_eq!(stage.calls(&["connect", "close"]), ["10-a connect", "10-a close", "20-b close"]);
     assert_eq!(stage.lines("20-b kept"), ["20-b kept 0"]);
 }
 
@@ -180,10 +160,7 @@ fn d_4e_d_4f_d_50_a_held_close_keeps_the_connection_but_not_its_output() {
     await_status(&server, "held", 1);
     assert_eq!(server.status().count("incoming_connections"), 1);
     assert_eq!(stage.lines("20-b close"), [""; 0]);
-    stage.release(
-        "bye",
-        "data authenticated secure socket send:x continue await:stale",
-    );
+    stage.release("bye", "data authenticated secure socket send:x continue await:stale");
     await_status(&server, "incoming_connections", 0);
     assert_eq!(stage.lines("20-b close").len(), 1);
     for line in [
@@ -210,8 +187,7 @@ fn d_53_a_stop_revokes_what_is_held_and_calls_nothing_after_the_cleanup() {
     stage.script("10-a connect@never true\n10-a mailfrom hold:late\n20-b rcptto hold:last\n10-a close true\n");
     let mut server = stage.start();
     let mut held = client(&server);
-    held.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\n")
-        .unwrap();
+    held.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\n").unwrap();
     await_status(&server, "held", 1);
     let mut idle = client(&server);
     std::thread::scope(|scope| {
@@ -222,19 +198,10 @@ fn d_53_a_stop_revokes_what_is_held_and_calls_nothing_after_the_cleanup() {
         held.await_close().unwrap();
         assert!(ended.join().unwrap().success());
     });
-    let last = [
-        "20-b context-cleanup",
-        "10-a context-cleanup",
-        "20-b cleanup",
-        "10-a cleanup",
-    ];
+    let last = ["20-b context-cleanup", "10-a context-cleanup", "20-b cleanup", "10-a cleanup"];
     let ends = stage.calls(&["close", "context-cleanup", "cleanup"]);
     assert_eq!(ends[ends.len() - 4..], last);
-    assert_eq!(
-        stage.lines("close fd=").len(),
-        4,
-        "two connections, two plugins"
-    );
+    assert_eq!(stage.lines("close fd=").len(), 4, "two connections, two plugins");
     assert!(stage.journal().last().unwrap().starts_with("10-a cleanup"));
 }
 

@@ -14,11 +14,7 @@ fn after(stage: &Stage, words: &str, more: &str) -> (Server, SmtpClient) {
 
 /// What `text` is found in, without the plugin's name.
 fn seen(stage: &Stage, text: &str) -> Vec<String> {
-    stage
-        .lines(text)
-        .iter()
-        .map(|line| line["10-a ".len()..].to_owned())
-        .collect()
+    stage.lines(text).iter().map(|line| line["10-a ".len()..].to_owned()).collect()
 }
 
 #[test]
@@ -56,9 +52,7 @@ fn d_92_d_93_odd_timeouts_have_a_meaning_and_none_is_early() {
     ];
     // `soon` was told to come early, by its reset.
     assert_eq!(seen(&stage, "timer "), expected);
-    server
-        .process()
-        .await_complaint(PATIENCE, "10-a.so: MQ_TimerStart: timeout is not a number");
+    server.process().await_complaint(PATIENCE, "10-a.so: MQ_TimerStart: timeout is not a number");
 }
 
 #[test]
@@ -66,41 +60,27 @@ fn d_94_watches_are_level_triggered_and_hang_ups_come_as_what_was_asked_for() {
     let stage = Stage::new(&["10-a"]);
     // Two bytes, read one by one; then both directions; then the other end goes.
     let script = "10-a watch-1 read:1 unwatch:9\n10-a watch-2 unwatch:2 shut:2 pair:3 shut:3 watch:3:1\n10-a watch-3 unwatch:3 say:done\n";
-    let (_server, _client) = after(
-        &stage,
-        "pipe:1 write:1 watch:1:1 pair:2 write:2 await:next",
-        script,
-    );
+    let (_server, _client) =
+        after(&stage, "pipe:1 write:1 watch:1:1 pair:2 write:2 await:next", script);
     stage.await_lines("watch 1 events=1 same=1", 2);
     stage.release("next", "unwatch:1 watch:2:3");
     stage.await_line("10-a done");
     let both = seen(&stage, "watch 2 ");
-    assert!(
-        both.len() == 1 && both[0] == "watch 2 events=3 same=1",
-        "both bits at once: {both:?}"
-    );
+    assert!(both.len() == 1 && both[0] == "watch 2 events=3 same=1", "both bits at once: {both:?}");
     assert_eq!(seen(&stage, "watch 3 "), ["watch 3 events=1 same=1"]);
-    assert_eq!(
-        seen(&stage, "watch 1 ").len(),
-        2,
-        "an empty pipe is not ready"
-    );
+    assert_eq!(seen(&stage, "watch 1 ").len(), 2, "an empty pipe is not ready");
 }
 
 #[test]
 fn d_95_a_watch_without_a_known_event_is_refused() {
     let stage = Stage::new(&["10-a"]);
-    let (mut server, _client) = after(
-        &stage,
-        "pipe:1 watch:1:0 watch:1:4 write:1 watch:1:5",
-        "10-a watch-1 unwatch:1\n",
-    );
+    let (mut server, _client) =
+        after(&stage, "pipe:1 watch:1:0 watch:1:4 write:1 watch:1:5", "10-a watch-1 unwatch:1\n");
     stage.await_line("watch 1 events=1");
     assert_eq!(seen(&stage, "watch 1 refused").len(), 2);
-    server.process().await_complaint(
-        PATIENCE,
-        "10-a.so: MQ_IOWatch: events has neither MQ_READ nor MQ_WRITE",
-    );
+    server
+        .process()
+        .await_complaint(PATIENCE, "10-a.so: MQ_IOWatch: events has neither MQ_READ nor MQ_WRITE");
 }
 
 #[test]
@@ -111,20 +91,12 @@ fn d_96_several_watches_of_one_descriptor_are_called_in_their_order() {
         "10-a watch-1 unwatch:1\n10-a watch-2 unwatch:2\n10-a watch-3 unwatch:3 say:done\n";
     let (_server, _client) = after(&stage, words, script);
     stage.await_line("watch 2 events=2");
-    assert_eq!(
-        seen(&stage, "events=").len(),
-        1,
-        "the others wait for something to read"
-    );
+    assert_eq!(seen(&stage, "events=").len(), 1, "the others wait for something to read");
     stage.release("on", "write:1");
     stage.await_line("10-a done");
     assert_eq!(
         seen(&stage, "events="),
-        [
-            "watch 2 events=2 same=1",
-            "watch 1 events=1 same=1",
-            "watch 3 events=1 same=1"
-        ]
+        ["watch 2 events=2 same=1", "watch 1 events=1 same=1", "watch 3 events=1 same=1"]
     );
 }
 
@@ -138,9 +110,7 @@ fn d_97_a_descriptor_that_was_closed_gives_one_last_callback_and_a_warning() {
         "10-a timer-on say:done\n10-a rcptto timer:0.05:on\n",
     );
     stage.await_line("watch 1 events=1 same=1");
-    server
-        .process()
-        .await_complaint(PATIENCE, "10-a.so: descriptor");
+    server.process().await_complaint(PATIENCE, "10-a.so: descriptor");
     // Mail still flows, and no further callback comes.
     say(&mut client, "RCPT TO:<b@example.org>", 250);
     stage.await_line("10-a done");
@@ -168,17 +138,9 @@ fn d_98_a_regular_file_is_always_ready() {
     // It does not starve mail.
     say(&mut client, "NOOP", 250);
     stage.release("stop", "unwatch:1 say:stopped");
-    let stopped = stage
-        .journal()
-        .iter()
-        .position(|line| line == "10-a stopped")
-        .unwrap();
+    let stopped = stage.journal().iter().position(|line| line == "10-a stopped").unwrap();
     say(&mut client, "NOOP", 250);
-    assert!(
-        stage.journal()[stopped..]
-            .iter()
-            .all(|line| !line.contains("watch 1"))
-    );
+    assert!(stage.journal()[stopped..].iter().all(|line| !line.contains("watch 1")));
 }
 
 #[test]
@@ -241,19 +203,10 @@ fn d_9d_timers_come_before_descriptors_and_both_before_mail() {
     stage.release("go", "timer:0.05:due write:1 block:300 say:blocked");
     client.send(b"RCPT TO:<b@example.org>\r\n").unwrap();
     client.reply().unwrap().require(250).unwrap();
-    let order = [
-        "10-a blocked",
-        "10-a timer due",
-        "10-a watch 1 ",
-        "10-a rcptto",
-    ];
+    let order = ["10-a blocked", "10-a timer due", "10-a watch 1 ", "10-a rcptto"];
     let journal = stage.journal();
-    let places = order.map(|start| {
-        journal
-            .iter()
-            .position(|line| line.starts_with(start))
-            .unwrap()
-    });
+    let places =
+        order.map(|start| journal.iter().position(|line| line.starts_with(start)).unwrap());
     assert!(places.is_sorted(), "{journal:?}");
 }
 
@@ -264,17 +217,11 @@ fn d_9e_who_blocks_is_named_with_plugin_and_place() {
     let mut server = stage.start();
     let mut client = client(&server);
     say(&mut client, "MAIL FROM:<a@example.org>", 250);
-    server.process().await_complaint(
-        PATIENCE,
-        "20-b.so: mq_smtp_in_mailfrom has blocked worker 0 for",
-    );
-    server.process().await_complaint(
-        PATIENCE,
-        "20-b.so: mq_smtp_in_mailfrom blocked worker 0 for",
-    );
     server
         .process()
-        .await_complaint(PATIENCE, "20-b.so: a timer callback blocked worker 0 for");
+        .await_complaint(PATIENCE, "20-b.so: mq_smtp_in_mailfrom has blocked worker 0 for");
+    server.process().await_complaint(PATIENCE, "20-b.so: mq_smtp_in_mailfrom blocked worker 0 for");
+    server.process().await_complaint(PATIENCE, "20-b.so: a timer callback blocked worker 0 for");
     assert!(server.terminate().success());
     assert!(
         !server.process().stderr.complete().contains("10-a.so: "),

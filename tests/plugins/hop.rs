@@ -17,9 +17,7 @@ pub(crate) struct Hop(TcpListener);
 impl Hop {
     pub(crate) fn listen() -> Hop {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
-        listener
-            .set_nonblocking(true)
-            .expect("a listener can be told not to wait");
+        listener.set_nonblocking(true).expect("a listener can be told not to wait");
         Hop(listener)
     }
 
@@ -35,12 +33,8 @@ impl Hop {
     /// The next connection, greeted.
     pub(crate) fn accept(&self) -> Visit {
         let (stream, _) = within(PATIENCE, || self.0.accept().ok()).expect("the server connects");
-        stream
-            .set_nonblocking(false)
-            .expect("a stream can be told to wait");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a stream can have a deadline");
+        stream.set_nonblocking(false).expect("a stream can be told to wait");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a stream can have a deadline");
         let mut visit = Visit(BufReader::new(stream));
         visit.say("220 hop.example");
         visit.expect("EHLO ");
@@ -72,18 +66,13 @@ impl Visit {
 
     pub(crate) fn say(&mut self, line: &str) {
         let line = format!("{line}\r\n");
-        self.0
-            .get_mut()
-            .write_all(line.as_bytes())
-            .expect("the server listens");
+        self.0.get_mut().write_all(line.as_bytes()).expect("the server listens");
     }
 
     /// Reads one line, which must begin so.
     pub(crate) fn expect(&mut self, start: &str) -> String {
         let mut line = Vec::new();
-        self.0
-            .read_until(b'\n', &mut line)
-            .expect("the server says something");
+        self.0.read_until(b'\n', &mut line).expect("the server says something");
         let line = String::from_utf8_lossy(&line).into_owned();
         assert!(line.starts_with(start), "expected {start:?}, got {line:?}");
         line
@@ -93,13 +82,7 @@ impl Visit {
     pub(crate) fn text(&mut self) -> String {
         let mut text = Vec::new();
         while !text.ends_with(b"\r\n.\r\n") {
-            assert!(
-                self.0
-                    .read_until(b'\n', &mut text)
-                    .expect("the text goes on")
-                    > 0,
-                "it ends"
-            );
+            assert!(self.0.read_until(b'\n', &mut text).expect("the text goes on") > 0, "it ends");
         }
         String::from_utf8_lossy(&text).into_owned()
     }

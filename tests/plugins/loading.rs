@@ -31,10 +31,7 @@ fn d_03_a_missing_version_stops_the_start_and_names_the_file() {
     stage.add("10-none", &compiled("int nothing;\n", Sanitizer::Off));
     let (code, said) = stage.plan.start_in_vain();
     assert_eq!(code, Some(78), "{said}");
-    assert!(
-        said.contains("10-none.so") && said.contains("mq_version"),
-        "{said}"
-    );
+    assert!(said.contains("10-none.so") && said.contains("mq_version"), "{said}");
 }
 
 #[test]
@@ -67,9 +64,7 @@ fn d_06_which_files_are_plugins_and_in_which_order_they_are_asked() {
     symlink(&outside, plugins.join("9-b.so")).unwrap();
 
     let mut server = stage.start();
-    server
-        .process()
-        .await_complaint(PATIENCE, "plugins: 10-a.so, 9-b.so");
+    server.process().await_complaint(PATIENCE, "plugins: 10-a.so, 9-b.so");
     client(&server);
     assert_eq!(stage.calls(&["connect"]), ["10-a connect", "9-b connect"]);
 }
@@ -78,10 +73,7 @@ fn d_06_which_files_are_plugins_and_in_which_order_they_are_asked() {
 fn d_07_a_directory_that_is_missing_is_fatal_only_if_it_was_asked_for() {
     let plan = Server::builder();
     let missing = plan.directory().join("missing");
-    let (code, said) = plan
-        .clone()
-        .setting("plugin-directory", missing.display())
-        .start_in_vain();
+    let (code, said) = plan.clone().setting("plugin-directory", missing.display()).start_in_vain();
     assert_eq!(code, Some(78), "{said}");
     assert!(said.contains(&missing.display().to_string()), "{said}");
     let mut server = plan.start();
@@ -95,34 +87,19 @@ fn d_08_d_09_first_and_last_calls_come_in_order_and_on_their_threads() {
     assert!(server.terminate().success());
     let journal = stage.journal();
     let whole = journal.join("\n");
-    assert_eq!(
-        journal[0..2],
-        ["10-a initialize main=1", "20-b initialize main=1"],
-        "{whole}"
-    );
+    assert_eq!(journal[0..2], ["10-a initialize main=1", "20-b initialize main=1"], "{whole}");
     let last = journal.len() - 2;
-    assert_eq!(
-        journal[last..],
-        ["20-b cleanup main=1", "10-a cleanup main=1"],
-        "{whole}"
-    );
+    assert_eq!(journal[last..], ["20-b cleanup main=1", "10-a cleanup main=1"], "{whole}");
     // The workers do theirs at the same time; each in its order.
     for line in stage.lines("10-a context ") {
-        let thread = line
-            .split(' ')
-            .find(|word| word.starts_with("thread="))
-            .unwrap();
+        let thread = line.split(' ').find(|word| word.starts_with("thread=")).unwrap();
         let own: Vec<&str> = journal
             .iter()
             .filter(|line| line.split(' ').any(|word| word == thread))
             .map(|line| line.split(" thread").next().unwrap())
             .collect();
-        let expected = [
-            "10-a context",
-            "20-b context",
-            "20-b context-cleanup",
-            "10-a context-cleanup",
-        ];
+        let expected =
+            ["10-a context", "20-b context", "20-b context-cleanup", "10-a context-cleanup"];
         assert_eq!(own, expected, "{whole}");
     }
 }
@@ -150,17 +127,11 @@ fn d_0a_an_exception_ends_the_process_and_names_plugin_and_hook() {
     let mut server = stage.start();
     let mut client = client(&server);
     say(&mut client, "MAIL FROM:<a@example.org>", 250);
-    assert!(
-        client.command("RCPT TO:<b@example.org>").is_err(),
-        "the process is gone"
-    );
+    assert!(client.command("RCPT TO:<b@example.org>").is_err(), "the process is gone");
     let process = server.process();
     assert_eq!(process.wait(PATIENCE).code(), None, "it ended by a signal");
     let said = process.stderr.complete();
-    assert!(
-        said.contains("10-throw.so") && said.contains("mq_smtp_in_rcptto"),
-        "{said}"
-    );
+    assert!(said.contains("10-throw.so") && said.contains("mq_smtp_in_rcptto"), "{said}");
 }
 
 #[test]
@@ -172,23 +143,14 @@ fn d_0b_the_program_exports_every_function_of_the_header() {
         .filter_map(|line| line.split('(').next()?.rsplit([' ', '*']).next())
         .filter(|name| name.starts_with("MQ_"))
         .collect();
-    assert_eq!(
-        declared.len(),
-        26,
-        "25 functions of G1 and MQ_log: {declared:?}"
-    );
+    assert_eq!(declared.len(), 26, "25 functions of G1 and MQ_log: {declared:?}");
     let mut command = Command::new("nm");
     command.args(["-D", "--defined-only", env!("CARGO_BIN_EXE_rohrpost")]);
     let mut process = Process::spawn("nm", &mut command);
     assert!(process.wait(PATIENCE).success(), "{process}");
     let symbols = process.stdout.complete();
     for name in declared {
-        assert!(
-            symbols
-                .lines()
-                .any(|line| line.ends_with(&format!(" T {name}"))),
-            "{name}"
-        );
+        assert!(symbols.lines().any(|line| line.ends_with(&format!(" T {name}"))), "{name}");
     }
 }
 

@@ -11,10 +11,7 @@ fn sunk(sink: &Sink, count: usize) -> Vec<Value> {
     let text = String::from_utf8(sink.dumped()).expect("a sink writes JSON");
     let mails = text.lines().map(|line| {
         let mut mail: Value = serde_json::from_str(line).expect("a sink writes JSON");
-        let body = mail["body"]
-            .as_str()
-            .expect("the dialogue goes on")
-            .to_owned();
+        let body = mail["body"].as_str().expect("the dialogue goes on").to_owned();
         let trace: usize = body
             .split_inclusive('\n')
             .take_while(|line| line.starts_with("Received:") || line.starts_with([' ', '\t']))
@@ -59,19 +56,12 @@ fn d_64_values_are_taken_away_with_null() {
     for mail in sunk(&sink, 2) {
         assert_eq!(mail["envelope"], "", "{mail}");
     }
-    assert_eq!(
-        stage.lines("20-b envelope"),
-        ["20-b envelope NULL", "20-b envelope "]
-    );
+    assert_eq!(stage.lines("20-b envelope"), ["20-b envelope NULL", "20-b envelope "]);
     // D-63: a mail to nobody is not taken.
-    let refused = client
-        .mail("a@example.org", "nobody@example.org", b"text\r\n")
-        .unwrap();
+    let refused = client.mail("a@example.org", "nobody@example.org", b"text\r\n").unwrap();
     assert_eq!(refused.code, 451, "{refused:?}");
     assert_eq!(stage.lines("20-b recipient NULL").len(), 1);
-    server
-        .process()
-        .await_complaint(PATIENCE, "without a recipient");
+    server.process().await_complaint(PATIENCE, "without a recipient");
     assert_eq!(server.status().count("memory_used"), 0);
 }
 
@@ -118,12 +108,7 @@ fn d_67_d_69_outgoing_text_is_null_until_set_and_the_last_one_wins() {
     stage.release("go", "continue");
     assert_eq!(sunk(&sink, 1)[0]["body"], "second\r\n");
     assert_eq!(stage.lines("10-a mime "), ["10-a mime NULL"]);
-    let seen = [
-        "20-b mime-is 1",
-        "30-c mime-is 1",
-        "20-b mime-is 1",
-        "30-c mime-is 1",
-    ];
+    let seen = ["20-b mime-is 1", "30-c mime-is 1", "20-b mime-is 1", "30-c mime-is 1"];
     assert_eq!(stage.lines("mime-is"), seen);
 }
 
@@ -142,10 +127,7 @@ fn d_6a_a_mail_without_text_fails_for_good_unless_a_plugin_makes_one() {
     mail(&mut client, "made@example.org");
     let mails = sunk(&sink, 1);
     assert_eq!(
-        (
-            mails[0]["recipients"][0].as_str(),
-            mails[0]["body"].as_str()
-        ),
+        (mails[0]["recipients"][0].as_str(), mails[0]["body"].as_str()),
         (Some("made@example.org"), Some("made\r\n"))
     );
     mail(&mut client, "plain@example.org");
@@ -165,10 +147,7 @@ fn d_6b_bare_line_ends_and_dots_of_a_plugin_reach_the_wire_mended() {
     let server = stage.start();
     let mut client = client(&server);
     mail(&mut client, "out@example.org");
-    assert_eq!(
-        sunk(&sink, 1)[0]["body"],
-        "a\r\n.\r\nMAIL FROM:<smuggled@example.org>\r\n.b\r\n"
-    );
+    assert_eq!(sunk(&sink, 1)[0]["body"], "a\r\n.\r\nMAIL FROM:<smuggled@example.org>\r\n.b\r\n");
     mail(&mut client, "in@example.org");
     assert_eq!(sunk(&sink, 2)[1]["body"], "a\r\n.\r\nb\r\n");
 }
@@ -190,10 +169,7 @@ fn d_6c_each_attempt_asks_again_and_the_text_of_a_plugin_is_not_kept() {
     assert_eq!(sunk(&sink, 1)[0]["body"], "Subject: x\r\n\r\ntext\r\n");
     assert!(stage.lines("10-a out-data").len() >= 2);
     assert!(
-        stage
-            .lines("10-a mime ")
-            .iter()
-            .all(|line| line == "10-a mime NULL"),
+        stage.lines("10-a mime ").iter().all(|line| line == "10-a mime NULL"),
         "{:?}",
         stage.journal()
     );
@@ -215,12 +191,6 @@ fn d_6e_addresses_that_are_set_too_late_are_seen_by_plugins_only() {
         (mail["envelope"].as_str(), mail["recipients"][0].as_str()),
         (Some("sender@example.org"), Some("someone@example.org"))
     );
-    assert_eq!(
-        stage.lines("20-b envelope"),
-        ["20-b envelope other@example.org"]
-    );
-    assert_eq!(
-        stage.lines("20-b recipient"),
-        ["20-b recipient another@example.org"]
-    );
+    assert_eq!(stage.lines("20-b envelope"), ["20-b envelope other@example.org"]);
+    assert_eq!(stage.lines("20-b recipient"), ["20-b recipient another@example.org"]);
 }

@@ -36,10 +36,7 @@ const KINDS: &[(&str, &[(&str, &str)])] = &[
         "stale",
         &[
             ("MQ_Continue", "the MQ_Context given no longer exists"),
-            (
-                "MQ_SmtpSend",
-                "the MQ_SmtpConnection given no longer exists",
-            ),
+            ("MQ_SmtpSend", "the MQ_SmtpConnection given no longer exists"),
             ("MQ_Mime", "the MQ_Message given no longer exists"),
             ("MQ_SetMime", "the MQ_Message given no longer exists"),
             ("MQ_IOUnwatch", "the MQ_IOWatcher given no longer exists"),
@@ -49,10 +46,7 @@ const KINDS: &[(&str, &[(&str, &str)])] = &[
         "address",
         &[
             ("MQ_Continue", "the pointer given as MQ_Context is none"),
-            (
-                "MQ_SmtpData",
-                "the pointer given as MQ_SmtpConnection is none",
-            ),
+            ("MQ_SmtpData", "the pointer given as MQ_SmtpConnection is none"),
             ("MQ_SetMime", "the pointer given as MQ_Message is none"),
             ("MQ_TimerStop", "the pointer given as MQ_Timer is none"),
         ],
@@ -60,18 +54,9 @@ const KINDS: &[(&str, &[(&str, &str)])] = &[
     (
         "foreign",
         &[
-            (
-                "MQ_Continue",
-                "the MQ_Context given belongs to another plugin",
-            ),
-            (
-                "MQ_SmtpSend",
-                "the MQ_SmtpConnection given belongs to another plugin",
-            ),
-            (
-                "MQ_SetMime",
-                "the MQ_Message given belongs to another plugin",
-            ),
+            ("MQ_Continue", "the MQ_Context given belongs to another plugin"),
+            ("MQ_SmtpSend", "the MQ_SmtpConnection given belongs to another plugin"),
+            ("MQ_SetMime", "the MQ_Message given belongs to another plugin"),
         ],
     ),
     (
@@ -86,26 +71,11 @@ const KINDS: &[(&str, &[(&str, &str)])] = &[
     (
         "thread",
         &[
-            (
-                "MQ_SmtpSend",
-                "called on a thread that does not own the MQ_SmtpConnection",
-            ),
-            (
-                "MQ_ContextData",
-                "called on a thread that does not own the MQ_Context",
-            ),
-            (
-                "MQ_Mime",
-                "called on a thread that does not own the MQ_Message",
-            ),
-            (
-                "MQ_TimerStart",
-                "called on a thread that does not own the MQ_Context",
-            ),
-            (
-                "MQ_IOUnwatch",
-                "called on a thread that does not own the MQ_IOWatcher",
-            ),
+            ("MQ_SmtpSend", "called on a thread that does not own the MQ_SmtpConnection"),
+            ("MQ_ContextData", "called on a thread that does not own the MQ_Context"),
+            ("MQ_Mime", "called on a thread that does not own the MQ_Message"),
+            ("MQ_TimerStart", "called on a thread that does not own the MQ_Context"),
+            ("MQ_IOUnwatch", "called on a thread that does not own the MQ_IOWatcher"),
         ],
     ),
     (
@@ -130,14 +100,8 @@ const KINDS: &[(&str, &[(&str, &str)])] = &[
     (
         "closed",
         &[
-            (
-                "MQ_SetSmtpAuthenticated",
-                "the MQ_SmtpConnection given no longer exists",
-            ),
-            (
-                "MQ_SmtpSend",
-                "the MQ_SmtpConnection given no longer exists",
-            ),
+            ("MQ_SetSmtpAuthenticated", "the MQ_SmtpConnection given no longer exists"),
+            ("MQ_SmtpSend", "the MQ_SmtpConnection given no longer exists"),
             ("MQ_Complete", "the MQ_Context given no longer exists"),
         ],
     ),
@@ -156,16 +120,9 @@ fn survives(stage: Stage, sanitizer: Sanitizer) {
         stage.add(&file_name(place, kind), &object);
     }
     let sink = stage.sink(&[]);
-    let mut server = stage
-        .smarthost(sink.address())
-        .setting("log-level", "debug")
-        .start();
+    let mut server = stage.smarthost(sink.address()).setting("log-level", "debug").start();
     // The first collects, the second misuses, the third shows that all is well.
-    for recipient in [
-        "collect@example.org",
-        "misuse@example.org",
-        "after@example.org",
-    ] {
+    for recipient in ["collect@example.org", "misuse@example.org", "after@example.org"] {
         let mut client = client(&server);
         mail(&mut client, recipient);
         say(&mut client, "QUIT", 221);
@@ -177,10 +134,7 @@ fn survives(stage: Stage, sanitizer: Sanitizer) {
             server.process().await_complaint(PATIENCE, &line);
         }
     }
-    assert!(
-        !String::from_utf8_lossy(&sink.dumped()).contains("wrong"),
-        "nothing was set"
-    );
+    assert!(!String::from_utf8_lossy(&sink.dumped()).contains("wrong"), "nothing was set");
     assert!(server.terminate().success());
     let said = server.process().stderr.complete();
     assert!(!said.contains("AddressSanitizer"), "{said}");

@@ -6,11 +6,7 @@ use crate::support::{PATIENCE, SmtpClient};
 
 /// A server whose next hop is `hop`, with one mail for it.
 fn with_mail(stage: &Stage, hop: &Hop) -> (crate::support::Server, SmtpClient) {
-    let server = stage
-        .clone()
-        .smarthost(hop.address())
-        .setting("retry-interval", 1)
-        .start();
+    let server = stage.clone().smarthost(hop.address()).setting("retry-interval", 1).start();
     let mut client = client(&server);
     mail(&mut client, "someone@example.org");
     (server, client)
@@ -39,12 +35,7 @@ fn d_80_plugins_are_asked_after_a_positive_answer_to_data() {
 
 #[test]
 fn d_81_d_85_a_far_end_that_gives_up_while_held_fails_the_attempt_at_once() {
-    for news in [
-        Some("451 too slow"),
-        Some("421 bye"),
-        Some("554 never"),
-        None,
-    ] {
+    for news in [Some("451 too slow"), Some("421 bye"), Some("554 never"), None] {
         let stage = Stage::new(&["10-a", "20-b"]);
         stage.script("10-a out-data hold:first\n");
         let hop = Hop::listen();
@@ -56,17 +47,10 @@ fn d_81_d_85_a_far_end_that_gives_up_while_held_fails_the_attempt_at_once() {
             visit.say(news);
         }
         drop(visit);
-        let (number, count) = if news == Some("554 never") {
-            ("bounced", 1)
-        } else {
-            ("retried", 1)
-        };
+        let (number, count) =
+            if news == Some("554 never") { ("bounced", 1) } else { ("retried", 1) };
         await_status(&server, number, count);
-        assert_eq!(
-            server.status().count("held"),
-            1,
-            "the memory stays until the hand-back"
-        );
+        assert_eq!(server.status().count("held"), 1, "the memory stays until the hand-back");
         if number == "retried" {
             // D-85: the next attempt asks again, on a connection of its own, in spite of the held one.
             stage.script("");
@@ -83,10 +67,7 @@ fn d_81_d_85_a_far_end_that_gives_up_while_held_fails_the_attempt_at_once() {
         stage.release("first", "send:x mime set-mime:late continue");
         await_status(&server, "held", 0);
         assert_eq!(stage.lines("10-a mime "), ["10-a mime NULL"], "{news:?}");
-        assert!(
-            stage.calls(&["out-data"]).len() <= 3,
-            "the rest of the chain is dropped"
-        );
+        assert!(stage.calls(&["out-data"]).len() <= 3, "the rest of the chain is dropped");
     }
 }
 
@@ -99,9 +80,7 @@ fn d_27_an_outgoing_hold_that_takes_too_long_ends_the_attempt() {
     let mut visit = hop.accept_to_data();
     visit.say("354 go on");
     visit.await_end();
-    server
-        .process()
-        .await_complaint(PATIENCE, "10-a.so: mq_smtp_out_data was held too long");
+    server.process().await_complaint(PATIENCE, "10-a.so: mq_smtp_out_data was held too long");
     await_status(&server, "retried", 1);
     await_status(&server, "held", 0);
     stage.script("");
@@ -112,10 +91,9 @@ fn d_27_an_outgoing_hold_that_takes_too_long_ends_the_attempt() {
     await_status(&server, "delivered", 1);
     // The connection of the late one is gone.
     stage.release("late", "continue");
-    server.process().await_complaint(
-        PATIENCE,
-        "10-a.so: MQ_Continue: the MQ_Context given no longer exists",
-    );
+    server
+        .process()
+        .await_complaint(PATIENCE, "10-a.so: MQ_Continue: the MQ_Context given no longer exists");
 }
 
 #[test]

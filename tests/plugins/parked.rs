@@ -23,10 +23,7 @@ const NOOPS_PER_MAIL: usize = 200;
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
-    let limit = Rlimit {
-        current: maximum,
-        maximum,
-    };
+    let limit = Rlimit { current: maximum, maximum };
     setrlimit(Resource::Nofile, limit).expect("a soft limit can be raised to the hard one");
 }
 
@@ -41,17 +38,12 @@ fn park(server: &Server, count: usize) {
     let mut streams: Vec<BufReader<TcpStream>> = Vec::with_capacity(count);
     for _ in 0..count {
         let stream = TcpStream::connect(server.smtp()).expect("the server listens");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a stream can have a deadline");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a stream can have a deadline");
         streams.push(BufReader::with_capacity(512, stream));
     }
     for stream in &mut streams {
         line_of(stream, "220 ");
-        stream
-            .get_mut()
-            .write_all(b"HELO parked.example\r\n")
-            .expect("the dialogue goes on");
+        stream.get_mut().write_all(b"HELO parked.example\r\n").expect("the dialogue goes on");
         line_of(stream, "250 ");
     }
     for stream in &mut streams {
@@ -71,11 +63,7 @@ fn live_bytes(server: &Server, clients: u64) -> u64 {
     for number in ["held", "outgoing_connections", "queued", "memory_used"] {
         await_status(server, number, 0);
     }
-    if cfg!(feature = "count-allocations") {
-        server.status().count("live_bytes")
-    } else {
-        0
-    }
+    if cfg!(feature = "count-allocations") { server.status().count("live_bytes") } else { 0 }
 }
 
 #[test]
@@ -90,10 +78,7 @@ fn ten_thousand_parked_connections_disturb_nobody_and_leave_nothing() {
     stage.add("10-park", &compiled(&text, Sanitizer::Off));
     let mut stage = stage;
     let sink = stage.sink(&["--discard"]);
-    stage.plan = stage
-        .plan
-        .environment("PARK_SECONDS", "1")
-        .smarthost(sink.address());
+    stage.plan = stage.plan.environment("PARK_SECONDS", "1").smarthost(sink.address());
     let server = stage.start();
     let mut worker = client(&server);
     let mut traffic = |parking: &AtomicBool| {

@@ -34,9 +34,7 @@ pub(crate) fn compiled(source: &str, sanitizer: Sanitizer) -> PathBuf {
     let name = format!("{:016x}", hasher.finish());
     let object = place.join(format!("{name}.so"));
     // A test that failed while it compiled has left nothing half done.
-    let _one = COMPILER
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _one = COMPILER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if !object.exists() {
         let work = tempfile::tempdir().expect("a temporary directory can be made");
         let file = work.path().join("plugin.c");
@@ -53,10 +51,7 @@ pub(crate) fn compiled(source: &str, sanitizer: Sanitizer) -> PathBuf {
 /// The source of a probe of this name.
 fn probe_source(name: &str) -> String {
     let probe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins/c/probe.c");
-    format!(
-        "#define PROBE_NAME \"{name}\"\n#include \"{}\"\n",
-        probe.display()
-    )
+    format!("#define PROBE_NAME \"{name}\"\n#include \"{}\"\n", probe.display())
 }
 
 /// A server that is not started yet, with probes.
@@ -100,11 +95,7 @@ impl Stage {
 
     /// Puts a compiled plugin in as `NAME.so`.
     pub(crate) fn add(&self, name: &str, object: &Path) {
-        let target = self
-            .plan
-            .directory()
-            .join("plugins")
-            .join(format!("{name}.so"));
+        let target = self.plan.directory().join("plugins").join(format!("{name}.so"));
         fs::copy(object, target).expect("a plugin can be copied");
     }
 
@@ -131,19 +122,13 @@ impl Stage {
         let text = fs::read(self.directory.join("journal")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         // The last piece has no end yet, or is nothing.
-        let whole = text
-            .rsplit_once('\n')
-            .map_or("", |(whole, _)| whole)
-            .to_owned();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole).to_owned();
         whole.lines().map(str::to_owned).collect()
     }
 
     /// The lines that contain `text`.
     pub(crate) fn lines(&self, text: &str) -> Vec<String> {
-        self.journal()
-            .into_iter()
-            .filter(|line| line.contains(text))
-            .collect()
+        self.journal().into_iter().filter(|line| line.contains(text)).collect()
     }
 
     /// Waits for a line that contains `text`.
@@ -198,10 +183,7 @@ pub(crate) fn client(server: &Server) -> SmtpClient {
 /// A client with a sender and a recipient that were accepted.
 pub(crate) fn client_in_transaction(server: &Server) -> SmtpClient {
     let mut client = client(server);
-    for command in [
-        "MAIL FROM:<sender@example.org>",
-        "RCPT TO:<someone@example.org>",
-    ] {
+    for command in ["MAIL FROM:<sender@example.org>", "RCPT TO:<someone@example.org>"] {
         client
             .command(command)
             .and_then(|reply| reply.require(250))
@@ -212,9 +194,7 @@ pub(crate) fn client_in_transaction(server: &Server) -> SmtpClient {
 
 /// Sends one command and wants this code.
 pub(crate) fn say(client: &mut SmtpClient, command: &str, code: u16) -> String {
-    let reply = client
-        .command(command)
-        .and_then(|reply| reply.require(code));
+    let reply = client.command(command).and_then(|reply| reply.require(code));
     reply
         .unwrap_or_else(|error| panic!("{command}: {error}\n{}", client.transcript()))
         .lines
@@ -223,11 +203,7 @@ pub(crate) fn say(client: &mut SmtpClient, command: &str, code: u16) -> String {
 
 /// Sends one mail that must be accepted.
 pub(crate) fn mail(client: &mut SmtpClient, recipient: &str) {
-    let reply = client.mail(
-        "sender@example.org",
-        recipient,
-        b"Subject: x\r\n\r\ntext\r\n",
-    );
+    let reply = client.mail("sender@example.org", recipient, b"Subject: x\r\n\r\ntext\r\n");
     reply
         .and_then(|reply| reply.require(250))
         .unwrap_or_else(|error| panic!("{error}\n{}", client.transcript()));

@@ -1,0 +1,237 @@
+//! A next hop that stalls, drips or refuses at one step of the dialogue, until it is told to behave.
+//!
+//! It owns its listener and a thread a connection, which ends with the connection. **Diagnostics**:
+//! none; a connection that breaks is what the tests are about.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{PATIENCE, eventually};
+
+/// A step of the dialogue, as the hop sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    Banner,
+    Ehlo,
+    Mail,
+    Rcpt,
+    Data,
+    Body,
+    Dot,
+    Rset,
+    Quit,
+}
+
+/// What it does there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// Nothing, for ever.
+    Stall,
+    /// Some octets of a reply that never ends; of a text it reads as few.
+    Drip,
+    /// A reply of this kind.
+    Say(&'static str),
+}
+
+/// A next hop. Dropping it ends its listener.
+#[derive(Debug)]
+pub(super) struct Hop {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    fault: Mutex<Option<(At, How)>>,
+    mails: Mutex<Vec<Taken>>,
+    opened: AtomicUsize,
+    over: AtomicBool,
+}
+
+/// A mail that the hop took.
+#[derive(Debug, Clone)]
+pub(super) struct Taken {
+    pub(super) recipient: String,
+    pub(super) bytes: usize,
+}
+
+/// Octets of the hop's receive buffer: small, so that a text does not fit.
+const RECEIVE_BYTES: usize = 8 << 10;
+
+/// The pace of dripping, and of looking whether a stall is over.
+const PACE: Duration = Duration::from_millis(200);
+
+impl Hop {
+    /// A hop on a port that the system picks.
+    pub(super) fn start(fault: Option<(At, How)>) -> Hop {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(RECEIVE_BYTES).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(128).unwrap();
+        Hop::on(socket.into(), fault)
+    }
+
+    /// A hop on a listener that is there already.
+    pub(super) fn on(listener: TcpListener, fault: Option<(At, How)>) -> Hop {
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared::default());
+        *shared.fault.lock().unwrap() = fault;
+        let taken = shared.clone();
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                if taken.over.load(SeqCst) {
+                    return;
+                }
+                let taken = taken.clone();
+                taken.opened.fetch_add(1, SeqCst);
+                std::thread::spawn(move || {
+                    // How a connection ends is judged at the other end.
+                    let _ = Dialogue::new(stream, taken).and_then(|mut one| one.serve());
+                });
+            }
+        });
+        Hop { address, shared }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on, `fault` or none.
+    pub(super) fn set(&self, fault: Option<(At, How)>) {
+        *self.shared.fault.lock().unwrap() = fault;
+    }
+
+    /// Connections it has taken so far.
+    pub(super) fn opened(&self) -> usize {
+        self.shared.opened.load(SeqCst)
+    }
+
+    pub(super) fn mails(&self) -> Vec<Taken> {
+        self.shared.mails.lock().unwrap().clone()
+    }
+
+    /// Waits until it took a mail for `recipient`.
+    pub(super) fn await_mail(&self, recipient: &str) {
+        eventually(&format!("a mail for {recipient}"), PATIENCE, || {
+            let mails = self.shared.mails.lock().unwrap();
+            mails.iter().any(|mail| mail.recipient.contains(recipient)).then_some(())
+        });
+    }
+}
+
+impl Drop for Hop {
+    fn drop(&mut self) {
+        self.shared.over.store(true, SeqCst);
+        // Wakes the accept.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+struct Dialogue {
+    lines: BufReader<TcpStream>,
+    shared: Arc<Shared>,
+}
+
+impl Dialogue {
+    fn new(stream: TcpStream, shared: Arc<Shared>) -> io::Result<Dialogue> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Dialogue { lines: BufReader::new(stream), shared })
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        self.say(At::Banner, "220 hop.example")?;
+        let mut recipient = String::new();
+        loop {
+            let line = self.line()?.to_ascii_lowercase();
+            match line.get(..4) {
+                Some("ehlo" | "helo") => self.say(At::Ehlo, "250 hop.example")?,
+                Some("mail") => self.say(At::Mail, "250 2.1.0 ok")?,
+                Some("rcpt") if line.contains("<refused@") => {
+                    self.lines.get_mut().write_all(b"550 5.1.1 nobody\r\n")?;
+                }
+                Some("rcpt") => {
+                    recipient = line;
+                    self.say(At::Rcpt, "250 2.1.5 ok")?;
+                }
+                Some("data") => {
+                    self.say(At::Data, "354 go on")?;
+                    let bytes = self.text()?;
+                    let recipient = std::mem::take(&mut recipient);
+                    self.dot(Taken { recipient, bytes })?;
+                }
+                Some("rset") => self.say(At::Rset, "250 2.0.0 ok")?,
+                Some("quit") => return self.say(At::Quit, "221 2.0.0 bye"),
+                _ => self.lines.get_mut().write_all(b"500 5.5.2 what\r\n")?,
+            }
+        }
+    }
+
+    fn dot(&mut self, taken: Taken) -> io::Result<()> {
+        if self.fault(At::Dot).is_none() {
+            self.shared.mails.lock().unwrap().push(taken);
+        }
+        self.say(At::Dot, "250 2.0.0 taken")
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        match self.lines.read_line(&mut line)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(line),
+        }
+    }
+
+    /// Reads a text to its end; how many octets it has.
+    fn text(&mut self) -> io::Result<usize> {
+        while let Some(how) = self.fault(At::Body) {
+            std::thread::sleep(PACE);
+            if how == How::Drip {
+                self.lines.get_mut().read_exact(&mut [0])?;
+            }
+        }
+        let (mut bytes, mut line) = (0, Vec::new());
+        loop {
+            line.clear();
+            if self.lines.read_until(b'\n', &mut line)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if line == b".\r\n" {
+                return Ok(bytes);
+            }
+            bytes += line.len();
+        }
+    }
+
+    fn fault(&self, at: At) -> Option<How> {
+        let fault = *self.shared.fault.lock().unwrap();
+        fault.filter(|(there, _)| *there == at).map(|(_, how)| how)
+    }
+
+    fn say(&mut self, at: At, reply: &str) -> io::Result<()> {
+        let reply = match self.fault(at) {
+            None => reply,
+            Some(How::Say(other)) => other,
+            Some(How::Stall) => {
+                // To the end, which the other side makes.
+                return io::copy(&mut self.lines, &mut io::sink())
+                    .and(Err(io::ErrorKind::TimedOut.into()));
+            }
+            Some(How::Drip) => loop {
+                self.lines.get_mut().write_all(b"2")?;
+                std::thread::sleep(PACE);
+            },
+        };
+        let reply = format!("{reply}\r\n");
+        self.lines.get_mut().write_all(reply.as_bytes())
+    }
+}
