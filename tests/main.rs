@@ -14,5 +14,6 @@ mod examples;
 mod interop;
 mod limits;
 mod manifest;
+mod plugins;
 mod support;
 mod tidy;

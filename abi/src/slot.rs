@@ -2,7 +2,9 @@
 //!
 //! Owns the free list and the generations. Must never hand out more than [`SLOTS_MAX`] slots nor
 //! reuse one at once: freed slots wait at the end of a queue of at least [`REST_SLOTS`], which
-//! multiplies the number of uses until a generation comes round again. Diagnostics: `None`.
+//! multiplies the number of uses until a generation comes round again. After a peak the free end of
+//! the table is given back; slots made later go on from the highest generation that was there, so that
+//! no key of the peak ever fits again. Diagnostics: `None`.
 
 use std::collections::VecDeque;
 
@@ -14,6 +16,9 @@ pub(crate) const GENERATION_BITS: u32 = 20;
 pub(crate) const SLOTS_MAX: usize = 1 << SLOT_BITS;
 /// How many freed slots rest before the first of them is used again.
 const REST_SLOTS: usize = 64;
+
+/// A table of this size or less is not made smaller.
+const KEPT_SLOTS: usize = 4 * REST_SLOTS;
 
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
@@ -56,11 +61,15 @@ struct Entry<T> {
 pub(crate) struct Slots<T> {
     entries: Vec<Entry<T>>,
     free: VecDeque<u32>,
+    /// The generation of slots made from now on.
+    floor: u32,
+    /// When no more slots than this are taken, the free end of the table is looked for.
+    shrink_at: usize,
 }
 
 impl<T> Slots<T> {
     pub(crate) const fn new() -> Slots<T> {
-        Slots { entries: Vec::new(), free: VecDeque::new() }
+        Slots { entries: Vec::new(), free: VecDeque::new(), floor: 0, shrink_at: 0 }
     }
 
     /// How many slots are taken.
@@ -72,8 +81,9 @@ impl<T> Slots<T> {
     pub(crate) fn insert(&mut self, value: T) -> Option<Key> {
         if self.free.len() < REST_SLOTS && self.entries.len() < SLOTS_MAX {
             let slot = self.entries.len();
-            self.entries.push(Entry { generation: 0, value: Some(value) });
-            return Some(Key::new(0, slot));
+            self.entries.push(Entry { generation: self.floor, value: Some(value) });
+            self.shrink_at = self.entries.len() / 4;
+            return Some(Key::new(self.floor, slot));
         }
         let slot = self.free.pop_front()? as usize;
         let entry = &mut self.entries[slot];
@@ -97,7 +107,30 @@ impl<T> Slots<T> {
         let entry = &mut self.entries[key.slot()];
         entry.generation = (entry.generation + 1) & GENERATION_MASK;
         self.free.push_back(key.slot() as u32);
-        entry.value.take()
+        let value = entry.value.take();
+        if self.entries.len() > KEPT_SLOTS && self.len() <= self.shrink_at {
+            self.shrink();
+        }
+        value
+    }
+
+    /// Gives the free end of the table back. Tried at a quarter of the peak and at each half of that:
+    /// so it costs little, and only a key that lives on holds the slots below its own.
+    #[cold]
+    fn shrink(&mut self) {
+        self.shrink_at = self.len() / 2;
+        let last = self.entries.iter().rposition(|entry| entry.value.is_some());
+        let kept = last.map_or(0, |last| last + 1).max(KEPT_SLOTS);
+        for entry in self.entries.drain(kept.min(self.entries.len())..) {
+            // Generations wrap: the one ahead of the other by less than half is the higher.
+            let ahead = entry.generation.wrapping_sub(self.floor) & GENERATION_MASK;
+            if ahead <= GENERATION_MASK / 2 {
+                self.floor = entry.generation;
+            }
+        }
+        self.entries.shrink_to_fit();
+        self.free.retain(|slot| (*slot as usize) < kept);
+        self.free.shrink_to_fit();
     }
 
     /// Frees every slot.
@@ -150,6 +183,35 @@ mod tests {
         let last = Key::new(GENERATION_MASK, 0);
         assert_eq!(slots.remove(last), Some(0));
         assert_eq!((slots.entries[0].generation, slots.get(last)), (0, None));
+    }
+
+    #[test]
+    fn memory_follows_a_peak_down_and_no_key_of_it_fits_again() {
+        let mut slots = Slots::new();
+        let lasting = slots.insert(0).expect("room");
+        let mut peaks: Vec<Key> = Vec::new();
+        for round in 0..5 {
+            let peak: Vec<Key> = (0..20_000).map(|n| slots.insert(n).expect("room")).collect();
+            assert!(peaks.iter().all(|old| slots.get(*old).is_none()), "round {round}");
+            for key in &peak {
+                assert!(slots.remove(*key).is_some());
+            }
+            assert_eq!((slots.len(), slots.entries.len()), (1, KEPT_SLOTS));
+            assert!(slots.entries.capacity() + slots.free.capacity() < 3 * KEPT_SLOTS);
+            peaks.extend(peak);
+        }
+        assert_eq!(slots.get(lasting), Some(&0));
+    }
+
+    #[test]
+    fn a_floor_goes_on_over_the_end_of_the_generations() {
+        let mut slots = Slots::new();
+        slots.floor = GENERATION_MASK;
+        let first: Vec<Key> = (0..KEPT_SLOTS + 1).map(|n| slots.insert(n).expect("room")).collect();
+        for key in &first {
+            slots.remove(*key);
+        }
+        assert_eq!((slots.entries.len(), slots.floor), (KEPT_SLOTS, 0));
     }
 
     /// Compares with a list of what is live over a seeded sequence of operations.

@@ -190,6 +190,8 @@ pub struct DeskInit {
     pub listeners: Arc<[SocketAddr]>,
 }
 
+/// Places of a table that are worth no effort to give back.
+const TABLE_KEPT: usize = 256;
 /// Octets of the read buffer that all connections of a worker share.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -298,9 +300,15 @@ impl Desk {
     /// once; output and verdicts wait for the verdict phase.
     pub fn apply_commands(&mut self, io: &mut Io) {
         let mut commands = std::mem::take(&mut self.commands);
-        self.plugins.take_commands(&mut commands);
-        for command in commands.drain(..) {
-            self.apply(io, command);
+        loop {
+            self.plugins.take_commands(&mut commands);
+            if commands.is_empty() {
+                break;
+            }
+            // A watch that is refused has a last callback, which may ask for more.
+            for command in commands.drain(..) {
+                self.apply(io, command);
+            }
         }
         self.commands = commands;
     }
@@ -326,16 +334,32 @@ impl Desk {
 
     /// A plugin's descriptor is ready.
     pub fn on_plugin_watch(&mut self, io: &mut Io, watch: WatchId, ready: rohrpost_reactor::Ready) {
-        let bits = ready.interest().bits();
         if matches!(ready, rohrpost_reactor::Ready::Dead { .. }) {
-            // D-97: the last callback. The watch is gone from the reactor already.
+            // D-97: the last callback, with a warning. The watch is gone from the reactor already.
             self.watches.remove(&watch);
-            self.plugins.cell.fire_watch(watch, bits);
             self.plugins.cell.remove_watch(watch);
         } else {
+            let bits = ready.interest().bits();
             self.plugins.cell.fire_watch(watch, bits);
         }
         self.apply_commands(io);
+    }
+
+    /// Gives back what tables took for a peak that is over. Called once a second; costs nothing while
+    /// they are in use.
+    pub fn shrink(&mut self) {
+        fn spare(capacity: usize, len: usize) -> Option<usize> {
+            (capacity > TABLE_KEPT && capacity / 4 > len).then_some(TABLE_KEPT.max(2 * len))
+        }
+        macro_rules! shrink {
+            ($($table:ident),*) => {$(
+                if let Some(kept) = spare(self.$table.capacity(), self.$table.len()) {
+                    self.$table.shrink_to(kept);
+                }
+            )*};
+        }
+        shrink!(by_plugin, committing, timers, watches);
+        shrink!(dirty, resumable, sends, batch, commands);
     }
 
     /// D-17: after the cleanup hooks, what is left of timers and watches goes without a word.

@@ -586,6 +586,9 @@ impl Incoming {
             // There is no command to answer: the banner refuses (RFC 5321 3.1).
             let reply = if reply.code() == 421 { reply } else { answer::PLUGIN_TIMEOUT.into() };
             self.session.greet(Greeting::Refuse(reply), &mut desk.memory);
+        } else if reply.code() == 421 {
+            // RFC 5321 3.8: that reply announces the end, and is the last.
+            self.decide(Decision::RefuseAndClose(reply), desk, io);
         } else {
             self.decide(Decision::Refuse(reply), desk, io);
         }

@@ -12,7 +12,7 @@ use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, Text};
 use crate::clock::Wall;
 use crate::limits::Share;
 use crate::plugin::view::Plugins;
-use crate::queue::{Body, Mail, Origin, Transaction};
+use crate::queue::{Body, Mail, NO_BODY, Origin, Transaction};
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
 use crate::smtp::server::{Hello, Received};
 use crate::smtp::trace::Trace;
@@ -23,8 +23,6 @@ use super::desk::Desk;
 /// More Received fields than this are taken for a loop (554 5.4.6). RFC 5321 6.3 asks for at least
 /// 100 to be allowed where counting is all there is; real paths are far shorter.
 const RECEIVED_FIELDS_MAX: usize = 50;
-/// The body index of a mail that has no text (D-6A): plugins may take it away (D-64).
-pub const NO_BODY: u16 = u16::MAX;
 
 /// A sender and the recipients that were accepted so far.
 #[derive(Debug)]

@@ -213,9 +213,12 @@ pub struct Mail {
     pub envelope: Box<str>,
     /// The recipient's address.
     pub recipient: Box<str>,
-    /// Index into [`Transaction::bodies`]; a plugin may change the text per recipient.
+    /// Index into [`Transaction::bodies`], or [`NO_BODY`]; a plugin may change the text per recipient.
     pub body: u16,
 }
+
+/// The [`Mail::body`] of a mail that has no text (D-6A): a plugin may take it away (D-64).
+pub const NO_BODY: u16 = u16::MAX;
 
 /// Where a transaction came from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,7 +21,8 @@ mod storage;
 pub use engine::{Accepting, Completion, Entry, Queue, ReadError, Refusal, ShutdownError, Status};
 pub use log::{LogQueue, LogReader, Notify, OpenError, Options};
 pub use mail::{
-    Attempt, Body, BodyError, IdError, Ids, Mail, MailId, Next, Origin, Transaction, TransactionId,
+    Attempt, Body, BodyError, IdError, Ids, Mail, MailId, NO_BODY, Next, Origin, Transaction,
+    TransactionId,
 };
 pub use memory::{Fault, Loss, MemoryStorage};
 pub use report::{Damage, DamageReason, Recovered, Report, Waiting, WaitingMail};

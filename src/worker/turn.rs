@@ -168,6 +168,7 @@ impl Worker {
             io.again(Token::from(key));
         }
         self.desk.delivering = self.common.queue.delivering();
+        self.desk.shrink();
     }
 
     pub(super) fn keys(&self) -> Vec<Key> {

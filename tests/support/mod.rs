@@ -24,5 +24,5 @@ pub(crate) use self::{
     sink::Sink,
     tool::{Listener, Tool, fresh_port},
     trace::{Call, Trace},
-    wait::{PATIENCE, eventually},
+    wait::{PATIENCE, eventually, within},
 };

@@ -118,6 +118,16 @@ impl ServerBuilder {
         ask(subcommand, &self.queue_directory())
     }
 
+    /// Starts a server that must not come up; how it ended, and what it said.
+    pub(crate) fn start_in_vain(&self) -> (Option<i32>, String) {
+        std::fs::create_dir_all(self.queue_directory()).expect("a new directory can be written");
+        let mut process = Process::spawn("rohrpost run", &mut self.command());
+        let status = process.wait(PATIENCE);
+        let said = process.stdout.complete();
+        assert_eq!(said, "", "a server that cannot start says nothing\n{process}");
+        (status.code(), process.stderr.complete())
+    }
+
     fn command(&self) -> Command {
         let mut command = match self.tracer.split_first() {
             None => program(),

@@ -12,7 +12,7 @@
 //! | kind | fields |
 //! |---|---|
 //! | opening | number of the previous segment (8; 0 none), its length (8), the oldest that counts (8) |
-//! | accept | id (8), received (8), flags (1), remote, local, helo, user if flagged, trace, number of bodies (2), the length of each (4), number of mails (4), each mail: index (2), body (2), envelope, recipient, attempts so far (4), has a last one (1), that attempt |
+//! | accept | id (8), received (8), flags (1), remote, local, helo, user if flagged, trace, number of bodies (2), the length of each (4), number of mails (4), each mail: index (2), body or 65535 for none (2), envelope, recipient, attempts so far (4), has a last one (1), that attempt |
 //! | settle | id (8), index (2), number of the attempt (4), the attempt |
 //! | void | ids (8 each) |
 //! | release | the oldest segment that counts (8) |
@@ -21,7 +21,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use super::record::{BODY_BYTES_MAX, METADATA_BYTES_MAX};
-use crate::queue::mail::{Attempt, Mail, MailId, Next, Origin, Transaction, TransactionId};
+use crate::queue::mail::{
+    Attempt, Mail, MailId, NO_BODY, Next, Origin, Transaction, TransactionId,
+};
 
 /// Most bytes of each text of an attempt; the rest of a longer one is not kept.
 const ATTEMPT_TEXT_BYTES_MAX: usize = 1024;
@@ -174,15 +176,22 @@ pub(super) fn put_accept(
 pub(super) fn used_bodies(transaction: &Transaction) -> Vec<bool> {
     let mut used = vec![false; transaction.bodies.len()];
     for mail in &transaction.mails {
-        used[usize::from(mail.body)] = true;
+        if mail.body != NO_BODY {
+            used[usize::from(mail.body)] = true;
+        }
     }
     used
+}
+
+/// Whether a mail can have this body where there are `bodies`.
+fn is_placed(body: u16, bodies: usize) -> bool {
+    body == NO_BODY || usize::from(body) < bodies
 }
 
 fn check(transaction: &Transaction) -> Result<(), Unfit> {
     let bodies = transaction.bodies.len();
     let ordered = transaction.mails.is_sorted_by(|a, b| a.index < b.index);
-    let placed = transaction.mails.iter().all(|mail| usize::from(mail.body) < bodies);
+    let placed = transaction.mails.iter().all(|mail| is_placed(mail.body, bodies));
     if transaction.mails.is_empty() || !ordered || !placed || bodies > usize::from(u16::MAX) {
         return Err(Unfit::Malformed(transaction.id));
     }
@@ -407,7 +416,7 @@ impl<'a> Fields<'a> {
                 recipient: self.text()?,
             };
             let follows = mails.last().is_none_or(|last| last.index < mail.index);
-            if !follows || usize::from(mail.body) >= bodies {
+            if !follows || !is_placed(mail.body, bodies) {
                 return None;
             }
             histories.push(self.history(id.mail(mail.index))?);

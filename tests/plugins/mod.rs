@@ -1,0 +1,18 @@
+//! Plugins on the whole running server: real shared objects, real clients, a real next hop.
+//!
+//! Each test names the decision of the plugin interface that it proves. The layers below prove their
+//! own part in their crates; here it is the joints.
+
+mod connection;
+mod context;
+mod control;
+mod coverage;
+mod ending;
+mod event;
+mod hop;
+mod loading;
+mod message;
+mod misuse;
+mod outgoing;
+mod parked;
+mod probe;
