@@ -53,7 +53,7 @@ numbers! {
     /// Attempts that ended in a temporary failure, the last ones before giving up included.
     Retried = "retried",
     /// Mails that failed for good and are kept until they age out.
-    Failures = "failures",
+    Bounced = "bounced",
     /// Mails that were removed because max-delivertime was over.
     Aged = "aged",
     /// Plugin holds that ran into plugin-timeout (D-27).

@@ -270,7 +270,7 @@ impl Desk {
     pub fn settle(&mut self, attempt: Attempt) {
         let number = match attempt.next {
             Next::Delivered => Number::Delivered,
-            Next::Failed => Number::Failures,
+            Next::Failed => Number::Bounced,
             Next::Retry { .. } => Number::Retried,
             Next::Removed => Number::Aged,
         };
