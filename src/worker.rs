@@ -37,6 +37,8 @@ use crate::view;
 
 /// Connections taken from one listener in one turn.
 const ACCEPTS_MAX: usize = 64;
+/// Descriptors that a worker keeps to turn clients away with when there are no others.
+const SPARES: usize = 4;
 /// Time between two looks at ages and gauges.
 const TICK_MS: u64 = 1_000;
 
@@ -85,8 +87,8 @@ pub struct Worker {
     address_next: usize,
     resolving: bool,
     resolved_ms: Option<u64>,
-    /// A descriptor to give up when there is no other, to answer with.
-    spare: Option<File>,
+    /// Descriptors to give up when there is no other, to answer with.
+    spares: Vec<File>,
     accept_again: Vec<Key>,
     context: Option<(ContextStep, Chain)>,
     context_timer: Option<TimerKey>,
@@ -127,7 +129,7 @@ impl Worker {
             address_next: 0,
             resolving: false,
             resolved_ms: None,
-            spare: File::open("/dev/null").ok(),
+            spares: Vec::new(),
             accept_again: Vec::new(),
             context: None,
             context_timer: None,
@@ -233,6 +235,7 @@ impl Worker {
 
     /// Takes some clients of the backlog; whether it is empty, or as good as that for now.
     fn accept(&mut self, key: Key, io: &mut Io) -> bool {
+        self.fill_spares();
         for _ in 0..ACCEPTS_MAX {
             let Some(Connection::Listener(listener, local)) = self.connections.get(key) else {
                 return true;
@@ -261,7 +264,8 @@ impl Worker {
             "smtp",
             "no file descriptor is left; clients are answered 421 (raise LimitNOFILE or lower smtp-connections)",
         );
-        self.spare = None;
+        // Another worker may be faster to use the one that is given up: hence more than one.
+        self.spares.pop();
         for _ in 0..ACCEPTS_MAX {
             let Some(Connection::Listener(listener, _)) = self.connections.get(key) else {
                 break;
@@ -272,9 +276,18 @@ impl Worker {
             turn_away(stream, answer::NO_DESCRIPTORS);
             self.desk.count(Number::Turned);
         }
-        self.spare = File::open("/dev/null").ok();
+        self.fill_spares();
         // The edge is used up; the next tick looks again.
         self.accept_again.push(key);
+    }
+
+    /// Sees to it, before a client gets a descriptor, that there are some to turn the next one away.
+    fn fill_spares(&mut self) {
+        while self.spares.len() < SPARES
+            && let Ok(spare) = File::open("/dev/null")
+        {
+            self.spares.push(spare);
+        }
     }
 
     fn arrive(&mut self, stream: TcpStream, remote: SocketAddr, local: SocketAddr, io: &mut Io) {

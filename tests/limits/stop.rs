@@ -153,10 +153,9 @@ fn the_second_signal_is_final() {
     server.process().ask_to_end();
     server.process().await_complaint(PATIENCE, "draining");
     // Still there: the transaction under way has its time.
-    busy.command("RCPT TO:<c@example.net>")
-        .unwrap()
-        .require(250)
-        .unwrap();
+    let reply = busy.command("RCPT TO:<c@example.net>");
+    let reply = reply.unwrap_or_else(|error| panic!("{error}\n{}", server.process()));
+    reply.require(250).unwrap();
     let status = server.terminate();
     ended(status, 75, &mut server);
     assert_eq!(list(server.plan()).len(), 1);
