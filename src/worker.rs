@@ -10,7 +10,6 @@
 //! **Diagnostics**: an accept that fails for want of descriptors is answered 421 with the spare
 //! one and logged; a panic in here is a bug and ends the process through the supervisor.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +27,7 @@ use crate::net::desk::{Committing, Desk, Io, Mail, Mood, Question, Timer};
 use crate::net::incoming::{Arrival, Incoming, Keep};
 use crate::net::listener::BACKLOG;
 use crate::net::outgoing::{Departure, Outgoing};
+use crate::net::spare::Spares;
 use crate::net::transport::Transport;
 use crate::plugin::chain::Chain;
 use crate::plugin::view::Walk;
@@ -37,8 +37,6 @@ use crate::view;
 
 /// Connections taken from one listener in one turn.
 const ACCEPTS_MAX: usize = 64;
-/// Descriptors that a worker keeps to turn clients away with when there are no others.
-const SPARES: usize = 4;
 /// Time between two looks at ages and gauges.
 const TICK_MS: u64 = 1_000;
 
@@ -70,6 +68,8 @@ pub struct Common {
     pub queue: Arc<dyn Queue>,
     /// Open connections of all workers.
     pub connections: Arc<Connections>,
+    /// Descriptors to turn clients away with when there are no others.
+    pub spares: Arc<Spares>,
     /// Where it reports.
     pub reports: crossbeam_channel::Sender<Report>,
 }
@@ -87,8 +87,6 @@ pub struct Worker {
     address_next: usize,
     resolving: bool,
     resolved_ms: Option<u64>,
-    /// Descriptors to give up when there is no other, to answer with.
-    spares: Vec<File>,
     accept_again: Vec<Key>,
     context: Option<(ContextStep, Chain)>,
     context_timer: Option<TimerKey>,
@@ -129,7 +127,6 @@ impl Worker {
             address_next: 0,
             resolving: false,
             resolved_ms: None,
-            spares: Vec::new(),
             accept_again: Vec::new(),
             context: None,
             context_timer: None,
@@ -235,7 +232,7 @@ impl Worker {
 
     /// Takes some clients of the backlog; whether it is empty, or as good as that for now.
     fn accept(&mut self, key: Key, io: &mut Io) -> bool {
-        self.fill_spares();
+        self.common.spares.fill();
         for _ in 0..ACCEPTS_MAX {
             let Some(Connection::Listener(listener, local)) = self.connections.get(key) else {
                 return true;
@@ -264,30 +261,20 @@ impl Worker {
             "smtp",
             "no file descriptor is left; clients are answered 421 (raise LimitNOFILE or lower smtp-connections)",
         );
-        // Another worker may be faster to use the one that is given up: hence more than one.
-        self.spares.pop();
-        for _ in 0..ACCEPTS_MAX {
-            let Some(Connection::Listener(listener, _)) = self.connections.get(key) else {
-                break;
-            };
-            let Ok((stream, _)) = listener.accept() else {
-                break;
-            };
-            turn_away(stream, answer::NO_DESCRIPTORS);
-            self.desk.count(Number::Turned);
-        }
-        self.fill_spares();
+        let (common, connections) = (&self.common, &self.connections);
+        let mut turned = 0;
+        common.spares.without_one(|| {
+            while turned < ACCEPTS_MAX as u64
+                && let Some(Connection::Listener(listener, _)) = connections.get(key)
+                && let Ok((stream, _)) = listener.accept()
+            {
+                turn_away(stream, answer::NO_DESCRIPTORS);
+                turned += 1;
+            }
+        });
+        self.desk.numbers().add(Number::Turned, turned);
         // The edge is used up; the next tick looks again.
         self.accept_again.push(key);
-    }
-
-    /// Sees to it, before a client gets a descriptor, that there are some to turn the next one away.
-    fn fill_spares(&mut self) {
-        while self.spares.len() < SPARES
-            && let Ok(spare) = File::open("/dev/null")
-        {
-            self.spares.push(spare);
-        }
     }
 
     fn arrive(&mut self, stream: TcpStream, remote: SocketAddr, local: SocketAddr, io: &mut Io) {

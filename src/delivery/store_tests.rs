@@ -116,7 +116,11 @@ fn place(store: &Store, id: MailId) -> Option<Place> {
 fn each_fate_has_its_place_and_its_count() {
     let rows = [
         (Fate::Delivered, None, (0, 0)),
-        (Fate::Temporary, Some(Place::Waiting(u64::from(RETRY_S) * 1000)), (1, 0)),
+        (
+            Fate::Temporary,
+            Some(Place::Waiting(u64::from(RETRY_S) * 1000)),
+            (1, 0),
+        ),
         (Fate::Permanent, Some(Place::Failed), (1, 1)),
     ];
     for (fate, expected, counts) in rows {
@@ -212,7 +216,9 @@ fn a_mail_under_way_ages_out_when_its_attempt_has_ended() {
     store.admit(transaction(1, 1, 10, at(0)), 64);
     let id = deliver(&mut store);
     assert_eq!(store.pop_aged(at(LIFE_MS)), []);
-    let attempt = store.on_finish(id, finish(Fate::Temporary), at(LIFE_MS)).unwrap();
+    let attempt = store
+        .on_finish(id, finish(Fate::Temporary), at(LIFE_MS))
+        .unwrap();
     assert_eq!(attempt.next, Next::Failed, "no attempt can follow");
     let settled = store.pop_due(at(LIFE_MS)).unwrap().unwrap();
     assert_eq!(settled.next, Next::Removed);
@@ -235,8 +241,14 @@ fn a_text_that_cannot_be_read_waits_or_fails() {
         let name = error.to_string();
         let mut store = store();
         store.restore(waiting(&transaction(1, 2, 10, at(0)), None), at(0));
-        assert!(matches!(store.take_work(|bytes| bytes == 10), Some(Work::Load(_))));
-        assert!(store.take_work(|_| true).is_none(), "one reading serves both");
+        assert!(matches!(
+            store.take_work(|bytes| bytes == 10),
+            Some(Work::Load(_))
+        ));
+        assert!(
+            store.take_work(|_| true).is_none(),
+            "one reading serves both"
+        );
         let settled = store.on_loaded(id, Err(error), at(0));
         assert_eq!(settled.len(), 2, "{name}");
         for index in 0..2 {
@@ -253,7 +265,9 @@ fn no_more_texts_are_read_at_a_time_than_allowed() {
         store.restore(waiting(&transaction(id, 1, 10, at(0)), None), at(0));
     }
     let mut load = || store.take_work(|_| true);
-    let Some(Work::Load(first)) = load() else { panic!() };
+    let Some(Work::Load(first)) = load() else {
+        panic!()
+    };
     assert!(matches!(load(), Some(Work::Load(_))));
     assert!(load().is_none());
     let text = transaction(first.as_u64(), 1, 10, at(0));
@@ -270,7 +284,10 @@ fn a_text_that_does_not_fit_blocks_nothing() {
     store.admit(transaction(2, 1, 10, at(0)), 64);
     let behind = deliver_refused(&mut store);
     assert_eq!(behind.transaction.as_u64(), 2);
-    assert!(store.take_work(|_| false).is_none(), "while it is under way");
+    assert!(
+        store.take_work(|_| false).is_none(),
+        "while it is under way"
+    );
     store.on_finish(behind, finish(Fate::Delivered), at(0));
     assert_eq!(store.take_released(), 64);
     assert!(matches!(store.take_work(|_| false), Some(Work::Load(_))));
@@ -510,7 +527,9 @@ impl Model {
 #[test]
 fn counts_agree_with_a_model_over_random_operations() {
     let given = std::env::var("ROHRPOST_SEED").ok();
-    let seed = given.and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122);
+    let seed = given
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(20_261_122);
     println!("ROHRPOST_SEED={seed}");
     for round in 0..60 {
         let mut dice = crate::queue::Dice::new(seed + round);

@@ -15,5 +15,6 @@ pub mod incoming;
 pub mod listener;
 pub mod message;
 pub mod outgoing;
+pub mod spare;
 pub mod text;
 pub mod transport;

@@ -18,9 +18,9 @@ mod report;
 mod schedule;
 mod storage;
 
-pub use engine::{Accepting, Completion, Entry, Queue, ReadError, Refusal, ShutdownError, Status};
 #[cfg(test)]
 pub(crate) use dice::Dice;
+pub use engine::{Accepting, Completion, Entry, Queue, ReadError, Refusal, ShutdownError, Status};
 pub use log::{LogQueue, LogReader, Notify, OpenError, Options};
 pub use mail::{
     Attempt, Body, BodyError, IdError, Ids, Mail, MailId, Next, Origin, Transaction, TransactionId,
