@@ -182,7 +182,8 @@ fn every_state_ages_out() {
         let text = transaction(1, 1, 10, at(0));
         store.on_loaded(text.id, Ok(text), at(1));
     };
-    let rows: [(&str, &dyn Fn(&mut Store)); 5] = [
+    type Make<'a> = &'a dyn Fn(&mut Store);
+    let rows: [(&str, Make<'_>); 5] = [
         ("ready", &ready),
         ("ready on disk", &on_disk),
         ("waiting", &waiting_now),
@@ -400,7 +401,7 @@ impl Model {
     fn step(&mut self, dice: u64, serial: u64) {
         let pick = |len: usize| (dice >> 8) as usize % len.max(1);
         match dice % 8 {
-            0 => self.bring(serial, (dice >> 8) % 3 == 0),
+            0 => self.bring(serial, (dice >> 8).is_multiple_of(3)),
             1 | 2 => self.take(),
             3 => self.load(pick(self.loading.len()), dice >> 16),
             4 | 5 => self.end(pick(self.mails.len()), dice >> 16),

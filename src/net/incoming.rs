@@ -23,7 +23,7 @@ use crate::plugin::chain::{Chain, Verdict};
 use crate::plugin::view::Walk;
 use crate::queue::{Refusal, TransactionId};
 use crate::smtp::server::{Decision, Event, Greeting, Options, Phase, Session};
-use crate::smtp::{Fixed, Reply, answer};
+use crate::smtp::{Reply, answer};
 
 use super::deadline::{Change, Deadline};
 use super::desk::{Desk, Io, Timer};
@@ -191,6 +191,7 @@ impl Incoming {
 
     /// Something happened to the socket.
     pub fn on_ready(&mut self, ready: Readiness, desk: &mut Desk, io: &mut Io) -> Keep {
+        self.transport.note(ready);
         self.readable |= ready.readable() || ready.read_closed();
         self.writable |= ready.writable();
         if ready.gone() {
@@ -810,5 +811,5 @@ fn accepted_reply(id: TransactionId, recipients: usize) -> Reply {
         lines.join("\n")
     };
     let status = crate::smtp::EnhancedStatus::new(2, 0, 0);
-    Reply::new(250, status, text).unwrap_or_else(|| Reply::from(Fixed::from(answer::MESSAGE_OK)))
+    Reply::new(250, status, text).unwrap_or_else(|| Reply::from(answer::MESSAGE_OK))
 }

@@ -159,7 +159,7 @@ impl Message {
             envelope: Some(mail.envelope.as_bytes()),
             recipient: Some(mail.recipient.as_bytes()),
             // Shared by all recipients; a setter makes a copy (D-43).
-            mime: self.bodies.first().map(|body| shared(body)),
+            mime: self.bodies.first().map(shared),
         };
         let id = plugins.cell.open_message(connection, init)?;
         self.open = Some(id);

@@ -132,6 +132,7 @@ impl Outgoing {
 
     /// Something happened to the socket.
     pub fn on_ready(&mut self, ready: Readiness, desk: &mut Desk, io: &mut Io) -> Keep {
+        self.transport.note(ready);
         self.readable |= ready.readable() || ready.read_closed() || ready.error();
         self.writable |= ready.writable();
         if self.connected && ready.writable() && self.has_output() {

@@ -10,6 +10,7 @@ use std::net::{Shutdown, SocketAddr};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rohrpost_reactor::Readiness;
 
 /// How a read or write ended.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub enum Moved {
 #[derive(Debug)]
 pub struct Transport {
     stream: TcpStream,
+    /// The peer sends nothing more; what it sent may still be there to be read.
+    closing: bool,
 }
 
 impl Transport {
@@ -39,7 +42,15 @@ impl Transport {
         // Replies are small and each is awaited: Nagle's delay would only add to the round trip.
         stream.set_nodelay(true)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Transport { stream })
+        Ok(Transport {
+            stream,
+            closing: false,
+        })
+    }
+
+    /// Takes note of an event, before anything is read for it.
+    pub fn note(&mut self, ready: Readiness) {
+        self.closing |= ready.read_closed();
     }
 
     /// Appends what is waiting to `buffer`, at most what fits its spare capacity.
@@ -49,8 +60,9 @@ impl Transport {
         loop {
             match rustix::io::read(&self.stream, rustix::buffer::spare_capacity(buffer)) {
                 Ok(0) => return Moved::End,
-                // A short read means the socket is dry; the next octet makes a new edge.
-                Ok(count) if count < room => return Moved::Blocked(count),
+                // A short read means the socket is dry; the next octet makes a new edge. Unless the
+                // end came in one event with the octets: it makes no edge of its own.
+                Ok(count) if count < room && !self.closing => return Moved::Blocked(count),
                 Ok(count) => return Moved::Some(count),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return Moved::Blocked(0),

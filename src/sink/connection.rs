@@ -102,6 +102,7 @@ impl Connection {
     }
 
     pub(super) fn on_ready(&mut self, ready: Readiness, bar: &mut Bar, io: &mut Io) -> bool {
+        self.transport.note(ready);
         self.readable |= ready.readable() || ready.read_closed();
         self.writable |= ready.writable();
         if ready.gone() {
