@@ -15,7 +15,7 @@ build: ## the server, for use
 	cargo build --release --locked
 
 run: build ## a server to try out, and a sink that prints what it delivers
-	@exec tests/tools/run.sh $(TARGET)/release/rohrpost
+	@exec examples/run.sh $(TARGET)/release/rohrpost
 
 test: tools ## everything; ends with the closing line of every runner
 	@mkdir -p target && : > $(LOG)

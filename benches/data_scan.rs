@@ -20,11 +20,8 @@ const LINE: &[u8] = b"The quick brown fox jumps over the lazy dog, and comes bac
 const HEADER: &[u8] = b"Received: from here\r\nSubject: speed\r\n\r\n";
 
 /// Name, line, and octets that unstuffing takes off each line.
-const TEXTS: &[(&str, &[u8], usize)] = &[
-    ("ordinary", LINE, 0),
-    ("short", b"word\r\n", 0),
-    ("dotty", b"..dots and more dots\r\n", 1),
-];
+const TEXTS: &[(&str, &[u8], usize)] =
+    &[("ordinary", LINE, 0), ("short", b"word\r\n", 0), ("dotty", b"..dots and more dots\r\n", 1)];
 
 const SIZES: &[(&str, usize)] = &[("4k", 4 * 1024), ("100k", 100 * 1024)];
 
@@ -84,9 +81,7 @@ fn session(bytes: usize) -> Session {
 
 /// Takes the wire form in one read; octets of the text.
 fn taken(session: &mut Session, wire: &[u8]) -> usize {
-    let target = session
-        .body_target(&mut Unlimited)
-        .expect("the session waits for text");
+    let target = session.body_target(&mut Unlimited).expect("the session waits for text");
     target.extend_from_slice(wire);
     session.handle_body(&mut Unlimited);
     match session.poll_event(&mut Unlimited) {

@@ -60,24 +60,14 @@ impl Bench {
         let (sender, completions) = unbounded();
         let sender = Mutex::new(sender);
         let notify = move |_, completion| {
-            let _ = sender
-                .lock()
-                .expect("nothing panics under this lock")
-                .send(completion);
+            let _ = sender.lock().expect("nothing panics under this lock").send(completion);
         };
         let (queue, _) = LogQueue::open(storage, Options::default(), Box::new(notify))
             .expect("an empty directory opens");
         let mut text = vec![b'x'; bytes];
         text.push(0);
         let body = Body::try_from(text).expect("it ends in a zero");
-        Self {
-            queue,
-            completions,
-            ids: Ids::new(0, None),
-            body,
-            accepted: Vec::new(),
-            directory,
-        }
+        Self { queue, completions, ids: Ids::new(0, None), body, accepted: Vec::new(), directory }
     }
 
     fn transaction(&mut self) -> Transaction {
@@ -123,11 +113,8 @@ impl Bench {
     /// Everything is settled: nothing may be left.
     fn finish(mut self) {
         let settles = std::mem::take(&mut self.accepted);
-        self.queue
-            .hand_over(0, settles.into_iter().map(settle).collect());
-        self.queue
-            .shutdown(Duration::from_secs(60))
-            .expect("the disk works");
+        self.queue.hand_over(0, settles.into_iter().map(settle).collect());
+        self.queue.shutdown(Duration::from_secs(60)).expect("the disk works");
         let storage = Arc::new(DiskStorage::new(&self.directory.0));
         let (_, recovered) = LogReader::open(storage).expect("the log reads back");
         assert!(recovered.waiting.is_empty() && recovered.report.damaged.is_empty());
@@ -161,22 +148,13 @@ impl Plain {
     fn new(name: &str, bytes: usize) -> Self {
         let directory = Directory::new(name);
         let file = Self::file(&directory);
-        Self {
-            file,
-            written: 0,
-            bytes: vec![b'x'; bytes],
-            directory,
-        }
+        Self { file, written: 0, bytes: vec![b'x'; bytes], directory }
     }
 
     fn file(directory: &Directory) -> File {
         let path = directory.0.join("plain");
         let _ = std::fs::remove_file(&path);
-        OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .open(path)
-            .expect("a file can be created")
+        OpenOptions::new().append(true).create_new(true).open(path).expect("a file can be created")
     }
 
     fn commit(&mut self) {
@@ -192,9 +170,7 @@ impl Plain {
 fn wall(criterion: &mut Criterion) {
     for bytes in SIZES {
         let mut group = criterion.benchmark_group(format!("commit_{}_kib", bytes >> 10));
-        group
-            .sample_size(20)
-            .measurement_time(Duration::from_secs(3));
+        group.sample_size(20).measurement_time(Duration::from_secs(3));
         for count in COUNTS {
             group.throughput(Throughput::Elements(count as u64));
             let mut bench = Bench::new("commit", bytes);
@@ -203,9 +179,7 @@ fn wall(criterion: &mut Criterion) {
             });
             bench.finish();
             let mut plain = Plain::new("plain", count * bytes);
-            group.bench_function(BenchmarkId::new("plain", count), |b| {
-                b.iter(|| plain.commit())
-            });
+            group.bench_function(BenchmarkId::new("plain", count), |b| b.iter(|| plain.commit()));
         }
         group.finish();
     }
@@ -221,11 +195,7 @@ fn cpu_ns(thread: Option<&str>) -> u64 {
         let read = |file| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
         if thread.is_none_or(|name| read("comm").trim() == name) {
             let spent = read("schedstat");
-            total += spent
-                .split(' ')
-                .next()
-                .and_then(|ns| ns.parse::<u64>().ok())
-                .unwrap_or(0);
+            total += spent.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
         }
     }
     total

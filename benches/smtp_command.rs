@@ -15,10 +15,7 @@ use rohrpost::smtp::server::{Decision, Event, Greeting, Options, Session};
 
 const COMMANDS: &[(&str, &str)] = &[
     ("ehlo", "EHLO client.example.com"),
-    (
-        "mail",
-        "MAIL FROM:<bounces+12345@mail.example.com> SIZE=12345 BODY=8BITMIME",
-    ),
+    ("mail", "MAIL FROM:<bounces+12345@mail.example.com> SIZE=12345 BODY=8BITMIME"),
     ("rcpt", "RCPT TO:<someone.else@example.org>"),
     ("data", "DATA"),
     ("bdat", "BDAT 86400 LAST"),
@@ -61,11 +58,7 @@ fn transaction(criterion: &mut Criterion) {
 fn session() -> Session {
     let mut session = Session::new(Arc::new(Options::new("mx.example.com")));
     session.greet(Greeting::Accept, &mut Unlimited);
-    feed(
-        &mut session,
-        b"EHLO client.example.com\r\n",
-        &mut Vec::new(),
-    );
+    feed(&mut session, b"EHLO client.example.com\r\n", &mut Vec::new());
     session
 }
 

@@ -14,10 +14,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::delivery::NextHop;
 use crate::mailboxes::Mailboxes;
 use crate::net::desk::Mail;
-use crate::queue::{Queue, TransactionId};
+use crate::queue::{Queue, ReadError, Transaction, TransactionId};
 
-/// Jobs that may wait. Workers ask for few at a time; one that finds no room asks again later.
-const JOBS_MAX: usize = 4096;
+/// Reads that one worker may have asked for at a time.
+pub const READS_MAX: usize = 64;
 
 /// Work that blocks.
 #[derive(Clone, Debug)]
@@ -28,9 +28,10 @@ pub enum Job {
     Resolve(usize, NextHop),
 }
 
-/// The way to the helper thread, before it runs.
-pub fn channel() -> (Sender<Job>, Receiver<Job>) {
-    bounded(JOBS_MAX)
+/// The way to the helper thread, before it runs: room for all that `workers` workers may ask for,
+/// their reads and one name each, so that no job is ever turned away.
+pub fn channel(workers: usize) -> (Sender<Job>, Receiver<Job>) {
+    bounded(workers * (READS_MAX + 1))
 }
 
 /// Starts the thread; it ends when every sender is gone.
@@ -42,30 +43,32 @@ pub fn spawn(
     queue: Arc<dyn Queue>,
     mailboxes: Mailboxes,
 ) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name("helper".into())
-        .spawn(move || {
-            for job in jobs {
-                let (worker, answer) = match job {
-                    Job::Read(worker, id) => {
-                        (worker, Mail::Loaded(id, queue.read(id).map(Arc::new)))
-                    }
-                    Job::Resolve(worker, hop) => (worker, Mail::Resolved(resolve(&hop))),
-                };
-                mailboxes.deliver(worker, answer);
-            }
-        })
+    std::thread::Builder::new().name("helper".into()).spawn(move || {
+        for job in jobs {
+            let (worker, answer) = match job {
+                Job::Read(worker, id) => (worker, Mail::Loaded(id, read(&*queue, id))),
+                Job::Resolve(worker, hop) => (worker, Mail::Resolved(resolve(&hop))),
+            };
+            mailboxes.deliver(worker, answer);
+        }
+    })
+}
+
+/// A panic in here is a bug, but one text that cannot be read must not keep all others waiting.
+fn read(queue: &dyn Queue, id: TransactionId) -> Result<Arc<Transaction>, ReadError> {
+    let read = std::panic::AssertUnwindSafe(|| queue.read(id));
+    let bug = |_| {
+        let source = std::io::Error::other("reading it panicked; this is a bug");
+        Err(ReadError::Io { id, source })
+    };
+    std::panic::catch_unwind(read).unwrap_or_else(bug).map(Arc::new)
 }
 
 fn resolve(hop: &NextHop) -> Result<Vec<SocketAddr>, String> {
     match (hop.host.as_str(), hop.port).to_socket_addrs() {
         Ok(found) => {
             let found: Vec<SocketAddr> = found.collect();
-            if found.is_empty() {
-                Err(format!("{} has no address", hop.host))
-            } else {
-                Ok(found)
-            }
+            if found.is_empty() { Err(format!("{} has no address", hop.host)) } else { Ok(found) }
         }
         Err(error) => Err(format!("{} cannot be resolved: {error}", hop.host)),
     }

@@ -158,12 +158,10 @@ pub struct Stop {
 /// # Errors
 /// Help and version, which were asked for, and wrong usage.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
-    let matches = program()
-        .try_get_matches_from(arguments)
-        .map_err(|error| Stop {
-            text: error.to_string(),
-            exit: if error.use_stderr() { EXIT_USAGE } else { 0 },
-        })?;
+    let matches = program().try_get_matches_from(arguments).map_err(|error| Stop {
+        text: error.to_string(),
+        exit: if error.use_stderr() { EXIT_USAGE } else { 0 },
+    })?;
     let (name, matches) = matches.subcommand().expect("a subcommand is required");
     Ok(match name {
         "run" => Command::Run(settings_of(matches)),
@@ -209,10 +207,7 @@ fn with_settings(command: clap::Command, shown: Shown) -> clap::Command {
         .long("config-file")
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
-        .help(format!(
-            "A file of settings, read after {}",
-            settings::MAIN_FILE
-        ));
+        .help(format!("A file of settings, read after {}", settings::MAIN_FILE));
     let own = settings::keys().map(move |key| {
         setting(key.name)
             .aliases(key.aliases.iter().copied())
@@ -229,10 +224,7 @@ fn with_settings(command: clap::Command, shown: Shown) -> clap::Command {
 }
 
 fn setting(name: &'static str) -> Arg {
-    Arg::new(name)
-        .long(name)
-        .value_name("VALUE")
-        .action(ArgAction::Append)
+    Arg::new(name).long(name).value_name("VALUE").action(ArgAction::Append)
 }
 
 fn help(key: &settings::Key) -> String {
@@ -244,15 +236,11 @@ fn help(key: &settings::Key) -> String {
 }
 
 fn settings_of(matches: &ArgMatches) -> Arguments {
-    let names = settings::keys()
-        .map(|key| key.name)
-        .chain(settings::foreign_keys());
-    let values = names
-        .filter(|name| *name != "config-file")
-        .flat_map(|name| {
-            let given = matches.get_many::<String>(name).into_iter().flatten();
-            given.map(move |value| (name.to_owned(), value.clone()))
-        });
+    let names = settings::keys().map(|key| key.name).chain(settings::foreign_keys());
+    let values = names.filter(|name| *name != "config-file").flat_map(|name| {
+        let given = matches.get_many::<String>(name).into_iter().flatten();
+        given.map(move |value| (name.to_owned(), value.clone()))
+    });
     Arguments {
         config_file: matches.get_one::<PathBuf>("config-file").cloned(),
         values: values.collect(),
@@ -264,11 +252,7 @@ fn check_command() -> clap::Command {
     clap::Command::new("check")
         .about("Check the settings and exit: 0 if the server would start with them, 78 if not")
         .arg(flag("list").help("Print all settings with defaults, allowed values and meaning"))
-        .arg(
-            flag("markdown")
-                .help("Print the same as Markdown")
-                .conflicts_with("list"),
-        )
+        .arg(flag("markdown").help("Print the same as Markdown").conflicts_with("list"))
 }
 
 fn check(matches: &ArgMatches) -> Check {
@@ -277,10 +261,7 @@ fn check(matches: &ArgMatches) -> Check {
         (false, true) => Listing::Markdown,
         (false, false) => Listing::None,
     };
-    Check {
-        arguments: settings_of(matches),
-        listing,
-    }
+    Check { arguments: settings_of(matches), listing }
 }
 
 fn queue_command() -> clap::Command {
@@ -290,20 +271,11 @@ fn queue_command() -> clap::Command {
         .value_parser(value_parser!(u32))
         .default_value(LIST_LINES_DEFAULT)
         .help("Messages to list at most");
-    let id = Arg::new("id")
-        .value_name("ID")
-        .required(true)
-        .help("The id that `list` prints");
-    let list = clap::Command::new("list")
-        .about("Print one line a message")
-        .arg(limit);
-    let show = clap::Command::new("show")
-        .about("Print all that is known of a message")
-        .arg(id);
+    let id = Arg::new("id").value_name("ID").required(true).help("The id that `list` prints");
+    let list = clap::Command::new("list").about("Print one line a message").arg(limit);
+    let show = clap::Command::new("show").about("Print all that is known of a message").arg(id);
     let count = clap::Command::new("count").about("Print how much is in the queue");
-    let queue = clap::Command::new("queue")
-        .about("Look at the queue")
-        .subcommand_required(true);
+    let queue = clap::Command::new("queue").about("Look at the queue").subcommand_required(true);
     let views = [count, list, show].map(|view| with_settings(view, Shown::QueueOnly));
     queue.arg_required_else_help(true).subcommands(views)
 }
@@ -312,18 +284,11 @@ fn queue(matches: &ArgMatches) -> Queue {
     let (name, matches) = matches.subcommand().expect("a subcommand is required");
     let view = match name {
         "count" => QueueView::Count,
-        "list" => QueueView::List {
-            limit: required(matches, "limit"),
-        },
-        "show" => QueueView::Show {
-            id: required(matches, "id"),
-        },
+        "list" => QueueView::List { limit: required(matches, "limit") },
+        "show" => QueueView::Show { id: required(matches, "id") },
         other => unreachable!("`{other}` is not among the subcommands of this file"),
     };
-    Queue {
-        arguments: settings_of(matches),
-        view,
-    }
+    Queue { arguments: settings_of(matches), view }
 }
 
 fn sink_command() -> clap::Command {
@@ -387,12 +352,7 @@ fn sink(matches: &ArgMatches) -> Sink {
         output,
         command_delay: Duration::from_millis(required(matches, "delay-ms")),
         dot_delay: Duration::from_millis(required(matches, "delay-dot-ms")),
-        refusals: matches
-            .get_many("refuse")
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect(),
+        refusals: matches.get_many("refuse").into_iter().flatten().copied().collect(),
         close_after: matches.get_one("close-after").copied(),
         dump: matches.get_one("dump").cloned(),
     }
@@ -420,10 +380,7 @@ fn refusal(text: &str) -> Result<Refusal, String> {
 }
 
 fn required<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> T {
-    matches
-        .get_one::<T>(name)
-        .expect("the option is required or has a default")
-        .clone()
+    matches.get_one::<T>(name).expect("the option is required or has a default").clone()
 }
 
 const SINK_LISTEN_DEFAULT: &str = "127.0.0.1:2600";
@@ -439,11 +396,7 @@ mod tests {
     use super::*;
 
     fn parse_words(line: &str) -> Result<Command, Stop> {
-        parse(
-            std::iter::once("rohrpost")
-                .chain(line.split_whitespace())
-                .map(OsString::from),
-        )
+        parse(std::iter::once("rohrpost").chain(line.split_whitespace()).map(OsString::from))
     }
 
     #[test]
@@ -456,11 +409,7 @@ mod tests {
         let help = parse_words("run --help").unwrap_err();
         assert_eq!(help.exit, 0);
         for key in settings::keys() {
-            assert!(
-                help.text.contains(&format!("--{} ", key.name)),
-                "{} is missing",
-                key.name
-            );
+            assert!(help.text.contains(&format!("--{} ", key.name)), "{} is missing", key.name);
         }
         assert!(!help.text.contains("--rabbitmq-address"));
     }
@@ -468,35 +417,22 @@ mod tests {
     #[test]
     fn both_spellings_of_an_override_are_taken_in_order() {
         let line = "run --smtp-port=1 --smtp-port 2 --config-file /etc/x --rabbitmq-qos=5";
-        let Ok(Command::Run(arguments)) = parse_words(line) else {
-            panic!("not a run")
-        };
+        let Ok(Command::Run(arguments)) = parse_words(line) else { panic!("not a run") };
         assert_eq!(arguments.config_file, Some("/etc/x".into()));
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let expected = [
-            pair("smtp-port", "1"),
-            pair("smtp-port", "2"),
-            pair("rabbitmq-qos", "5"),
-        ];
+        let expected = [pair("smtp-port", "1"), pair("smtp-port", "2"), pair("rabbitmq-qos", "5")];
         assert_eq!(arguments.values, expected);
     }
 
     #[test]
     fn an_alias_sets_the_key_it_stands_for() {
-        let Ok(Command::Run(arguments)) = parse_words("run --smtp-ranges=all") else {
-            panic!()
-        };
-        assert_eq!(
-            arguments.values,
-            [("smtp-range".to_owned(), "all".to_owned())]
-        );
+        let Ok(Command::Run(arguments)) = parse_words("run --smtp-ranges=all") else { panic!() };
+        assert_eq!(arguments.values, [("smtp-range".to_owned(), "all".to_owned())]);
     }
 
     #[test]
     fn an_empty_value_is_a_value() {
-        let Ok(Command::Run(arguments)) = parse_words("run --smarthost=") else {
-            panic!()
-        };
+        let Ok(Command::Run(arguments)) = parse_words("run --smarthost=") else { panic!() };
         assert_eq!(arguments.values, [("smarthost".to_owned(), String::new())]);
     }
 
@@ -553,23 +489,15 @@ mod tests {
         };
         let directory = vec![("queue-directory".to_owned(), "/q".to_owned())];
         assert_eq!(view("queue count"), (QueueView::Count, vec![]));
-        assert_eq!(
-            view("queue list"),
-            (QueueView::List { limit: 1000 }, vec![])
-        );
+        assert_eq!(view("queue list"), (QueueView::List { limit: 1000 }, vec![]));
         assert_eq!(view("queue list --limit 5").0, QueueView::List { limit: 5 });
         let show = QueueView::Show { id: "7a".into() };
-        assert_eq!(
-            view("queue show 7a --queue-directory /q"),
-            (show, directory)
-        );
+        assert_eq!(view("queue show 7a --queue-directory /q"), (show, directory));
     }
 
     #[test]
     fn a_sink_counts_on_its_default_port_unless_told_otherwise() {
-        let Ok(Command::Sink(sink)) = parse_words("sink") else {
-            panic!()
-        };
+        let Ok(Command::Sink(sink)) = parse_words("sink") else { panic!() };
         let expected = Sink {
             listen: "127.0.0.1:2600".parse().unwrap(),
             output: SinkOutput::Count,
@@ -586,33 +514,21 @@ mod tests {
     fn a_sink_takes_all_its_options() {
         let line = "sink --listen [::1]:0 --print=5 --delay-ms 10 --delay-dot-ms 20 \
                     --refuse rcpt=550@10% --refuse dot=451 --close-after 3 --dump /tmp/x";
-        let Ok(Command::Sink(sink)) = parse_words(line) else {
-            panic!()
-        };
+        let Ok(Command::Sink(sink)) = parse_words(line) else { panic!() };
         let expected = Sink {
             listen: "[::1]:0".parse().unwrap(),
             output: SinkOutput::Print { lines_max: 5 },
             command_delay: Duration::from_millis(10),
             dot_delay: Duration::from_millis(20),
             refusals: vec![
-                Refusal {
-                    phase: SinkPhase::Rcpt,
-                    code: 550,
-                    percent: 10,
-                },
-                Refusal {
-                    phase: SinkPhase::Dot,
-                    code: 451,
-                    percent: 100,
-                },
+                Refusal { phase: SinkPhase::Rcpt, code: 550, percent: 10 },
+                Refusal { phase: SinkPhase::Dot, code: 451, percent: 100 },
             ],
             close_after: NonZeroU32::new(3),
             dump: Some("/tmp/x".into()),
         };
         assert_eq!(sink, expected);
-        let Ok(Command::Sink(sink)) = parse_words("sink --print") else {
-            panic!()
-        };
+        let Ok(Command::Sink(sink)) = parse_words("sink --print") else { panic!() };
         assert_eq!(sink.output, SinkOutput::Print { lines_max: 20 });
     }
 }

@@ -31,25 +31,15 @@ impl Wall {
     }
 
     fn in_zone(zone: TimeZone) -> Self {
-        let cached = |format| Cached {
-            format,
-            second: None,
-            text: String::new(),
-        };
+        let cached = |format| Cached { format, second: None, text: String::new() };
         // RFC 5322 3.3: the names of days and months are English whatever the locale.
         let date = cached("%a, %d %b %Y %H:%M:%S %z");
-        Self {
-            zone,
-            date,
-            stamp: cached("%Y-%m-%d %H:%M:%S"),
-        }
+        Self { zone, date, stamp: cached("%Y-%m-%d %H:%M:%S") }
     }
 
     /// Milliseconds since 1970 in UTC; 0 if the clock stands before that.
     pub fn now_ms() -> u64 {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -78,10 +68,7 @@ impl Cached {
         if self.second != Some(second) {
             let seconds = i64::try_from(second).unwrap_or(i64::MAX);
             let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
-            self.text = time
-                .to_zoned(zone.clone())
-                .strftime(self.format)
-                .to_string();
+            self.text = time.to_zoned(zone.clone()).strftime(self.format).to_string();
             self.second = Some(second);
         }
         &self.text
@@ -101,16 +88,10 @@ mod tests {
 
     #[test]
     fn rfc_5322_dates_are_in_english_with_a_numeric_zone() {
-        assert_eq!(
-            Wall::utc().date(SAMPLE_MS),
-            "Mon, 23 Sep 2019 12:46:56 +0000"
-        );
+        assert_eq!(Wall::utc().date(SAMPLE_MS), "Mon, 23 Sep 2019 12:46:56 +0000");
         assert_eq!(Wall::utc().date(0), "Thu, 01 Jan 1970 00:00:00 +0000");
         let zone = TimeZone::fixed(jiff::tz::offset(-3));
-        assert_eq!(
-            Wall::in_zone(zone).date(SAMPLE_MS),
-            "Mon, 23 Sep 2019 09:46:56 -0300"
-        );
+        assert_eq!(Wall::in_zone(zone).date(SAMPLE_MS), "Mon, 23 Sep 2019 09:46:56 -0300");
     }
 
     #[test]

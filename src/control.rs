@@ -112,17 +112,11 @@ pub fn ask(
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             ControlError::NoServer(path.clone())
         }
-        _ => ControlError::Socket {
-            path: path.clone(),
-            source,
-        },
+        _ => ControlError::Socket { path: path.clone(), source },
     })?;
     let mut stream = Timed { stream, deadline };
     send(&mut stream, request).map_err(ControlError::Cut)?;
-    Ok(Answer {
-        lines: Some(BufReader::new(stream)),
-        rows: 0,
-    })
+    Ok(Answer { lines: Some(BufReader::new(stream)), rows: 0 })
 }
 
 /// The rows of an answer, as they come.
@@ -178,25 +172,15 @@ impl ControlServer {
     /// The socket cannot be made, or the thread not started.
     pub fn start(queue_directory: &Path, handler: Handler) -> Result<Self, ControlError> {
         let path = queue_directory.join(SOCKET_NAME);
-        let failed = |source| ControlError::Socket {
-            path: path.clone(),
-            source,
-        };
+        let failed = |source| ControlError::Socket { path: path.clone(), source };
         let listener = Arc::new(listen(&path).map_err(failed)?);
         let stopping = Arc::new(AtomicBool::new(false));
         let thread = {
             let (listener, stopping) = (Arc::clone(&listener), Arc::clone(&stopping));
             let builder = std::thread::Builder::new().name("control".into());
-            builder
-                .spawn(move || serve(&listener, &stopping, handler))
-                .map_err(failed)?
+            builder.spawn(move || serve(&listener, &stopping, handler)).map_err(failed)?
         };
-        Ok(Self {
-            path,
-            listener,
-            stopping,
-            thread,
-        })
+        Ok(Self { path, listener, stopping, thread })
     }
 
     /// Stops listening, waits for the client that is being served, and removes the socket.
@@ -228,10 +212,7 @@ fn serve(listener: &UnixListener, stopping: &AtomicBool, mut handler: Handler) {
     while !stopping.load(Ordering::SeqCst) {
         match listener.accept() {
             Ok((stream, _)) => {
-                let stream = Timed {
-                    stream,
-                    deadline: Instant::now() + CLIENT_TIMEOUT,
-                };
+                let stream = Timed { stream, deadline: Instant::now() + CLIENT_TIMEOUT };
                 // The client sees that its answer was cut off; nobody else needs to know.
                 let _ = answer(stream, &mut handler);
             }
@@ -256,8 +237,7 @@ fn answer(stream: Timed, handler: &mut Handler) -> io::Result<()> {
     let last = match answer {
         Ok(rows) => {
             let count = rows.len() as u64;
-            rows.into_iter()
-                .try_for_each(|row| send(&mut out, &Line::Row(row)))?;
+            rows.into_iter().try_for_each(|row| send(&mut out, &Line::Row(row)))?;
             Line::End(count)
         }
         Err(text) => Line::Error(text),
@@ -288,10 +268,7 @@ fn receive<T: serde::de::DeserializeOwned>(
     bytes_max: u64,
 ) -> Result<T, ReceiveError> {
     let mut line = Vec::new();
-    input
-        .take(bytes_max)
-        .read_until(b'\n', &mut line)
-        .map_err(ReceiveError::Io)?;
+    input.take(bytes_max).read_until(b'\n', &mut line).map_err(ReceiveError::Io)?;
     match line.last() {
         Some(b'\n') => serde_json::from_slice(&line).map_err(ReceiveError::Nonsense),
         _ if line.len() as u64 == bytes_max => Err(ReceiveError::TooLong),
@@ -309,11 +286,7 @@ struct Timed {
 impl Timed {
     fn left(&self) -> io::Result<Option<Duration>> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            Err(io::ErrorKind::TimedOut.into())
-        } else {
-            Ok(Some(left))
-        }
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
     }
 }
 
@@ -366,9 +339,9 @@ mod tests {
 
     fn echo(request: Request) -> Result<Vec<Value>, String> {
         match request {
-            Request::QueueList { limit, after } => Ok((0..limit)
-                .map(|row| json!({ "id": row, "after": after }))
-                .collect()),
+            Request::QueueList { limit, after } => {
+                Ok((0..limit).map(|row| json!({ "id": row, "after": after })).collect())
+            }
             Request::QueueShow { id } => Err(format!("no message {id}")),
             Request::Reopen => Ok(vec![]),
             Request::Status | Request::QueueCount | Request::Stop => Ok(vec![json!("row")]),
@@ -396,19 +369,12 @@ mod tests {
         let server = ControlServer::start(&directory.0, Box::new(echo)).unwrap();
         assert_eq!(rows(&directory, &Request::Status), [json!("row")]);
         assert_eq!(rows(&directory, &Request::Reopen), Vec::<Value>::new());
-        let list = Request::QueueList {
-            limit: ROWS_MAX,
-            after: Some("7".into()),
-        };
+        let list = Request::QueueList { limit: ROWS_MAX, after: Some("7".into()) };
         let listed = rows(&directory, &list);
         assert_eq!(listed.len(), ROWS_MAX as usize);
         assert_eq!(listed[9], json!({ "id": 9, "after": "7" }));
         let show = Request::QueueShow { id: "5".into() };
-        let error = ask(&directory.0, &show, WAIT)
-            .unwrap()
-            .next()
-            .unwrap()
-            .unwrap_err();
+        let error = ask(&directory.0, &show, WAIT).unwrap().next().unwrap().unwrap_err();
         assert_eq!(error.to_string(), "the server refuses: no message 5");
         server.stop();
     }
@@ -441,19 +407,13 @@ mod tests {
             (b"hello\n", "this is not a request"),
             (b"{\"request\":\"fly\"}\n", "unknown variant"),
             (b"{\"request\":\"queue-show\"}\n", "missing field"),
-            (
-                b"{\"request\":\"queue-list\",\"limit\":-1}\n",
-                "this is not a request",
-            ),
+            (b"{\"request\":\"queue-list\",\"limit\":-1}\n", "this is not a request"),
             (b"\xff\n", "this is not a request"),
             (&long, "at most 4096 bytes"),
         ];
         for (bytes, part) in cases {
             let text = raw(&directory, bytes);
-            assert!(
-                text.starts_with("{\"error\":") && text.contains(part),
-                "{text}"
-            );
+            assert!(text.starts_with("{\"error\":") && text.contains(part), "{text}");
         }
         assert_eq!(raw(&directory, b""), "");
         assert_eq!(raw(&directory, b"{\"request\":\"status\"}"), "");
@@ -474,14 +434,8 @@ mod tests {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             theirs.write_all(bytes).unwrap();
             drop(theirs);
-            let stream = Timed {
-                stream: ours,
-                deadline: Instant::now() + WAIT,
-            };
-            let mut answer = Answer {
-                lines: Some(BufReader::new(stream)),
-                rows: 0,
-            };
+            let stream = Timed { stream: ours, deadline: Instant::now() + WAIT };
+            let mut answer = Answer { lines: Some(BufReader::new(stream)), rows: 0 };
             assert_eq!(answer.next().unwrap().unwrap(), json!(1));
             assert_eq!(answer.next().is_none(), *whole);
             assert!(answer.next().is_none());
@@ -491,14 +445,8 @@ mod tests {
     #[test]
     fn a_deadline_that_has_passed_ends_the_answer() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let stream = Timed {
-            stream: ours,
-            deadline: Instant::now(),
-        };
-        let mut answer = Answer {
-            lines: Some(BufReader::new(stream)),
-            rows: 0,
-        };
+        let stream = Timed { stream: ours, deadline: Instant::now() };
+        let mut answer = Answer { lines: Some(BufReader::new(stream)), rows: 0 };
         assert!(matches!(answer.next(), Some(Err(ControlError::Cut(_)))));
         assert!(answer.next().is_none());
     }
@@ -508,17 +456,8 @@ mod tests {
         let cases = [
             (Request::Status, r#"{"request":"status"}"#),
             (Request::QueueCount, r#"{"request":"queue-count"}"#),
-            (
-                Request::QueueList {
-                    limit: 1,
-                    after: None,
-                },
-                r#"{"request":"queue-list","limit":1}"#,
-            ),
-            (
-                Request::QueueShow { id: "a".into() },
-                r#"{"request":"queue-show","id":"a"}"#,
-            ),
+            (Request::QueueList { limit: 1, after: None }, r#"{"request":"queue-list","limit":1}"#),
+            (Request::QueueShow { id: "a".into() }, r#"{"request":"queue-show","id":"a"}"#),
             (Request::Reopen, r#"{"request":"reopen"}"#),
             (Request::Stop, r#"{"request":"stop"}"#),
         ];

@@ -1,4 +1,140 @@
-//! Rohrpost, an open mail transfer runtime.
+//! Rohrpost, an open mail transfer runtime: mail comes in over SMTP, is kept in a durable queue, and
+//! goes out over SMTP; plugins are asked at every step. This page is the map; each file opens with
+//! what it owns and what it must never do.
+//!
+//! # Crates and modules
+//!
+//! | place | owns | never |
+//! |---|---|---|
+//! | `reactor/` | the event loop: turn, timers, watches, mailbox, slab | knows of mail or plugins |
+//! | `abi/` | the plugin interface: header, tokens, loading, the way into and out of plugin code; all `unsafe` | knows of SMTP or of the loop |
+//! | [`smtp`] | the dialogue as values: server session, client session, text | sockets, clocks, files |
+//! | [`queue`] | the trait of a queue, and the engine on this machine's disk | sessions, loop, plugins |
+//! | [`delivery`] | the mails of a worker, connections to the next hop, outcomes | sockets, clocks |
+//! | [`plugin`] | the chain of one step, and walking it | sockets, timers |
+//! | [`net`] | sockets, and the drivers that join them to sessions; what drivers share ([`net::desk`]) | decisions about protocol |
+//! | [`worker`] | the handler of the turn: tokens to drivers, start, accept, dispatch, stop | blocks |
+//! | [`supervisor`] | start, signals and end, on the main thread | touches mail |
+//! | [`settings`], [`cli`], [`program`] | names and values, arguments, subcommands | |
+//! | [`control`], [`view`], [`metrics`], [`log`] | what is said to whoever asks, and the application log | message text |
+//! | [`limits`], [`memory`], [`clock`], [`lock`] | budgets, live heap octets (tests), dates, the lock of the queue | |
+//! | [`blocking`], [`mailboxes`], [`watchdog`] | the helper thread, the way to the workers, slow plugins | |
+//! | [`sink`] | `rohrpost sink`: takes mail and throws it away | |
+//!
+//! Whoever reads from the start may take [`smtp::server`], then `net/incoming.rs`, `worker/turn.rs`,
+//! `queue/log/journal.rs`, `delivery/store.rs` and `net/outgoing.rs`: that is the way of a mail.
+//!
+//! # Threads
+//!
+//! | thread | how many | may block |
+//! |---|---|---|
+//! | `worker-N` | `smtp-threads`, pinned unless `smtp-pin: off`: SMTP both ways, plugins, timers, schedule | never |
+//! | `commit` | 1: one write and one sync for what all workers have pending | disk |
+//! | `helper` | 1: reads texts back, resolves the name of the smarthost | disk, resolver |
+//! | log | 1: writes the application log; drops and counts when it is behind | disk |
+//! | `watchdog` | 1, where plugins are loaded | sleeps |
+//! | `signals`, control | 1 each | yes |
+//! | main | 1: [`supervisor`] | yes |
+//!
+//! Threads reach a worker through its mailbox only. What travels: [`net::desk::Mail`].
+//!
+//! # How a mail travels
+//!
+//! ```text
+//! socket -> Session (smtp::server) -> Event -> Incoming: a plugin chain a step
+//!   final dot -> Message: data chain, then one message chain a recipient
+//!   -> Transaction (texts once, all recipients) -> Desk::batch -> commit phase -> Queue::hand_over
+//!   -> commit thread: write, fdatasync -> Completion -> mailbox
+//!   -> Store::admit, and 250 to the client if it is still there
+//! Store: ready -> Outgoing, greeted already -> MAIL RCPT DATA -> 354 -> out_data chain -> text, dot
+//!   -> reply -> Finish -> Store::on_finish -> Attempt -> Desk::batch -> settled with the next sync
+//!   -> freed, waiting for its next attempt, or failed and kept until max-delivertime
+//! ```
+//!
+//! The states of a mail in memory are ready, loading, active, waiting, failed ([`delivery::Place`]). A
+//! text leaves memory when no recipient needs it now, or at once when memory is short; it is read
+//! back when one is due.
+//!
+//! # One turn
+//!
+//! poll, clock, timers, plugin watches, sockets, mailbox, verdicts, commit, flush; see the reactor's
+//! documentation. Here: sockets drive sessions and chains; verdicts resume held chains one by one;
+//! the commit phase gives ready mails to connections, hands the batch over and arms the delivery
+//! timer; flush offers output to sockets. A flush may let a connection go on, so the worker stays
+//! awake if that left something pending.
+//!
+//! # Invariants
+//!
+//! Each with the file that keeps it and the test that proves it.
+//!
+//! 1. No text is answered 250 before its record is synced. `queue/log/journal.rs`; the order of
+//!    system calls in `tests/durability.rs`, kills under load in `tests/crash.rs`.
+//! 2. What was answered 250 survives any crash, failed call or torn write; a damaged byte costs its
+//!    own record at most. `queue/log/recovery.rs`; `queue/log/tests/crash.rs`, `damage.rs`.
+//! 3. A final 250 that was received is never tried again within the life of the process: the outcome
+//!    is applied in memory at once and written afterwards. `delivery/store.rs`, `net/outgoing.rs`;
+//!    within a round of `tests/crash.rs` no mail comes twice.
+//! 4. Over a crash a mail comes twice only if its final dot was sent and its outcome not durable;
+//!    `settles_unwritten` in the status is the bound of it. `tests/crash.rs` counts.
+//! 5. Once handed to commit a mail is ours, whether the client is there or not. `net/desk.rs`
+//!    (`committing`), `worker/turn.rs` (`on_committed`). No test of its own yet.
+//! 6. A mail is given only to a connection that was greeted, so a hop that is down costs no mail an
+//!    attempt. `delivery/pool.rs`; its tests.
+//! 7. Protocols are values: `smtp/`, `queue/mail.rs`, `queue/schedule.rs` and `plugin/chain.rs` name
+//!    no socket, clock, file or thread. `tests/tidy.rs`.
+//! 8. Every outcome of every state and command is reviewed text. `smtp/server/outcomes.rs`,
+//!    `smtp/client/tests.rs` (`every_outcome_is_as_reviewed`).
+//! 9. No octet of a text that a client sends is held without its reservation, and each reservation
+//!    is given back once. `smtp/server/receiver.rs`, `limits.rs`; their tests, and
+//!    `a_lost_peer_leaves_nothing_reserved`.
+//! 10. While a plugin holds a step the session parses nothing and the socket is not read; a chain is
+//!     serial, and resumed after the callback has returned. `net/incoming.rs`, `plugin/chain.rs`;
+//!     `d_47_a_parked_session_waits`, the tests of the chain.
+//! 11. A token of a plugin that is stale, foreign or of another kind does nothing. `abi/src/token.rs`;
+//!     `abi/tests/plugins/misuse.rs`, once under the address sanitizer.
+//! 12. The loop never sleeps on work. `reactor/src/turn.rs`; `the_loop_does_not_sleep_on_work`.
+//! 13. Every wait of a connection has a deadline, but a plugin's hold where `plugin-timeout` is 0.
+//!     `net/deadline.rs` and `deadline_ms` of both drivers; of the session,
+//!     `deadlines_and_shutdown_say_421_and_release_all`.
+//! 14. Nothing may relay but clients in `smtp-relay-range`, authenticated ones, and mail for local
+//!     domains. `net/incoming.rs` (`may_relay`); `tests/dialogues/relay-refused.txt`.
+//! 15. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
+//!
+//! # Choices
+//!
+//! What was decided while building, and why.
+//!
+//! - **A drop guard within `catch_unwind` at the way into plugin code**, though the design has no
+//!   guard on that frame: what a catch does with a foreign exception is unspecified, and without a
+//!   catch the process ends before any frame of ours is asked. The guard is forgotten after the
+//!   call; if it is dropped instead it names plugin and hook and ends the process (`abi/src/call.rs`,
+//!   `abi/tests/plugins/crash.rs`).
+//! - **The timer of a connection moves only to an earlier time.** Most deadlines move later with
+//!   every command; the timer is left where it is and looks again when it fires. A busy connection
+//!   so touches the wheel once in a while, not per command.
+//! - **A next hop that cannot be reached goes offline**, 1 s doubling to 60 s, and its mails wait
+//!   without an attempt: an attempt is a mail's own trouble, and the retry schedule is too coarse
+//!   for a hop that restarts.
+//! - **A mail that finds its connection closed is given back**, if the connection has carried mail
+//!   before and said nothing about this one: next hops end connections after so many mails or so
+//!   much idleness, and the two sides may do so at the same moment.
+//! - **Of a mail's attempts the last eight are kept in memory, the last one over a restart**; their
+//!   number is exact. The whole history belongs into a log, not into every mail of a queue that may
+//!   hold millions.
+//! - **A mail that failed for good stays until `max-delivertime`**, so that it can be looked at,
+//!   as long as there are no failure notices.
+//! - **A delivered mail is freed in memory before its outcome is durable.** Waiting would keep the
+//!   connection idle for a sync and would not narrow the window, which begins with the final dot.
+//! - **Outcomes alone are not synced at once**: they go with the next transaction, or after a short
+//!   time. A crash costs duplicates, never mail.
+//! - **Schedules run on the monotonic clock**, records carry unix time; both are read at one moment
+//!   ([`delivery::Now`]). Age-out compares unix times, because it has to hold over a restart.
+//! - **Mail belongs to the worker in its id**, or, after `smtp-threads` was lowered, to the one that
+//!   the id's worker is modulo the new number. A worker's limits need no lock for that.
+//! - **The memory budget is for texts**: those of clients and those that plugins put in their place.
+//!   Recipients and buffers of commands are bounded by the limits of a connection instead.
+//! - **Names are resolved by the helper**, with the system's resolver, as long as there is one
+//!   smarthost; routing by MX will bring a resolver of its own.
 #![forbid(unsafe_code)]
 
 pub mod blocking;

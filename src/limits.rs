@@ -13,14 +13,6 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Bytes reserved for a message whose client announces no SIZE (RFC 1870): what most mail needs.
-pub const MESSAGE_BYTES_DEFAULT: u64 = 64 * 1024;
-/// Bytes by which a reservation grows when a message turns out longer than announced.
-pub const MESSAGE_BYTES_STEP: u64 = 256 * 1024;
-/// Received fields after which a message is taken to be in a loop: `554 5.4.6` (RFC 5321 6.3
-/// asks for at least 100 hops to be allowed where counting is all there is; the design's bound is
-/// lower because real paths are far shorter).
-pub const RECEIVED_FIELDS_MAX: u32 = 50;
 /// The largest step in which a worker takes memory from the budget, in bytes.
 const SHARE_BYTES_STEP_MAX: u64 = 1 << 20;
 /// The smallest step, in bytes: below a page nothing is saved.
@@ -45,20 +37,12 @@ impl MemoryBudget {
         // A share keeps up to two steps unused: 2 x workers x limit / (8 x workers) = limit / 4.
         let step = bytes_max / (8 * u64::from(workers.max(1)));
         let step = step.clamp(SHARE_BYTES_STEP_MIN, SHARE_BYTES_STEP_MAX);
-        Arc::new(Self {
-            bytes_max,
-            step,
-            taken: AtomicU64::new(0),
-        })
+        Arc::new(Self { bytes_max, step, taken: AtomicU64::new(0) })
     }
 
     /// A share for one worker, empty at first.
     pub fn share(self: &Arc<Self>) -> Share {
-        Share {
-            budget: Arc::clone(self),
-            held: 0,
-            used: 0,
-        }
+        Share { budget: Arc::clone(self), held: 0, used: 0 }
     }
 
     /// The limit in bytes.
@@ -72,14 +56,8 @@ impl MemoryBudget {
     }
 
     fn take(&self, bytes: u64) -> bool {
-        let sum = |taken: u64| {
-            taken
-                .checked_add(bytes)
-                .filter(|sum| *sum <= self.bytes_max)
-        };
-        self.taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum)
-            .is_ok()
+        let sum = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= self.bytes_max);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).is_ok()
     }
 
     fn give_back(&self, bytes: u64) {
@@ -138,12 +116,8 @@ impl Share {
 
     /// Takes at least so many bytes, rounded up to a step where that much is left.
     fn grow(&mut self, missing: u64) -> bool {
-        let rounded = missing
-            .checked_next_multiple_of(self.budget.step)
-            .unwrap_or(missing);
-        let grown = [rounded, missing]
-            .into_iter()
-            .find(|bytes| self.budget.take(*bytes));
+        let rounded = missing.checked_next_multiple_of(self.budget.step).unwrap_or(missing);
+        let grown = [rounded, missing].into_iter().find(|bytes| self.budget.take(*bytes));
         self.held += grown.unwrap_or(0);
         grown.is_some()
     }
@@ -237,10 +211,7 @@ impl Connections {
             step_down(&self.total);
             return Err(ConnectionLimit::Address);
         }
-        Ok(IncomingPermit {
-            connections,
-            network,
-        })
+        Ok(IncomingPermit { connections, network })
     }
 
     /// Counts an outgoing connection until the permit is dropped.
@@ -253,9 +224,7 @@ impl Connections {
             step_down(&self.total);
             return Err(ConnectionLimit::Direction);
         }
-        Ok(OutgoingPermit {
-            connections: Arc::clone(self),
-        })
+        Ok(OutgoingPermit { connections: Arc::clone(self) })
     }
 
     /// Incoming connections that are open.
@@ -293,9 +262,7 @@ impl Connections {
     fn shard(&self, network: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
         let index = (self.hasher.hash_one(network) % ADDRESS_SHARDS as u64) as usize;
         // Nothing panics between two states of a count, so a poisoned table is still right.
-        self.addresses[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.addresses[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -362,9 +329,7 @@ mod tests {
     }
 
     fn seed() -> u64 {
-        let seed = std::env::var("ROHRPOST_SEED")
-            .ok()
-            .and_then(|text| text.parse().ok());
+        let seed = std::env::var("ROHRPOST_SEED").ok().and_then(|text| text.parse().ok());
         let seed = seed.unwrap_or(0x5eed);
         println!("ROHRPOST_SEED={seed}");
         seed
@@ -467,12 +432,7 @@ mod tests {
     }
 
     fn bounds(total: u32, incoming: u32, outgoing: u32, per_address: u32) -> ConnectionBounds {
-        ConnectionBounds {
-            total,
-            incoming,
-            outgoing,
-            per_address: NonZeroU32::new(per_address),
-        }
+        ConnectionBounds { total, incoming, outgoing, per_address: NonZeroU32::new(per_address) }
     }
 
     fn peer(text: &str) -> IpAddr {
@@ -493,10 +453,7 @@ mod tests {
         assert_eq!((connections.incoming(), connections.outgoing()), (2, 1));
         drop(first);
         let _out = connections.connect().unwrap();
-        assert_eq!(
-            connections.accept(peer("::1")).unwrap_err(),
-            ConnectionLimit::Total
-        );
+        assert_eq!(connections.accept(peer("::1")).unwrap_err(), ConnectionLimit::Total);
         assert_eq!((connections.incoming(), connections.outgoing()), (1, 2));
     }
 
@@ -516,12 +473,7 @@ mod tests {
                 .map(|host| connections.accept(IpAddr::V4((host / 2).into())).unwrap())
                 .collect();
             drop(permits);
-            assert!(
-                connections
-                    .addresses
-                    .iter()
-                    .all(|shard| shard.lock().unwrap().is_empty())
-            );
+            assert!(connections.addresses.iter().all(|shard| shard.lock().unwrap().is_empty()));
             assert_eq!(connections.total.load(Ordering::Relaxed), 0);
         }
     }
@@ -549,11 +501,6 @@ mod tests {
             }
         });
         assert_eq!((connections.incoming(), connections.outgoing()), (0, 0));
-        assert!(
-            connections
-                .addresses
-                .iter()
-                .all(|shard| shard.lock().unwrap().is_empty())
-        );
+        assert!(connections.addresses.iter().all(|shard| shard.lock().unwrap().is_empty()));
     }
 }

@@ -8,8 +8,10 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::cli;
 
@@ -61,26 +63,21 @@ impl Lock {
     /// # Errors
     /// Another server has it, or it cannot be used.
     pub fn take(directory: &Path) -> Result<Lock, LockError> {
-        let unusable = |source| LockError::Unusable {
-            path: directory.to_owned(),
-            source,
-        };
+        let unusable = |source| LockError::Unusable { path: directory.to_owned(), source };
         if !directory.exists() {
-            DirBuilder::new()
-                .mode(0o700)
-                .create(directory)
-                .map_err(unusable)?;
+            DirBuilder::new().mode(0o700).create(directory).map_err(unusable)?;
         }
         let mut file = open(directory).map_err(unusable)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut holder = String::new();
-            // The number is a courtesy; without it the message still says what is wrong.
-            let _ = file.read_to_string(&mut holder);
-            let holder = holder.trim().to_owned();
-            return Err(LockError::Taken {
-                path: directory.to_owned(),
-                holder,
-            });
+        match lock(&file) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                // The number is a courtesy; without it the message still says what is wrong.
+                let _ = file.read_to_string(&mut holder);
+                let holder = holder.trim().to_owned();
+                return Err(LockError::Taken { path: directory.to_owned(), holder });
+            }
+            Err(error) => return Err(unusable(error.into())),
         }
         write_down(&mut file).map_err(unusable)?;
         Ok(Lock { _file: file })
@@ -94,6 +91,20 @@ impl Lock {
 }
 
 const LOCK_NAME: &str = "lock";
+/// How often the lock is tried: whoever asks whether it is taken holds it for a moment.
+const TRIES: u32 = 20;
+/// The time between two tries.
+const TRY_PAUSE: Duration = Duration::from_millis(10);
+
+fn lock(file: &File) -> Result<(), Errno> {
+    for _ in 1..TRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(TRY_PAUSE),
+            outcome => return outcome,
+        }
+    }
+    flock(file, FlockOperation::NonBlockingLockExclusive)
+}
 
 fn open(directory: &Path) -> io::Result<File> {
     fs::metadata(directory)?;
@@ -123,10 +134,7 @@ mod tests {
         let lock = Lock::take(&directory).unwrap();
         assert!(Lock::is_taken(&directory));
         let error = Lock::take(&directory).unwrap_err();
-        assert!(
-            error.to_string().contains(&std::process::id().to_string()),
-            "{error}"
-        );
+        assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
         assert_eq!(error.exit(), cli::EXIT_TRY_AGAIN);
         drop(lock);
         assert!(!Lock::is_taken(&directory));

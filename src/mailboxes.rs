@@ -1,7 +1,7 @@
 //! The mailboxes of all workers, known to the threads that answer them.
 //!
 //! Filled once, when every worker has started; a message to a worker that is gone is dropped,
-//! because nobody is left who could want it.
+//! because nobody is left who could want it. Must never: wait on a worker's own thread.
 //!
 //! **Diagnostics**: [`Mailboxes::offer`] gives back what a full mailbox does not take.
 
@@ -22,10 +22,7 @@ pub struct Mailboxes(Arc<OnceLock<Vec<Sender<Mail>>>>);
 impl Mailboxes {
     /// Makes the workers known; the first call counts.
     pub fn fill(&self, senders: Vec<Sender<Mail>>) {
-        assert!(
-            self.0.set(senders).is_ok(),
-            "the workers are made known once"
-        );
+        assert!(self.0.set(senders).is_ok(), "the workers are made known once");
     }
 
     /// Sends, waiting while the mailbox is full: for threads that may block, with messages that

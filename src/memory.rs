@@ -6,11 +6,7 @@
 #[cfg(feature = "count-allocations")]
 pub fn live_bytes() -> Option<usize> {
     let stats = ALLOCATOR.stats();
-    Some(
-        stats
-            .bytes_allocated
-            .saturating_sub(stats.bytes_deallocated),
-    )
+    Some(stats.bytes_allocated.saturating_sub(stats.bytes_deallocated))
 }
 
 /// Octets that are allocated now, or `None` in a build without the feature `count-allocations`.

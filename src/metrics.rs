@@ -44,16 +44,18 @@ numbers! {
     Connected = "connected",
     /// Connections refused by a limit (421 or 554 before the banner).
     Turned = "turned_away",
-    /// Mails (one per recipient) answered 250 since the start.
+    /// Mails (one per recipient) that became durable since the start, and so ours.
     Accepted = "accepted",
-    /// Transactions answered 4xx after their text was received.
-    Deferred = "deferred",
+    /// Commands and messages that were refused by the host, a plugin's deadline or the queue.
+    Refused = "refused",
     /// Mails whose final 250 from the next hop was received.
     Delivered = "delivered",
-    /// Attempts that ended in a temporary failure.
+    /// Attempts that ended in a temporary failure, the last ones before giving up included.
     Retried = "retried",
-    /// Mails that failed for good.
-    Bounced = "bounced",
+    /// Mails that failed for good and are kept until they age out.
+    Failures = "failures",
+    /// Mails that were removed because max-delivertime was over.
+    Aged = "aged",
     /// Plugin holds that ran into plugin-timeout (D-27).
     Revoked = "plugin_revoked",
     /// Turns of the worker's loop.
@@ -117,9 +119,7 @@ impl Metrics {
 
     /// All numbers, added up, by name.
     pub fn report(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Number::ALL
-            .iter()
-            .map(|&number| (number.name(), self.sum(number)))
+        Number::ALL.iter().map(|&number| (number.name(), self.sum(number)))
     }
 }
 

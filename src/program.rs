@@ -5,6 +5,7 @@
 //! **Diagnostics**: one sentence on stderr, and an exit code of `cli`.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,11 @@ fn load(arguments: Arguments) -> Result<Loaded, Report> {
     Settings::load(&Sources::of_process(arguments), &Machine::detect())
 }
 
+/// A line on stdout; whoever closed it wants no more.
+fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 fn complain(what: impl Display, exit: u8) -> u8 {
     eprintln!("rohrpost: {}", what.to_string().trim_end());
     exit
@@ -66,17 +72,14 @@ fn check_settings(check: Check) -> u8 {
     let machine = Machine::detect();
     match check.listing {
         Listing::None => {}
-        Listing::Text => print!("{}", settings::list(&machine)),
-        Listing::Markdown => print!("{}", settings::markdown()),
+        Listing::Text => say(settings::list(&machine).trim_end()),
+        Listing::Markdown => say(settings::markdown().trim_end()),
     }
     match Settings::load(&Sources::of_process(check.arguments), &machine) {
         Ok(loaded) => {
-            loaded
-                .warnings
-                .iter()
-                .for_each(|warning| eprintln!("warning: {warning}"));
+            loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
             if check.listing == Listing::None {
-                println!("the settings are usable");
+                say("the settings are usable");
             }
             0
         }
@@ -87,15 +90,13 @@ fn check_settings(check: Check) -> u8 {
 fn ask(directory: &Path, request: &Request) -> Result<Vec<Value>, String> {
     let answer =
         control::ask(directory, request, ASK_PATIENCE).map_err(|error| error.to_string())?;
-    answer
-        .map(|row| row.map_err(|error| error.to_string()))
-        .collect()
+    answer.map(|row| row.map_err(|error| error.to_string())).collect()
 }
 
 fn show(rows: Result<Vec<Value>, String>) -> u8 {
     match rows {
         Ok(rows) => {
-            rows.iter().for_each(|row| println!("{row}"));
+            rows.iter().for_each(say);
             0
         }
         Err(error) => complain(error, cli::EXIT_TRY_AGAIN),
@@ -103,22 +104,19 @@ fn show(rows: Result<Vec<Value>, String>) -> u8 {
 }
 
 fn show_queue(directory: &Path, view: &QueueView) -> u8 {
-    let rows = if Lock::is_taken(directory) {
-        asked(directory, view)
-    } else {
-        read(directory, view)
-    };
+    let rows =
+        if Lock::is_taken(directory) { asked(directory, view) } else { read(directory, view) };
     match (rows, view) {
         (Ok(rows), QueueView::Show { id }) if rows.is_empty() => {
             complain(format_args!("there is no mail {id} in the queue"), 1)
         }
         (Ok(rows), QueueView::Show { .. }) => {
-            rows.iter().for_each(|row| println!("{row:#}"));
+            rows.iter().for_each(|row| say(format_args!("{row:#}")));
             0
         }
         // A bare number, for scripts.
         (Ok(rows), QueueView::Count) => {
-            rows.iter().for_each(|row| println!("{}", row["queued"]));
+            rows.iter().for_each(|row| say(&row["queued"]));
             0
         }
         (rows, _) => show(rows),
@@ -138,10 +136,7 @@ fn asked(directory: &Path, view: &QueueView) -> Result<Vec<Value>, String> {
                 if page == 0 {
                     return Ok(rows);
                 }
-                let after = rows
-                    .last()
-                    .and_then(|row| row["id"].as_str())
-                    .map(str::to_owned);
+                let after = rows.last().and_then(|row| row["id"].as_str()).map(str::to_owned);
                 let more = ask(directory, &Request::QueueList { limit: page, after })?;
                 let count = more.len();
                 rows.extend(more);
@@ -156,18 +151,11 @@ fn asked(directory: &Path, view: &QueueView) -> Result<Vec<Value>, String> {
 /// No server runs: the log says what is there, and nothing is changed.
 fn read(directory: &Path, queue_view: &QueueView) -> Result<Vec<Value>, String> {
     if !directory.is_dir() {
-        return Err(format!(
-            "there is no queue in {}; see queue-directory",
-            directory.display()
-        ));
+        return Err(format!("there is no queue in {}; see queue-directory", directory.display()));
     }
     let storage = Arc::new(DiskStorage::new(directory));
     let (_, recovered) = LogReader::open(storage).map_err(|error| error.to_string())?;
-    recovered
-        .report
-        .damaged
-        .iter()
-        .for_each(|damage| eprintln!("damaged: {damage}"));
+    recovered.report.damaged.iter().for_each(|damage| eprintln!("damaged: {damage}"));
     let all = || rows(&recovered);
     Ok(match queue_view {
         QueueView::Count => {
@@ -183,10 +171,8 @@ fn read(directory: &Path, queue_view: &QueueView) -> Result<Vec<Value>, String> 
 }
 
 fn rows(recovered: &Recovered) -> impl Iterator<Item = Value> + '_ {
-    recovered.waiting.iter().flat_map(|waiting| {
-        waiting
-            .mails
-            .iter()
-            .map(move |mail| view::stored(waiting, mail))
-    })
+    recovered
+        .waiting
+        .iter()
+        .flat_map(|waiting| waiting.mails.iter().map(move |mail| view::stored(waiting, mail)))
 }

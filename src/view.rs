@@ -20,10 +20,7 @@ pub fn mail<K: Copy + PartialEq>(
 ) -> Value {
     let (state, why) = match mail.place {
         Place::Ready => ("ready", why_ready(pool, hop, now)),
-        Place::Loading => (
-            "loading",
-            "its text is being read back from disk".to_owned(),
-        ),
+        Place::Loading => ("loading", "its text is being read back from disk".to_owned()),
         Place::Active => ("active", "it is being delivered".to_owned()),
         Place::Waiting(due_ms) => {
             let seconds = due_ms.saturating_sub(now.mono_ms).div_ceil(1000);
@@ -49,14 +46,10 @@ pub fn mail<K: Copy + PartialEq>(
 pub fn stored(waiting: &Waiting, mail: &WaitingMail) -> Value {
     let last = mail.last.as_deref();
     let (state, why) = match last.map(|last| last.next) {
-        None => (
-            "ready",
-            "no server is running; it is due at once".to_owned(),
-        ),
-        Some(Next::Retry { not_before_ms }) => (
-            "waiting",
-            format!("no server is running; it is due at {}", time(not_before_ms)),
-        ),
+        None => ("ready", "no server is running; it is due at once".to_owned()),
+        Some(Next::Retry { not_before_ms }) => {
+            ("waiting", format!("no server is running; it is due at {}", time(not_before_ms)))
+        }
         Some(Next::Failed | Next::Delivered | Next::Removed) => ("failed", FAILED.to_owned()),
     };
     json!({
@@ -84,6 +77,10 @@ fn why_ready<K: Copy + PartialEq>(pool: &Pool<K>, hop: Option<&NextHop>, now: No
             format!("{hop} cannot be reached ({trouble}); next try in {seconds} s")
         }
         (Some(trouble), None) => format!("{hop} is being tried again ({trouble})"),
+        (None, _) if pool.connections() == 0 => format!(
+            "no connection to {hop} is open: its name is being resolved, or smtp-connections, \
+             smtp-connections-out or memory-limit is reached"
+        ),
         (None, _) => format!("all {} connections to {hop} are busy", pool.connections()),
     }
 }

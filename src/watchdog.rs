@@ -37,23 +37,15 @@ pub fn spawn(
     warning: Duration,
     log: Log,
 ) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name("watchdog".into())
-        .spawn(move || {
-            let mut seen: Vec<Option<Seen>> = vec![None; workers];
-            loop {
-                std::thread::sleep(LOOK_EVERY);
-                let now = Instant::now();
-                for (worker, seen) in (0u8..).zip(&mut seen) {
-                    look(
-                        host.current(worker),
-                        seen,
-                        now,
-                        warning,
-                        |call, time, verb| {
-                            let plugin =
-                                host.plugins().name(call.plugin).unwrap_or("unknown plugin");
-                            log.warning(
+    std::thread::Builder::new().name("watchdog".into()).spawn(move || {
+        let mut seen: Vec<Option<Seen>> = vec![None; workers];
+        loop {
+            std::thread::sleep(LOOK_EVERY);
+            let now = Instant::now();
+            for (worker, seen) in (0..=u8::MAX).zip(&mut seen) {
+                look(host.current(worker), seen, now, warning, |call, time, verb| {
+                    let plugin = host.plugins().name(call.plugin).unwrap_or("unknown plugin");
+                    log.warning(
                         "plugin",
                         format_args!(
                             "{plugin}: {} {verb} worker {worker} for {} ms; plugins must not block",
@@ -61,11 +53,10 @@ pub fn spawn(
                             time.as_millis()
                         ),
                     );
-                        },
-                    );
-                }
+                });
             }
-        })
+        }
+    })
 }
 
 /// One look at one worker.
@@ -81,21 +72,14 @@ fn look(
             let time = now - before.since;
             if time >= warning && !before.reported {
                 report(call, time, "has blocked");
-                *seen = Some(Seen {
-                    reported: true,
-                    ..before
-                });
+                *seen = Some(Seen { reported: true, ..before });
             }
         }
         (current, before) => {
             if let Some(before) = before.filter(|before| before.reported) {
                 report(before.call, now - before.since, "blocked");
             }
-            *seen = current.map(|call| Seen {
-                call,
-                since: now,
-                reported: false,
-            });
+            *seen = current.map(|call| Seen { call, since: now, reported: false });
         }
     }
 }

@@ -52,11 +52,7 @@ fn load(address: SocketAddr, prefix: String, answered: Arc<AtomicU64>) -> JoinHa
         for number in 0..MAILS_A_CONNECTION_MAX {
             let name = format!("{prefix}-{number}");
             let recipient = format!("{name}@example.net");
-            match client.mail(
-                "a@example.org",
-                &recipient,
-                b"Subject: crash\r\n\r\nText.\r\n",
-            ) {
+            match client.mail("a@example.org", &recipient, b"Subject: crash\r\n\r\nText.\r\n") {
                 Ok(reply) if reply.code == 250 => {
                     noted.push(name);
                     answered.fetch_add(1, Ordering::Relaxed);
@@ -96,11 +92,7 @@ struct Round {
 fn round(plan: &ServerBuilder, number: u64, random: &mut Random) -> Round {
     let dump = plan.directory().join(format!("round{number}.jsonl"));
     // Every second sink is slow, so that kills meet a long queue as well as a short one.
-    let delay = if number % 2 == 1 {
-        "--delay-ms=5"
-    } else {
-        "--delay-ms=0"
-    };
+    let delay = if number % 2 == 1 { "--delay-ms=5" } else { "--delay-ms=0" };
     let sink = Sink::start_on(SocketAddr::from(([127, 0, 0, 1], 0)), &dump, &[delay]);
     let mut server = plan.clone().smarthost(sink.address()).start();
 
@@ -115,9 +107,7 @@ fn round(plan: &ServerBuilder, number: u64, random: &mut Random) -> Round {
     eventually("answers before the kill", PATIENCE, || {
         (answered.load(Ordering::Relaxed) >= target).then_some(())
     });
-    std::thread::sleep(Duration::from_micros(
-        random.below(MICROSECONDS_BEFORE_KILL_MAX),
-    ));
+    std::thread::sleep(Duration::from_micros(random.below(MICROSECONDS_BEFORE_KILL_MAX)));
 
     let taken_before = sink.count() as u64;
     let status = server.status();
@@ -129,11 +119,7 @@ fn round(plan: &ServerBuilder, number: u64, random: &mut Random) -> Round {
     let delivered = delivered(&sink.terminate());
     let taken: u64 = delivered.values().map(|&count| count as u64).sum();
     let in_flight = status.count("outgoing_connections") + status.count("settles_unwritten");
-    Round {
-        noted,
-        delivered,
-        duplicates_max: in_flight + taken.saturating_sub(taken_before),
-    }
+    Round { noted, delivered, duplicates_max: in_flight + taken.saturating_sub(taken_before) }
 }
 
 /// Starts a last server, which nobody kills, and returns what its sink took.
@@ -147,16 +133,10 @@ fn drain(plan: &ServerBuilder) -> HashMap<String, usize> {
 
 /// Every noted name is in some sink's dump.
 fn assert_nothing_lost(rounds: &[Round], drained: &HashMap<String, usize>) {
-    let arrived: HashSet<&String> = rounds
-        .iter()
-        .flat_map(|round| round.delivered.keys())
-        .chain(drained.keys())
-        .collect();
+    let arrived: HashSet<&String> =
+        rounds.iter().flat_map(|round| round.delivered.keys()).chain(drained.keys()).collect();
     let noted = rounds.iter().flat_map(|round| &round.noted);
-    let lost: Vec<_> = noted
-        .filter(|name| !arrived.contains(name))
-        .take(20)
-        .collect();
+    let lost: Vec<_> = noted.filter(|name| !arrived.contains(name)).take(20).collect();
     assert!(lost.is_empty(), "answered 250 and lost: {lost:?}");
 }
 
@@ -167,16 +147,9 @@ fn assert_duplicates_explained(rounds: &[Round], drained: &HashMap<String, usize
     assert_once_each("drain", drained);
     for (number, round) in rounds.iter().enumerate().rev() {
         assert_once_each(&format!("round {number}"), &round.delivered);
-        let again: Vec<_> = round
-            .delivered
-            .keys()
-            .filter(|name| later.contains(name))
-            .collect();
+        let again: Vec<_> = round.delivered.keys().filter(|name| later.contains(name)).collect();
         let bound = round.duplicates_max;
-        assert!(
-            again.len() as u64 <= bound,
-            "round {number}: over {bound} duplicates: {again:?}"
-        );
+        assert!(again.len() as u64 <= bound, "round {number}: over {bound} duplicates: {again:?}");
         total += again.len() as u64;
         later.extend(round.delivered.keys());
     }
@@ -185,41 +158,29 @@ fn assert_duplicates_explained(rounds: &[Round], drained: &HashMap<String, usize
 
 fn assert_once_each(what: &str, delivered: &HashMap<String, usize>) {
     let twice: Vec<_> = delivered.iter().filter(|&(_, &count)| count > 1).collect();
-    assert!(
-        twice.is_empty(),
-        "{what}: twice within one life of the server: {twice:?}"
-    );
+    assert!(twice.is_empty(), "{what}: twice within one life of the server: {twice:?}");
 }
 
 #[test]
 fn kill_9_under_load_loses_nothing() {
     let mut random = Random::from_environment("kill_9_under_load_loses_nothing");
-    let rounds = std::env::var("ROHRPOST_KILL_ROUNDS").map_or(ROUNDS, |text| {
-        text.parse().expect("ROHRPOST_KILL_ROUNDS is a number")
-    });
+    let rounds = std::env::var("ROHRPOST_KILL_ROUNDS")
+        .map_or(ROUNDS, |text| text.parse().expect("ROHRPOST_KILL_ROUNDS is a number"));
     let plan = Server::builder().setting("retry-interval", 1);
-    let rounds: Vec<Round> = (0..rounds)
-        .map(|number| round(&plan, number, &mut random))
-        .collect();
+    let rounds: Vec<Round> = (0..rounds).map(|number| round(&plan, number, &mut random)).collect();
     let drained = drain(&plan);
 
     assert_nothing_lost(&rounds, &drained);
     let duplicates = assert_duplicates_explained(&rounds, &drained);
     let noted: usize = rounds.iter().map(|round| round.noted.len()).sum();
-    println!(
-        "{} kills, {noted} mails answered 250, {duplicates} duplicates",
-        rounds.len()
-    );
+    println!("{} kills, {noted} mails answered 250, {duplicates} duplicates", rounds.len());
 }
 
 #[test]
 fn the_judgement_finds_losses_and_unexplained_duplicates() {
     let names = |text: &str| delivered(text.as_bytes());
     let dump = "{\"recipients\":[\"crash-1@x\"],\"text\":\"crash-1@x\"}\ncrash-2@x\ncrash-2@x\n";
-    assert_eq!(
-        names(dump),
-        HashMap::from([("crash-1".into(), 1), ("crash-2".into(), 2)])
-    );
+    assert_eq!(names(dump), HashMap::from([("crash-1".into(), 1), ("crash-2".into(), 2)]));
 
     let round = |noted: &[&str], dump: &str, duplicates_max| Round {
         noted: noted.iter().map(|&name| name.to_owned()).collect(),
@@ -236,17 +197,8 @@ fn the_judgement_finds_losses_and_unexplained_duplicates() {
     };
     lost("crash-2@x\n");
     assert!(fails(&|| lost("crash-3@x\n")));
-    assert_eq!(
-        assert_duplicates_explained(&kept, &names("crash-1@x\ncrash-2@x\n")),
-        1
-    );
+    assert_eq!(assert_duplicates_explained(&kept, &names("crash-1@x\ncrash-2@x\n")), 1);
     let strict = [round(&[], "crash-1@x\n", 0)];
-    assert!(fails(&|| assert_duplicates_explained(
-        &strict,
-        &names("crash-1@x\n")
-    )));
-    assert!(fails(&|| assert_duplicates_explained(
-        &[],
-        &names("crash-1@x\ncrash-1@x\n")
-    )));
+    assert!(fails(&|| assert_duplicates_explained(&strict, &names("crash-1@x\n"))));
+    assert!(fails(&|| assert_duplicates_explained(&[], &names("crash-1@x\ncrash-1@x\n"))));
 }

@@ -56,9 +56,7 @@ impl Dialogue {
                 None if content.is_empty() => continue,
                 None => parse_repeated(content).map_err(|why| Misspelt { line, why })?,
             };
-            dialogue
-                .steps
-                .extend(actions.into_iter().map(|action| Step { line, action }));
+            dialogue.steps.extend(actions.into_iter().map(|action| Step { line, action }));
         }
         Ok(dialogue)
     }
@@ -66,11 +64,7 @@ impl Dialogue {
 
 /// ` setting: key=value` of a comment.
 fn setting(comment: &str) -> Option<(String, String)> {
-    let (key, value) = comment
-        .trim()
-        .strip_prefix("setting:")?
-        .trim()
-        .split_once('=')?;
+    let (key, value) = comment.trim().strip_prefix("setting:")?.trim().split_once('=')?;
     Some((key.to_owned(), value.to_owned()))
 }
 
@@ -78,16 +72,12 @@ fn parse_repeated(content: &str) -> Result<Vec<Action>, &'static str> {
     let Some(rest) = content.strip_prefix("repeat ") else {
         return Ok(vec![parse_action(content)?]);
     };
-    let (times, step) = rest
-        .split_once(' ')
-        .ok_or("`repeat` wants a number and a step")?;
+    let (times, step) = rest.split_once(' ').ok_or("`repeat` wants a number and a step")?;
     let times: usize = times.parse().map_err(|_| "`repeat` wants a number")?;
     if times > REPEATS_MAX {
         return Err("too many repeats");
     }
-    (1..=times)
-        .map(|n| parse_action(&step.replace("{n}", &n.to_string())))
-        .collect()
+    (1..=times).map(|n| parse_action(&step.replace("{n}", &n.to_string()))).collect()
 }
 
 fn parse_action(content: &str) -> Result<Action, &'static str> {
@@ -109,26 +99,15 @@ fn parse_expectation(text: &str) -> Action {
     match text.split_once("-*") {
         Some((code, wanted)) => {
             let wanted = wanted.split(',').map(|word| word.trim().to_owned());
-            Action::Reply(
-                code.to_owned(),
-                wanted.filter(|word| !word.is_empty()).collect(),
-            )
+            Action::Reply(code.to_owned(), wanted.filter(|word| !word.is_empty()).collect())
         }
-        None => Action::Line(
-            text.split('|')
-                .map(|start| start.trim().to_owned())
-                .collect(),
-        ),
+        None => Action::Line(text.split('|').map(|start| start.trim().to_owned()).collect()),
     }
 }
 
 fn unescape(quoted: &str) -> Result<Vec<u8>, &'static str> {
-    let inner = quoted
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'));
-    let mut rest = inner
-        .ok_or("`raw:` wants a string in double quotes")?
-        .chars();
+    let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let mut rest = inner.ok_or("`raw:` wants a string in double quotes")?.chars();
     let mut bytes = Vec::new();
     while let Some(char) = rest.next() {
         if char != '\\' {
@@ -187,18 +166,14 @@ fn perform(action: &Action, client: &mut SmtpClient) -> Result<(), String> {
         Action::HalfClose => client.half_close().map_err(|error| error.to_string()),
         Action::Close => client.await_close().map_err(|error| error.to_string()),
         Action::Line(starts) => {
-            let line = client
-                .line()
-                .map_err(|error| format!("awaited {starts:?}: {error}"))?;
+            let line = client.line().map_err(|error| format!("awaited {starts:?}: {error}"))?;
             if starts.iter().any(|start| line.starts_with(start.as_str())) {
                 return Ok(());
             }
             Err(format!("awaited {starts:?}, got {line:?}"))
         }
         Action::Reply(code, wanted) => {
-            let reply = client
-                .reply()
-                .map_err(|error| format!("awaited {code}: {error}"))?;
+            let reply = client.reply().map_err(|error| format!("awaited {code}: {error}"))?;
             let has = |want: &String| reply.lines.iter().any(|line| line.starts_with(want));
             if reply.code.to_string() == *code && wanted.iter().all(has) {
                 return Ok(());
@@ -224,9 +199,7 @@ fn play_file(name: &str) {
             let server = dialogue
                 .settings
                 .iter()
-                .fold(Server::builder(), |plan, (key, value)| {
-                    plan.setting(key, value)
-                })
+                .fold(Server::builder(), |plan, (key, value)| plan.setting(key, value))
                 .start();
             play(&dialogue, server.smtp())
         }
@@ -302,18 +275,11 @@ fn the_language_is_read_as_documented() {
     let dialogue = Dialogue::parse(text).unwrap();
     let start = |text: &str| text.to_owned();
     assert_eq!(dialogue.settings, [(start("smtp-errors"), start("3"))]);
-    let actions: Vec<_> = dialogue
-        .steps
-        .into_iter()
-        .map(|step| (step.line, step.action))
-        .collect();
+    let actions: Vec<_> = dialogue.steps.into_iter().map(|step| (step.line, step.action)).collect();
     let expected = [
         (3, Action::Line(vec![start("220"), start("250 2")])),
         (4, Action::Send(b"EHLO x\r\n".to_vec())),
-        (
-            5,
-            Action::Reply(start("250"), vec![start("SIZE"), start("X")]),
-        ),
+        (5, Action::Reply(start("250"), vec![start("SIZE"), start("X")])),
         (6, Action::Send(b"1\0\"".to_vec())),
         (6, Action::Send(b"2\0\"".to_vec())),
         (7, Action::Close),
@@ -323,14 +289,9 @@ fn the_language_is_read_as_documented() {
 
 #[test]
 fn misspelt_steps_are_named_by_line() {
-    for text in [
-        "\nD: x",
-        "\nraw: x",
-        "\nraw: \"\\q\"",
-        "\nraw: \"\\x4\"",
-        "\nrepeat x C: y",
-        "\nfine",
-    ] {
+    for text in
+        ["\nD: x", "\nraw: x", "\nraw: \"\\q\"", "\nraw: \"\\x4\"", "\nrepeat x C: y", "\nfine"]
+    {
         assert_eq!(Dialogue::parse(text).unwrap_err().line, 2, "{text:?}");
     }
 }
@@ -344,9 +305,7 @@ fn an_unexpected_answer_is_a_mismatch_and_an_expected_one_is_not() {
     let server = std::thread::spawn(move || {
         for _ in 0..2 {
             let (mut stream, _) = listener.accept().unwrap();
-            stream
-                .write_all(b"220 hello\r\n250-one\r\n250 SIZE 5\r\n")
-                .unwrap();
+            stream.write_all(b"220 hello\r\n250-one\r\n250 SIZE 5\r\n").unwrap();
             let _ = stream.read(&mut [0; 64]);
         }
     });

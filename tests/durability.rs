@@ -59,9 +59,7 @@ fn no_250_before_its_record_is_synced() {
 
     let mut client = SmtpClient::hello(server.smtp()).unwrap();
     let content = format!("Subject: {MARKER}\r\n\r\nText.\r\n");
-    let reply = client
-        .mail("a@example.org", "b@example.net", content.as_bytes())
-        .unwrap();
+    let reply = client.mail("a@example.org", "b@example.net", content.as_bytes()).unwrap();
     assert_eq!(reply.code, 250, "{}", client.transcript());
     client.command("QUIT").unwrap().require(221).unwrap();
     assert!(server.terminate().success(), "{}", server.process());
@@ -72,16 +70,8 @@ fn no_250_before_its_record_is_synced() {
         let _ = std::fs::copy(&output, &kept);
         panic!("{why}; see {}", kept.display());
     }
-    assert!(
-        !text.contains("io_uring_enter("),
-        "what io_uring does, this test cannot see"
-    );
-    assert!(
-        server
-            .process()
-            .try_wait()
-            .is_some_and(|status| status.success())
-    );
+    assert!(!text.contains("io_uring_enter("), "what io_uring does, this test cannot see");
+    assert!(server.process().try_wait().is_some_and(|status| status.success()));
 }
 
 #[test]
@@ -97,20 +87,14 @@ fn the_judgement_tells_right_from_wrong() {
 
     let judge = |lines: &[&str]| synced_before_answer(&Trace::parse(&lines.concat()), "m1");
     assert_eq!(judge(&[GO_AHEAD, RECORD, SYNC, ANSWER]), Ok(()));
-    assert_eq!(
-        judge(&[GO_AHEAD, RECORD, STARTED, OTHER, FINISHED, ANSWER]),
-        Ok(())
-    );
+    assert_eq!(judge(&[GO_AHEAD, RECORD, STARTED, OTHER, FINISHED, ANSWER]), Ok(()));
     for (name, lines) in [
         ("no sync", &[GO_AHEAD, RECORD, ANSWER][..]),
         ("sync of another file", &[GO_AHEAD, RECORD, OTHER, ANSWER]),
         ("sync that failed", &[GO_AHEAD, RECORD, FAILED, ANSWER]),
         ("sync before the record", &[GO_AHEAD, SYNC, RECORD, ANSWER]),
         ("sync after the answer", &[GO_AHEAD, RECORD, ANSWER, SYNC]),
-        (
-            "sync not finished at the answer",
-            &[GO_AHEAD, RECORD, STARTED, ANSWER, FINISHED],
-        ),
+        ("sync not finished at the answer", &[GO_AHEAD, RECORD, STARTED, ANSWER, FINISHED]),
         ("record after the answer", &[GO_AHEAD, ANSWER, RECORD, SYNC]),
         ("no answer", &[GO_AHEAD, RECORD, SYNC]),
     ] {

@@ -4,10 +4,13 @@
 //! No test sleeps for a fixed time, binds a fixed port, or needs the world outside this machine.
 //! Random choices come from one seed, printed on failure and set again by `ROHRPOST_SEED`.
 #![forbid(unsafe_code)]
+// A test that meets what it does not expect is to fail there and then.
+#![allow(clippy::unwrap_used)]
 
 mod crash;
 mod dialogue;
 mod durability;
+mod examples;
 mod interop;
 mod limits;
 mod manifest;

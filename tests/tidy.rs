@@ -17,12 +17,8 @@ const FILE_LINES_MAX: usize = 700;
 const LONG_FILES: &[&str] = &[];
 
 /// Modules that take bytes and time and give bytes and events: folders end in a slash.
-const SANS_IO: &[&str] = &[
-    "src/smtp/",
-    "src/queue/mail.rs",
-    "src/queue/schedule.rs",
-    "src/plugin/chain.rs",
-];
+const SANS_IO: &[&str] =
+    &["src/smtp/", "src/queue/mail.rs", "src/queue/schedule.rs", "src/plugin/chain.rs"];
 
 /// What a sans-IO module may not name, and what it does instead.
 const SANS_IO_BANNED: &[(&str, &str)] = &[
@@ -59,9 +55,7 @@ const ARROWS: &[(&str, &str)] = &[
 ];
 
 /// Names that say nothing about what is in a module.
-const BANNED_NAMES: &[&str] = &[
-    "util", "utils", "helper", "helpers", "manager", "common", "misc",
-];
+const BANNED_NAMES: &[&str] = &["util", "utils", "helper", "helpers", "manager", "common", "misc"];
 
 /// One broken rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,25 +81,13 @@ struct Source<'a> {
 
 impl Source<'_> {
     fn violation(&self, index: usize, rule: impl Into<String>) -> Violation {
-        Violation {
-            path: self.path.to_owned(),
-            line: index + 1,
-            rule: rule.into(),
-        }
+        Violation { path: self.path.to_owned(), line: index + 1, rule: rule.into() }
     }
 
     /// Lines of code: without comments, string contents, and the `tests` module at the end of a file.
     fn code(&self) -> impl Iterator<Item = (usize, String)> {
-        let end = if self.test {
-            None
-        } else {
-            tests_begin(self.text)
-        };
-        let lines = self
-            .text
-            .lines()
-            .enumerate()
-            .take(end.unwrap_or(usize::MAX));
+        let end = if self.test { None } else { tests_begin(self.text) };
+        let lines = self.text.lines().enumerate().take(end.unwrap_or(usize::MAX));
         lines.map(|(index, line)| (index, without_text(line)))
     }
 }
@@ -125,9 +107,7 @@ fn test_modules(path: &str, text: &str) -> Vec<String> {
         _ => format!("{folder}/{}", name.trim_end_matches(".rs")),
     };
     let lines: Vec<&str> = text.lines().collect();
-    let pairs = lines
-        .windows(2)
-        .filter(|pair| pair[0].trim() == "#[cfg(test)]");
+    let pairs = lines.windows(2).filter(|pair| pair[0].trim() == "#[cfg(test)]");
     let declared = pairs.filter_map(|pair| pair[1].split_once("mod ")?.1.strip_suffix(';'));
     declared.map(|name| format!("{folder}/{name}")).collect()
 }
@@ -172,10 +152,7 @@ fn names(code: &str, word: &str) -> bool {
 
 /// Whether it names a crate: as a path or in a `use`, not as a field or a method.
 fn names_crate(code: &str, krate: &str) -> bool {
-    let used = code
-        .trim_start()
-        .trim_start_matches("pub ")
-        .strip_prefix("use ");
+    let used = code.trim_start().trim_start_matches("pub ").strip_prefix("use ");
     let used = used.is_some_and(|path| names(path.split("::").next().unwrap_or(path), krate));
     used || (names(code, krate) && code.contains(&format!("{krate}::")))
 }
@@ -213,11 +190,7 @@ fn unsafe_code(source: &Source) -> Vec<Violation> {
     let mut found = Vec::new();
     let in_abi = source.path.starts_with("abi/") || source.path.starts_with("examples/plugins/");
     let roots = ["lib.rs", "main.rs", "build.rs"];
-    let root = source
-        .path
-        .split('/')
-        .next_back()
-        .is_some_and(|name| roots.contains(&name))
+    let root = source.path.split('/').next_back().is_some_and(|name| roots.contains(&name))
         && !source.path.contains("/bin/")
         && source.path != "build.rs"
         && !source.path.ends_with("/build.rs");
@@ -243,9 +216,7 @@ fn safety_comments(source: &Source) -> Vec<Violation> {
     };
     let needing = source.code().filter(|(_, code)| needs(code));
     let missing = needing.filter(|(index, _)| !explained(&lines, *index));
-    missing
-        .map(|(index, _)| source.violation(index, "no SAFETY comment"))
-        .collect()
+    missing.map(|(index, _)| source.violation(index, "no SAFETY comment")).collect()
 }
 
 /// Whether a SAFETY comment stands on the line or above the statement that the line is part of.
@@ -273,19 +244,12 @@ fn size(source: &Source) -> Vec<Violation> {
     if lines <= FILE_LINES_MAX || source.test || LONG_FILES.contains(&source.path) {
         return Vec::new();
     }
-    vec![source.violation(
-        FILE_LINES_MAX,
-        format!("{lines} lines; {FILE_LINES_MAX} are the limit"),
-    )]
+    vec![source.violation(FILE_LINES_MAX, format!("{lines} lines; {FILE_LINES_MAX} are the limit"))]
 }
 
 fn opens_with_docs(source: &Source) -> Vec<Violation> {
     let opens = source.text.starts_with("//!") || source.text.starts_with("#![no_main]");
-    if opens {
-        Vec::new()
-    } else {
-        vec![source.violation(0, "a file opens with //! docs")]
-    }
+    if opens { Vec::new() } else { vec![source.violation(0, "a file opens with //! docs")] }
 }
 
 fn leftovers(source: &Source) -> Vec<Violation> {
@@ -314,22 +278,13 @@ fn without_strings(line: &str) -> String {
 fn module_name(source: &Source) -> Vec<Violation> {
     let parts = source.path.trim_end_matches(".rs").split('/');
     let banned = parts.filter(|part| BANNED_NAMES.contains(part));
-    banned
-        .map(|part| source.violation(0, format!("{part} names nothing")))
-        .collect()
+    banned.map(|part| source.violation(0, format!("{part} names nothing"))).collect()
 }
 
 /// All rules that look at one Rust file.
 fn check(source: &Source) -> Vec<Violation> {
-    let rules: [fn(&Source) -> Vec<Violation>; 7] = [
-        layering,
-        unsafe_code,
-        safety_comments,
-        size,
-        opens_with_docs,
-        leftovers,
-        module_name,
-    ];
+    let rules: [fn(&Source) -> Vec<Violation>; 7] =
+        [layering, unsafe_code, safety_comments, size, opens_with_docs, leftovers, module_name];
     rules.iter().flat_map(|rule| rule(source)).collect()
 }
 
@@ -362,20 +317,12 @@ pub(crate) fn files(folder: &str, extension: &str) -> Vec<String> {
 }
 
 fn relative(path: &Path) -> String {
-    path.strip_prefix(root())
-        .unwrap_or(path)
-        .to_string_lossy()
-        .into_owned()
+    path.strip_prefix(root()).unwrap_or(path).to_string_lossy().into_owned()
 }
 
 fn rust_files() -> Vec<String> {
-    let folders = [
-        "src", "reactor", "abi", "benches", "tests", "fuzz", "examples",
-    ];
-    let mut found: Vec<String> = folders
-        .iter()
-        .flat_map(|folder| files(folder, "rs"))
-        .collect();
+    let folders = ["src", "reactor", "abi", "benches", "tests", "fuzz", "examples"];
+    let mut found: Vec<String> = folders.iter().flat_map(|folder| files(folder, "rs")).collect();
     found.push("build.rs".to_owned());
     found
 }
@@ -384,17 +331,10 @@ fn rust_files() -> Vec<String> {
 fn every_source_file_keeps_the_rules() {
     let files: Vec<(String, String)> = rust_files()
         .into_iter()
-        .map(|path| {
-            (
-                path.clone(),
-                read(&path).expect("a listed file can be read"),
-            )
-        })
+        .map(|path| (path.clone(), read(&path).expect("a listed file can be read")))
         .collect();
-    let test_modules: BTreeSet<String> = files
-        .iter()
-        .flat_map(|(path, text)| test_modules(path, text))
-        .collect();
+    let test_modules: BTreeSet<String> =
+        files.iter().flat_map(|(path, text)| test_modules(path, text)).collect();
     let mut violations = Vec::new();
     for (path, text) in &files {
         let module = path.trim_end_matches(".rs").trim_end_matches("/mod");
@@ -403,36 +343,24 @@ fn every_source_file_keeps_the_rules() {
     }
     violations.sort();
     let list: Vec<String> = violations.iter().map(Violation::to_string).collect();
-    assert!(
-        list.is_empty(),
-        "{} violations:\n{}",
-        list.len(),
-        list.join("\n")
-    );
+    assert!(list.is_empty(), "{} violations:\n{}", list.len(), list.join("\n"));
 }
 
 #[test]
 fn the_list_of_long_files_only_names_long_files() {
     for path in LONG_FILES {
         let lines = read(path).map_or(0, |text| text.lines().count());
-        assert!(
-            lines > FILE_LINES_MAX,
-            "{path} has become shorter: take it off the list"
-        );
+        assert!(lines > FILE_LINES_MAX, "{path} has become shorter: take it off the list");
     }
 }
 
 /// The rules that `text`, as the file `path`, breaks: the line and the start of the rule.
 #[cfg(test)]
 fn broken(path: &str, text: &str) -> Vec<(usize, String)> {
-    check(&Source {
-        path,
-        text,
-        test: is_test_path(path),
-    })
-    .into_iter()
-    .map(|found| (found.line, found.rule))
-    .collect()
+    check(&Source { path, text, test: is_test_path(path) })
+        .into_iter()
+        .map(|found| (found.line, found.rule))
+        .collect()
 }
 
 #[test]
@@ -442,42 +370,12 @@ fn each_rule_catches_what_it_forbids() {
     let unfinished = concat!("//! T.\nfn t() { to", "do!() }\n");
     for (rule, path, text, line) in [
         ("names mio", "src/smtp/x.rs", "//! X.\nuse mio::Poll;\n", 2),
-        (
-            "names std::fs",
-            "src/smtp/a/x.rs",
-            "//! X.\nuse std::fs::File;\n",
-            2,
-        ),
-        (
-            "names std::net::Tcp",
-            "src/smtp/x.rs",
-            "//! X.\n\nfn f(s: std::net::TcpStream) {}\n",
-            3,
-        ),
-        (
-            "names Instant::now",
-            "src/queue/schedule.rs",
-            "//! X.\nlet now = Instant::now();\n",
-            2,
-        ),
-        (
-            "names SystemTime",
-            "src/queue/mail.rs",
-            "//! X.\nuse std::time::SystemTime;\n",
-            2,
-        ),
-        (
-            "names thread",
-            "src/plugin/chain.rs",
-            "//! X.\nuse std::thread;\n",
-            2,
-        ),
-        (
-            "names println",
-            "src/smtp/x.rs",
-            "//! X.\nprintln!(\"x\");\n",
-            2,
-        ),
+        ("names std::fs", "src/smtp/a/x.rs", "//! X.\nuse std::fs::File;\n", 2),
+        ("names std::net::Tcp", "src/smtp/x.rs", "//! X.\n\nfn f(s: std::net::TcpStream) {}\n", 3),
+        ("names Instant::now", "src/queue/schedule.rs", "//! X.\nlet now = Instant::now();\n", 2),
+        ("names SystemTime", "src/queue/mail.rs", "//! X.\nuse std::time::SystemTime;\n", 2),
+        ("names thread", "src/plugin/chain.rs", "//! X.\nuse std::thread;\n", 2),
+        ("names println", "src/smtp/x.rs", "//! X.\nprintln!(\"x\");\n", 2),
         (
             "reactor/ may not know rohrpost_abi",
             "reactor/src/x.rs",
@@ -498,12 +396,7 @@ fn each_rule_catches_what_it_forbids() {
         ),
         ("a crate root", "reactor/src/lib.rs", "//! Root.\n", 1),
         ("unsafe outside", "src/x.rs", "//! X.\nunsafe { f() }\n", 2),
-        (
-            "no SAFETY",
-            "abi/src/x.rs",
-            "//! X.\nfn f() {\n    unsafe { g() }\n}\n",
-            3,
-        ),
+        ("no SAFETY", "abi/src/x.rs", "//! X.\nfn f() {\n    unsafe { g() }\n}\n", 3),
         ("701 lines", "src/x.rs", &long, 701),
         ("a file opens", "src/x.rs", "use std::fmt;\n", 1),
         (concat!("#[ig", "nore"), "tests/x.rs", ignored, 2),
@@ -513,61 +406,28 @@ fn each_rule_catches_what_it_forbids() {
     ] {
         let found = broken(path, text);
         assert_eq!(found.len(), 1, "{rule}: {found:?}");
-        assert!(
-            found[0].0 == line && found[0].1.starts_with(rule),
-            "{rule}: {found:?}"
-        );
+        assert!(found[0].0 == line && found[0].1.starts_with(rule), "{rule}: {found:?}");
     }
 }
 
 #[test]
 fn modules_for_tests_alone_are_found_by_their_declaration() {
     let text = "mod a;\n#[cfg(test)]\nmod golden;\n    #[cfg(test)]\n    pub(crate) mod pair;\n";
-    assert_eq!(
-        test_modules("src/smtp/mod.rs", text),
-        ["src/smtp/golden", "src/smtp/pair"]
-    );
-    assert_eq!(
-        test_modules("src/worker.rs", text),
-        ["src/worker/golden", "src/worker/pair"]
-    );
+    assert_eq!(test_modules("src/smtp/mod.rs", text), ["src/smtp/golden", "src/smtp/pair"]);
+    assert_eq!(test_modules("src/worker.rs", text), ["src/worker/golden", "src/worker/pair"]);
 }
 
 #[test]
 fn no_rule_catches_what_is_allowed() {
     for (path, text) in [
-        (
-            "src/smtp/x.rs",
-            "//! Never names mio.\n// No std::fs here.\nlet a = \"SystemTime\";\n",
-        ),
-        (
-            "src/smtp/x.rs",
-            "//! X.\nuse std::net::IpAddr;\nlet threads = amio;\n",
-        ),
-        (
-            "src/smtp/x.rs",
-            "//! X.\n#[cfg(test)]\nmod tests {\n    use std::fs;\n}\n",
-        ),
-        (
-            "src/net/x.rs",
-            "//! X.\nuse mio::Poll;\nuse crate::{queue, smtp};\n",
-        ),
-        (
-            "reactor/src/lib.rs",
-            "//! For rohrpost.\n#![forbid(unsafe_code)]\nuse mio::Poll;\n",
-        ),
-        (
-            "abi/src/x.rs",
-            "//! X.\n// SAFETY: g is sound.\nunsafe { g() }\n",
-        ),
-        (
-            "abi/src/x.rs",
-            "//! X.\n// SAFETY: g is sound.\nlet x =\n    unsafe { g() };\n",
-        ),
-        (
-            "abi/src/x.rs",
-            "//! X.\nunsafe { g() } // SAFETY: g is sound.\n",
-        ),
+        ("src/smtp/x.rs", "//! Never names mio.\n// No std::fs here.\nlet a = \"SystemTime\";\n"),
+        ("src/smtp/x.rs", "//! X.\nuse std::net::IpAddr;\nlet threads = amio;\n"),
+        ("src/smtp/x.rs", "//! X.\n#[cfg(test)]\nmod tests {\n    use std::fs;\n}\n"),
+        ("src/net/x.rs", "//! X.\nuse mio::Poll;\nuse crate::{queue, smtp};\n"),
+        ("reactor/src/lib.rs", "//! For rohrpost.\n#![forbid(unsafe_code)]\nuse mio::Poll;\n"),
+        ("abi/src/x.rs", "//! X.\n// SAFETY: g is sound.\nunsafe { g() }\n"),
+        ("abi/src/x.rs", "//! X.\n// SAFETY: g is sound.\nlet x =\n    unsafe { g() };\n"),
+        ("abi/src/x.rs", "//! X.\nunsafe { g() } // SAFETY: g is sound.\n"),
         ("abi/src/x.rs", "//! X.\nunsafe extern \"C\" fn f() {}\n"),
     ] {
         assert_eq!(broken(path, text), [], "{path}: {text}");

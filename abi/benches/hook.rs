@@ -46,13 +46,8 @@ fn load() -> Plugins {
     fs::write(&source, PLUGIN).expect("the target directory is writable");
     let mut gcc = Command::new("gcc");
     gcc.args(["-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-I"]);
-    gcc.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/include"))
-        .arg("-o");
-    let status = gcc
-        .arg(directory.join("bench.so"))
-        .arg(&source)
-        .status()
-        .expect("gcc runs");
+    gcc.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/include")).arg("-o");
+    let status = gcc.arg(directory.join("bench.so")).arg(&source).status().expect("gcc runs");
     assert!(status.success());
     let options = LoadOptions {
         directory: PluginDirectory::Set(directory.clone()),
@@ -88,10 +83,7 @@ fn hook(criterion: &mut Criterion) {
     let address = CString::new("someone@example.org").expect("no NUL");
     let address = Terminated::from(address.as_c_str());
     let declined = Returned::default();
-    let handed_back = Returned {
-        took_control: true,
-        verdict: Some(Verdict::Continue),
-    };
+    let handed_back = Returned { took_control: true, verdict: Some(Verdict::Continue) };
 
     let mut group = criterion.benchmark_group("hook");
     group.bench_function("bare indirect call", |bencher| {
@@ -112,19 +104,13 @@ fn hook(criterion: &mut Criterion) {
     });
     group.bench_function("hand-back inside the hook", |bencher| {
         bencher.iter(|| {
-            assert_eq!(
-                ask(&mut worker, connection, Step::MailFrom(address)),
-                handed_back
-            );
+            assert_eq!(ask(&mut worker, connection, Step::MailFrom(address)), handed_back);
         });
     });
     group.bench_function("timer started and stopped inside the hook", |bencher| {
         let mut commands = Vec::new();
         bencher.iter(|| {
-            assert_eq!(
-                ask(&mut worker, connection, Step::RcptTo(address)),
-                declined
-            );
+            assert_eq!(ask(&mut worker, connection, Step::RcptTo(address)), declined);
             worker.take_commands(&mut commands);
             assert_eq!(commands.len(), 2);
             commands.clear();

@@ -6,26 +6,34 @@
  *
  *     gcc -shared -fPIC -fvisibility=hidden -o 10-mine.so mine.c
  *
+ * and put the file into the plugin-directory. Plugins load, and hooks are called, in the order of their
+ * file names, byte by byte. A plugin is never unloaded. Examples are in examples/plugins.
+ *
  * Rules that hold for the whole file
  *
  *   Pointers.   Every MQ_Context, MQ_SmtpConnection, MQ_Message, MQ_IOWatcher and MQ_Timer pointer is
- *               an opaque number. Never read what it points to, never compare two contexts: the
- *               context differs per connection. The pointers given to one plugin work in that plugin
- *               only. None of them is ever freed by the plugin.
+ *               an opaque number. Never read what it points to, never free it, never compare two
+ *               contexts: the context differs per connection. The pointers given to one plugin work in
+ *               that plugin only.
  *   Misuse.     NULL, a pointer that has gone stale, one of another kind or of another plugin, or a
  *               call on the wrong thread: the call does nothing, returns NULL, 0, false or -1 as its
  *               type asks, and the host logs a warning that names the plugin.
- *   Threads.    Hooks and callbacks run on the worker thread that owns the context. Call MQ_* on that
- *               thread. Any thread may call MQ_Continue, MQ_Complete, MQ_Retry and MQ_log.
+ *   Threads.    Hooks and callbacks run on the worker thread that owns the context. Workers run at the
+ *               same time: what a plugin shares between them, such as its globals, it must lock. Call
+ *               MQ_* on the thread of the context, connection, message, watcher or timer that is
+ *               given. Any thread may call MQ_Continue, MQ_Complete, MQ_Retry and MQ_log.
  *   Arguments.  What a plugin passes in is copied before the call returns, unless it is `data`, which
  *               the host stores and hands back, but never reads or frees.
- *   Blocking.   A hook or callback that blocks stops all mail of its worker.
+ *   Blocking.   A hook or callback that blocks stops all mail of its worker; one that runs for longer
+ *               than plugin-block-warning (50 ms) is named in the log.
  *   Exceptions. A C++ exception or a Rust panic must not leave a hook or callback: it ends the process.
  */
 #ifndef ROHRPOST_MAILERQ_H
 #define ROHRPOST_MAILERQ_H
 
-#include <stdbool.h>
+#if !defined(__cplusplus)
+#  include <stdbool.h>
+#endif
 #include <stddef.h>
 
 /* Put before every hook: visible in spite of -fvisibility=hidden, and with C names in C++. */
@@ -66,34 +74,45 @@ struct ev_loop;     /* libev */
  * that returns true has taken control: the step waits, without holding up anything else, until the
  * plugin calls MQ_Continue, MQ_Complete or MQ_Retry with the context that this hook was given. It may
  * do so before it returns. Neither value accepts or refuses mail. Every string is NUL-terminated, its
- * size does not count that byte, and it is valid until the step is over.
+ * size does not count that byte, and it is valid until the step is over, also while it is held.
+ *
+ * While a step is held the host reads nothing from that client, and no other hook of this connection
+ * is called. If the client goes meanwhile, the rest of the step is dropped after the hand-back, and
+ * mq_smtp_in_close comes next. After plugin-timeout (300 s), and when the host stops, it takes the step
+ * back: it answers an incoming command with 451, or 421 when it stops, and tries an outgoing mail
+ * again later. From then until its late hand-back arrives, which releases nothing, the plugin is not
+ * called for that connection, except for mq_smtp_in_close.
  */
 
-/* Once, right after loading. Return MQ_API_VERSION; any other value stops the start of the host. */
+/* Once, right after loading, on the main thread. Return MQ_API_VERSION: a plugin that does not export
+ * this, or returns another value, stops the start of the host (or is left out, by plugin-errors). */
 MQ_EXPORT int mq_version(void);
 
-/* Once, on the main thread, when all plugins are loaded and before any worker runs. Only MQ_log may be called. */
+/* Once, on the main thread, when all plugins are loaded and before any worker runs. It may block. It
+ * cannot report failure. Only MQ_log may be called. */
 MQ_EXPORT void mq_initialize(void);
 
 /* Once, on the main thread, when all workers have ended; in reverse order of loading. Only MQ_log may be called. */
 MQ_EXPORT void mq_cleanup(void);
 
-/* Once per worker, on its thread. No mail moves before every plugin has returned false or handed back.
- * The context given here names no connection: it cannot hand back a connection's step. */
+/* Once per worker, on its thread. No mail moves before every plugin has returned false or handed back;
+ * after plugin-start-timeout (30 s) the start fails. The context given here stays valid as long as the
+ * worker, but names no connection: it cannot hand back a connection's step. */
 MQ_EXPORT bool mq_context_initialize(MQ_Context *context);
 
-/* Once per worker, on its thread, after its last connection; in reverse order of loading. Timers and
- * watchers that still exist afterwards are dropped without a callback. */
+/* Once per worker, on its thread, after its last connection; in reverse order of loading. Control may
+ * be taken for plugin-shutdown-timeout (30 s). Timers and watchers that still exist afterwards are
+ * dropped without a callback. Not called for a worker that ended by a bug of the host. */
 MQ_EXPORT bool mq_context_cleanup(MQ_Context *context);
 
 /* A client has connected; the first sight of this connection. The banner waits for it. */
 MQ_EXPORT bool mq_smtp_in_connect(MQ_Context *context, MQ_SmtpConnection *connection);
 
-/* The TLS handshake is done; MQ_SmtpSecure is true. */
+/* The TLS handshake is done; MQ_SmtpSecure is true. This host has no TLS yet: never called. */
 MQ_EXPORT bool mq_smtp_in_secure(MQ_Context *context, MQ_SmtpConnection *connection);
 
 /* The client sent credentials. Answer with MQ_SetSmtpAuthenticated. Both strings may contain NUL
- * bytes and are wiped when the step is over. */
+ * bytes and are wiped when the step is over. This host has no AUTH yet: never called. */
 MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_SmtpConnection *connection,
                                        const char *login, size_t loginsize,
                                        const char *passwd, size_t passwdsize);
@@ -102,24 +121,32 @@ MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_SmtpConnection *c
 MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *connection,
                                    const char *mailfrom, size_t size);
 
-/* RCPT TO: the address without brackets and parameters. */
+/* RCPT TO: the address without brackets and parameters. Not called for a recipient that the host
+ * refuses by itself, such as one that this client may not send to: MQ_SetSmtpAuthenticated must have
+ * been called at an earlier step to change that. */
 MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_SmtpConnection *connection,
                                  const char *rcptto, size_t size);
 
 /* A whole message was received, and not yet answered. `mime` is what the client sent, without the
- * SMTP escaping of dots; it may contain NUL bytes. */
+ * SMTP escaping of dots, and without the Received field that the host adds; it may contain NUL bytes. */
 MQ_EXPORT bool mq_smtp_in_data(MQ_Context *context, MQ_SmtpConnection *connection,
                                const char *mime, size_t size);
 
-/* Once per recipient of a received message, before anything is stored. Everything may be changed. */
+/* Once per recipient of a received message, in the order of RCPT TO, before anything is stored or
+ * answered. Sender, recipient and MIME may be changed, for this recipient alone. A message without a
+ * recipient is answered with 451; one without MIME is stored, and needs a plugin that makes it when it
+ * is sent. */
 MQ_EXPORT bool mq_smtp_in_message(MQ_Context *context, MQ_SmtpConnection *connection, MQ_Message *message);
 
-/* The connection is gone; last sight of it. It stays valid until control is handed back, but nothing
- * can be sent any more. Free what MQ_SmtpData holds. */
+/* The connection is gone; last sight of it, once per connection that mq_smtp_in_connect could have
+ * seen. It stays valid until control is handed back, but nothing can be sent any more. Free what
+ * MQ_SmtpData holds, and first stop watchers and timers whose `data` points to it: there may be some,
+ * if the host took a step back. */
 MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_SmtpConnection *connection);
 
-/* Outgoing: the peer answered DATA with 354 and the message is about to be sent. MQ_SetMime replaces
- * what is sent; it is too late to change envelope or recipient. */
+/* Outgoing: the peer answered DATA with 354 and the message is about to be sent. What MQ_SetMime sets is
+ * sent in place of the stored MIME, as it is but for its line ends: no Received field is added. It is
+ * not stored; another attempt calls this hook again. It is too late to change envelope or recipient. */
 MQ_EXPORT bool mq_smtp_out_data(MQ_Context *context, MQ_SmtpConnection *connection, MQ_Message *message);
 
 /* ---- Functions: what the host offers ------------------------------------------------------------- */
@@ -140,8 +167,9 @@ void MQ_Continue(MQ_Context *context);
 void MQ_Complete(MQ_Context *context);
 void MQ_Retry(MQ_Context *context);
 
-/* One pointer per plugin and worker thread, NULL at first. The plugin owns what it points to. Works
- * with every context of this worker, also that of a closed connection. */
+/* One pointer per plugin and worker thread, NULL at first. The plugin owns what it points to; replacing
+ * it frees nothing. Works with every context of this worker, also that of a closed connection: so do
+ * MQ_IOWatch and MQ_TimerStart, which belong to the worker, not to a connection. */
 void *MQ_ContextData(MQ_Context *context);
 void MQ_SetContextData(MQ_Context *context, void *value);
 
@@ -149,9 +177,11 @@ void MQ_SetContextData(MQ_Context *context, void *value);
 struct ev_loop *MQ_ev(MQ_Context *context);
 
 /* Call `callback` each time `fd` is ready for one of `events` (level-triggered, several bits may come
- * at once), until MQ_IOUnwatch. An error or hang-up is reported as the bits asked for. The descriptor
- * stays the plugin's: unwatch it before closing it. NULL for a negative descriptor, without a known
- * bit in `events`, without callback, or when 1,048,576 watchers exist on this worker. */
+ * at once), until MQ_IOUnwatch; never from within this call. Readiness is a hint: make the descriptor
+ * non-blocking. An error or hang-up is reported as the bits asked for, a regular file is always ready.
+ * The descriptor stays the plugin's: unwatch it before closing it. Several watchers may have the same
+ * one; to change the events, unwatch and watch again, which is cheap. NULL for a negative descriptor,
+ * without a known bit in `events`, without callback, or when 1,048,576 watchers exist on this worker. */
 MQ_IOWatcher *MQ_IOWatch(MQ_Context *context, int fd, int events,
                          void (*callback)(MQ_IOWatcher *watcher, int fd, int events, void *data), void *data);
 
@@ -172,11 +202,14 @@ void MQ_TimerReset(MQ_Timer *timer, float timeout);
 /* The socket, for getsockname and getpeername only: do not read, write, watch or close it. -1 on misuse. */
 int MQ_SmtpFileDescriptor(MQ_SmtpConnection *connection);
 
-/* Append raw bytes to the output of a connection. All or nothing: returns `size`, or 0 when the
- * connection is closed or its output buffer (16 MiB) has no room for them. */
+/* Append raw bytes to the output of a connection: they go out before the host's own reply to the step,
+ * and the host does not look at them, so that they can wreck the dialogue. All or nothing: returns
+ * `size`, or 0 when the connection is closed or its output buffer (16 MiB) has no room for them. */
 size_t MQ_SmtpSend(MQ_SmtpConnection *connection, const void *buffer, size_t size);
 
-/* The last value set; false at first. Setting it takes effect at once, on incoming connections only. */
+/* The last value set, by whichever plugin; false at first. A client that is authenticated may send to
+ * any recipient; for others, smtp-relay-range and local-domains decide at each RCPT TO. It stays set
+ * over all messages of the connection. Setting it takes effect at once, on incoming connections only. */
 bool MQ_SmtpAuthenticated(MQ_SmtpConnection *connection);
 void MQ_SetSmtpAuthenticated(MQ_SmtpConnection *connection, bool authenticated);
 
@@ -196,9 +229,10 @@ struct json_object *MQ_Json(MQ_Message *message);
  * step. MQ_Mime of an outgoing message is NULL until a plugin has set it, and shows no more than what
  * comes before the first NUL byte.
  *
- * A setter copies `size` bytes. NULL, or size 0, takes an incoming message's value away and lets an
- * outgoing message have its own again; a sender of size 0 that is not NULL is the null sender. The last
- * plugin to set a value wins. */
+ * A setter copies `size` bytes, of an address at most 64 KiB, of MIME at most 1 GiB; more is misuse. NULL,
+ * or size 0, takes an incoming message's value away and lets an outgoing message have its own again; a
+ * sender of size 0 that is not NULL is the null sender. The last plugin to set a value wins, and each
+ * sees what was set before. Lines of MIME may end in CRLF, CR or LF; dots need no escaping. */
 const char *MQ_Envelope(MQ_Message *message);
 void MQ_SetEnvelope(MQ_Message *message, const char *envelope, size_t size);
 const char *MQ_Recipient(MQ_Message *message);

@@ -55,10 +55,7 @@ pub(crate) fn serve<T>(
 ) -> T {
     call::host_code(function, || {
         let served = admit(wanted, pointer).and_then(|token| {
-            on_owner(token, f).map_err(|misuse| Refusal {
-                plugin: Some(token.plugin()),
-                misuse,
-            })
+            on_owner(token, f).map_err(|misuse| Refusal { plugin: Some(token.plugin()), misuse })
         });
         served.unwrap_or_else(|refusal| {
             misuse::report(function, refusal);
@@ -87,14 +84,9 @@ pub(crate) fn apply_posted(state: &mut State, posted: Posted) -> Result<(), Refu
     let applied = if context.worker() == state.worker {
         state.hand_back(context, verdict)
     } else {
-        Err(Misuse::WrongThread {
-            kind: context.kind().type_name(),
-        })
+        Err(Misuse::WrongThread { kind: context.kind().type_name() })
     };
-    applied.map_err(|misuse| Refusal {
-        plugin: Some(context.plugin()),
-        misuse,
-    })
+    applied.map_err(|misuse| Refusal { plugin: Some(context.plugin()), misuse })
 }
 
 fn try_hand_back(token: Token, verdict: Verdict) -> Result<(), Misuse> {
@@ -104,15 +96,10 @@ fn try_hand_back(token: Token, verdict: Verdict) -> Result<(), Misuse> {
     match (here.flatten(), host::installed()) {
         (Some(done), _) => done,
         (None, Some(host)) if host.knows(token.worker()) => {
-            host.post(Posted {
-                context: token,
-                verdict,
-            });
+            host.post(Posted { context: token, verdict });
             Ok(())
         }
-        (None, _) => Err(Misuse::Stale {
-            kind: token.kind().type_name(),
-        }),
+        (None, _) => Err(Misuse::Stale { kind: token.kind().type_name() }),
     }
 }
 
@@ -120,10 +107,7 @@ fn try_hand_back(token: Token, verdict: Verdict) -> Result<(), Misuse> {
 fn admit(wanted: Wanted, pointer: *mut Opaque) -> Result<Token, Refusal> {
     let expected = wanted.type_name();
     let running = call::current().map(|current| current.plugin);
-    let refuse = |misuse| Refusal {
-        plugin: running,
-        misuse,
-    };
+    let refuse = |misuse| Refusal { plugin: running, misuse };
     let token = Token::from_pointer(pointer, expected).map_err(refuse)?;
     let plugins = host::installed().map_or(0, |host| host.plugins().len());
     if token.plugin().index() >= plugins {
@@ -131,19 +115,11 @@ fn admit(wanted: Wanted, pointer: *mut Opaque) -> Result<Token, Refusal> {
     }
     // What the caller is told is its own doing, hence not laid to the owner of the token.
     if running.is_some_and(|running| running != token.plugin()) {
-        return Err(refuse(Misuse::Foreign {
-            kind: token.kind().type_name(),
-        }));
+        return Err(refuse(Misuse::Foreign { kind: token.kind().type_name() }));
     }
     if !wanted.accepts(token.kind()) {
-        let misuse = Misuse::WrongKind {
-            expected,
-            found: token.kind().type_name(),
-        };
-        return Err(Refusal {
-            plugin: Some(token.plugin()),
-            misuse,
-        });
+        let misuse = Misuse::WrongKind { expected, found: token.kind().type_name() };
+        return Err(Refusal { plugin: Some(token.plugin()), misuse });
     }
     Ok(token)
 }
@@ -152,9 +128,7 @@ fn on_owner<T>(
     token: Token,
     f: impl FnOnce(&mut State, Token) -> Result<T, Misuse>,
 ) -> Result<T, Misuse> {
-    let foreign = Err(Misuse::WrongThread {
-        kind: token.kind().type_name(),
-    });
+    let foreign = Err(Misuse::WrongThread { kind: token.kind().type_name() });
     let served =
         call::with_state(|state| (state.worker == token.worker()).then(|| f(state, token)));
     served.flatten().unwrap_or(foreign)

@@ -149,10 +149,7 @@ pub(crate) fn plugin_code<R>(plugin: Blame<'_>, site: Site, code: impl FnOnce() 
     // catch. What a catch does with a foreign exception is unspecified; hence the guard, whose drop
     // runs on the way there.
     let returned = catch_unwind(AssertUnwindSafe(|| {
-        let fuse = Fuse(Escaped {
-            plugin: plugin.name,
-            site,
-        });
+        let fuse = Fuse(Escaped { plugin: plugin.name, site });
         let returned = code();
         fuse.disarm();
         returned
@@ -160,10 +157,7 @@ pub(crate) fn plugin_code<R>(plugin: Blame<'_>, site: Site, code: impl FnOnce() 
     HERE.with(|here| here.set_current(here.current.get().end()));
     match returned {
         Ok(returned) => returned,
-        Err(_) => die(&Escaped {
-            plugin: plugin.name,
-            site,
-        }),
+        Err(_) => die(&Escaped { plugin: plugin.name, site }),
     }
 }
 
@@ -199,10 +193,7 @@ struct Escaped<'a> {
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Escaped { plugin, site } = self;
-        write!(
-            f,
-            "plugin {plugin}: an exception left {site}, which must catch its own"
-        )
+        write!(f, "plugin {plugin}: an exception left {site}, which must catch its own")
     }
 }
 
@@ -215,11 +206,7 @@ impl fmt::Display for Panicked {
         write!(f, "a bug of the host: {} panicked", self.function)?;
         match current() {
             Some(Current { plugin, site, .. }) => {
-                write!(
-                    f,
-                    ", called by plugin {} in {site}",
-                    host::plugin_name(Some(plugin))
-                )
+                write!(f, ", called by plugin {} in {site}", host::plugin_name(Some(plugin)))
             }
             None => Ok(()),
         }
@@ -232,11 +219,7 @@ fn die(reason: &dyn fmt::Display) -> ! {
     let text = format!("{reason}; the process ends here");
     // Nothing is left to do about a closed stderr.
     let _ = writeln!(io::stderr(), "rohrpost: {text}");
-    host::log(
-        Level::Critical,
-        current().map(|current| current.plugin),
-        &text,
-    );
+    host::log(Level::Critical, current().map(|current| current.plugin), &text);
     process::abort()
 }
 
@@ -249,39 +232,23 @@ mod tests {
     fn a_packed_call_comes_back() {
         let plugin = PluginIndex::from_bits(4095);
         let call = Packed::IDLE.start(plugin, Site::Hook(Hook::OutData));
-        let expected = Current {
-            sequence: 1,
-            plugin,
-            site: Site::Hook(Hook::OutData),
-        };
+        let expected = Current { sequence: 1, plugin, site: Site::Hook(Hook::OutData) };
         assert_eq!(call.unpack(), Some(expected));
         assert_eq!(call.end().unpack(), None);
-        let next = call
-            .end()
-            .start(PluginIndex::from_bits(0), Site::Timer)
-            .unpack();
-        assert_eq!(
-            next.map(|current| (current.sequence, current.site)),
-            Some((2, Site::Timer))
-        );
+        let next = call.end().start(PluginIndex::from_bits(0), Site::Timer).unpack();
+        assert_eq!(next.map(|current| (current.sequence, current.site)), Some((2, Site::Timer)));
     }
 
     #[test]
     fn the_sequence_wraps_without_touching_the_rest() {
         let last = Packed(u64::MAX).end();
         let next = last.start(PluginIndex::from_bits(1), Site::Watch).unpack();
-        assert_eq!(
-            next.map(|current| (current.sequence, current.site)),
-            Some((0, Site::Watch))
-        );
+        assert_eq!(next.map(|current| (current.sequence, current.site)), Some((0, Site::Watch)));
     }
 
     #[test]
     fn plugin_code_is_current_only_while_it_runs() {
-        let plugin = Blame {
-            index: PluginIndex::from_bits(3),
-            name: "x.so",
-        };
+        let plugin = Blame { index: PluginIndex::from_bits(3), name: "x.so" };
         let seen = plugin_code(plugin, Site::Timer, current).expect("a call runs");
         assert_eq!((seen.plugin, seen.site), (plugin.index, Site::Timer));
         assert_eq!(current(), None);

@@ -86,9 +86,7 @@ impl Queue {
         if self.0.len() < COMMANDS_MAX {
             Ok(())
         } else {
-            Err(Misuse::TooMuch {
-                limit: COMMANDS_MAX,
-            })
+            Err(Misuse::TooMuch { limit: COMMANDS_MAX })
         }
     }
 
@@ -99,16 +97,10 @@ impl Queue {
     /// Joins what is sent in pieces.
     pub(crate) fn push_send(&mut self, connection: ConnectionId, more: &[u8]) {
         match self.0.last_mut() {
-            Some(Command::Send {
-                connection: last,
-                bytes,
-            }) if *last == connection => {
+            Some(Command::Send { connection: last, bytes }) if *last == connection => {
                 bytes.extend_from_slice(more);
             }
-            _ => self.0.push(Command::Send {
-                connection,
-                bytes: more.to_vec(),
-            }),
+            _ => self.0.push(Command::Send { connection, bytes: more.to_vec() }),
         }
     }
 
@@ -116,14 +108,8 @@ impl Queue {
     pub(crate) fn push_reset(&mut self, timer: TimerId, after_ms: u64) {
         match self.0.last_mut() {
             Some(
-                Command::TimerReset {
-                    timer: last,
-                    after_ms: place,
-                }
-                | Command::TimerStart {
-                    timer: last,
-                    after_ms: place,
-                },
+                Command::TimerReset { timer: last, after_ms: place }
+                | Command::TimerStart { timer: last, after_ms: place },
             ) if *last == timer => *place = after_ms,
             _ => self.0.push(Command::TimerReset { timer, after_ms }),
         }
@@ -215,10 +201,7 @@ mod tests {
         queue.take(&mut taken);
         let expected = [
             Command::TimerStart { timer, after_ms: 7 },
-            Command::Send {
-                connection,
-                bytes: b"ab".to_vec(),
-            },
+            Command::Send { connection, bytes: b"ab".to_vec() },
             Command::TimerReset { timer, after_ms: 8 },
         ];
         assert_eq!(format!("{taken:?}"), format!("{expected:?}"));

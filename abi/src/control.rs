@@ -15,17 +15,11 @@ enum Control {
     #[default]
     Host,
     /// A hook runs.
-    Calling {
-        plugin: PluginIndex,
-        verdict: Option<Verdict>,
-    },
+    Calling { plugin: PluginIndex, verdict: Option<Verdict> },
     /// A hook returned true.
     Held { plugin: PluginIndex },
     /// A held step was handed back, and the worker has not yet looked.
-    Answered {
-        plugin: PluginIndex,
-        verdict: Verdict,
-    },
+    Answered { plugin: PluginIndex, verdict: Verdict },
 }
 
 /// What a hand-back came to.
@@ -50,15 +44,8 @@ pub(crate) struct Chain {
 impl Chain {
     /// A hook of `plugin` is about to be called. A step is at one plugin at a time (D-2D).
     pub(crate) fn on_call(&mut self, plugin: PluginIndex) {
-        assert_eq!(
-            self.control,
-            Control::Host,
-            "a chain is at one plugin at a time"
-        );
-        self.control = Control::Calling {
-            plugin,
-            verdict: None,
-        };
+        assert_eq!(self.control, Control::Host, "a chain is at one plugin at a time");
+        self.control = Control::Calling { plugin, verdict: None };
     }
 
     /// That hook has returned: what it has handed back already.
@@ -83,14 +70,8 @@ impl Chain {
             return Ok(HandBack::Swallowed);
         }
         match self.control {
-            Control::Calling {
-                plugin,
-                verdict: None,
-            } if plugin == caller => {
-                self.control = Control::Calling {
-                    plugin,
-                    verdict: Some(verdict),
-                };
+            Control::Calling { plugin, verdict: None } if plugin == caller => {
+                self.control = Control::Calling { plugin, verdict: Some(verdict) };
                 Ok(HandBack::Recorded)
             }
             Control::Held { plugin } if plugin == caller => {
@@ -174,10 +155,7 @@ mod tests {
     fn d_22_d_25_the_first_of_two_verdicts_counts() {
         let mut chain = Chain::default();
         chain.on_call(A);
-        assert_eq!(
-            chain.hand_back(A, Verdict::Continue),
-            Ok(HandBack::Recorded)
-        );
+        assert_eq!(chain.hand_back(A, Verdict::Continue), Ok(HandBack::Recorded));
         assert_eq!(chain.hand_back(A, Verdict::Complete), Err(Misuse::Doubled));
         assert_eq!(chain.on_return(true), Some(Verdict::Continue));
 
@@ -194,10 +172,7 @@ mod tests {
         let mut chain = held_by(A);
         assert_eq!(chain.hand_back(B, Verdict::Continue), Err(Misuse::NotHeld));
         assert_eq!(chain.held(), Some(A));
-        assert_eq!(
-            Chain::default().hand_back(A, Verdict::Continue),
-            Err(Misuse::NotHeld)
-        );
+        assert_eq!(Chain::default().hand_back(A, Verdict::Continue), Err(Misuse::NotHeld));
     }
 
     #[test]
@@ -208,10 +183,7 @@ mod tests {
         assert!(chain.owes(A) && !chain.owes(B));
         chain.on_call(B);
         assert_eq!(chain.on_return(true), None);
-        assert_eq!(
-            chain.hand_back(A, Verdict::Complete),
-            Ok(HandBack::Swallowed)
-        );
+        assert_eq!(chain.hand_back(A, Verdict::Complete), Ok(HandBack::Swallowed));
         assert_eq!(chain.held(), Some(B));
         assert!(!chain.owes(A));
         assert_eq!(chain.hand_back(A, Verdict::Complete), Err(Misuse::NotHeld));

@@ -81,10 +81,7 @@ impl Drop for PrivateCopy {
 /// The name is random, hence new: the dynamic linker gives back an earlier load's handle for a path
 /// that it has seen, even if the file is another.
 fn make_directory(parent: &Path) -> io::Result<PathBuf> {
-    let template = parent
-        .join("rohrpost-plugins-XXXXXX")
-        .into_os_string()
-        .into_vec();
+    let template = parent.join("rohrpost-plugins-XXXXXX").into_os_string().into_vec();
     let mut template = CString::new(template)?.into_bytes_with_nul();
     // SAFETY: a writable, NUL-terminated string that ends in the six X that mkdtemp asks for.
     let made = unsafe { libc::mkdtemp(template.as_mut_ptr().cast()) };
@@ -108,8 +105,5 @@ fn copy_to_memory(file: &Path, name: &OsStr) -> io::Result<PathBuf> {
     io::copy(&mut source, &mut memory)?;
     // Kept open for good: a later copy on the same number would have a path that the dynamic linker
     // has seen, and get this one's handle.
-    Ok(PathBuf::from(format!(
-        "/proc/self/fd/{}",
-        memory.into_raw_fd()
-    )))
+    Ok(PathBuf::from(format!("/proc/self/fd/{}", memory.into_raw_fd())))
 }

@@ -64,9 +64,7 @@ pub(crate) struct G1 {
 /// `F` is a function pointer of the prototype that the header gives `hook`, and `library` stays loaded.
 unsafe fn resolve<F: Copy>(library: &Library, hook: Hook) -> Option<F> {
     // SAFETY: the type is the caller's promise; the library is never unloaded.
-    unsafe { library.get::<F>(hook.symbol().to_bytes_with_nul()) }
-        .ok()
-        .map(|symbol| *symbol)
+    unsafe { library.get::<F>(hook.symbol().to_bytes_with_nul()) }.ok().map(|symbol| *symbol)
 }
 
 /// Calls `mq_version`, whose prototype all generations share; `None` if it is missing.
@@ -74,11 +72,7 @@ pub(crate) fn ask_version(library: &Library, plugin: call::Blame<'_>) -> Option<
     // SAFETY: this is `mq_version`'s prototype in the header of every generation.
     let version = unsafe { resolve::<VersionHook>(library, Hook::Version) }?;
     // SAFETY: a plugin's `mq_version` takes nothing and may be called at any time.
-    Some(call::plugin_code(
-        plugin,
-        Site::Hook(Hook::Version),
-        || unsafe { version() },
-    ))
+    Some(call::plugin_code(plugin, Site::Hook(Hook::Version), || unsafe { version() }))
 }
 
 impl G1 {
@@ -154,9 +148,7 @@ impl G1 {
         };
         let context = context.to_pointer();
         // SAFETY: resolved under the name whose G1 prototype this is; a token is never dereferenced.
-        call::plugin_code(plugin.blame(), Site::Hook(hook), || unsafe {
-            function(context)
-        }) != 0
+        call::plugin_code(plugin.blame(), Site::Hook(hook), || unsafe { function(context) }) != 0
     }
 
     /// One step of one connection: did the plugin take control?
@@ -197,8 +189,5 @@ impl G1 {
 }
 
 fn message_pointer(tokens: StepTokens) -> *mut Opaque {
-    tokens
-        .message
-        .expect("a message step comes with its token")
-        .to_pointer()
+    tokens.message.expect("a message step comes with its token").to_pointer()
 }

@@ -101,14 +101,7 @@ pub fn install(init: HostInit) -> Result<&'static Host, AlreadyInstalled> {
     let HostInit { plugins, log, post } = init;
     let meters = (0..=plugins.len()).map(|_| Meter::default()).collect();
     let workers = (0..WORKERS_MAX).map(|_| WorkerEntry::default()).collect();
-    let host = Host {
-        plugins,
-        log,
-        post,
-        meters,
-        workers,
-        started: Instant::now(),
-    };
+    let host = Host { plugins, log, post, meters, workers, started: Instant::now() };
     HOST.set(host).map_err(|_| AlreadyInstalled)?;
     Ok(HOST.get().expect("it was set above and is never taken"))
 }
@@ -175,16 +168,12 @@ impl Host {
 
     /// Claims an index; false if it was claimed before.
     pub(crate) fn claim(&self, worker: u8) -> bool {
-        !self.workers[usize::from(worker)]
-            .entered
-            .swap(true, Ordering::AcqRel)
+        !self.workers[usize::from(worker)].entered.swap(true, Ordering::AcqRel)
     }
 
     /// Was this index ever claimed?
     pub(crate) fn knows(&self, worker: u8) -> bool {
-        self.workers[usize::from(worker)]
-            .entered
-            .load(Ordering::Acquire)
+        self.workers[usize::from(worker)].entered.load(Ordering::Acquire)
     }
 
     pub(crate) fn post(&self, posted: Posted) {
@@ -194,8 +183,6 @@ impl Host {
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host")
-            .field("plugins", &self.plugins)
-            .finish_non_exhaustive()
+        f.debug_struct("Host").field("plugins", &self.plugins).finish_non_exhaustive()
     }
 }

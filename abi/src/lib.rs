@@ -32,10 +32,18 @@
 //!
 //! # Invariants
 //!
-//! - No cell is borrowed while plugin code runs, and no plugin code runs while one is borrowed.
-//! - A hand-back is recorded, never acted upon, before the callback has returned.
-//! - A token is never dereferenced; a stale one finds nothing.
-//! - What plugins can ask for without end has a limit: slots, commands, output, lines in the log.
+//! Each with the tests below `tests/plugins/` that prove it.
+//!
+//! 1. No cell is borrowed while plugin code runs, and no plugin code runs while one is borrowed.
+//!    (`control.rs`: `d_20_…`, hand-backs from within hooks)
+//! 2. A hand-back is recorded, never acted upon, before the callback has returned. (`control.rs`:
+//!    `d_20_…` to `d_26_…`)
+//! 3. A token is never dereferenced; a stale one finds nothing. (`misuse.rs`, once under the address
+//!    sanitizer)
+//! 4. What plugins can ask for without end has a limit: slots, commands, output, lines in the log.
+//!    (`event.rs`: `the_limit_of_timers_…`; `connection.rs`: `d_40_…`; `log.rs`: `d_b1_…`)
+//! 5. Nothing that a plugin throws passes through a frame of ours: the process ends, and says who it
+//!    was. (`crash.rs`)
 #![deny(
     clippy::undocumented_unsafe_blocks,
     clippy::missing_safety_doc,

@@ -198,12 +198,8 @@ impl Plugins {
         let accepted = Accepted::new(&options.extra_versions);
         let copier = match &options.copies {
             Copies::Memory => Copier::Memory,
-            Copies::Directory(parent) => {
-                Copier::in_directory(parent).map_err(|source| LoadError::NoPlaceForCopies {
-                    path: parent.clone(),
-                    source,
-                })?
-            }
+            Copies::Directory(parent) => Copier::in_directory(parent)
+                .map_err(|source| LoadError::NoPlaceForCopies { path: parent.clone(), source })?,
         };
         for name in files {
             let file = options.directory.path().join(&name);
@@ -223,18 +219,15 @@ impl Plugins {
 /// The file names of a directory's plugins in their order (D-06).
 fn list(directory: &PluginDirectory) -> Result<Vec<OsString>, LoadError> {
     let path = directory.path();
-    let unreadable = |source| LoadError::DirectoryUnreadable {
-        path: path.to_owned(),
-        source,
-    };
+    let unreadable = |source| LoadError::DirectoryUnreadable { path: path.to_owned(), source };
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return match directory {
                 PluginDirectory::Default(_) => Ok(Vec::new()),
-                PluginDirectory::Set(_) => Err(LoadError::DirectoryMissing {
-                    path: path.to_owned(),
-                }),
+                PluginDirectory::Set(_) => {
+                    Err(LoadError::DirectoryMissing { path: path.to_owned() })
+                }
             };
         }
         Err(error) => return Err(unreadable(error)),
@@ -249,10 +242,7 @@ fn list(directory: &PluginDirectory) -> Result<Vec<OsString>, LoadError> {
     // D-06: by bytes, whatever the locale; so `10-` comes before `9-`.
     names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
     if names.len() > PLUGINS_MAX {
-        return Err(LoadError::TooMany {
-            path: path.to_owned(),
-            count: names.len(),
-        });
+        return Err(LoadError::TooMany { path: path.to_owned(), count: names.len() });
     }
     Ok(names)
 }
@@ -273,12 +263,8 @@ fn load_one(
     accepted: &Accepted,
 ) -> Result<Plugin, LoadError> {
     let file = || file.to_owned();
-    let copy = copier
-        .copy(&file(), name)
-        .map_err(|source| LoadError::Copy {
-            file: file(),
-            source,
-        })?;
+    let copy =
+        copier.copy(&file(), name).map_err(|source| LoadError::Copy { file: file(), source })?;
     // SAFETY: the library's constructors run here. Loading it is the administrator's decision, and
     // running foreign code is its whole purpose.
     let library = unsafe { Library::open(Some(copy.path()), RTLD_NOW | RTLD_LOCAL) };
@@ -287,28 +273,15 @@ fn load_one(
         reason: linker_reason(&error, copy.path()),
     })?);
     let name: Box<str> = name.to_string_lossy().into();
-    let version = g1::ask_version(&library, Blame { index, name: &name }).ok_or_else(|| {
-        LoadError::VersionMissing {
-            file: file(),
-            accepted: accepted.clone(),
-        }
-    })?;
+    let version = g1::ask_version(&library, Blame { index, name: &name })
+        .ok_or_else(|| LoadError::VersionMissing { file: file(), accepted: accepted.clone() })?;
     if !accepted.contains(version) {
         let accepted = accepted.clone();
-        return Err(LoadError::VersionRefused {
-            file: file(),
-            version,
-            accepted,
-        });
+        return Err(LoadError::VersionRefused { file: file(), version, accepted });
     }
     // SAFETY: every accepted version is of generation G1, and a library in `ManuallyDrop` stays.
     let hooks = Hooks::G1(unsafe { G1::resolve(&library) });
-    Ok(Plugin {
-        name,
-        index,
-        hooks,
-        _library: library,
-    })
+    Ok(Plugin { name, index, hooks, _library: library })
 }
 
 /// The linker's words, without the path of the copy, which says nothing to anybody.

@@ -80,10 +80,7 @@ struct Value {
 
 impl Value {
     fn new(own: Option<Text>) -> Value {
-        Value {
-            own,
-            edit: Edit::Unchanged,
-        }
+        Value { own, edit: Edit::Unchanged }
     }
 
     fn text(&self) -> Option<&Text> {

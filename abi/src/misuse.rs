@@ -23,10 +23,7 @@ pub(crate) enum Misuse {
     #[error("the pointer given as {expected} is none that this host gave out")]
     NotOurs { expected: &'static str },
     #[error("a pointer to {found} was given where {expected} is asked for")]
-    WrongKind {
-        expected: &'static str,
-        found: &'static str,
-    },
+    WrongKind { expected: &'static str, found: &'static str },
     #[error("the {kind} given belongs to another plugin")]
     Foreign { kind: &'static str },
     #[error("called on a thread that does not own the {kind}; only hand-backs and MQ_log may be")]
@@ -155,9 +152,7 @@ impl Limiter {
             self.lines.store(0, Ordering::Relaxed);
         }
         if self.lines.fetch_add(1, Ordering::Relaxed) < LINES_PER_SECOND_MAX {
-            Admission::Said {
-                left_out: self.left_out.swap(0, Ordering::Relaxed),
-            }
+            Admission::Said { left_out: self.left_out.swap(0, Ordering::Relaxed) }
         } else {
             self.left_out.fetch_add(1, Ordering::Relaxed);
             Admission::Suppressed
@@ -185,9 +180,7 @@ mod tests {
     #[test]
     fn the_first_second_is_limited_as_well() {
         let limiter = Limiter::default();
-        let said = (0..100)
-            .filter(|_| limiter.admit(0) != Admission::Suppressed)
-            .count();
+        let said = (0..100).filter(|_| limiter.admit(0) != Admission::Suppressed).count();
         assert_eq!(said as u64, LINES_PER_SECOND_MAX);
     }
 

@@ -57,10 +57,7 @@ pub(crate) struct Plugin {
 
 impl Plugin {
     pub(crate) fn blame(&self) -> Blame<'_> {
-        Blame {
-            index: self.index,
-            name: &self.name,
-        }
+        Blame { index: self.index, name: &self.name }
     }
 
     fn exports(&self, hook: Hook) -> bool {
@@ -98,11 +95,7 @@ pub struct Plugins {
 impl Plugins {
     /// The order of `all` is the order of loading, and their indexes count up from 0.
     pub(crate) fn new(all: Vec<Plugin>) -> Plugins {
-        debug_assert!(
-            all.iter()
-                .enumerate()
-                .all(|(n, plugin)| plugin.index.index() == n)
-        );
+        debug_assert!(all.iter().enumerate().all(|(n, plugin)| plugin.index.index() == n));
         let by_hook = Hook::ALL.map(|hook| {
             let exporters = all.iter().filter(|plugin| plugin.exports(hook));
             let mut exporters: Vec<_> = exporters.map(|plugin| plugin.index).collect();

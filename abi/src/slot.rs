@@ -60,10 +60,7 @@ pub(crate) struct Slots<T> {
 
 impl<T> Slots<T> {
     pub(crate) const fn new() -> Slots<T> {
-        Slots {
-            entries: Vec::new(),
-            free: VecDeque::new(),
-        }
+        Slots { entries: Vec::new(), free: VecDeque::new() }
     }
 
     /// How many slots are taken.
@@ -75,10 +72,7 @@ impl<T> Slots<T> {
     pub(crate) fn insert(&mut self, value: T) -> Option<Key> {
         if self.free.len() < REST_SLOTS && self.entries.len() < SLOTS_MAX {
             let slot = self.entries.len();
-            self.entries.push(Entry {
-                generation: 0,
-                value: Some(value),
-            });
+            self.entries.push(Entry { generation: 0, value: Some(value) });
             return Some(Key::new(0, slot));
         }
         let slot = self.free.pop_front()? as usize;
@@ -89,20 +83,12 @@ impl<T> Slots<T> {
 
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
         let entry = self.entries.get(key.slot())?;
-        if entry.generation == key.generation() {
-            entry.value.as_ref()
-        } else {
-            None
-        }
+        if entry.generation == key.generation() { entry.value.as_ref() } else { None }
     }
 
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let entry = self.entries.get_mut(key.slot())?;
-        if entry.generation == key.generation() {
-            entry.value.as_mut()
-        } else {
-            None
-        }
+        if entry.generation == key.generation() { entry.value.as_mut() } else { None }
     }
 
     /// Frees the slot; its key is stale from now on.
@@ -132,9 +118,7 @@ mod tests {
     #[test]
     fn the_1_048_577th_slot_is_refused_until_one_is_freed() {
         let mut slots = Slots::new();
-        let keys: Vec<Key> = (0..SLOTS_MAX)
-            .map(|n| slots.insert(n).expect("room"))
-            .collect();
+        let keys: Vec<Key> = (0..SLOTS_MAX).map(|n| slots.insert(n).expect("room")).collect();
         assert_eq!(slots.insert(0), None);
         assert_eq!(slots.remove(keys[77]), Some(77));
         let again = slots.insert(1).expect("one is free");
@@ -171,10 +155,8 @@ mod tests {
     /// Compares with a list of what is live over a seeded sequence of operations.
     #[test]
     fn behaves_as_a_list_of_live_values() {
-        let seed = std::env::var("ROHRPOST_SEED")
-            .ok()
-            .and_then(|s| s.parse().ok())
-            .unwrap_or(11u64);
+        let seed =
+            std::env::var("ROHRPOST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(11u64);
         println!("ROHRPOST_SEED={seed}");
         let mut random = seed | 1;
         let (mut slots, mut live, mut dead) = (Slots::new(), Vec::new(), Vec::new());
@@ -196,10 +178,7 @@ mod tests {
             }
             assert_eq!(slots.len(), live.len());
         }
-        assert!(
-            live.iter()
-                .all(|(key, value)| slots.get(*key) == Some(value))
-        );
+        assert!(live.iter().all(|(key, value)| slots.get(*key) == Some(value)));
         assert!(dead.iter().all(|key| slots.get(*key).is_none()));
     }
 }

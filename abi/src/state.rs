@@ -26,10 +26,7 @@ pub(crate) struct PluginData(Vec<*mut c_void>);
 
 impl PluginData {
     pub(crate) fn value(&self, plugin: PluginIndex) -> *mut c_void {
-        self.0
-            .get(plugin.index())
-            .copied()
-            .unwrap_or(ptr::null_mut())
+        self.0.get(plugin.index()).copied().unwrap_or(ptr::null_mut())
     }
 
     /// D-54: what was there is replaced, never freed.
@@ -99,17 +96,13 @@ impl State {
 
     /// The token is a connection's or a step's, of this worker.
     pub(crate) fn connection(&mut self, token: Token) -> Result<&mut Connection, Misuse> {
-        let stale = Misuse::Stale {
-            kind: token.kind().type_name(),
-        };
+        let stale = Misuse::Stale { kind: token.kind().type_name() };
         self.connections.get_mut(token.key()).ok_or(stale)
     }
 
     /// The token is a message's, of this worker.
     pub(crate) fn message(&mut self, token: Token) -> Result<&mut Message, Misuse> {
-        let stale = Misuse::Stale {
-            kind: token.kind().type_name(),
-        };
+        let stale = Misuse::Stale { kind: token.kind().type_name() };
         self.messages.get_mut(token.key()).ok_or(stale)
     }
 
@@ -121,9 +114,7 @@ impl State {
         let chain = &mut self.connection(token)?.chain;
         match chain.hand_back(token.plugin(), verdict)? {
             HandBack::Resumes => {
-                self.commands.push(Command::Resume {
-                    connection: ConnectionId(token.key()),
-                });
+                self.commands.push(Command::Resume { connection: ConnectionId(token.key()) });
             }
             HandBack::Recorded | HandBack::Swallowed => {}
         }
@@ -144,22 +135,14 @@ impl State {
 
     pub(crate) fn start_timer(&mut self, timer: Timer, after_ms: u64) -> Result<Token, Misuse> {
         self.commands.admit()?;
-        let key = self
-            .timers
-            .insert(timer)
-            .ok_or(Misuse::Exhausted { kind: "timers" })?;
-        self.commands.push(Command::TimerStart {
-            timer: TimerId(key),
-            after_ms,
-        });
+        let key = self.timers.insert(timer).ok_or(Misuse::Exhausted { kind: "timers" })?;
+        self.commands.push(Command::TimerStart { timer: TimerId(key), after_ms });
         Ok(Token::new(Kind::Timer, timer.plugin, self.worker, key))
     }
 
     pub(crate) fn stop_timer(&mut self, token: Token) -> Result<(), Misuse> {
         self.timers.remove(token.key()).ok_or(Misuse::TimerGone)?;
-        self.commands.push(Command::TimerStop {
-            timer: TimerId(token.key()),
-        });
+        self.commands.push(Command::TimerStop { timer: TimerId(token.key()) });
         Ok(())
     }
 
@@ -172,31 +155,20 @@ impl State {
 
     pub(crate) fn watch(&mut self, watch: Watch) -> Result<Token, Misuse> {
         self.commands.admit()?;
-        let key = self
-            .watches
-            .insert(watch)
-            .ok_or(Misuse::Exhausted { kind: "watches" })?;
+        let key = self.watches.insert(watch).ok_or(Misuse::Exhausted { kind: "watches" })?;
         // SAFETY: not -1, as whoever made the watch has checked. That it stays open is the plugin's
         // promise by the header, and can be broken: the watch set that it ends in holds no socket of
         // the host, so that a stale number gives ENOENT or EBADF there and harms nothing (D-97).
         let fd = unsafe { BorrowedFd::borrow_raw(watch.fd) };
         let id = WatchId(key);
-        self.commands.push(Command::Watch {
-            watch: id,
-            fd,
-            interest: watch.interest,
-        });
+        self.commands.push(Command::Watch { watch: id, fd, interest: watch.interest });
         Ok(Token::new(Kind::Watch, watch.plugin, self.worker, key))
     }
 
     pub(crate) fn unwatch(&mut self, token: Token) -> Result<(), Misuse> {
-        let stale = Misuse::Stale {
-            kind: Kind::Watch.type_name(),
-        };
+        let stale = Misuse::Stale { kind: Kind::Watch.type_name() };
         self.watches.remove(token.key()).ok_or(stale)?;
-        self.commands.push(Command::Unwatch {
-            watch: WatchId(token.key()),
-        });
+        self.commands.push(Command::Unwatch { watch: WatchId(token.key()) });
         Ok(())
     }
 

@@ -59,11 +59,7 @@ impl Text {
 
     /// Shares a buffer that ends in the zero byte already; gives it back if it does not.
     pub fn from_terminated(bytes: Arc<Vec<u8>>) -> Result<Text, Arc<Vec<u8>>> {
-        if bytes.last() == Some(&0) {
-            Ok(Text(bytes))
-        } else {
-            Err(bytes)
-        }
+        if bytes.last() == Some(&0) { Ok(Text(bytes)) } else { Err(bytes) }
     }
 
     /// The bytes without the zero byte at their end.

@@ -130,13 +130,8 @@ mod tests {
 
     #[test]
     fn every_part_comes_back() {
-        for kind in [
-            Kind::Context,
-            Kind::StepContext,
-            Kind::Connection,
-            Kind::Message,
-            Kind::Watch,
-        ] {
+        for kind in [Kind::Context, Kind::StepContext, Kind::Connection, Kind::Message, Kind::Watch]
+        {
             for (plugin, worker, bits) in
                 [(0, 0, 0), (4095, 255, (1 << 40) - 1), (7, 3, 0x12345_6789A)]
             {
@@ -153,18 +148,9 @@ mod tests {
     fn d_05_null_and_real_addresses_are_no_tokens() {
         let local = 1u8;
         let address = ptr::from_ref(&local).cast_mut().cast();
-        assert!(matches!(
-            Token::from_pointer(ptr::null_mut(), "x"),
-            Err(Misuse::Null { .. })
-        ));
-        assert!(matches!(
-            Token::from_pointer(address, "x"),
-            Err(Misuse::NotOurs { .. })
-        ));
+        assert!(matches!(Token::from_pointer(ptr::null_mut(), "x"), Err(Misuse::Null { .. })));
+        assert!(matches!(Token::from_pointer(address, "x"), Err(Misuse::NotOurs { .. })));
         let unknown_kind = ptr::without_provenance_mut(usize::MAX);
-        assert!(matches!(
-            Token::from_pointer(unknown_kind, "x"),
-            Err(Misuse::NotOurs { .. })
-        ));
+        assert!(matches!(Token::from_pointer(unknown_kind, "x"), Err(Misuse::NotOurs { .. })));
     }
 }

@@ -116,12 +116,7 @@ impl Worker {
 
     /// A connection that plugins may see from now on.
     pub fn open_connection(&self, init: ConnectionInit) -> Result<ConnectionId, Exhausted> {
-        let ConnectionInit {
-            fd,
-            direction,
-            secure,
-            authenticated,
-        } = init;
+        let ConnectionInit { fd, direction, secure, authenticated } = init;
         let connection = Connection {
             fd,
             direction,
@@ -134,9 +129,7 @@ impl Worker {
             chain: Default::default(),
         };
         let key = self.state.borrow_mut().connections.insert(connection);
-        key.map(ConnectionId).ok_or(Exhausted {
-            things: "connections",
-        })
+        key.map(ConnectionId).ok_or(Exhausted { things: "connections" })
     }
 
     /// The close chain is over: every token of the connection is stale, a verdict not taken is dropped.
@@ -156,28 +149,18 @@ impl Worker {
 
     /// What the host itself found out about the client. Plugins see it, and may change it.
     pub fn set_authenticated(&self, connection: ConnectionId, authenticated: bool) {
-        self.change(connection, |connection| {
-            connection.authenticated = authenticated
-        });
+        self.change(connection, |connection| connection.authenticated = authenticated);
     }
 
     /// Does the client count as authenticated? False for a connection that is gone.
     pub fn authenticated(&self, connection: ConnectionId) -> bool {
         let state = self.state.borrow();
-        state
-            .connections
-            .get(connection.0)
-            .is_some_and(|connection| connection.authenticated)
+        state.connections.get(connection.0).is_some_and(|connection| connection.authenticated)
     }
 
     /// What plugins last said about the client since this was last asked; `None` if nothing (D-34).
     pub fn take_authentication(&self, connection: ConnectionId) -> Option<bool> {
-        self.state
-            .borrow_mut()
-            .connections
-            .get_mut(connection.0)?
-            .plugin_authentication
-            .take()
+        self.state.borrow_mut().connections.get_mut(connection.0)?.plugin_authentication.take()
     }
 
     /// How many more bytes the output of a connection can take, at most [`OUTPUT_BYTES_MAX`]. Said
@@ -204,9 +187,7 @@ impl Worker {
         let state = &mut *self.state.borrow_mut();
         let owner = state.connections.get(connection.0);
         let direction = owner.expect("a message is of an open connection").direction;
-        let key = state
-            .messages
-            .insert(Message::new(connection, direction, init));
+        let key = state.messages.insert(Message::new(connection, direction, init));
         key.map(MessageId).ok_or(Exhausted { things: "messages" })
     }
 
@@ -236,10 +217,7 @@ impl Worker {
         let verdict = {
             let state = &mut *self.state.borrow_mut();
             let connection = state.connections.get_mut(connection.0);
-            connection
-                .expect("only the worker closes a connection")
-                .chain
-                .on_return(took_control)
+            connection.expect("only the worker closes a connection").chain.on_return(took_control)
         };
         self.returned(plugin, took_control, verdict)
     }
@@ -261,10 +239,7 @@ impl Worker {
         let token = |kind, key| Token::new(kind, plugin, self.index, key);
         let message = match step {
             Step::Message(message) | Step::OutData(message) => {
-                let owner = state
-                    .messages
-                    .get(message.0)
-                    .map(|message| message.connection);
+                let owner = state.messages.get(message.0).map(|message| message.connection);
                 assert_eq!(
                     owner,
                     Some(connection),
@@ -289,16 +264,8 @@ impl Worker {
     pub fn call_context(&mut self, plugin: PluginIndex, step: ContextStep) -> Returned {
         self.state.borrow_mut().context_chain.on_call(plugin);
         let context = Token::bare(plugin, self.index);
-        let took_control = self
-            .host
-            .plugins()
-            .plugin(plugin)
-            .call_context(step, context);
-        let verdict = self
-            .state
-            .borrow_mut()
-            .context_chain
-            .on_return(took_control);
+        let took_control = self.host.plugins().plugin(plugin).call_context(step, context);
+        let verdict = self.state.borrow_mut().context_chain.on_return(took_control);
         self.returned(plugin, took_control, verdict)
     }
 
@@ -311,10 +278,7 @@ impl Worker {
         if verdict.is_some() && !took_control {
             self.warn_verdict_then_false(plugin);
         }
-        Returned {
-            took_control,
-            verdict,
-        }
+        Returned { took_control, verdict }
     }
 
     #[cold]
@@ -330,42 +294,24 @@ impl Worker {
 
     /// Who has control of this connection's step and has not handed it back.
     pub fn held(&self, connection: ConnectionId) -> Option<PluginIndex> {
-        self.state
-            .borrow()
-            .connections
-            .get(connection.0)?
-            .chain
-            .held()
+        self.state.borrow().connections.get(connection.0)?.chain.held()
     }
 
     /// The verdict on a held step, once; it comes with a [`Command::Resume`].
     pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
-        self.state
-            .borrow_mut()
-            .connections
-            .get_mut(connection.0)?
-            .chain
-            .take_verdict()
+        self.state.borrow_mut().connections.get_mut(connection.0)?.chain.take_verdict()
     }
 
     /// Takes control away from its holder (D-27). `None` if there is none, or it has just handed back.
     pub fn revoke(&self, connection: ConnectionId) -> Option<PluginIndex> {
-        self.state
-            .borrow_mut()
-            .connections
-            .get_mut(connection.0)?
-            .chain
-            .revoke()
+        self.state.borrow_mut().connections.get_mut(connection.0)?.chain.revoke()
     }
 
     /// D-28: `plugin` has not yet handed back what was revoked from it on this connection. Until it does,
     /// [`call`](Worker::call) passes over its hooks, except close.
     pub fn skips(&self, plugin: PluginIndex, connection: ConnectionId) -> bool {
         let state = self.state.borrow();
-        state
-            .connections
-            .get(connection.0)
-            .is_some_and(|connection| connection.chain.owes(plugin))
+        state.connections.get(connection.0).is_some_and(|connection| connection.chain.owes(plugin))
     }
 
     /// As [`held`](Worker::held), for the worker's own step.

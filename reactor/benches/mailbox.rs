@@ -28,19 +28,16 @@ fn asleep(criterion: &mut Criterion) {
     let mut poll = Poll::new().expect(FAILED);
     let mut events = Events::with_capacity(4);
     let (sender, mut mailbox) = mailbox(poll.registry(), Token(0), 1_024).expect(FAILED);
-    criterion.bench_function(
-        "send to, wake up, and take by a sleeping owner",
-        |bencher| {
-            bencher.iter(|| {
-                assert_eq!(mailbox.lie_down(), Rest::Sound);
-                sender.send(1_u64).expect(FAILED);
-                poll.poll(&mut events, Some(Duration::ZERO)).expect(FAILED);
-                assert!(!events.is_empty());
-                mailbox.get_up();
-                assert_eq!(mailbox.take(), Some(1));
-            });
-        },
-    );
+    criterion.bench_function("send to, wake up, and take by a sleeping owner", |bencher| {
+        bencher.iter(|| {
+            assert_eq!(mailbox.lie_down(), Rest::Sound);
+            sender.send(1_u64).expect(FAILED);
+            poll.poll(&mut events, Some(Duration::ZERO)).expect(FAILED);
+            assert!(!events.is_empty());
+            mailbox.get_up();
+            assert_eq!(mailbox.take(), Some(1));
+        });
+    });
 }
 
 criterion_group!(benches, awake, asleep);

@@ -17,11 +17,7 @@ const SPREAD_MS: u64 = 300_000;
 
 /// Timers to arm before the measurement: a few when only tested.
 fn crowd() -> u64 {
-    if std::env::args().any(|argument| argument == "--bench") {
-        1_000_000
-    } else {
-        1_000
-    }
+    if std::env::args().any(|argument| argument == "--bench") { 1_000_000 } else { 1_000 }
 }
 
 /// A cheap sequence without pattern (an xorshift).
@@ -34,9 +30,7 @@ fn random(state: &mut u64) -> u64 {
 
 fn full_wheel(state: &mut u64) -> (Wheel<u64>, Vec<TimerKey>) {
     let mut wheel = Wheel::new(0);
-    let keys = (0..crowd())
-        .map(|id| wheel.arm(1 + random(state) % SPREAD_MS, id))
-        .collect();
+    let keys = (0..crowd()).map(|id| wheel.arm(1 + random(state) % SPREAD_MS, id)).collect();
     (wheel, keys)
 }
 
@@ -68,18 +62,15 @@ fn tick(criterion: &mut Criterion) {
     let mut state = 88_172_645_463_325_252;
     let (mut wheel, _) = full_wheel(&mut state);
     let mut now_ms = 0;
-    criterion.bench_function(
-        "a tick of a million, each fired one armed again",
-        |bencher| {
-            bencher.iter(|| {
-                now_ms += 1;
-                wheel.advance(now_ms);
-                while let Some((_, id)) = wheel.take_due() {
-                    wheel.arm(now_ms + 1 + random(&mut state) % SPREAD_MS, black_box(id));
-                }
-            });
-        },
-    );
+    criterion.bench_function("a tick of a million, each fired one armed again", |bencher| {
+        bencher.iter(|| {
+            now_ms += 1;
+            wheel.advance(now_ms);
+            while let Some((_, id)) = wheel.take_due() {
+                wheel.arm(now_ms + 1 + random(&mut state) % SPREAD_MS, black_box(id));
+            }
+        });
+    });
     assert_eq!(wheel.len() as u64, crowd());
 }
 

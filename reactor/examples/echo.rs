@@ -205,13 +205,7 @@ impl Handler for Echo {
             let interest = Interest::READABLE | Interest::WRITABLE;
             registered = io.registry().register(&mut stream, key.into(), interest);
             let idle = io.arm(idle_deadline_ms, Alarm::Idle(key));
-            Connection {
-                stream,
-                idle,
-                output: VecDeque::new(),
-                ended: false,
-                unflushed: false,
-            }
+            Connection { stream, idle, output: VecDeque::new(), ended: false, unflushed: false }
         });
         if registered.is_err() {
             self.close(io, key);
@@ -231,22 +225,13 @@ impl Handler for Echo {
     }
 
     fn pending(&self) -> Pending {
-        Pending {
-            unflushed: self.unflushed.len(),
-            ..Pending::NONE
-        }
+        Pending { unflushed: self.unflushed.len(), ..Pending::NONE }
     }
 }
 
 fn main() -> io::Result<()> {
-    let mut arguments = std::env::args()
-        .skip(1)
-        .map(|argument| argument.parse::<u64>());
-    let workers = arguments
-        .next()
-        .and_then(Result::ok)
-        .unwrap_or(processors() as u64)
-        .max(1);
+    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
+    let workers = arguments.next().and_then(Result::ok).unwrap_or(processors() as u64).max(1);
     let idle_seconds = arguments.next().and_then(Result::ok).unwrap_or(60);
     let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     println!("echo on {} with {workers} workers", listener.local_addr()?);
@@ -256,9 +241,7 @@ fn main() -> io::Result<()> {
         reactors.push(Reactor::new(Config::default(), SystemClock::new())?);
     }
     let senders: Vec<_> = reactors.iter().map(Reactor::sender).collect();
-    reactors[0]
-        .registry()
-        .register(&mut listener, LISTENER, Interest::READABLE)?;
+    reactors[0].registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut listener = Some(listener);
     let mut threads = Vec::new();
     for (index, mut reactor) in reactors.into_iter().enumerate() {
@@ -271,14 +254,10 @@ fn main() -> io::Result<()> {
             idle_ms_max: idle_seconds.saturating_mul(1000),
         };
         let name = format!("echo-{index}");
-        threads.push(spawn(&name, index, Pin::Auto, move |_| {
-            reactor.run(&mut echo)
-        })?);
+        threads.push(spawn(&name, index, Pin::Auto, move |_| reactor.run(&mut echo))?);
     }
     for thread in threads {
-        thread
-            .join()
-            .map_err(|_| io::Error::other("a worker panicked"))??;
+        thread.join().map_err(|_| io::Error::other("a worker panicked"))??;
     }
     Ok(())
 }

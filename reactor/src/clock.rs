@@ -24,9 +24,7 @@ pub struct SystemClock {
 impl SystemClock {
     /// A clock that stands at 0 now.
     pub fn new() -> Self {
-        SystemClock {
-            start: Instant::now(),
-        }
+        SystemClock { start: Instant::now() }
     }
 }
 
@@ -52,9 +50,7 @@ pub struct ManualClock {
 impl ManualClock {
     /// A clock that stands at `now_ms`.
     pub fn new(now_ms: u64) -> Self {
-        ManualClock {
-            now_ms: Arc::new(AtomicU64::new(now_ms)),
-        }
+        ManualClock { now_ms: Arc::new(AtomicU64::new(now_ms)) }
     }
 
     /// Moves this clock, and all its clones, ahead by `ms`.

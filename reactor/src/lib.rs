@@ -19,15 +19,17 @@
 //! # Invariants
 //! 1. The phases of a turn run in the order that the `turn` module writes down, each within its
 //!    [`Budget`]. What exceeds it keeps its place and keeps the next poll from waiting.
+//!    (`phases_run_in_the_written_order`, `what_exceeds_a_budget_comes_in_the_next_turn_in_order`)
 //! 2. The thread sleeps only when every queue of the turn is empty and the handler has nothing
-//!    [`Pending`].
+//!    [`Pending`]. (`the_loop_does_not_sleep_on_work`)
 //! 3. No callback runs from inside a data structure: an item is taken out, then its callback runs.
+//!    (`what_a_callback_starts_waits_for_the_next_turn`)
 //! 4. A timer or watch that was taken back is never called, even if it was found due or ready in
-//!    the same turn.
+//!    the same turn. (`d_90_…` and `d_99_…` of the turn)
 //! 5. Time is read once a turn, after the poll; before a sleep that a timer bounds it is looked at
-//!    once more.
+//!    once more. (`all_of_a_turn_sees_one_time`, `a_sleep_ends_in_time_for_the_next_timer`)
 //! 6. The sockets in mio's poll are the caller's own. Descriptors of others are in another set,
-//!    where a stale number can do no harm.
+//!    where a stale number can do no harm. (`tests/watch/closed.rs`)
 //! 7. No turn allocates once the queues have reached their size, and no peak keeps its memory for
 //!    ever: timers and slabs live in pages that are freed.
 //!

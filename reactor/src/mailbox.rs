@@ -67,18 +67,13 @@ pub struct Sender<M> {
 
 impl<M> Clone for Sender<M> {
     fn clone(&self) -> Self {
-        Sender {
-            channel: self.channel.clone(),
-            bell: Arc::clone(&self.bell),
-        }
+        Sender { channel: self.channel.clone(), bell: Arc::clone(&self.bell) }
     }
 }
 
 impl<M> fmt::Debug for Sender<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender")
-            .field("waiting", &self.channel.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Sender").field("waiting", &self.channel.len()).finish_non_exhaustive()
     }
 }
 
@@ -108,9 +103,7 @@ pub struct Mailbox<M> {
 
 impl<M> fmt::Debug for Mailbox<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox")
-            .field("waiting", &self.channel.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Mailbox").field("waiting", &self.channel.len()).finish_non_exhaustive()
     }
 }
 
@@ -122,23 +115,10 @@ pub fn mailbox<M>(
     mail_max: usize,
 ) -> io::Result<(Sender<M>, Mailbox<M>)> {
     let waker = Waker::new(registry, token)?;
-    let bell = Arc::new(Bell {
-        awake: AtomicBool::new(true),
-        waker,
-        rung: AtomicU64::new(0),
-    });
+    let bell = Arc::new(Bell { awake: AtomicBool::new(true), waker, rung: AtomicU64::new(0) });
     // A capacity of zero would be a rendezvous, which blocks.
     let (sender, receiver) = crossbeam_channel::bounded(mail_max.max(1));
-    Ok((
-        Sender {
-            channel: sender,
-            bell: Arc::clone(&bell),
-        },
-        Mailbox {
-            channel: receiver,
-            bell,
-        },
-    ))
+    Ok((Sender { channel: sender, bell: Arc::clone(&bell) }, Mailbox { channel: receiver, bell }))
 }
 
 impl<M> Mailbox<M> {

@@ -41,12 +41,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config {
-            budget: Budget::default(),
-            events_max: 256,
-            mail_max: 16_384,
-            watches_max: 65_536,
-        }
+        Config { budget: Budget::default(), events_max: 256, mail_max: 16_384, watches_max: 65_536 }
     }
 }
 
@@ -160,10 +155,7 @@ impl<T, W: Copy, M> Reactor<T, W, M> {
     /// for a handler that stops reading before the socket would block. A token that waits for its
     /// call already gets one call for both reasons, when its place comes.
     pub fn again(&mut self, token: Token) {
-        assert!(
-            Key::is_key(token),
-            "invariant: reserved tokens name no socket"
-        );
+        assert!(Key::is_key(token), "invariant: reserved tokens name no socket");
         self.ready.push(token, Readiness::AGAIN);
     }
 

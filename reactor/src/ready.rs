@@ -109,12 +109,8 @@ impl fmt::Debug for Readiness {
             (Self::ERROR, "error"),
             (Self::AGAIN, "again"),
         ];
-        let held = facts
-            .into_iter()
-            .filter_map(|(fact, name)| self.has(fact).then_some(name));
-        f.debug_tuple("Readiness")
-            .field(&held.collect::<Vec<_>>().join(" | "))
-            .finish()
+        let held = facts.into_iter().filter_map(|(fact, name)| self.has(fact).then_some(name));
+        f.debug_tuple("Readiness").field(&held.collect::<Vec<_>>().join(" | ")).finish()
     }
 }
 
@@ -147,10 +143,7 @@ impl ReadyQueue {
     pub(crate) fn pop(&mut self) -> Option<(Token, Readiness)> {
         let token = self.order.pop_front()?;
         let facts = self.facts.remove(&token);
-        Some((
-            token,
-            facts.expect("invariant: every waiting token has its facts"),
-        ))
+        Some((token, facts.expect("invariant: every waiting token has its facts")))
     }
 }
 
@@ -181,10 +174,7 @@ mod tests {
     #[test]
     fn facts_are_shown_by_name() {
         let facts = Readiness::READABLE.union(Readiness::READ_CLOSED);
-        assert_eq!(
-            format!("{facts:?}"),
-            r#"Readiness("readable | read closed")"#
-        );
+        assert_eq!(format!("{facts:?}"), r#"Readiness("readable | read closed")"#);
         assert_eq!(format!("{:?}", Readiness::NONE), r#"Readiness("")"#);
     }
 }

@@ -70,10 +70,7 @@ impl From<Key> for Token {
 /// The way back from [`Token::from`]. A reserved token gives a key that no slab has issued.
 impl From<Token> for Key {
     fn from(token: Token) -> Key {
-        Key {
-            index: token.0 as u32,
-            generation: (token.0 >> 32) as u32,
-        }
+        Key { index: token.0 as u32, generation: (token.0 >> 32) as u32 }
     }
 }
 
@@ -150,10 +147,7 @@ impl<T> Slab<T> {
         let index = u32::try_from(page_index * PAGE_LEN + entry.key())
             .expect("invariant: a slab holds fewer than 2^32 values");
         let key = Key { index, generation };
-        entry.insert(Entry {
-            generation,
-            value: make(key),
-        });
+        entry.insert(Entry { generation, value: make(key) });
         if page.len() == PAGE_LEN {
             self.vacancy[page_index / 64] &= !(1 << (page_index % 64));
         }
@@ -203,22 +197,17 @@ impl<T> Slab<T> {
     /// All values with their keys, in the order of their places.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.pages.iter().enumerate().flat_map(|(page, entries)| {
-            entries
-                .iter()
-                .map(move |(slot, entry)| (key_of(page, slot, entry), &entry.value))
+            entries.iter().map(move |(slot, entry)| (key_of(page, slot, entry), &entry.value))
         })
     }
 
     /// All values with their keys, in the order of their places.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
-        self.pages
-            .iter_mut()
-            .enumerate()
-            .flat_map(|(page, entries)| {
-                entries
-                    .iter_mut()
-                    .map(move |(slot, entry)| (key_of(page, slot, entry), &mut entry.value))
-            })
+        self.pages.iter_mut().enumerate().flat_map(|(page, entries)| {
+            entries
+                .iter_mut()
+                .map(move |(slot, entry)| (key_of(page, slot, entry), &mut entry.value))
+        })
     }
 
     /// Gives back what memory it can: the spare page and the tables' slack. Keys stay valid.
@@ -245,10 +234,7 @@ impl<T> Slab<T> {
     /// The key of the value that lies at `index` now.
     pub(crate) fn key_at(&self, index: u32) -> Key {
         let (page, slot) = locate(index);
-        Key {
-            index,
-            generation: self.pages[page][slot].generation,
-        }
+        Key { index, generation: self.pages[page][slot].generation }
     }
 
     /// The lowest page with room, holding memory; appends one if all are full.
@@ -276,10 +262,7 @@ impl<T> Slab<T> {
 
     /// Frees the memory of an empty page, and drops the pages at the end that have none.
     fn release(&mut self, page: usize) {
-        debug_assert!(
-            self.pages[page].is_empty(),
-            "invariant: only empty pages are freed"
-        );
+        debug_assert!(self.pages[page].is_empty(), "invariant: only empty pages are freed");
         self.pages[page] = slab::Slab::new();
         while self.pages.last().is_some_and(|last| last.capacity() == 0) {
             self.pages.pop();
@@ -304,10 +287,7 @@ const fn locate(index: u32) -> (usize, usize) {
 /// The key of `entry`, which lies in `slot` of `page`.
 fn key_of<T>(page: usize, slot: usize, entry: &Entry<T>) -> Key {
     // No truncation: insertion has checked that the place fits.
-    Key {
-        index: (page * PAGE_LEN + slot) as u32,
-        generation: entry.generation,
-    }
+    Key { index: (page * PAGE_LEN + slot) as u32, generation: entry.generation }
 }
 
 #[cfg(test)]

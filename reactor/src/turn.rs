@@ -53,13 +53,7 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Budget {
-            timers: 1_024,
-            watches: 256,
-            sockets: 256,
-            mail: 1_024,
-            verdicts: 1_024,
-        }
+        Budget { timers: 1_024, watches: 256, sockets: 256, mail: 1_024, verdicts: 1_024 }
     }
 }
 
@@ -80,12 +74,7 @@ pub struct Pending {
 
 impl Pending {
     /// Nothing is left to do.
-    pub const NONE: Self = Pending {
-        verdicts: 0,
-        commands: 0,
-        unflushed: 0,
-        unhanded: 0,
-    };
+    pub const NONE: Self = Pending { verdicts: 0, commands: 0, unflushed: 0, unhanded: 0 };
 }
 
 /// What runs in the turn. One value handles everything of one worker.

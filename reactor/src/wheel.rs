@@ -52,10 +52,7 @@ struct List {
     last: u32,
 }
 
-const EMPTY: List = List {
-    first: NIL,
-    last: NIL,
-};
+const EMPTY: List = List { first: NIL, last: NIL };
 
 /// Timers with payload `T`, in two stages: [`Wheel::advance`] moves what is due onto a list,
 /// [`Wheel::take_due`] hands it out one by one. Between the two a timer is still armed: cancelling
@@ -104,13 +101,7 @@ impl<T> Wheel<T> {
     /// [`Wheel::advance`], not before; one more than [`DELAY_MS_MAX`] ahead is clamped.
     pub fn arm(&mut self, deadline_ms: u64, value: T) -> TimerKey {
         let deadline_ms = self.clamp(deadline_ms);
-        let entry = Entry {
-            value,
-            deadline_ms,
-            previous: NIL,
-            next: NIL,
-            list: 0,
-        };
+        let entry = Entry { value, deadline_ms, previous: NIL, next: NIL, list: 0 };
         let key = self.entries.insert(entry);
         self.link(key.index(), self.list_for(deadline_ms));
         TimerKey(key)
@@ -163,9 +154,7 @@ impl<T> Wheel<T> {
         }
         let key = self.entries.key_at(index);
         self.unlink(index);
-        self.entries
-            .remove(key)
-            .map(|entry| (TimerKey(key), entry.value))
+        self.entries.remove(key).map(|entry| (TimerKey(key), entry.value))
     }
 
     /// Whether [`Wheel::take_due`] has something to give.
@@ -215,11 +204,7 @@ impl<T> Wheel<T> {
         while index != NIL {
             let entry = self.entries.at(index);
             let (next, deadline_ms) = (entry.next, entry.deadline_ms);
-            let target = if level == 0 {
-                DUE
-            } else {
-                self.list_for(deadline_ms)
-            };
+            let target = if level == 0 { DUE } else { self.list_for(deadline_ms) };
             self.link(index, target);
             index = next;
         }

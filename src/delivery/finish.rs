@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::smtp::Reply;
+use crate::smtp::client::{Outcome, Stage};
 
 /// What an attempt means for the mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Fate {
     Permanent,
     /// It may work later: a 4xx, a lost connection, a deadline.
     Temporary,
+    /// Nothing was tried: its text could not be read. It rests, and this is no attempt.
+    Untried,
 }
 
 /// One attempt, as it ended.
@@ -41,6 +44,19 @@ pub struct Finish {
 }
 
 impl Finish {
+    /// The fate that the session reports of a mail.
+    pub fn of_outcome(outcome: &Outcome) -> Finish {
+        match outcome {
+            Outcome::Accepted(reply) => Finish::of_reply("message", reply),
+            Outcome::Refused { stage, reply, .. } => Finish::of_reply(state_of(*stage), reply),
+        }
+    }
+
+    /// D-6A: there is nothing that could be sent.
+    pub fn no_text() -> Finish {
+        Finish::without_reply(Fate::Permanent, "data", "error", "the mail has no text")
+    }
+
     /// An attempt that ended with a reply of the next hop: 2yz delivered, 5yz permanent, all else
     /// temporary (RFC 5321 4.2.1).
     pub fn of_reply(state: &'static str, reply: &Reply) -> Finish {
@@ -54,10 +70,7 @@ impl Finish {
             state,
             result,
             code: reply.code(),
-            status: reply
-                .status()
-                .map(|status| status.to_string())
-                .unwrap_or_default(),
+            status: reply.status().map(|status| status.to_string()).unwrap_or_default(),
             description: reply.text().to_owned(),
             from: None,
             to: None,
@@ -88,5 +101,18 @@ impl Finish {
         self.from = from;
         self.to = to;
         self
+    }
+}
+
+/// MailerQ's word for a stage.
+pub fn state_of(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Banner => "intro",
+        Stage::Ehlo => "ehlo",
+        Stage::Idle | Stage::Reset | Stage::Quit | Stage::Closed => "idle",
+        Stage::Mail => "mailfrom",
+        Stage::Rcpt => "rcptto",
+        Stage::Data | Stage::Held | Stage::Body => "data",
+        Stage::FinalDot => "message",
     }
 }

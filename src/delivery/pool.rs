@@ -57,11 +57,7 @@ impl<K: Copy + PartialEq> Pool<K> {
         }
         let room = self.share.saturating_sub(self.open + self.opening);
         let need = ready.saturating_sub(self.opening);
-        let probe = if self.trouble.is_some() {
-            1usize.saturating_sub(self.opening)
-        } else {
-            room
-        };
+        let probe = if self.trouble.is_some() { 1usize.saturating_sub(self.opening) } else { room };
         room.min(need).min(probe)
     }
 
@@ -75,6 +71,7 @@ impl<K: Copy + PartialEq> Pool<K> {
         self.opening -= 1;
         self.open += 1;
         self.pause_ms = 0;
+        self.offline_until_ms = 0;
         self.trouble = None;
     }
 
@@ -94,12 +91,15 @@ impl<K: Copy + PartialEq> Pool<K> {
         self.idle.retain(|&idle| idle != key);
     }
 
-    /// An opening connection failed before it was greeted: the hop rests for a while.
+    /// An opening connection failed before it was greeted: the hop rests for a while. Connections
+    /// that were opened together fail together; that counts as one failure.
     pub fn on_failed(&mut self, why: String, now_ms: u64) {
         self.opening -= 1;
-        self.pause_ms = (self.pause_ms * 2).clamp(OFFLINE_MS_MIN, OFFLINE_MS_MAX);
-        self.offline_until_ms = now_ms + self.pause_ms;
         self.trouble = Some(why);
+        if now_ms >= self.offline_until_ms {
+            self.pause_ms = (self.pause_ms * 2).clamp(OFFLINE_MS_MIN, OFFLINE_MS_MAX);
+            self.offline_until_ms = now_ms + self.pause_ms;
+        }
     }
 
     /// An opening connection is not needed any more; that says nothing about the hop.
@@ -159,6 +159,17 @@ mod tests {
         pool.on_greeted();
         assert_eq!(pool.wanted(5, now_ms), 5);
         assert_eq!(pool.trouble(), None);
+    }
+
+    #[test]
+    fn connections_that_fail_together_count_once_and_one_that_succeeds_ends_the_pause() {
+        let mut pool: Pool<u32> = Pool::new(8);
+        (0..8).for_each(|_| pool.on_opening());
+        (0..7).for_each(|_| pool.on_failed("refused".into(), 0));
+        assert_eq!(pool.back_at_ms(0), Some(OFFLINE_MS_MIN));
+        pool.on_greeted();
+        assert_eq!(pool.back_at_ms(0), None);
+        assert_eq!(pool.wanted(9, 0), 7);
     }
 
     #[test]

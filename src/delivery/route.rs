@@ -19,9 +19,7 @@ impl NextHop {
     /// The address, when the host is one already.
     pub fn literal(&self) -> Option<SocketAddr> {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        host.parse::<IpAddr>()
-            .ok()
-            .map(|ip| SocketAddr::new(ip, self.port))
+        host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.port))
     }
 }
 
@@ -58,10 +56,7 @@ pub fn own_listener(
                     && here)
                 || (target.ip().is_unspecified() && listener.is_ipv4() == target.is_ipv4()))
     };
-    listeners
-        .iter()
-        .any(ours)
-        .then_some(RouteError::OwnListener(target))
+    listeners.iter().any(ours).then_some(RouteError::OwnListener(target))
 }
 
 #[cfg(test)]
@@ -73,49 +68,13 @@ mod tests {
         let rows: &[(&str, &str, &str, Option<&str>, bool)] = &[
             ("same address", "127.0.0.1:25", "127.0.0.1:25", None, true),
             ("other port", "127.0.0.1:25", "127.0.0.1:26", None, false),
-            (
-                "other loopback address",
-                "127.0.0.1:25",
-                "127.0.0.2:25",
-                None,
-                false,
-            ),
-            (
-                "all addresses, loopback",
-                "0.0.0.0:25",
-                "127.0.0.1:25",
-                None,
-                true,
-            ),
-            (
-                "all addresses, ours",
-                "0.0.0.0:25",
-                "192.0.2.1:25",
-                Some("192.0.2.1"),
-                true,
-            ),
-            (
-                "all addresses, a neighbour",
-                "0.0.0.0:25",
-                "192.0.2.2:25",
-                Some("192.0.2.1"),
-                false,
-            ),
-            (
-                "all v6 addresses do not take v4",
-                "[::]:25",
-                "127.0.0.1:25",
-                None,
-                false,
-            ),
+            ("other loopback address", "127.0.0.1:25", "127.0.0.2:25", None, false),
+            ("all addresses, loopback", "0.0.0.0:25", "127.0.0.1:25", None, true),
+            ("all addresses, ours", "0.0.0.0:25", "192.0.2.1:25", Some("192.0.2.1"), true),
+            ("all addresses, a neighbour", "0.0.0.0:25", "192.0.2.2:25", Some("192.0.2.1"), false),
+            ("all v6 addresses do not take v4", "[::]:25", "127.0.0.1:25", None, false),
             ("v6 loopback", "[::]:25", "[::1]:25", None, true),
-            (
-                "the unspecified address is this machine",
-                "127.0.0.1:25",
-                "0.0.0.0:25",
-                None,
-                true,
-            ),
+            ("the unspecified address is this machine", "127.0.0.1:25", "0.0.0.0:25", None, true),
         ];
         for &(name, listener, target, local, expected) in rows {
             let local = local.map(|ip| ip.parse().unwrap());
@@ -126,14 +85,8 @@ mod tests {
 
     #[test]
     fn literals_need_no_resolver() {
-        let hop = |host: &str| NextHop {
-            host: host.into(),
-            port: 25,
-        };
-        assert_eq!(
-            hop("127.0.0.1").literal(),
-            Some("127.0.0.1:25".parse().unwrap())
-        );
+        let hop = |host: &str| NextHop { host: host.into(), port: 25 };
+        assert_eq!(hop("127.0.0.1").literal(), Some("127.0.0.1:25".parse().unwrap()));
         assert_eq!(hop("[::1]").literal(), Some("[::1]:25".parse().unwrap()));
         assert_eq!(hop("relay.example").literal(), None);
     }

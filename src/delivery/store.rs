@@ -2,8 +2,8 @@
 //!
 //! A mail is ready, loading, active, waiting or failed, and nothing else; each state has a way
 //! out: readiness by a connection, loading by the helper's answer, activity by the end of the
-//! attempt, waiting and failure by the schedule. Age-out works in all of them but `Active`,
-//! which ends within the deadlines of its connection.
+//! attempt, waiting and failure by the schedule. Age-out works in all of them but two: `Active`,
+//! which ends within the deadlines of its connection, and `Loading`, which ends with the read.
 //!
 //! Memory: a body stays from the commit until the first attempt ended, then it is read back when
 //! due. [`Store::take_released`] tells how many octets of the budget came free.
@@ -41,9 +41,10 @@ pub struct Now {
 }
 
 impl Now {
-    /// A unix time on the monotonic clock; the past is now.
-    fn mono_of(self, unix_ms: u64) -> u64 {
-        self.mono_ms + unix_ms.saturating_sub(self.unix_ms)
+    /// A unix time on the monotonic clock: the past is now, and nothing is further away than
+    /// `span_ms`, however wrong the wall clock stood when it was written down.
+    fn mono_of(self, unix_ms: u64, span_ms: u64) -> u64 {
+        self.mono_ms + unix_ms.saturating_sub(self.unix_ms).min(span_ms)
     }
 }
 
@@ -98,6 +99,8 @@ pub enum Work {
 #[derive(Debug)]
 struct Held {
     received_ms: u64,
+    /// When its time is over, on the monotonic clock: a step of the wall clock removes no mail.
+    expiry_ms: u64,
     body_bytes: u64,
     reserved: usize,
     content: Content,
@@ -168,7 +171,7 @@ impl Store {
     }
 
     /// A transaction that became durable. `reserved` octets of the memory budget came with it.
-    pub fn admit(&mut self, transaction: Arc<Transaction>, reserved: usize) {
+    pub fn admit(&mut self, transaction: Arc<Transaction>, reserved: usize, now: Now) {
         let mails = transaction
             .mails
             .iter()
@@ -183,10 +186,10 @@ impl Store {
             .collect::<Box<[MailState]>>();
         let id = transaction.id;
         self.queued += mails.len();
-        self.ready
-            .extend(mails.iter().map(|mail| id.mail(mail.index)));
+        self.ready.extend(mails.iter().map(|mail| id.mail(mail.index)));
         let held = Held {
             received_ms: transaction.received_ms,
+            expiry_ms: self.expiry_ms(transaction.received_ms, now),
             body_bytes: transaction.body_bytes(),
             reserved,
             content: Content::Memory(transaction),
@@ -197,20 +200,21 @@ impl Store {
 
     /// A transaction that the start found.
     pub fn restore(&mut self, waiting: Waiting, now: Now) {
-        let expiry_ms = self.expiry_ms(waiting.received_ms);
+        let expiry_ms = self.expiry_ms(waiting.received_ms, now);
+        let pause_ms_max = self.limits.retry.interval_ms_max().max(READ_PAUSE_MS);
         let mut mails = Vec::with_capacity(waiting.mails.len());
         for mail in waiting.mails {
             let id = waiting.id.mail(mail.index);
             let place = match mail.last.as_deref().map(|last| last.next) {
                 None => Place::Ready,
                 Some(Next::Retry { not_before_ms }) => {
-                    Place::Waiting(now.mono_of(not_before_ms.min(expiry_ms)))
+                    Place::Waiting(now.mono_of(not_before_ms, pause_ms_max).min(expiry_ms))
                 }
                 Some(Next::Failed | Next::Delivered | Next::Removed) => Place::Failed,
             };
             match place {
                 Place::Waiting(due_ms) => self.schedule.insert(due_ms, id),
-                Place::Failed => self.schedule.insert(now.mono_of(expiry_ms), id),
+                Place::Failed => self.schedule.insert(expiry_ms, id),
                 _ => self.ready.push_back(id),
             }
             self.failed += usize::from(place == Place::Failed);
@@ -226,6 +230,7 @@ impl Store {
         }
         let held = Held {
             received_ms: waiting.received_ms,
+            expiry_ms,
             body_bytes: waiting.body_bytes,
             reserved: 0,
             content: Content::Disk,
@@ -343,10 +348,7 @@ impl Store {
             Ok(transaction) => {
                 held.content = Content::Memory(transaction);
                 // They were at the front before; the newest goes first, so reverse.
-                loading
-                    .into_iter()
-                    .rev()
-                    .for_each(|id| self.ready.push_front(id));
+                loading.into_iter().rev().for_each(|id| self.ready.push_front(id));
                 Vec::new()
             }
             Err(error) => {
@@ -354,7 +356,7 @@ impl Store {
                 self.released += std::mem::take(&mut held.reserved);
                 let fate = match error {
                     ReadError::Unknown(_) | ReadError::Damaged(_) => Fate::Permanent,
-                    ReadError::Io { .. } => Fate::Temporary,
+                    ReadError::Io { .. } => Fate::Untried,
                 };
                 let finish = Finish::without_reply(fate, "storage", "error", error.to_string());
                 loading
@@ -378,22 +380,21 @@ impl Store {
     pub fn on_finish(&mut self, id: MailId, finish: Finish, now: Now) -> Option<Attempt> {
         let (held, place) = find(&mut self.held, id)?;
         let mail = &mut held.mails[place];
-        mail.attempts += 1;
-        let retry_at = |attempts| {
-            self.limits
-                .retry
-                .next(attempts, held.received_ms, now.unix_ms)
-        };
+        mail.attempts += u32::from(finish.fate != Fate::Untried);
+        // Its age, told by the clock that does not jump.
+        let left_ms = held.expiry_ms.saturating_sub(now.mono_ms);
+        let age_ms = self.limits.deliver_ms_max.saturating_sub(left_ms);
+        let received_ms = now.unix_ms.saturating_sub(age_ms);
         let next = match finish.fate {
             Fate::Delivered => Next::Delivered,
             Fate::Permanent => Next::Failed,
-            Fate::Temporary if finish.state == "storage" => Next::Retry {
-                not_before_ms: now.unix_ms + READ_PAUSE_MS,
-            },
-            Fate::Temporary => match retry_at(mail.attempts) {
-                Retrial::At(not_before_ms) => Next::Retry { not_before_ms },
-                Retrial::GiveUp => Next::Failed,
-            },
+            Fate::Untried => Next::Retry { not_before_ms: now.unix_ms + READ_PAUSE_MS },
+            Fate::Temporary => {
+                match self.limits.retry.next(mail.attempts, received_ms, now.unix_ms) {
+                    Retrial::At(not_before_ms) => Next::Retry { not_before_ms },
+                    Retrial::GiveUp => Next::Failed,
+                }
+            }
         };
         let attempt = Attempt {
             mail: id,
@@ -418,7 +419,7 @@ impl Store {
         let Some((held, place)) = find(&mut self.held, id) else {
             return Some(None);
         };
-        let aged = now.unix_ms >= held.received_ms.saturating_add(self.limits.deliver_ms_max);
+        let aged = now.mono_ms >= held.expiry_ms;
         match held.mails[place].place {
             Place::Waiting(_) if !aged => {
                 held.mails[place].place = Place::Ready;
@@ -440,8 +441,7 @@ impl Store {
             let Some((held, place)) = find(&mut self.held, id) else {
                 continue;
             };
-            let expiry_ms = held.received_ms.saturating_add(self.limits.deliver_ms_max);
-            if held.mails[place].place == Place::Ready && now.unix_ms >= expiry_ms {
+            if held.mails[place].place == Place::Ready && now.mono_ms >= held.expiry_ms {
                 aged.push(self.age_out(id, now));
             }
         }
@@ -466,11 +466,7 @@ impl Store {
         ready
             .into_iter()
             .filter_map(|id| {
-                if is_ready(self, id) {
-                    self.on_finish(id, finish.clone(), now)
-                } else {
-                    None
-                }
+                if is_ready(self, id) { self.on_finish(id, finish.clone(), now) } else { None }
             })
             .collect()
     }
@@ -507,21 +503,28 @@ impl Store {
         (mail.place != Place::Freed).then(|| view(id, held, mail))
     }
 
-    /// All mails, by id.
-    pub fn views(&self) -> Vec<MailView> {
-        let mut views: Vec<MailView> = self
+    /// Mails by id, those after `after` and at most `limit`.
+    pub fn views(&self, after: Option<MailId>, limit: usize) -> Vec<MailView> {
+        let mut ids: Vec<MailId> = self
             .held
             .iter()
-            .flat_map(|(id, held)| held.mails.iter().map(move |mail| (*id, held, mail)))
-            .filter(|(_, _, mail)| mail.place != Place::Freed)
-            .map(|(id, held, mail)| view(id.mail(mail.index), held, mail))
+            .flat_map(|(id, held)| held.mails.iter().map(move |mail| (*id, mail)))
+            .filter(|(_, mail)| mail.place != Place::Freed)
+            .map(|(id, mail)| id.mail(mail.index))
+            .filter(|&id| after.is_none_or(|after| id > after))
             .collect();
-        views.sort_unstable_by_key(|view| view.id);
-        views
+        if limit < ids.len() {
+            ids.select_nth_unstable(limit);
+            ids.truncate(limit);
+        }
+        ids.sort_unstable();
+        ids.into_iter().filter_map(|id| self.view(id)).collect()
     }
 
-    fn expiry_ms(&self, received_ms: u64) -> u64 {
-        received_ms.saturating_add(self.limits.deliver_ms_max)
+    /// When a mail's time is over, on the monotonic clock.
+    fn expiry_ms(&self, received_ms: u64, now: Now) -> u64 {
+        let span_ms = self.limits.deliver_ms_max;
+        now.mono_of(received_ms.saturating_add(span_ms), span_ms)
     }
 
     fn age_out(&mut self, id: MailId, now: Now) -> Attempt {
@@ -546,17 +549,18 @@ impl Store {
         let Some((held, place)) = find(&mut self.held, id) else {
             return;
         };
-        let expiry_ms = held.received_ms.saturating_add(self.limits.deliver_ms_max);
+        let expiry_ms = held.expiry_ms;
+        let pause_ms_max = self.limits.retry.interval_ms_max().max(READ_PAUSE_MS);
         let mail = &mut held.mails[place];
         let before = mail.place;
         mail.place = match attempt.next {
             Next::Delivered | Next::Removed => Place::Freed,
             Next::Failed => {
-                self.schedule.insert(now.mono_of(expiry_ms), id);
+                self.schedule.insert(expiry_ms, id);
                 Place::Failed
             }
             Next::Retry { not_before_ms } => {
-                let due_ms = now.mono_of(not_before_ms.min(expiry_ms));
+                let due_ms = now.mono_of(not_before_ms, pause_ms_max).min(expiry_ms);
                 self.schedule.insert(due_ms, id);
                 Place::Waiting(due_ms)
             }

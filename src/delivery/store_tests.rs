@@ -15,19 +15,12 @@ const RETRY_S: u32 = 10;
 const UNIX_MS: u64 = 1_000_000_000;
 
 fn at(mono_ms: u64) -> Now {
-    Now {
-        mono_ms,
-        unix_ms: UNIX_MS + mono_ms,
-    }
+    Now { mono_ms, unix_ms: UNIX_MS + mono_ms }
 }
 
 fn store() -> Store {
     Store::new(StoreLimits {
-        retry: Retry {
-            intervals_s: vec![RETRY_S],
-            attempts_max: 0,
-            deliver_ms_max: LIFE_MS,
-        },
+        retry: Retry { intervals_s: vec![RETRY_S], attempts_max: 0, deliver_ms_max: LIFE_MS },
         deliver_ms_max: LIFE_MS,
         loading_max: 2,
     })
@@ -116,16 +109,12 @@ fn place(store: &Store, id: MailId) -> Option<Place> {
 fn each_fate_has_its_place_and_its_count() {
     let rows = [
         (Fate::Delivered, None, (0, 0)),
-        (
-            Fate::Temporary,
-            Some(Place::Waiting(u64::from(RETRY_S) * 1000)),
-            (1, 0),
-        ),
+        (Fate::Temporary, Some(Place::Waiting(u64::from(RETRY_S) * 1000)), (1, 0)),
         (Fate::Permanent, Some(Place::Failed), (1, 1)),
     ];
     for (fate, expected, counts) in rows {
         let mut store = store();
-        store.admit(transaction(1, 1, 10, at(0)), 64);
+        store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
         assert_eq!((store.queued(), store.ready()), (1, 1));
         let id = deliver(&mut store);
         assert_eq!(place(&store, id), Some(Place::Active));
@@ -143,7 +132,7 @@ fn each_fate_has_its_place_and_its_count() {
 #[test]
 fn mails_of_one_transaction_share_its_text_until_the_last_needs_it_no_more() {
     let mut store = store();
-    store.admit(transaction(1, 3, 10, at(0)), 64);
+    store.admit(transaction(1, 3, 10, at(0)), 64, at(0));
     let ids = [(); 3].map(|()| deliver(&mut store));
     assert_eq!(ids.map(|id| id.index), [0, 1, 2], "in their order");
     assert!(store.take_work(|_| true).is_none());
@@ -162,11 +151,9 @@ fn mails_of_one_transaction_share_its_text_until_the_last_needs_it_no_more() {
 fn every_state_ages_out() {
     let over = at(LIFE_MS);
     let early = at(LIFE_MS - 1);
-    let ready = |store: &mut Store| store.admit(transaction(1, 1, 10, at(0)), 64);
+    let ready = |store: &mut Store| store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
     let waiting_now = |store: &mut Store| {
-        let next = Next::Retry {
-            not_before_ms: UNIX_MS + 2 * LIFE_MS,
-        };
+        let next = Next::Retry { not_before_ms: UNIX_MS + 2 * LIFE_MS };
         store.restore(waiting(&transaction(1, 1, 10, at(0)), Some(next)), at(0));
     };
     let failed = |store: &mut Store| {
@@ -214,12 +201,10 @@ fn every_state_ages_out() {
 #[test]
 fn a_mail_under_way_ages_out_when_its_attempt_has_ended() {
     let mut store = store();
-    store.admit(transaction(1, 1, 10, at(0)), 64);
+    store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
     let id = deliver(&mut store);
     assert_eq!(store.pop_aged(at(LIFE_MS)), []);
-    let attempt = store
-        .on_finish(id, finish(Fate::Temporary), at(LIFE_MS))
-        .unwrap();
+    let attempt = store.on_finish(id, finish(Fate::Temporary), at(LIFE_MS)).unwrap();
     assert_eq!(attempt.next, Next::Failed, "no attempt can follow");
     let settled = store.pop_due(at(LIFE_MS)).unwrap().unwrap();
     assert_eq!(settled.next, Next::Removed);
@@ -229,10 +214,7 @@ fn a_mail_under_way_ages_out_when_its_attempt_has_ended() {
 #[test]
 fn a_text_that_cannot_be_read_waits_or_fails() {
     let id = TransactionId::from_u64(1);
-    let io = || ReadError::Io {
-        id,
-        source: std::io::ErrorKind::TimedOut.into(),
-    };
+    let io = || ReadError::Io { id, source: std::io::ErrorKind::TimedOut.into() };
     let rows = [
         (io(), Place::Waiting(READ_PAUSE_MS)),
         (ReadError::Unknown(id), Place::Failed),
@@ -242,14 +224,8 @@ fn a_text_that_cannot_be_read_waits_or_fails() {
         let name = error.to_string();
         let mut store = store();
         store.restore(waiting(&transaction(1, 2, 10, at(0)), None), at(0));
-        assert!(matches!(
-            store.take_work(|bytes| bytes == 10),
-            Some(Work::Load(_))
-        ));
-        assert!(
-            store.take_work(|_| true).is_none(),
-            "one reading serves both"
-        );
+        assert!(matches!(store.take_work(|bytes| bytes == 10), Some(Work::Load(_))));
+        assert!(store.take_work(|_| true).is_none(), "one reading serves both");
         let settled = store.on_loaded(id, Err(error), at(0));
         assert_eq!(settled.len(), 2, "{name}");
         for index in 0..2 {
@@ -266,9 +242,7 @@ fn no_more_texts_are_read_at_a_time_than_allowed() {
         store.restore(waiting(&transaction(id, 1, 10, at(0)), None), at(0));
     }
     let mut load = || store.take_work(|_| true);
-    let Some(Work::Load(first)) = load() else {
-        panic!()
-    };
+    let Some(Work::Load(first)) = load() else { panic!() };
     assert!(matches!(load(), Some(Work::Load(_))));
     assert!(load().is_none());
     let text = transaction(first.as_u64(), 1, 10, at(0));
@@ -282,13 +256,10 @@ fn no_more_texts_are_read_at_a_time_than_allowed() {
 fn a_text_that_does_not_fit_blocks_nothing() {
     let mut store = store();
     store.restore(waiting(&transaction(1, 1, 10, at(0)), None), at(0));
-    store.admit(transaction(2, 1, 10, at(0)), 64);
+    store.admit(transaction(2, 1, 10, at(0)), 64, at(0));
     let behind = deliver_refused(&mut store);
     assert_eq!(behind.transaction.as_u64(), 2);
-    assert!(
-        store.take_work(|_| false).is_none(),
-        "while it is under way"
-    );
+    assert!(store.take_work(|_| false).is_none(), "while it is under way");
     store.on_finish(behind, finish(Fate::Delivered), at(0));
     assert_eq!(store.take_released(), 64);
     assert!(matches!(store.take_work(|_| false), Some(Work::Load(_))));
@@ -309,7 +280,7 @@ fn deliver_refused(store: &mut Store) -> MailId {
 #[test]
 fn a_text_is_unloaded_only_while_nobody_sends_it() {
     let mut store = store();
-    store.admit(transaction(1, 1, 10, at(0)), 64);
+    store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
     let id = deliver(&mut store);
     store.unload(id.transaction);
     assert_eq!(store.take_released(), 0);
@@ -324,7 +295,7 @@ fn a_text_is_unloaded_only_while_nobody_sends_it() {
 #[test]
 fn own_listener_fails_all_that_is_ready_and_nothing_else() {
     let mut store = store();
-    store.admit(transaction(1, 2, 10, at(0)), 64);
+    store.admit(transaction(1, 2, 10, at(0)), 64, at(0));
     let active = deliver(&mut store);
     let settled = store.fail_ready("a loop", at(0));
     assert_eq!(settled.len(), 1);
@@ -336,7 +307,7 @@ fn own_listener_fails_all_that_is_ready_and_nothing_else() {
 #[test]
 fn the_latest_attempts_are_kept_and_all_are_counted() {
     let mut store = store();
-    store.admit(transaction(1, 1, 10, at(0)), 64);
+    store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
     let mut now = 0;
     for attempts in 1..=9 {
         let loaded = match store.take_work(|_| true).unwrap() {
@@ -421,7 +392,8 @@ impl Model {
         if found {
             self.store.restore(waiting(&text, None), self.now());
         } else {
-            self.store.admit(text, 100);
+            let now = self.now();
+            self.store.admit(text, 100, now);
             self.reserved += 100;
         }
         for index in 0..mails {
@@ -454,10 +426,7 @@ impl Model {
         let id = self.loading.swap_remove(at);
         let loaded = match dice % 6 {
             0 => Err(ReadError::Damaged(id)),
-            1 => Err(ReadError::Io {
-                id,
-                source: std::io::ErrorKind::TimedOut.into(),
-            }),
+            1 => Err(ReadError::Io { id, source: std::io::ErrorKind::TimedOut.into() }),
             _ => Ok(self.text(id)),
         };
         let now = self.now();
@@ -512,7 +481,7 @@ impl Model {
         assert_eq!(self.store.queued(), self.mails.len());
         assert_eq!(self.store.failed(), count(Known::Failed));
         assert_eq!(self.store.active, count(Known::Active));
-        let views = self.store.views();
+        let views = self.store.views(None, usize::MAX);
         let ids: Vec<MailId> = views.iter().map(|view| view.id).collect();
         assert!(ids.iter().eq(self.mails.keys()), "{ids:?}");
         let idle = |view: &MailView| matches!(view.place, Place::Ready);
@@ -528,9 +497,7 @@ impl Model {
 #[test]
 fn counts_agree_with_a_model_over_random_operations() {
     let given = std::env::var("ROHRPOST_SEED").ok();
-    let seed = given
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or(20_261_122);
+    let seed = given.and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122);
     println!("ROHRPOST_SEED={seed}");
     for round in 0..60 {
         let mut dice = crate::queue::Dice::new(seed + round);

@@ -157,39 +157,27 @@ impl Log {
             front.shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        front.send(Item::Line(Line {
-            level,
-            part,
-            unix_ms: clock(),
-            text: capped(text),
-        }));
+        front.send(Item::Line(Line { level, part, unix_ms: clock(), text: capped(text) }));
     }
 }
 
 impl std::fmt::Debug for Log {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Log")
-            .field(&self.0.as_ref().map(|front| front.level))
-            .finish()
+        f.debug_tuple("Log").field(&self.0.as_ref().map(|front| front.level)).finish()
     }
 }
 
 impl Front {
     fn send(&self, item: Item) {
         let bytes = item.bytes();
-        let waiting = self
-            .shared
-            .waiting_bytes
-            .fetch_add(bytes, Ordering::Relaxed);
+        let waiting = self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         let sent = waiting + bytes <= QUEUE_BYTES_MAX
             && match self.sender.try_send(item) {
                 Ok(()) => true,
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
             };
         if !sent {
-            self.shared
-                .waiting_bytes
-                .fetch_sub(bytes, Ordering::Relaxed);
+            self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -31,9 +31,7 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn new() -> Self {
-        Self {
-            slots: Box::new([const { AtomicU64::new(0) }; SLOTS]),
-        }
+        Self { slots: Box::new([const { AtomicU64::new(0) }; SLOTS]) }
     }
 
     /// Counts one line of a kind.
@@ -55,9 +53,7 @@ impl Limits {
         match old >> 32 == window {
             true if count >= LIMITED_LINES_MAX => Admission::LeftOut,
             true => Admission::Passes { left_out: 0 },
-            false => Admission::Passes {
-                left_out: count.saturating_sub(LIMITED_LINES_MAX),
-            },
+            false => Admission::Passes { left_out: count.saturating_sub(LIMITED_LINES_MAX) },
         }
     }
 }

@@ -43,11 +43,7 @@ impl fmt::Write for Capped {
         let room = TEXT_BYTES_MAX - CUT.len() - self.0.len();
         let fits = text.floor_char_boundary(room);
         self.0.push_str(&text[..fits]);
-        if fits == text.len() {
-            Ok(())
-        } else {
-            Err(fmt::Error)
-        }
+        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
     }
 }
 
@@ -56,11 +52,7 @@ impl Line {
     /// many.
     pub(super) fn render(&self, stamp: &str, out: &mut String) -> usize {
         let mut count = 0;
-        for text in self
-            .text
-            .trim_end_matches(['\r', '\n'])
-            .splitn(TEXT_LINES_MAX, '\n')
-        {
+        for text in self.text.trim_end_matches(['\r', '\n']).splitn(TEXT_LINES_MAX, '\n') {
             for piece in ["[", self.level.name(), "] [", stamp, "] [", self.part, "] "] {
                 out.push_str(piece);
             }
@@ -88,10 +80,6 @@ fn push_safe(text: &str, out: &mut String) {
 
 /// Control characters, the line separators of Unicode, and marks that reorder what is shown.
 fn is_unsafe(character: char) -> bool {
-    let marks = [
-        '\u{200e}'..='\u{200f}',
-        '\u{2028}'..='\u{202e}',
-        '\u{2066}'..='\u{2069}',
-    ];
+    let marks = ['\u{200e}'..='\u{200f}', '\u{2028}'..='\u{202e}', '\u{2066}'..='\u{2069}'];
     character.is_control() || marks.iter().any(|range| range.contains(&character))
 }

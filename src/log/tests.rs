@@ -43,12 +43,7 @@ fn page_log(level: Level) -> (Page, Log, LogThread) {
 }
 
 fn rendered(text: &str) -> String {
-    let line = Line {
-        level: Level::Info,
-        part: "smtp",
-        unix_ms: SAMPLE_MS,
-        text: capped(text),
-    };
+    let line = Line { level: Level::Info, part: "smtp", unix_ms: SAMPLE_MS, text: capped(text) };
     let mut out = String::new();
     let count = line.render("S", &mut out);
     assert_eq!(count, out.lines().count());
@@ -96,10 +91,7 @@ fn d_b1_text_cannot_forge_a_line() {
         ("a\rb", "[Info] [S] [smtp] a\\rb\n"),
         ("a\tb", "[Info] [S] [smtp] a b\n"),
         ("\u{1b}[2J", "[Info] [S] [smtp] \\u{1b}[2J\n"),
-        (
-            "\u{202e}x\u{2028}y",
-            "[Info] [S] [smtp] \\u{202e}x\\u{2028}y\n",
-        ),
+        ("\u{202e}x\u{2028}y", "[Info] [S] [smtp] \\u{202e}x\\u{2028}y\n"),
         ("nul\0", "[Info] [S] [smtp] nul\\u{0}\n"),
         ("grün", "[Info] [S] [smtp] grün\n"),
         ("", "[Info] [S] [smtp] \n"),
@@ -116,10 +108,7 @@ fn d_b1_text_is_capped_at_64_kib_and_on_a_character() {
     assert_eq!(&*capped(&exact), exact);
     let long = capped("ü".repeat(TEXT_BYTES_MAX));
     assert!(long.len() <= TEXT_BYTES_MAX && long.ends_with("ü [cut]"));
-    assert_eq!(
-        capped(format_args!("{exact}{exact}{exact}")).len(),
-        TEXT_BYTES_MAX
-    );
+    assert_eq!(capped(format_args!("{exact}{exact}{exact}")).len(), TEXT_BYTES_MAX);
 }
 
 #[test]
@@ -154,11 +143,7 @@ fn gated_log() -> (Page, Log, LogThread, Receiver<()>, Sender<()>) {
     let page = Page::default();
     let (begun_in, begun) = bounded(1024);
     let (permit, permits) = bounded(0);
-    let gate = Gate {
-        page: page.clone(),
-        begun: begun_in,
-        permits,
-    };
+    let gate = Gate { page: page.clone(), begun: begun_in, permits };
     let (log, thread) = Log::to_writer(gate, Level::Info).unwrap();
     (page, log, thread, begun, permit)
 }
@@ -190,10 +175,7 @@ fn waiting_texts_are_bounded_in_bytes() {
     drop((permit, begun));
     thread.finish(WAIT).unwrap();
     let fit = super::handle::QUEUE_BYTES_MAX / text.len();
-    assert!(
-        page.text()
-            .contains(&format!("{} lines were dropped", 200 - fit))
-    );
+    assert!(page.text().contains(&format!("{} lines were dropped", 200 - fit)));
 }
 
 #[test]
@@ -201,10 +183,7 @@ fn a_stop_waits_no_longer_than_it_is_told() {
     let (_page, log, thread, begun, permit) = gated_log();
     log.info("smtp", "stuck");
     begun.recv_timeout(WAIT).unwrap();
-    assert!(matches!(
-        thread.finish(Duration::ZERO),
-        Err(LogError::Slow(Duration::ZERO))
-    ));
+    assert!(matches!(thread.finish(Duration::ZERO), Err(LogError::Slow(Duration::ZERO))));
     drop(permit);
 }
 
@@ -248,10 +227,7 @@ fn a_peer_cannot_flood_and_what_was_left_out_is_counted() {
     thread.finish(WAIT).unwrap();
     let text = page.text();
     assert_eq!(text.lines().count(), LIMITED_LINES_MAX as usize + 3);
-    assert_eq!(
-        text.matches("(5 more of this kind were left out)").count(),
-        1
-    );
+    assert_eq!(text.matches("(5 more of this kind were left out)").count(), 1);
 }
 
 #[test]
@@ -336,10 +312,7 @@ mod files {
         let path = directory.0.join("not/there");
         let targets = [Target::File(path.clone())];
         let error = Log::start(&targets, Level::Info).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("the log {} cannot be opened", path.display())
-        );
+        assert_eq!(error.to_string(), format!("the log {} cannot be opened", path.display()));
     }
 
     #[test]

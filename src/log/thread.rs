@@ -75,10 +75,7 @@ impl Log {
     /// # Errors
     /// A file cannot be opened, or the thread not started.
     pub fn start(targets: &[Target], level: Level) -> Result<(Self, Option<LogThread>), LogError> {
-        let outlets = targets
-            .iter()
-            .filter_map(outlet)
-            .collect::<Result<Vec<_>, _>>()?;
+        let outlets = targets.iter().filter_map(outlet).collect::<Result<Vec<_>, _>>()?;
         if outlets.is_empty() {
             return Ok((Self::none(), None));
         }
@@ -94,11 +91,7 @@ impl Log {
         writer: impl Write + Send + 'static,
         level: Level,
     ) -> Result<(Self, LogThread), LogError> {
-        Self::start_with(
-            vec![Outlet::new(Place::Writer(Box::new(writer)))],
-            level,
-            Wall::utc(),
-        )
+        Self::start_with(vec![Outlet::new(Place::Writer(Box::new(writer)))], level, Wall::utc())
     }
 
     fn start_with(
@@ -108,24 +101,12 @@ impl Log {
     ) -> Result<(Self, LogThread), LogError> {
         let (sender, receiver) = bounded(QUEUE_LINES_MAX);
         let shared = Arc::new(Shared::default());
-        let back = Back {
-            receiver,
-            shared: Arc::clone(&shared),
-            outlets,
-            wall,
-            batch: Batch::default(),
-        };
-        let thread = std::thread::Builder::new()
-            .name("log".into())
-            .spawn(move || back.run());
+        let back =
+            Back { receiver, shared: Arc::clone(&shared), outlets, wall, batch: Batch::default() };
+        let thread = std::thread::Builder::new().name("log".into()).spawn(move || back.run());
         let thread = thread.map_err(LogError::Thread)?;
         let limits = Limits::new();
-        let log = Self::new(Front {
-            sender: sender.clone(),
-            level,
-            limits,
-            shared,
-        });
+        let log = Self::new(Front { sender: sender.clone(), level, limits, shared });
         Ok((log, LogThread { sender, thread }))
     }
 }
@@ -154,13 +135,9 @@ impl LogThread {
     fn ask(&self, then: Then, wait: Duration) -> Result<(), LogError> {
         let deadline = Instant::now() + wait;
         let (answer, answered) = bounded(1);
-        let sent = self
-            .sender
-            .send_deadline(Item::Flush { then, answer }, deadline);
+        let sent = self.sender.send_deadline(Item::Flush { then, answer }, deadline);
         sent.map_err(|_| LogError::Slow(wait))?;
-        answered
-            .recv_deadline(deadline)
-            .map_err(|_| LogError::Slow(wait))
+        answered.recv_deadline(deadline).map_err(|_| LogError::Slow(wait))
     }
 }
 
@@ -197,9 +174,7 @@ impl Back {
     }
 
     fn take(&mut self, item: Item) -> Then {
-        self.shared
-            .waiting_bytes
-            .fetch_sub(item.bytes(), Ordering::Relaxed);
+        self.shared.waiting_bytes.fetch_sub(item.bytes(), Ordering::Relaxed);
         match item {
             Item::Line(line) => self.render(&line),
             Item::Reopen => {
@@ -224,12 +199,7 @@ impl Back {
 
     /// Adds a line of the thread's own.
     fn say(&mut self, level: Level, text: String) {
-        let line = Line {
-            level,
-            part: "log",
-            unix_ms: Wall::now_ms(),
-            text: text.into(),
-        };
+        let line = Line { level, part: "log", unix_ms: Wall::now_ms(), text: text.into() };
         self.render(&line);
     }
 
@@ -249,17 +219,11 @@ impl Back {
     }
 
     fn reopen(&mut self) {
-        let failed: Vec<_> = self
-            .outlets
-            .iter_mut()
-            .filter_map(|outlet| outlet.reopen().err())
-            .collect();
+        let failed: Vec<_> =
+            self.outlets.iter_mut().filter_map(|outlet| outlet.reopen().err()).collect();
         for error in failed {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            self.say(
-                Level::Critical,
-                format!("{error}: {}", cause.unwrap_or_default()),
-            );
+            self.say(Level::Critical, format!("{error}: {}", cause.unwrap_or_default()));
         }
     }
 }
@@ -281,10 +245,7 @@ fn outlet(target: &Target) -> Option<Result<Outlet, LogError>> {
         Target::Stdout => Place::Writer(Box::new(io::stdout())),
         Target::Stderr => Place::Writer(Box::new(io::stderr())),
         Target::File(path) => match open(path) {
-            Ok(file) => Place::File {
-                path: path.clone(),
-                file,
-            },
+            Ok(file) => Place::File { path: path.clone(), file },
             Err(error) => return Some(Err(error)),
         },
         Target::Syslog => return None,
@@ -294,11 +255,7 @@ fn outlet(target: &Target) -> Option<Result<Outlet, LogError>> {
 
 impl Outlet {
     fn new(place: Place) -> Self {
-        Self {
-            place,
-            lost_lines: 0,
-            checked_ms: 0,
-        }
+        Self { place, lost_lines: 0, checked_ms: 0 }
     }
 
     fn write(&mut self, batch: &Batch, stamp: &str) {
@@ -310,23 +267,15 @@ impl Outlet {
             0 => self.place.write(&batch.text),
             lost => {
                 let text = format!("{lost} lines before these could not be written").into();
-                let line = Line {
-                    level: Level::Warning,
-                    part: "log",
-                    unix_ms: batch.unix_ms,
-                    text,
-                };
+                let line =
+                    Line { level: Level::Warning, part: "log", unix_ms: batch.unix_ms, text };
                 let mut text = String::new();
                 line.render(stamp, &mut text);
                 text.push_str(&batch.text);
                 self.place.write(&text)
             }
         };
-        self.lost_lines = if written.is_ok() {
-            0
-        } else {
-            self.lost_lines + batch.lines
-        };
+        self.lost_lines = if written.is_ok() { 0 } else { self.lost_lines + batch.lines };
     }
 
     /// Opens a file again that was moved or removed, as log rotation does. If that fails, the old
@@ -350,9 +299,7 @@ impl Outlet {
 impl Place {
     fn write(&mut self, text: &str) -> io::Result<()> {
         match self {
-            Self::Writer(writer) => writer
-                .write_all(text.as_bytes())
-                .and_then(|()| writer.flush()),
+            Self::Writer(writer) => writer.write_all(text.as_bytes()).and_then(|()| writer.flush()),
             Self::File { file, .. } => file.write_all(text.as_bytes()),
         }
     }
@@ -361,10 +308,7 @@ impl Place {
 fn open(path: &Path) -> Result<File, LogError> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o640);
-    options.open(path).map_err(|source| LogError::Open {
-        path: path.into(),
-        source,
-    })
+    options.open(path).map_err(|source| LogError::Open { path: path.into(), source })
 }
 
 fn is_same(open: Option<Metadata>, named: Option<Metadata>) -> bool {

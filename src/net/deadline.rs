@@ -7,60 +7,57 @@
 //!
 //! **Diagnostics**: none; what a missed deadline means is the driver's business.
 
-use rohrpost_reactor::TimerKey;
+use rohrpost_reactor::{Key, TimerKey};
+
+use super::desk::{Io, Timer};
 
 /// A deadline on the monotonic clock, and the timer that watches it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Deadline {
+    connection: Key,
     at_ms: Option<u64>,
     timer: Option<(TimerKey, u64)>,
 }
 
-/// What has to be done to the timer.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Nothing.
-    Keep,
-    /// Arm one for this time and tell [`Deadline::on_armed`].
-    Arm(u64),
-    /// Move this one to an earlier time.
-    Rearm(TimerKey, u64),
-}
-
 impl Deadline {
-    /// Sets the deadline; `None` is none.
-    pub fn set(&mut self, at_ms: Option<u64>) -> Change {
+    /// No deadline yet, for this connection.
+    pub fn new(connection: Key) -> Deadline {
+        Deadline { connection, at_ms: None, timer: None }
+    }
+
+    /// Sets the deadline; `None` is none. Only an earlier one than before touches the timer.
+    pub fn set(&mut self, at_ms: Option<u64>, io: &mut Io) {
         self.at_ms = at_ms;
-        match (at_ms, self.timer) {
-            (None, _) => Change::Keep,
-            (Some(at_ms), None) => Change::Arm(at_ms),
-            (Some(at_ms), Some((key, armed_ms))) if at_ms < armed_ms => {
-                self.timer = Some((key, at_ms));
-                Change::Rearm(key, at_ms)
+        let Some(at_ms) = at_ms else { return };
+        match self.timer {
+            Some((_, armed_ms)) if armed_ms <= at_ms => {}
+            Some((timer, _)) => {
+                io.rearm(timer, at_ms);
+                self.timer = Some((timer, at_ms));
             }
-            (Some(_), Some(_)) => Change::Keep,
+            None => {
+                let timer = io.arm(at_ms, Timer::Connection(self.connection));
+                self.timer = Some((timer, at_ms));
+            }
         }
     }
 
-    /// The timer asked for by [`Change::Arm`].
-    pub fn on_armed(&mut self, key: TimerKey, at_ms: u64) {
-        self.timer = Some((key, at_ms));
-    }
-
-    /// The timer fired. Returns whether the deadline is over; if not, arm again as said.
-    pub fn on_fired(&mut self, now_ms: u64) -> (bool, Change) {
+    /// The timer fired. Returns whether the deadline is over; if not, the timer is armed again.
+    pub fn on_fired(&mut self, io: &mut Io) -> bool {
         self.timer = None;
-        match self.at_ms {
-            Some(at_ms) if at_ms <= now_ms => {
-                self.at_ms = None;
-                (true, Change::Keep)
-            }
-            at_ms => (false, self.set(at_ms)),
+        let over = self.at_ms.is_some_and(|at_ms| at_ms <= io.now_ms());
+        if over {
+            self.at_ms = None;
+        } else {
+            self.set(self.at_ms, io);
         }
+        over
     }
 
-    /// The timer to cancel when the connection goes.
-    pub fn take_timer(&mut self) -> Option<TimerKey> {
-        self.timer.take().map(|(key, _)| key)
+    /// The connection goes.
+    pub fn cancel(&mut self, io: &mut Io) {
+        if let Some((timer, _)) = self.timer.take() {
+            io.cancel(timer);
+        }
     }
 }

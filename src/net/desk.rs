@@ -5,8 +5,8 @@
 //!
 //! Must never: reach another worker except through its mailbox.
 //!
-//! **Diagnostics**: what plugins ask for and cannot have (a watch on a bad descriptor) is logged
-//! with the plugin's watch and gets its last callback (D-97).
+//! **Diagnostics**: a watch that the system refuses is logged and forgotten; one whose descriptor
+//! died gets its last callback (D-97).
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ use crate::log::{Level, Log};
 use crate::metrics::{Metrics, Number, WorkerMetrics};
 use crate::plugin::view::Plugins;
 use crate::queue::{
-    Completion, Entry, Ids, MailId, ReadError, Transaction, TransactionId, Waiting,
+    Attempt, Completion, Entry, Ids, MailId, Next, ReadError, Transaction, TransactionId, Waiting,
 };
 use crate::settings::Settings;
 use crate::smtp::Memory;
@@ -45,6 +45,10 @@ pub enum Timer {
     Tick,
     /// A start or stop waits for plugins no longer.
     Context,
+    /// The time is over that a stop gives to plugins which hold something (D-53).
+    StopHolds,
+    /// The time of the whole stop is over.
+    StopAll,
 }
 
 /// What other threads send to a mail worker.
@@ -233,10 +237,7 @@ impl Desk {
 
     /// Both clocks.
     pub fn now(&self, io: &Io) -> Now {
-        Now {
-            mono_ms: io.now_ms(),
-            unix_ms: Wall::now_ms(),
-        }
+        Now { mono_ms: io.now_ms(), unix_ms: Wall::now_ms() }
     }
 
     /// Remembers to offer a connection's output to its socket.
@@ -254,14 +255,7 @@ impl Desk {
         let id = transaction.id;
         let transaction = Arc::new(transaction);
         self.batch.push(Entry::Accept(transaction.clone()));
-        self.committing.insert(
-            id,
-            Committing {
-                connection,
-                transaction,
-                reserved,
-            },
-        );
+        self.committing.insert(id, Committing { connection, transaction, reserved });
         id
     }
 
@@ -270,13 +264,34 @@ impl Desk {
         Memory::release(&mut self.memory, bytes);
     }
 
+    /// Records the outcome of an attempt, and says so where a mail ends without having arrived.
+    pub fn settle(&mut self, attempt: Attempt) {
+        let number = match attempt.next {
+            Next::Delivered => Number::Delivered,
+            Next::Failed => Number::Failures,
+            Next::Retry { .. } => Number::Retried,
+            Next::Removed => Number::Aged,
+        };
+        self.count(number);
+        if matches!(attempt.next, Next::Failed | Next::Removed) {
+            let Attempt { mail, state, result, code, status, description, .. } = &attempt;
+            let (kind, what) = match attempt.next {
+                Next::Removed => ("aged", "is removed"),
+                _ => ("failed", "failed for good"),
+            };
+            let text =
+                format_args!("mail {mail} {what}: {state}:{result} {code} {status} {description}");
+            self.log.limited(kind, Level::Warning, "smtp", text);
+        }
+        self.batch.push(Entry::Settle(attempt));
+    }
+
     /// The way out leads back to us: every ready mail fails for good.
     pub fn fail_ready(&mut self, why: &str, io: &Io) {
         let now = self.now(io);
         let attempts = self.store.fail_ready(why, now);
         self.log.limited("loop", Level::Critical, "smtp", why);
-        self.numbers().add(Number::Bounced, attempts.len() as u64);
-        self.batch.extend(attempts.into_iter().map(Entry::Settle));
+        attempts.into_iter().for_each(|attempt| self.settle(attempt));
     }
 
     /// Applies what plugins asked for in the callback that just returned: timers and watches at
@@ -350,11 +365,7 @@ impl Desk {
                     io.cancel(key);
                 }
             }
-            Command::Watch {
-                watch,
-                fd,
-                interest,
-            } => self.watch(io, watch, fd, interest),
+            Command::Watch { watch, fd, interest } => self.watch(io, watch, fd, interest),
             Command::Unwatch { watch } => {
                 if let Some(key) = self.watches.remove(&watch) {
                     io.unwatch(key);
@@ -379,8 +390,7 @@ impl Desk {
                 self.watches.insert(watch, key);
             }
             Err(error) => {
-                self.log
-                    .warning("plugin", format_args!("a watch was refused: {error}"));
+                self.log.warning("plugin", format_args!("a watch was refused: {error}"));
                 self.plugins.cell.remove_watch(watch);
             }
         }

@@ -14,33 +14,28 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::Token;
-use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Hook, MessageId};
+use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Hook};
 use rohrpost_reactor::{Key, Readiness};
 
 use crate::limits::IncomingPermit;
 use crate::metrics::Number;
 use crate::plugin::chain::{Chain, Verdict};
-use crate::plugin::view::Walk;
+use crate::plugin::view::{SlotsSpent, Walk};
 use crate::queue::{Refusal, TransactionId};
 use crate::smtp::server::{Decision, Event, Greeting, Options, Phase, Session};
-use crate::smtp::{Reply, answer};
+use crate::smtp::{Fixed, Reply, answer};
 
-use super::deadline::{Change, Deadline};
-use super::desk::{Desk, Io, Timer};
+use super::deadline::Deadline;
+use super::desk::{Desk, Io};
 use super::message::{Draft, Finished, Message};
+use super::receipt::receipt;
+use super::step::{Step, terminated};
 use super::transport::{Moved, Transport};
 
 /// Reads of one connection in one turn; then the others have their turn.
-const READS_MAX: usize = 16;
-/// How long the disk may take to make a message durable before its client is told to come back.
-const COMMIT_MS: u64 = 300_000;
+pub(super) const READS_MAX: usize = 16;
 /// Octets of unsent output at which a plugin's own are refused (D-40).
 const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How long the last reply may take to leave.
-const LEAVE_MS: u64 = 10_000;
-/// How long a client that still sends may take to end, once the last reply has left: closing before
-/// would reset the connection, and a reset destroys a reply that is under way.
-const LINGER_MS: u64 = 2_000;
 
 /// Whether a connection is still there after it was driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +48,7 @@ pub enum Keep {
 
 /// What is under way.
 #[derive(Debug)]
-enum Stage {
+pub(super) enum Stage {
     /// The session parses what the client sends.
     Session,
     /// Plugins are asked; the host goes on when the chain is done.
@@ -64,34 +59,9 @@ enum Stage {
     Done,
 }
 
-/// The hook events of an incoming connection, with what the host needs when the chain is done.
-#[derive(Debug)]
-enum Step {
-    Connect,
-    /// The address with its zero.
-    MailFrom(Vec<u8>),
-    RcptTo(Vec<u8>),
-    Data(Box<Message>),
-    Message(Box<Message>, MessageId),
-    Close,
-}
-
-impl Step {
-    fn hook(&self) -> Hook {
-        match self {
-            Step::Connect => Hook::Connect,
-            Step::MailFrom(_) => Hook::MailFrom,
-            Step::RcptTo(_) => Hook::RcptTo,
-            Step::Data(_) => Hook::Data,
-            Step::Message(..) => Hook::Message,
-            Step::Close => Hook::Close,
-        }
-    }
-}
-
 /// How much of the peer is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Peer {
+pub(super) enum Peer {
     /// Both directions.
     There,
     /// It sends nothing more; what it sent is still answered (D-49a).
@@ -103,33 +73,34 @@ enum Peer {
 /// One connection that brings mail.
 #[derive(Debug)]
 pub struct Incoming {
-    key: Key,
-    transport: Transport,
-    session: Session,
-    remote: SocketAddr,
-    local: SocketAddr,
-    plugin: Option<ConnectionId>,
-    stage: Stage,
-    draft: Option<Draft>,
-    peer: Peer,
-    readable: bool,
-    writable: bool,
-    queued_flush: bool,
+    pub(super) key: Key,
+    pub(super) transport: Transport,
+    pub(super) session: Session,
+    pub(super) remote: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) plugin: Option<ConnectionId>,
+    pub(super) stage: Stage,
+    pub(super) draft: Option<Draft>,
+    pub(super) peer: Peer,
+    pub(super) readable: bool,
+    pub(super) read_closed: bool,
+    pub(super) writable: bool,
+    pub(super) queued_flush: bool,
     /// The session is over; when its output is gone, so is the connection.
-    leaving: bool,
+    pub(super) leaving: bool,
     /// All output is out, and what the client still sends is thrown away.
-    lingering: bool,
+    pub(super) lingering: bool,
     /// The server stops: this transaction is the last.
-    last: bool,
-    deadline: Deadline,
+    pub(super) last: bool,
+    pub(super) deadline: Deadline,
     /// When the stage began.
-    stage_ms: u64,
+    pub(super) stage_ms: u64,
     /// When the client last got something done: a reply was made, output left, octets of a text came.
-    progress_ms: u64,
+    pub(super) progress_ms: u64,
     /// When the text began.
-    text_ms: Option<u64>,
+    pub(super) text_ms: Option<u64>,
     /// Its place among the connections, given back when it is dropped.
-    _permit: IncomingPermit,
+    pub(super) _permit: IncomingPermit,
 }
 
 /// What a new connection is made of.
@@ -156,10 +127,18 @@ impl Incoming {
             secure: false,
             authenticated: false,
         };
-        let (plugin, chain) = match desk.plugins.open(init) {
-            Ok(plugin) => (plugin, desk.plugins.chain(Hook::Connect)),
-            // Without a token no plugin can see the connection, so it must not pass them by.
-            Err(_) => (None, Chain::new(0, 0)),
+        let mut session = Session::new(arrival.options);
+        let (plugin, stage) = match desk.plugins.open(init) {
+            Ok(plugin) => {
+                let chain = desk.plugins.chain(Hook::Connect);
+                (plugin, Stage::Step(Step::Connect, chain))
+            }
+            Err(SlotsSpent) => {
+                // No plugin could see the connection, and it must not pass them by.
+                let reply = answer::NO_DESCRIPTORS.into();
+                session.greet(Greeting::Refuse(reply), &mut desk.memory);
+                (None, Stage::Session)
+            }
         };
         if let Some(plugin) = plugin {
             desk.by_plugin.insert(plugin, key);
@@ -168,20 +147,21 @@ impl Incoming {
         Incoming {
             key,
             transport: arrival.transport,
-            session: Session::new(arrival.options),
+            session,
             remote: arrival.remote,
             local: arrival.local,
             plugin,
-            stage: Stage::Step(Step::Connect, chain),
+            stage,
             draft: None,
             peer: Peer::There,
             readable: true,
+            read_closed: false,
             writable: true,
             queued_flush: false,
             leaving: false,
             lingering: false,
             last: false,
-            deadline: Deadline::default(),
+            deadline: Deadline::new(key),
             stage_ms: io.now_ms(),
             progress_ms: io.now_ms(),
             text_ms: None,
@@ -191,8 +171,8 @@ impl Incoming {
 
     /// Something happened to the socket.
     pub fn on_ready(&mut self, ready: Readiness, desk: &mut Desk, io: &mut Io) -> Keep {
-        self.transport.note(ready);
         self.readable |= ready.readable() || ready.read_closed();
+        self.read_closed |= ready.read_closed();
         self.writable |= ready.writable();
         if ready.gone() {
             self.on_gone(desk);
@@ -204,9 +184,7 @@ impl Incoming {
 
     /// The deadline's timer fired.
     pub fn on_timer(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
-        let (over, change) = self.deadline.on_fired(io.now_ms());
-        self.arm(change, io);
-        if over {
+        if self.deadline.on_fired(io) {
             self.on_deadline(desk, io);
         }
         self.drive(desk, io)
@@ -240,7 +218,7 @@ impl Incoming {
     ) -> Keep {
         if matches!(self.stage, Stage::Commit(waiting) if waiting == id) {
             let decision = match outcome {
-                Ok(recipients) => Decision::AcceptWith(accepted_reply(id, recipients)),
+                Ok(recipients) => Decision::AcceptWith(receipt(id, recipients)),
                 Err(Refusal::Full) => Decision::Refuse(answer::STORAGE_FULL.into()),
                 Err(Refusal::Failed) => Decision::Refuse(answer::LOCAL_ERROR.into()),
             };
@@ -252,6 +230,14 @@ impl Incoming {
     /// The server stops: idle clients are told now, others after their transaction.
     pub fn on_drain(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         self.last = true;
+        self.drive(desk, io)
+    }
+
+    /// The server stops and waits for plugins no longer (D-53).
+    pub fn on_hold_over(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        if self.is_held() {
+            self.revoke(desk, io, answer::SHUTTING_DOWN.into(), "the server stops");
+        }
         self.drive(desk, io)
     }
 
@@ -284,17 +270,20 @@ impl Incoming {
         }
         if let Some(plugin) = self.plugin {
             let unsent = self.session.output().len();
-            desk.plugins
-                .cell
-                .set_output_space(plugin, OUTPUT_BYTES_MAX.saturating_sub(unsent));
+            desk.plugins.cell.set_output_space(plugin, OUTPUT_BYTES_MAX.saturating_sub(unsent));
         }
-        // A session that stopped for want of room goes on, and one that is over can leave.
-        self.drive(desk, io)
+        // A session that stopped for want of room goes on, and one that is over can leave. What the
+        // socket brings waits for the next turn: one client must not make this phase endless.
+        self.drive_after(READS_MAX, desk, io)
     }
 
     /// Does all that can be done now.
     pub fn drive(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
-        let mut reads = 0;
+        self.drive_after(0, desk, io)
+    }
+
+    /// The same, with that many reads of this turn used up.
+    fn drive_after(&mut self, mut reads: usize, desk: &mut Desk, io: &mut Io) -> Keep {
         loop {
             match &self.stage {
                 Stage::Step(..) => {
@@ -324,8 +313,7 @@ impl Incoming {
             self.mark_dirty(desk);
         }
         let deadline = self.deadline_ms(desk);
-        let change = self.deadline.set(deadline);
-        self.arm(change, io);
+        self.deadline.set(deadline, io);
         Keep::Yes
     }
 
@@ -375,60 +363,17 @@ impl Incoming {
         if text || self.session.output().len() != before {
             self.progress_ms = io.now_ms();
         }
-        match (self.session.phase(), self.text_ms) {
-            (Phase::Data, None) => self.text_ms = Some(io.now_ms()),
-            (Phase::Data, Some(_)) => {}
-            _ => self.text_ms = None,
+        // It runs on between chunks, until the message is complete or dropped.
+        if self.session.phase() == Phase::Data && self.text_ms.is_none() {
+            self.text_ms = Some(io.now_ms());
         }
         match moved {
             Moved::Some(_) => {}
-            Moved::Blocked(_) => self.readable = false,
+            // The end makes no edge of its own once it was seen: it is read until it comes.
+            Moved::Blocked(_) => self.readable = self.read_closed,
             Moved::End => self.peer = Peer::Silent,
             Moved::Gone(_) => self.on_gone(desk),
         }
-    }
-
-    /// Whether the connection has nothing to do but to go.
-    fn is_over(&self) -> bool {
-        match self.peer {
-            Peer::Gone => true,
-            Peer::Silent if !self.leaving => {
-                // Buffered commands are answered first: the session says when it has run dry.
-                self.session.output().is_empty() && self.session.is_dry()
-            }
-            Peer::Silent => self.session.output().is_empty(),
-            Peer::There => false,
-        }
-    }
-
-    /// The last reply is out. Reads and throws away what the client sent before it saw that; one
-    /// that has sent nothing more is gone at once. `false` when there is nothing to do before the
-    /// next event.
-    fn linger(&mut self, reads: &mut usize, desk: &mut Desk, io: &mut Io) -> bool {
-        if !self.readable {
-            if !self.lingering {
-                self.peer = Peer::Gone;
-            }
-            return !self.lingering;
-        }
-        if *reads == READS_MAX {
-            io.again(Token::from(self.key));
-            return false;
-        }
-        *reads += 1;
-        desk.scratch.clear();
-        let moved = self.transport.read(&mut desk.scratch);
-        if !desk.scratch.is_empty() && !self.lingering {
-            self.lingering = true;
-            self.stage_ms = io.now_ms();
-            self.transport.shut_write();
-        }
-        match moved {
-            Moved::Some(_) => {}
-            Moved::Blocked(_) => self.readable = false,
-            Moved::End | Moved::Gone(_) => self.peer = Peer::Gone,
-        }
-        true
     }
 
     fn on_event(&mut self, event: Event, desk: &mut Desk, io: &mut Io) {
@@ -479,29 +424,18 @@ impl Incoming {
     fn may_relay(&self, to: &crate::smtp::Address, desk: &Desk) -> bool {
         let smtp = &desk.settings.smtp;
         smtp.relay_clients.contains(self.remote.ip())
-            || self
-                .plugin
-                .is_some_and(|plugin| desk.plugins.cell.authenticated(plugin))
+            || self.plugin.is_some_and(|plugin| desk.plugins.cell.authenticated(plugin))
             || smtp.local_domains.contains(to.domain())
     }
 
     /// Starts a step: its chain runs when the connection is driven.
-    fn begin(&mut self, step: Step, desk: &Desk, io: &Io) {
+    pub(super) fn begin(&mut self, step: Step, desk: &Desk, io: &Io) {
         let chain = match self.plugin {
             Some(_) => desk.plugins.chain(step.hook()),
             None => Chain::new(0, 0),
         };
         self.stage = Stage::Step(step, chain);
         self.stage_ms = io.now_ms();
-    }
-
-    fn begin_close(&mut self, desk: &mut Desk, io: &Io) {
-        self.session.on_lost(&mut desk.memory);
-        self.transport.shut();
-        if let Some(plugin) = self.plugin {
-            desk.plugins.cell.set_closed(plugin);
-        }
-        self.begin(Step::Close, desk, io);
     }
 
     /// Walks the chain of the step; `false` while a plugin holds it.
@@ -514,29 +448,7 @@ impl Incoming {
         let dropped = self.peer == Peer::Gone && !matches!(step, Step::Close) && !held_before;
         let walked = match self.plugin {
             Some(plugin) if !dropped => {
-                let walked = match step {
-                    Step::Connect => desk
-                        .plugins
-                        .walk(chain, plugin, rohrpost_abi::Step::Connect),
-                    Step::MailFrom(text) => {
-                        desk.plugins
-                            .walk(chain, plugin, rohrpost_abi::Step::MailFrom(zeroed(text)))
-                    }
-                    Step::RcptTo(text) => {
-                        desk.plugins
-                            .walk(chain, plugin, rohrpost_abi::Step::RcptTo(zeroed(text)))
-                    }
-                    Step::Data(message) => {
-                        let text = zeroed(message.text_with_nul());
-                        desk.plugins
-                            .walk(chain, plugin, rohrpost_abi::Step::Data(text))
-                    }
-                    Step::Message(_, id) => {
-                        desk.plugins
-                            .walk(chain, plugin, rohrpost_abi::Step::Message(*id))
-                    }
-                    Step::Close => desk.plugins.walk(chain, plugin, rohrpost_abi::Step::Close),
-                };
+                let walked = step.walk(&mut desk.plugins, chain, plugin);
                 desk.apply_commands(io);
                 walked
             }
@@ -563,9 +475,7 @@ impl Incoming {
     /// The chain of a step is done: the host goes on.
     fn finish_step(&mut self, desk: &mut Desk, io: &mut Io) {
         let stage = std::mem::replace(&mut self.stage, Stage::Session);
-        let Stage::Step(step, _) = stage else {
-            unreachable!("only a step can be finished")
-        };
+        let Stage::Step(step, _) = stage else { unreachable!("only a step can be finished") };
         self.progress_ms = io.now_ms();
         match step {
             Step::Close => self.stage = Stage::Done,
@@ -579,9 +489,12 @@ impl Incoming {
                 self.decide(Decision::Accept, desk, io);
             }
             Step::Data(message) => self.next_message(message, desk, io),
-            Step::Message(mut message, _) => match message.close(&desk.plugins) {
+            Step::Message(mut message, _) => match message.close(&desk.plugins, &mut desk.memory) {
                 Ok(()) => self.next_message(message, desk, io),
-                Err(problem) => self.refuse_message(*message, &problem.to_string(), desk, io),
+                Err(problem) => {
+                    let reply = problem.reply();
+                    self.refuse_message(*message, reply, &problem.to_string(), desk, io);
+                }
             },
         }
     }
@@ -595,31 +508,38 @@ impl Incoming {
         {
             match message.open(&desk.plugins, plugin) {
                 Ok(id) => self.begin(Step::Message(message, id), desk, io),
-                Err(error) => self.refuse_message(*message, &error.to_string(), desk, io),
+                Err(error) => {
+                    let reply = answer::LOCAL_ERROR;
+                    self.refuse_message(*message, reply, &error.to_string(), desk, io);
+                }
             }
             return;
         }
-        let Finished {
-            transaction,
-            reserved,
-        } = message.finish(desk, self.remote, self.local, self.session.hello());
+        let Finished { transaction, reserved } =
+            message.finish(desk, self.remote, self.local, self.session.hello());
         let id = desk.commit(transaction, reserved, self.key);
         self.stage = Stage::Commit(id);
         self.stage_ms = io.now_ms();
     }
 
-    fn refuse_message(&mut self, message: Message, why: &str, desk: &mut Desk, io: &Io) {
+    fn refuse_message(
+        &mut self,
+        message: Message,
+        reply: Fixed,
+        why: &str,
+        desk: &mut Desk,
+        io: &Io,
+    ) {
         let text = format_args!("a message was refused: {why}");
-        desk.log
-            .limited("plugin-edit", crate::log::Level::Warning, "plugin", text);
+        desk.log.limited("plugin-edit", crate::log::Level::Warning, "plugin", text);
         self.drop_message(message, desk);
-        self.decide(Decision::Refuse(answer::LOCAL_ERROR.into()), desk, io);
+        self.decide(Decision::Refuse(reply.into()), desk, io);
     }
 
-    fn decide(&mut self, decision: Decision, desk: &mut Desk, _io: &Io) {
+    pub(super) fn decide(&mut self, decision: Decision, desk: &mut Desk, _io: &Io) {
         self.stage = Stage::Session;
         if matches!(decision, Decision::Refuse(_) | Decision::RefuseAndClose(_)) {
-            desk.count(Number::Deferred);
+            desk.count(Number::Refused);
         }
         self.session.decide(decision, &mut desk.memory);
     }
@@ -642,7 +562,7 @@ impl Incoming {
     }
 
     /// D-27: takes control back; the step is answered with `reply`.
-    fn revoke(&mut self, desk: &mut Desk, io: &Io, reply: Reply, why: &str) {
+    pub(super) fn revoke(&mut self, desk: &mut Desk, io: &Io, reply: Reply, why: &str) {
         let (Some(plugin), Stage::Step(step, chain)) = (self.plugin, &mut self.stage) else {
             return;
         };
@@ -658,55 +578,16 @@ impl Incoming {
         let stage = std::mem::replace(&mut self.stage, Stage::Session);
         let Stage::Step(step, _) = stage else { return };
         let connect = matches!(step, Step::Connect);
+        if matches!(step, Step::MailFrom(_)) {
+            self.draft = None;
+        }
         self.drop_step(step, desk);
         if connect {
             // There is no command to answer: the banner refuses (RFC 5321 3.1).
-            let reply = if reply.code() == 421 {
-                reply
-            } else {
-                answer::PLUGIN_TIMEOUT.into()
-            };
-            self.session
-                .greet(Greeting::Refuse(reply), &mut desk.memory);
+            let reply = if reply.code() == 421 { reply } else { answer::PLUGIN_TIMEOUT.into() };
+            self.session.greet(Greeting::Refuse(reply), &mut desk.memory);
         } else {
             self.decide(Decision::Refuse(reply), desk, io);
-        }
-    }
-
-    fn on_deadline(&mut self, desk: &mut Desk, io: &Io) {
-        match &self.stage {
-            Stage::Step(..) => {
-                self.revoke(desk, io, answer::LOCAL_ERROR.into(), "plugin-timeout");
-            }
-            Stage::Commit(id) => {
-                desk.log.limited(
-                    "commit-deadline",
-                    crate::log::Level::Critical,
-                    "queue",
-                    format_args!("transaction {id} was not durable in {} s", COMMIT_MS / 1000),
-                );
-                self.decide(
-                    Decision::RefuseAndClose(answer::COMMIT_TIMEOUT.into()),
-                    desk,
-                    io,
-                );
-            }
-            Stage::Session if self.leaving || !self.session.output().is_empty() => {
-                // The client does not take what it asked for.
-                self.on_gone(desk);
-            }
-            Stage::Session => {
-                let phase = self.session.phase();
-                self.session.on_timeout(phase, &mut desk.memory);
-            }
-            Stage::Done => {}
-        }
-    }
-
-    fn on_gone(&mut self, desk: &mut Desk) {
-        self.peer = Peer::Gone;
-        if let Some(plugin) = self.plugin {
-            desk.plugins.cell.set_closed(plugin);
         }
     }
 
@@ -717,99 +598,10 @@ impl Incoming {
         self.session.consume_output(count);
     }
 
-    /// The end of what is under way; `None` where the settings say so.
-    fn deadline_ms(&self, desk: &Desk) -> Option<u64> {
-        let settings = &desk.settings;
-        let idle_ms = settings.smtp.idle_timeout.as_millis() as u64;
-        match &self.stage {
-            Stage::Step(..) => {
-                let hold = settings.plugin.hold_timeout?;
-                Some(self.stage_ms + hold.as_millis() as u64)
-            }
-            Stage::Commit(_) => Some(self.stage_ms + COMMIT_MS),
-            Stage::Session if self.lingering => Some(self.stage_ms + LINGER_MS),
-            Stage::Session if self.leaving => Some(self.stage_ms + LEAVE_MS),
-            Stage::Session => {
-                let idle = self.progress_ms + idle_ms;
-                let text = self
-                    .text_ms
-                    .map(|begun| begun + settings.smtp.data_timeout.as_millis() as u64);
-                Some(text.map_or(idle, |text| text.min(idle)))
-            }
-            Stage::Done => None,
-        }
-    }
-
     fn mark_dirty(&mut self, desk: &mut Desk) {
         if !self.queued_flush {
             self.queued_flush = true;
             desk.mark_dirty(self.key);
         }
     }
-
-    fn arm(&mut self, change: Change, io: &mut Io) {
-        match change {
-            Change::Keep => {}
-            Change::Arm(at_ms) => {
-                let timer = io.arm(at_ms, Timer::Connection(self.key));
-                self.deadline.on_armed(timer, at_ms);
-            }
-            Change::Rearm(timer, at_ms) => {
-                io.rearm(timer, at_ms);
-            }
-        }
-    }
-
-    /// The very end: tokens go stale, the timer goes, the socket closes when `self` is dropped.
-    fn end(&mut self, desk: &mut Desk, io: &mut Io) {
-        self.session.on_lost(&mut desk.memory);
-        if let Some(plugin) = self.plugin.take() {
-            desk.by_plugin.remove(&plugin);
-            desk.plugins.cell.close_connection(plugin);
-        }
-        if let Some(timer) = self.deadline.take_timer() {
-            io.cancel(timer);
-        }
-        desk.numbers().sub(Number::IncomingConnections, 1);
-    }
-}
-
-/// An address as a C string.
-fn terminated(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len() + 1);
-    bytes.extend_from_slice(text.as_bytes());
-    bytes.push(0);
-    bytes
-}
-
-fn zeroed(bytes: &[u8]) -> rohrpost_abi::Terminated<'_> {
-    rohrpost_abi::Terminated::new(bytes).expect("it was made with its zero")
-}
-
-/// Recipients whose ids are all spelt out in the reply; above, the first and the last are.
-const IDS_LISTED_MAX: usize = 300;
-/// Ids in one line of the reply (RFC 5321 4.5.3.1.5: 512 octets).
-const IDS_PER_LINE: usize = 20;
-
-/// `250` with one id per recipient.
-fn accepted_reply(id: TransactionId, recipients: usize) -> Reply {
-    let index = |place: usize| u16::try_from(place).expect("recipients_max is below 65536");
-    let text = if recipients > IDS_LISTED_MAX {
-        format!(
-            "Queued as {} to {}",
-            id.mail(0),
-            id.mail(index(recipients - 1))
-        )
-    } else {
-        let ids: Vec<String> = (0..recipients)
-            .map(|place| id.mail(index(place)).to_string())
-            .collect();
-        let lines: Vec<String> = ids
-            .chunks(IDS_PER_LINE)
-            .map(|ids| format!("Queued as {}", ids.join(" ")))
-            .collect();
-        lines.join("\n")
-    };
-    let status = crate::smtp::EnhancedStatus::new(2, 0, 0);
-    Reply::new(250, status, text).unwrap_or_else(|| Reply::from(answer::MESSAGE_OK))
 }

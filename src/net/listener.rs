@@ -28,10 +28,7 @@ impl BindError {
         use rustix::io::Errno;
         let without = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL].map(|errno| errno.raw_os_error());
         self.address.is_ipv6()
-            && self
-                .source
-                .raw_os_error()
-                .is_some_and(|raw| without.contains(&raw))
+            && self.source.raw_os_error().is_some_and(|raw| without.contains(&raw))
     }
 }
 
@@ -62,10 +59,7 @@ pub fn bind(
     for &port in ports {
         for &ip in addresses {
             let wanted = SocketAddr::new(ip, port);
-            let address = probe(wanted).map_err(|source| BindError {
-                address: wanted,
-                source,
-            })?;
+            let address = probe(wanted).map_err(|source| BindError { address: wanted, source })?;
             for worker in &mut sockets {
                 worker.push(open(address).map_err(|source| BindError { address, source })?);
             }
@@ -97,11 +91,7 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         // 0.0.0.0 and [::] are two listeners; one that takes both would hide the other.
@@ -130,20 +120,13 @@ mod tests {
     #[test]
     fn an_address_in_use_is_fatal_even_between_reuse_port_sockets() {
         let (addresses, _sockets) = bind(&[LOOPBACK], &[0], 1).unwrap();
-        let error = bind(&[LOOPBACK], &[addresses[0].port()], 1)
-            .unwrap_err()
-            .to_string();
+        let error = bind(&[LOOPBACK], &[addresses[0].port()], 1).unwrap_err().to_string();
         assert!(error.contains("another server listens there"), "{error}");
     }
 
     #[test]
     fn a_foreign_address_is_named_in_the_error() {
-        let error = bind(&["192.0.2.1".parse().unwrap()], &[0], 1)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("192.0.2.1") && error.contains("smtp-ip"),
-            "{error}"
-        );
+        let error = bind(&["192.0.2.1".parse().unwrap()], &[0], 1).unwrap_err().to_string();
+        assert!(error.contains("192.0.2.1") && error.contains("smtp-ip"), "{error}");
     }
 }

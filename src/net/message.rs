@@ -10,16 +10,18 @@ use std::sync::Arc;
 use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, Text};
 
 use crate::clock::Wall;
+use crate::limits::Share;
 use crate::plugin::view::Plugins;
 use crate::queue::{Body, Mail, Origin, Transaction};
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
 use crate::smtp::server::{Hello, Received};
 use crate::smtp::trace::Trace;
-use crate::smtp::{Fixed, answer, is_crlf_only};
+use crate::smtp::{Fixed, Memory, answer, is_crlf_only};
 
 use super::desk::Desk;
 
-/// RFC 5321 6.3: more Received fields than this are taken for a loop.
+/// More Received fields than this are taken for a loop (554 5.4.6). RFC 5321 6.3 asks for at least
+/// 100 to be allowed where counting is all there is; real paths are far shorter.
 const RECEIVED_FIELDS_MAX: usize = 50;
 /// The body index of a mail that has no text (D-6A): plugins may take it away (D-64).
 pub const NO_BODY: u16 = u16::MAX;
@@ -35,11 +37,7 @@ pub struct Draft {
 impl Draft {
     /// A transaction that MAIL has begun.
     pub fn new(from: MailFrom) -> Draft {
-        Draft {
-            from,
-            recipients: Vec::new(),
-            proposed: None,
-        }
+        Draft { from, recipients: Vec::new(), proposed: None }
     }
 
     /// A recipient that plugins are asked about.
@@ -70,6 +68,19 @@ pub enum EditProblem {
     /// The recipient was taken away.
     #[error("a plugin left it without a recipient")]
     NoRecipient,
+    /// There is no room for the text that a plugin made.
+    #[error("the text that a plugin made is more than memory-limit leaves")]
+    NoMemory,
+}
+
+impl EditProblem {
+    /// What the client hears.
+    pub fn reply(self) -> Fixed {
+        match self {
+            EditProblem::NoRecipient => answer::LOCAL_ERROR,
+            EditProblem::NoMemory => answer::NO_MEMORY,
+        }
+    }
 }
 
 /// A complete message, recipient by recipient on its way through the plugins.
@@ -102,10 +113,7 @@ impl Message {
     pub fn new(draft: Draft, received: Received) -> Result<Message, Refused> {
         let reserved = received.reserved;
         if received.received_fields > RECEIVED_FIELDS_MAX {
-            return Err(Refused {
-                reply: answer::MAIL_LOOP,
-                reserved,
-            });
+            return Err(Refused { reply: answer::MAIL_LOOP, reserved });
         }
         let body = Body::try_from(received.body.into_vec_with_nul())
             .expect("a received body keeps one zero past its end");
@@ -170,7 +178,7 @@ impl Message {
     ///
     /// # Errors
     /// When the mail cannot be published as it is now (D-63).
-    pub fn close(&mut self, plugins: &Plugins) -> Result<(), EditProblem> {
+    pub fn close(&mut self, plugins: &Plugins, memory: &mut Share) -> Result<(), EditProblem> {
         let Some(id) = self.open.take() else {
             return Ok(());
         };
@@ -186,6 +194,11 @@ impl Message {
             Edit::Unchanged => {}
             Edit::Removed => mail.body = NO_BODY,
             Edit::Set(text) => {
+                let bytes = text.as_bytes().len();
+                if !Memory::reserve(memory, bytes) {
+                    return Err(EditProblem::NoMemory);
+                }
+                self.reserved += bytes;
                 mail.body = u16::try_from(self.bodies.len()).expect("one text a recipient at most");
                 self.bodies.push(repaired(&text));
             }
@@ -219,21 +232,11 @@ impl Message {
             mails: self.mails,
             bodies: self.bodies,
             trace,
-            origin: Origin {
-                remote,
-                local,
-                helo,
-                user: None,
-                secure: false,
-                authenticated: false,
-            },
+            origin: Origin { remote, local, helo, user: None, secure: false, authenticated: false },
             eight_bit: self.from.body == BodyKind::EightBit,
             smtputf8: self.from.smtputf8,
         };
-        Finished {
-            transaction,
-            reserved: self.reserved,
-        }
+        Finished { transaction, reserved: self.reserved }
     }
 
     /// Gives up the message; returns the reservation to give back.
@@ -250,8 +253,8 @@ pub fn shared(body: &Body) -> Text {
     Text::from_terminated(Arc::clone(body.shared())).expect("a body keeps one zero past its end")
 }
 
-/// A plugin's text with its line ends mended (D-6B): a CR or LF that stands alone becomes CRLF, so that
-/// nothing it says can smuggle.
+/// A plugin's text with its line ends mended (D-6B): a CR or LF that stands alone becomes CRLF, so
+/// that nothing it says can smuggle.
 pub fn repaired(text: &Text) -> Body {
     let mut bytes = if is_crlf_only(text.as_bytes()) {
         text.clone().into_vec()
@@ -267,11 +270,7 @@ fn with_crlf(mut text: &[u8]) -> Vec<u8> {
     while let Some(end) = memchr::memchr2(b'\r', b'\n', text) {
         bytes.extend_from_slice(&text[..end]);
         bytes.extend_from_slice(b"\r\n");
-        let length = if text[end..].starts_with(b"\r\n") {
-            2
-        } else {
-            1
-        };
+        let length = if text[end..].starts_with(b"\r\n") { 2 } else { 1 };
         text = &text[end + length..];
     }
     bytes.extend_from_slice(text);

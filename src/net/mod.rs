@@ -2,6 +2,7 @@
 //!
 //! - [`listener`] binds, one `SO_REUSEPORT` socket per worker.
 //! - [`transport`] reads into and writes from the buffers of a session.
+//! - [`receipt`] is the 250 that a client gets.
 //! - [`deadline`] gives every wait of a connection its end.
 //! - [`message`] is a mail between its final dot and the disk, [`text`] one on its way out.
 //! - [`incoming`] drives one connection that brings mail, [`outgoing`] one that takes it away.
@@ -9,12 +10,17 @@
 //!
 //! No protocol decision is made here: what a command means is the session's business.
 
+mod asked;
 pub mod deadline;
 pub mod desk;
 pub mod incoming;
+mod incoming_end;
 pub mod listener;
 pub mod message;
 pub mod outgoing;
+mod outgoing_end;
+pub mod receipt;
 pub mod spare;
+mod step;
 pub mod text;
 pub mod transport;

@@ -15,75 +15,65 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::Token;
-use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Edit, Hook, MessageId, MessageInit};
+use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Hook};
 use rohrpost_reactor::{Key, Readiness};
 
 use crate::blocking::Job;
-use crate::delivery::{Fate, Finish, NextHop, Work, own_listener};
+use crate::delivery::{Fate, Finish, NextHop, Work, own_listener, state_of};
 use crate::limits::OutgoingPermit;
-use crate::log::Level;
-use crate::metrics::Number;
-use crate::plugin::chain::Chain;
-use crate::plugin::view::Walk;
-use crate::queue::{Entry, MailId, Transaction};
+use crate::plugin::view::SlotsSpent;
+use crate::queue::{MailId, Transaction};
 use crate::smtp::client::{Envelope, Event, Options, Outcome, Problem, Session, Stage};
 use crate::smtp::command::BodyKind;
 
-use super::deadline::{Change, Deadline};
-use super::desk::{Desk, Io, Mood, Timer};
+use super::asked::{Answer, Asked};
+use super::deadline::Deadline;
+use super::desk::{Desk, Io, Mood};
 use super::incoming::Keep;
-use super::message::repaired;
 use super::text::{Sent, TextOut};
 use super::transport::{Moved, Transport};
 
 /// Reads of one connection in one turn.
 const READS_MAX: usize = 4;
-/// How long the far end may take to answer QUIT.
-const QUIT_MS: u64 = 5_000;
 
 /// The mail under way.
 #[derive(Debug)]
-struct Current {
+pub(super) struct Current {
     id: MailId,
     transaction: Arc<Transaction>,
-}
-
-/// The plugins are asked about the mail under way.
-#[derive(Debug)]
-struct Asked {
-    chain: Chain,
-    message: MessageId,
-    since_ms: u64,
 }
 
 /// One connection that takes mail away.
 #[derive(Debug)]
 pub struct Outgoing {
-    key: Key,
-    transport: Transport,
-    session: Session,
-    remote: SocketAddr,
-    local: Option<SocketAddr>,
-    hop: NextHop,
-    plugin: Option<ConnectionId>,
-    connected: bool,
-    greeted: bool,
-    current: Option<Current>,
-    asked: Option<Asked>,
-    text: Option<TextOut>,
-    messages: u32,
-    readable: bool,
-    writable: bool,
-    queued_flush: bool,
-    idle: bool,
+    pub(super) key: Key,
+    pub(super) transport: Transport,
+    pub(super) session: Session,
+    pub(super) remote: SocketAddr,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) hop: NextHop,
+    pub(super) plugin: Option<ConnectionId>,
+    pub(super) connected: bool,
+    pub(super) greeted: bool,
+    pub(super) current: Option<Current>,
+    pub(super) asked: Option<Asked>,
+    pub(super) text: Option<TextOut>,
+    pub(super) messages: u32,
+    pub(super) readable: bool,
+    pub(super) read_closed: bool,
+    pub(super) writable: bool,
+    pub(super) queued_flush: bool,
+    pub(super) idle: bool,
     /// The session is over, or the socket is: what is left is to be cleaned up.
-    over: bool,
+    pub(super) over: bool,
+    /// A write failed.
+    pub(super) deaf: bool,
     /// The socket brings nothing more; what was read before still counts.
-    lost: Option<Problem>,
-    deadline: Deadline,
-    stage: Stage,
-    stage_ms: u64,
-    _permit: OutgoingPermit,
+    pub(super) lost: Option<Problem>,
+    pub(super) deadline: Deadline,
+    pub(super) stage: Stage,
+    pub(super) stage_ms: u64,
+    pub(super) _permit: OutgoingPermit,
 }
 
 /// What a new connection is made of.
@@ -118,12 +108,14 @@ impl Outgoing {
             text: None,
             messages: 0,
             readable: true,
+            read_closed: false,
             writable: false,
             queued_flush: false,
             idle: false,
             over: false,
+            deaf: false,
             lost: None,
-            deadline: Deadline::default(),
+            deadline: Deadline::new(key),
             stage: Stage::Banner,
             stage_ms: io.now_ms(),
             _permit: departure.permit,
@@ -132,8 +124,8 @@ impl Outgoing {
 
     /// Something happened to the socket.
     pub fn on_ready(&mut self, ready: Readiness, desk: &mut Desk, io: &mut Io) -> Keep {
-        self.transport.note(ready);
         self.readable |= ready.readable() || ready.read_closed() || ready.error();
+        self.read_closed |= ready.read_closed();
         self.writable |= ready.writable();
         if self.connected && ready.writable() && self.has_output() {
             self.mark_dirty(desk);
@@ -143,9 +135,7 @@ impl Outgoing {
 
     /// The deadline's timer fired.
     pub fn on_timer(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
-        let (over, change) = self.deadline.on_fired(io.now_ms());
-        self.arm(change, io);
-        if over {
+        if self.deadline.on_fired(io) {
             self.on_deadline(desk, io);
         }
         self.drive(desk, io)
@@ -160,12 +150,8 @@ impl Outgoing {
 
     /// A plugin handed the mail back.
     pub fn on_resume(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
-        if let (Some(plugin), Some(asked)) = (self.plugin, &mut self.asked)
-            && asked.chain.is_held()
-            && let Some(verdict) = desk.plugins.take_verdict(plugin)
-        {
-            desk.numbers().sub(Number::Held, 1);
-            asked.chain.on_verdict(verdict);
+        if let Some(asked) = &mut self.asked {
+            asked.on_resume(desk);
         }
         self.drive(desk, io)
     }
@@ -184,9 +170,21 @@ impl Outgoing {
         self.drive(desk, io)
     }
 
+    /// The server stops and waits for plugins no longer (D-53).
+    pub fn on_hold_over(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        if self.is_held() {
+            self.take_back("the server stops", desk, io);
+        }
+        self.drive(desk, io)
+    }
+
     /// The server stops at once.
     pub fn on_abort(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         self.revoke(desk, "the server stops");
+        if !matches!(self.session.stage(), Stage::Body | Stage::FinalDot) {
+            // Nothing of its text is out: that was no attempt.
+            self.give_back(desk);
+        }
         self.session.on_lost(Problem::TimedOut);
         let keep = self.drive(desk, io);
         if keep == Keep::Yes && !self.over {
@@ -208,7 +206,7 @@ impl Outgoing {
         self.drive(desk, io)
     }
 
-    fn write(&mut self, desk: &mut Desk, io: &Io) {
+    fn write(&mut self, desk: &mut Desk, io: &mut Io) {
         if !self.session.output().is_empty() {
             match self.transport.write(self.session.output()) {
                 Moved::Some(count) => self.session.consume_output(count),
@@ -216,7 +214,7 @@ impl Outgoing {
                     self.writable = false;
                     self.session.consume_output(count);
                 }
-                Moved::End | Moved::Gone(_) => return self.on_lost(),
+                Moved::End | Moved::Gone(_) => return self.on_deaf(),
             }
         }
         if let Some(text) = &mut self.text
@@ -233,7 +231,9 @@ impl Outgoing {
                     self.session.end_body();
                 }
                 Sent::Blocked => self.writable = false,
-                Sent::Gone => self.on_lost(),
+                Sent::Gone => self.on_deaf(),
+                // A far end that keeps up must not make this phase endless.
+                Sent::Some => io.again(Token::from(self.key)),
             }
         }
         if let Some(plugin) = self.plugin {
@@ -275,11 +275,7 @@ impl Outgoing {
             self.on_event(event, desk, io);
             return true;
         }
-        if self
-            .asked
-            .as_ref()
-            .is_some_and(|asked| !asked.chain.is_held())
-        {
+        if self.asked.as_ref().is_some_and(|asked| !asked.is_held()) {
             self.walk(desk, io);
             return true;
         }
@@ -318,35 +314,20 @@ impl Outgoing {
         true
     }
 
-    fn on_unreachable(&mut self, why: &str, desk: &mut Desk, io: &Io) -> bool {
-        if !self.greeted && !self.over {
-            let why = format!("{}: {why}", self.remote);
-            let text = format_args!("the next hop {} cannot be reached: {why}", self.hop);
-            desk.log.limited("next-hop", Level::Warning, "smtp", text);
-            desk.pool.on_failed(why, io.now_ms());
-        }
-        self.over = true;
-        false
-    }
-
     fn read(&mut self, desk: &mut Desk) {
         desk.scratch.clear();
         let moved = self.transport.read(&mut desk.scratch);
         self.session.handle_input(&desk.scratch);
         match moved {
             Moved::Some(_) => {}
-            Moved::Blocked(_) => self.readable = false,
+            Moved::Blocked(_) if self.deaf => self.on_lost(),
+            // The end makes no edge of its own once it was seen: it is read until it comes.
+            Moved::Blocked(_) => self.readable = self.read_closed,
             Moved::End | Moved::Gone(_) => {
                 self.readable = false;
                 self.on_lost();
             }
         }
-    }
-
-    fn on_lost(&mut self) {
-        self.readable = false;
-        self.writable = false;
-        self.lost = Some(Problem::Closed);
     }
 
     fn on_event(&mut self, event: Event, desk: &mut Desk, io: &mut Io) {
@@ -360,7 +341,11 @@ impl Outgoing {
                     secure: false,
                     authenticated: false,
                 };
-                self.plugin = desk.plugins.open(init).unwrap_or(None);
+                self.plugin = match desk.plugins.open(init) {
+                    Ok(plugin) => plugin,
+                    // No plugin could see the mail, and it must not pass them by.
+                    Err(SlotsSpent) => return self.leave(desk),
+                };
                 if let Some(plugin) = self.plugin {
                     desk.by_plugin.insert(plugin, self.key);
                 }
@@ -373,8 +358,13 @@ impl Outgoing {
                 };
                 self.on_unreachable(&reply.to_string(), desk, io);
             }
+            Event::Done(Outcome::Refused { stage, reply, .. })
+                if reply.code() == 421 && self.is_outworn(stage) =>
+            {
+                self.give_back(desk);
+            }
             Event::Done(outcome) => {
-                let finish = finish_of(&outcome);
+                let finish = Finish::of_outcome(&outcome);
                 self.finish(finish, desk, io);
                 if self.session.stage() == Stage::Idle {
                     self.take_work(desk, io);
@@ -383,6 +373,9 @@ impl Outgoing {
             Event::Lost { stage, problem } => {
                 if !self.greeted {
                     self.on_unreachable(&format!("{}: {problem}", state_of(stage)), desk, io);
+                }
+                if problem == Problem::Closed && self.is_outworn(stage) {
+                    self.give_back(desk);
                 }
                 let result = match problem {
                     Problem::TimedOut => "timeout",
@@ -425,7 +418,7 @@ impl Outgoing {
                 Some(Work::Load(id)) => {
                     let job = Job::Read(desk.index, id);
                     if let Err(error) = desk.jobs.try_send(job) {
-                        // The channel holds more than all workers may ask for at a time.
+                        // The channel holds all that workers may ask for at a time.
                         unreachable!("the helper takes every job: {error}");
                     }
                 }
@@ -435,39 +428,18 @@ impl Outgoing {
     }
 
     fn is_used_up(&self, desk: &Desk) -> bool {
-        desk.settings
-            .delivery
-            .smarthost_messages_max
-            .is_some_and(|max| self.messages >= max.get())
+        desk.settings.delivery.smarthost_messages_max.is_some_and(|max| self.messages >= max.get())
     }
 
     fn rest(&mut self, desk: &mut Desk) {
-        if desk.settings.delivery.idle_timeout.is_zero() {
+        // With mail that waits for memory the next one is worth the wait.
+        if desk.settings.delivery.idle_timeout.is_zero() && desk.store.ready() == 0 {
             return self.leave(desk);
         }
         if !self.idle {
             self.idle = true;
             desk.pool.on_idle(self.key);
         }
-    }
-
-    fn leave(&mut self, desk: &mut Desk) {
-        if !self.connected {
-            // A connect may take as long as its deadline, and nothing is lost with it.
-            desk.pool.on_given_up();
-            self.over = true;
-            return;
-        }
-        if !self.greeted {
-            // Nothing was said yet that a QUIT would end politely.
-            self.session.on_lost(Problem::Closed);
-            return;
-        }
-        if self.idle {
-            desk.pool.on_busy(self.key);
-            self.idle = false;
-        }
-        self.session.quit();
     }
 
     fn start(&mut self, current: Current, desk: &mut Desk, io: &Io) {
@@ -478,18 +450,14 @@ impl Outgoing {
         let body = transaction.body(mail);
         if body.is_none() && desk.plugins.with(Hook::OutData).is_empty() {
             self.current = Some(current);
-            return self.finish(no_text(), desk, io);
+            return self.finish(Finish::no_text(), desk, io);
         }
         let size = transaction.trace.len() + body.map_or(0, |body| body.as_bytes().len());
         let envelope = Envelope {
             from: &mail.envelope,
             to: &mail.recipient,
             size: size as u64,
-            body: if transaction.eight_bit {
-                BodyKind::EightBit
-            } else {
-                BodyKind::SevenBit
-            },
+            body: if transaction.eight_bit { BodyKind::EightBit } else { BodyKind::SevenBit },
             smtputf8: transaction.smtputf8,
         };
         let started = self.session.start(envelope);
@@ -522,20 +490,8 @@ impl Outgoing {
             return self.send_text(None, desk, io);
         };
         let mail = current.transaction.mail(current.id.index);
-        let init = MessageInit {
-            envelope: mail.map(|mail| mail.envelope.as_bytes()),
-            recipient: mail.map(|mail| mail.recipient.as_bytes()),
-            mime: None,
-        };
-        match desk.plugins.cell.open_message(plugin, init) {
-            Ok(message) => {
-                let chain = desk.plugins.chain(Hook::OutData);
-                self.asked = Some(Asked {
-                    chain,
-                    message,
-                    since_ms: io.now_ms(),
-                });
-            }
+        match Asked::new(mail, plugin, desk) {
+            Ok(asked) => self.asked = Some(asked),
             Err(error) => {
                 let finish =
                     Finish::without_reply(Fate::Temporary, "data", "error", error.to_string());
@@ -547,44 +503,28 @@ impl Outgoing {
     }
 
     fn walk(&mut self, desk: &mut Desk, io: &mut Io) {
-        let (Some(plugin), Some(asked)) = (self.plugin, &mut self.asked) else {
-            return;
-        };
-        let step = rohrpost_abi::Step::OutData(asked.message);
-        let walked = desk.plugins.walk(&mut asked.chain, plugin, step);
-        desk.apply_commands(io);
+        let (Some(plugin), Some(asked)) = (self.plugin, &mut self.asked) else { return };
+        let answer = asked.walk(desk, io);
         let sent = desk.take_sends(plugin);
         if !sent.is_empty() {
             self.session.inject_output(&sent);
         }
-        if walked == Walk::Held {
-            desk.numbers().add(Number::Held, 1);
-            asked.since_ms = io.now_ms();
-            return;
+        if let Answer::Text(made) = answer {
+            self.asked = None;
+            self.send_text(made, desk, io);
         }
-        let message = asked.message;
-        self.asked = None;
-        let edits = desk.plugins.cell.close_message(message);
-        // D-6E: addresses are out already, so only the text can still be changed.
-        let made = match edits.mime {
-            Edit::Set(text) => Some(repaired(&text)),
-            Edit::Unchanged | Edit::Removed => None,
-        };
-        self.send_text(made, desk, io);
     }
 
     fn send_text(&mut self, made: Option<crate::queue::Body>, desk: &mut Desk, io: &Io) {
         let Some(current) = &self.current else { return };
         let transaction = current.transaction.clone();
-        let stored = transaction
-            .mail(current.id.index)
-            .and_then(|mail| transaction.body(mail));
+        let stored = transaction.mail(current.id.index).and_then(|mail| transaction.body(mail));
         let text = match (made, stored) {
             (Some(made), _) => TextOut::made(transaction.clone(), made),
             (None, Some(stored)) => TextOut::stored(transaction.clone(), stored.clone()),
             (None, None) => {
                 self.session.abandon();
-                self.finish(no_text(), desk, io);
+                self.finish(Finish::no_text(), desk, io);
                 self.over = true;
                 return;
             }
@@ -595,109 +535,34 @@ impl Outgoing {
         }
     }
 
-    fn finish(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
+    pub(super) fn finish(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
         self.text = None;
         let Some(Current { id, .. }) = self.current.take() else {
             return;
         };
         let finish = finish.between(self.local.map(|local| local.ip()), Some(self.remote));
-        desk.count(match finish.fate {
-            Fate::Delivered => Number::Delivered,
-            Fate::Permanent => Number::Bounced,
-            Fate::Temporary => Number::Retried,
-        });
         let now = desk.now(io);
-        desk.batch
-            .extend(desk.store.on_finish(id, finish, now).map(Entry::Settle));
+        if let Some(attempt) = desk.store.on_finish(id, finish, now) {
+            desk.settle(attempt);
+        }
+    }
+
+    /// Whether a connection that has carried mail before ended with nothing said about this one: the
+    /// far end had enough of it, and the mail was not tried. One that carries its first mail has no
+    /// such excuse, so a mail is given back once and not for ever.
+    fn is_outworn(&self, stage: Stage) -> bool {
+        self.messages > 1 && matches!(stage, Stage::Reset | Stage::Mail)
     }
 
     /// The mail under way was not tried after all.
-    fn give_back(&mut self, desk: &mut Desk) {
+    pub(super) fn give_back(&mut self, desk: &mut Desk) {
         if let Some(Current { id, .. }) = self.current.take() {
             desk.store.give_back(id);
         }
     }
 
-    fn is_held(&self) -> bool {
-        self.asked
-            .as_ref()
-            .is_some_and(|asked| asked.chain.is_held())
-    }
-
-    /// D-27: takes the mail back from the plugin; the attempt ends as `timeout`.
-    fn revoke(&mut self, desk: &mut Desk, why: &str) -> bool {
-        let (Some(plugin), true) = (self.plugin, self.is_held()) else {
-            return false;
-        };
-        if !desk.plugins.revoke(plugin, Hook::OutData, why) {
-            return false;
-        }
-        desk.numbers().sub(Number::Held, 1);
-        desk.count(Number::Revoked);
-        if let Some(asked) = self.asked.take() {
-            desk.plugins.cell.close_message(asked.message);
-        }
-        true
-    }
-
-    fn on_deadline(&mut self, desk: &mut Desk, io: &Io) {
-        if self.is_held() && self.hold_over(desk, io) && self.revoke(desk, "plugin-timeout") {
-            self.session.abandon();
-            let text = "a plugin held the mail for longer than plugin-timeout";
-            let finish = Finish::without_reply(Fate::Temporary, "data", "timeout", text);
-            self.finish(finish, desk, io);
-            self.over = true;
-            return;
-        }
-        if !self.connected {
-            self.on_unreachable("connect: no answer within connect-timeout", desk, io);
-        } else if self.idle {
-            self.leave(desk);
-        } else {
-            self.session.on_lost(Problem::TimedOut);
-        }
-    }
-
-    fn hold_over(&self, desk: &Desk, io: &Io) -> bool {
-        match (&self.asked, desk.settings.plugin.hold_timeout) {
-            (Some(asked), Some(limit)) => io.now_ms() >= asked.since_ms + limit.as_millis() as u64,
-            _ => false,
-        }
-    }
-
-    fn deadline_ms(&self, desk: &Desk) -> Option<u64> {
-        let settings = &desk.settings.delivery;
-        let hold = self
-            .asked
-            .as_ref()
-            .filter(|asked| asked.chain.is_held())
-            .and_then(|asked| {
-                let limit = desk.settings.plugin.hold_timeout?;
-                Some(asked.since_ms + limit.as_millis() as u64)
-            });
-        if self.over {
-            return hold;
-        }
-        let patience = if !self.connected {
-            settings.connect_timeout
-        } else {
-            match self.stage {
-                Stage::Idle => settings.idle_timeout,
-                Stage::Data | Stage::Held | Stage::Body => settings.data_timeout,
-                Stage::FinalDot => settings.dot_timeout,
-                Stage::Quit | Stage::Closed => std::time::Duration::from_millis(QUIT_MS),
-                Stage::Banner | Stage::Ehlo | Stage::Reset | Stage::Mail | Stage::Rcpt => {
-                    settings.reply_timeout
-                }
-            }
-        };
-        // While a plugin holds the mail its own deadline counts, the far end's ends by itself.
-        hold.or(Some(self.stage_ms + patience.as_millis() as u64))
-    }
-
-    fn settle_deadline(&mut self, desk: &Desk, io: &mut Io) {
-        let change = self.deadline.set(self.deadline_ms(desk));
-        self.arm(change, io);
+    pub(super) fn is_held(&self) -> bool {
+        self.asked.as_ref().is_some_and(Asked::is_held)
     }
 
     fn has_output(&self) -> bool {
@@ -710,63 +575,6 @@ impl Outgoing {
             desk.mark_dirty(self.key);
         }
     }
-
-    fn arm(&mut self, change: Change, io: &mut Io) {
-        match change {
-            Change::Keep => {}
-            Change::Arm(at_ms) => {
-                let timer = io.arm(at_ms, Timer::Connection(self.key));
-                self.deadline.on_armed(timer, at_ms);
-            }
-            Change::Rearm(timer, at_ms) => {
-                io.rearm(timer, at_ms);
-            }
-        }
-    }
-
-    /// The very end. D-84: outgoing connection data goes without a callback.
-    fn end(&mut self, desk: &mut Desk, io: &mut Io) {
-        if let Some(asked) = self.asked.take() {
-            desk.plugins.cell.close_message(asked.message);
-        }
-        self.give_back(desk);
-        if let Some(plugin) = self.plugin.take() {
-            desk.by_plugin.remove(&plugin);
-            desk.plugins.cell.close_connection(plugin);
-        }
-        if self.greeted {
-            desk.pool.on_closed(self.key);
-        }
-        if let Some(timer) = self.deadline.take_timer() {
-            io.cancel(timer);
-        }
-    }
-}
-
-/// The outcome of a mail as an attempt.
-fn finish_of(outcome: &Outcome) -> Finish {
-    match outcome {
-        Outcome::Accepted(reply) => Finish::of_reply("message", reply),
-        Outcome::Refused { stage, reply, .. } => Finish::of_reply(state_of(*stage), reply),
-    }
-}
-
-/// MailerQ's word for a stage.
-fn state_of(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Banner => "intro",
-        Stage::Ehlo => "ehlo",
-        Stage::Idle | Stage::Reset | Stage::Quit | Stage::Closed => "idle",
-        Stage::Mail => "mailfrom",
-        Stage::Rcpt => "rcptto",
-        Stage::Data | Stage::Held | Stage::Body => "data",
-        Stage::FinalDot => "message",
-    }
-}
-
-/// D-6A: there is nothing that could be sent.
-fn no_text() -> Finish {
-    Finish::without_reply(Fate::Permanent, "data", "error", "the mail has no text")
 }
 
 fn describe(error: &dyn std::error::Error) -> String {

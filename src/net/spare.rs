@@ -25,10 +25,7 @@ pub struct Spares {
 
 impl Default for Spares {
     fn default() -> Spares {
-        let spares = Spares {
-            missing: AtomicBool::new(true),
-            files: Mutex::default(),
-        };
+        let spares = Spares { missing: AtomicBool::new(true), files: Mutex::default() };
         spares.fill();
         spares
     }
@@ -72,9 +69,7 @@ mod tests {
     fn what_was_given_up_is_kept_back_again() {
         let spares = Spares::default();
         spares.without_one(|| {
-            let Err(_) = spares.files.try_lock() else {
-                panic!("others wait meanwhile")
-            };
+            let Err(_) = spares.files.try_lock() else { panic!("others wait meanwhile") };
         });
         assert_eq!(spares.lock().len(), SPARES);
         spares.lock().clear();

@@ -15,6 +15,9 @@ use super::transport::{Moved, Transport};
 /// Slices handed to one write; the system takes 1,024 at most.
 const SLICES_MAX: usize = 64;
 
+/// Writes of one text in one turn.
+const WRITES_MAX: usize = 16;
+
 /// A text that is being sent.
 #[derive(Debug)]
 pub struct TextOut {
@@ -33,6 +36,8 @@ pub struct TextOut {
 pub enum Sent {
     /// All of it, with the line that ends it.
     All,
+    /// Much of it; the socket may take more, after the others had their turn.
+    Some,
     /// The socket is full.
     Blocked,
     /// The connection is lost.
@@ -42,28 +47,18 @@ pub enum Sent {
 impl TextOut {
     /// The stored text, with our Received field before it.
     pub fn stored(transaction: Arc<Transaction>, body: Body) -> TextOut {
-        TextOut {
-            transaction,
-            body,
-            traced: true,
-            place: Place::START,
-            skip: 0,
-            ended: false,
-        }
+        TextOut { transaction, body, traced: true, place: Place::START, skip: 0, ended: false }
     }
 
     /// A text that a plugin made for this attempt: it is final as it is.
     pub fn made(transaction: Arc<Transaction>, body: Body) -> TextOut {
-        TextOut {
-            traced: false,
-            ..TextOut::stored(transaction, body)
-        }
+        TextOut { traced: false, ..TextOut::stored(transaction, body) }
     }
 
     /// Writes as much as the socket takes. Returns how far it came, and the octets written.
     pub fn write(&mut self, transport: &mut Transport) -> (Sent, usize) {
         let mut total = 0;
-        while !self.ended {
+        for _ in 0..WRITES_MAX {
             let (moved, places) = self.write_some(transport);
             let count = match moved {
                 Moved::Some(count) | Moved::Blocked(count) => count,
@@ -71,20 +66,19 @@ impl TextOut {
             };
             total += count;
             self.advance(count, &places);
-            if matches!(moved, Moved::Blocked(_)) && !self.ended {
+            if self.ended {
+                return (Sent::All, total);
+            }
+            if matches!(moved, Moved::Blocked(_)) {
                 return (Sent::Blocked, total);
             }
         }
-        (Sent::All, total)
+        (Sent::Some, total)
     }
 
     /// One write of the slices that come next; with where each ends.
     fn write_some(&self, transport: &mut Transport) -> (Moved, Vec<(usize, Place)>) {
-        let trace: &[u8] = if self.traced {
-            &self.transaction.trace
-        } else {
-            &[]
-        };
+        let trace: &[u8] = if self.traced { &self.transaction.trace } else { &[] };
         let mut stuffer =
             Stuffer::resume(trace, self.body.as_bytes(), LineRepair::Trust, self.place);
         let mut slices = Vec::with_capacity(4);

@@ -10,7 +10,6 @@ use std::net::{Shutdown, SocketAddr};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use rohrpost_reactor::Readiness;
 
 /// How a read or write ended.
 #[derive(Debug)]
@@ -29,8 +28,6 @@ pub enum Moved {
 #[derive(Debug)]
 pub struct Transport {
     stream: TcpStream,
-    /// The peer sends nothing more; what it sent may still be there to be read.
-    closing: bool,
 }
 
 impl Transport {
@@ -42,15 +39,7 @@ impl Transport {
         // Replies are small and each is awaited: Nagle's delay would only add to the round trip.
         stream.set_nodelay(true)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Transport {
-            stream,
-            closing: false,
-        })
-    }
-
-    /// Takes note of an event, before anything is read for it.
-    pub fn note(&mut self, ready: Readiness) {
-        self.closing |= ready.read_closed();
+        Ok(Transport { stream })
     }
 
     /// Appends what is waiting to `buffer`, at most what fits its spare capacity.
@@ -60,9 +49,9 @@ impl Transport {
         loop {
             match rustix::io::read(&self.stream, rustix::buffer::spare_capacity(buffer)) {
                 Ok(0) => return Moved::End,
-                // A short read means the socket is dry; the next octet makes a new edge. Unless the
-                // end came in one event with the octets: it makes no edge of its own.
-                Ok(count) if count < room && !self.closing => return Moved::Blocked(count),
+                // A short read means the socket is dry; the next octet makes a new edge. An end that
+                // has been announced already makes none: whoever drives keeps that in mind.
+                Ok(count) if count < room => return Moved::Blocked(count),
                 Ok(count) => return Moved::Some(count),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return Moved::Blocked(0),

@@ -63,13 +63,7 @@ impl Chain {
     pub fn new(length: usize, retries_max: u32) -> Chain {
         let length = u16::try_from(length).expect("tokens name at most 4096 plugins");
         let place = if length == 0 { Place::Done } else { Place::Ask };
-        Chain {
-            position: 0,
-            length,
-            retries: 0,
-            retries_max,
-            place,
-        }
+        Chain { position: 0, length, retries: 0, retries_max, place }
     }
 
     /// What is to be done now. A plugin is handed out once; until it answered, this is a bug.
@@ -102,11 +96,7 @@ impl Chain {
 
     /// The plugin is not to be asked in this step (D-28): on with the next one.
     pub fn on_skip(&mut self) {
-        assert_eq!(
-            self.place,
-            Place::Called,
-            "only a plugin whose turn it is can be skipped"
-        );
+        assert_eq!(self.place, Place::Called, "only a plugin whose turn it is can be skipped");
         self.apply(Verdict::Continue);
     }
 
@@ -126,11 +116,7 @@ impl Chain {
             Verdict::Complete => self.place = Place::Done,
             Verdict::Continue => {
                 self.position += 1;
-                self.place = if self.position < self.length {
-                    Place::Ask
-                } else {
-                    Place::Done
-                };
+                self.place = if self.position < self.length { Place::Ask } else { Place::Done };
             }
             Verdict::Retry if self.retries_max != 0 && self.retries >= self.retries_max => {
                 self.place = Place::Spent;
@@ -185,31 +171,11 @@ mod tests {
         let inside = |verdict| (true, Some(verdict), None);
         let rows: &[(&str, Vec<_>, Vec<usize>)] = &[
             ("false goes on", vec![no, no, no], vec![0, 1, 2]),
-            (
-                "continue goes on",
-                vec![held(Continue), no, no],
-                vec![0, 1, 2],
-            ),
-            (
-                "complete skips the rest (D-2B)",
-                vec![no, held(Complete)],
-                vec![0, 1],
-            ),
-            (
-                "retry starts over (D-2A)",
-                vec![no, held(Retry), no, no, no],
-                vec![0, 1, 0, 1, 2],
-            ),
-            (
-                "inside the hook, then true (D-20)",
-                vec![inside(Complete)],
-                vec![0],
-            ),
-            (
-                "inside, then false (D-21)",
-                vec![(false, Some(Complete), None)],
-                vec![0],
-            ),
+            ("continue goes on", vec![held(Continue), no, no], vec![0, 1, 2]),
+            ("complete skips the rest (D-2B)", vec![no, held(Complete)], vec![0, 1]),
+            ("retry starts over (D-2A)", vec![no, held(Retry), no, no, no], vec![0, 1, 0, 1, 2]),
+            ("inside the hook, then true (D-20)", vec![inside(Complete)], vec![0]),
+            ("inside, then false (D-21)", vec![(false, Some(Complete), None)], vec![0]),
             (
                 "continue inside, then false (D-21)",
                 vec![(false, Some(Continue), None), no, no],

@@ -3,7 +3,7 @@
 //! - [`chain`] is pure: which plugin comes next in one step, given what the last one answered.
 //! - [`view`] walks a chain through the plugin interface of one worker.
 //!
-//! Neither touches a socket; `worker.rs` joins them to connections, timers and watches.
+//! Neither touches a socket; `worker/` joins them to connections, timers and watches.
 
 pub mod chain;
 pub mod view;

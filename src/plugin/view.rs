@@ -39,12 +39,7 @@ impl Plugins {
         log: Log,
         retries_max: u32,
     ) -> Plugins {
-        Plugins {
-            host,
-            cell,
-            log,
-            retries_max,
-        }
+        Plugins { host, cell, log, retries_max }
     }
 
     /// The plugins that export `hook`, in load order; empty costs its caller one length test.
@@ -60,10 +55,7 @@ impl Plugins {
         if self.host.plugins().is_empty() {
             return Ok(None);
         }
-        self.cell
-            .open_connection(init)
-            .map(Some)
-            .map_err(|_| SlotsSpent)
+        self.cell.open_connection(init).map(Some).map_err(|_| SlotsSpent)
     }
 
     /// A chain over the plugins that export `hook`.
@@ -94,18 +86,14 @@ impl Plugins {
         }
     }
 
-    /// The same for a step of the worker's context (D-14, D-16). Cleanup goes in reverse order
-    /// (D-09).
+    /// The same for a step of the worker's context (D-14, D-16). Cleanup goes in reverse order,
+    /// which is how its plugins are listed (D-09).
     pub fn walk_context(&mut self, chain: &mut Chain, step: ContextStep) -> Walk {
         let plugins = self.with(step.hook());
         loop {
             match chain.poll_next() {
                 Next::Call(position) => {
-                    let place = match step {
-                        ContextStep::Initialize => position,
-                        ContextStep::Cleanup => plugins.len() - 1 - position,
-                    };
-                    answer(chain, self.cell.call_context(plugins[place], step));
+                    answer(chain, self.cell.call_context(plugins[position], step));
                 }
                 Next::RetriesSpent => self.on_retries_spent(step.hook()),
                 Next::Held => return Walk::Held,
@@ -144,9 +132,7 @@ impl Plugins {
 
     /// D-14, D-16: takes the context back; the plugin that had it.
     pub fn revoke_context(&self) -> &'static str {
-        self.cell
-            .revoke_context()
-            .map_or("a plugin", |plugin| self.name(plugin))
+        self.cell.revoke_context().map_or("a plugin", |plugin| self.name(plugin))
     }
 
     /// The file name of a plugin.

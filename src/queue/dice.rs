@@ -8,9 +8,7 @@ pub(crate) struct Dice(u64);
 impl Dice {
     /// The seed of the environment, or a fixed one.
     pub(super) fn from_environment() -> Self {
-        let given = std::env::var("ROHRPOST_SEED")
-            .ok()
-            .and_then(|text| text.parse().ok());
+        let given = std::env::var("ROHRPOST_SEED").ok().and_then(|text| text.parse().ok());
         let seed = given.unwrap_or(20_261_122);
         println!("ROHRPOST_SEED={seed}");
         Self(seed)

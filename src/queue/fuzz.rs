@@ -36,11 +36,7 @@ pub fn log_replay(data: &[u8]) {
     let second = replay(&storage);
     assert_eq!(first.waiting, second.waiting, "recovered twice is the same");
     assert_eq!(first.report, second.report, "reported twice is the same");
-    assert_eq!(
-        storage.contents(&name),
-        Some(file),
-        "reading changes nothing"
-    );
+    assert_eq!(storage.contents(&name), Some(file), "reading changes nothing");
     check(&first, length);
 }
 
@@ -50,11 +46,7 @@ fn replay(storage: &MemoryStorage) -> Recovered {
     for waiting in &recovered.waiting {
         // A body without its zero passes the checksums and is found out here.
         if let Ok(transaction) = reader.read(waiting.id) {
-            assert_eq!(
-                transaction.mails.len(),
-                waiting.mails.len(),
-                "read what is waiting"
-            );
+            assert_eq!(transaction.mails.len(), waiting.mails.len(), "read what is waiting");
         }
     }
     recovered
@@ -63,34 +55,15 @@ fn replay(storage: &MemoryStorage) -> Recovered {
 fn check(recovered: &Recovered, length: u64) {
     let report = &recovered.report;
     let damaged: u64 = report.damaged.iter().map(|damage| damage.length).sum();
-    let missing = report
-        .damaged
-        .iter()
-        .filter(|damage| damage.segment != SEGMENT)
-        .count();
-    assert!(
-        missing > 0 || damaged + report.torn_bytes <= length,
-        "no byte is damaged twice"
-    );
+    let missing = report.damaged.iter().filter(|damage| damage.segment != SEGMENT).count();
+    assert!(missing > 0 || damaged + report.torn_bytes <= length, "no byte is damaged twice");
     assert!(report.records * 32 <= length, "a record has a header");
     for waiting in &recovered.waiting {
-        assert!(
-            !waiting.mails.is_empty(),
-            "a transaction without mails is not held"
-        );
-        assert!(
-            waiting.mails.is_sorted_by(|a, b| a.index < b.index),
-            "mails are in order"
-        );
-        assert!(
-            Some(waiting.id) <= recovered.id_max,
-            "the largest id is the largest"
-        );
+        assert!(!waiting.mails.is_empty(), "a transaction without mails is not held");
+        assert!(waiting.mails.is_sorted_by(|a, b| a.index < b.index), "mails are in order");
+        assert!(Some(waiting.id) <= recovered.id_max, "the largest id is the largest");
     }
-    assert!(
-        recovered.waiting.is_sorted_by(|a, b| a.id < b.id),
-        "transactions are in order"
-    );
+    assert!(recovered.waiting.is_sorted_by(|a, b| a.id < b.id), "transactions are in order");
 }
 
 /// The records that `data` describes, each valid in its place.
@@ -125,14 +98,7 @@ mod tests {
             described.extend(&body);
         }
         raw.extend(framed(&described[1..]));
-        vec![
-            Vec::new(),
-            vec![0],
-            vec![1; 64],
-            SALT.to_le_bytes().repeat(8),
-            described,
-            raw,
-        ]
+        vec![Vec::new(), vec![0], vec![1; 64], SALT.to_le_bytes().repeat(8), described, raw]
     }
 
     #[test]

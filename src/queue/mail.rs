@@ -31,10 +31,7 @@ impl TransactionId {
 
     /// The name of the mail for the recipient at `index`.
     pub const fn mail(self, index: u16) -> MailId {
-        MailId {
-            transaction: self,
-            index,
-        }
+        MailId { transaction: self, index }
     }
 }
 
@@ -80,10 +77,7 @@ fn digit(byte: u8) -> Option<u8> {
         b'O' => b'0',
         other => other,
     };
-    ALPHABET
-        .iter()
-        .position(|&c| c == upper)
-        .map(|value| value as u8)
+    ALPHABET.iter().position(|&c| c == upper).map(|value| value as u8)
 }
 
 /// A text that is not the name of a transaction or mail.
@@ -120,10 +114,7 @@ impl FromStr for MailId {
         if !index.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(IdError);
         }
-        Ok(Self {
-            transaction: transaction.parse()?,
-            index: index.parse().map_err(|_| IdError)?,
-        })
+        Ok(Self { transaction: transaction.parse()?, index: index.parse().map_err(|_| IdError)? })
     }
 }
 
@@ -267,10 +258,7 @@ pub struct Transaction {
 impl Transaction {
     /// The mail with this [`Mail::index`].
     pub fn mail(&self, index: u16) -> Option<&Mail> {
-        let place = self
-            .mails
-            .binary_search_by_key(&index, |mail| mail.index)
-            .ok()?;
+        let place = self.mails.binary_search_by_key(&index, |mail| mail.index).ok()?;
         self.mails.get(place)
     }
 
@@ -281,10 +269,7 @@ impl Transaction {
 
     /// The bytes of all texts together.
     pub fn body_bytes(&self) -> u64 {
-        self.bodies
-            .iter()
-            .map(|body| body.as_bytes().len() as u64)
-            .sum()
+        self.bodies.iter().map(|body| body.as_bytes().len() as u64).sum()
     }
 }
 

@@ -133,21 +133,14 @@ impl MemoryStorage {
     /// The bytes of a file.
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state();
-        state
-            .names
-            .get(name)
-            .map(|&at| state.files[at].bytes.clone())
+        state.names.get(name).map(|&at| state.files[at].bytes.clone())
     }
 
     /// Changes bytes of a file in place, as a failing disk would; its length stays.
     pub fn overwrite(&self, name: &str, bytes: Vec<u8>) {
         let mut state = self.state();
         if let Some(&at) = state.names.get(name) {
-            assert_eq!(
-                state.files[at].bytes.len(),
-                bytes.len(),
-                "damage changes no length"
-            );
+            assert_eq!(state.files[at].bytes.len(), bytes.len(), "damage changes no length");
             state.files[at].bytes = bytes;
         }
     }
@@ -156,11 +149,7 @@ impl MemoryStorage {
     pub fn put(&self, name: &str, bytes: Vec<u8>) {
         let mut state = self.state();
         let at = state.files.len();
-        state.files.push(Contents {
-            durable: bytes.len(),
-            bytes,
-            sync_failed: false,
-        });
+        state.files.push(Contents { durable: bytes.len(), bytes, sync_failed: false });
         state.names.insert(name.to_owned(), at);
         state.durable_names.insert(name.to_owned(), at);
     }
@@ -177,10 +166,7 @@ impl State {
     }
 
     fn used_bytes(&self) -> u64 {
-        self.names
-            .values()
-            .map(|&at| self.files[at].bytes.len() as u64)
-            .sum()
+        self.names.values().map(|&at| self.files[at].bytes.len() as u64).sum()
     }
 
     /// Counts a call; says what else than success it is to be.
@@ -216,10 +202,7 @@ impl State {
 
     fn append(&mut self, at: usize, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let fault = self.call()?;
-        let all: Vec<u8> = slices
-            .iter()
-            .flat_map(|slice| slice.iter().copied())
-            .collect();
+        let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
         let room = self.capacity.saturating_sub(self.used_bytes());
         let mut taken = all.len().min(usize::try_from(room).unwrap_or(usize::MAX));
         if taken == 0 && !all.is_empty() {
@@ -243,10 +226,7 @@ impl State {
     }
 
     fn sync(&mut self, at: usize) -> io::Result<()> {
-        assert!(
-            !self.files[at].sync_failed,
-            "a file whose sync failed must not be synced again"
-        );
+        assert!(!self.files[at].sync_failed, "a file whose sync failed must not be synced again");
         let outcome = self.whole_call();
         let file = &mut self.files[at];
         match outcome {
@@ -257,10 +237,7 @@ impl State {
     }
 
     fn place(&self, name: &str) -> io::Result<usize> {
-        self.names
-            .get(name)
-            .copied()
-            .ok_or_else(|| ErrorKind::NotFound.into())
+        self.names.get(name).copied().ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     fn lose_names(&mut self, loss: Loss) {
@@ -301,9 +278,7 @@ impl State {
         if loss == Loss::Torn {
             let mut start = durable;
             while start < kept {
-                let end = (start / SECTOR_BYTES + 1)
-                    .saturating_mul(SECTOR_BYTES)
-                    .min(kept);
+                let end = (start / SECTOR_BYTES + 1).saturating_mul(SECTOR_BYTES).min(kept);
                 if self.random() & 3 == 0 {
                     self.files[at].bytes[start..end].fill(0);
                 }
@@ -332,10 +307,7 @@ impl Storage for MemoryStorage {
         state.files.push(Contents::default());
         state.names.insert(name.to_owned(), at);
         drop(state);
-        Ok(Box::new(Handle {
-            storage: self.clone(),
-            at,
-        }))
+        Ok(Box::new(Handle { storage: self.clone(), at }))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn Reader>> {
@@ -343,10 +315,7 @@ impl Storage for MemoryStorage {
         state.whole_call()?;
         let at = state.place(name)?;
         drop(state);
-        Ok(Box::new(Handle {
-            storage: self.clone(),
-            at,
-        }))
+        Ok(Box::new(Handle { storage: self.clone(), at }))
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
@@ -419,9 +388,7 @@ impl Reader for Handle {
         let mut state = self.storage.state();
         state.whole_call()?;
         let bytes = &state.files[self.at].bytes;
-        let start = usize::try_from(offset)
-            .unwrap_or(usize::MAX)
-            .min(bytes.len());
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
         let mut taken = buffer.len().min(bytes.len() - start);
         let lost = &state.unreadable;
         if offset < lost.end && offset + taken as u64 > lost.start {

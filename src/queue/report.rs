@@ -100,18 +100,10 @@ pub enum DamageReason {
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            segment,
-            offset,
-            length,
-            ..
-        } = self;
+        let Self { segment, offset, length, .. } = self;
         match self.reason {
             DamageReason::Header => {
-                write!(
-                    f,
-                    "segment {segment}: {length} bytes at {offset} hold no record"
-                )
+                write!(f, "segment {segment}: {length} bytes at {offset} hold no record")
             }
             DamageReason::Metadata => write!(
                 f,
@@ -122,16 +114,10 @@ impl fmt::Display for Damage {
                 "segment {segment}: the body of the record at {offset} is damaged ({length} bytes skipped)"
             ),
             DamageReason::Unreadable => {
-                write!(
-                    f,
-                    "segment {segment}: {length} bytes at {offset} cannot be read"
-                )
+                write!(f, "segment {segment}: {length} bytes at {offset} cannot be read")
             }
             DamageReason::Truncated => {
-                write!(
-                    f,
-                    "segment {segment} is cut off at {offset}; {length} bytes are missing"
-                )
+                write!(f, "segment {segment} is cut off at {offset}; {length} bytes are missing")
             }
             DamageReason::Missing => {
                 write!(f, "segment {segment} of {length} bytes is missing")

@@ -19,9 +19,7 @@ pub struct Schedule<K> {
 impl<K: Copy + Ord> Schedule<K> {
     /// An empty schedule.
     pub const fn new() -> Self {
-        Self {
-            due: BTreeSet::new(),
-        }
+        Self { due: BTreeSet::new() }
     }
 
     /// Makes `key` due at `due_ms`. The same key may be due at several times.
@@ -100,6 +98,11 @@ impl Retry {
         }
     }
 
+    /// The longest pause between two attempts, in milliseconds.
+    pub fn interval_ms_max(&self) -> u64 {
+        u64::from(self.intervals_s.iter().copied().max().unwrap_or(0)) * 1000
+    }
+
     fn interval_ms(&self, attempts: u32) -> u64 {
         let place = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
         let interval = self.intervals_s.get(place).or(self.intervals_s.last());
@@ -150,37 +153,15 @@ mod tests {
 
     #[test]
     fn the_retry_rule() {
-        let rule = Retry {
-            intervals_s: vec![60, 300],
-            attempts_max: 5,
-            deliver_ms_max: 3_600_000,
-        };
+        let rule = Retry { intervals_s: vec![60, 300], attempts_max: 5, deliver_ms_max: 3_600_000 };
         let rows = [
             ("after the first attempt", 1, 0, 1_000, Retrial::At(61_000)),
             ("after the second", 2, 0, 61_000, Retrial::At(361_000)),
-            (
-                "the last interval repeats",
-                4,
-                0,
-                700_000,
-                Retrial::At(1_000_000),
-            ),
+            ("the last interval repeats", 4, 0, 700_000, Retrial::At(1_000_000)),
             ("tried often enough", 5, 0, 700_000, Retrial::GiveUp),
-            (
-                "would expire at that very moment",
-                1,
-                0,
-                3_540_000,
-                Retrial::GiveUp,
-            ),
+            ("would expire at that very moment", 1, 0, 3_540_000, Retrial::GiveUp),
             ("just in time", 1, 0, 3_539_999, Retrial::At(3_599_999)),
-            (
-                "the clock went back",
-                1,
-                5_000_000,
-                1_000,
-                Retrial::At(61_000),
-            ),
+            ("the clock went back", 1, 5_000_000, 1_000, Retrial::At(61_000)),
             ("the end of time", 1, 0, u64::MAX, Retrial::GiveUp),
             ("not tried yet", 0, 0, 0, Retrial::At(60_000)),
         ];
@@ -191,11 +172,7 @@ mod tests {
 
     #[test]
     fn without_intervals_and_limit_a_mail_is_tried_at_once_until_it_expires() {
-        let rule = Retry {
-            intervals_s: vec![],
-            attempts_max: 0,
-            deliver_ms_max: 10,
-        };
+        let rule = Retry { intervals_s: vec![], attempts_max: 0, deliver_ms_max: 10 };
         assert_eq!(rule.next(u32::MAX, 0, 9), Retrial::At(9));
         assert_eq!(rule.next(u32::MAX, 0, 10), Retrial::GiveUp);
     }

@@ -70,9 +70,7 @@ pub struct DiskStorage {
 impl DiskStorage {
     /// The directory, which must exist.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self {
-            directory: directory.into(),
-        }
+        Self { directory: directory.into() }
     }
 
     /// Where it is.
@@ -95,11 +93,7 @@ impl Storage for DiskStorage {
 
     fn create(&self, name: &str) -> io::Result<Box<dyn Appender>> {
         let path = self.directory.join(name);
-        let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
         Ok(Box::new(file))
     }
 

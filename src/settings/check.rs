@@ -101,20 +101,15 @@ impl Settings {
         // D-07: only a directory that was asked for must be there.
         let plugins = &self.plugin.directory;
         if self.is_set("plugin-directory") && !plugins.is_dir() {
-            report.fail(format!(
-                "plugin-directory {} is not a directory",
-                plugins.display()
-            ));
+            report.fail(format!("plugin-directory {} is not a directory", plugins.display()));
         }
         self.check_queue_directory(report);
         for target in &self.logging.targets {
             if let Target::File(path) = target
                 && (path.is_dir() || !path.parent().is_some_and(Path::is_dir))
             {
-                report.fail(format!(
-                    "application-log {} is not a place for a file",
-                    path.display()
-                ));
+                report
+                    .fail(format!("application-log {} is not a place for a file", path.display()));
             }
         }
     }
@@ -132,9 +127,7 @@ impl Settings {
         }
         // The path of a Unix socket has 108 bytes in Linux, the closing zero included.
         if directory.as_os_str().len() + "/control".len() > SOCKET_PATH_BYTES_MAX {
-            report.fail(format!(
-                "queue-directory {shown} is too long for a socket in it"
-            ));
+            report.fail(format!("queue-directory {shown} is too long for a socket in it"));
         }
     }
 }

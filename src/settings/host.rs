@@ -57,11 +57,7 @@ impl Kind for DomainName {
 
     fn parse(&self, text: &str) -> Result<String, Reason> {
         let name = text.to_ascii_lowercase();
-        if is_domain(&name) {
-            Ok(name)
-        } else {
-            Err("is not a domain name".into())
-        }
+        if is_domain(&name) { Ok(name) } else { Err("is not a domain name".into()) }
     }
 
     fn allowed(&self) -> String {
@@ -76,10 +72,7 @@ impl Kind for HostName {
     type Value = Host;
 
     fn parse(&self, text: &str) -> Result<Host, Reason> {
-        let bare = text
-            .strip_prefix('[')
-            .and_then(|text| text.strip_suffix(']'))
-            .unwrap_or(text);
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
         match bare.parse() {
             Ok(address) => Ok(Host::Address(address)),
             Err(_) => DomainName.parse(text).map(Host::Name),
@@ -99,11 +92,7 @@ impl Kind for DomainSet {
 
     fn parse(&self, text: &str) -> Result<Domains, Reason> {
         let mut domains = Vec::new();
-        for word in text
-            .split([',', ';'])
-            .map(str::trim)
-            .filter(|word| !word.is_empty())
-        {
+        for word in text.split([',', ';']).map(str::trim).filter(|word| !word.is_empty()) {
             let domain = word.to_ascii_lowercase();
             if !is_domain(&domain) {
                 return Err(format!("names `{word}`, which is not a domain").into());

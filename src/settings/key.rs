@@ -69,24 +69,14 @@ pub(super) enum Preset {
     /// The same everywhere.
     Text(&'static str),
     /// Computed from facts of the machine; `rule` says how.
-    Derived {
-        rule: &'static str,
-        value: fn(&Machine) -> String,
-    },
+    Derived { rule: &'static str, value: fn(&Machine) -> String },
 }
 
 /// All keys in the order of the documentation.
 pub fn keys() -> impl Iterator<Item = &'static Key> {
-    [
-        General::KEYS,
-        Smtp::KEYS,
-        Delivery::KEYS,
-        Queue::KEYS,
-        Plugin::KEYS,
-        Logging::KEYS,
-    ]
-    .into_iter()
-    .flatten()
+    [General::KEYS, Smtp::KEYS, Delivery::KEYS, Queue::KEYS, Plugin::KEYS, Logging::KEYS]
+        .into_iter()
+        .flatten()
 }
 
 /// Finds a key by its name or by one of its aliases.

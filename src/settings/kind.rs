@@ -55,12 +55,7 @@ impl Kind for Limit {
     type Value = Option<std::num::NonZeroU32>;
 
     fn parse(&self, text: &str) -> Result<Self::Value, Reason> {
-        Count {
-            min: 0,
-            max: self.max,
-        }
-        .parse(text)
-        .map(std::num::NonZeroU32::new)
+        Count { min: 0, max: self.max }.parse(text).map(std::num::NonZeroU32::new)
     }
 
     fn allowed(&self) -> String {
@@ -120,11 +115,7 @@ impl Kind for Size {
     }
 
     fn allowed(&self) -> String {
-        format!(
-            "a size from {} to {}",
-            size_text(self.min),
-            size_text(self.max)
-        )
+        format!("a size from {} to {}", size_text(self.min), size_text(self.max))
     }
 }
 
@@ -137,10 +128,7 @@ pub(super) struct Time {
 impl Time {
     /// Bounds in whole seconds.
     pub(super) const fn seconds(min: u64, max: u64) -> Self {
-        Self {
-            min: Duration::from_secs(min),
-            max: Duration::from_secs(max),
-        }
+        Self { min: Duration::from_secs(min), max: Duration::from_secs(max) }
     }
 }
 
@@ -178,11 +166,7 @@ impl Kind for Deadline {
     type Value = Option<Duration>;
 
     fn parse(&self, text: &str) -> Result<Self::Value, Reason> {
-        let time = Time {
-            min: Duration::ZERO,
-            max: self.max,
-        }
-        .parse(text)?;
+        let time = Time { min: Duration::ZERO, max: self.max }.parse(text)?;
         Ok((!time.is_zero()).then_some(time))
     }
 
@@ -199,13 +183,8 @@ impl<T: Copy> Kind for Choice<T> {
     type Value = T;
 
     fn parse(&self, text: &str) -> Result<T, Reason> {
-        let found = self
-            .0
-            .iter()
-            .find(|(word, _)| word.eq_ignore_ascii_case(text));
-        found
-            .map(|(_, value)| *value)
-            .ok_or("is none of the words".into())
+        let found = self.0.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+        found.map(|(_, value)| *value).ok_or("is none of the words".into())
     }
 
     fn allowed(&self) -> String {
@@ -222,11 +201,7 @@ impl Kind for AbsolutePath {
 
     fn parse(&self, text: &str) -> Result<PathBuf, Reason> {
         let path = PathBuf::from(text);
-        if path.is_absolute() {
-            Ok(path)
-        } else {
-            Err("is not an absolute path".into())
-        }
+        if path.is_absolute() { Ok(path) } else { Err("is not an absolute path".into()) }
     }
 
     fn allowed(&self) -> String {
@@ -241,11 +216,7 @@ impl<K: Kind> Kind for Optional<K> {
     type Value = Option<K::Value>;
 
     fn parse(&self, text: &str) -> Result<Self::Value, Reason> {
-        if text.is_empty() {
-            Ok(None)
-        } else {
-            self.0.parse(text).map(Some)
-        }
+        if text.is_empty() { Ok(None) } else { self.0.parse(text).map(Some) }
     }
 
     fn allowed(&self) -> String {
@@ -268,28 +239,15 @@ pub(super) fn digits(text: &str) -> Option<u64> {
 
 /// Splits `100 MB` into the number and the unit.
 fn split_unit(text: &str) -> Option<(u64, &str)> {
-    let end = text
-        .bytes()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     Some((digits(number)?, unit.trim_start()))
 }
 
 /// Writes a size with the largest unit that loses nothing.
 pub(super) fn size_text(bytes: u64) -> String {
-    let units = [
-        (GIB, "GiB"),
-        (GB, "GB"),
-        (MIB, "MiB"),
-        (MB, "MB"),
-        (KIB, "KiB"),
-        (KB, "KB"),
-    ];
-    match units
-        .iter()
-        .find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit))
-    {
+    let units = [(GIB, "GiB"), (GB, "GB"), (MIB, "MiB"), (MB, "MB"), (KIB, "KiB"), (KB, "KB")];
+    match units.iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
         Some((unit, name)) => format!("{}{name}", bytes / unit),
         None => bytes.to_string(),
     }

@@ -40,12 +40,8 @@ impl Kind for Addresses {
             return Ok(ListenIp::All);
         }
         let addresses = items(text, ADDRESSES_MAX, |word| {
-            let bare = word
-                .strip_prefix('[')
-                .and_then(|w| w.strip_suffix(']'))
-                .unwrap_or(word);
-            bare.parse()
-                .map_err(|_| format!("names `{word}`, which is not an address").into())
+            let bare = word.strip_prefix('[').and_then(|w| w.strip_suffix(']')).unwrap_or(word);
+            bare.parse().map_err(|_| format!("names `{word}`, which is not an address").into())
         })?;
         Ok(ListenIp::Only(addresses))
     }
@@ -91,9 +87,7 @@ impl Kind for Times {
 
     fn parse(&self, text: &str) -> Result<Vec<Duration>, Reason> {
         items(text, TIMES_MAX, |word| {
-            self.0
-                .parse(word)
-                .map_err(|reason| format!("names `{word}`, which {reason}").into())
+            self.0.parse(word).map_err(|reason| format!("names `{word}`, which {reason}").into())
         })
     }
 
@@ -113,8 +107,7 @@ impl Kind for Numbers {
             return Ok(Vec::new());
         }
         items(text, NUMBERS_MAX, |word| {
-            word.parse()
-                .map_err(|_| format!("names `{word}`, which is not a number").into())
+            word.parse().map_err(|_| format!("names `{word}`, which is not a number").into())
         })
     }
 
@@ -171,13 +164,7 @@ fn items<T>(
         return Err(format!("has more than {count_max} items").into());
     }
     words
-        .map(|word| {
-            if word.is_empty() {
-                Err("has an empty item".into())
-            } else {
-                read(word)
-            }
-        })
+        .map(|word| if word.is_empty() { Err("has an empty item".into()) } else { read(word) })
         .collect()
 }
 

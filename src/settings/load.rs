@@ -37,12 +37,8 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.errors
-            .iter()
-            .try_for_each(|problem| writeln!(f, "error: {problem}"))?;
-        self.warnings
-            .iter()
-            .try_for_each(|problem| writeln!(f, "warning: {problem}"))
+        self.errors.iter().try_for_each(|problem| writeln!(f, "error: {problem}"))?;
+        self.warnings.iter().try_for_each(|problem| writeln!(f, "warning: {problem}"))
     }
 }
 
@@ -59,10 +55,7 @@ pub struct Problem {
 
 impl Problem {
     pub(super) fn new(origin: Origin, text: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            origin,
-            text: text.into(),
-        }
+        Self { origin, text: text.into() }
     }
 }
 
@@ -80,20 +73,14 @@ impl Settings {
     pub fn load(sources: &Sources, machine: &Machine) -> Result<Loaded, Report> {
         let mut report = Report::default();
         let assignments = sources.read(&mut report);
-        let mut values = Values {
-            machine,
-            chosen: BTreeMap::new(),
-        };
+        let mut values = Values { machine, chosen: BTreeMap::new() };
         for assignment in &assignments {
             values.choose(assignment, &mut report);
         }
         let settings = Settings::build(&values);
         settings.check(machine, &mut report);
         if report.errors.is_empty() {
-            Ok(Loaded {
-                settings,
-                warnings: report.warnings,
-            })
+            Ok(Loaded { settings, warnings: report.warnings })
         } else {
             Err(report)
         }
@@ -101,10 +88,7 @@ impl Settings {
 
     /// The settings of a machine on which nothing is set.
     pub fn defaults(machine: &Machine) -> Self {
-        Settings::build(&Values {
-            machine,
-            chosen: BTreeMap::new(),
-        })
+        Settings::build(&Values { machine, chosen: BTreeMap::new() })
     }
 }
 
@@ -117,11 +101,7 @@ pub(super) struct Values<'a> {
 impl<'a> Values<'a> {
     /// Takes one assignment over, in place of an earlier one, if it may stand.
     fn choose(&mut self, assignment: &'a Assignment, report: &mut Report) {
-        let Assignment {
-            name,
-            value,
-            origin,
-        } = assignment;
+        let Assignment { name, value, origin } = assignment;
         let Some(key) = lookup(name) else {
             return report_unknown(name, origin, report);
         };

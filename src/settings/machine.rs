@@ -39,11 +39,7 @@ impl Machine {
             cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
             memory_bytes: memory_bytes(),
             descriptors: limit.unwrap_or(DESCRIPTORS_UNKNOWN),
-            hostname: if is_domain(&hostname) {
-                hostname
-            } else {
-                HOSTNAME_UNKNOWN.into()
-            },
+            hostname: if is_domain(&hostname) { hostname } else { HOSTNAME_UNKNOWN.into() },
         }
     }
 }
@@ -60,17 +56,12 @@ fn memory_bytes() -> u64 {
     let physical = meminfo_total(&meminfo).unwrap_or(MEMORY_UNKNOWN_BYTES);
     // Only the root of the visible hierarchy is read: within a container that is the container's.
     let group = fs::read_to_string("/sys/fs/cgroup/memory.max").unwrap_or_default();
-    group
-        .trim()
-        .parse()
-        .map_or(physical, |limit: u64| limit.min(physical))
+    group.trim().parse().map_or(physical, |limit: u64| limit.min(physical))
 }
 
 /// Finds `MemTotal:  16315432 kB`; the kernel's kB are KiB.
 fn meminfo_total(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(KIB)
 }

@@ -78,11 +78,7 @@ const MAILERQ_ALIASES: &[&str] = &[
 
 /// Names that MailerQ has and Rohrpost does not: they are warned of and ignored.
 pub fn foreign_keys() -> impl Iterator<Item = &'static str> {
-    let names = MAILERQ_KEYS
-        .iter()
-        .copied()
-        .flatten()
-        .chain(MAILERQ_ALIASES);
+    let names = MAILERQ_KEYS.iter().copied().flatten().chain(MAILERQ_ALIASES);
     names.copied().filter(|name| lookup(name).is_none())
 }
 

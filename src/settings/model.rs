@@ -117,11 +117,11 @@ section! {
         /// Incoming connections from one address, or from one /64 of IPv6, the machine itself
         /// included.
         "smtp-connections-per-address" connections_per_address_max: Option<NonZeroU32> =
-            Preset::Text("100"), Limit { max: CONNECTIONS_MAX };
+            Preset::Text("1000"), Limit { max: CONNECTIONS_MAX };
 
         /// The largest message that is accepted, announced as SIZE.
         "smtp-maxsize" message_bytes_max: u64 = Preset::Text("100MB"),
-            Size { min: 64 * KIB, max: 2 * GIB };
+            Size { min: KIB, max: 2 * GIB };
 
         /// Worker threads, each of which does SMTP in both directions.
         "smtp-threads" threads: u32 = Preset::Derived {
@@ -165,14 +165,12 @@ impl Smtp {
 
     /// The incoming connections that may be open: the own limit or the total, whichever is lower.
     pub fn incoming_max(&self) -> u32 {
-        self.connections_in_max
-            .map_or(self.connections_max, |own| own.min(self.connections_max))
+        self.connections_in_max.map_or(self.connections_max, |own| own.min(self.connections_max))
     }
 
     /// The outgoing connections that may be open: the own limit or the total, whichever is lower.
     pub fn outgoing_max(&self) -> u32 {
-        self.connections_out_max
-            .map_or(self.connections_max, |own| own.min(self.connections_max))
+        self.connections_out_max.map_or(self.connections_max, |own| own.min(self.connections_max))
     }
 }
 
@@ -185,7 +183,7 @@ section! {
         /// The port of the smarthost.
         "smarthost-port" smarthost_port: u16 = Preset::Text("25"), Port;
 
-        /// Connections to the smarthost, over all workers.
+        /// Connections to the smarthost, over all workers; each worker has one at least.
         "smarthost-connections" smarthost_connections_max: u32 = Preset::Text("50"),
             Count { min: 1, max: CONNECTIONS_MAX };
 

@@ -40,10 +40,7 @@ impl Networks {
                 Network::V6(range) => v6.push(range),
             }
         }
-        Ok(Self {
-            v4: merged(v4),
-            v6: merged(v6),
-        })
+        Ok(Self { v4: merged(v4), v6: merged(v6) })
     }
 }
 
@@ -58,10 +55,7 @@ impl Kind for NetworkSet {
         if text.eq_ignore_ascii_case("all") {
             return Networks::collect(all.into_iter().map(network));
         }
-        let words = text
-            .split([';', ','])
-            .map(str::trim)
-            .filter(|word| !word.is_empty());
+        let words = text.split([';', ',']).map(str::trim).filter(|word| !word.is_empty());
         if words.clone().count() > NETWORKS_MAX {
             return Err(format!("names more than {NETWORKS_MAX} networks").into());
         }
@@ -88,9 +82,8 @@ fn network(word: &str) -> Result<Network, Reason> {
         None => (word, None),
     };
     let address = address.trim_start_matches('[').trim_end_matches(']');
-    let address: IpAddr = address
-        .parse()
-        .map_err(|_| format!("names `{word}`, which is not a network"))?;
+    let address: IpAddr =
+        address.parse().map_err(|_| format!("names `{word}`, which is not a network"))?;
     let width = if address.is_ipv4() { 32 } else { 128 };
     let prefix = match prefix {
         None => width,
@@ -194,12 +187,9 @@ mod tests {
     #[test]
     fn only_this_machine_may_relay_by_default() {
         let own = set(lookup("smtp-relay-range").unwrap().default_text());
-        for (address, inside) in [
-            ("127.9.9.9", true),
-            ("::1", true),
-            ("::2", false),
-            ("10.0.0.1", false),
-        ] {
+        for (address, inside) in
+            [("127.9.9.9", true), ("::1", true), ("::2", false), ("10.0.0.1", false)]
+        {
             assert_eq!(own.contains(address.parse().unwrap()), inside, "{address}");
         }
     }

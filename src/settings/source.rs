@@ -103,11 +103,7 @@ pub(super) struct Assignment {
 
 impl Assignment {
     fn new(name: &str, value: &str, origin: Origin) -> Self {
-        Self {
-            name: name.trim().into(),
-            value: value.trim().into(),
-            origin,
-        }
+        Self { name: name.trim().into(), value: value.trim().into(), origin }
     }
 }
 
@@ -129,9 +125,7 @@ fn read_file(path: &Path, presence: Presence, found: &mut Vec<Assignment>, repor
         }
         Err(error) => {
             let text = format!("the file cannot be read: {error}");
-            report
-                .errors
-                .push(Problem::new(Origin::File(path.into()), text));
+            report.errors.push(Problem::new(Origin::File(path.into()), text));
         }
     }
 }
@@ -139,9 +133,7 @@ fn read_file(path: &Path, presence: Presence, found: &mut Vec<Assignment>, repor
 /// Reads a file up to the limit; what is not UTF-8 is an error of its kind.
 fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let bytes = File::open(path)?
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)?;
+    let bytes = File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if bytes as u64 > FILE_BYTES_MAX {
         let text = format!("it has more than {FILE_BYTES_MAX} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
@@ -165,23 +157,13 @@ pub(super) fn read_lines(
             continue;
         }
         let Some((name, value)) = line.split_once(':') else {
-            report
-                .errors
-                .push(Problem::new(origin, "the line is not `key: value`"));
+            report.errors.push(Problem::new(origin, "the line is not `key: value`"));
             continue;
         };
         let assignment = Assignment::new(name, value, origin);
-        if found[first..]
-            .iter()
-            .any(|earlier| earlier.name == assignment.name)
-        {
-            let text = format!(
-                "`{}` is set a second time; this line holds",
-                assignment.name
-            );
-            report
-                .warnings
-                .push(Problem::new(assignment.origin.clone(), text));
+        if found[first..].iter().any(|earlier| earlier.name == assignment.name) {
+            let text = format!("`{}` is set a second time; this line holds", assignment.name);
+            report.warnings.push(Problem::new(assignment.origin.clone(), text));
         }
         found.push(assignment);
     }
@@ -198,23 +180,17 @@ fn read_environment(
     });
     for (variable, value) in ours {
         let origin = Origin::Variable(variable.into());
-        let name = variable[PREFIX.len()..]
-            .to_ascii_lowercase()
-            .replace('_', "-");
+        let name = variable[PREFIX.len()..].to_ascii_lowercase().replace('_', "-");
         // Container systems put variables of their own under a service's name, so a name that we
         // do not know cannot keep us from starting.
         let known = keys().any(|key| key.name == name || key.aliases.contains(&name.as_str()))
             || foreign_keys().any(|foreign| foreign == name);
         match value.to_str() {
             _ if !known => {
-                report
-                    .warnings
-                    .push(Problem::new(origin, "names no setting; it is ignored"));
+                report.warnings.push(Problem::new(origin, "names no setting; it is ignored"));
             }
             Some(value) => found.push(Assignment::new(&name, value, origin)),
-            None => report
-                .errors
-                .push(Problem::new(origin, "the value is not valid UTF-8")),
+            None => report.errors.push(Problem::new(origin, "the value is not valid UTF-8")),
         }
     }
 }

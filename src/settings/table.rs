@@ -17,10 +17,7 @@ pub fn markdown() -> String {
         if key.section != section {
             section = key.section;
             push(&mut text, format_args!("\n### {section}\n\n"));
-            push(
-                &mut text,
-                format_args!("| Key | Default | Allowed | Meaning |\n"),
-            );
+            push(&mut text, format_args!("| Key | Default | Allowed | Meaning |\n"));
             push(&mut text, format_args!("|---|---|---|---|\n"));
         }
         push(
@@ -42,19 +39,12 @@ pub fn list(machine: &Machine) -> String {
     let mut text = String::new();
     for key in keys() {
         let default = key.default_on(machine);
-        let default = if default.is_empty() {
-            "(empty)"
-        } else {
-            &default
-        };
+        let default = if default.is_empty() { "(empty)" } else { &default };
         push(&mut text, format_args!("{}: {default}\n", key.name));
         push(&mut text, format_args!("    {}\n", key.meaning()));
         push(&mut text, format_args!("    allowed: {}\n", key.allowed()));
         if !key.aliases.is_empty() {
-            push(
-                &mut text,
-                format_args!("    also: {}\n", key.aliases.join(", ")),
-            );
+            push(&mut text, format_args!("    also: {}\n", key.aliases.join(", ")));
         }
     }
     text
@@ -69,6 +59,5 @@ fn default_cell(key: &Key) -> String {
 }
 
 fn push(text: &mut String, line: std::fmt::Arguments<'_>) {
-    text.write_fmt(line)
-        .expect("writing to a string cannot fail");
+    text.write_fmt(line).expect("writing to a string cannot fail");
 }

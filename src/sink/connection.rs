@@ -33,6 +33,8 @@ pub(super) struct Connection {
     proposed: Option<String>,
     messages: u32,
     readable: bool,
+    ended: bool,
+    read_closed: bool,
     writable: bool,
     closing: bool,
     /// An answer that waits for its time; the session is parked meanwhile.
@@ -80,9 +82,7 @@ impl Connection {
         key: Key,
     ) -> Connection {
         let mut session = Session::new(options);
-        let greeting = bar
-            .struck(SinkPhase::Connect)
-            .map_or(Greeting::Accept, Greeting::Refuse);
+        let greeting = bar.struck(SinkPhase::Connect).map_or(Greeting::Accept, Greeting::Refuse);
         session.greet(greeting, &mut Unlimited);
         Connection {
             key,
@@ -93,6 +93,8 @@ impl Connection {
             proposed: None,
             messages: 0,
             readable: true,
+            ended: false,
+            read_closed: false,
             writable: true,
             closing: false,
             late: None,
@@ -102,8 +104,8 @@ impl Connection {
     }
 
     pub(super) fn on_ready(&mut self, ready: Readiness, bar: &mut Bar, io: &mut Io) -> bool {
-        self.transport.note(ready);
-        self.readable |= ready.readable() || ready.read_closed();
+        self.readable |= !self.ended && (ready.readable() || ready.read_closed());
+        self.read_closed |= ready.read_closed();
         self.writable |= ready.writable();
         if ready.gone() {
             return false;
@@ -146,7 +148,8 @@ impl Connection {
             self.queued = true;
             bar.dirty.push_back(self.key);
         }
-        !(self.closing && self.session.output().is_empty())
+        let done = self.closing || (self.ended && !self.held && self.session.is_dry());
+        !(done && self.session.output().is_empty())
     }
 
     fn read(&mut self, bar: &mut Bar) -> bool {
@@ -163,10 +166,16 @@ impl Connection {
         match moved {
             Moved::Some(_) => true,
             Moved::Blocked(_) => {
+                self.readable = self.read_closed;
+                true
+            }
+            // What was read is answered first; `drive` says when that is done.
+            Moved::End => {
+                self.ended = true;
                 self.readable = false;
                 true
             }
-            Moved::End | Moved::Gone(_) => false,
+            Moved::Gone(_) => false,
         }
     }
 
@@ -196,11 +205,7 @@ impl Connection {
                     }
                 }
                 self.messages += 1;
-                if bar
-                    .sink
-                    .close_after
-                    .is_some_and(|max| self.messages >= max.get())
-                {
+                if bar.sink.close_after.is_some_and(|max| self.messages >= max.get()) {
                     return false;
                 }
                 let decision = refused.map_or(Decision::Accept, Decision::Refuse);

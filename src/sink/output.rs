@@ -33,12 +33,7 @@ impl Output {
         let open = |path| OpenOptions::new().append(true).create(true).open(path);
         Ok(Output {
             how: sink.output,
-            dump: sink
-                .dump
-                .as_ref()
-                .map(open)
-                .transpose()?
-                .map(BufWriter::new),
+            dump: sink.dump.as_ref().map(open).transpose()?.map(BufWriter::new),
             count: 0,
             shown: 0,
             line: io::stdout().is_terminal(),
@@ -81,11 +76,10 @@ impl Output {
         }
         let rate = self.count - self.shown;
         self.shown = self.count;
-        print!(
-            "\r\x1b[Kmails {} ({rate}/s) | connections {connections}",
-            self.count
-        );
-        let _ = io::stdout().flush();
+        let mut out = io::stdout().lock();
+        // A terminal that was closed is no reason to stop.
+        let _ = write!(out, "\r\x1b[Kmails {} ({rate}/s) | connections {connections}", self.count)
+            .and_then(|()| out.flush());
     }
 
     /// At the end.
@@ -110,10 +104,8 @@ fn print(mail: &Taken<'_>, lines_max: u32) -> io::Result<()> {
     let mut lines = text.lines();
     for line in lines.by_ref().take(lines_max as usize) {
         // A mail must not steer the terminal.
-        let safe: String = line
-            .chars()
-            .map(|c| if c.is_control() && c != '\t' { '?' } else { c })
-            .collect();
+        let safe: String =
+            line.chars().map(|c| if c.is_control() && c != '\t' { '?' } else { c }).collect();
         writeln!(out, "   {safe}")?;
     }
     match lines.count() {

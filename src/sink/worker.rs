@@ -81,14 +81,11 @@ pub fn run(sink: Sink) -> Result<(), SinkError> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     let mut worker = Worker::new(sink, socket, stop, &mut io)?;
-    println!("ready sink={} pid={}", addresses[0], std::process::id());
+    writeln!(io::stdout(), "ready sink={} pid={}", addresses[0], std::process::id())?;
     io::stdout().flush()?;
     io.run(&mut worker)?;
     worker.bar.output.finish()?;
-    worker
-        .bar
-        .failure
-        .map_or(Ok(()), |failure| Err(failure.into()))
+    worker.bar.failure.map_or(Ok(()), |failure| Err(failure.into()))
 }
 
 impl Worker {
@@ -101,8 +98,7 @@ impl Worker {
         let mut connections = Slab::new();
         let listener_key = connections.insert(None);
         let mut listener = TcpListener::from_std(socket);
-        io.registry()
-            .register(&mut listener, Token::from(listener_key), Interest::READABLE)?;
+        io.registry().register(&mut listener, Token::from(listener_key), Interest::READABLE)?;
         io.arm(io.now_ms() + TICK_MS, SinkTimer::Tick);
         let options = Options {
             size_max: MESSAGE_BYTES_MAX,
@@ -118,14 +114,7 @@ impl Worker {
             dirty: Default::default(),
             failure: None,
         };
-        Ok(Worker {
-            listener,
-            listener_key,
-            connections,
-            options: Arc::new(options),
-            bar,
-            stop,
-        })
+        Ok(Worker { listener, listener_key, connections, options: Arc::new(options), bar, stop })
     }
 
     fn accept(&mut self, io: &mut Io) {
@@ -170,6 +159,8 @@ impl Handler for Worker {
             SinkTimer::Tick => {
                 io.arm(io.now_ms() + TICK_MS, SinkTimer::Tick);
                 self.bar.output.tick(self.connections.len() - 1);
+                // After a failed accept there is no other edge until the next client comes.
+                self.accept(io);
                 if self.stop.load(std::sync::atomic::Ordering::Relaxed) {
                     io.stop();
                 }
@@ -184,9 +175,7 @@ impl Handler for Worker {
         if key == self.listener_key {
             return self.accept(io);
         }
-        self.with(key, io, |connection, bar, io| {
-            connection.on_ready(ready, bar, io)
-        });
+        self.with(key, io, |connection, bar, io| connection.on_ready(ready, bar, io));
     }
 
     fn on_mail(&mut self, _: &mut Io, (): ()) {}
@@ -214,9 +203,6 @@ impl Handler for Worker {
     }
 
     fn pending(&self) -> Pending {
-        Pending {
-            unflushed: self.bar.dirty.len(),
-            ..Pending::NONE
-        }
+        Pending { unflushed: self.bar.dirty.len(), ..Pending::NONE }
     }
 }

@@ -77,19 +77,14 @@ pub struct Address {
 impl Address {
     /// The null sender, `<>`.
     pub fn null() -> Self {
-        Self {
-            text: Box::default(),
-            local_bytes: 0,
-        }
+        Self { text: Box::default(), local_bytes: 0 }
     }
 
     /// Reads `local@domain`, without brackets.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         check_characters(text)?;
         let local_bytes = local_bytes(text.as_bytes())?;
-        let domain = text[local_bytes..]
-            .strip_prefix('@')
-            .ok_or(AddressError::Local)?;
+        let domain = text[local_bytes..].strip_prefix('@').ok_or(AddressError::Local)?;
         check_domain(domain)?;
         // Both brackets count as part of the path.
         if text.len() > PATH_BYTES_MAX - 2 {
@@ -124,10 +119,7 @@ impl Address {
 
     fn of(text: &str, local_bytes: usize) -> Self {
         let local_bytes = u8::try_from(local_bytes).expect("a local part has at most 64 octets");
-        Self {
-            text: text.into(),
-            local_bytes,
-        }
+        Self { text: text.into(), local_bytes }
     }
 
     /// The whole address.
@@ -142,9 +134,7 @@ impl Address {
 
     /// The domain or address literal; empty for the null sender and bare `postmaster`.
     pub fn domain(&self) -> &str {
-        self.text
-            .get(usize::from(self.local_bytes) + 1..)
-            .unwrap_or("")
+        self.text.get(usize::from(self.local_bytes) + 1..).unwrap_or("")
     }
 
     /// Whether this is the null sender.
@@ -204,24 +194,13 @@ fn without_route(inner: &str) -> Result<&str, AddressError> {
     let mut rest = inner;
     loop {
         let hop = rest.strip_prefix('@').ok_or(AddressError::Domain)?;
-        let literal = if hop.starts_with('[') {
-            hop.find(']').unwrap_or(0)
-        } else {
-            0
-        };
-        let end = hop[literal..]
-            .find([',', ':'])
-            .ok_or(AddressError::Domain)?
-            + literal;
+        let literal = if hop.starts_with('[') { hop.find(']').unwrap_or(0) } else { 0 };
+        let end = hop[literal..].find([',', ':']).ok_or(AddressError::Domain)? + literal;
         check_characters(&hop[..end])?;
         check_domain(&hop[..end])?;
         rest = &hop[end + 1..];
         if hop.as_bytes()[end] == b':' {
-            return if rest.is_empty() {
-                Err(AddressError::Local)
-            } else {
-                Ok(rest)
-            };
+            return if rest.is_empty() { Err(AddressError::Local) } else { Ok(rest) };
         }
     }
 }
@@ -233,11 +212,7 @@ fn check_characters(text: &str) -> Result<(), AddressError> {
     } else {
         text.chars().all(is_shown)
     };
-    if shown {
-        Ok(())
-    } else {
-        Err(AddressError::Character)
-    }
+    if shown { Ok(()) } else { Err(AddressError::Character) }
 }
 
 fn is_shown(c: char) -> bool {
@@ -251,10 +226,7 @@ fn is_shown(c: char) -> bool {
 fn local_bytes(bytes: &[u8]) -> Result<usize, AddressError> {
     let count = match bytes.first() {
         Some(b'"') => quoted_bytes(bytes)?,
-        _ => bytes
-            .iter()
-            .take_while(|byte| is_atom_or_dot(**byte))
-            .count(),
+        _ => bytes.iter().take_while(|byte| is_atom_or_dot(**byte)).count(),
     };
     match count {
         0 => Err(AddressError::Local),
@@ -292,11 +264,7 @@ fn check_domain(domain: &str) -> Result<(), AddressError> {
         Some(literal) => literal.strip_suffix(']').is_some_and(is_address_literal),
         None => domain.split('.').all(is_label),
     };
-    if valid {
-        Ok(())
-    } else {
-        Err(AddressError::Domain)
-    }
+    if valid { Ok(()) } else { Err(AddressError::Domain) }
 }
 
 /// RFC 5321 4.1.3. No tag but IPv6 was ever registered, so no other can be meant.

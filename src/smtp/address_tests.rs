@@ -16,19 +16,11 @@ fn addresses_of_the_grammar_are_read() {
     let rows: &[(&str, &str, &str)] = &[
         ("a@b", "a", "b"),
         ("user+tag@example.com", "user+tag", "example.com"),
-        (
-            "!#$%&'*+-/=?^_`{|}~@example.com",
-            "!#$%&'*+-/=?^_`{|}~",
-            "example.com",
-        ),
+        ("!#$%&'*+-/=?^_`{|}~@example.com", "!#$%&'*+-/=?^_`{|}~", "example.com"),
         ("a..b.@docomo.example", "a..b.", "docomo.example"),
         ("\"a@b\"@example.com", "\"a@b\"", "example.com"),
         ("\"a b>c\"@example.com", "\"a b>c\"", "example.com"),
-        (
-            "\"a\\\"b\\\\\"@example.com",
-            "\"a\\\"b\\\\\"",
-            "example.com",
-        ),
+        ("\"a\\\"b\\\\\"@example.com", "\"a\\\"b\\\\\"", "example.com"),
         ("\"\"@example.com", "\"\"", "example.com"),
         ("a@_dmarc.example.com", "a", "_dmarc.example.com"),
         ("a@[127.0.0.1]", "a", "[127.0.0.1]"),
@@ -43,11 +35,7 @@ fn addresses_of_the_grammar_are_read() {
     ];
     for (text, local, domain) in rows {
         let address = Address::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        assert_eq!(
-            (address.local(), address.domain()),
-            (*local, *domain),
-            "{text}"
-        );
+        assert_eq!((address.local(), address.domain()), (*local, *domain), "{text}");
         assert_eq!(address.as_str(), *text);
         assert_eq!(address.is_ascii(), text.is_ascii());
     }
@@ -114,10 +102,7 @@ fn lengths_are_bounded() {
     assert!(Address::parse(&label(63)).is_ok());
     assert_eq!(Address::parse(&label(64)), Err(AddressError::Domain));
     let domain = |count: usize| format!("a@{}", "b.".repeat(200)[..count].to_owned() + "c");
-    assert_eq!(
-        Address::parse(&domain(256)),
-        Err(AddressError::DomainTooLong)
-    );
+    assert_eq!(Address::parse(&domain(256)), Err(AddressError::DomainTooLong));
     assert_eq!(Address::parse(&domain(254)), Err(AddressError::PathTooLong));
     assert!(Address::parse(&domain(250)).is_ok());
     let quoted = format!("\"{}\"@b", "a".repeat(63));
@@ -165,15 +150,9 @@ fn null_is_a_sender_and_postmaster_a_recipient() {
     assert_eq!(forward(b"<PostMaster>"), Ok("PostMaster".to_owned()));
     assert_eq!(reverse(b"<postmaster>"), Err(AddressError::Local));
     let (postmaster, _) = Address::split_path(Path::Forward, b"<postmaster>").unwrap();
-    assert_eq!(
-        (postmaster.local(), postmaster.domain()),
-        ("postmaster", "")
-    );
+    assert_eq!((postmaster.local(), postmaster.domain()), ("postmaster", ""));
     assert!(Address::null().is_null());
-    assert_eq!(
-        (Address::null().local(), Address::null().domain()),
-        ("", "")
-    );
+    assert_eq!((Address::null().local(), Address::null().domain()), ("", ""));
 }
 
 #[test]

@@ -64,7 +64,7 @@ fixed! {
     /// Longer than the limit of command lines.
     LINE_TOO_LONG = "500 5.5.2 Line too long";
     /// A line that ends in LF alone, or with a CR inside.
-    LINE_END = "500 5.5.2 Lines end in CRLF, and CR or LF never stand alone (curl: use --crlf)";
+    LINE_END = "500 5.5.2 Lines end in CRLF, and CR or LF never stand alone (curl --crlf)";
     /// A NUL in a command line.
     NUL_IN_COMMAND = "500 5.5.2 A command holds no NUL";
     /// EHLO or HELO without a usable name.
@@ -106,7 +106,7 @@ fixed! {
     /// Larger than SIZE as offered (RFC 1870 6.1).
     TOO_LARGE = "552 5.3.4 The mail is larger than allowed";
     /// The text has a bare CR or LF: relaying it would let someone smuggle a second mail.
-    TEXT_LINE_ENDS = "554 5.6.0 Lines end in CRLF, and CR or LF never stand alone (curl: use --crlf)";
+    TEXT_LINE_ENDS = "554 5.6.0 Lines end in CRLF, and CR or LF never stand alone (curl --crlf)";
 
     /// More than 50 Received fields (RFC 5321 6.3).
     MAIL_LOOP = "554 5.4.6 Too many Received fields: a loop";
@@ -144,22 +144,13 @@ mod tests {
         for fixed in ALL {
             let text = std::str::from_utf8(fixed.as_bytes()).unwrap();
             assert!(text.len() <= 512 && text.ends_with("\r\n"), "{text}");
-            assert!(
-                text[..text.len() - 2]
-                    .bytes()
-                    .all(|b| (b' '..=b'~').contains(&b)),
-                "{text}"
-            );
+            assert!(text[..text.len() - 2].bytes().all(|b| (b' '..=b'~').contains(&b)), "{text}");
             assert!((200..=599).contains(&fixed.code()), "{text}");
             assert_eq!(&text[3..4], " ", "{text}");
             // RFC 2034 4: every 2yz, 4yz and 5yz reply carries a status of its own class.
             let status = EnhancedStatus::split(fixed.text()).map(|(status, _)| status);
             let class = status.map(|s| u16::from(s.class()));
-            assert_eq!(
-                class,
-                (fixed.code() != 354).then_some(fixed.code() / 100),
-                "{text}"
-            );
+            assert_eq!(class, (fixed.code() != 354).then_some(fixed.code() / 100), "{text}");
         }
     }
 

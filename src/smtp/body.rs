@@ -78,9 +78,7 @@ pub fn received_fields(text: &[u8]) -> usize {
     let mut rest = &text[..text.len().min(HEADER_BYTES_MAX)];
     let mut count = 0;
     while !rest.is_empty() && !rest.starts_with(b"\r\n") {
-        let named = rest
-            .get(..NAME.len())
-            .is_some_and(|name| name.eq_ignore_ascii_case(NAME));
+        let named = rest.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME));
         count += usize::from(named);
         rest = memchr(b'\n', rest).map_or(&[], |index| &rest[index + 1..]);
     }
@@ -106,10 +104,7 @@ enum Last {
 
 impl LineEnds {
     pub(super) fn new() -> Self {
-        Self {
-            last: Last::CrLf,
-            stray: false,
-        }
+        Self { last: Last::CrLf, stray: false }
     }
 
     /// Looks at the next piece of text.
@@ -141,9 +136,7 @@ impl LineEnds {
 /// for each pair of neighbours, without a branch, which the compiler turns into vector code.
 fn has_stray(text: &[u8]) -> bool {
     let pairs = text.iter().zip(&text[1..]);
-    pairs.fold(0, |stray, (a, b)| {
-        stray | (u8::from(*a == b'\r') ^ u8::from(*b == b'\n'))
-    }) != 0
+    pairs.fold(0, |stray, (a, b)| stray | (u8::from(*a == b'\r') ^ u8::from(*b == b'\n'))) != 0
 }
 
 /// Where the scanner stands within a line of DATA.
@@ -180,10 +173,7 @@ pub(super) struct TextScanner {
 
 impl TextScanner {
     pub(super) fn new() -> Self {
-        Self {
-            place: Place::LineStart,
-            ends: LineEnds::new(),
-        }
+        Self { place: Place::LineStart, ends: LineEnds::new() }
     }
 
     /// Finds the next piece of `raw` at index `at` or after. All octets before `at` were pieces or
@@ -210,15 +200,9 @@ impl TextScanner {
 
     /// The run of text from `at` to the next dot that begins a line.
     fn text(&mut self, raw: &[u8], at: usize, finder: &Finder<'_>) -> Range<usize> {
-        let end = finder
-            .find(&raw[at..])
-            .map_or(raw.len(), |index| at + index + 1);
+        let end = finder.find(&raw[at..]).map_or(raw.len(), |index| at + index + 1);
         self.ends.check(&raw[at..end]);
-        self.place = if self.ends.last == Last::CrLf {
-            Place::LineStart
-        } else {
-            Place::Inside
-        };
+        self.place = if self.ends.last == Last::CrLf { Place::LineStart } else { Place::Inside };
         at..end
     }
 

@@ -93,9 +93,7 @@ fn text_ends_at_crlf_dot_crlf_alone() {
 #[test]
 fn scanner_agrees_with_the_model_over_random_texts_and_splits() {
     let mut random = Random(seed(1));
-    let alphabet: &[&[u8]] = &[
-        b"\r\n", b"\r\n", b"\r\n.", b".", b"a", b"bc", b"\r", b"\n", b"\0",
-    ];
+    let alphabet: &[&[u8]] = &[b"\r\n", b"\r\n", b"\r\n.", b".", b"a", b"bc", b"\r", b"\n", b"\0"];
     for _ in 0..20_000 {
         let clean_only = random.below(2) == 0;
         let letters = if clean_only { &alphabet[..6] } else { alphabet };
@@ -139,12 +137,7 @@ fn line_ends_are_checked_across_pieces() {
             ends.check(&text[..split]);
             ends.check(b"");
             ends.check(&text[split..]);
-            assert_eq!(
-                !ends.is_stray(),
-                *clean,
-                "{} at {split}",
-                text.escape_ascii()
-            );
+            assert_eq!(!ends.is_stray(), *clean, "{} at {split}", text.escape_ascii());
         }
     }
 }
@@ -153,10 +146,7 @@ fn line_ends_are_checked_across_pieces() {
 #[test]
 fn d_41_a_body_keeps_a_zero_past_its_end() {
     let body = Body::new(b"a\0b".to_vec());
-    assert_eq!(
-        (body.as_bytes(), body.as_bytes_with_nul()),
-        (&b"a\0b"[..], &b"a\0b\0"[..])
-    );
+    assert_eq!((body.as_bytes(), body.as_bytes_with_nul()), (&b"a\0b"[..], &b"a\0b\0"[..]));
     assert_eq!(Body::new(Vec::new()).as_bytes_with_nul(), b"\0");
     assert!(!format!("{body:?}").contains('a'));
 }

@@ -43,10 +43,7 @@ impl Buffer {
     }
 
     pub(super) fn consume(&mut self, count: usize) {
-        assert!(
-            count <= self.len(),
-            "only bytes that are there can be consumed"
-        );
+        assert!(count <= self.len(), "only bytes that are there can be consumed");
         self.start += count;
         if self.is_empty() {
             self.clear();

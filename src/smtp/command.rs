@@ -152,11 +152,7 @@ impl<'a> Command<'a> {
 }
 
 fn bare<'a>(argument: &[u8], command: Command<'a>) -> Result<Command<'a>, CommandError> {
-    if argument.is_empty() {
-        Ok(command)
-    } else {
-        Err(CommandError::Argument)
-    }
+    if argument.is_empty() { Ok(command) } else { Err(CommandError::Argument) }
 }
 
 /// Lenient about what a name is (RFC 5321 4.1.4: a wrong one is no reason to refuse mail), strict
@@ -172,20 +168,14 @@ fn parse_hello(argument: &[u8]) -> Result<&str, CommandError> {
 /// Cuts `FROM:` or `TO:` off; spaces behind the colon are common and harmless.
 fn path_after<'a>(argument: &'a [u8], keyword: &str) -> Option<&'a [u8]> {
     let (head, rest) = argument.split_at_checked(keyword.len())?;
-    head.eq_ignore_ascii_case(keyword.as_bytes())
-        .then(|| rest.trim_ascii_start())
+    head.eq_ignore_ascii_case(keyword.as_bytes()).then(|| rest.trim_ascii_start())
 }
 
 fn parse_mail(argument: &[u8], dialect: Dialect) -> Result<MailFrom, CommandError> {
     let path = path_after(argument, "FROM:").ok_or(CommandError::Sender)?;
     let (address, rest) =
         Address::split_path(Path::Reverse, path).map_err(|_| CommandError::Sender)?;
-    let mut mail = MailFrom {
-        address,
-        size: None,
-        body: BodyKind::SevenBit,
-        smtputf8: false,
-    };
+    let mut mail = MailFrom { address, size: None, body: BodyKind::SevenBit, smtputf8: false };
     let mut body = None;
     for parameter in parameters(rest).ok_or(CommandError::Sender)? {
         if dialect == Dialect::Smtp {
@@ -224,13 +214,8 @@ fn parse_rcpt(argument: &[u8]) -> Result<RcptTo, CommandError> {
 }
 
 fn parse_bdat<'a>(argument: &[u8]) -> Result<Command<'a>, CommandError> {
-    let mut words = argument
-        .split(|byte| *byte == b' ')
-        .filter(|word| !word.is_empty());
-    let size = words
-        .next()
-        .and_then(number)
-        .ok_or(CommandError::ChunkSize)?;
+    let mut words = argument.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+    let size = words.next().and_then(number).ok_or(CommandError::ChunkSize)?;
     match (words.next(), words.next()) {
         (None, _) => Ok(Command::Bdat { size, last: false }),
         (Some(word), None) if word.eq_ignore_ascii_case(b"LAST") => {
@@ -243,10 +228,7 @@ fn parse_bdat<'a>(argument: &[u8]) -> Result<Command<'a>, CommandError> {
 /// The words after a path; `None` if it is not followed by a space.
 fn parameters(rest: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     let separated = matches!(rest.first(), None | Some(b' '));
-    separated.then(|| {
-        rest.split(|byte| *byte == b' ')
-            .filter(|word| !word.is_empty())
-    })
+    separated.then(|| rest.split(|byte| *byte == b' ').filter(|word| !word.is_empty()))
 }
 
 /// RFC 5321 4.1.2 `esmtp-param`.
@@ -256,26 +238,15 @@ fn split_parameter(parameter: &[u8]) -> Result<(&[u8], Option<&[u8]>), CommandEr
         None => (parameter, None),
     };
     let named = keyword.first().is_some_and(u8::is_ascii_alphanumeric)
-        && keyword
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+        && keyword.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
     let valued = value.is_none_or(|value| {
-        !value.is_empty()
-            && value
-                .iter()
-                .all(|byte| byte.is_ascii_graphic() && *byte != b'=')
+        !value.is_empty() && value.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'=')
     });
-    if named && valued {
-        Ok((keyword, value))
-    } else {
-        Err(CommandError::ParameterSyntax)
-    }
+    if named && valued { Ok((keyword, value)) } else { Err(CommandError::ParameterSyntax) }
 }
 
 fn is_offered(keyword: &[u8]) -> bool {
-    [&b"SIZE"[..], b"BODY", b"SMTPUTF8"]
-        .iter()
-        .any(|known| keyword.eq_ignore_ascii_case(known))
+    [&b"SIZE"[..], b"BODY", b"SMTPUTF8"].iter().any(|known| keyword.eq_ignore_ascii_case(known))
 }
 
 /// Fills a parameter once, with a value that could be read.

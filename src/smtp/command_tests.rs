@@ -8,32 +8,18 @@ fn esmtp(line: &str) -> Result<Command<'_>, CommandError> {
 
 fn mail(address: &str) -> MailFrom {
     let address = Address::parse_for(Path::Reverse, address).unwrap();
-    MailFrom {
-        address,
-        size: None,
-        body: BodyKind::SevenBit,
-        smtputf8: false,
-    }
+    MailFrom { address, size: None, body: BodyKind::SevenBit, smtputf8: false }
 }
 
 fn rcpt(address: &str) -> Command<'static> {
-    Command::Rcpt(RcptTo {
-        address: Address::parse_for(Path::Forward, address).unwrap(),
-    })
+    Command::Rcpt(RcptTo { address: Address::parse_for(Path::Forward, address).unwrap() })
 }
 
 /// RFC 5321 4.1.1, 4.1.2; RFC 1870; RFC 6152; RFC 6531; RFC 3030.
 #[test]
 fn commands_are_read_in_any_case() {
-    let sized = |size| MailFrom {
-        size: Some(size),
-        ..mail("a@b")
-    };
-    let eight = MailFrom {
-        body: BodyKind::EightBit,
-        smtputf8: true,
-        ..mail("\u{e4}@b")
-    };
+    let sized = |size| MailFrom { size: Some(size), ..mail("a@b") };
+    let eight = MailFrom { body: BodyKind::EightBit, smtputf8: true, ..mail("\u{e4}@b") };
     let rows = [
         ("EHLO client.example", Command::Ehlo("client.example")),
         ("ehlo [IPv6:::1]", Command::Ehlo("[IPv6:::1]")),
@@ -42,37 +28,16 @@ fn commands_are_read_in_any_case() {
         ("mail from:<a@b>", Command::Mail(mail("a@b"))),
         ("MAIL FROM: <a@b>  ", Command::Mail(mail("a@b"))),
         ("MAIL FROM:<a@b> size=12", Command::Mail(sized(12))),
-        (
-            "MAIL FROM:<a@b> SIZE=18446744073709551615",
-            Command::Mail(sized(u64::MAX)),
-        ),
+        ("MAIL FROM:<a@b> SIZE=18446744073709551615", Command::Mail(sized(u64::MAX))),
         ("MAIL FROM:<a@b> BODY=7bit", Command::Mail(mail("a@b"))),
-        (
-            "MAIL FROM:<\u{e4}@b> SMTPUTF8  BODY=8BITMIME",
-            Command::Mail(eight),
-        ),
+        ("MAIL FROM:<\u{e4}@b> SMTPUTF8  BODY=8BITMIME", Command::Mail(eight)),
         ("RCPT TO:<postmaster>", rcpt("postmaster")),
-        (
-            "rcpt to: <\"a b\"@[127.0.0.1]>",
-            rcpt("\"a b\"@[127.0.0.1]"),
-        ),
+        ("rcpt to: <\"a b\"@[127.0.0.1]>", rcpt("\"a b\"@[127.0.0.1]")),
         ("RCPT TO:<\u{e4}@b>", rcpt("\u{e4}@b")),
         ("DATA", Command::Data),
         ("data ", Command::Data),
-        (
-            "BDAT 0",
-            Command::Bdat {
-                size: 0,
-                last: false,
-            },
-        ),
-        (
-            "bdat 007  last",
-            Command::Bdat {
-                size: 7,
-                last: true,
-            },
-        ),
+        ("BDAT 0", Command::Bdat { size: 0, last: false }),
+        ("bdat 007  last", Command::Bdat { size: 7, last: true }),
         ("RSET", Command::Rset),
         ("NOOP anything", Command::Noop),
         ("HELP MAIL", Command::Help),
@@ -118,10 +83,7 @@ fn lines_that_are_no_command_say_why() {
         ("MAIL FROM:<a@b> SIZE=", ParameterSyntax),
         ("MAIL FROM:<a@b> SIZE=-1", ParameterSyntax),
         ("MAIL FROM:<a@b> SIZE=18446744073709551616", ParameterSyntax),
-        (
-            "MAIL FROM:<a@b> SIZE=000000000000000000001",
-            ParameterSyntax,
-        ),
+        ("MAIL FROM:<a@b> SIZE=000000000000000000001", ParameterSyntax),
         ("MAIL FROM:<a@b> SIZE=1 SIZE=1", ParameterSyntax),
         ("MAIL FROM:<a@b> BODY=BINARYMIME", ParameterSyntax),
         ("MAIL FROM:<a@b> SMTPUTF8=1", ParameterSyntax),
@@ -151,10 +113,7 @@ fn lines_that_are_no_command_say_why() {
 #[test]
 fn parameters_need_ehlo() {
     let parse = |line: &'static str| Command::parse(line.as_bytes(), Dialect::Smtp);
-    assert_eq!(
-        parse("MAIL FROM:<a@b> SIZE=1"),
-        Err(CommandError::ParameterUnknown)
-    );
+    assert_eq!(parse("MAIL FROM:<a@b> SIZE=1"), Err(CommandError::ParameterUnknown));
     assert!(parse("MAIL FROM:<a@b>").is_ok());
 }
 
@@ -162,8 +121,5 @@ fn parameters_need_ehlo() {
 #[test]
 fn addresses_that_are_not_utf8_are_refused() {
     let line = b"MAIL FROM:<\xff@b> SMTPUTF8";
-    assert_eq!(
-        Command::parse(line, Dialect::Esmtp),
-        Err(CommandError::Sender)
-    );
+    assert_eq!(Command::parse(line, Dialect::Esmtp), Err(CommandError::Sender));
 }

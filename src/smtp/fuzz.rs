@@ -37,10 +37,7 @@ impl Memory for Budget {
     }
 
     fn release(&mut self, bytes: usize) {
-        self.held = self
-            .held
-            .checked_sub(bytes)
-            .expect("no byte is released twice");
+        self.held = self.held.checked_sub(bytes).expect("no byte is released twice");
     }
 }
 
@@ -49,11 +46,7 @@ pub fn server_session(data: &[u8]) {
     let Some((&control, input)) = data.split_first() else {
         return;
     };
-    let options = Options {
-        size_max: 50_000,
-        output_bytes_max: 1024,
-        ..Options::new("fuzz")
-    };
+    let options = Options { size_max: 50_000, output_bytes_max: 1024, ..Options::new("fuzz") };
     let mut server = Server {
         session: Session::new(Arc::new(options)),
         budget: Budget { held: 0 },
@@ -175,10 +168,7 @@ pub fn client_session(data: &[u8]) {
     while let Some(event) = session.poll_event() {
         settled += usize::from(started > settled && settles(&event));
     }
-    assert_eq!(
-        started, settled,
-        "each mail that was started is settled once"
-    );
+    assert_eq!(started, settled, "each mail that was started is settled once");
     assert_eq!(session.stage(), client::Stage::Closed);
 }
 
@@ -192,23 +182,14 @@ fn settles(event: &client::Event) -> bool {
 fn envelope(control: u8) -> client::Envelope<'static> {
     let to = if control & 2 == 0 { "c@d" } else { "\u{e4}@d" };
     let body = BodyKind::EightBit;
-    client::Envelope {
-        from: "a@b",
-        to,
-        size: 1000,
-        body,
-        smtputf8: control & 2 != 0,
-    }
+    client::Envelope { from: "a@b", to, size: 1000, body, smtputf8: control & 2 != 0 }
 }
 
 /// What is sent is made of whole command lines, and short.
 fn check_output(session: &mut client::Session) {
     let output = session.output();
     assert!(output.len() <= 2 * REPLY_BYTES_MAX, "output is bounded");
-    assert!(
-        output.is_empty() || output.ends_with(b"\r\n"),
-        "lines are whole"
-    );
+    assert!(output.is_empty() || output.ends_with(b"\r\n"), "lines are whole");
     assert!(is_crlf_only(output), "commands hold no bare CR or LF");
     session.consume_output(output.len());
 }
@@ -221,18 +202,11 @@ mod tests {
 
     /// Runs a body over its seeds, and over mutations of them.
     fn exercise(target: &str, body: fn(&[u8])) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("fuzz/seeds")
-            .join(target);
-        let mut paths: Vec<_> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+        let mut paths: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort();
-        let seeds: Vec<_> = paths
-            .iter()
-            .map(|path| std::fs::read(path).unwrap())
-            .collect();
+        let seeds: Vec<_> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
         assert!(!seeds.is_empty());
         body(b"");
         seeds.iter().for_each(|input| body(input));

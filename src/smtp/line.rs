@@ -59,12 +59,7 @@ mod tests {
             (b"NOOP 7890\r\n", Err(LineError::TooLong)),
         ];
         for (line, expected) in rows {
-            assert_eq!(
-                content(line, 10),
-                *expected,
-                "{:?}",
-                line.escape_ascii().to_string()
-            );
+            assert_eq!(content(line, 10), *expected, "{:?}", line.escape_ascii().to_string());
         }
     }
 }

@@ -29,11 +29,7 @@ impl EnhancedStatus {
     /// A status; `class` is 2, 4 or 5, the others at most 999 (RFC 3463 2).
     pub const fn new(class: u8, subject: u16, detail: u16) -> Option<Self> {
         match class {
-            2 | 4 | 5 if subject <= 999 && detail <= 999 => Some(Self {
-                class,
-                subject,
-                detail,
-            }),
+            2 | 4 | 5 if subject <= 999 && detail <= 999 => Some(Self { class, subject, detail }),
             _ => None,
         }
     }
@@ -88,11 +84,7 @@ impl Reply {
     pub fn new(code: u16, status: Option<EnhancedStatus>, text: impl Into<String>) -> Option<Self> {
         let class_agrees = status.is_none_or(|s| u16::from(s.class) == code / 100);
         let valid = (200..=599).contains(&code) && class_agrees;
-        valid.then(|| Self {
-            code,
-            status,
-            text: text.into(),
-        })
+        valid.then(|| Self { code, status, text: text.into() })
     }
 
     /// The three-digit code, 200 to 599.
@@ -151,11 +143,7 @@ impl Reply {
             out.extend_from_slice(format!("{status} ").as_bytes());
         }
         let printable = |c: char| {
-            if matches!(c, ' '..='~') {
-                c as u8
-            } else {
-                b'?'
-            }
+            if matches!(c, ' '..='~') { c as u8 } else { b'?' }
         };
         out.extend(line.chars().take(LINE_TEXT_BYTES_MAX).map(printable));
         out.extend_from_slice(b"\r\n");
@@ -180,11 +168,7 @@ impl From<Fixed> for Reply {
             Some((status, text)) => (Some(status), text),
             None => (None, fixed.text()),
         };
-        Self {
-            code: fixed.code(),
-            status,
-            text: text.to_owned(),
-        }
+        Self { code: fixed.code(), status, text: text.to_owned() }
     }
 }
 
@@ -201,10 +185,7 @@ mod tests {
     #[test]
     fn lines_share_code_and_status() {
         let reply = Reply::new(550, EnhancedStatus::new(5, 7, 1), "No relaying.\nAsk us.").unwrap();
-        assert_eq!(
-            wire(&reply),
-            "550-5.7.1 No relaying.\r\n550 5.7.1 Ask us.\r\n"
-        );
+        assert_eq!(wire(&reply), "550-5.7.1 No relaying.\r\n550 5.7.1 Ask us.\r\n");
         assert_eq!(reply.to_string(), "550 5.7.1 No relaying. / Ask us.");
     }
 

@@ -44,12 +44,8 @@ pub struct Place {
 
 impl Place {
     /// Nothing is out yet.
-    pub const START: Place = Place {
-        in_body: false,
-        left: usize::MAX,
-        last: Last::CrLf,
-        ended: false,
-    };
+    pub const START: Place =
+        Place { in_body: false, left: usize::MAX, last: Last::CrLf, ended: false };
 
     /// Whether the text and its end are out.
     pub const fn is_end(self) -> bool {
@@ -83,11 +79,8 @@ impl<'a> Stuffer<'a> {
     /// The message from `place` on; the parts are those of the stuffer that gave the place.
     pub fn resume(prefix: &'a [u8], body: &'a [u8], repair: LineRepair, place: Place) -> Self {
         let rest = |part: &'a [u8]| &part[part.len() - place.left.min(part.len())..];
-        let (part, next_part) = if place.in_body {
-            (rest(body), None)
-        } else {
-            (rest(prefix), Some(body))
-        };
+        let (part, next_part) =
+            if place.in_body { (rest(body), None) } else { (rest(prefix), Some(body)) };
         Self {
             part,
             next_part,
@@ -120,10 +113,7 @@ impl<'a> Stuffer<'a> {
             self.last = Last::Other;
             return &self.part[..1];
         }
-        let count = self
-            .finder
-            .find(self.part)
-            .map_or(self.part.len(), |index| index + 1);
+        let count = self.finder.find(self.part).map_or(self.part.len(), |index| index + 1);
         self.eat(count)
     }
 
@@ -137,11 +127,7 @@ impl<'a> Stuffer<'a> {
                 b""
             }
             Some(0) => {
-                self.last = if self.part[0] == b'\r' {
-                    Last::Cr
-                } else {
-                    Last::CrLf
-                };
+                self.last = if self.part[0] == b'\r' { Last::Cr } else { Last::CrLf };
                 self.part = &self.part[1..];
                 b"\r\n"
             }
@@ -227,12 +213,7 @@ mod tests {
         ];
         for (body, expected) in rows {
             for repair in [LineRepair::Trust, LineRepair::ToCrlf] {
-                assert_eq!(
-                    sent(b"", body, repair),
-                    *expected,
-                    "{}",
-                    body.escape_ascii()
-                );
+                assert_eq!(sent(b"", body, repair), *expected, "{}", body.escape_ascii());
                 for split in 0..=body.len() {
                     let (prefix, body) = body.split_at(split);
                     assert_eq!(sent(prefix, body, repair), *expected, "split at {split}");
@@ -264,10 +245,7 @@ mod tests {
 
     #[test]
     fn trusted_text_that_breaks_the_promise_still_cannot_end_early() {
-        assert_eq!(
-            sent(b"", b"a\n.\r\nb", LineRepair::Trust),
-            "a\n..\r\nb\r\n.\r\n"
-        );
+        assert_eq!(sent(b"", b"a\n.\r\nb", LineRepair::Trust), "a\n..\r\nb\r\n.\r\n");
     }
 
     #[test]

@@ -13,9 +13,7 @@ use super::server::{Decision, Event, Greeting, Options, Session};
 
 /// The seed of a test: `ROHRPOST_SEED`, or the given one. Printed, so that a failure shows it.
 pub(super) fn seed(fallback: u64) -> u64 {
-    let seed = std::env::var("ROHRPOST_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok());
+    let seed = std::env::var("ROHRPOST_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or(fallback);
     println!("ROHRPOST_SEED={seed}");
     seed
@@ -67,10 +65,7 @@ impl Memory for Counting {
     }
 
     fn release(&mut self, bytes: usize) {
-        self.held = self
-            .held
-            .checked_sub(bytes)
-            .expect("no byte is released twice");
+        self.held = self.held.checked_sub(bytes).expect("no byte is released twice");
     }
 }
 
@@ -88,13 +83,7 @@ impl Driver {
         let mut memory = Counting::of(held_max);
         let mut session = Session::new(Arc::new(options));
         session.greet(Greeting::Accept, &mut memory);
-        Self {
-            session,
-            memory,
-            events: Vec::new(),
-            bodies: Vec::new(),
-            output: Vec::new(),
-        }
+        Self { session, memory, events: Vec::new(), bodies: Vec::new(), output: Vec::new() }
     }
 
     pub(super) fn plain() -> Self {
@@ -153,8 +142,7 @@ impl Driver {
                 verdict(rcpt.address.local())
             }
             Event::Message(received) => {
-                self.events
-                    .push(format!("message {:?} {:?}", received.via, received.body));
+                self.events.push(format!("message {:?} {:?}", received.via, received.body));
                 self.memory.release(received.reserved);
                 self.bodies.push(received.body.as_bytes().to_vec());
                 Decision::Accept

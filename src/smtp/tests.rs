@@ -74,16 +74,8 @@ impl Pair {
 }
 
 fn text(random: &mut Random) -> Vec<u8> {
-    let lines: &[&[u8]] = &[
-        b"",
-        b".",
-        b"..",
-        b".a",
-        b"word",
-        b"\0\0",
-        b"\xc3\xa4\xff",
-        b"Received: x",
-    ];
+    let lines: &[&[u8]] =
+        &[b"", b".", b"..", b".a", b"word", b"\0\0", b"\xc3\xa4\xff", b"Received: x"];
     let mut text = Vec::new();
     for _ in 0..random.below(40) {
         text.extend_from_slice(lines[random.below(lines.len())]);
@@ -103,21 +95,11 @@ fn mails_arrive_as_they_were_sent() {
         assert!(matches!(pair.run(), Event::Ready { .. }));
         for mail in 0..4 {
             let body = text(&mut random);
-            let prefix = if mail % 2 == 0 {
-                &b"Received: by us\r\n"[..]
-            } else {
-                b""
-            };
+            let prefix = if mail % 2 == 0 { &b"Received: by us\r\n"[..] } else { b"" };
             let event = pair.deliver(prefix, &body, LineRepair::Trust);
-            assert!(
-                matches!(event, Event::Done(Outcome::Accepted(_))),
-                "{event:?}"
-            );
+            assert!(matches!(event, Event::Done(Outcome::Accepted(_))), "{event:?}");
             let expected = [prefix, &body[..]].concat();
-            assert_eq!(
-                pair.server.bodies[mail], expected,
-                "round {round}, mail {mail}"
-            );
+            assert_eq!(pair.server.bodies[mail], expected, "round {round}, mail {mail}");
         }
         pair.client.quit();
         assert_eq!(pair.run(), Event::Goodbye);
@@ -134,23 +116,15 @@ fn d_6b_repaired_texts_arrive_clean() {
     assert!(matches!(pair.run(), Event::Ready { .. }));
     for mail in 0..500 {
         let alphabet = b"\r\n.\n\r.a";
-        let body: Vec<u8> = (0..random.below(40))
-            .map(|_| *random.pick(alphabet))
-            .collect();
+        let body: Vec<u8> = (0..random.below(40)).map(|_| *random.pick(alphabet)).collect();
         let event = pair.deliver(b"", &body, LineRepair::ToCrlf);
         let name = body.escape_ascii().to_string();
-        assert!(
-            matches!(event, Event::Done(Outcome::Accepted(_))),
-            "{event:?} {name}"
-        );
+        assert!(matches!(event, Event::Done(Outcome::Accepted(_))), "{event:?} {name}");
         let arrived = &pair.server.bodies[mail];
         assert_eq!(pair.server.bodies.len(), mail + 1, "{name}");
         assert!(is_crlf_only(arrived), "{name}");
         let ink = |text: &[u8]| -> Vec<u8> {
-            text.iter()
-                .copied()
-                .filter(|byte| !matches!(byte, b'\r' | b'\n'))
-                .collect()
+            text.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect()
         };
         assert_eq!(ink(arrived), ink(&body), "{name}");
     }
@@ -164,10 +138,7 @@ fn a_large_mail_arrives() {
     let body = b"0123456789012345678901234567890123456789012345678901234567890123456789\r\n.\r\n"
         .repeat(40_000);
     let event = pair.deliver(b"R: x\r\n", &body, LineRepair::Trust);
-    assert!(
-        matches!(event, Event::Done(Outcome::Accepted(_))),
-        "{event:?}"
-    );
+    assert!(matches!(event, Event::Done(Outcome::Accepted(_))), "{event:?}");
     assert!(pair.server.bodies[0].ends_with(&body));
 }
 
@@ -176,34 +147,16 @@ fn refusals_travel_back_and_the_next_mail_goes_through() {
     let mut random = Random(seed(7));
     let mut pair = Pair::new(&mut random);
     assert!(matches!(pair.run(), Event::Ready { .. }));
-    for (from, to, stage) in [
-        ("refused@b", "c@d", Stage::Mail),
-        ("a@b", "refused@d", Stage::Rcpt),
-    ] {
+    for (from, to, stage) in [("refused@b", "c@d", Stage::Mail), ("a@b", "refused@d", Stage::Rcpt)]
+    {
         let body = BodyKind::SevenBit;
-        pair.client
-            .start(Envelope {
-                from,
-                to,
-                size: 1,
-                body,
-                smtputf8: false,
-            })
-            .unwrap();
-        let Event::Done(Outcome::Refused {
-            stage: refused_at,
-            reply,
-            ..
-        }) = pair.run()
-        else {
+        pair.client.start(Envelope { from, to, size: 1, body, smtputf8: false }).unwrap();
+        let Event::Done(Outcome::Refused { stage: refused_at, reply, .. }) = pair.run() else {
             panic!("the mail is refused");
         };
         assert_eq!((refused_at, reply.code()), (stage, 550));
         let event = pair.deliver(b"", b"x\r\n", LineRepair::Trust);
-        assert!(
-            matches!(event, Event::Done(Outcome::Accepted(_))),
-            "{event:?}"
-        );
+        assert!(matches!(event, Event::Done(Outcome::Accepted(_))), "{event:?}");
     }
     assert_eq!(pair.server.bodies.len(), 2);
 }

@@ -32,13 +32,7 @@ impl Trace<'_> {
             IpAddr::V4(address) => format!("[{address}]"),
             IpAddr::V6(address) => format!("[IPv6:{address}]"),
         };
-        let Trace {
-            hostname,
-            protocol,
-            id,
-            date,
-            ..
-        } = self;
+        let Trace { hostname, protocol, id, date, .. } = self;
         format!(
             "Received: from {helo} ({remote})\r\n\tby {hostname} (Rohrpost) with {protocol} id {id};\r\n\t{date}\r\n"
         )
@@ -87,9 +81,6 @@ mod tests {
     fn a_greeting_cannot_forge_a_clause_or_a_header() {
         let forged = field("x) by evil (\r\nSubject: hi;", "192.0.2.1");
         assert_eq!(forged.lines().count(), 3);
-        assert!(
-            forged.starts_with("Received: from x??by?evil????Subject:?hi? ("),
-            "{forged}"
-        );
+        assert!(forged.starts_with("Received: from x??by?evil????Subject:?hi? ("), "{forged}");
     }
 }

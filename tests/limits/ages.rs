@@ -8,9 +8,7 @@ use super::{
 use crate::support::{PATIENCE, Server, ServerBuilder, eventually};
 
 fn short_lived() -> ServerBuilder {
-    Server::builder()
-        .setting("smtp-threads", 1)
-        .setting("max-delivertime", 4)
+    Server::builder().setting("smtp-threads", 1).setting("max-delivertime", 4)
 }
 
 /// No mail is left, neither in the server nor, once it has stopped, on the disk.
@@ -43,10 +41,7 @@ fn a_mail_without_a_way_out_ages_out() {
 #[test]
 fn a_mail_that_waits_ages_out() {
     let hop = Hop::start(Some((At::Rcpt, How::Say("450 4.2.1 later"))));
-    let server = short_lived()
-        .smarthost(hop.address())
-        .setting("retry-interval", 1)
-        .start();
+    let server = short_lived().smarthost(hop.address()).setting("retry-interval", 1).start();
     let id = queued(&server, "waiting@example.net");
     eventually("a mail that waits", PATIENCE, || {
         let mail = show(server.plan(), &id);

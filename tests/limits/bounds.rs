@@ -42,9 +42,7 @@ fn a_thousand_recipients_and_no_more() {
     client.command("DATA").unwrap().require(354).unwrap();
     client.send(TEXT).unwrap();
     client.command(".").unwrap().require(250).unwrap();
-    eventually("1,000 mails", PATIENCE, || {
-        (hop.mails().len() == 1000).then_some(())
-    });
+    eventually("1,000 mails", PATIENCE, || (hop.mails().len() == 1000).then_some(()));
     await_count(&server, "queued", 0);
 }
 
@@ -106,10 +104,7 @@ fn fill(address: SocketAddr) -> (Vec<SmtpClient>, String) {
 fn each_limit_of_connections_answers_421() {
     let rows: &[(&str, &[(&str, u32)])] = &[
         ("all together", &[("smtp-connections", 5)]),
-        (
-            "of this direction",
-            &[("smtp-connections", 50), ("smtp-connections-in", 5)],
-        ),
+        ("of this direction", &[("smtp-connections", 50), ("smtp-connections-in", 5)]),
         ("of one address", &[("smtp-connections-per-address", 5)]),
     ];
     for (name, settings) in rows {
@@ -133,13 +128,9 @@ fn each_limit_of_connections_answers_421() {
 #[test]
 fn outgoing_mail_waits_for_a_connection_and_goes_when_there_is_one() {
     let hop = Hop::start(None);
-    let server = Server::builder()
-        .smarthost(hop.address())
-        .setting("smtp-connections", 3)
-        .start();
-    let mut clients: Vec<SmtpClient> = (0..3)
-        .map(|_| SmtpClient::hello(server.smtp()).unwrap())
-        .collect();
+    let server = Server::builder().smarthost(hop.address()).setting("smtp-connections", 3).start();
+    let mut clients: Vec<SmtpClient> =
+        (0..3).map(|_| SmtpClient::hello(server.smtp()).unwrap()).collect();
     let reply = clients[0].mail("a@example.org", "b@example.net", TEXT);
     reply.unwrap().require(250).unwrap();
     assert_eq!(server.queue_count(), 1);
@@ -152,9 +143,7 @@ fn outgoing_mail_waits_for_a_connection_and_goes_when_there_is_one() {
 /// smtp-range: who is outside hears 554 and nothing else (RFC 5321 3.1).
 #[test]
 fn a_client_outside_smtp_range_is_refused() {
-    let server = Server::builder()
-        .setting("smtp-range", "192.0.2.0/24")
-        .start();
+    let server = Server::builder().setting("smtp-range", "192.0.2.0/24").start();
     let mut client = SmtpClient::connect(server.smtp()).unwrap();
     let banner = client.line().unwrap();
     assert!(banner.starts_with("554 5.7.1 "), "{banner}");
@@ -231,11 +220,7 @@ fn a_smarthost_that_is_this_server_fails_the_mail() {
         let text = mail["results"][0]["description"].as_str().unwrap();
         assert!(text.contains("is this server itself"), "{listen}: {mail}");
         assert_eq!(server.status().count("failed"), 1, "{listen}");
-        assert_eq!(
-            server.status().count("accepted"),
-            1,
-            "{listen}: it came back"
-        );
+        assert_eq!(server.status().count("accepted"), 1, "{listen}: it came back");
     }
 }
 
@@ -251,10 +236,7 @@ fn what_a_hop_refuses_is_told_by_queue_show() {
     ];
     for (at, reply, state, place) in rows {
         let hop = Hop::start(Some((at, How::Say(reply))));
-        let server = Server::builder()
-            .setting("smtp-threads", 1)
-            .smarthost(hop.address())
-            .start();
+        let server = Server::builder().setting("smtp-threads", 1).smarthost(hop.address()).start();
         let id = queued(&server, "b@example.net");
         let mail = eventually("an attempt", PATIENCE, || {
             let mail = show(server.plan(), &id);
@@ -267,9 +249,7 @@ fn what_a_hop_refuses_is_told_by_queue_show() {
         assert_eq!(attempt["code"].to_string(), reply[..3], "{reply}: {mail}");
         let text = attempt["description"].as_str().unwrap();
         assert!(reply.contains(text), "{reply}: {mail}");
-        await_status(&server, "no connection", |status| {
-            status.count("memory_used") == 0
-        });
+        await_status(&server, "no connection", |status| status.count("memory_used") == 0);
     }
 }
 
@@ -293,9 +273,7 @@ fn field_kib(pid: i32, name: &str) -> u64 {
 /// A smarthost name that does not resolve is a reason to wait, and is said.
 #[test]
 fn a_smarthost_without_an_address_is_told_by_queue_show() {
-    let server = Server::builder()
-        .setting("smarthost", "nowhere.invalid")
-        .start();
+    let server = Server::builder().setting("smarthost", "nowhere.invalid").start();
     let id = queued(&server, "b@example.net");
     eventually("a mail that says why it waits", PATIENCE, || {
         let mail = show(server.plan(), &id);

@@ -15,9 +15,7 @@ use crate::support::{PATIENCE, Server, ServerBuilder, Sink, SmtpClient};
 const PACE: Duration = Duration::from_millis(250);
 
 fn impatient() -> ServerBuilder {
-    Server::builder()
-        .setting("smtp-timeout", 1)
-        .setting("smtp-data-timeout", 2)
+    Server::builder().setting("smtp-timeout", 1).setting("smtp-data-timeout", 2)
 }
 
 /// A client as it misbehaves.
@@ -64,11 +62,7 @@ impl Slow {
         let text = self.text();
         let whole = text.rsplit_once("\r\n").map_or("", |(whole, _)| whole);
         let last = |line: &&str| line.as_bytes().get(3) == Some(&b' ');
-        whole
-            .split("\r\n")
-            .filter(last)
-            .map(str::to_owned)
-            .collect()
+        whole.split("\r\n").filter(last).map(str::to_owned).collect()
     }
 
     /// Reads to the end; the last reply.
@@ -107,10 +101,9 @@ impl Slow {
                 self.heard.extend_from_slice(&some[..count]);
                 false
             }
-            Err(error) => !matches!(
-                error.kind(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-            ),
+            Err(error) => {
+                !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+            }
         }
     }
 }
@@ -161,18 +154,14 @@ fn each_phase_of_a_client_has_its_deadline() {
         ("after EHLO", &|| silent_behind(&[EHLO], b"")),
         ("after MAIL", &|| silent_behind(&[EHLO, MAIL], b"")),
         ("after RCPT", &|| silent_behind(&[EHLO, MAIL, RCPT], b"RC")),
-        ("after DATA", &|| {
-            silent_behind(&[EHLO, MAIL, RCPT, DATA], b"")
-        }),
+        ("after DATA", &|| silent_behind(&[EHLO, MAIL, RCPT, DATA], b"")),
         ("within the text", &|| {
             silent_behind(&[EHLO, MAIL, RCPT, DATA], b"Subject: slow\r\n\r\nte")
         }),
         ("within a chunk", &|| {
             silent_behind(&[EHLO, MAIL, RCPT], b"BDAT 100 LAST\r\nSubject: slow\r\n")
         }),
-        ("a text that drips", &|| {
-            upto(&[EHLO, MAIL, RCPT, DATA]).drip(b"x")
-        }),
+        ("a text that drips", &|| upto(&[EHLO, MAIL, RCPT, DATA]).drip(b"x")),
         ("a command that drips", &|| upto(&[EHLO]).drip(b"N")),
         ("a command without an end", &|| upto(&[]).drip(&[b'E'; 64])),
     ];
@@ -189,11 +178,7 @@ fn each_phase_of_a_client_has_its_deadline() {
     await_count(&server, "incoming_connections", 0);
     await_count(&server, "memory_used", 0);
     sink.await_count(live, PATIENCE);
-    assert_eq!(
-        sink.count_with("slow@example.net"),
-        0,
-        "half a mail arrived"
-    );
+    assert_eq!(sink.count_with("slow@example.net"), 0, "half a mail arrived");
 }
 
 /// After 221 the connection ends from our side, though the client keeps its own open.

@@ -15,10 +15,7 @@ const LIVE: usize = 200;
 /// Raises the soft limit of descriptors to the hard one; how many idle connections it is good for.
 fn idle_connections() -> usize {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     setrlimit(Resource::Nofile, raised).unwrap();
     let allowed = limit.maximum.map_or(usize::MAX, |max| max as usize);
     IDLE.min(allowed.saturating_sub(OTHERS))
@@ -37,18 +34,14 @@ fn ten_thousand_idle_connections_beside_live_mail() {
     let sink = Sink::start(&plan.directory().join("dump"));
     let mut server = plan.smarthost(sink.address()).start();
     let before = resident_kib(server.process().pid());
-    let mut idle: Vec<SmtpClient> = (0..count)
-        .map(|_| SmtpClient::connect(server.smtp()).unwrap())
-        .collect();
+    let mut idle: Vec<SmtpClient> =
+        (0..count).map(|_| SmtpClient::connect(server.smtp()).unwrap()).collect();
     for client in &mut idle {
         client.reply().unwrap().require(220).unwrap();
     }
     await_count(&server, "incoming_connections", count as u64);
     let grown = resident_kib(server.process().pid()).saturating_sub(before);
-    println!(
-        "{count} idle connections: {:.2} KiB resident each",
-        grown as f64 / count as f64
-    );
+    println!("{count} idle connections: {:.2} KiB resident each", grown as f64 / count as f64);
     assert!(grown < 64 * count as u64, "{grown} KiB");
 
     for number in 0..LIVE {

@@ -75,9 +75,7 @@ impl Hop {
     pub(super) fn start(fault: Option<(At, How)>) -> Hop {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(RECEIVE_BYTES).unwrap();
-        socket
-            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-            .unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         socket.listen(128).unwrap();
         Hop::on(socket.into(), fault)
     }
@@ -126,10 +124,7 @@ impl Hop {
     pub(super) fn await_mail(&self, recipient: &str) {
         eventually(&format!("a mail for {recipient}"), PATIENCE, || {
             let mails = self.shared.mails.lock().unwrap();
-            mails
-                .iter()
-                .any(|mail| mail.recipient.contains(recipient))
-                .then_some(())
+            mails.iter().any(|mail| mail.recipient.contains(recipient)).then_some(())
         });
     }
 }
@@ -150,10 +145,7 @@ struct Dialogue {
 impl Dialogue {
     fn new(stream: TcpStream, shared: Arc<Shared>) -> io::Result<Dialogue> {
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Dialogue {
-            lines: BufReader::new(stream),
-            shared,
-        })
+        Ok(Dialogue { lines: BufReader::new(stream), shared })
     }
 
     fn serve(&mut self) -> io::Result<()> {

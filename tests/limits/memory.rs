@@ -37,9 +37,7 @@ fn text(bytes: usize) -> Vec<u8> {
 fn all_arrive(server: &Server, hop: &Hop, mails: usize) {
     hop.set(None);
     let what = format!("{mails} mails");
-    eventually(&what, PATIENCE, || {
-        (hop.mails().len() >= mails).then_some(())
-    });
+    eventually(&what, PATIENCE, || (hop.mails().len() >= mails).then_some(()));
     server.await_empty_queue(PATIENCE);
     await_count(server, "memory_used", 0);
     let taken = hop.mails();
@@ -53,29 +51,19 @@ fn all_arrive(server: &Server, hop: &Hop, mails: usize) {
 fn announced_mail_that_does_not_fit_is_refused_at_mail() {
     let hop = absent();
     let server = narrow(&hop).start();
-    let mut clients: Vec<SmtpClient> = (0..CLIENTS)
-        .map(|_| SmtpClient::hello(server.smtp()).unwrap())
-        .collect();
+    let mut clients: Vec<SmtpClient> =
+        (0..CLIENTS).map(|_| SmtpClient::hello(server.smtp()).unwrap()).collect();
     let announced = format!("MAIL FROM:<a@example.org> SIZE={MAIL_BYTES}");
-    let codes: Vec<u16> = clients
-        .iter_mut()
-        .map(|client| client.command(&announced).unwrap().code)
-        .collect();
+    let codes: Vec<u16> =
+        clients.iter_mut().map(|client| client.command(&announced).unwrap().code).collect();
     let taken = codes.iter().filter(|&&code| code == 250).count();
-    assert!(
-        codes.iter().all(|code| [250, 452].contains(code)),
-        "{codes:?}"
-    );
+    assert!(codes.iter().all(|code| [250, 452].contains(code)), "{codes:?}");
     assert!((1..=BUDGET / MAIL_BYTES).contains(&taken), "{codes:?}");
     for client in &mut clients {
         client.command("RSET").unwrap().require(250).unwrap();
     }
     await_count(&server, "memory_used", 0);
-    clients[0]
-        .command(&announced)
-        .unwrap()
-        .require(250)
-        .unwrap();
+    clients[0].command(&announced).unwrap().require(250).unwrap();
     drop(clients);
     await_count(&server, "memory_used", 0);
 }
@@ -159,9 +147,7 @@ fn a_start_with_much_mail_delivers_all_of_it() {
     assert!(server.terminate().success(), "{}", server.process());
     hop.set(None);
     let server = plan.start();
-    eventually("all mails", PATIENCE, || {
-        (hop.mails().len() == MAILS).then_some(())
-    });
+    eventually("all mails", PATIENCE, || (hop.mails().len() == MAILS).then_some(()));
     await_count(&server, "queued", 0);
     await_count(&server, "memory_used", 0);
 }
@@ -173,16 +159,10 @@ fn a_text_larger_than_the_budget_goes_out() {
     const LARGE_BYTES: usize = 24 * MIB;
     let hop = absent();
     let plan = narrow(&hop).setting("smtp-threads", 1);
-    let mut server = plan
-        .clone()
-        .setting("memory-limit", "64MiB")
-        .setting("smtp-maxsize", "64MiB")
-        .start();
+    let mut server =
+        plan.clone().setting("memory-limit", "64MiB").setting("smtp-maxsize", "64MiB").start();
     let mut client = SmtpClient::hello(server.smtp()).unwrap();
-    for (recipient, bytes) in [
-        ("large@example.net", LARGE_BYTES),
-        ("small@example.net", 64),
-    ] {
+    for (recipient, bytes) in [("large@example.net", LARGE_BYTES), ("small@example.net", 64)] {
         let reply = client.mail("a@example.org", recipient, &text(bytes));
         reply.unwrap().require(250).unwrap();
     }

@@ -47,9 +47,7 @@ fn show(plan: &ServerBuilder, id: &str) -> Value {
 /// What `rohrpost queue list` says.
 fn list(plan: &ServerBuilder) -> Vec<Value> {
     let text = plan.report(&["queue", "list"]);
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Waits until the status satisfies `is_so`.

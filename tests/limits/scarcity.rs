@@ -30,10 +30,7 @@ fn a_server_without_descriptors_says_421_and_lives_on() {
         .setting("smtp-out-idle-timeout", 0)
         .start();
     let pid = Pid::from_raw(server.process().pid()).unwrap();
-    let few = Rlimit {
-        current: Some(64),
-        ..getrlimit(Resource::Nofile)
-    };
+    let few = Rlimit { current: Some(64), ..getrlimit(Resource::Nofile) };
     prlimit(Some(pid), Resource::Nofile, few).unwrap();
     let (mut open, mut refused) = (Vec::new(), 0);
     for _ in 0..CLIENTS {
@@ -98,32 +95,23 @@ fn a_disk_that_is_nearly_full_answers_452() {
 fn a_disk_that_refuses_to_be_written_answers_451_and_recovers() {
     // In blocks of 512 octets; the signal would end the process before it saw the error.
     const LIMIT_BYTES: u64 = 512 * 512;
-    let mut server = Server::builder()
-        .below(shell("trap '' XFSZ; ulimit -S -f 512"))
-        .start();
+    let mut server = Server::builder().below(shell("trap '' XFSZ; ulimit -S -f 512")).start();
     let pid = Pid::from_raw(server.process().pid()).unwrap();
     let text = [&[b'x'; 62][..], b"\r\n"].concat().repeat(1024);
     let mut client = SmtpClient::hello(server.smtp()).unwrap();
     let mut taken = 0;
     let refused = eventually("a refusal", PATIENCE, || {
-        let reply = client
-            .mail("a@example.org", "b@example.net", &text)
-            .unwrap();
+        let reply = client.mail("a@example.org", "b@example.net", &text).unwrap();
         taken += u64::from(reply.code == 250);
         (reply.code != 250).then_some(reply)
     });
     assert!([451, 452].contains(&refused.code), "{refused:?}");
     assert!(taken > 0 && taken * (text.len() as u64) < LIMIT_BYTES);
     assert_eq!(server.queue_count(), taken);
-    let unlimited = Rlimit {
-        current: None,
-        maximum: None,
-    };
+    let unlimited = Rlimit { current: None, maximum: None };
     prlimit(Some(pid), Resource::Fsize, unlimited).unwrap();
     eventually("a mail that is taken", Duration::from_secs(60), || {
-        let reply = client
-            .mail("a@example.org", "b@example.net", &text)
-            .unwrap();
+        let reply = client.mail("a@example.org", "b@example.net", &text).unwrap();
         (reply.code == 250).then_some(())
     });
     assert_eq!(server.queue_count(), taken + 1);

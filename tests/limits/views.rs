@@ -23,9 +23,7 @@ fn why(mail: &Value) -> &str {
 #[test]
 fn each_mail_says_why_it_waits() {
     let hop = Hop::start(Some((At::Rcpt, How::Say("450 4.2.1 mailbox busy"))));
-    let plan = Server::builder()
-        .setting("smtp-threads", 1)
-        .smarthost(hop.address());
+    let plan = Server::builder().setting("smtp-threads", 1).smarthost(hop.address());
     let mut server = plan.start();
     let failed = queued(&server, "refused@example.net");
     let waiting = queued(&server, "busy@example.net");
@@ -49,10 +47,7 @@ fn each_mail_says_why_it_waits() {
     assert_eq!(server.queue_count(), 2, "the log counts the same");
     assert_eq!(states(&list(&plan)), ["failed", "waiting"]);
     let mail = show(&plan, &waiting);
-    assert!(
-        why(&mail).starts_with("no server is running; it is due at "),
-        "{mail}"
-    );
+    assert!(why(&mail).starts_with("no server is running; it is due at "), "{mail}");
     assert_eq!(mail["attempts"], 1);
     assert_eq!(mail["results"][0]["description"], "mailbox busy", "{mail}");
     let mail = show(&plan, &failed);
@@ -66,10 +61,7 @@ fn each_mail_says_why_it_waits() {
 }
 
 fn states(mails: &[Value]) -> Vec<&str> {
-    let mut states: Vec<&str> = mails
-        .iter()
-        .map(|mail| mail["state"].as_str().unwrap())
-        .collect();
+    let mut states: Vec<&str> = mails.iter().map(|mail| mail["state"].as_str().unwrap()).collect();
     states.sort_unstable();
     states
 }
@@ -136,9 +128,6 @@ fn attempts_are_listed() {
     });
     let results = mail["results"].as_array().unwrap();
     assert_eq!(results.len() as u64, mail["attempts"].as_u64().unwrap());
-    let times: Vec<&str> = results
-        .iter()
-        .map(|result| result["time"].as_str().unwrap())
-        .collect();
+    let times: Vec<&str> = results.iter().map(|result| result["time"].as_str().unwrap()).collect();
     assert!(times.is_sorted(), "{times:?}");
 }

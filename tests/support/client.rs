@@ -42,10 +42,7 @@ impl SmtpClient {
         stream.set_read_timeout(Some(Duration::from_secs(REPLY_SECONDS_MAX)))?;
         stream.set_write_timeout(Some(Duration::from_secs(REPLY_SECONDS_MAX)))?;
         stream.set_nodelay(true)?;
-        Ok(SmtpClient {
-            stream: BufReader::new(stream),
-            transcript: String::new(),
-        })
+        Ok(SmtpClient { stream: BufReader::new(stream), transcript: String::new() })
     }
 
     /// Connects, reads the banner and says EHLO.
@@ -75,10 +72,8 @@ impl SmtpClient {
         recipient: &str,
         content: &[u8],
     ) -> io::Result<Reply> {
-        self.command(&format!("MAIL FROM:<{sender}>"))?
-            .require(250)?;
-        self.command(&format!("RCPT TO:<{recipient}>"))?
-            .require(250)?;
+        self.command(&format!("MAIL FROM:<{sender}>"))?.require(250)?;
+        self.command(&format!("RCPT TO:<{recipient}>"))?.require(250)?;
         self.command("DATA")?.require(354)?;
         self.send(content)?;
         self.command(".")
@@ -87,17 +82,12 @@ impl SmtpClient {
     /// Reads one line, which must end in CRLF. The end of the stream is an error.
     pub(crate) fn line(&mut self) -> io::Result<String> {
         let mut line = Vec::new();
-        self.stream
-            .by_ref()
-            .take(REPLY_LINE_BYTES_MAX)
-            .read_until(b'\n', &mut line)?;
+        self.stream.by_ref().take(REPLY_LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
         self.note("S", &line.escape_ascii().to_string());
         match line.strip_suffix(b"\r\n") {
             Some(text) => Ok(String::from_utf8_lossy(text).into_owned()),
             None if line.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
-            None => Err(io::Error::other(
-                "a reply line does not end in CRLF, or never ends",
-            )),
+            None => Err(io::Error::other("a reply line does not end in CRLF, or never ends")),
         }
     }
 
@@ -147,10 +137,7 @@ impl SmtpClient {
 
 /// A peer that is gone shows as one of two, depending on what was still unread.
 fn ended(kind: io::ErrorKind) -> bool {
-    matches!(
-        kind,
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
-    )
+    matches!(kind, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
 }
 
 impl Reply {
@@ -165,27 +152,18 @@ impl Reply {
 
 /// `250-text` or `250 text` into code, text and whether it is the last line (RFC 5321 4.2.1).
 pub(crate) fn parse_line(line: &str) -> Option<(u16, String, bool)> {
-    let code = line
-        .get(..3)
-        .filter(|code| code.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let code = line.get(..3).filter(|code| code.bytes().all(|byte| byte.is_ascii_digit()))?;
     let last = match line.as_bytes().get(3) {
         None | Some(b' ') => true,
         Some(b'-') => false,
         Some(_) => return None,
     };
-    Some((
-        code.parse().ok()?,
-        line.get(4..).unwrap_or_default().to_owned(),
-        last,
-    ))
+    Some((code.parse().ok()?, line.get(4..).unwrap_or_default().to_owned(), last))
 }
 
 #[test]
 fn reply_lines_are_parsed_by_their_separator() {
-    assert_eq!(
-        parse_line("250-SIZE 10"),
-        Some((250, "SIZE 10".to_owned(), false))
-    );
+    assert_eq!(parse_line("250-SIZE 10"), Some((250, "SIZE 10".to_owned(), false)));
     assert_eq!(parse_line("250 OK"), Some((250, "OK".to_owned(), true)));
     assert_eq!(parse_line("354"), Some((354, String::new(), true)));
     for line in ["", "25", "2x0 no", "250_no"] {

@@ -14,10 +14,7 @@ mod tool;
 mod trace;
 mod wait;
 
-#[allow(
-    unused_imports,
-    reason = "an offer to every test module, not all taken yet"
-)]
+#[allow(unused_imports, reason = "an offer to every test module, not all taken yet")]
 pub(crate) use self::{
     client::{Reply, SmtpClient},
     plugin::{Sanitizer, asan_library, compile_plugin},

@@ -50,11 +50,7 @@ pub(crate) fn compile_plugin(
     command.arg("-o").arg(&output).arg(source);
     let mut compiler = Process::spawn("the C compiler", &mut command);
     let status = compiler.wait(PATIENCE);
-    assert!(
-        status.success(),
-        "{} does not compile\n{compiler}",
-        source.display()
-    );
+    assert!(status.success(), "{} does not compile\n{compiler}", source.display());
     output
 }
 
@@ -74,10 +70,7 @@ fn a_plain_c_source_becomes_a_shared_object() {
     std::fs::write(&source, "int answer(void) { return 42; }\n").unwrap();
     for (name, sanitizer) in [("plain", Sanitizer::Off), ("watched", Sanitizer::Address)] {
         let object = compile_plugin(&source, directory.path(), name, sanitizer);
-        assert!(
-            std::fs::read(object).unwrap().starts_with(b"\x7fELF"),
-            "{name}"
-        );
+        assert!(std::fs::read(object).unwrap().starts_with(b"\x7fELF"), "{name}");
     }
     assert!(asan_library().is_absolute());
 }

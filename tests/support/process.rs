@@ -48,14 +48,7 @@ impl Process {
         let stdout = Written::read_from(child.stdout.take().expect("stdout is a pipe"));
         let stderr = Written::read_from(child.stderr.take().expect("stderr is a pipe"));
         let pid = Pid::from_child(&child);
-        Process {
-            name: name.to_owned(),
-            child,
-            pid,
-            exited: None,
-            stdout,
-            stderr,
-        }
+        Process { name: name.to_owned(), child, pid, exited: None, stdout, stderr }
     }
 
     /// Waits for a line of standard output from which `find` makes something.
@@ -166,13 +159,7 @@ impl Drop for Process {
 /// The tails of both streams, for a panic message.
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "--- {} (pid {}), stdout:\n{}",
-            self.name,
-            self.pid(),
-            self.stdout.tail()
-        )?;
+        writeln!(f, "--- {} (pid {}), stdout:\n{}", self.name, self.pid(), self.stdout.tail())?;
         writeln!(f, "--- {} stderr:\n{}", self.name, self.stderr.tail())
     }
 }
@@ -196,14 +183,8 @@ impl Written {
         std::thread::spawn(move || {
             let mut stream = BufReader::new(stream);
             let mut line = Vec::new();
-            while let Ok(1..) = stream
-                .by_ref()
-                .take(LINE_BYTES_MAX)
-                .read_until(b'\n', &mut line)
-            {
-                let text = String::from_utf8_lossy(&line)
-                    .trim_end_matches(['\r', '\n'])
-                    .to_owned();
+            while let Ok(1..) = stream.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
+                let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
                 writer.push(text);
                 line.clear();
             }
@@ -240,15 +221,9 @@ impl Written {
 
     /// Every kept line of a stream whose process has ended, as one text.
     pub(crate) fn complete(&self) -> String {
-        eventually("the end of a stream", PATIENCE, || {
-            self.lock().complete.then_some(())
-        });
+        eventually("the end of a stream", PATIENCE, || self.lock().complete.then_some(()));
         let lines = self.lock();
-        lines
-            .kept
-            .iter()
-            .flat_map(|line| [line.as_str(), "\n"])
-            .collect()
+        lines.kept.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
     }
 
     /// The last lines, as a message shows them.
@@ -265,9 +240,7 @@ impl Written {
 fn a_process_is_read_waited_for_and_killed() {
     let seconds = Duration::from_secs(20);
     let mut echo = Process::spawn("echo", Command::new("echo").arg("ready now"));
-    let word = echo.await_line(seconds, |line| {
-        line.strip_prefix("ready ").map(str::to_owned)
-    });
+    let word = echo.await_line(seconds, |line| line.strip_prefix("ready ").map(str::to_owned));
     assert_eq!(word, "now");
     assert!(echo.wait(seconds).success());
 

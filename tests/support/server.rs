@@ -46,10 +46,7 @@ fn without_settings(command: &mut Command) {
 pub(super) fn ready(line: &str, kind: &str) -> Option<(Vec<SocketAddr>, i32)> {
     let mut words = line.strip_prefix("ready ")?.split(' ');
     let addresses = words.next()?.strip_prefix(kind)?.strip_prefix('=')?;
-    let addresses = addresses
-        .split(',')
-        .map(|one| one.parse().ok())
-        .collect::<Option<_>>()?;
+    let addresses = addresses.split(',').map(|one| one.parse().ok()).collect::<Option<_>>()?;
     let pid = words.next()?.strip_prefix("pid=")?.parse().ok()?;
     Some((addresses, pid))
 }
@@ -73,8 +70,7 @@ impl ServerBuilder {
 
     /// Delivers everything to `address`.
     pub(crate) fn smarthost(self, address: SocketAddr) -> Self {
-        self.setting("smarthost", address.ip())
-            .setting("smarthost-port", address.port())
+        self.setting("smarthost", address.ip()).setting("smarthost-port", address.port())
     }
 
     /// One variable of the server's environment.
@@ -108,11 +104,7 @@ impl ServerBuilder {
             assert_eq!(pid, process.pid(), "the ready line names its own process");
         }
         process.set_pid(pid);
-        Server {
-            builder: self.clone(),
-            process,
-            addresses,
-        }
+        Server { builder: self.clone(), process, addresses }
     }
 
     /// Starts the program and waits for nothing: for starts that are to fail.
@@ -136,15 +128,8 @@ impl ServerBuilder {
                 command
             }
         };
-        command.arg("run").arg(format!(
-            "--queue-directory={}",
-            self.queue_directory().display()
-        ));
-        command.args(
-            self.settings
-                .iter()
-                .map(|(key, value)| format!("--{key}={value}")),
-        );
+        command.arg("run").arg(format!("--queue-directory={}", self.queue_directory().display()));
+        command.args(self.settings.iter().map(|(key, value)| format!("--{key}={value}")));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -157,9 +142,7 @@ pub(crate) struct Status(serde_json::Value);
 impl Status {
     /// A count by its name.
     pub(crate) fn count(&self, name: &str) -> u64 {
-        self.0[name]
-            .as_u64()
-            .unwrap_or_else(|| panic!("status has no count {name}: {}", self.0))
+        self.0[name].as_u64().unwrap_or_else(|| panic!("status has no count {name}: {}", self.0))
     }
 
     /// A text by its JSON pointer.
@@ -236,16 +219,12 @@ impl Server {
     /// What `rohrpost queue count` says now.
     pub(crate) fn queue_count(&self) -> u64 {
         let text = ask(&["queue", "count"], &self.builder.queue_directory());
-        text.trim()
-            .parse()
-            .unwrap_or_else(|_| panic!("queue count is not a number: {text:?}"))
+        text.trim().parse().unwrap_or_else(|_| panic!("queue count is not a number: {text:?}"))
     }
 
     /// Waits until nothing is queued.
     pub(crate) fn await_empty_queue(&self, deadline: Duration) {
-        eventually("an empty queue", deadline, || {
-            (self.queue_count() == 0).then_some(())
-        });
+        eventually("an empty queue", deadline, || (self.queue_count() == 0).then_some(()));
     }
 }
 
@@ -262,16 +241,10 @@ fn ask(subcommand: &[&str], queue: &Path) -> String {
 #[test]
 fn ready_lines_are_read_whole_or_not_at_all() {
     let (addresses, pid) = ready("ready smtp=127.0.0.1:40123,[::1]:25 pid=4711", "smtp").unwrap();
-    assert_eq!(
-        (addresses.len(), addresses[0].port(), pid),
-        (2, 40123, 4711)
-    );
-    for line in [
-        "ready sink=127.0.0.1:1 pid=1",
-        "ready smtp=nowhere pid=1",
-        "ready smtp=[::1]:1",
-        "",
-    ] {
+    assert_eq!((addresses.len(), addresses[0].port(), pid), (2, 40123, 4711));
+    for line in
+        ["ready sink=127.0.0.1:1 pid=1", "ready smtp=nowhere pid=1", "ready smtp=[::1]:1", ""]
+    {
         assert_eq!(ready(line, "smtp"), None, "{line}");
     }
 }

@@ -29,10 +29,7 @@ impl Tool {
     pub(crate) fn new(name: &str) -> Tool {
         let mut command = Command::new(Tool::path(name));
         command.stdin(Stdio::null());
-        Tool {
-            name: name.to_owned(),
-            command,
-        }
+        Tool { name: name.to_owned(), command }
     }
 
     /// One of the scripts in `tests/python`.
@@ -50,11 +47,7 @@ impl Tool {
             PathBuf::from,
         );
         let path = tools.join("bin").join(name);
-        assert!(
-            path.exists(),
-            "no {}: run tests/tools/fetch.sh once",
-            path.display()
-        );
+        assert!(path.exists(), "no {}: run tests/tools/fetch.sh once", path.display());
         path
     }
 
@@ -95,20 +88,14 @@ impl Tool {
         let process = self.spawn();
         let pid = process.pid();
         let port = eventually("a listening port", PATIENCE, || listening_port(pid));
-        Listener {
-            process,
-            address: SocketAddr::from(([127, 0, 0, 1], port)),
-        }
+        Listener { process, address: SocketAddr::from(([127, 0, 0, 1], port)) }
     }
 
     /// Starts a script that prints `ready receiver=HOST:PORT pid=N`.
     pub(crate) fn listen_when_ready(self) -> Listener {
         let mut process = self.spawn();
         let (addresses, _) = process.await_line(PATIENCE, |line| ready(line, "receiver"));
-        Listener {
-            process,
-            address: addresses[0],
-        }
+        Listener { process, address: addresses[0] }
     }
 }
 
@@ -122,9 +109,7 @@ pub(crate) struct Listener {
 /// A port of 127.0.0.1 on which nobody listens now; for a next hop that shall be missing at first.
 pub(crate) fn fresh_port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be picked");
-    listener
-        .local_addr()
-        .expect("a bound socket has an address")
+    listener.local_addr().expect("a bound socket has an address")
 }
 
 /// The IPv4 port that process `pid` listens on, from /proc: smtp-sink does not tell what it picked.

@@ -62,9 +62,7 @@ impl Call {
 
     /// Whether it hands bytes to a file or a socket.
     pub(crate) fn writes(&self) -> bool {
-        ["write", "pwrite", "send"]
-            .iter()
-            .any(|kind| self.name.starts_with(kind))
+        ["write", "pwrite", "send"].iter().any(|kind| self.name.starts_with(kind))
     }
 
     /// Whether a descriptor's data was on the disk when it ended.
@@ -88,9 +86,7 @@ fn call(thread: u32, text: &str, started: usize, ended: usize) -> Option<Call> {
     let (name, rest) = text.split_once('(')?;
     let (arguments, result) = rest.rsplit_once(") ")?;
     let result = result.trim_start().strip_prefix("= ")?;
-    let digits = result
-        .split(|c: char| c != '-' && !c.is_ascii_digit())
-        .next()?;
+    let digits = result.split(|c: char| c != '-' && !c.is_ascii_digit()).next()?;
     Some(Call {
         thread,
         name: name.to_owned(),
@@ -111,20 +107,8 @@ fn calls_cut_in_two_by_another_thread_are_joined() {
         "12 <... fdatasync resumed>)           = 0\n",
         "12 fdatasync(6</queue/2.log>) = -1 EIO (Input/output error)\n",
     ));
-    let names: Vec<_> = trace
-        .0
-        .iter()
-        .map(|call| (call.name.as_str(), call.result))
-        .collect();
-    assert_eq!(
-        names,
-        [
-            ("write", 9),
-            ("fdatasync", 0),
-            ("sendto", 8),
-            ("fdatasync", -1)
-        ]
-    );
+    let names: Vec<_> = trace.0.iter().map(|call| (call.name.as_str(), call.result)).collect();
+    assert_eq!(names, [("write", 9), ("fdatasync", 0), ("sendto", 8), ("fdatasync", -1)]);
     let sync = &trace.0[1];
     assert_eq!((sync.started, sync.ended, sync.syncs()), (1, 4, true));
     assert_eq!(sync.descriptor(), "5</queue/1.log>");

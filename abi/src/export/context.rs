@@ -47,13 +47,9 @@ pub unsafe extern "C" fn MQ_Retry(context: *mut Opaque) {
 /// None beyond the types: any pointer may be given.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn MQ_ContextData(context: *mut Opaque) -> *mut c_void {
-    access::serve(
-        "MQ_ContextData",
-        Wanted::Context,
-        context,
-        ptr::null_mut(),
-        |state, token| Ok(state.context_data.value(token.plugin())),
-    )
+    access::serve("MQ_ContextData", Wanted::Context, context, ptr::null_mut(), |state, token| {
+        Ok(state.context_data.value(token.plugin()))
+    })
 }
 
 /// See `mailerq.h`.
@@ -62,16 +58,10 @@ pub unsafe extern "C" fn MQ_ContextData(context: *mut Opaque) -> *mut c_void {
 /// None beyond the types: any pointers may be given; `value` is only stored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn MQ_SetContextData(context: *mut Opaque, value: *mut c_void) {
-    access::serve(
-        "MQ_SetContextData",
-        Wanted::Context,
-        context,
-        (),
-        |state, token| {
-            state.context_data.set(token.plugin(), value);
-            Ok(())
-        },
-    );
+    access::serve("MQ_SetContextData", Wanted::Context, context, (), |state, token| {
+        state.context_data.set(token.plugin(), value);
+        Ok(())
+    });
 }
 
 /// See `mailerq.h`.
@@ -80,15 +70,10 @@ pub unsafe extern "C" fn MQ_SetContextData(context: *mut Opaque, value: *mut c_v
 /// None beyond the types: any pointer may be given.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn MQ_ev(context: *mut Opaque) -> *mut Opaque {
-    let asker = access::serve("MQ_ev", Wanted::Context, context, None, |_, token| {
-        Ok(Some(token.plugin()))
-    });
+    let asker =
+        access::serve("MQ_ev", Wanted::Context, context, None, |_, token| Ok(Some(token.plugin())));
     if let Some(plugin) = asker {
-        say_once(
-            plugin,
-            Once::Libev,
-            "MQ_ev: this host has no libev loop yet; NULL is returned",
-        );
+        say_once(plugin, Once::Libev, "MQ_ev: this host has no libev loop yet; NULL is returned");
     }
     ptr::null_mut()
 }
@@ -105,30 +90,18 @@ pub unsafe extern "C" fn MQ_IOWatch(
     callback: Option<WatchCallback>,
     data: *mut c_void,
 ) -> *mut Opaque {
-    access::serve(
-        "MQ_IOWatch",
-        Wanted::Context,
-        context,
-        ptr::null_mut(),
-        |state, token| {
-            let callback = callback.ok_or(Misuse::Argument("callback is NULL"))?;
-            if fd < 0 {
-                return Err(Misuse::Argument("fd is negative"));
-            }
-            let interest = events as u8 & (READ | WRITE);
-            if interest == 0 {
-                return Err(Misuse::Argument("events has neither MQ_READ nor MQ_WRITE"));
-            }
-            let watch = Watch {
-                plugin: token.plugin(),
-                fd,
-                interest,
-                callback,
-                data,
-            };
-            state.watch(watch).map(|token| token.to_pointer())
-        },
-    )
+    access::serve("MQ_IOWatch", Wanted::Context, context, ptr::null_mut(), |state, token| {
+        let callback = callback.ok_or(Misuse::Argument("callback is NULL"))?;
+        if fd < 0 {
+            return Err(Misuse::Argument("fd is negative"));
+        }
+        let interest = events as u8 & (READ | WRITE);
+        if interest == 0 {
+            return Err(Misuse::Argument("events has neither MQ_READ nor MQ_WRITE"));
+        }
+        let watch = Watch { plugin: token.plugin(), fd, interest, callback, data };
+        state.watch(watch).map(|token| token.to_pointer())
+    })
 }
 
 /// See `mailerq.h`.
@@ -137,13 +110,7 @@ pub unsafe extern "C" fn MQ_IOWatch(
 /// None beyond the types: any pointer may be given.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn MQ_IOUnwatch(watcher: *mut Opaque) {
-    access::serve(
-        "MQ_IOUnwatch",
-        Wanted::Watch,
-        watcher,
-        (),
-        |state, token| state.unwatch(token),
-    );
+    access::serve("MQ_IOUnwatch", Wanted::Watch, watcher, (), |state, token| state.unwatch(token));
 }
 
 /// See `mailerq.h`.
@@ -157,25 +124,12 @@ pub unsafe extern "C" fn MQ_TimerStart(
     callback: Option<TimerCallback>,
     data: *mut c_void,
 ) -> *mut Opaque {
-    access::serve(
-        "MQ_TimerStart",
-        Wanted::Context,
-        context,
-        ptr::null_mut(),
-        |state, token| {
-            let callback = callback.ok_or(Misuse::Argument("callback is NULL"))?;
-            let after_ms =
-                timeout_ms(timeout).ok_or(Misuse::Argument("timeout is not a number"))?;
-            let timer = Timer {
-                plugin: token.plugin(),
-                callback,
-                data,
-            };
-            state
-                .start_timer(timer, after_ms)
-                .map(|token| token.to_pointer())
-        },
-    )
+    access::serve("MQ_TimerStart", Wanted::Context, context, ptr::null_mut(), |state, token| {
+        let callback = callback.ok_or(Misuse::Argument("callback is NULL"))?;
+        let after_ms = timeout_ms(timeout).ok_or(Misuse::Argument("timeout is not a number"))?;
+        let timer = Timer { plugin: token.plugin(), callback, data };
+        state.start_timer(timer, after_ms).map(|token| token.to_pointer())
+    })
 }
 
 /// See `mailerq.h`.
@@ -184,9 +138,7 @@ pub unsafe extern "C" fn MQ_TimerStart(
 /// None beyond the types: any pointer may be given.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn MQ_TimerStop(timer: *mut Opaque) {
-    access::serve("MQ_TimerStop", Wanted::Timer, timer, (), |state, token| {
-        state.stop_timer(token)
-    });
+    access::serve("MQ_TimerStop", Wanted::Timer, timer, (), |state, token| state.stop_timer(token));
 }
 
 /// See `mailerq.h`.

@@ -51,11 +51,7 @@ fn lines(message: &[u8]) -> impl Iterator<Item = Cow<'_, str>> {
         if line.chars().all(is_harmless) {
             return line;
         }
-        Cow::Owned(
-            line.chars()
-                .map(|c| if is_harmless(c) { c } else { '\u{fffd}' })
-                .collect(),
-        )
+        Cow::Owned(line.chars().map(|c| if is_harmless(c) { c } else { '\u{fffd}' }).collect())
     })
 }
 

@@ -98,16 +98,10 @@ pub unsafe extern "C" fn MQ_SetMime(message: *mut Opaque, mime: *const c_char, s
 }
 
 fn text(function: &'static str, message: *mut Opaque, part: Part) -> *const c_char {
-    access::serve(
-        function,
-        Wanted::Message,
-        message,
-        ptr::null(),
-        |state, token| {
-            let text = state.message(token)?.text(part);
-            Ok(text.map_or(ptr::null(), |text| text.as_terminated().as_ptr()))
-        },
-    )
+    access::serve(function, Wanted::Message, message, ptr::null(), |state, token| {
+        let text = state.message(token)?.text(part);
+        Ok(text.map_or(ptr::null(), |text| text.as_terminated().as_ptr()))
+    })
 }
 
 /// # Safety
@@ -126,9 +120,7 @@ unsafe fn set_text(
             return Ok(());
         }
         if size > part.bytes_max() {
-            return Err(Misuse::Argument(
-                "size is beyond any address or message; nothing was set",
-            ));
+            return Err(Misuse::Argument("size is beyond any address or message; nothing was set"));
         }
         // SAFETY: not NULL, and `size` bytes can be read by the caller's promise; `bytes_max` is far below
         // `isize::MAX`. The copy is made before the old value goes, which may be what is copied.

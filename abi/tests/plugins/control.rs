@@ -6,20 +6,11 @@ use rohrpost_abi::{
 
 use crate::support::{Stage, WORKER, is_child, scenario};
 
-const DECLINED: Returned = Returned {
-    took_control: false,
-    verdict: None,
-};
-const HELD: Returned = Returned {
-    took_control: true,
-    verdict: None,
-};
+const DECLINED: Returned = Returned { took_control: false, verdict: None };
+const HELD: Returned = Returned { took_control: true, verdict: None };
 
 fn with(took_control: bool, verdict: Verdict) -> Returned {
-    Returned {
-        took_control,
-        verdict: Some(verdict),
-    }
+    Returned { took_control, verdict: Some(verdict) }
 }
 
 /// The one command says that a held step of `connection` goes on.
@@ -177,23 +168,13 @@ fn d_14_an_asynchronous_context_start_is_handed_back_with_the_bare_context() {
     if !is_child(path) {
         let script = [("PUPPET_CONTEXT", "keep timer:0.01 true on-timer=complete")];
         let output = crate::support::child(path, &script);
-        assert!(
-            output.status.success(),
-            "{}",
-            crate::support::transcript(&output)
-        );
+        assert!(output.status.success(), "{}", crate::support::transcript(&output));
         return;
     }
     let mut stage = Stage::new();
     assert_eq!(stage.worker.context_held(), Some(stage.plugin(0)));
     let commands = stage.commands();
-    let [
-        Command::TimerStart {
-            timer,
-            after_ms: 10,
-        },
-    ] = commands[..]
-    else {
+    let [Command::TimerStart { timer, after_ms: 10 }] = commands[..] else {
         panic!("{commands:?}")
     };
     assert!(stage.worker.fire_timer(timer));

@@ -32,15 +32,8 @@ fn assert_aborts(path: &str, words: &[&str], body: impl FnOnce()) -> String {
     let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
     assert_eq!(signal, Some(SIGABRT), "{}", transcript(&output));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let report = stderr
-        .lines()
-        .find(|line| line.starts_with("rohrpost:"))
-        .unwrap_or_default();
-    assert!(
-        words.iter().all(|word| report.contains(word)),
-        "{}",
-        transcript(&output)
-    );
+    let report = stderr.lines().find(|line| line.starts_with("rohrpost:")).unwrap_or_default();
+    assert!(words.iter().all(|word| report.contains(word)), "{}", transcript(&output));
     stderr.into_owned()
 }
 
@@ -56,9 +49,7 @@ fn d_0a_an_exception_from_a_hook() {
     assert_aborts(path, &["plugin throwing.so", "mq_smtp_in_connect"], || {
         let mut stage = stage();
         let connection = stage.open();
-        stage
-            .worker
-            .call(stage.plugin(0), connection, Step::Connect);
+        stage.worker.call(stage.plugin(0), connection, Step::Connect);
     });
 }
 
@@ -94,29 +85,20 @@ fn d_0a_an_exception_from_mq_version_names_the_file_before_there_is_a_host() {
 
 #[test]
 fn a_panic_of_the_host_does_not_enter_the_plugin() {
-    let path = concat!(
-        module_path!(),
-        "::a_panic_of_the_host_does_not_enter_the_plugin"
-    );
-    assert_aborts(
-        path,
-        &["MQ_log panicked", "plugin loud.so", "mq_smtp_in_connect"],
-        || {
-            let folder = Folder::new();
-            folder.plugin(
-                "loud.so",
-                "#include <mailerq.h>\n\
+    let path = concat!(module_path!(), "::a_panic_of_the_host_does_not_enter_the_plugin");
+    assert_aborts(path, &["MQ_log panicked", "plugin loud.so", "mq_smtp_in_connect"], || {
+        let folder = Folder::new();
+        folder.plugin(
+            "loud.so",
+            "#include <mailerq.h>\n\
              MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n\
              MQ_EXPORT bool mq_smtp_in_connect(MQ_Context *c, MQ_SmtpConnection *s)\n\
              { (void)c; (void)s; MQ_log(MQ_INFO, \"panic\"); return false; }",
-            );
-            let mut stage = Stage::in_folder(folder);
-            let connection = stage.open();
-            stage
-                .worker
-                .call(stage.plugin(0), connection, Step::Connect);
-        },
-    );
+        );
+        let mut stage = Stage::in_folder(folder);
+        let connection = stage.open();
+        stage.worker.call(stage.plugin(0), connection, Step::Connect);
+    });
 }
 
 crate::support::scenario! {

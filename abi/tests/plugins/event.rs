@@ -9,18 +9,14 @@ use crate::support::{Stage, scenario};
 /// The one command is the start of a timer.
 #[track_caller]
 fn started(commands: &[Command]) -> (TimerId, u64) {
-    let [Command::TimerStart { timer, after_ms }] = commands else {
-        panic!("{commands:?}")
-    };
+    let [Command::TimerStart { timer, after_ms }] = commands else { panic!("{commands:?}") };
     (*timer, *after_ms)
 }
 
 /// The one command is a watch.
 #[track_caller]
 fn watched(commands: &[Command]) -> WatchId {
-    let [Command::Watch { watch, .. }] = commands else {
-        panic!("{commands:?}")
-    };
+    let [Command::Watch { watch, .. }] = commands else { panic!("{commands:?}") };
     *watch
 }
 
@@ -204,11 +200,7 @@ fn close_while_watched(script: &str) {
     let lines = stage.take_lines();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert_eq!(lines[0].0, Level::Warning);
-    assert!(
-        lines[0].2.contains("descriptor 0 was closed"),
-        "{}",
-        lines[0].2
-    );
+    assert!(lines[0].2.contains("descriptor 0 was closed"), "{}", lines[0].2);
     assert_eq!(lines[1].2, "watch fd=0 events=3 data=8");
     assert_eq!(stage.worker.live().watches, 0);
     stage.worker.remove_watch(watch);

@@ -12,16 +12,10 @@ const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-pedantic", "-Werror"];
 /// Names that start with `prefix` in front of a parenthesis.
 fn declared(prefix: &str) -> BTreeSet<String> {
     let header = fs::read_to_string(include().join("mailerq.h")).expect("the header is there");
-    let header: String = header
-        .split("/*")
-        .map(|s| s.split("*/").last().unwrap_or(""))
-        .collect();
+    let header: String = header.split("/*").map(|s| s.split("*/").last().unwrap_or("")).collect();
     let names = header.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '(');
     let names = names.filter_map(|name| name.split_once('(').map(|(name, _)| name));
-    names
-        .filter(|name| name.starts_with(prefix))
-        .map(str::to_owned)
-        .collect()
+    names.filter(|name| name.starts_with(prefix)).map(str::to_owned).collect()
 }
 
 #[test]
@@ -43,18 +37,10 @@ fn compiles(compiler: &str, extension: &str, standards: &[&str]) {
     let file = folder.file(&format!("alone.{extension}"), source);
     for standard in standards {
         let mut command = Command::new(compiler);
-        command
-            .arg(format!("-std={standard}"))
-            .args(STRICT)
-            .arg("-I")
-            .arg(include());
+        command.arg(format!("-std={standard}")).args(STRICT).arg("-I").arg(include());
         let output = command.args(["-c", "-o", "/dev/null"]).arg(&file).output();
         let output = output.expect("a compiler runs");
-        assert!(
-            output.status.success(),
-            "{standard}: {}",
-            transcript(&output)
-        );
+        assert!(output.status.success(), "{standard}: {}", transcript(&output));
     }
 }
 
@@ -62,11 +48,7 @@ fn compiles(compiler: &str, extension: &str, standards: &[&str]) {
 #[test]
 fn d_0b_every_declared_function_is_exported_from_this_binary() {
     let binary = env::current_exe().expect("a test knows its binary");
-    let output = Command::new("nm")
-        .arg("-D")
-        .arg("--defined-only")
-        .arg(binary)
-        .output();
+    let output = Command::new("nm").arg("-D").arg("--defined-only").arg(binary).output();
     let output = String::from_utf8(output.expect("nm runs").stdout).expect("names are ASCII");
     let exported: BTreeSet<String> = output
         .lines()
@@ -80,9 +62,7 @@ fn d_0b_every_declared_function_is_exported_from_this_binary() {
 
 #[test]
 fn the_header_declares_the_hooks_that_are_called() {
-    let called = rohrpost_abi::Hook::ALL
-        .iter()
-        .map(|hook| hook.name().to_owned());
+    let called = rohrpost_abi::Hook::ALL.iter().map(|hook| hook.name().to_owned());
     assert_eq!(declared("mq_"), called.collect());
 }
 
@@ -90,21 +70,13 @@ fn the_header_declares_the_hooks_that_are_called() {
 fn the_header_and_the_host_agree_on_numbers() {
     let header = fs::read_to_string(include().join("mailerq.h")).expect("the header is there");
     let value = |name: &str| -> i32 {
-        let lines = header
-            .lines()
-            .filter_map(|line| line.strip_prefix("#define "));
+        let lines = header.lines().filter_map(|line| line.strip_prefix("#define "));
         let mut words = lines.map(|line| line.split_whitespace());
         let found = words.find_map(|mut words| (words.next() == Some(name)).then(|| words.next()));
-        found
-            .flatten()
-            .and_then(|value| value.parse().ok())
-            .expect("a defined number")
+        found.flatten().and_then(|value| value.parse().ok()).expect("a defined number")
     };
     assert_eq!(value("MQ_API_VERSION"), rohrpost_abi::VERSION_G1);
     assert_eq!(value("MQ_READ"), i32::from(rohrpost_abi::READ));
     assert_eq!(value("MQ_WRITE"), i32::from(rohrpost_abi::WRITE));
-    assert_eq!(
-        [value("MQ_CRIT"), value("MQ_WARN"), value("MQ_INFO")],
-        [1, 2, 3]
-    );
+    assert_eq!([value("MQ_CRIT"), value("MQ_WARN"), value("MQ_INFO")], [1, 2, 3]);
 }

@@ -26,29 +26,16 @@ fn the_minimal_plugin_of_the_documentation_loads_unchanged() {
     let folder = Folder::new();
     folder.plugin("minimal.so", MINIMAL);
     for copies in [Copies::Directory(folder.path().to_owned()), Copies::Memory] {
-        let options = rohrpost_abi::LoadOptions {
-            copies,
-            ..options(folder.path())
-        };
+        let options = rohrpost_abi::LoadOptions { copies, ..options(folder.path()) };
         let (plugins, skipped) = Plugins::load(&options).expect("it loads");
         plugins.initialize();
         assert_eq!(names(&plugins), ["minimal.so"]);
         assert!(skipped.is_empty());
         assert_eq!(plugins.with(Hook::Initialize).len(), 1);
-        assert!(
-            plugins.with(Hook::Connect).is_empty(),
-            "costs one length test"
-        );
+        assert!(plugins.with(Hook::Connect).is_empty(), "costs one length test");
     }
-    let left: Vec<_> = fs::read_dir(folder.path())
-        .expect("readable")
-        .flatten()
-        .collect();
-    assert_eq!(
-        left.len(),
-        2,
-        "the plugin and its source, no copies: {left:?}"
-    );
+    let left: Vec<_> = fs::read_dir(folder.path()).expect("readable").flatten().collect();
+    assert_eq!(left.len(), 2, "the plugin and its source, no copies: {left:?}");
 }
 
 #[test]
@@ -59,19 +46,14 @@ fn d_01_only_listed_versions_and_those_of_the_settings_are_accepted() {
         "int __attribute__((visibility(\"default\"))) mq_version() { return 4711; }",
     );
     let error = error_of(&folder);
-    assert!(
-        error.contains("odd.so") && error.contains("4711") && error.contains("201"),
-        "{error}"
-    );
+    assert!(error.contains("odd.so") && error.contains("4711") && error.contains("201"), "{error}");
 
     let mut options = options(folder.path());
     options.extra_versions = vec![7, 4711];
     let (plugins, _) = Plugins::load(&options).expect("the settings accept it");
     assert_eq!(names(&plugins), ["odd.so"]);
     options.extra_versions = vec![7];
-    let error = Plugins::load(&options)
-        .expect_err("not that one")
-        .to_string();
+    let error = Plugins::load(&options).expect_err("not that one").to_string();
     assert!(error.contains("201, 7"), "{error}");
 }
 
@@ -80,24 +62,16 @@ fn d_03_a_missing_version_is_named_with_what_would_be_right() {
     let folder = Folder::new();
     folder.plugin("mute.so", "int x;");
     let error = error_of(&folder);
-    assert!(
-        error.contains("mute.so exports no mq_version") && error.contains("201"),
-        "{error}"
-    );
+    assert!(error.contains("mute.so exports no mq_version") && error.contains("201"), "{error}");
 }
 
 #[test]
 fn d_04_what_cannot_be_loaded_is_refused_with_the_reason() {
     let folder = Folder::new();
-    folder.file(
-        "text.so",
-        "no ELF at all, but long enough to be read as a header, or so one hopes",
-    );
+    folder
+        .file("text.so", "no ELF at all, but long enough to be read as a header, or so one hopes");
     let error = error_of(&folder);
-    assert!(
-        error.contains("text.so cannot be loaded") && error.contains("ELF"),
-        "{error}"
-    );
+    assert!(error.contains("text.so cannot be loaded") && error.contains("ELF"), "{error}");
 
     let folder = Folder::new();
     // Bound at load, not at the first call.
@@ -107,14 +81,8 @@ fn d_04_what_cannot_be_loaded_is_refused_with_the_reason() {
          { return 201; } void f(void) { MQ_ioUnwatch(0); }",
     );
     let error = error_of(&folder);
-    assert!(
-        error.contains("needy.so") && error.contains("MQ_ioUnwatch"),
-        "{error}"
-    );
-    assert!(
-        !error.contains("rohrpost-plugins-"),
-        "the copy's path says nothing: {error}"
-    );
+    assert!(error.contains("needy.so") && error.contains("MQ_ioUnwatch"), "{error}");
+    assert!(!error.contains("rohrpost-plugins-"), "the copy's path says nothing: {error}");
 
     let folder = Folder::new();
     symlink("nowhere", folder.path().join("dangling.so")).expect("a link");
@@ -133,16 +101,8 @@ fn d_04_with_skip_the_rest_loads_and_the_reasons_are_kept() {
     let (plugins, skipped) = Plugins::load(&options).expect("the good one loads");
     assert_eq!(names(&plugins), ["20-good.so"]);
     assert!(skipped[0].file.ends_with("10-bad.so"));
-    assert!(
-        matches!(skipped[0].error, LoadError::Open { .. }),
-        "{:?}",
-        skipped[0]
-    );
-    assert!(
-        matches!(skipped[1].error, LoadError::VersionMissing { .. }),
-        "{:?}",
-        skipped[1]
-    );
+    assert!(matches!(skipped[0].error, LoadError::Open { .. }), "{:?}", skipped[0]);
+    assert!(matches!(skipped[1].error, LoadError::VersionMissing { .. }), "{:?}", skipped[1]);
 }
 
 #[test]
@@ -163,9 +123,7 @@ fn d_07_a_missing_directory_is_fatal_only_if_it_was_asked_for() {
     let folder = Folder::new();
     let missing = folder.path().join("missing");
     let mut options = options(&missing);
-    let error = Plugins::load(&options)
-        .expect_err("it was asked for")
-        .to_string();
+    let error = Plugins::load(&options).expect_err("it was asked for").to_string();
     assert!(error.contains("missing does not exist"), "{error}");
     options.directory = PluginDirectory::Default(missing);
     let (plugins, _) = Plugins::load(&options).expect("nobody asked");
@@ -173,9 +131,7 @@ fn d_07_a_missing_directory_is_fatal_only_if_it_was_asked_for() {
 
     let file = folder.file("file", "");
     options.directory = PluginDirectory::Default(file);
-    let error = Plugins::load(&options)
-        .expect_err("it is no directory")
-        .to_string();
+    let error = Plugins::load(&options).expect_err("it is no directory").to_string();
     assert!(error.contains("cannot be read"), "{error}");
 }
 
@@ -186,10 +142,7 @@ fn a_place_for_copies_that_does_not_exist_is_named() {
     let mut options = options(folder.path());
     options.copies = Copies::Directory(folder.path().join("missing"));
     let error = Plugins::load(&options).expect_err("no place").to_string();
-    assert!(
-        error.contains("missing") && error.contains("writable"),
-        "{error}"
-    );
+    assert!(error.contains("missing") && error.contains("writable"), "{error}");
 }
 
 #[test]
@@ -200,10 +153,7 @@ fn d_0e_every_load_is_an_instance_of_its_own() {
     let file = folder.plugin("a.so", COUNTING);
     fs::copy(&file, folder.path().join("b.so")).expect("a copy");
     for copies in [Copies::Directory(folder.path().to_owned()), Copies::Memory] {
-        let options = rohrpost_abi::LoadOptions {
-            copies,
-            ..options(folder.path())
-        };
+        let options = rohrpost_abi::LoadOptions { copies, ..options(folder.path()) };
         for _ in 0..3 {
             // A shared instance would answer 202 the second time.
             Plugins::load(&options).expect("every first call is that of a new instance");

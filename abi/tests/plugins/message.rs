@@ -8,15 +8,8 @@ use crate::support::{Stage, scenario};
 
 fn open(stage: &Stage, connection: ConnectionId) -> MessageId {
     let mime = Some(Text::copy_from(b"Subject: x\r\n"));
-    let init = MessageInit {
-        envelope: Some(b"from@a"),
-        recipient: Some(b"to@b"),
-        mime,
-    };
-    stage
-        .worker
-        .open_message(connection, init)
-        .expect("there is room")
+    let init = MessageInit { envelope: Some(b"from@a"), recipient: Some(b"to@b"), mime };
+    stage.worker.open_message(connection, init).expect("there is room")
 }
 
 fn set(text: &str) -> Edit {

@@ -43,17 +43,11 @@ fn assert_all_refused(with: &str) {
     stage.run(connection, "timer:9 watch:0:1 unwatch stop");
     stage.take_lines();
     stage.commands();
-    let message = stage
-        .worker
-        .open_message(connection, Default::default())
-        .expect("room");
+    let message = stage.worker.open_message(connection, Default::default()).expect("room");
     stage.show(connection, message, &format!("{with} {}", all()));
     let lines = stage.take_lines();
-    let said: Vec<_> = lines
-        .iter()
-        .filter(|line| line.0 == Level::Info)
-        .map(|line| &*line.2)
-        .collect();
+    let said: Vec<_> =
+        lines.iter().filter(|line| line.0 == Level::Info).map(|line| &*line.2).collect();
     assert_eq!(said, NULLS, "{lines:?}");
     assert!(lines.iter().all(|line| line.1 == "10-a.so"), "{lines:?}");
     // Ten in each of the seconds that this took.
@@ -251,11 +245,7 @@ fn the_address_sanitizer_would_find_it() {
         assert!(child(path, &[("WITHOUT", "1")]).status.success());
         let output = sanitized_child(path);
         assert!(!output.status.success());
-        assert!(
-            transcript(&output).contains("heap-use-after-free"),
-            "{}",
-            transcript(&output)
-        );
+        assert!(transcript(&output).contains("heap-use-after-free"), "{}", transcript(&output));
         return;
     }
     if std::env::var_os("WITHOUT").is_some() {
@@ -271,7 +261,5 @@ fn the_address_sanitizer_would_find_it() {
     );
     let mut stage = Stage::in_folder(folder);
     let connection = stage.open();
-    stage
-        .worker
-        .call(stage.plugin(0), connection, Step::Connect);
+    stage.worker.call(stage.plugin(0), connection, Step::Connect);
 }

@@ -62,16 +62,11 @@ pub(crate) fn child(path: &str, variables: &[(&str, &str)]) -> Output {
 
 /// Runs one test in a process whose plugins are compiled with the address sanitizer.
 pub(crate) fn sanitized_child(path: &str) -> Output {
-    let library = Command::new("gcc")
-        .arg("-print-file-name=libasan.so")
-        .output()
-        .expect("gcc runs");
+    let library =
+        Command::new("gcc").arg("-print-file-name=libasan.so").output().expect("gcc runs");
     let library = String::from_utf8(library.stdout).expect("a path");
     let options = ("ASAN_OPTIONS", "detect_leaks=0");
-    child(
-        path,
-        &[("LD_PRELOAD", library.trim()), options, (SANITIZE, "1")],
-    )
+    child(path, &[("LD_PRELOAD", library.trim()), options, (SANITIZE, "1")])
 }
 
 pub(crate) fn transcript(output: &Output) -> String {
@@ -91,11 +86,7 @@ pub(crate) struct Folder(PathBuf);
 impl Folder {
     pub(crate) fn new() -> Folder {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "abi-{}-{}",
-            process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("abi-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).expect("a test can write to its target directory");
@@ -199,13 +190,7 @@ impl Stage {
         let host = install(plugins, &lines, &posted);
         host.plugins().initialize();
         let worker = Worker::enter(WORKER).expect("the first to enter");
-        let mut stage = Stage {
-            host,
-            worker,
-            lines,
-            posted,
-            _folder: folder,
-        };
+        let mut stage = Stage { host, worker, lines, posted, _folder: folder };
         stage.take_lines();
         for plugin in stage.host.plugins().with(Hook::ContextInitialize) {
             stage.worker.call_context(*plugin, ContextStep::Initialize);
@@ -222,12 +207,7 @@ impl Stage {
     }
 
     pub(crate) fn open_to(&self, direction: Direction) -> ConnectionId {
-        let init = ConnectionInit {
-            fd: 77,
-            direction,
-            secure: false,
-            authenticated: false,
-        };
+        let init = ConnectionInit { fd: 77, direction, secure: false, authenticated: false };
         self.worker.open_connection(init).expect("there is room")
     }
 
@@ -255,13 +235,8 @@ impl Stage {
         message: MessageId,
         script: &str,
     ) -> Returned {
-        self.run_in(
-            plugin,
-            on,
-            &format!("on-message={}", script.replace(' ', ",")),
-        );
-        self.worker
-            .call(self.plugin(plugin), on, Step::Message(message))
+        self.run_in(plugin, on, &format!("on-message={}", script.replace(' ', ",")));
+        self.worker.call(self.plugin(plugin), on, Step::Message(message))
     }
 
     pub(crate) fn commands(&mut self) -> Vec<abi::Command> {
@@ -281,10 +256,7 @@ impl Stage {
     /// What the puppets said since last asked; nothing else may have been logged.
     pub(crate) fn said(&mut self) -> Vec<String> {
         let lines = self.take_lines();
-        assert!(
-            lines.iter().all(|(level, ..)| *level == Level::Info),
-            "{lines:?}"
-        );
+        assert!(lines.iter().all(|(level, ..)| *level == Level::Info), "{lines:?}");
         lines.into_iter().map(|(_, _, text)| text).collect()
     }
 
@@ -320,10 +292,7 @@ pub(crate) fn install(
                 // What is only in memory is lost in an abort.
                 eprintln!("log: {plugin}: {text}");
             }
-            lines
-                .lock()
-                .expect("no panic")
-                .push((level, plugin.to_owned(), text.to_owned()));
+            lines.lock().expect("no panic").push((level, plugin.to_owned(), text.to_owned()));
         }),
         post: Box::new(move |worker, hand_back| {
             posted.lock().expect("no panic").push((worker, hand_back));

@@ -77,9 +77,7 @@ impl Epoll {
                 Err(Errno::INTR) => return Ok(()),
                 Err(errno) => return Err(errno),
             };
-            events
-                .iter()
-                .for_each(|event| pass_on(Token(event.data.u64() as usize), event.flags));
+            events.iter().for_each(|event| pass_on(Token(event.data.u64() as usize), event.flags));
             passed += events.len();
             if events.len() < EVENTS_PER_CALL || passed >= members {
                 return Ok(());
@@ -101,13 +99,7 @@ fn timespec(timeout: Duration) -> Timespec {
     const SECONDS_MAX: u64 = i32::MAX as u64 / 1000;
     let seconds = timeout.as_secs();
     if seconds >= SECONDS_MAX {
-        return Timespec {
-            tv_sec: SECONDS_MAX as i64,
-            tv_nsec: 0,
-        };
+        return Timespec { tv_sec: SECONDS_MAX as i64, tv_nsec: 0 };
     }
-    Timespec {
-        tv_sec: seconds as i64,
-        tv_nsec: i64::from(timeout.subsec_nanos()),
-    }
+    Timespec { tv_sec: seconds as i64, tv_nsec: i64::from(timeout.subsec_nanos()) }
 }

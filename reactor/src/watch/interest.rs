@@ -52,16 +52,8 @@ impl Interest {
 
     /// What to ask of epoll.
     pub(super) fn flags(self) -> EventFlags {
-        let read = if self.reads() {
-            EventFlags::IN
-        } else {
-            EventFlags::empty()
-        };
-        let write = if self.writes() {
-            EventFlags::OUT
-        } else {
-            EventFlags::empty()
-        };
+        let read = if self.reads() { EventFlags::IN } else { EventFlags::empty() };
+        let write = if self.writes() { EventFlags::OUT } else { EventFlags::empty() };
         read | write
     }
 
@@ -71,16 +63,8 @@ impl Interest {
         if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
             return Some(self);
         }
-        let read = if flags.contains(EventFlags::IN) {
-            Self::READ.0
-        } else {
-            0
-        };
-        let write = if flags.contains(EventFlags::OUT) {
-            Self::WRITE.0
-        } else {
-            0
-        };
+        let read = if flags.contains(EventFlags::IN) { Self::READ.0 } else { 0 };
+        let write = if flags.contains(EventFlags::OUT) { Self::WRITE.0 } else { 0 };
         Self::from_bits(self.0 & (read | write))
     }
 }

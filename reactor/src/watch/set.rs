@@ -69,11 +69,7 @@ enum State {
     /// The kernel was not told yet.
     New { member: Key },
     /// Found ready in the wait of that number, with these bits.
-    Known {
-        member: Key,
-        round: u64,
-        ready: Interest,
-    },
+    Known { member: Key, round: u64, ready: Interest },
     /// No member's any more; its last callback is due.
     Dead { os_error: i32 },
 }
@@ -166,9 +162,7 @@ impl<P: Copy> WatchSet<P> {
         payload: P,
     ) -> Result<WatchKey, WatchError> {
         if self.watches.len() >= self.watches_max {
-            return Err(WatchError::Full {
-                watches_max: self.watches_max,
-            });
+            return Err(WatchError::Full { watches_max: self.watches_max });
         }
         if self.set.is_none() {
             let set = Epoll::new();
@@ -176,12 +170,7 @@ impl<P: Copy> WatchSet<P> {
         }
         let member = self.member_of(fd);
         let state = State::New { member };
-        let key = self.watches.insert(Watch {
-            payload,
-            interest,
-            state,
-            queued: false,
-        });
+        let key = self.watches.insert(Watch { payload, interest, state, queued: false });
         self.mark_changed(member).watches.push(key);
         Ok(WatchKey(key))
     }
@@ -192,9 +181,7 @@ impl<P: Copy> WatchSet<P> {
         let removed = self.watches.remove(watch.0)?;
         match removed.state {
             State::New { member } | State::Known { member, .. } => {
-                self.mark_changed(member)
-                    .watches
-                    .retain(|&key| key != watch.0);
+                self.mark_changed(member).watches.retain(|&key| key != watch.0);
             }
             State::Dead { .. } => {}
         }
@@ -241,25 +228,17 @@ impl<P: Copy> WatchSet<P> {
     ) -> io::Result<HostReadiness> {
         self.apply(host)?;
         self.round += 1;
-        let timeout = if self.has_ready() {
-            Some(Duration::ZERO)
-        } else {
-            timeout
-        };
+        let timeout = if self.has_ready() { Some(Duration::ZERO) } else { timeout };
         let Some(set) = self.set.take() else {
             return Ok(HostReadiness::Idle);
         };
         let mut host_readiness = HostReadiness::Idle;
         let mut orphaned = false;
         // The host's own descriptor is a member as well.
-        let waited = set.wait(
-            self.members.len() + 1,
-            timeout,
-            |token, flags| match token {
-                HOST => host_readiness = HostReadiness::Ready,
-                token => orphaned |= self.collect(Key::from(token), flags).is_none(),
-            },
-        );
+        let waited = set.wait(self.members.len() + 1, timeout, |token, flags| match token {
+            HOST => host_readiness = HostReadiness::Ready,
+            token => orphaned |= self.collect(Key::from(token), flags).is_none(),
+        });
         self.set = Some(set);
         waited?;
         for index in 0..self.always.len() {
@@ -308,10 +287,7 @@ impl<P: Copy> WatchSet<P> {
     }
 
     fn mark_changed(&mut self, key: Key) -> &mut Member {
-        let member = self
-            .members
-            .get_mut(key)
-            .expect("invariant: a watch's member exists");
+        let member = self.members.get_mut(key).expect("invariant: a watch's member exists");
         if !std::mem::replace(&mut member.changed, true) {
             self.changed.push(key);
         }
@@ -350,11 +326,7 @@ impl<P: Copy> WatchSet<P> {
                 && let State::New { member } = watch.state
             {
                 // Round 0 is no wait's number, so this is ready in none.
-                watch.state = State::Known {
-                    member,
-                    round: 0,
-                    ready: watch.interest,
-                };
+                watch.state = State::Known { member, round: 0, ready: watch.interest };
             }
         }
     }
@@ -367,9 +339,7 @@ impl<P: Copy> WatchSet<P> {
             return;
         };
         let (new, old): (Vec<Key>, Vec<Key>) = member.watches.into_iter().partition(|&watch| {
-            self.watches
-                .get(watch)
-                .is_some_and(|watch| matches!(watch.state, State::New { .. }))
+            self.watches.get(watch).is_some_and(|watch| matches!(watch.state, State::New { .. }))
         });
         self.bury(&old, errno);
         if new.is_empty() {
@@ -394,9 +364,7 @@ impl<P: Copy> WatchSet<P> {
     fn bury(&mut self, watches: &[Key], errno: Errno) {
         for &key in watches {
             if let Some(watch) = self.watches.get_mut(key) {
-                watch.state = State::Dead {
-                    os_error: errno.raw_os_error(),
-                };
+                watch.state = State::Dead { os_error: errno.raw_os_error() };
                 if !std::mem::replace(&mut watch.queued, true) {
                     self.queue.push_back(key);
                 }
@@ -422,11 +390,7 @@ impl<P: Copy> WatchSet<P> {
             let Some(ready) = watch.interest.answered_by(flags) else {
                 continue;
             };
-            watch.state = State::Known {
-                member,
-                round: self.round,
-                ready,
-            };
+            watch.state = State::Known { member, round: self.round, ready };
             if !std::mem::replace(&mut watch.queued, true) {
                 self.queue.push_back(key);
             }
@@ -472,16 +436,7 @@ impl<P: Copy> WatchSet<P> {
 /// What the watches of a member want together, and whether some are new; `None` if there are none.
 fn demand<P>(watches: &Slab<Watch<P>>, keys: &[Key]) -> Option<(EventFlags, Newcomers)> {
     let watches = || keys.iter().filter_map(|&key| watches.get(key));
-    let interest = watches()
-        .map(|watch| watch.interest)
-        .reduce(|all, one| all | one)?;
+    let interest = watches().map(|watch| watch.interest).reduce(|all, one| all | one)?;
     let new = watches().any(|watch| matches!(watch.state, State::New { .. }));
-    Some((
-        interest.flags(),
-        if new {
-            Newcomers::Some
-        } else {
-            Newcomers::None
-        },
-    ))
+    Some((interest.flags(), if new { Newcomers::Some } else { Newcomers::None }))
 }

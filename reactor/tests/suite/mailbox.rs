@@ -48,15 +48,9 @@ fn mail_of_four_threads_arrives_in_order_and_wakes_once_a_rest() {
             next[id] += 1;
         }
     }
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
     assert_eq!(next, [EACH; 4]);
-    assert!(
-        mailbox.wakeups() <= rests,
-        "{} wake-ups for {rests} rests",
-        mailbox.wakeups()
-    );
+    assert!(mailbox.wakeups() <= rests, "{} wake-ups for {rests} rests", mailbox.wakeups());
 }
 
 #[test]

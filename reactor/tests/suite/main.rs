@@ -4,7 +4,7 @@
 //! Must never: sleep, use a fixed port, depend on how long something takes.
 //!
 //! Diagnostics: model tests print their seed; set `ROHRPOST_SEED` to run one alone.
-
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod clock;

@@ -85,14 +85,8 @@ fn memory_returns_after_a_peak_around_a_survivor() {
     let keys: Vec<Key> = (0..100_000).map(|value| slab.insert(value)).collect();
     assert!(slab.capacity() >= 100_000);
     let survivor = keys[99_999];
-    keys[..99_999]
-        .iter()
-        .for_each(|&key| assert!(slab.remove(key).is_some()));
-    assert!(
-        slab.capacity() <= 1_024,
-        "{} places for one value",
-        slab.capacity()
-    );
+    keys[..99_999].iter().for_each(|&key| assert!(slab.remove(key).is_some()));
+    assert!(slab.capacity() <= 1_024, "{} places for one value", slab.capacity());
     assert_eq!(slab.get(survivor), Some(&99_999));
     slab.remove(survivor);
     slab.shrink_to_fit();

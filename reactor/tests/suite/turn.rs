@@ -62,10 +62,7 @@ impl Script {
     /// The calls since the last look, without commit and flush, which come every turn.
     fn take_calls(&mut self) -> Vec<(Phase, u64)> {
         let calls = std::mem::take(&mut self.calls);
-        calls
-            .into_iter()
-            .filter(|(phase, _)| *phase < Phase::Commit)
-            .collect()
+        calls.into_iter().filter(|(phase, _)| *phase < Phase::Commit).collect()
     }
 }
 
@@ -75,11 +72,7 @@ impl Handler for Script {
     type Mail = u64;
 
     fn on_timer(&mut self, io: &mut Io<Self>, key: TimerKey, id: u64) {
-        assert_eq!(
-            io.cancel(key),
-            None,
-            "D-91: a timer has fired when its callback runs"
-        );
+        assert_eq!(io.cancel(key), None, "D-91: a timer has fired when its callback runs");
         self.called(io, Phase::Timer, id);
     }
 
@@ -113,27 +106,15 @@ impl Handler for Script {
     }
 
     fn pending(&self) -> Pending {
-        Pending {
-            verdicts: self.verdicts.len(),
-            ..self.pending
-        }
+        Pending { verdicts: self.verdicts.len(), ..self.pending }
     }
 }
 
-const ONE_EACH: Budget = Budget {
-    timers: 1,
-    watches: 1,
-    sockets: 1,
-    mail: 1,
-    verdicts: 1,
-};
+const ONE_EACH: Budget = Budget { timers: 1, watches: 1, sockets: 1, mail: 1, verdicts: 1 };
 
 fn reactor(budget: Budget) -> (Reactor<u64, u64, u64>, ManualClock) {
     let clock = ManualClock::new(1_000);
-    let config = Config {
-        budget,
-        ..Config::default()
-    };
+    let config = Config { budget, ..Config::default() };
     (Reactor::new(config, clock.clone()).unwrap(), clock)
 }
 
@@ -163,15 +144,8 @@ fn phases_run_in_the_written_order() {
     clock.advance(10);
     io.turn_now(&mut script).unwrap();
     use Phase::*;
-    let expected = [
-        (Timer, 1),
-        (Watch, 2),
-        (Socket, 3),
-        (Mail, 4),
-        (Verdict, 5),
-        (Commit, 0),
-        (Flush, 0),
-    ];
+    let expected =
+        [(Timer, 1), (Watch, 2), (Socket, 3), (Mail, 4), (Verdict, 5), (Commit, 0), (Flush, 0)];
     assert_eq!(script.calls, expected);
 }
 
@@ -194,13 +168,7 @@ fn all_of_a_turn_sees_one_time() {
 
 #[test]
 fn a_verdict_from_any_phase_is_resumed_within_the_turn() {
-    for phase in [
-        Phase::Timer,
-        Phase::Watch,
-        Phase::Socket,
-        Phase::Mail,
-        Phase::Verdict,
-    ] {
+    for phase in [Phase::Timer, Phase::Watch, Phase::Socket, Phase::Mail, Phase::Verdict] {
         let (mut io, _) = reactor(Budget::default());
         let mut script = Script::default();
         match phase {
@@ -236,15 +204,9 @@ fn what_a_callback_starts_waits_for_the_next_turn() {
     io.again(Token(3));
     io.sender().send(4).unwrap();
     io.turn_now(&mut script).unwrap();
-    assert_eq!(
-        script.take_calls(),
-        [(Phase::Timer, 1), (Phase::Socket, 3), (Phase::Mail, 4)]
-    );
+    assert_eq!(script.take_calls(), [(Phase::Timer, 1), (Phase::Socket, 3), (Phase::Mail, 4)]);
     io.turn_now(&mut script).unwrap();
-    assert_eq!(
-        script.take_calls(),
-        [(Phase::Timer, 2), (Phase::Socket, 3), (Phase::Mail, 5)]
-    );
+    assert_eq!(script.take_calls(), [(Phase::Timer, 2), (Phase::Socket, 3), (Phase::Mail, 5)]);
     io.turn_now(&mut script).unwrap();
     assert_eq!(script.take_calls(), []);
 }
@@ -275,9 +237,7 @@ fn d_99_a_watch_taken_back_by_another_of_the_same_turn_is_not_called() {
     let fd = readable();
     io.watch(fd, Interest::READ, 1).unwrap();
     let taken_back = io.watch(fd, Interest::READ, 2).unwrap();
-    script.on(Phase::Watch, 1, move |_, io| {
-        assert_eq!(io.unwatch(taken_back), Some(2))
-    });
+    script.on(Phase::Watch, 1, move |_, io| assert_eq!(io.unwatch(taken_back), Some(2)));
     io.turn_now(&mut script).unwrap();
     assert_eq!(script.take_calls(), [(Phase::Watch, 1)]);
 }
@@ -304,13 +264,7 @@ fn what_exceeds_a_budget_comes_in_the_next_turn_in_order() {
     for id in 1..=3 {
         io.turn_now(&mut script).unwrap();
         use Phase::*;
-        let expected = [
-            (Timer, id),
-            (Watch, id),
-            (Socket, id),
-            (Mail, id),
-            (Verdict, id),
-        ];
+        let expected = [(Timer, id), (Watch, id), (Socket, id), (Mail, id), (Verdict, id)];
         assert_eq!(script.take_calls(), expected);
     }
     // Watches are level-triggered: they start over, the others are done.
@@ -320,13 +274,7 @@ fn what_exceeds_a_budget_comes_in_the_next_turn_in_order() {
 
 #[test]
 fn a_budget_of_zero_counts_as_one() {
-    let (mut io, _) = reactor(Budget {
-        timers: 0,
-        watches: 0,
-        sockets: 0,
-        mail: 0,
-        verdicts: 0,
-    });
+    let (mut io, _) = reactor(Budget { timers: 0, watches: 0, sockets: 0, mail: 0, verdicts: 0 });
     let mut script = Script::default();
     io.arm(0, 1);
     io.again(Token(1));
@@ -339,53 +287,21 @@ fn a_budget_of_zero_counts_as_one() {
 #[test]
 fn the_loop_does_not_sleep_on_work() {
     let kinds: [(&str, Pending); 4] = [
-        (
-            "verdicts: 1",
-            Pending {
-                verdicts: 1,
-                ..Pending::NONE
-            },
-        ),
-        (
-            "commands: 1",
-            Pending {
-                commands: 1,
-                ..Pending::NONE
-            },
-        ),
-        (
-            "unflushed: 1",
-            Pending {
-                unflushed: 1,
-                ..Pending::NONE
-            },
-        ),
-        (
-            "unhanded: 1",
-            Pending {
-                unhanded: 1,
-                ..Pending::NONE
-            },
-        ),
+        ("verdicts: 1", Pending { verdicts: 1, ..Pending::NONE }),
+        ("commands: 1", Pending { commands: 1, ..Pending::NONE }),
+        ("unflushed: 1", Pending { unflushed: 1, ..Pending::NONE }),
+        ("unhanded: 1", Pending { unhanded: 1, ..Pending::NONE }),
     ];
     for (name, pending) in kinds {
         let outcome = std::panic::catch_unwind(|| {
             let (mut io, _) = reactor(Budget::default());
-            let mut script = Script {
-                pending,
-                ..Script::default()
-            };
-            script
-                .verdicts
-                .extend((0..pending.verdicts).map(|id| id as u64));
+            let mut script = Script { pending, ..Script::default() };
+            script.verdicts.extend((0..pending.verdicts).map(|id| id as u64));
             io.turn_now(&mut script)
         });
         let panic = outcome.expect_err(name);
         let message = panic.downcast_ref::<String>().expect("a message");
-        assert!(
-            message.starts_with("invariant: nothing is pending"),
-            "{message}"
-        );
+        assert!(message.starts_with("invariant: nothing is pending"), "{message}");
         assert!(message.contains(name), "{message}");
     }
 }
@@ -430,9 +346,7 @@ fn a_watched_descriptor_and_a_socket_end_a_sleep() {
         let mut script = Script::default();
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let (reader, writer) = std::io::pipe().unwrap();
-        io.registry()
-            .register(&mut ours, Token(5), SocketInterest::READABLE)
-            .unwrap();
+        io.registry().register(&mut ours, Token(5), SocketInterest::READABLE).unwrap();
         io.watch(lasting(reader), Interest::READ, 6).unwrap();
         script.on(Phase::Socket, 5, |_, io| io.stop());
         script.on(Phase::Watch, 6, |_, io| io.stop());
@@ -447,11 +361,7 @@ fn a_watched_descriptor_and_a_socket_end_a_sleep() {
         });
         io.run(&mut script).unwrap();
         drop(thread.join().unwrap());
-        let expected = if watched {
-            (Phase::Watch, 6)
-        } else {
-            (Phase::Socket, 5)
-        };
+        let expected = if watched { (Phase::Watch, 6) } else { (Phase::Socket, 5) };
         assert_eq!(script.take_calls(), [expected]);
     }
 }
@@ -470,10 +380,7 @@ fn a_sleep_ends_in_time_for_the_next_timer() {
 
 #[test]
 fn socket_edges_over_the_budget_are_not_lost() {
-    let (mut io, _) = reactor(Budget {
-        sockets: 3,
-        ..Budget::default()
-    });
+    let (mut io, _) = reactor(Budget { sockets: 3, ..Budget::default() });
     let mut script = Script::default();
     let mut sockets = Slab::new();
     let mut peers = Vec::new();
@@ -481,25 +388,17 @@ fn socket_edges_over_the_budget_are_not_lost() {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         peers.push(theirs);
         sockets.insert_with(|key| {
-            io.registry()
-                .register(&mut ours, key.into(), SocketInterest::READABLE)
-                .unwrap();
+            io.registry().register(&mut ours, key.into(), SocketInterest::READABLE).unwrap();
             ours
         });
     }
-    peers
-        .iter_mut()
-        .for_each(|peer| peer.write_all(b"x").unwrap());
+    peers.iter_mut().for_each(|peer| peer.write_all(b"x").unwrap());
     let mut seen = Vec::new();
     for _ in 0..40_usize.div_ceil(3) {
         io.turn_now(&mut script).unwrap();
         let calls = script.take_calls();
         assert!(calls.len() <= 3);
-        seen.extend(
-            calls
-                .into_iter()
-                .map(|(_, token)| Key::from(Token(token as usize))),
-        );
+        seen.extend(calls.into_iter().map(|(_, token)| Key::from(Token(token as usize))));
     }
     seen.iter().for_each(|&key| {
         assert_eq!(sockets.get_mut(key).unwrap().read(&mut [0; 8]).unwrap(), 1);
@@ -554,10 +453,7 @@ fn nothing_starves_and_no_budget_is_exceeded_under_random_load() {
             clock.advance(random.below(2));
             io.turn_now(&mut script).unwrap();
             let calls = script.take_calls();
-            assert!(
-                calls.is_sorted_by_key(|(phase, _)| *phase),
-                "out of order: {calls:?}"
-            );
+            assert!(calls.is_sorted_by_key(|(phase, _)| *phase), "out of order: {calls:?}");
             for (phase, limit) in [
                 (Phase::Timer, budget.timers),
                 (Phase::Watch, budget.watches),
@@ -565,11 +461,8 @@ fn nothing_starves_and_no_budget_is_exceeded_under_random_load() {
                 (Phase::Mail, budget.mail),
                 (Phase::Verdict, budget.verdicts),
             ] {
-                let ids: Vec<u64> = calls
-                    .iter()
-                    .filter(|call| call.0 == phase)
-                    .map(|call| call.1)
-                    .collect();
+                let ids: Vec<u64> =
+                    calls.iter().filter(|call| call.0 == phase).map(|call| call.1).collect();
                 if phase == Phase::Watch {
                     assert_eq!(ids.len(), limit.min(watched.len()));
                     watch_calls.extend(ids);
@@ -583,10 +476,7 @@ fn nothing_starves_and_no_budget_is_exceeded_under_random_load() {
         // Watches that are ready all the time take turns: each has its place on the queue within a
         // turn of its call, and at most all others before it.
         for window in watch_calls.windows(watched.len() + budget.watches) {
-            assert!(
-                watched.iter().all(|id| window.contains(id)),
-                "{window:?} starves a watch"
-            );
+            assert!(watched.iter().all(|id| window.contains(id)), "{window:?} starves a watch");
         }
     }
 }

@@ -22,10 +22,7 @@ struct Model {
 impl Model {
     fn place(&mut self, deadline_ms: u64) -> (u64, u64) {
         self.order += 1;
-        (
-            deadline_ms.clamp(self.now_ms, self.now_ms.saturating_add(DELAY_MS_MAX)),
-            self.order,
-        )
+        (deadline_ms.clamp(self.now_ms, self.now_ms.saturating_add(DELAY_MS_MAX)), self.order)
     }
 
     fn advance(&mut self, now_ms: u64) {
@@ -49,9 +46,7 @@ fn distance(random: &mut Random) -> u64 {
 }
 
 fn take_all<T>(wheel: &mut Wheel<T>) -> Vec<T> {
-    std::iter::from_fn(|| wheel.take_due())
-        .map(|(_, value)| value)
-        .collect()
+    std::iter::from_fn(|| wheel.take_due()).map(|(_, value)| value).collect()
 }
 
 #[test]
@@ -61,10 +56,7 @@ fn fires_as_a_sorted_list_under_random_operations() {
         // Some start just below a boundary of many levels, where all bits change at once.
         let start_ms = [0, (1 << 36) - 5, (1 << 42) - 100, 123_456_789][seed as usize % 4];
         let mut wheel = Wheel::new(start_ms);
-        let mut model = Model {
-            now_ms: start_ms,
-            ..Model::default()
-        };
+        let mut model = Model { now_ms: start_ms, ..Model::default() };
         let mut keys = Vec::new();
         for _ in 0..1_500 {
             match random.below(10) {
@@ -112,10 +104,7 @@ fn fires_as_a_sorted_list_under_random_operations() {
             }
             assert_eq!(wheel.has_due(), !model.due.is_empty());
             assert_eq!(wheel.len(), model.armed.len() + model.due.len());
-            let first_ms = model
-                .armed
-                .first_key_value()
-                .map(|((deadline_ms, _), _)| *deadline_ms);
+            let first_ms = model.armed.first_key_value().map(|((deadline_ms, _), _)| *deadline_ms);
             let next_ms = wheel.next_deadline();
             assert_eq!(next_ms.is_some(), first_ms.is_some());
             assert!(next_ms <= first_ms && next_ms.is_none_or(|next| next >= model.now_ms));
@@ -128,16 +117,11 @@ fn rearmed_timers_fire_once_at_their_last_deadline() {
     for seed in seeds(10) {
         let mut random = Random::new(seed);
         let mut wheel = Wheel::new(0);
-        let keys: Vec<TimerKey> = (0..500_usize)
-            .map(|id| wheel.arm(distance(&mut random), id))
-            .collect();
+        let keys: Vec<TimerKey> =
+            (0..500_usize).map(|id| wheel.arm(distance(&mut random), id)).collect();
         let mut last: Vec<(u64, u64)> = vec![(0, 0); 500];
         for order in 0..5_000 {
-            let id = if order < 500 {
-                order as usize
-            } else {
-                random.index(500)
-            };
+            let id = if order < 500 { order as usize } else { random.index(500) };
             last[id] = (1 + distance(&mut random).min(DELAY_MS_MAX - 1), order);
             assert!(wheel.rearm(keys[id], last[id].0));
         }
@@ -207,11 +191,7 @@ fn d_90_keys_of_fired_timers_are_stale() {
     wheel.advance(5);
     assert_eq!(wheel.take_due(), Some((key, 'x')));
     assert_eq!(
-        (
-            wheel.cancel(key),
-            wheel.rearm(key, 9),
-            wheel.deadline_ms(key)
-        ),
+        (wheel.cancel(key), wheel.rearm(key, 9), wheel.deadline_ms(key)),
         (None, false, None)
     );
     assert!(wheel.is_empty());
@@ -253,10 +233,6 @@ fn memory_returns_after_a_peak() {
     assert!(wheel.capacity() > 10_000);
     wheel.advance(10_000);
     assert_eq!(take_all(&mut wheel).len(), 10_000);
-    assert!(
-        wheel.capacity() <= 1_024,
-        "{} places for one timer",
-        wheel.capacity()
-    );
+    assert!(wheel.capacity() <= 1_024, "{} places for one timer", wheel.capacity());
     assert_eq!(wheel.cancel(lasting), Some(0));
 }

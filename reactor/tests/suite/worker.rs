@@ -22,13 +22,7 @@ fn a_worker_knows_its_number_and_bears_its_name() {
 
 #[test]
 fn a_pinned_worker_has_one_processor_and_an_unpinned_one_all() {
-    let pinned = spawn("pinned", 0, Pin::Auto, |_| processors())
-        .unwrap()
-        .join()
-        .unwrap();
-    let free = spawn("free", 0, Pin::Off, |_| processors())
-        .unwrap()
-        .join()
-        .unwrap();
+    let pinned = spawn("pinned", 0, Pin::Auto, |_| processors()).unwrap().join().unwrap();
+    let free = spawn("free", 0, Pin::Off, |_| processors()).unwrap().join().unwrap();
     assert_eq!((pinned, free), (1, processors()));
 }

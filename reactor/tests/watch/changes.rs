@@ -32,11 +32,7 @@ fn d_9c_toggling_in_one_turn_costs_one_call() {
     assert_eq!(turn(&mut set), [fired("b", Interest::READ)]);
     assert_eq!(set.changes(), 1);
     for round in 2..20 {
-        for interest in [
-            Interest::WRITE,
-            Interest::READ | Interest::WRITE,
-            Interest::READ,
-        ] {
+        for interest in [Interest::WRITE, Interest::READ | Interest::WRITE, Interest::READ] {
             set.unwatch(key);
             key = watch(&mut set, fd, interest, "c");
         }

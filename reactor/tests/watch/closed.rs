@@ -91,11 +91,7 @@ fn d_97_the_hosts_socket_of_the_same_number_keeps_working() {
     drop(ours);
     let raw = fd.number();
     poll.registry()
-        .register(
-            &mut mio::unix::SourceFd(&raw),
-            Token(1),
-            mio::Interest::READABLE,
-        )
+        .register(&mut mio::unix::SourceFd(&raw), Token(1), mio::Interest::READABLE)
         .unwrap();
     // A late change, then a late removal.
     let late = watch(&mut set, fd, BOTH(), "late");
@@ -105,11 +101,7 @@ fn d_97_the_hosts_socket_of_the_same_number_keeps_working() {
     assert!(set.is_empty());
     theirs.write_all(b"x").unwrap();
     poll.poll(&mut events, None).unwrap();
-    assert!(
-        events
-            .iter()
-            .any(|event| event.token() == Token(1) && event.is_readable())
-    );
+    assert!(events.iter().any(|event| event.token() == Token(1) && event.is_readable()));
     // And the set does not listen to the host's socket.
     assert_eq!(turn(&mut set), []);
     fd.close();
@@ -168,10 +160,7 @@ fn a_number_that_passes_between_files_of_different_kinds_is_watched_afresh() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let fd = fd.passed_to(&reader);
     watch(&mut set, fd, Interest::READ, "pipe again");
-    assert_eq!(
-        turn(&mut set),
-        [dead("file", Interest::READ, Errno::ENOENT)]
-    );
+    assert_eq!(turn(&mut set), [dead("file", Interest::READ, Errno::ENOENT)]);
     assert!(!set.has_ready());
     assert_eq!(set.unwatch(file), None);
     writer.write_all(b"x").unwrap();
@@ -220,10 +209,7 @@ fn making_the_set_anew_does_not_pick_up_numbers_that_passed_on() {
     let stale = stale.passed_to(&ours);
     theirs.write_all(b"x").unwrap();
     writer.write_all(b"x").unwrap();
-    assert_eq!(
-        turn(&mut set),
-        [dead("stale", Interest::READ, Errno::ENOENT)]
-    );
+    assert_eq!(turn(&mut set), [dead("stale", Interest::READ, Errno::ENOENT)]);
     assert_eq!(set.rebuilds(), 1);
     assert_eq!(turn(&mut set), []);
     stale.close();
@@ -266,8 +252,5 @@ fn what_cannot_be_watched_is_dead_at_once() {
         .unwrap();
     let outer = Foreign::new(outer.0);
     watch(&mut set, outer, Interest::READ, "circle");
-    assert_eq!(
-        turn(&mut set),
-        [dead("circle", Interest::READ, Errno::ELOOP)]
-    );
+    assert_eq!(turn(&mut set), [dead("circle", Interest::READ, Errno::ELOOP)]);
 }

@@ -6,7 +6,7 @@
 //! Must never: sleep; every wait has something ready, or a timeout of zero.
 //!
 //! Diagnostics: none beyond the assertions.
-
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod changes;
@@ -86,13 +86,8 @@ fn ready_pipe() -> (Foreign, PipeWriter) {
 
 /// One wait that does not wait, and all callbacks that it leads to.
 fn turn(set: &mut Set) -> Vec<(&'static str, Ready)> {
-    assert_eq!(
-        set.wait(Some(Duration::ZERO), None).unwrap(),
-        HostReadiness::Idle
-    );
-    std::iter::from_fn(|| set.take_ready())
-        .map(|(_, name, ready)| (name, ready))
-        .collect()
+    assert_eq!(set.wait(Some(Duration::ZERO), None).unwrap(), HostReadiness::Idle);
+    std::iter::from_fn(|| set.take_ready()).map(|(_, name, ready)| (name, ready)).collect()
 }
 
 fn fired(name: &'static str, interest: Interest) -> (&'static str, Ready) {
@@ -100,13 +95,7 @@ fn fired(name: &'static str, interest: Interest) -> (&'static str, Ready) {
 }
 
 fn dead(name: &'static str, interest: Interest, errno: nix::errno::Errno) -> (&'static str, Ready) {
-    (
-        name,
-        Ready::Dead {
-            interest,
-            os_error: errno as i32,
-        },
-    )
+    (name, Ready::Dead { interest, os_error: errno as i32 })
 }
 
 fn watch(set: &mut Set, fd: Foreign, interest: Interest, name: &'static str) -> WatchKey {

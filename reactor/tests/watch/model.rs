@@ -29,13 +29,7 @@ impl Slot {
     fn new() -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let fd = Foreign::new(ours.try_clone().unwrap());
-        Slot {
-            fd,
-            ours,
-            theirs,
-            readable: false,
-            watches: Vec::new(),
-        }
+        Slot { fd, ours, theirs, readable: false, watches: Vec::new() }
     }
 
     /// Takes all watches back, closes the number, and gives it to another file.
@@ -98,18 +92,13 @@ fn tells_what_is_ready_under_random_operations() {
             set.wait(Some(Duration::ZERO), None).unwrap();
             let mut told: HashMap<usize, Vec<(WatchKey, Interest)>> = HashMap::new();
             while let Some((key, index, ready)) = set.take_ready() {
-                let Ready::Fired(interest) = ready else {
-                    panic!("{ready:?}: nothing died")
-                };
+                let Ready::Fired(interest) = ready else { panic!("{ready:?}: nothing died") };
                 told.entry(index).or_default().push((key, interest));
             }
             for (index, slot) in slots.iter().enumerate() {
                 assert_eq!(told.remove(&index).unwrap_or_default(), slot.expected());
             }
-            assert_eq!(
-                set.len(),
-                slots.iter().map(|slot| slot.watches.len()).sum::<usize>()
-            );
+            assert_eq!(set.len(), slots.iter().map(|slot| slot.watches.len()).sum::<usize>());
         }
         slots.iter().for_each(|slot| slot.fd.close());
     }

@@ -40,12 +40,7 @@ fn d_94_both_bits_may_come_at_once_and_only_those_requested() {
     theirs.write_all(b"x").unwrap();
     for interest in [Interest::READ, Interest::WRITE, BOTH()] {
         let mut set = set();
-        watch(
-            &mut set,
-            Foreign::new(ours.try_clone().unwrap()),
-            interest,
-            "a",
-        );
+        watch(&mut set, Foreign::new(ours.try_clone().unwrap()), interest, "a");
         assert_eq!(turn(&mut set), [fired("a", interest)]);
     }
 }
@@ -103,21 +98,11 @@ fn d_96_watches_of_one_descriptor_are_called_in_order_of_registration_with_their
     watch(&mut set, fd, Interest::WRITE, "first");
     watch(&mut set, fd, Interest::READ, "second");
     watch(&mut set, fd, BOTH(), "third");
-    assert_eq!(
-        turn(&mut set),
-        [
-            fired("first", Interest::WRITE),
-            fired("third", Interest::WRITE)
-        ]
-    );
+    assert_eq!(turn(&mut set), [fired("first", Interest::WRITE), fired("third", Interest::WRITE)]);
     theirs.write_all(b"x").unwrap();
     assert_eq!(
         turn(&mut set),
-        [
-            fired("first", Interest::WRITE),
-            fired("second", Interest::READ),
-            fired("third", BOTH())
-        ]
+        [fired("first", Interest::WRITE), fired("second", Interest::READ), fired("third", BOTH())]
     );
 }
 
@@ -147,10 +132,7 @@ fn d_98_a_regular_file_is_always_ready() {
     let reads = watch(&mut set, fd, Interest::READ, "reads");
     let writes = watch(&mut set, fd, BOTH(), "both");
     for _ in 0..3 {
-        assert_eq!(
-            turn(&mut set),
-            [fired("reads", Interest::READ), fired("both", BOTH())]
-        );
+        assert_eq!(turn(&mut set), [fired("reads", Interest::READ), fired("both", BOTH())]);
         assert!(set.has_ready(), "the next wait must not sleep");
     }
     set.unwatch(reads);
@@ -166,10 +148,7 @@ fn d_99_a_watch_taken_back_after_it_was_collected_is_not_called() {
     let mut set = set();
     let (a, _a) = ready_pipe();
     let (b, _b) = ready_pipe();
-    let keys = [
-        watch(&mut set, a, Interest::READ, "a"),
-        watch(&mut set, b, Interest::READ, "b"),
-    ];
+    let keys = [watch(&mut set, a, Interest::READ, "a"), watch(&mut set, b, Interest::READ, "b")];
     set.wait(None, None).unwrap();
     let (called, _, _) = set.take_ready().unwrap();
     let other = if called == keys[0] { keys[1] } else { keys[0] };
@@ -207,11 +186,7 @@ fn a_watch_that_waited_over_its_budget_is_called_only_if_still_ready() {
     assert_eq!(set.take_ready().unwrap().1, "second", "keeps its place");
     reader.read_exact(&mut [0]).unwrap();
     set.wait(Some(Duration::ZERO), None).unwrap();
-    assert_eq!(
-        set.take_ready(),
-        None,
-        "must not be called for what is not there"
-    );
+    assert_eq!(set.take_ready(), None, "must not be called for what is not there");
     assert!(!set.has_ready());
 }
 
@@ -233,28 +208,17 @@ fn the_hosts_own_poll_ends_the_wait() {
     let _numbers = numbers();
     let mut poll = Poll::new().unwrap();
     let (mut ours, mut theirs) = UnixStream::pair().unwrap();
-    poll.registry()
-        .register(&mut ours, Token(1), mio::Interest::READABLE)
-        .unwrap();
+    poll.registry().register(&mut ours, Token(1), mio::Interest::READABLE).unwrap();
     let mut set = set();
     let (fd, _writer) = pipe();
     watch(&mut set, fd, Interest::READ, "a");
     let host = |poll: &Poll| poll.registry().as_fd().try_clone_to_owned().unwrap();
     let host = host(&poll);
     let zero = Some(Duration::ZERO);
-    assert_eq!(
-        set.wait(zero, Some(host.as_fd())).unwrap(),
-        HostReadiness::Idle
-    );
+    assert_eq!(set.wait(zero, Some(host.as_fd())).unwrap(), HostReadiness::Idle);
     theirs.write_all(b"x").unwrap();
-    assert_eq!(
-        set.wait(None, Some(host.as_fd())).unwrap(),
-        HostReadiness::Ready
-    );
+    assert_eq!(set.wait(None, Some(host.as_fd())).unwrap(), HostReadiness::Ready);
     assert_eq!(set.take_ready(), None);
     poll.poll(&mut Events::with_capacity(4), zero).unwrap();
-    assert_eq!(
-        set.wait(zero, Some(host.as_fd())).unwrap(),
-        HostReadiness::Idle
-    );
+    assert_eq!(set.wait(zero, Some(host.as_fd())).unwrap(), HostReadiness::Idle);
 }

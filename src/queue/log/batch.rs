@@ -30,14 +30,7 @@ impl Batch {
     /// An empty batch for the end of segment `name`, which has `start` bytes.
     pub(super) fn new(name: SegmentName, start: u64) -> Self {
         let (scratch, metadata, bodies) = (Vec::new(), Vec::new(), Vec::new());
-        Self {
-            name,
-            start,
-            bytes: 0,
-            scratch,
-            metadata,
-            bodies,
-        }
+        Self { name, start, bytes: 0, scratch, metadata, bodies }
     }
 
     /// Starts over for another place and keeps the memory.
@@ -53,9 +46,7 @@ impl Batch {
     }
 
     pub(super) fn add_opening(&mut self, opening: &Opening) {
-        self.add(Kind::Opening, |metadata| {
-            codec::put_opening(metadata, opening)
-        });
+        self.add(Kind::Opening, |metadata| codec::put_opening(metadata, opening));
     }
 
     pub(super) fn add_void(&mut self, ids: &[TransactionId]) {
@@ -63,15 +54,11 @@ impl Batch {
     }
 
     pub(super) fn add_release(&mut self, oldest: u64) {
-        self.add(Kind::Release, |metadata| {
-            codec::put_release(metadata, oldest)
-        });
+        self.add(Kind::Release, |metadata| codec::put_release(metadata, oldest));
     }
 
     pub(super) fn add_settle(&mut self, attempt: &Attempt, number: u32) -> Location {
-        self.add(Kind::Settle, |metadata| {
-            codec::put_settle(metadata, attempt, number)
-        })
+        self.add(Kind::Settle, |metadata| codec::put_settle(metadata, attempt, number))
     }
 
     /// Adds a transaction; see [`codec::put_accept`]. On an error nothing is added.
@@ -85,21 +72,14 @@ impl Batch {
         let mut header = Header::new(Kind::Accept, &self.metadata);
         let mut crc = crc32fast::Hasher::new();
         let used = codec::used_bodies(transaction);
-        let kept = || {
-            transaction
-                .bodies
-                .iter()
-                .zip(&used)
-                .filter(|(_, used)| **used)
-        };
+        let kept = || transaction.bodies.iter().zip(&used).filter(|(_, used)| **used);
         for (body, _) in kept() {
             crc.update(body.as_bytes_with_nul());
             header.body_bytes += body.as_bytes_with_nul().len() as u32;
         }
         header.body_crc = crc.finalize();
         let location = self.add_framed(&header);
-        self.bodies
-            .extend(kept().map(|(body, _)| (self.scratch.len(), body.clone())));
+        self.bodies.extend(kept().map(|(body, _)| (self.scratch.len(), body.clone())));
         Ok(location)
     }
 
@@ -113,19 +93,12 @@ impl Batch {
     fn add_framed(&mut self, header: &Header) -> Location {
         let offset = u32::try_from(self.start + self.bytes)
             .expect("a segment is closed long before its offsets need 33 bits");
-        let place = Place {
-            segment: self.name.number,
-            offset,
-        };
-        self.scratch
-            .extend_from_slice(&header.encode(self.name.salt, place));
+        let place = Place { segment: self.name.number, offset };
+        self.scratch.extend_from_slice(&header.encode(self.name.salt, place));
         self.scratch.extend_from_slice(&self.metadata);
         self.bytes += header.record_bytes();
         // METADATA_BYTES_MAX and BODY_BYTES_MAX together stay below 2^32.
-        Location {
-            place,
-            bytes: header.record_bytes() as u32,
-        }
+        Location { place, bytes: header.record_bytes() as u32 }
     }
 
     /// The bytes in order.
@@ -134,9 +107,7 @@ impl Batch {
         let mut from = 0;
         for (before, body) in &self.bodies {
             if *before > from {
-                slices.push(IoSlice::new(
-                    &self.scratch[mem::replace(&mut from, *before)..*before],
-                ));
+                slices.push(IoSlice::new(&self.scratch[mem::replace(&mut from, *before)..*before]));
             }
             slices.push(IoSlice::new(body.as_bytes_with_nul()));
         }

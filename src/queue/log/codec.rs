@@ -91,11 +91,8 @@ pub(super) fn put_opening(out: &mut Vec<u8>, opening: &Opening) {
 
 pub(super) fn take_opening(bytes: &[u8]) -> Option<Opening> {
     let mut fields = Fields(bytes);
-    let opening = Opening {
-        previous: fields.u64()?,
-        previous_bytes: fields.u64()?,
-        oldest: fields.u64()?,
-    };
+    let opening =
+        Opening { previous: fields.u64()?, previous_bytes: fields.u64()?, oldest: fields.u64()? };
     fields.end(opening)
 }
 
@@ -156,14 +153,7 @@ pub(super) fn put_accept(
     put_u16(out, transaction.bodies.len() as u16);
     let used = used_bodies(transaction);
     for (body, used) in transaction.bodies.iter().zip(used) {
-        put_u32(
-            out,
-            if used {
-                body.as_bytes_with_nul().len() as u32
-            } else {
-                0
-            },
-        );
+        put_u32(out, if used { body.as_bytes_with_nul().len() as u32 } else { 0 });
     }
     put_u32(out, transaction.mails.len() as u32);
     for (at, mail) in transaction.mails.iter().enumerate() {
@@ -192,18 +182,11 @@ pub(super) fn used_bodies(transaction: &Transaction) -> Vec<bool> {
 fn check(transaction: &Transaction) -> Result<(), Unfit> {
     let bodies = transaction.bodies.len();
     let ordered = transaction.mails.is_sorted_by(|a, b| a.index < b.index);
-    let placed = transaction
-        .mails
-        .iter()
-        .all(|mail| usize::from(mail.body) < bodies);
+    let placed = transaction.mails.iter().all(|mail| usize::from(mail.body) < bodies);
     if transaction.mails.is_empty() || !ordered || !placed || bodies > usize::from(u16::MAX) {
         return Err(Unfit::Malformed(transaction.id));
     }
-    let total: usize = transaction
-        .bodies
-        .iter()
-        .map(|body| body.as_bytes_with_nul().len())
-        .sum();
+    let total: usize = transaction.bodies.iter().map(|body| body.as_bytes_with_nul().len()).sum();
     match total <= BODY_BYTES_MAX {
         true => Ok(()),
         false => Err(Unfit::TooLarge(transaction.id)),
@@ -250,16 +233,8 @@ fn put_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     out.push(next);
     put_u64(out, not_before_ms);
     put_u16(out, attempt.code);
-    for text in [
-        &attempt.state,
-        &attempt.result,
-        &attempt.status,
-        &attempt.description,
-    ] {
-        put_bytes(
-            out,
-            &text.as_bytes()[..text.floor_char_boundary(ATTEMPT_TEXT_BYTES_MAX)],
-        );
+    for text in [&attempt.state, &attempt.result, &attempt.status, &attempt.description] {
+        put_bytes(out, &text.as_bytes()[..text.floor_char_boundary(ATTEMPT_TEXT_BYTES_MAX)]);
     }
     put_address(out, attempt.from);
     put_socket(out, attempt.to);
@@ -329,11 +304,7 @@ pub(super) fn take_accept(bytes: &[u8], body_bytes: u32) -> Option<Accept> {
         eight_bit: flags & EIGHT_BIT != 0,
         smtputf8: flags & SMTPUTF8 != 0,
     };
-    fields.end(Accept {
-        transaction,
-        histories,
-        body_bytes: lengths,
-    })
+    fields.end(Accept { transaction, histories, body_bytes: lengths })
 }
 
 /// What is left to read.
@@ -407,11 +378,7 @@ impl<'a> Fields<'a> {
             remote: self.socket()??,
             local: self.socket()??,
             helo: self.text()?,
-            user: if flags & USER != 0 {
-                Some(self.text()?)
-            } else {
-                None
-            },
+            user: if flags & USER != 0 { Some(self.text()?) } else { None },
             secure: flags & SECURE != 0,
             authenticated: flags & AUTHENTICATED != 0,
         })

@@ -49,12 +49,7 @@ impl LogQueue {
         options: Options,
         notify: Notify,
     ) -> Result<(Self, Recovered), OpenError> {
-        let Start {
-            journal,
-            reader,
-            gauges,
-            recovered,
-        } = start(storage, options)?;
+        let Start { journal, reader, gauges, recovered } = start(storage, options)?;
         let (sender, messages) = unbounded();
         let (finished, done) = bounded(1);
         let mut thread = Thread::new(journal, messages, notify, Arc::clone(&gauges));
@@ -62,20 +57,17 @@ impl LogQueue {
         thread::Builder::new()
             .name("commit".to_owned())
             .spawn(move || {
-                let outcome = thread.run();
-                // Nobody may be waiting for it.
-                let _ = finished.send(outcome);
+                let run = std::panic::AssertUnwindSafe(|| thread.run());
+                match std::panic::catch_unwind(run) {
+                    // Nobody may be waiting for it.
+                    Ok(outcome) => drop(finished.send(outcome)),
+                    // Nothing can be made durable any more, so nothing may be answered: what was
+                    // answered is on disk, and the next start finds it.
+                    Err(_) => std::process::abort(),
+                }
             })
             .map_err(OpenError::Thread)?;
-        Ok((
-            Self {
-                sender,
-                done,
-                reader,
-                gauges,
-            },
-            recovered,
-        ))
+        Ok((Self { sender, done, reader, gauges }, recovered))
     }
 }
 
@@ -126,9 +118,7 @@ pub(super) fn start(storage: Arc<dyn Storage>, options: Options) -> Result<Start
         // What a killed server wrote but did not sync was read just now, and mail that is
         // thereby settled will not be tried again. So it must not vanish any more.
         let name = newest.name.to_string();
-        storage
-            .sync(&name)
-            .map_err(|source| OpenError::Sync { name, source })?;
+        storage.sync(&name).map_err(|source| OpenError::Sync { name, source })?;
     }
     let recovered = std::mem::take(&mut replay.recovered);
     let damaged = recovered.report.damaged.len() as u64 + recovered.report.damaged_more;
@@ -136,12 +126,7 @@ pub(super) fn start(storage: Arc<dyn Storage>, options: Options) -> Result<Start
     let index = Arc::new(Mutex::new(std::mem::take(&mut replay.index)));
     let reader = LogReader::new(Arc::clone(&storage), Arc::clone(&index));
     let journal = Journal::new(storage, options, replay, index, Arc::clone(&gauges));
-    Ok(Start {
-        journal,
-        reader,
-        gauges,
-        recovered,
-    })
+    Ok(Start { journal, reader, gauges, recovered })
 }
 
 /// What the commit thread works with.
@@ -192,9 +177,7 @@ impl Thread {
         self.tell(done);
         match unwritten {
             0 => Ok(()),
-            settles => Err(ShutdownError::Unwritten {
-                settles: settles as u64,
-            }),
+            settles => Err(ShutdownError::Unwritten { settles: settles as u64 }),
         }
     }
 
@@ -219,10 +202,7 @@ impl Thread {
                     let deadline = self.started + Duration::from_millis(at_ms);
                     self.messages.recv_deadline(deadline)
                 }
-                None => self
-                    .messages
-                    .recv()
-                    .map_err(|_| RecvTimeoutError::Disconnected),
+                None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match first {
                 Ok(message) => self.take(message),
@@ -239,8 +219,7 @@ impl Thread {
     fn take(&mut self, message: Message) {
         match message {
             Message::Batch(worker, entries) => {
-                self.queue
-                    .extend(entries.into_iter().map(|entry| (worker, entry)));
+                self.queue.extend(entries.into_iter().map(|entry| (worker, entry)));
             }
             Message::Stop => self.stopping = true,
         }

@@ -61,8 +61,7 @@ impl Journal {
         if self.removable() > 0 && self.compaction.release.is_none() {
             return Some(now_ms);
         }
-        self.is_wasteful()
-            .then_some(now_ms.max(self.compaction.rest_until_ms))
+        self.is_wasteful().then_some(now_ms.max(self.compaction.rest_until_ms))
     }
 
     /// Too much of the log is dead, and the oldest segment is in the way.
@@ -104,10 +103,7 @@ impl Journal {
         self.oldest = oldest;
         (self.compaction.from, self.compaction.next) = (0, 0);
         while let Some(segment) = self.segments.pop_before(oldest) {
-            assert!(
-                segment.live == 0,
-                "a released segment holds nothing that is needed"
-            );
+            assert!(segment.live == 0, "a released segment holds nothing that is needed");
             self.index().remove_segment(segment.name);
             self.discard(&segment);
         }
@@ -117,10 +113,7 @@ impl Journal {
         let name = segment.name.to_string();
         let kept = || {
             let names = self.storage.list().unwrap_or_default();
-            names
-                .iter()
-                .filter(|name| name.ends_with(QUARANTINE))
-                .count()
+            names.iter().filter(|name| name.ends_with(QUARANTINE)).count()
         };
         let outcome = match segment.damaged && kept() < QUARANTINED_MAX {
             true => self.storage.rename(&name, &segment.name.quarantine()),
@@ -128,8 +121,7 @@ impl Journal {
         };
         if let Err(error) = outcome {
             // It is released all the same; the next start removes it.
-            self.gauges
-                .trouble("a segment could not be removed", &error);
+            self.gauges.trouble("a segment could not be removed", &error);
         }
     }
 
@@ -173,15 +165,8 @@ impl Journal {
 
     fn survivor(&self, id: TransactionId, oldest: u64) -> Option<Survivor> {
         let index = self.index();
-        let held = index
-            .held
-            .get(&id)
-            .filter(|held| held.location.place.segment == oldest)?;
-        Some(Survivor {
-            id,
-            location: held.location,
-            mails: held.mails.clone(),
-        })
+        let held = index.held.get(&id).filter(|held| held.location.place.segment == oldest)?;
+        Some(Survivor { id, location: held.location, mails: held.mails.clone() })
     }
 
     fn rewrite(&mut self, survivor: &Survivor, files: &mut Files) -> Result<Location, RecordError> {
@@ -198,10 +183,7 @@ impl Journal {
                 Some(place) => files.read_attempt(self, place)?,
                 None => accept.histories[at].last.take(),
             };
-            histories.push(History {
-                attempts: mail.attempts,
-                last,
-            });
+            histories.push(History { attempts: mail.attempts, last });
         }
         keep(&mut accept.transaction, &survivor.mails);
         let added = self.batch.add_accept(&accept.transaction, &histories);
@@ -209,10 +191,7 @@ impl Journal {
     }
 
     fn drop_damaged(&mut self, survivor: &Survivor) {
-        self.gauges.trouble(
-            "mail was lost",
-            &format!("the record of {} is damaged", survivor.id),
-        );
+        self.gauges.trouble("mail was lost", &format!("the record of {} is damaged", survivor.id));
         self.gauges.count_damage();
         self.index().held.remove(&survivor.id);
         self.segments.on_freed(survivor.location);
@@ -249,11 +228,7 @@ impl Journal {
 
 /// Leaves only `mails` in the transaction.
 fn keep(transaction: &mut Transaction, mails: &[HeldMail]) {
-    let kept = |index| {
-        mails
-            .binary_search_by_key(&index, |mail| mail.index)
-            .is_ok()
-    };
+    let kept = |index| mails.binary_search_by_key(&index, |mail| mail.index).is_ok();
     transaction.mails.retain(|mail| kept(mail.index));
 }
 
@@ -263,18 +238,12 @@ struct Files(HashMap<u64, Box<dyn Reader>>);
 
 impl Files {
     fn read(&mut self, journal: &Journal, place: Place) -> Result<Content, RecordError> {
-        let name = journal
-            .index()
-            .segment(place.segment)
-            .ok_or(RecordError::Damaged)?;
+        let name = journal.index().segment(place.segment).ok_or(RecordError::Damaged)?;
         let reader = match self.0.entry(place.segment) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(
-                journal
-                    .storage
-                    .open(&name.to_string())
-                    .map_err(RecordError::Io)?,
-            ),
+            Entry::Vacant(entry) => {
+                entry.insert(journal.storage.open(&name.to_string()).map_err(RecordError::Io)?)
+            }
         };
         read_record(&**reader, name, place)
     }

@@ -25,12 +25,7 @@ pub(super) struct Head {
 impl Head {
     /// An empty file.
     pub(super) fn new(file: Box<dyn Appender>, name: SegmentName) -> Self {
-        Self {
-            file,
-            name,
-            written: 0,
-            synced: 0,
-        }
+        Self { file, name, written: 0, synced: 0 }
     }
 
     pub(super) const fn name(&self) -> SegmentName {

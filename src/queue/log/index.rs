@@ -57,17 +57,12 @@ impl Index {
     }
 
     pub(super) fn segment(&self, number: u64) -> Option<SegmentName> {
-        self.salts
-            .get(&number)
-            .map(|&salt| SegmentName { number, salt })
+        self.salts.get(&number).map(|&salt| SegmentName { number, salt })
     }
 
     /// Counts an attempt and frees its mail if it says so.
     pub(super) fn settle(&mut self, attempt: &Attempt) -> Settled {
-        let nothing = Settled {
-            number: 0,
-            freed: None,
-        };
+        let nothing = Settled { number: 0, freed: None };
         let Some(held) = self.held.get_mut(&attempt.mail.transaction) else {
             return nothing;
         };
@@ -77,24 +72,15 @@ impl Index {
         let number = held.mails[at].attempts.saturating_add(1);
         held.mails[at].attempts = number;
         if !attempt.next.frees() {
-            return Settled {
-                number,
-                freed: None,
-            };
+            return Settled { number, freed: None };
         }
         let location = held.location;
         if held.mails.len() == 1 {
             self.held.remove(&attempt.mail.transaction);
-            return Settled {
-                number,
-                freed: Some(location),
-            };
+            return Settled { number, freed: Some(location) };
         }
         held.mails.remove(at);
-        Settled {
-            number,
-            freed: None,
-        }
+        Settled { number, freed: None }
     }
 
     /// The last outcome of `mail` is now at `place`.
@@ -109,8 +95,6 @@ impl Index {
 
 impl Held {
     pub(super) fn find(&self, index: u16) -> Option<usize> {
-        self.mails
-            .binary_search_by_key(&index, |mail| mail.index)
-            .ok()
+        self.mails.binary_search_by_key(&index, |mail| mail.index).ok()
     }
 }

@@ -62,11 +62,7 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            segment_bytes: 64 << 20,
-            settle_sync_ms: 100,
-            min_free_bytes: 64 << 20,
-        }
+        Self { segment_bytes: 64 << 20, settle_sync_ms: 100, min_free_bytes: 64 << 20 }
     }
 }
 
@@ -167,11 +163,7 @@ impl Journal {
             index,
             gauges,
             segments: replay.segments,
-            state: State::Closed {
-                retry_ms: 0,
-                pause_ms: REOPEN_MS_MIN,
-                refusal: Refusal::Failed,
-            },
+            state: State::Closed { retry_ms: 0, pause_ms: REOPEN_MS_MIN, refusal: Refusal::Failed },
             previous: replay.previous,
             oldest: replay.oldest,
             next_number: replay.next_number,
@@ -228,17 +220,11 @@ impl Journal {
         let deadlines = match &self.state {
             State::Closed { retry_ms, .. } => [Some(*retry_ms), None],
             State::Open(_) => [
-                self.unsynced
-                    .since_ms
-                    .map(|since| since + self.options.settle_sync_ms),
+                self.unsynced.since_ms.map(|since| since + self.options.settle_sync_ms),
                 self.compaction_due(now_ms),
             ],
         };
-        let space = self
-            .space
-            .checked_ms
-            .filter(|_| self.space.full)
-            .map(|at| at + SPACE_MS);
+        let space = self.space.checked_ms.filter(|_| self.space.full).map(|at| at + SPACE_MS);
         deadlines.into_iter().chain([space]).flatten().min()
     }
 
@@ -246,10 +232,7 @@ impl Journal {
     /// written since.
     fn look_at_space(&mut self, now_ms: u64) {
         let floor = self.options.min_free_bytes;
-        let recent = self
-            .space
-            .checked_ms
-            .is_some_and(|at| now_ms < at + SPACE_MS);
+        let recent = self.space.checked_ms.is_some_and(|at| now_ms < at + SPACE_MS);
         if floor == 0 || (recent && self.space.written_since < floor / 4) {
             return;
         }
@@ -257,9 +240,7 @@ impl Journal {
         self.space.written_since = 0;
         match self.storage.free_bytes() {
             Ok(free) => self.space.full = free < floor,
-            Err(error) => self
-                .gauges
-                .trouble("the free space could not be determined", &error),
+            Err(error) => self.gauges.trouble("the free space could not be determined", &error),
         }
     }
 
@@ -276,9 +257,7 @@ impl Journal {
                 self.state = closed(now_ms, REOPEN_MS_MIN, Refusal::Failed);
             }
         }
-        if let State::Closed {
-            retry_ms, pause_ms, ..
-        } = self.state
+        if let State::Closed { retry_ms, pause_ms, .. } = self.state
             && retry_ms <= now_ms
         {
             match self.open_segment() {
@@ -291,11 +270,8 @@ impl Journal {
                     self.gauges.trouble("a segment could not be opened", &error);
                     let refusal = refusal_of(&error);
                     let pause = (pause_ms * 2).min(REOPEN_MS_MAX);
-                    self.state = State::Closed {
-                        retry_ms: now_ms + pause_ms,
-                        pause_ms: pause,
-                        refusal,
-                    };
+                    self.state =
+                        State::Closed { retry_ms: now_ms + pause_ms, pause_ms: pause, refusal };
                 }
             }
         }
@@ -304,20 +280,13 @@ impl Journal {
     /// A new segment that says how far the one before counts, voids what was refused with it and
     /// repeats the settles that it may have lost; durable with its name.
     fn open_segment(&mut self) -> io::Result<Head> {
-        let name = SegmentName {
-            number: self.next_number,
-            salt: self.storage.salt()?,
-        };
+        let name = SegmentName { number: self.next_number, salt: self.storage.salt()? };
         self.next_number += 1;
         let file = self.storage.create(&name.to_string())?;
         let mut head = Head::new(file, name);
         self.batch.reset(name, 0);
         let (previous, previous_bytes) = self.previous;
-        self.batch.add_opening(&Opening {
-            previous,
-            previous_bytes,
-            oldest: self.oldest,
-        });
+        self.batch.add_opening(&Opening { previous, previous_bytes, oldest: self.oldest });
         if !self.unsynced.voids.is_empty() {
             self.batch.add_void(&self.unsynced.voids);
         }
@@ -355,11 +324,7 @@ impl Journal {
             match queue.pop_front() {
                 Some((worker, Entry::Accept(transaction))) => {
                     let fate = self.take_accept(&transaction);
-                    round.accepts.push(Taken {
-                        worker,
-                        transaction,
-                        fate,
-                    });
+                    round.accepts.push(Taken { worker, transaction, fate });
                 }
                 Some((worker, Entry::Settle(attempt))) => {
                     self.take_settle(worker, attempt, now_ms);
@@ -377,8 +342,7 @@ impl Journal {
             return Err(Refusal::Full);
         }
         if self.index().held.contains_key(&transaction.id) {
-            self.gauges
-                .trouble("a transaction was refused", &"its id is in use");
+            self.gauges.trouble("a transaction was refused", &"its id is in use");
             return Err(Refusal::Failed);
         }
         self.batch.add_accept(transaction, &[]).map_err(|unfit| {
@@ -471,12 +435,7 @@ impl Journal {
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         let total = round.accepts.len() as u64;
         let mut accepted = 0;
-        for Taken {
-            worker,
-            transaction,
-            fate,
-        } in round.accepts
-        {
+        for Taken { worker, transaction, fate } in round.accepts {
             let id = transaction.id;
             if let Ok(location) = fate {
                 // A second record under one id replaces the first, as it will at the next start.
@@ -516,27 +475,20 @@ impl Journal {
 
     fn publish(&self) {
         let accepting = match &self.state {
-            State::Closed {
-                refusal: Refusal::Full,
-                ..
-            } => Accepting::Full,
-            State::Closed {
-                refusal: Refusal::Failed,
-                ..
-            } => Accepting::Failed,
+            State::Closed { refusal: Refusal::Full, .. } => Accepting::Full,
+            State::Closed { refusal: Refusal::Failed, .. } => Accepting::Failed,
             State::Open(_) if self.space.full => Accepting::Full,
             State::Open(_) => Accepting::Yes,
         };
         let settles = self.unsynced.settles.len();
         let transactions = self.index().held.len();
-        self.gauges
-            .update(accepting, settles < SETTLES_HELD_MAX, |status| {
-                status.settles_unsynced = settles as u64;
-                status.transactions = transactions as u64;
-                status.segments = self.segments.list().len() as u64;
-                status.total_bytes = self.segments.total_bytes();
-                status.live_bytes = self.segments.live_bytes();
-            });
+        self.gauges.update(accepting, settles < SETTLES_HELD_MAX, |status| {
+            status.settles_unsynced = settles as u64;
+            status.transactions = transactions as u64;
+            status.segments = self.segments.list().len() as u64;
+            status.total_bytes = self.segments.total_bytes();
+            status.live_bytes = self.segments.live_bytes();
+        });
     }
 }
 
@@ -559,22 +511,12 @@ impl Unsynced {
 
 fn held(transaction: &Transaction, location: Location) -> Held {
     let mails = transaction.mails.iter();
-    let mails = mails
-        .map(|mail| HeldMail {
-            index: mail.index,
-            attempts: 0,
-            last: None,
-        })
-        .collect();
+    let mails = mails.map(|mail| HeldMail { index: mail.index, attempts: 0, last: None }).collect();
     Held { location, mails }
 }
 
 fn closed(retry_ms: u64, pause_ms: u64, refusal: Refusal) -> State {
-    State::Closed {
-        retry_ms,
-        pause_ms,
-        refusal,
-    }
+    State::Closed { retry_ms, pause_ms, refusal }
 }
 
 /// A full disk passes by itself; everything else is a failure.

@@ -62,21 +62,13 @@ impl LogReader {
 
     fn locate(&self, id: TransactionId) -> Result<(SegmentName, Place), ReadError> {
         let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = index
-            .held
-            .get(&id)
-            .ok_or(ReadError::Unknown(id))?
-            .location
-            .place;
+        let place = index.held.get(&id).ok_or(ReadError::Unknown(id))?.location.place;
         let name = index.segment(place.segment).ok_or(ReadError::Unknown(id))?;
         Ok((name, place))
     }
 
     fn read_at(&self, name: SegmentName, place: Place) -> Result<Transaction, RecordError> {
-        let reader = self
-            .storage
-            .open(&name.to_string())
-            .map_err(RecordError::Io)?;
+        let reader = self.storage.open(&name.to_string()).map_err(RecordError::Io)?;
         match read_record(&*reader, name, place)? {
             Content::Accept(accept) => Ok(accept.transaction),
             Content::Opening(_) | Content::Settle(_) | Content::Void(_) | Content::Release(_) => {
@@ -89,9 +81,7 @@ impl LogReader {
     fn prune(&self, mut transaction: Transaction) -> Transaction {
         let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = index.held.get(&transaction.id) {
-            transaction
-                .mails
-                .retain(|mail| held.find(mail.index).is_some());
+            transaction.mails.retain(|mail| held.find(mail.index).is_some());
         }
         transaction
     }

@@ -100,10 +100,7 @@ pub(super) struct Header {
 impl Header {
     /// A header for `metadata`; without bodies so far.
     pub(super) fn new(kind: Kind, metadata: &[u8]) -> Self {
-        assert!(
-            metadata.len() <= METADATA_BYTES_MAX,
-            "metadata were measured before"
-        );
+        assert!(metadata.len() <= METADATA_BYTES_MAX, "metadata were measured before");
         Self {
             kind: kind.number(),
             metadata_bytes: metadata.len() as u32,
@@ -184,40 +181,13 @@ mod tests {
 
     #[test]
     fn a_header_is_valid_as_written_in_its_own_place_only() {
-        let place = Place {
-            segment: 7,
-            offset: 4096,
-        };
-        let header = Header {
-            body_bytes: 9,
-            body_crc: 4,
-            ..Header::new(Kind::Accept, b"meta")
-        };
+        let place = Place { segment: 7, offset: 4096 };
+        let header = Header { body_bytes: 9, body_crc: 4, ..Header::new(Kind::Accept, b"meta") };
         let bytes = header.encode(11, place);
         assert_eq!(Header::decode(&bytes, 11, place), Some(header));
         assert_eq!(Header::decode(&bytes, 12, place), None);
-        assert_eq!(
-            Header::decode(
-                &bytes,
-                11,
-                Place {
-                    segment: 8,
-                    ..place
-                }
-            ),
-            None
-        );
-        assert_eq!(
-            Header::decode(
-                &bytes,
-                11,
-                Place {
-                    offset: 4097,
-                    ..place
-                }
-            ),
-            None
-        );
+        assert_eq!(Header::decode(&bytes, 11, Place { segment: 8, ..place }), None);
+        assert_eq!(Header::decode(&bytes, 11, Place { offset: 4097, ..place }), None);
         for bit in 0..HEADER_BYTES * 8 {
             let mut flipped = bytes;
             flipped[bit / 8] ^= 1 << (bit % 8);
@@ -227,23 +197,11 @@ mod tests {
 
     #[test]
     fn lengths_beyond_their_bounds_are_not_believed() {
-        let place = Place {
-            segment: 1,
-            offset: 0,
-        };
+        let place = Place { segment: 1, offset: 0 };
         let empty = Header::new(Kind::Accept, b"");
-        let long_metadata = Header {
-            metadata_bytes: METADATA_BYTES_MAX as u32 + 1,
-            ..empty
-        };
-        let long_body = Header {
-            body_bytes: BODY_BYTES_MAX as u32 + 1,
-            ..empty
-        };
-        assert_eq!(
-            Header::decode(&long_metadata.encode(1, place), 1, place),
-            None
-        );
+        let long_metadata = Header { metadata_bytes: METADATA_BYTES_MAX as u32 + 1, ..empty };
+        let long_body = Header { body_bytes: BODY_BYTES_MAX as u32 + 1, ..empty };
+        assert_eq!(Header::decode(&long_metadata.encode(1, place), 1, place), None);
         assert_eq!(Header::decode(&long_body.encode(1, place), 1, place), None);
     }
 

@@ -92,46 +92,30 @@ pub(super) fn replay(storage: &Arc<dyn Storage>) -> Result<Replay, OpenError> {
 
 fn look_at_all(storage: &dyn Storage) -> Result<Vec<File>, OpenError> {
     let names = storage.list().map_err(OpenError::List)?;
-    let mut names: Vec<SegmentName> = names
-        .iter()
-        .filter_map(|name| SegmentName::parse(name))
-        .collect();
+    let mut names: Vec<SegmentName> =
+        names.iter().filter_map(|name| SegmentName::parse(name)).collect();
     names.sort_unstable();
     // Numbers are never used twice; a second file of one number was put there by someone else.
     names.dedup_by_key(|name| name.number);
-    names
-        .into_iter()
-        .map(|name| look_at(storage, name))
-        .collect()
+    names.into_iter().map(|name| look_at(storage, name)).collect()
 }
 
 fn open_file(storage: &dyn Storage, name: SegmentName) -> Result<Box<dyn Reader>, OpenError> {
     let name = name.to_string();
-    storage
-        .open(&name)
-        .map_err(|source| OpenError::Segment { name, source })
+    storage.open(&name).map_err(|source| OpenError::Segment { name, source })
 }
 
 fn look_at(storage: &dyn Storage, name: SegmentName) -> Result<File, OpenError> {
     let reader = open_file(storage, name)?;
-    let bytes = reader.length().map_err(|source| OpenError::Segment {
-        name: name.to_string(),
-        source,
-    })?;
-    let place = Place {
-        segment: name.number,
-        offset: 0,
-    };
+    let bytes =
+        reader.length().map_err(|source| OpenError::Segment { name: name.to_string(), source })?;
+    let place = Place { segment: name.number, offset: 0 };
     let opening = match scan::read_record(&*reader, name, place) {
         Ok(Content::Opening(opening)) if opening.previous < name.number => Some(opening),
         // Damage is found again, and reported, when the segment is read.
         Ok(_) | Err(_) => None,
     };
-    Ok(File {
-        name,
-        bytes,
-        opening,
-    })
+    Ok(File { name, bytes, opening })
 }
 
 /// How many bytes of each segment count, where a later one says so.
@@ -147,11 +131,7 @@ fn seals(files: &[File]) -> HashMap<u64, u64> {
                 break;
             }
             // What lies between was an attempt to open a segment that failed.
-            let counts = if number == opening.previous {
-                opening.previous_bytes
-            } else {
-                0
-            };
+            let counts = if number == opening.previous { opening.previous_bytes } else { 0 };
             seals.entry(number).or_insert(counts);
         }
     }
@@ -259,9 +239,7 @@ impl State {
         self.oldest = self.oldest.max(oldest);
         let late = |segment: &Segment| segment.name.number < oldest && segment.live > 0;
         if self.segments.list().iter().any(late) {
-            let late = self
-                .held
-                .extract_if(|_, held| held.location.place.segment < oldest);
+            let late = self.held.extract_if(|_, held| held.location.place.segment < oldest);
             late.for_each(|(_, held)| self.segments.on_freed(held.location));
         }
     }
@@ -278,11 +256,7 @@ impl State {
         let id = accept.transaction.id;
         self.on_void(id);
         self.segments.on_placed(id, location);
-        let body_bytes = accept
-            .body_bytes
-            .iter()
-            .map(|&bytes| u64::from(bytes.max(1)) - 1)
-            .sum();
+        let body_bytes = accept.body_bytes.iter().map(|&bytes| u64::from(bytes.max(1)) - 1).sum();
         let mails = accept.transaction.mails.into_iter().zip(accept.histories);
         let mails: Vec<WaitingMail> = mails
             .map(|(mail, history)| WaitingMail {
@@ -295,20 +269,8 @@ impl State {
             .collect();
         let lasts = vec![None; mails.len()];
         let received_ms = accept.transaction.received_ms;
-        let waiting = Waiting {
-            id,
-            received_ms,
-            body_bytes,
-            mails,
-        };
-        self.held.insert(
-            id,
-            Pending {
-                location,
-                lasts,
-                waiting,
-            },
-        );
+        let waiting = Waiting { id, received_ms, body_bytes, mails };
+        self.held.insert(id, Pending { location, lasts, waiting });
     }
 
     fn on_settle(&mut self, place: Place, settle: Settle) {
@@ -341,9 +303,7 @@ impl State {
         while let Some(segment) = self.segments.pop_before(oldest) {
             stale.push(segment.name);
         }
-        self.report
-            .damaged
-            .retain(|damage| damage.segment >= oldest);
+        self.report.damaged.retain(|damage| damage.segment >= oldest);
         self.find_missing(openings);
         let mut index = Index::default();
         for segment in self.segments.list() {
@@ -358,11 +318,7 @@ impl State {
         Replay {
             index,
             segments: self.segments,
-            recovered: Recovered {
-                waiting,
-                report: self.report,
-                id_max: self.id_max,
-            },
+            recovered: Recovered { waiting, report: self.report, id_max: self.id_max },
             previous: self.previous,
             oldest,
             stale,
@@ -372,12 +328,8 @@ impl State {
 
     /// A segment that a later one names, that is not done with, and that is not there.
     fn find_missing(&mut self, openings: &[Opening]) {
-        let present: HashSet<u64> = self
-            .segments
-            .list()
-            .iter()
-            .map(|segment| segment.name.number)
-            .collect();
+        let present: HashSet<u64> =
+            self.segments.list().iter().map(|segment| segment.name.number).collect();
         for opening in openings {
             let named = opening.previous;
             if named != 0 && named >= self.oldest && !present.contains(&named) {
@@ -395,14 +347,7 @@ impl State {
 fn held(pending: &Pending) -> Held {
     let mails = pending.waiting.mails.iter().zip(&pending.lasts);
     let mails = mails
-        .map(|(mail, &last)| HeldMail {
-            index: mail.index,
-            attempts: mail.attempts,
-            last,
-        })
+        .map(|(mail, &last)| HeldMail { index: mail.index, attempts: mail.attempts, last })
         .collect();
-    Held {
-        location: pending.location,
-        mails,
-    }
+    Held { location: pending.location, mails }
 }

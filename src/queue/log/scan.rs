@@ -25,10 +25,7 @@ const PAGE_BYTES: u64 = 4096;
 
 /// The next thing in a segment.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one at a time, on the stack"
-)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 pub(super) enum Found {
     /// A record whose bytes all check.
     Record(Location, Content),
@@ -86,12 +83,7 @@ impl Scan {
     pub(super) fn new(name: SegmentName, reader: Box<dyn Reader>, limit: u64, end: End) -> Self {
         // An offset has 32 bits; no segment that we wrote is longer.
         let limit = limit.min(u64::from(u32::MAX));
-        Self {
-            name,
-            window: Window::new(reader, limit),
-            end,
-            offset: 0,
-        }
+        Self { name, window: Window::new(reader, limit), end, offset: 0 }
     }
 
     /// The next thing; none at the end.
@@ -129,9 +121,7 @@ impl Scan {
         }
         let place = self.place(self.offset);
         let metadata_at = self.offset + HEADER_BYTES as u64;
-        let metadata = self
-            .window
-            .bytes(metadata_at, header.metadata_bytes as usize)?;
+        let metadata = self.window.bytes(metadata_at, header.metadata_bytes as usize)?;
         let content = match crc32fast::hash(metadata) == header.metadata_crc {
             true => Content::decode(&header, metadata),
             false => None,
@@ -143,13 +133,7 @@ impl Scan {
         if self.window.crc(body_at, header.body_bytes.into())? != header.body_crc {
             return Ok(Found::Damage(self.damage(bytes, DamageReason::Body)));
         }
-        Ok(Found::Record(
-            Location {
-                place,
-                bytes: bytes as u32,
-            },
-            content,
-        ))
+        Ok(Found::Record(Location { place, bytes: bytes as u32 }, content))
     }
 
     /// No record begins here: finds out where the next one does.
@@ -158,9 +142,7 @@ impl Scan {
         let mut from = self.offset + 1;
         while let Some(at) = self.window.find(self.name.salt, from)? {
             if self.header(at)?.is_some() {
-                return Ok(Found::Damage(
-                    self.damage(at - self.offset, DamageReason::Header),
-                ));
+                return Ok(Found::Damage(self.damage(at - self.offset, DamageReason::Header)));
             }
             from = at + 1;
         }
@@ -179,26 +161,16 @@ impl Scan {
         }
         let place = self.place(at);
         let bytes = self.window.bytes(at, HEADER_BYTES)?;
-        let bytes = bytes
-            .try_into()
-            .expect("a window gives as many bytes as asked for");
+        let bytes = bytes.try_into().expect("a window gives as many bytes as asked for");
         Ok(Header::decode(bytes, self.name.salt, place))
     }
 
     fn place(&self, at: u64) -> Place {
-        Place {
-            segment: self.name.number,
-            offset: at as u32,
-        }
+        Place { segment: self.name.number, offset: at as u32 }
     }
 
     fn damage(&self, length: u64, reason: DamageReason) -> Damage {
-        Damage {
-            segment: self.name.number,
-            offset: self.offset,
-            length,
-            reason,
-        }
+        Damage { segment: self.name.number, offset: self.offset, length, reason }
     }
 }
 
@@ -218,12 +190,7 @@ struct Window {
 
 impl Window {
     fn new(reader: Box<dyn Reader>, limit: u64) -> Self {
-        Self {
-            reader,
-            limit,
-            start: 0,
-            bytes: Vec::new(),
-        }
+        Self { reader, limit, start: 0, bytes: Vec::new() }
     }
 
     /// Exactly `length` bytes at `at`, which are before the limit.
@@ -250,9 +217,7 @@ impl Window {
         if self.read(at, wide) >= length || self.read(at, length) >= length {
             return Ok(());
         }
-        Err(Unreadable {
-            offset: at + self.bytes.len() as u64,
-        })
+        Err(Unreadable { offset: at + self.bytes.len() as u64 })
     }
 
     /// Reads up to `length` bytes; says how many came before the disk failed.

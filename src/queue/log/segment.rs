@@ -100,9 +100,7 @@ impl Segments {
 
     /// Takes the oldest segment if it is older than `oldest`.
     pub(super) fn pop_before(&mut self, oldest: u64) -> Option<Segment> {
-        self.list
-            .front()
-            .filter(|segment| segment.name.number < oldest)?;
+        self.list.front().filter(|segment| segment.name.number < oldest)?;
         let segment = self.list.pop_front()?;
         self.total_bytes -= segment.bytes;
         self.live_bytes -= segment.live_bytes;
@@ -110,10 +108,7 @@ impl Segments {
     }
 
     fn find(&mut self, number: u64) -> Option<&mut Segment> {
-        let at = self
-            .list
-            .binary_search_by_key(&number, |segment| segment.name.number)
-            .ok()?;
+        let at = self.list.binary_search_by_key(&number, |segment| segment.name.number).ok()?;
         self.list.get_mut(at)
     }
 
@@ -134,9 +129,7 @@ impl Segments {
 
     /// A transaction is now at `location`.
     pub(super) fn on_placed(&mut self, id: TransactionId, location: Location) {
-        let segment = self
-            .find(location.place.segment)
-            .expect("a record is in a known segment");
+        let segment = self.find(location.place.segment).expect("a record is in a known segment");
         segment.live += 1;
         segment.live_bytes += u64::from(location.bytes);
         segment.accepts.push(id);
@@ -145,9 +138,7 @@ impl Segments {
 
     /// What is at `location` is needed no more.
     pub(super) fn on_freed(&mut self, location: Location) {
-        let segment = self
-            .find(location.place.segment)
-            .expect("a segment outlives what is in it");
+        let segment = self.find(location.place.segment).expect("a segment outlives what is in it");
         segment.live -= 1;
         segment.live_bytes -= u64::from(location.bytes);
         self.live_bytes -= u64::from(location.bytes);
@@ -168,10 +159,7 @@ mod tests {
 
     #[test]
     fn a_name_reads_back_and_nothing_else_is_one() {
-        let name = SegmentName {
-            number: 255,
-            salt: u64::MAX,
-        };
+        let name = SegmentName { number: 255, salt: u64::MAX };
         assert_eq!(name.to_string(), "00000000000000ff-ffffffffffffffff.log");
         assert_eq!(SegmentName::parse(&name.to_string()), Some(name));
         let rows = [

@@ -128,19 +128,8 @@ impl Checked {
     pub(super) fn of(envelope: &Envelope<'_>) -> Result<Self, StartError> {
         let from = Address::parse_for(Path::Reverse, envelope.from).map_err(StartError::Sender)?;
         let to = Address::parse_for(Path::Forward, envelope.to).map_err(StartError::Recipient)?;
-        let &Envelope {
-            size,
-            body,
-            smtputf8,
-            ..
-        } = envelope;
-        Ok(Self {
-            from,
-            to,
-            size,
-            body,
-            smtputf8,
-        })
+        let &Envelope { size, body, smtputf8, .. } = envelope;
+        Ok(Self { from, to, size, body, smtputf8 })
     }
 
     /// Whether this far end can take it.
@@ -152,9 +141,7 @@ impl Checked {
         }
         let limit = offered.size.filter(|limit| *limit > 0);
         // RFC 1870 6.1: the far end would refuse it anyway.
-        limit
-            .is_some_and(|limit| self.size > limit)
-            .then_some(Obstacle::Size)
+        limit.is_some_and(|limit| self.size > limit).then_some(Obstacle::Size)
     }
 
     /// `MAIL` with the parameters that were offered.

@@ -40,12 +40,7 @@ struct Partial {
 
 impl ReplyParser {
     pub(super) fn new(bounds: Bounds) -> Self {
-        Self {
-            bounds,
-            input: Buffer::default(),
-            searched: 0,
-            partial: None,
-        }
+        Self { bounds, input: Buffer::default(), searched: 0, partial: None }
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
@@ -70,11 +65,7 @@ impl ReplyParser {
             let Some(index) = memchr(b'\n', &bytes[self.searched..]) else {
                 self.searched = bytes.len();
                 let fits = bytes.len() < self.bounds.line_bytes_max;
-                return if fits {
-                    Ok(None)
-                } else {
-                    Err(Problem::ReplyTooLong)
-                };
+                return if fits { Ok(None) } else { Err(Problem::ReplyTooLong) };
             };
             let count = self.searched + index + 1;
             if count > self.bounds.line_bytes_max {
@@ -86,13 +77,9 @@ impl ReplyParser {
             self.input.consume(count);
             self.searched = 0;
             if complete {
-                let Partial {
-                    code, status, text, ..
-                } = partial;
+                let Partial { code, status, text, .. } = partial;
                 // Checked line by line: the code is 200 to 599, the status of its class.
-                return Reply::new(code, status, text)
-                    .map(Some)
-                    .ok_or(Problem::BadReply);
+                return Reply::new(code, status, text).map(Some).ok_or(Problem::BadReply);
             }
             if partial.lines >= self.bounds.lines_max {
                 return Err(Problem::ReplyTooLong);
@@ -103,15 +90,8 @@ impl ReplyParser {
 
     fn joined(partial: Option<Partial>, line: Line) -> Result<Partial, Problem> {
         let Some(mut partial) = partial else {
-            let Line {
-                code, status, text, ..
-            } = line;
-            return Ok(Partial {
-                code,
-                status,
-                text,
-                lines: 1,
-            });
+            let Line { code, status, text, .. } = line;
+            return Ok(Partial { code, status, text, lines: 1 });
         };
         // RFC 5321 4.2.1: the code is the same on each line.
         if partial.code != line.code {
@@ -147,18 +127,10 @@ impl Line {
         };
         let text = shown(text);
         match EnhancedStatus::split(&text) {
-            Some((status, rest)) if u16::from(status.class()) == code / 100 => Ok(Self {
-                code,
-                status: Some(status),
-                text: rest.to_owned(),
-                last,
-            }),
-            Some(_) | None => Ok(Self {
-                code,
-                status: None,
-                text,
-                last,
-            }),
+            Some((status, rest)) if u16::from(status.class()) == code / 100 => {
+                Ok(Self { code, status: Some(status), text: rest.to_owned(), last })
+            }
+            Some(_) | None => Ok(Self { code, status: None, text, last }),
         }
     }
 }
@@ -166,11 +138,7 @@ impl Line {
 /// RFC 5321 4.2: 2yz to 5yz.
 fn code(digits: [u8; 3]) -> Option<u16> {
     let valid = matches!(digits[0], b'2'..=b'5') && digits.iter().all(u8::is_ascii_digit);
-    valid.then(|| {
-        digits
-            .iter()
-            .fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
-    })
+    valid.then(|| digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0')))
 }
 
 fn shown(text: &[u8]) -> String {

@@ -28,11 +28,7 @@ pub struct Options {
 impl Options {
     /// The defaults under a name.
     pub fn new(helo: impl Into<String>) -> Self {
-        Self {
-            helo: helo.into(),
-            reply_line_bytes_max: 4096,
-            reply_lines_max: 256,
-        }
+        Self { helo: helo.into(), reply_line_bytes_max: 4096, reply_lines_max: 256 }
     }
 }
 
@@ -177,28 +173,18 @@ impl Session {
         let envelope = Checked::of(&envelope)?;
         if let Some(obstacle) = envelope.obstacle(&self.extensions) {
             let (stage, reply) = (Stage::Mail, obstacle.reply());
-            let outcome = Outcome::Refused {
-                stage,
-                reply,
-                origin: Origin::Local,
-            };
+            let outcome = Outcome::Refused { stage, reply, origin: Origin::Local };
             self.events.push_back(Event::Done(outcome));
             return Ok(());
         }
         let step = if self.dirty { Step::Reset } else { Step::Mail };
-        let mail = Mail {
-            step,
-            envelope,
-            refused: None,
-        };
+        let mail = Mail { step, envelope, refused: None };
         let steps: &[Step] = match (self.extensions.pipelining, step) {
             (true, Step::Reset) => &[Step::Reset, Step::Mail, Step::Rcpt, Step::Data],
             (true, _) => &[Step::Mail, Step::Rcpt, Step::Data],
             (false, _) => &[step],
         };
-        steps
-            .iter()
-            .for_each(|step| mail.send(*step, &self.extensions, self.output.tail()));
+        steps.iter().for_each(|step| mail.send(*step, &self.extensions, self.output.tail()));
         self.state = State::Mail(mail);
         Ok(())
     }
@@ -333,9 +319,7 @@ impl Session {
         let stage = self.stage();
         match self.state {
             State::AwaitBanner | State::AwaitEhlo | State::AwaitHelo | State::Mail(_) => {
-                let outcome = self
-                    .take_refusal()
-                    .unwrap_or_else(|| refused((stage, reply)));
+                let outcome = self.take_refusal().unwrap_or_else(|| refused((stage, reply)));
                 self.part(Some(outcome));
             }
             State::Idle | State::AwaitReset | State::AwaitGoodbye | State::Closed => {
@@ -375,9 +359,7 @@ impl Session {
 
     fn ready(&mut self) {
         self.state = State::Idle;
-        self.events.push_back(Event::Ready {
-            extensions: self.extensions,
-        });
+        self.events.push_back(Event::Ready { extensions: self.extensions });
     }
 
     /// The far end wants no mail from us.
@@ -529,9 +511,5 @@ impl Step {
 }
 
 fn refused((stage, reply): (Stage, Reply)) -> Outcome {
-    Outcome::Refused {
-        stage,
-        reply,
-        origin: Origin::Remote,
-    }
+    Outcome::Refused { stage, reply, origin: Origin::Remote }
 }

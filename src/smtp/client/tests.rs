@@ -9,13 +9,7 @@ const PLAIN: &[u8] = b"220 hi\r\n250 mx\r\n";
 const GROUP: &str = "MAIL FROM:<a@b> SIZE=5\r\nRCPT TO:<c@d>\r\nDATA\r\n";
 
 fn mail() -> Envelope<'static> {
-    Envelope {
-        from: "a@b",
-        to: "c@d",
-        size: 5,
-        body: BodyKind::SevenBit,
-        smtputf8: false,
-    }
+    Envelope { from: "a@b", to: "c@d", size: 5, body: BodyKind::SevenBit, smtputf8: false }
 }
 
 fn sent(session: &mut Session) -> String {
@@ -72,10 +66,7 @@ fn offers_are_read() {
 fn a_group_is_pipelined_where_it_may_be() {
     let mut session = started(ESMTP);
     assert_eq!(sent(&mut session), GROUP);
-    assert_eq!(
-        hear(&mut session, b"250 ok\r\n250 ok\r\n354 go\r\n"),
-        [Event::Data354]
-    );
+    assert_eq!(hear(&mut session, b"250 ok\r\n250 ok\r\n354 go\r\n"), [Event::Data354]);
     assert_eq!(session.stage(), Stage::Held);
     assert!(session.begin_body());
     assert_eq!(session.stage(), Stage::Body);
@@ -85,10 +76,7 @@ fn a_group_is_pipelined_where_it_may_be() {
     let [Event::Done(Outcome::Accepted(reply))] = &events[..] else {
         panic!("{events:?}");
     };
-    assert_eq!(
-        (reply.text(), session.stage()),
-        ("queued as 7", Stage::Idle)
-    );
+    assert_eq!((reply.text(), session.stage()), ("queued as 7", Stage::Idle));
     session.quit();
     assert_eq!(sent(&mut session), "QUIT\r\n");
     assert_eq!(hear(&mut session, b"221 bye\r\n"), [Event::Goodbye]);
@@ -114,11 +102,7 @@ fn without_pipelining_each_command_waits_for_its_reply() {
 
 #[test]
 fn parameters_follow_the_offer() {
-    let eight = Envelope {
-        body: BodyKind::EightBit,
-        smtputf8: true,
-        ..mail()
-    };
+    let eight = Envelope { body: BodyKind::EightBit, smtputf8: true, ..mail() };
     let mut session = ready(ESMTP);
     session.start(eight).unwrap();
     assert!(sent(&mut session).starts_with("MAIL FROM:<a@b> SIZE=5 BODY=8BITMIME SMTPUTF8\r\n"));
@@ -132,14 +116,8 @@ fn parameters_follow_the_offer() {
 fn a_354_without_recipients_gets_an_empty_text() {
     let mut session = started(ESMTP);
     sent(&mut session);
-    assert_eq!(
-        hear(&mut session, b"250 ok\r\n550 5.1.1 who\r\n354 go\r\n"),
-        []
-    );
-    assert_eq!(
-        (sent(&mut session).as_str(), session.stage()),
-        (".\r\n", Stage::FinalDot)
-    );
+    assert_eq!(hear(&mut session, b"250 ok\r\n550 5.1.1 who\r\n354 go\r\n"), []);
+    assert_eq!((sent(&mut session).as_str(), session.stage()), (".\r\n", Stage::FinalDot));
     let events = hear(&mut session, b"250 accepted\r\n");
     assert_eq!(refusal(&events[0]), (Stage::Rcpt, 550));
     assert_eq!(events.len(), 1);
@@ -169,11 +147,7 @@ fn the_first_refusal_counts() {
 fn a_421_ends_the_connection_and_fails_the_mail_for_now() {
     let mut session = ready(ESMTP);
     assert_eq!(hear(&mut session, b"421 idle\r\n"), [Event::Goodbye]);
-    for input in [
-        &b"421 no\r\n"[..],
-        b"250 a\r\n421 no\r\n",
-        b"250 a\r\n250 b\r\n421 no\r\n",
-    ] {
+    for input in [&b"421 no\r\n"[..], b"250 a\r\n421 no\r\n", b"250 a\r\n250 b\r\n421 no\r\n"] {
         let mut session = started(ESMTP);
         let events = hear(&mut session, input);
         assert_eq!(refusal(&events[0]).1, 421);
@@ -182,33 +156,20 @@ fn a_421_ends_the_connection_and_fails_the_mail_for_now() {
     }
     let mut session = started(ESMTP);
     let events = hear(&mut session, b"250 a\r\n550 b\r\n421 no\r\n");
-    assert_eq!(
-        refusal(&events[0]),
-        (Stage::Rcpt, 550),
-        "a refusal for good stays one"
-    );
+    assert_eq!(refusal(&events[0]), (Stage::Rcpt, 550), "a refusal for good stays one");
     let mut session = Session::new(&Options::new("me"));
-    assert_eq!(
-        refusal(&hear(&mut session, b"421 full\r\n")[0]),
-        (Stage::Banner, 421)
-    );
+    assert_eq!(refusal(&hear(&mut session, b"421 full\r\n")[0]), (Stage::Banner, 421));
 }
 
 #[test]
 fn an_unwelcome_client_says_quit() {
     let mut session = Session::new(&Options::new("me"));
-    assert_eq!(
-        refusal(&hear(&mut session, b"554 no\r\n")[0]),
-        (Stage::Banner, 554)
-    );
+    assert_eq!(refusal(&hear(&mut session, b"554 no\r\n")[0]), (Stage::Banner, 554));
     assert_eq!(sent(&mut session), "QUIT\r\n");
     session.on_lost(Problem::Closed);
     assert_eq!(session.poll_event(), Some(Event::Goodbye));
     let mut session = Session::new(&Options::new("me"));
-    assert_eq!(
-        refusal(&hear(&mut session, b"220 a\r\n450 no\r\n")[0]),
-        (Stage::Ehlo, 450)
-    );
+    assert_eq!(refusal(&hear(&mut session, b"220 a\r\n450 no\r\n")[0]), (Stage::Ehlo, 450));
 }
 
 /// RFC 5321 3.2.
@@ -216,12 +177,7 @@ fn an_unwelcome_client_says_quit() {
 fn ehlo_falls_back_to_helo() {
     let mut session = Session::new(&Options::new("me"));
     let events = hear(&mut session, b"220 a\r\n502 what\r\n250 hello\r\n");
-    assert_eq!(
-        events,
-        [Event::Ready {
-            extensions: Extensions::default()
-        }]
-    );
+    assert_eq!(events, [Event::Ready { extensions: Extensions::default() }]);
     assert_eq!(sent(&mut session), "EHLO me\r\nHELO me\r\n");
 }
 
@@ -243,30 +199,15 @@ fn dangerous_addresses_are_never_sent() {
     ];
     for address in bad {
         let mut session = ready(ESMTP);
-        let from = session.start(Envelope {
-            from: address,
-            ..mail()
-        });
+        let from = session.start(Envelope { from: address, ..mail() });
         assert!(matches!(from, Err(StartError::Sender(_))), "{address:?}");
-        let to = session.start(Envelope {
-            to: address,
-            ..mail()
-        });
+        let to = session.start(Envelope { to: address, ..mail() });
         assert!(matches!(to, Err(StartError::Recipient(_))), "{address:?}");
-        assert_eq!(
-            (sent(&mut session).as_str(), session.poll_event()),
-            ("", None)
-        );
+        assert_eq!((sent(&mut session).as_str(), session.poll_event()), ("", None));
     }
     let mut session = ready(ESMTP);
     assert!(session.start(Envelope { to: "", ..mail() }).is_err());
-    session
-        .start(Envelope {
-            from: "",
-            to: "\"a>b\"@[127.0.0.1]",
-            ..mail()
-        })
-        .unwrap();
+    session.start(Envelope { from: "", to: "\"a>b\"@[127.0.0.1]", ..mail() }).unwrap();
     assert!(
         sent(&mut session).starts_with("MAIL FROM:<> SIZE=5\r\nRCPT TO:<\"a>b\"@[127.0.0.1]>\r\n")
     );
@@ -275,38 +216,19 @@ fn dangerous_addresses_are_never_sent() {
 /// RFC 1870 6.1, RFC 6531 3.5.
 #[test]
 fn what_the_far_end_cannot_take_is_refused_here() {
-    let large = Envelope {
-        size: 1001,
-        ..mail()
-    };
-    let international = Envelope {
-        to: "\u{e4}@d",
-        ..mail()
-    };
-    let rows = [
-        (ESMTP, large, (552, "5.3.4")),
-        (PLAIN, international, (553, "5.6.7")),
-    ];
+    let large = Envelope { size: 1001, ..mail() };
+    let international = Envelope { to: "\u{e4}@d", ..mail() };
+    let rows = [(ESMTP, large, (552, "5.3.4")), (PLAIN, international, (553, "5.6.7"))];
     for (greeting, envelope, (code, status)) in rows {
         let mut session = ready(greeting);
         session.start(envelope).unwrap();
-        let Some(Event::Done(Outcome::Refused {
-            stage,
-            reply,
-            origin,
-        })) = session.poll_event()
+        let Some(Event::Done(Outcome::Refused { stage, reply, origin })) = session.poll_event()
         else {
             panic!("the mail is refused");
         };
-        assert_eq!(
-            (stage, origin, reply.code()),
-            (Stage::Mail, Origin::Local, code)
-        );
+        assert_eq!((stage, origin, reply.code()), (Stage::Mail, Origin::Local, code));
         assert_eq!(reply.status().unwrap().to_string(), status);
-        assert_eq!(
-            (sent(&mut session).as_str(), session.stage()),
-            ("", Stage::Idle)
-        );
+        assert_eq!((sent(&mut session).as_str(), session.stage()), ("", Stage::Idle));
     }
     let mut session = ready(b"220 a\r\n250-b\r\n250 SIZE 0\r\n");
     session.start(large).unwrap();
@@ -339,16 +261,8 @@ fn hostile_replies_end_the_connection() {
     ];
     for (input, problem) in rows {
         let mut session = started(ESMTP);
-        let expected = Event::Lost {
-            stage: Stage::Mail,
-            problem: *problem,
-        };
-        assert_eq!(
-            hear(&mut session, input),
-            [expected],
-            "{}",
-            input.escape_ascii()
-        );
+        let expected = Event::Lost { stage: Stage::Mail, problem: *problem };
+        assert_eq!(hear(&mut session, input), [expected], "{}", input.escape_ascii());
         assert_eq!(hear(&mut session, b"250 ok\r\n"), []);
         assert_eq!(sent(&mut session), "");
     }
@@ -365,10 +279,7 @@ fn replies_are_read_leniently_where_no_harm_is() {
     let Event::Done(Outcome::Refused { reply, .. }) = &events[0] else {
         panic!("{events:?}");
     };
-    assert_eq!(
-        (reply.text(), reply.status().unwrap().to_string().as_str()),
-        ("a?[1m\nb", "5.1.1")
-    );
+    assert_eq!((reply.text(), reply.status().unwrap().to_string().as_str()), ("a?[1m\nb", "5.1.1"));
     // A status of another class than the code is text.
     session.start(mail()).unwrap();
     let events = hear(&mut session, b"550 2.1.1 x\r\n");
@@ -386,15 +297,9 @@ fn surplus_replies_end_the_connection() {
     assert!(session.begin_body());
     session.end_body();
     session.handle_input(b"250 ok\r\n250 ok\r\n");
-    assert!(matches!(
-        session.poll_event(),
-        Some(Event::Done(Outcome::Accepted(_)))
-    ));
+    assert!(matches!(session.poll_event(), Some(Event::Done(Outcome::Accepted(_)))));
     assert_eq!(session.start(mail()), Err(StartError::Busy));
-    let lost = Event::Lost {
-        stage: Stage::Idle,
-        problem: Problem::UnexpectedReply,
-    };
+    let lost = Event::Lost { stage: Stage::Idle, problem: Problem::UnexpectedReply };
     assert_eq!(session.poll_event(), Some(lost));
 }
 
@@ -414,13 +319,7 @@ fn d_81_news_before_the_final_dot_is_bad_news() {
         assert_eq!(events[1..], [Event::Goodbye]);
         assert!(!session.begin_body());
         let (events, _, stage) = data(b"250 ok\r\n");
-        assert_eq!(
-            events,
-            [Event::Lost {
-                stage,
-                problem: Problem::UnexpectedReply
-            }]
-        );
+        assert_eq!(events, [Event::Lost { stage, problem: Problem::UnexpectedReply }]);
     }
 }
 
@@ -429,14 +328,8 @@ fn a_lost_connection_settles_the_mail() {
     let mut session = started(ESMTP);
     hear(&mut session, b"250 a\r\n");
     session.on_lost(Problem::TimedOut);
-    let lost = Event::Lost {
-        stage: Stage::Rcpt,
-        problem: Problem::TimedOut,
-    };
-    assert_eq!(
-        (session.poll_event(), session.poll_event()),
-        (Some(lost), None)
-    );
+    let lost = Event::Lost { stage: Stage::Rcpt, problem: Problem::TimedOut };
+    assert_eq!((session.poll_event(), session.poll_event()), (Some(lost), None));
     let mut session = started(ESMTP);
     hear(&mut session, b"250 a\r\n550 b\r\n");
     session.on_lost(Problem::Closed);
@@ -450,10 +343,7 @@ fn an_abandoned_mail_sends_nothing_more() {
     sent(&mut session);
     hear(&mut session, b"250 a\r\n250 b\r\n354 c\r\n");
     session.abandon();
-    assert_eq!(
-        (sent(&mut session).as_str(), session.stage()),
-        ("", Stage::Closed)
-    );
+    assert_eq!((sent(&mut session).as_str(), session.stage()), ("", Stage::Closed));
     assert_eq!(hear(&mut session, b"250 ok\r\n"), []);
 }
 
@@ -472,10 +362,7 @@ fn a_mail_cannot_be_started_twice() {
 fn reset_probes_an_idle_connection() {
     let mut session = ready(ESMTP);
     session.reset();
-    assert_eq!(
-        (sent(&mut session).as_str(), session.stage()),
-        ("RSET\r\n", Stage::Reset)
-    );
+    assert_eq!((sent(&mut session).as_str(), session.stage()), ("RSET\r\n", Stage::Reset));
     assert_eq!(hear(&mut session, b"250 ok\r\n"), []);
     assert_eq!(session.stage(), Stage::Idle);
 }

@@ -95,10 +95,7 @@ impl Session {
     fn on_hello(&mut self, name: &str, dialect: Dialect, memory: &mut dyn Memory) {
         // RFC 5321 4.1.4: a second greeting works like RSET.
         self.reset(memory);
-        self.hello = Some(Hello {
-            name: name.into(),
-            dialect,
-        });
+        self.hello = Some(Hello { name: name.into(), dialect });
         let options = Arc::clone(&self.options);
         let hostname = options.hostname.as_bytes();
         match dialect {
@@ -169,10 +166,7 @@ impl Session {
     }
 
     fn on_data(&mut self, memory: &mut dyn Memory) {
-        let chunked = self
-            .transaction
-            .as_ref()
-            .is_some_and(|transaction| transaction.chunked);
+        let chunked = self.transaction.as_ref().is_some_and(|transaction| transaction.chunked);
         match self.text_obstacle() {
             // RFC 3030 2: DATA and BDAT do not mix.
             _ if chunked => self.fail(answer::CHUNKS_STARTED, memory),
@@ -188,17 +182,10 @@ impl Session {
         if let Some(reply) = self.text_obstacle() {
             return self.skip(size, reply, memory);
         }
-        let transaction = self
-            .transaction
-            .as_mut()
-            .expect("without one there is an obstacle");
+        let transaction = self.transaction.as_mut().expect("without one there is an obstacle");
         transaction.chunked = true;
         transaction.receiver.on_chunk(size, memory);
-        let fate = if last {
-            ChunkFate::KeepLast
-        } else {
-            ChunkFate::Keep
-        };
+        let fate = if last { ChunkFate::KeepLast } else { ChunkFate::Keep };
         self.begin_chunk(size, fate, memory);
     }
 
@@ -223,10 +210,7 @@ impl Session {
     /// The last octet of a chunk was taken.
     pub(super) fn on_chunk_end(&mut self, fate: ChunkFate, memory: &mut dyn Memory) {
         self.state = State::AwaitCommand;
-        let fault = self
-            .transaction
-            .as_ref()
-            .and_then(|transaction| transaction.receiver.fault());
+        let fault = self.transaction.as_ref().and_then(|transaction| transaction.receiver.fault());
         match (fate, fault) {
             (ChunkFate::Skip(reply), _) => self.refuse(reply, memory),
             (ChunkFate::Keep, None) => self.say(answer::CHUNK_OK),
@@ -244,10 +228,7 @@ impl Session {
 
     fn finish(&mut self, via: Via, memory: &mut dyn Memory) {
         let protocol = self.protocol();
-        let transaction = self
-            .transaction
-            .as_mut()
-            .expect("text ends within a transaction");
+        let transaction = self.transaction.as_mut().expect("text ends within a transaction");
         match transaction.receiver.finish(memory) {
             Ok(finished) => {
                 self.transaction = None;
@@ -326,10 +307,8 @@ impl Session {
         match question {
             Question::Mail => {}
             Question::Rcpt => {
-                let transaction = self
-                    .transaction
-                    .as_mut()
-                    .expect("recipients come within a transaction");
+                let transaction =
+                    self.transaction.as_mut().expect("recipients come within a transaction");
                 transaction.accepted += 1;
             }
             Question::Message => self.errors = 0,

@@ -17,31 +17,13 @@ const STATES: &[(&str, &[u8])] = &[
     ("mail", b"EHLO c\r\nMAIL FROM:<a@b>\r\n"),
     ("mail-helo", b"HELO c\r\nMAIL FROM:<a@b>\r\n"),
     ("mail-utf8", b"EHLO c\r\nMAIL FROM:<a@b> SMTPUTF8\r\n"),
-    (
-        "none-valid",
-        b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<refused@d>\r\n",
-    ),
+    ("none-valid", b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<refused@d>\r\n"),
     ("rcpt", b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"),
-    (
-        "full",
-        b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<c@d>\r\n",
-    ),
-    (
-        "chunks",
-        b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 1\r\nx",
-    ),
-    (
-        "bad-chunk",
-        b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 3\r\nx\ny",
-    ),
-    (
-        "data",
-        b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n",
-    ),
-    (
-        "done",
-        b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx\r\n.\r\n",
-    ),
+    ("full", b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<c@d>\r\n"),
+    ("chunks", b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 1\r\nx"),
+    ("bad-chunk", b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 3\r\nx\ny"),
+    ("data", b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"),
+    ("done", b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx\r\n.\r\n"),
     ("weary", b"X\r\nX\r\nX\r\n"),
     ("closing", b"QUIT\r\n"),
 ];
@@ -96,12 +78,7 @@ const COMMANDS: &[&[u8]] = &[
 ];
 
 fn driver() -> Driver {
-    let options = Options {
-        size_max: 100,
-        recipients_max: 2,
-        errors_max: 3,
-        ..Options::new("h")
-    };
+    let options = Options { size_max: 100, recipients_max: 2, errors_max: 3, ..Options::new("h") };
     Driver::new(options, usize::MAX)
 }
 
@@ -126,11 +103,7 @@ fn name(session: &Session) -> String {
         None => base.to_owned(),
         Some(t) => {
             let chunked = if t.chunked { " chunks" } else { "" };
-            let fault = if t.receiver.fault().is_some() {
-                " fault"
-            } else {
-                ""
-            };
+            let fault = if t.receiver.fault().is_some() { " fault" } else { "" };
             format!("{base} mail rcpt={}{chunked}{fault}", t.accepted)
         }
     }
@@ -157,11 +130,8 @@ fn outcomes() -> String {
             let after = name(&driver.session);
             let (command, codes) = (command.escape_ascii(), codes.join(", "));
             let (errors, events) = (driver.session.errors, driver.events.join("; "));
-            writeln!(
-                table,
-                "{state} | {command} | {codes} | {after} | {errors} | {events}"
-            )
-            .unwrap();
+            writeln!(table, "{state} | {command} | {codes} | {after} | {errors} | {events}")
+                .unwrap();
         }
     }
     table

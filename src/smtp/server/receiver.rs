@@ -76,9 +76,7 @@ impl Receiver {
         memory: &mut dyn Memory,
     ) -> Option<Self> {
         let wanted = declared.map_or(RESERVE_BYTES_DEFAULT, saturated);
-        let reserved = wanted
-            .min(saturated(size_max))
-            .saturating_add(RESERVE_BYTES_SLACK);
+        let reserved = wanted.min(saturated(size_max)).saturating_add(RESERVE_BYTES_SLACK);
         memory.reserve(reserved).then(|| Self {
             text: Vec::new(),
             kept: 0,
@@ -151,10 +149,7 @@ impl Receiver {
         rest: &mut Vec<u8>,
         memory: &mut dyn Memory,
     ) -> bool {
-        assert!(
-            self.text.len() >= self.kept,
-            "a driver only appends to the body"
-        );
+        assert!(self.text.len() >= self.kept, "a driver only appends to the body");
         let (after, ended) = self.scan(framing);
         rest.extend_from_slice(&self.text[after..]);
         self.text.truncate(self.kept);
@@ -184,11 +179,7 @@ impl Receiver {
         memory.release(self.reserved - reserved);
         self.reserved = 0;
         self.kept = 0;
-        Ok(Finished {
-            body,
-            received_fields,
-            reserved,
-        })
+        Ok(Finished { body, received_fields, reserved })
     }
 
     /// Makes final what is appended; returns where the message's octets end and whether it is complete.
@@ -230,10 +221,7 @@ impl Receiver {
     fn discard(&mut self, framing: &mut Framing, raw: &[u8]) -> Progress {
         if let Framing::Chunk(left) = framing {
             *left -= raw.len() as u64;
-            return Progress {
-                used: raw.len(),
-                ended: *left == 0,
-            };
+            return Progress { used: raw.len(), ended: *left == 0 };
         }
         let finder = line_dots();
         let mut at = 0;
@@ -242,10 +230,7 @@ impl Receiver {
                 Piece::Text(range) => at = range.end,
                 Piece::End(used) => return Progress { used, ended: true },
                 Piece::More => {
-                    return Progress {
-                        used: raw.len(),
-                        ended: false,
-                    };
+                    return Progress { used: raw.len(), ended: false };
                 }
             }
         }
@@ -278,17 +263,10 @@ impl Receiver {
             return true;
         }
         let first = self.reserved.min(ALLOCATE_BYTES_MAX);
-        let step = if capacity == 0 {
-            first
-        } else {
-            (capacity / 2).max(STEP_BYTES_MIN)
-        };
+        let step = if capacity == 0 { first } else { (capacity / 2).max(STEP_BYTES_MIN) };
         let wanted = (capacity + step).max(self.text.len() + count);
         let grown = self.reserve_up_to(wanted, memory)
-            && self
-                .text
-                .try_reserve_exact(wanted - self.text.len())
-                .is_ok();
+            && self.text.try_reserve_exact(wanted - self.text.len()).is_ok();
         if !grown {
             self.fail(Fault::Memory, memory);
         }

@@ -242,9 +242,7 @@ impl Session {
             return;
         };
         let rest = self.input.tail();
-        let ended = transaction
-            .receiver
-            .take_appended(&mut framing, rest, memory);
+        let ended = transaction.receiver.take_appended(&mut framing, rest, memory);
         self.on_text(framing, ended, memory);
     }
 
@@ -341,10 +339,9 @@ impl Session {
                 State::AwaitCommand => self.take_line(rest, memory),
                 State::SkipLine => self.skip_line(rest, memory),
                 State::AwaitText => self.take_text(Framing::Text, rest, memory),
-                State::AwaitChunk(Chunk {
-                    left,
-                    fate: ChunkFate::Skip(_),
-                }) => self.skip_chunk(*left, rest, memory),
+                State::AwaitChunk(Chunk { left, fate: ChunkFate::Skip(_) }) => {
+                    self.skip_chunk(*left, rest, memory)
+                }
                 State::AwaitChunk(Chunk { left, .. }) => {
                     self.take_text(Framing::Chunk(*left), rest, memory)
                 }
@@ -382,10 +379,7 @@ impl Session {
     }
 
     fn take_text(&mut self, mut framing: Framing, rest: &[u8], memory: &mut dyn Memory) -> usize {
-        let transaction = self
-            .transaction
-            .as_mut()
-            .expect("text comes within a transaction");
+        let transaction = self.transaction.as_mut().expect("text comes within a transaction");
         let Progress { used, ended } = transaction.receiver.take(&mut framing, rest, memory);
         self.on_text(framing, ended, memory);
         used
@@ -393,11 +387,7 @@ impl Session {
 
     fn skip_chunk(&mut self, left: u64, rest: &[u8], memory: &mut dyn Memory) -> usize {
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
-        self.on_text(
-            Framing::Chunk(left - count as u64),
-            left == count as u64,
-            memory,
-        );
+        self.on_text(Framing::Chunk(left - count as u64), left == count as u64, memory);
         count
     }
 
@@ -417,9 +407,7 @@ impl Session {
     }
 
     pub(super) fn dialect(&self) -> Dialect {
-        self.hello
-            .as_ref()
-            .map_or(Dialect::Esmtp, |hello| hello.dialect)
+        self.hello.as_ref().map_or(Dialect::Esmtp, |hello| hello.dialect)
     }
 
     pub(super) fn say(&mut self, fixed: Fixed) {
@@ -455,9 +443,5 @@ impl Session {
 
 /// A reply that refuses, whatever the driver gave.
 pub(super) fn refusal(reply: Reply) -> Reply {
-    if reply.is_refusal() {
-        reply
-    } else {
-        answer::LOCAL_ERROR.into()
-    }
+    if reply.is_refusal() { reply } else { answer::LOCAL_ERROR.into() }
 }

@@ -11,10 +11,7 @@ use super::*;
 const START: &[u8] = b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n";
 
 fn codes(text: &str) -> Vec<&str> {
-    text.lines()
-        .filter(|line| line.get(3..4) == Some(" "))
-        .map(|line| &line[..3])
-        .collect()
+    text.lines().filter(|line| line.get(3..4) == Some(" ")).map(|line| &line[..3]).collect()
 }
 
 fn started() -> Driver {
@@ -35,22 +32,10 @@ fn a_mail_is_taken() {
         "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n\
          250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250 CHUNKING\r\n"
     );
-    assert_eq!(
-        driver.answers(b"MAIL FROM:<a@b> SIZE=9\r\n"),
-        "250 2.1.0 Sender ok\r\n"
-    );
-    assert_eq!(
-        driver.answers(b"RCPT TO:<c@d>\r\n"),
-        "250 2.1.5 Recipient ok\r\n"
-    );
-    assert_eq!(
-        driver.answers(b"DATA\r\n"),
-        "354 End the text with <CRLF>.<CRLF>\r\n"
-    );
-    assert_eq!(
-        driver.answers(b"a\r\n..b\r\n.\r\n"),
-        "250 2.0.0 Message accepted\r\n"
-    );
+    assert_eq!(driver.answers(b"MAIL FROM:<a@b> SIZE=9\r\n"), "250 2.1.0 Sender ok\r\n");
+    assert_eq!(driver.answers(b"RCPT TO:<c@d>\r\n"), "250 2.1.5 Recipient ok\r\n");
+    assert_eq!(driver.answers(b"DATA\r\n"), "354 End the text with <CRLF>.<CRLF>\r\n");
+    assert_eq!(driver.answers(b"a\r\n..b\r\n.\r\n"), "250 2.0.0 Message accepted\r\n");
     assert_eq!(driver.answers(b"QUIT\r\n"), "221 2.0.0 Goodbye\r\n");
     assert_eq!(driver.bodies, [b"a\r\n.b\r\n"]);
     assert_eq!(driver.events.last().unwrap(), "close Quit");
@@ -61,15 +46,10 @@ fn a_mail_is_taken() {
 #[test]
 fn pipelined_commands_are_answered_in_order() {
     let mut driver = Driver::plain();
-    let group = [
-        START,
-        b"RCPT TO:<refused@d>\r\nDATA\r\nx\r\n.\r\nRSET\r\nQUIT\r\nNOOP\r\n",
-    ];
+    let group = [START, b"RCPT TO:<refused@d>\r\nDATA\r\nx\r\n.\r\nRSET\r\nQUIT\r\nNOOP\r\n"];
     driver.feed(&group.concat());
     let text = driver.text();
-    let expected = [
-        "220", "250", "250", "250", "550", "354", "250", "250", "221",
-    ];
+    let expected = ["220", "250", "250", "250", "550", "354", "250", "250", "221"];
     assert_eq!(codes(&text), expected);
     assert_eq!(driver.bodies, [b"x\r\n"]);
 }
@@ -88,14 +68,8 @@ fn d_47_a_parked_session_waits() {
     session.consume_output(session.output().len());
     session.handle_input(b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n", &mut memory);
     session.decide(Decision::Accept, &mut memory);
-    assert!(
-        session.is_parked(),
-        "a decision before its event is no decision"
-    );
-    assert!(matches!(
-        session.poll_event(&mut memory),
-        Some(Event::Mail(_))
-    ));
+    assert!(session.is_parked(), "a decision before its event is no decision");
+    assert!(matches!(session.poll_event(&mut memory), Some(Event::Mail(_))));
     assert_eq!(session.phase(), Phase::Parked);
     assert!(!session.wants_input());
     assert_eq!(session.poll_event(&mut memory), None);
@@ -105,10 +79,7 @@ fn d_47_a_parked_session_waits() {
     session.decide(Decision::Accept, &mut memory);
     session.decide(Decision::Refuse(answer::NO_RELAY.into()), &mut memory);
     assert_eq!(session.output(), answer::SENDER_OK.as_bytes());
-    assert!(matches!(
-        session.poll_event(&mut memory),
-        Some(Event::Rcpt(_))
-    ));
+    assert!(matches!(session.poll_event(&mut memory), Some(Event::Rcpt(_))));
 }
 
 #[test]
@@ -119,22 +90,14 @@ fn decisions_say_what_they_mean_whatever_their_reply() {
         (Decision::AcceptWith(good.clone()), "250 fine\r\n"),
         (Decision::AcceptWith(bad.clone()), "250 2.1.0 Sender ok\r\n"),
         (Decision::Refuse(bad.clone()), "550 bad\r\n"),
-        (
-            Decision::Refuse(good.clone()),
-            "451 4.3.0 Local error; try again later\r\n",
-        ),
-        (
-            Decision::RefuseAndClose(good),
-            "451 4.3.0 Local error; try again later\r\n",
-        ),
+        (Decision::Refuse(good.clone()), "451 4.3.0 Local error; try again later\r\n"),
+        (Decision::RefuseAndClose(good), "451 4.3.0 Local error; try again later\r\n"),
     ];
     for (decision, expected) in rows {
         let mut driver = Driver::plain();
         driver.feed(b"EHLO c\r\n");
         driver.output.clear();
-        driver
-            .session
-            .handle_input(b"MAIL FROM:<a@b>\r\n", &mut driver.memory);
+        driver.session.handle_input(b"MAIL FROM:<a@b>\r\n", &mut driver.memory);
         assert!(driver.session.poll_event(&mut driver.memory).is_some());
         driver.session.decide(decision.clone(), &mut driver.memory);
         driver.settle();
@@ -177,15 +140,9 @@ fn command_lines_with_bare_line_ends_are_answered_at_once() {
     let mut driver = Driver::plain();
     for line in [&b"NOOP\n"[..], b"NO\rOP\r\n", b"NOOP\r\r\n"] {
         let out = driver.answers(line);
-        assert!(
-            out.starts_with("500 5.5.2 ") && out.contains("--crlf"),
-            "{out}"
-        );
+        assert!(out.starts_with("500 5.5.2 ") && out.contains("--crlf"), "{out}");
     }
-    assert_eq!(
-        codes(&driver.answers(b"NO\0OP\r\nNOOP\r\n")),
-        ["500", "250"]
-    );
+    assert_eq!(codes(&driver.answers(b"NO\0OP\r\nNOOP\r\n")), ["500", "250"]);
 }
 
 #[test]
@@ -213,10 +170,7 @@ fn chunks_make_a_message() {
     assert_eq!(driver.bodies, [b"a\r\n\r\n.\r\n"]);
     assert_eq!(driver.events.last().unwrap(), "message Bdat Body(8 octets)");
     driver.feed(&START[8..]);
-    assert_eq!(
-        codes(&driver.answers(b"BDAT 1\r\naBDAT 0 LAST\r\n")),
-        ["250", "250"]
-    );
+    assert_eq!(codes(&driver.answers(b"BDAT 1\r\naBDAT 0 LAST\r\n")), ["250", "250"]);
     assert_eq!(driver.bodies[1], b"a");
     driver.feed(&START[8..]);
     assert_eq!(codes(&driver.answers(b"BDAT 0 LAST\r\n")), ["250"]);
@@ -228,44 +182,24 @@ fn chunks_make_a_message() {
 fn refused_chunks_are_eaten() {
     let rows: &[(&[u8], &[u8], &[&str])] = &[
         (b"", b"BDAT 6\r\nQUIT\r\nNOOP\r\n", &["503", "250"]),
-        (
-            b"EHLO c\r\nMAIL FROM:<a@b>\r\n",
-            b"BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n",
-            &["503", "250"],
-        ),
+        (b"EHLO c\r\nMAIL FROM:<a@b>\r\n", b"BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n", &["503", "250"]),
         (
             b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<refused@b>\r\n",
             b"BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n",
             &["554", "250"],
         ),
         (START, b"BDAT 6 FIRST\r\nQUIT\r\nNOOP\r\n", &["501", "250"]),
-        (
-            START,
-            b"BDAT 1\r\naBDAT 1 X\r\nbBDAT 1 LAST\r\ncNOOP\r\n",
-            &["250", "501", "503", "250"],
-        ),
+        (START, b"BDAT 1\r\naBDAT 1 X\r\nbBDAT 1 LAST\r\ncNOOP\r\n", &["250", "501", "503", "250"]),
         (START, b"BDAT 1\r\naDATA\r\n", &["250", "503"]),
         (START, b"BDAT 1\r\naRCPT TO:<e@f>\r\n", &["250", "503"]),
-        (
-            START,
-            b"BDAT 1 LAST\r\naBDAT 6 LAST\r\nQUIT\r\n",
-            &["250", "503"],
-        ),
+        (START, b"BDAT 1 LAST\r\naBDAT 6 LAST\r\nQUIT\r\n", &["250", "503"]),
         (
             START,
             b"BDAT 3\r\na\nbBDAT 2\r\nccBDAT 0 LAST\r\nNOOP\r\n",
             &["554", "554", "554", "250"],
         ),
-        (
-            START,
-            b"BDAT 2\r\na\rBDAT 0 LAST\r\nNOOP\r\n",
-            &["250", "554", "250"],
-        ),
-        (
-            START,
-            b"BDAT 2\r\na\rBDAT 1 LAST\r\nbNOOP\r\n",
-            &["250", "554", "250"],
-        ),
+        (START, b"BDAT 2\r\na\rBDAT 0 LAST\r\nNOOP\r\n", &["250", "554", "250"]),
+        (START, b"BDAT 2\r\na\rBDAT 1 LAST\r\nbNOOP\r\n", &["250", "554", "250"]),
         (START, b"BDAT 200000000 LAST\r\n", &[]),
     ];
     for (before, input, expected) in rows {
@@ -333,23 +267,14 @@ fn a_million_small_chunks_cost_what_their_text_costs() {
 /// RFC 1870 6.1, 6.3.
 #[test]
 fn size_is_refused_at_mail_and_after_the_text() {
-    let options = Options {
-        size_max: 10,
-        ..Options::new("h")
-    };
+    let options = Options { size_max: 10, ..Options::new("h") };
     let mut driver = Driver::new(options, usize::MAX);
     driver.feed(b"EHLO c\r\n");
-    assert_eq!(
-        codes(&driver.answers(b"MAIL FROM:<a@b> SIZE=11\r\n")),
-        ["552"]
-    );
+    assert_eq!(codes(&driver.answers(b"MAIL FROM:<a@b> SIZE=11\r\n")), ["552"]);
     driver.feed(b"MAIL FROM:<a@b> SIZE=10\r\nRCPT TO:<c@d>\r\nDATA\r\n");
     assert_eq!(codes(&driver.answers(b"12345678\r\n.\r\n")), ["250"]);
     driver.feed(b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n");
-    assert_eq!(
-        codes(&driver.answers(b"123456789\r\n.\r\nNOOP\r\n")),
-        ["552", "250"]
-    );
+    assert_eq!(codes(&driver.answers(b"123456789\r\n.\r\nNOOP\r\n")), ["552", "250"]);
     driver.feed(b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n");
     let out = driver.answers(b"BDAT 10\r\n1234567890BDAT 1\r\n1BDAT 1 LAST\r\n1NOOP\r\n");
     assert_eq!(codes(&out), ["250", "552", "552", "250"]);
@@ -360,35 +285,24 @@ fn size_is_refused_at_mail_and_after_the_text() {
 fn a_full_budget_discards_the_text_and_says_so_after_the_dot() {
     let mut driver = Driver::new(Options::new("h"), 100_000);
     driver.feed(b"EHLO c\r\n");
-    assert_eq!(
-        codes(&driver.answers(b"MAIL FROM:<a@b> SIZE=99999\r\n")),
-        ["452"]
-    );
+    assert_eq!(codes(&driver.answers(b"MAIL FROM:<a@b> SIZE=99999\r\n")), ["452"]);
     driver.feed(b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n");
     driver.output.clear();
     for _ in 0..1000 {
         driver.feed(&b"0123456789abcdef\r\n".repeat(100));
         assert!(driver.memory.held <= 100_000);
     }
-    assert_eq!(
-        driver.memory.held, 0,
-        "a mail that will be refused holds nothing"
-    );
+    assert_eq!(driver.memory.held, 0, "a mail that will be refused holds nothing");
     assert_eq!(codes(&driver.answers(b".\r\nNOOP\r\n")), ["452", "250"]);
     driver.feed(&START[8..]);
-    assert_eq!(
-        codes(&driver.answers(b"DATA\r\nx\r\n.\r\n")),
-        ["354", "250"]
-    );
+    assert_eq!(codes(&driver.answers(b"DATA\r\nx\r\n.\r\n")), ["354", "250"]);
 }
 
 #[test]
 fn a_message_takes_along_what_it_holds_and_no_more() {
     let mut driver = Driver::plain();
     driver.feed(b"EHLO c\r\nMAIL FROM:<a@b> SIZE=1000000\r\nRCPT TO:<c@d>\r\nDATA\r\n");
-    driver
-        .session
-        .handle_input(b"Received: x\r\n\r\na\r\n.\r\n", &mut driver.memory);
+    driver.session.handle_input(b"Received: x\r\n\r\na\r\n.\r\n", &mut driver.memory);
     let Some(Event::Message(received)) = driver.session.poll_event(&mut driver.memory) else {
         panic!("the message is complete");
     };
@@ -396,26 +310,17 @@ fn a_message_takes_along_what_it_holds_and_no_more() {
     assert!(received.reserved < 2048, "{}", received.reserved);
     assert!(received.body.capacity() <= received.reserved);
     assert_eq!(received.received_fields, 1);
-    assert_eq!(
-        (received.via, received.protocol),
-        (Via::Data, Protocol::Esmtp)
-    );
+    assert_eq!((received.via, received.protocol), (Via::Data, Protocol::Esmtp));
 }
 
 /// RFC 5321 4.5.3.1.10 and D-55.
 #[test]
 fn d_55_recipients_are_limited_and_one_must_remain() {
-    let options = Options {
-        recipients_max: 2,
-        ..Options::new("h")
-    };
+    let options = Options { recipients_max: 2, ..Options::new("h") };
     let mut driver = Driver::new(options, usize::MAX);
     driver.feed(b"EHLO c\r\nMAIL FROM:<a@b>\r\n");
     assert_eq!(codes(&driver.answers(b"DATA\r\n")), ["503"]);
-    assert_eq!(
-        codes(&driver.answers(b"RCPT TO:<refused@d>\r\nDATA\r\n")),
-        ["550", "554"]
-    );
+    assert_eq!(codes(&driver.answers(b"RCPT TO:<refused@d>\r\nDATA\r\n")), ["550", "554"]);
     let three = b"RCPT TO:<c@d>\r\n".repeat(3);
     assert_eq!(codes(&driver.answers(&three)), ["250", "250", "452"]);
     assert_eq!(codes(&driver.answers(b"DATA\r\n")), ["354"]);
@@ -423,10 +328,7 @@ fn d_55_recipients_are_limited_and_one_must_remain() {
 
 #[test]
 fn too_many_errors_end_the_session() {
-    let options = Options {
-        errors_max: 3,
-        ..Options::new("h")
-    };
+    let options = Options { errors_max: 3, ..Options::new("h") };
     let mut driver = Driver::new(options, usize::MAX);
     driver.feed(START);
     let refused = b"RCPT TO:<refused@d>\r\n".repeat(10);
@@ -434,10 +336,7 @@ fn too_many_errors_end_the_session() {
     let out = driver.answers(&b"X\r\n".repeat(10));
     assert_eq!(codes(&out), ["500", "500", "500", "421"]);
     assert_eq!(driver.events.last().unwrap(), "close TooManyErrors");
-    assert_eq!(
-        (driver.memory.held, driver.session.phase()),
-        (0, Phase::Closing)
-    );
+    assert_eq!((driver.memory.held, driver.session.phase()), (0, Phase::Closing));
 }
 
 #[test]
@@ -459,21 +358,14 @@ fn output_is_bounded_for_a_client_that_does_not_read() {
         assert_eq!(session.poll_event(&mut memory), None);
     }
     let banner = "220 h ESMTP Rohrpost\r\n".len();
-    assert_eq!(
-        sent,
-        banner + 100_000 * answer::NOTHING_DONE.as_bytes().len()
-    );
+    assert_eq!(sent, banner + 100_000 * answer::NOTHING_DONE.as_bytes().len());
 }
 
 #[test]
 fn deadlines_and_shutdown_say_421_and_release_all() {
     for text in [&b""[..], START, b"DATA\r\nabc", b"BDAT 9\r\nabc"] {
         for stops in [false, true] {
-            let mut driver = if text == START {
-                Driver::plain()
-            } else {
-                started()
-            };
+            let mut driver = if text == START { Driver::plain() } else { started() };
             driver.feed(text);
             driver.answers(b"");
             let phase = driver.session.phase();
@@ -486,11 +378,7 @@ fn deadlines_and_shutdown_say_421_and_release_all() {
             assert!(driver.text().starts_with(expected), "{}", driver.text());
             assert_eq!(driver.memory.held, 0);
             driver.feed(b"NOOP\r\n");
-            assert_eq!(
-                codes(&driver.text()).len(),
-                1,
-                "nothing is answered behind the 421"
-            );
+            assert_eq!(codes(&driver.text()).len(), 1, "nothing is answered behind the 421");
         }
     }
 }
@@ -501,9 +389,7 @@ fn shutdown_while_parked_answers_first() {
     let mut driver = started();
     driver.feed(b"DATA\r\n");
     driver.output.clear();
-    driver
-        .session
-        .handle_input(b"x\r\n.\r\n", &mut driver.memory);
+    driver.session.handle_input(b"x\r\n.\r\n", &mut driver.memory);
     let Some(Event::Message(received)) = driver.session.poll_event(&mut driver.memory) else {
         panic!("the message is complete");
     };
@@ -535,10 +421,7 @@ fn a_refused_client_hears_why() {
     let reply = Reply::new(554, None, "Go away").unwrap();
     session.greet(Greeting::Refuse(reply), &mut memory);
     assert_eq!(session.output(), b"554 Go away\r\n");
-    assert_eq!(
-        session.poll_event(&mut memory),
-        Some(Event::Close(CloseReason::Refused))
-    );
+    assert_eq!(session.poll_event(&mut memory), Some(Event::Close(CloseReason::Refused)));
 }
 
 #[test]
@@ -548,11 +431,7 @@ fn an_idle_session_is_small() {
     driver.feed(&b"0123456789\r\n".repeat(10_000));
     driver.feed(b".\r\n");
     // Two buffers may keep up to 256 octets each; nothing else is allocated but the client's name.
-    assert!(
-        size_of::<Session>() + 2 * 256 < 1024,
-        "{}",
-        size_of::<Session>()
-    );
+    assert!(size_of::<Session>() + 2 * 256 < 1024, "{}", size_of::<Session>());
     assert_eq!(driver.memory.held, 0);
 }
 
@@ -594,17 +473,12 @@ const WORDS: &[&[u8]] = &[
 ];
 
 fn dialogue(random: &mut Random) -> Vec<u8> {
-    let mut bytes = if random.below(2) == 0 {
-        START.to_vec()
-    } else {
-        Vec::new()
-    };
+    let mut bytes = if random.below(2) == 0 { START.to_vec() } else { Vec::new() };
     for _ in 0..random.below(30) {
         // Words that end sessions are rarer, or no dialogue would go far.
         let word = random.pick(WORDS);
-        let ends = [&b"QUIT"[..], b"RCPT TO:<closed", b"BDAT x"]
-            .iter()
-            .any(|w| word.starts_with(w));
+        let ends =
+            [&b"QUIT"[..], b"RCPT TO:<closed", b"BDAT x"].iter().any(|w| word.starts_with(w));
         if !ends || random.below(8) == 0 {
             bytes.extend_from_slice(word);
         }
@@ -668,10 +542,7 @@ fn no_dialogue_leaks_memory() {
 
 #[test]
 fn a_declared_size_beyond_all_memory_is_refused_without_harm() {
-    let options = Options {
-        size_max: u64::MAX,
-        ..Options::new("h")
-    };
+    let options = Options { size_max: u64::MAX, ..Options::new("h") };
     let mut memory = Counting::of(1 << 20);
     assert!(memory.reserve(1));
     let mut session = Session::new(Arc::new(options));

@@ -28,18 +28,11 @@ fn what_is_accepted_is_waiting_after_a_restart() {
     let (rig, recovered) = Rig::open(&storage).unwrap();
     assert_eq!(recovered.id_max, Some(id(3)));
     assert_eq!(recovered.report.damaged, []);
-    let [first, third] = &recovered.waiting[..] else {
-        panic!("two are left")
-    };
+    let [first, third] = &recovered.waiting[..] else { panic!("two are left") };
     assert_eq!((first.id, third.id), (id(1), id(3)));
-    let [mail] = &first.mails[..] else {
-        panic!("one recipient is left")
-    };
+    let [mail] = &first.mails[..] else { panic!("one recipient is left") };
     assert_eq!((mail.index, mail.attempts), (1, 2));
-    assert_eq!(
-        mail.last.as_deref(),
-        Some(&attempt(id(1).mail(1), Next::Failed))
-    );
+    assert_eq!(mail.last.as_deref(), Some(&attempt(id(1).mail(1), Next::Failed)));
     assert_eq!(third.mails.len(), 2);
     assert_eq!(third.mails[0].last, None);
     assert_eq!(rig.reader.read(id(3)).unwrap(), transaction(3, 2, 50));
@@ -59,10 +52,7 @@ fn settles_alone_are_synced_when_their_time_is_up() {
     rig.now_ms = 100;
     let done = rig.commit([]);
     assert_eq!(done[&1].settled, 1);
-    assert_eq!(
-        (rig.status().settles_unsynced, rig.status().syncs),
-        (0, syncs + 1)
-    );
+    assert_eq!((rig.status().settles_unsynced, rig.status().syncs), (0, syncs + 1));
     assert_eq!(rig.journal.next_wake(rig.now_ms), None);
 }
 
@@ -77,13 +67,7 @@ fn settles_become_durable_with_the_next_transaction() {
         (0, Entry::Settle(attempt(id(99).mail(0), Next::Delivered))),
         (0, Entry::Accept(Arc::new(transaction(2, 1, 50)))),
     ]);
-    assert_eq!(
-        done[&0],
-        Completion {
-            accepted: vec![(id(2), Ok(()))],
-            settled: 2
-        }
-    );
+    assert_eq!(done[&0], Completion { accepted: vec![(id(2), Ok(()))], settled: 2 });
     storage.crash(Loss::Unsynced);
     let (_, recovered) = Rig::open(&storage).unwrap();
     assert_eq!(recovered.waiting.len(), 1);
@@ -94,20 +78,8 @@ fn what_no_record_can_hold_is_refused() {
     let storage = MemoryStorage::new(1);
     let (mut rig, _) = Rig::open(&storage).unwrap();
     let good = transaction(1, 2, 50);
-    let mut rows = vec![(
-        "no mails",
-        Transaction {
-            mails: Vec::new(),
-            ..good.clone()
-        },
-    )];
-    rows.push((
-        "no body",
-        Transaction {
-            bodies: Vec::new(),
-            ..good.clone()
-        },
-    ));
+    let mut rows = vec![("no mails", Transaction { mails: Vec::new(), ..good.clone() })];
+    rows.push(("no body", Transaction { bodies: Vec::new(), ..good.clone() }));
     let mut unordered = good.clone();
     unordered.mails.reverse();
     rows.push(("mails out of order", unordered));
@@ -115,11 +87,7 @@ fn what_no_record_can_hold_is_refused() {
         assert_eq!(rig.accept(&transaction), Err(Refusal::Failed), "{name}");
     }
     assert_eq!(rig.accept(&good), Ok(()));
-    assert_eq!(
-        rig.accept(&good),
-        Err(Refusal::Failed),
-        "an id that is in use"
-    );
+    assert_eq!(rig.accept(&good), Err(Refusal::Failed), "an id that is in use");
     assert_eq!(rig.status().accepting, Accepting::Yes);
 }
 
@@ -138,15 +106,8 @@ fn r_3_a_failed_sync_refuses_its_batch_and_the_next_one_is_accepted() {
     storage.crash(Loss::Nothing);
     let (_, recovered) = Rig::open(&storage).unwrap();
     let ids: Vec<_> = recovered.waiting.iter().map(|waiting| waiting.id).collect();
-    assert_eq!(
-        ids,
-        [id(1), id(3)],
-        "the refused one is in the bytes but does not count"
-    );
-    assert_eq!(
-        recovered.waiting[0].mails[0].attempts, 1,
-        "its settle was repeated, counted once"
-    );
+    assert_eq!(ids, [id(1), id(3)], "the refused one is in the bytes but does not count");
+    assert_eq!(recovered.waiting[0].mails[0].attempts, 1, "its settle was repeated, counted once");
     assert_eq!(recovered.report.damaged, []);
 }
 
@@ -164,10 +125,7 @@ fn r_4_a_disk_that_was_full_is_used_again_without_a_restart() {
     rig.settle(id(1).mail(0), LATER);
     assert_eq!(rig.status().accepting, Accepting::Full);
     storage.limit(u64::MAX);
-    let wake = rig
-        .journal
-        .next_wake(rig.now_ms)
-        .expect("it tries again by itself");
+    let wake = rig.journal.next_wake(rig.now_ms).expect("it tries again by itself");
     assert!(wake <= rig.now_ms + 2000);
     rig.now_ms = wake;
     let done = rig.commit([]);
@@ -180,11 +138,7 @@ fn r_4_a_disk_that_was_full_is_used_again_without_a_restart() {
 fn below_the_floor_mail_is_refused_and_outcomes_are_written() {
     let storage = MemoryStorage::new(1);
     storage.limit(100_000);
-    let floor = Options {
-        min_free_bytes: 50_000,
-        segment_bytes: 200_000,
-        ..options()
-    };
+    let floor = Options { min_free_bytes: 50_000, segment_bytes: 200_000, ..options() };
     let (mut rig, _) = Rig::open_with(&storage, floor).unwrap();
     let mut number = 1;
     while rig.accept(&transaction(number, 1, 2_000)).is_ok() {
@@ -192,19 +146,13 @@ fn below_the_floor_mail_is_refused_and_outcomes_are_written() {
         rig.now_ms += 1;
     }
     assert_eq!(rig.status().accepting, Accepting::Full);
-    assert!(
-        storage.free_bytes().unwrap() > 30_000,
-        "written bytes bring the next look forward"
-    );
+    assert!(storage.free_bytes().unwrap() > 30_000, "written bytes bring the next look forward");
     let done = rig.commit([(0, Entry::Settle(attempt(id(1).mail(0), Next::Delivered)))]);
     assert!(done.is_empty());
     rig.now_ms += 100;
     assert_eq!(rig.commit([])[&0].settled, 1);
     storage.limit(u64::MAX);
-    rig.now_ms = rig
-        .journal
-        .next_wake(rig.now_ms)
-        .expect("it looks again by itself");
+    rig.now_ms = rig.journal.next_wake(rig.now_ms).expect("it looks again by itself");
     rig.commit([]);
     assert_eq!(rig.status().accepting, Accepting::Yes);
 }
@@ -223,10 +171,7 @@ fn outcomes_are_held_within_a_bound_while_the_disk_is_away() {
     for _ in 0..70 {
         rig.commit((0..1000).map(|_| (0, Entry::Settle(attempt(id(1).mail(0), LATER)))));
     }
-    assert!(
-        rig.status().settles_unsynced < 70_000,
-        "all but the last of a mail are forgotten"
-    );
+    assert!(rig.status().settles_unsynced < 70_000, "all but the last of a mail are forgotten");
     storage.limit(u64::MAX);
     rig.now_ms += 5000;
     assert_eq!(rig.commit([])[&0].settled, 140_000);
@@ -250,11 +195,7 @@ fn space_is_bounded_under_one_mail_that_stays() {
         assert!(storage.used_bytes() < 5 * options().segment_bytes);
     }
     let status = rig.status();
-    assert!(
-        (1..100).contains(&status.rewritten),
-        "{} times",
-        status.rewritten
-    );
+    assert!((1..100).contains(&status.rewritten), "{} times", status.rewritten);
     let expected = transaction(1, 3, 50);
     let read = rig.reader.read(id(1)).unwrap();
     assert_eq!(read.mails, expected.mails[1..]);
@@ -271,8 +212,7 @@ fn a_text_without_recipients_is_not_rewritten() {
     let storage = MemoryStorage::new(1);
     let (mut rig, _) = Rig::open(&storage).unwrap();
     let mut two = transaction(1, 2, 50);
-    two.bodies
-        .push(Body::try_from(b"the other text\0".to_vec()).unwrap());
+    two.bodies.push(Body::try_from(b"the other text\0".to_vec()).unwrap());
     two.mails[1].body = 1;
     rig.accept(&two).unwrap();
     rig.settle(id(1).mail(0), Next::Delivered);
@@ -319,12 +259,8 @@ fn an_outcome_in_the_batch_that_rewrites_its_mail_counts() {
     rig.rest();
     assert!(rig.status().rewritten > 0);
     let (_, recovered) = LogReader::open(Arc::new(storage)).unwrap();
-    let [waiting] = &recovered.waiting[..] else {
-        panic!("one is left")
-    };
-    let [mail] = &waiting.mails[..] else {
-        panic!("one recipient is left")
-    };
+    let [waiting] = &recovered.waiting[..] else { panic!("one is left") };
+    let [mail] = &waiting.mails[..] else { panic!("one recipient is left") };
     assert_eq!((mail.index, mail.attempts), (1, 1));
     assert!(mail.last.is_some());
 }
@@ -332,11 +268,7 @@ fn an_outcome_in_the_batch_that_rewrites_its_mail_counts() {
 /// Opens a queue with its thread, whose completions come out of the channel.
 fn threaded(
     storage: Arc<dyn Storage>,
-) -> (
-    LogQueue,
-    Recovered,
-    crossbeam_channel::Receiver<(usize, Completion)>,
-) {
+) -> (LogQueue, Recovered, crossbeam_channel::Receiver<(usize, Completion)>) {
     let (sender, receiver) = crossbeam_channel::unbounded();
     let sender = Mutex::new(sender);
     let notify = move |worker, completion| {
@@ -364,10 +296,7 @@ fn the_thread_answers_every_worker_and_drains_at_shutdown() {
         assert_eq!(completion.accepted, [(id(worker as u64 + 1), Ok(()))]);
     }
     assert_eq!(queue.read(id(2)).unwrap(), transaction(2, 1, 50));
-    queue.hand_over(
-        1,
-        vec![Entry::Settle(attempt(id(2).mail(0), Next::Delivered))],
-    );
+    queue.hand_over(1, vec![Entry::Settle(attempt(id(2).mail(0), Next::Delivered))]);
     assert_eq!(queue.shutdown(PATIENCE), Ok(()));
     let (_, last) = completions.recv().unwrap();
     assert_eq!(last.settled, 1);
@@ -386,10 +315,7 @@ fn a_shutdown_says_what_could_not_be_written() {
     completions.recv().unwrap();
     storage.limit(0);
     queue.hand_over(0, vec![Entry::Settle(attempt(id(1).mail(0), LATER))]);
-    assert_eq!(
-        queue.shutdown(PATIENCE),
-        Err(ShutdownError::Unwritten { settles: 1 })
-    );
+    assert_eq!(queue.shutdown(PATIENCE), Err(ShutdownError::Unwritten { settles: 1 }));
 }
 
 /// A directory of this process that goes away with the test.

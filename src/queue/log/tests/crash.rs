@@ -50,9 +50,7 @@ impl Model {
                 }
             }
             for _ in 0..completion.settled {
-                let mail = self.owed[worker]
-                    .pop_front()
-                    .expect("only what is owed is completed");
+                let mail = self.owed[worker].pop_front().expect("only what is owed is completed");
                 self.mails.get_mut(&mail).unwrap().durable += 1;
             }
         }
@@ -60,10 +58,7 @@ impl Model {
 
     /// A mail with something to settle.
     fn pick(&self, dice: &mut Dice) -> Option<MailId> {
-        let open = self
-            .mails
-            .iter()
-            .filter(|(_, h)| !h.frees(h.attempts.len()));
+        let open = self.mails.iter().filter(|(_, h)| !h.frees(h.attempts.len()));
         let open: Vec<MailId> = open.map(|(mail, _)| *mail).collect();
         (!open.is_empty()).then(|| open[dice.below(open.len() as u64) as usize])
     }
@@ -76,15 +71,10 @@ impl Model {
     fn check(&self, recovered: &Recovered, reader: &LogReader, context: &str) {
         let mut seen = BTreeMap::new();
         for waiting in &recovered.waiting {
-            assert!(
-                !self.voided.contains(&waiting.id),
-                "{context}: a refused mail came back"
-            );
+            assert!(!self.voided.contains(&waiting.id), "{context}: a refused mail came back");
             let known = self.transactions.get(&waiting.id);
             let known = known.unwrap_or_else(|| panic!("{context}: unknown {}", waiting.id));
-            let read = reader
-                .read(waiting.id)
-                .unwrap_or_else(|e| panic!("{context}: {e}"));
+            let read = reader.read(waiting.id).unwrap_or_else(|e| panic!("{context}: {e}"));
             assert_eq!(read.bodies, known.bodies, "{context}: a body changed");
             assert_eq!(read.origin, known.origin, "{context}: an origin changed");
             for mail in &waiting.mails {
@@ -95,10 +85,7 @@ impl Model {
         for (mail, history) in &self.mails {
             match seen.get(mail) {
                 Some(attempts) => {
-                    assert!(
-                        !history.frees(history.durable),
-                        "{context}: settled {mail} came back"
-                    );
+                    assert!(!history.frees(history.durable), "{context}: settled {mail} came back");
                     let possible = history.durable..=history.attempts.len();
                     assert!(possible.contains(attempts), "{context}: attempts of {mail}");
                 }
@@ -119,23 +106,14 @@ fn run(rig: &mut Rig, model: &mut Model, storage: &MemoryStorage, dice: &mut Dic
         for _ in 0..dice.below(4) {
             let worker = dice.below(2) as usize;
             if dice.below(5) < 2 {
-                let t = transaction(
-                    number,
-                    1 + dice.below(3) as u16,
-                    30 + dice.below(500) as usize,
-                );
+                let t =
+                    transaction(number, 1 + dice.below(3) as u16, 30 + dice.below(500) as usize);
                 number += 1;
                 model.doubtful.insert(t.id);
                 model.transactions.insert(t.id, t.clone());
                 entries.push((worker, Entry::Accept(Arc::new(t))));
             } else if let Some(mail) = model.pick(dice) {
-                let next = [
-                    LATER,
-                    Next::Failed,
-                    Next::Removed,
-                    Next::Delivered,
-                    Next::Delivered,
-                ];
+                let next = [LATER, Next::Failed, Next::Removed, Next::Delivered, Next::Delivered];
                 let next = next[dice.below(5) as usize];
                 model.mails.get_mut(&mail).unwrap().attempts.push(next);
                 model.owed[worker].push_back(mail);
@@ -177,10 +155,7 @@ fn live_twice(seed: u64, fault: Option<(u64, Fault)>, loss: Loss) -> (u64, Statu
     }
     model.check(&recovered, &rig.reader, &context);
     let again = LogReader::open(Arc::new(storage.clone())).unwrap().1;
-    assert_eq!(
-        again.waiting, recovered.waiting,
-        "{context}: recovered twice differs"
-    );
+    assert_eq!(again.waiting, recovered.waiting, "{context}: recovered twice differs");
 
     let mut second = Model::default();
     for waiting in &recovered.waiting {
@@ -189,9 +164,7 @@ fn live_twice(seed: u64, fault: Option<(u64, Fault)>, loss: Loss) -> (u64, Statu
         for mail in &waiting.mails {
             let attempts = vec![LATER; mail.attempts as usize];
             let durable = attempts.len();
-            second
-                .mails
-                .insert(waiting.id.mail(mail.index), History { attempts, durable });
+            second.mails.insert(waiting.id.mail(mail.index), History { attempts, durable });
         }
     }
     run(&mut rig, &mut second, &storage, &mut dice, 1_000);
@@ -205,11 +178,7 @@ fn live_twice(seed: u64, fault: Option<(u64, Fault)>, loss: Loss) -> (u64, Statu
     }
     rig.rest();
     let room = 2 * options().segment_bytes + 4_000;
-    assert!(
-        storage.used_bytes() < room,
-        "{context}: {} bytes stay",
-        storage.used_bytes()
-    );
+    assert!(storage.used_bytes() < room, "{context}: {} bytes stay", storage.used_bytes());
     let (_, recovered) = LogReader::open(Arc::new(storage)).unwrap();
     assert_eq!(recovered.waiting, [], "{context}");
     (calls, status.unwrap_or_else(|| rig.status()))

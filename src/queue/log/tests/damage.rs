@@ -13,14 +13,8 @@ use crate::queue::storage::Storage;
 /// A log of several small segments in which nothing was removed, and its entries in order.
 fn sample() -> (MemoryStorage, Vec<Entry>) {
     let storage = MemoryStorage::new(1);
-    let (mut rig, _) = Rig::open_with(
-        &storage,
-        Options {
-            segment_bytes: 700,
-            ..options()
-        },
-    )
-    .unwrap();
+    let (mut rig, _) =
+        Rig::open_with(&storage, Options { segment_bytes: 700, ..options() }).unwrap();
     let mut entries = Vec::new();
     for number in 1..=4 {
         entries.push(Entry::Accept(Arc::new(transaction(number, 2, 60))));
@@ -45,12 +39,7 @@ fn expected(entries: &[Entry], without: Option<usize>) -> Vec<(TransactionId, u1
     for (at, entry) in entries.iter().enumerate() {
         match entry {
             Entry::Accept(transaction) if without != Some(at) => {
-                left.extend(
-                    transaction
-                        .mails
-                        .iter()
-                        .map(|mail| (transaction.id, mail.index, 0)),
-                );
+                left.extend(transaction.mails.iter().map(|mail| (transaction.id, mail.index, 0)));
             }
             Entry::Settle(attempt) => {
                 numbers.push(attempt.mail);
@@ -73,10 +62,7 @@ fn found(recovered: &Recovered) -> Vec<(TransactionId, u16, u32)> {
     let waiting = recovered.waiting.iter();
     waiting
         .flat_map(|waiting| {
-            waiting
-                .mails
-                .iter()
-                .map(|mail| (waiting.id, mail.index, mail.attempts))
+            waiting.mails.iter().map(|mail| (waiting.id, mail.index, mail.attempts))
         })
         .collect()
 }
@@ -84,10 +70,7 @@ fn found(recovered: &Recovered) -> Vec<(TransactionId, u16, u32)> {
 /// The names of the segments, oldest first.
 fn names(storage: &MemoryStorage) -> Vec<SegmentName> {
     let names = storage.list().unwrap();
-    names
-        .iter()
-        .filter_map(|name| SegmentName::parse(name))
-        .collect()
+    names.iter().filter_map(|name| SegmentName::parse(name)).collect()
 }
 
 /// Where each record of a segment is, and how long.
@@ -130,10 +113,7 @@ fn r_5_every_flipped_byte_costs_at_most_its_own_record_and_is_reported() {
                         panic!("{name} at {offset}: {:?}", recovered.report)
                     };
                     assert_eq!(damage.segment, name.number);
-                    assert_eq!(
-                        (damage.offset, damage.length),
-                        (start as u64, length as u64)
-                    );
+                    assert_eq!((damage.offset, damage.length), (start as u64, length as u64));
                 }
             }
         }
@@ -147,25 +127,14 @@ fn r_5_a_log_cut_anywhere_at_its_end_is_torn_and_not_damaged() {
     let (storage, _) = sample();
     let name = *names(&storage).last().unwrap();
     let intact = storage.contents(&name.to_string()).unwrap();
-    let ends: Vec<usize> = records(&storage, name)
-        .iter()
-        .map(|(start, length)| start + length)
-        .collect();
+    let ends: Vec<usize> =
+        records(&storage, name).iter().map(|(start, length)| start + length).collect();
     for cut in 0..intact.len() {
         storage.put(&name.to_string(), intact[..cut].to_vec());
         let recovered = replay(&storage);
-        let whole = ends
-            .iter()
-            .copied()
-            .filter(|&end| end <= cut)
-            .max()
-            .unwrap_or(0);
+        let whole = ends.iter().copied().filter(|&end| end <= cut).max().unwrap_or(0);
         assert_eq!(recovered.report.damaged, [], "cut at {cut}");
-        assert_eq!(
-            recovered.report.torn_bytes,
-            (cut - whole) as u64,
-            "cut at {cut}"
-        );
+        assert_eq!(recovered.report.torn_bytes, (cut - whole) as u64, "cut at {cut}");
     }
     // Later starts know how far it counted.
     let cut = ends[1] + HEADER_BYTES + 5;
@@ -188,10 +157,7 @@ fn zeros_after_the_last_record_are_torn() {
     storage.put(&name, bytes);
     let recovered = replay(&storage);
     assert_eq!(found(&recovered), expected(&entries, None));
-    assert_eq!(
-        (recovered.report.damaged.len(), recovered.report.torn_bytes),
-        (0, 5000)
-    );
+    assert_eq!((recovered.report.damaged.len(), recovered.report.torn_bytes), (0, 5000));
 }
 
 #[test]
@@ -204,39 +170,21 @@ fn an_older_segment_that_is_cut_or_gone_is_reported() {
         storage.put(&name, intact[..cut].to_vec());
         let damaged = replay(&storage).report.damaged;
         let last = damaged.last().expect("it is reported");
-        assert_eq!(
-            (last.segment, last.reason),
-            (names[1].number, DamageReason::Truncated)
-        );
-        assert_eq!(
-            last.offset + last.length,
-            intact.len() as u64,
-            "cut at {cut}"
-        );
+        assert_eq!((last.segment, last.reason), (names[1].number, DamageReason::Truncated));
+        assert_eq!(last.offset + last.length, intact.len() as u64, "cut at {cut}");
     }
     storage.remove(&name).unwrap();
     let damaged = replay(&storage).report.damaged;
-    let [missing] = &damaged[..] else {
-        panic!("{damaged:?}")
-    };
-    assert_eq!(
-        (missing.segment, missing.reason),
-        (names[1].number, DamageReason::Missing)
-    );
+    let [missing] = &damaged[..] else { panic!("{damaged:?}") };
+    assert_eq!((missing.segment, missing.reason), (names[1].number, DamageReason::Missing));
     assert_eq!(missing.length, intact.len() as u64);
 }
 
 #[test]
 fn a_text_that_contains_records_is_never_taken_for_one() {
     let storage = MemoryStorage::new(1);
-    let (mut rig, _) = Rig::open_with(
-        &storage,
-        Options {
-            segment_bytes: 1 << 20,
-            ..options()
-        },
-    )
-    .unwrap();
+    let (mut rig, _) =
+        Rig::open_with(&storage, Options { segment_bytes: 1 << 20, ..options() }).unwrap();
     rig.accept(&transaction(1, 1, 50)).unwrap();
     let name = names(&storage)[0];
     let written = storage.contents(&name.to_string()).unwrap();
@@ -275,11 +223,7 @@ fn a_refused_mail_stays_away_though_the_opening_that_seals_it_off_is_damaged() {
     let mut bytes = storage.contents(&name).unwrap();
     bytes[40] ^= 1;
     storage.put(&name, bytes);
-    let ids: Vec<_> = replay(&storage)
-        .waiting
-        .iter()
-        .map(|waiting| waiting.id)
-        .collect();
+    let ids: Vec<_> = replay(&storage).waiting.iter().map(|waiting| waiting.id).collect();
     assert_eq!(ids, [id(1), id(3)]);
 }
 
@@ -304,10 +248,7 @@ fn a_read_that_fails_once_costs_nothing() {
 #[test]
 fn r_5_a_page_that_cannot_be_read_costs_the_records_in_it() {
     let storage = MemoryStorage::new(1);
-    let large = Options {
-        segment_bytes: 1 << 20,
-        ..options()
-    };
+    let large = Options { segment_bytes: 1 << 20, ..options() };
     let (mut rig, _) = Rig::open_with(&storage, large).unwrap();
     for number in 1..=20 {
         rig.accept(&transaction(number, 1, 3000)).unwrap();
@@ -320,28 +261,16 @@ fn r_5_a_page_that_cannot_be_read_costs_the_records_in_it() {
         let spared = |(start, length): &(usize, usize)| {
             *start as u64 >= lost.end || (start + length) as u64 <= lost.start
         };
-        let numbers = records[1..]
-            .iter()
-            .zip(1..)
-            .filter(|(record, _)| spared(record));
+        let numbers = records[1..].iter().zip(1..).filter(|(record, _)| spared(record));
         let expected: Vec<_> = numbers.map(|(_, number)| id(number)).collect();
         let recovered = replay(&storage);
         let ids: Vec<_> = recovered.waiting.iter().map(|waiting| waiting.id).collect();
         assert_eq!(ids, expected, "page {page}");
         let first = &recovered.report.damaged[0];
         assert_eq!(first.reason, DamageReason::Unreadable, "page {page}");
-        let damaged: u64 = recovered
-            .report
-            .damaged
-            .iter()
-            .map(|damage| damage.length)
-            .sum();
+        let damaged: u64 = recovered.report.damaged.iter().map(|damage| damage.length).sum();
         let gone = records.iter().filter(|record| !spared(record));
-        assert_eq!(
-            damaged,
-            gone.map(|(_, length)| *length as u64).sum::<u64>(),
-            "page {page}"
-        );
+        assert_eq!(damaged, gone.map(|(_, length)| *length as u64).sum::<u64>(), "page {page}");
     }
 }
 
@@ -358,10 +287,7 @@ fn a_damaged_segment_is_kept_under_another_name_when_it_is_done_with() {
     }
     rig.rest();
     let left = storage.list().unwrap();
-    let kept: Vec<_> = left
-        .iter()
-        .filter(|name| name.ends_with(QUARANTINE))
-        .collect();
+    let kept: Vec<_> = left.iter().filter(|name| name.ends_with(QUARANTINE)).collect();
     assert_eq!(kept, [&name.quarantine()]);
     assert_eq!(left.len(), 2, "that one and the one being written");
 }
@@ -377,10 +303,7 @@ fn a_mail_found_damaged_later_is_lost_alone_and_said_to_be() {
     let mut bytes = storage.contents(&name).unwrap();
     bytes[HEADER_BYTES * 2 + 24 + 3] ^= 1;
     storage.overwrite(&name, bytes);
-    assert!(matches!(
-        rig.reader.read(id(1)),
-        Err(crate::queue::ReadError::Damaged(_))
-    ));
+    assert!(matches!(rig.reader.read(id(1)), Err(crate::queue::ReadError::Damaged(_))));
     assert!(rig.reader.read(id(2)).is_ok());
     for number in 3..60 {
         rig.accept(&transaction(number, 1, 300)).unwrap();
@@ -390,8 +313,5 @@ fn a_mail_found_damaged_later_is_lost_alone_and_said_to_be() {
     assert_eq!(rig.status().damaged, 1);
     assert!(rig.status().trouble.is_some());
     assert_eq!(rig.reader.read(id(2)).unwrap(), transaction(2, 1, 50));
-    assert!(matches!(
-        rig.reader.read(id(1)),
-        Err(crate::queue::ReadError::Unknown(_))
-    ));
+    assert!(matches!(rig.reader.read(id(1)), Err(crate::queue::ReadError::Unknown(_))));
 }

@@ -31,11 +31,7 @@ pub(super) struct Rig {
 
 /// Small segments, so that a short test has many.
 pub(super) fn options() -> Options {
-    Options {
-        segment_bytes: 2000,
-        settle_sync_ms: 100,
-        min_free_bytes: 0,
-    }
+    Options { segment_bytes: 2000, settle_sync_ms: 100, min_free_bytes: 0 }
 }
 
 impl Rig {
@@ -47,17 +43,8 @@ impl Rig {
         storage: &MemoryStorage,
         options: Options,
     ) -> Result<(Self, Recovered), OpenError> {
-        let Start {
-            journal,
-            reader,
-            recovered,
-            ..
-        } = start(Arc::new(storage.clone()), options)?;
-        let mut rig = Self {
-            journal,
-            reader,
-            now_ms: 0,
-        };
+        let Start { journal, reader, recovered, .. } = start(Arc::new(storage.clone()), options)?;
+        let mut rig = Self { journal, reader, now_ms: 0 };
         rig.commit([]);
         Ok((rig, recovered))
     }
@@ -72,9 +59,7 @@ impl Rig {
 
     pub(super) fn accept(&mut self, transaction: &Transaction) -> Result<(), Refusal> {
         let done = self.commit([(0, Entry::Accept(Arc::new(transaction.clone())))]);
-        let [(id, answer)] = done[&0].accepted[..] else {
-            panic!("one is answered")
-        };
+        let [(id, answer)] = done[&0].accepted[..] else { panic!("one is answered") };
         assert_eq!(id, transaction.id);
         answer
     }
@@ -111,11 +96,7 @@ pub(super) fn transaction(number: u64, recipients: u16, bytes: usize) -> Transac
     text.push(0);
     let mails = (0..recipients).map(|index| Mail {
         index,
-        envelope: if number.is_multiple_of(5) {
-            "".into()
-        } else {
-            "sender@example.com".into()
-        },
+        envelope: if number.is_multiple_of(5) { "".into() } else { "sender@example.com".into() },
         recipient: format!("r{index}@example.net").into(),
         body: 0,
     });
@@ -144,12 +125,7 @@ pub(super) fn attempt(mail: MailId, next: Next) -> Attempt {
         at_ms: 2_000_000,
         next,
         state: "message".into(),
-        result: if next == Next::Delivered {
-            "accepted"
-        } else {
-            "error"
-        }
-        .into(),
+        result: if next == Next::Delivered { "accepted" } else { "error" }.into(),
         code: 250,
         status: "2.0.0".into(),
         description: "a reply".into(),
@@ -158,9 +134,7 @@ pub(super) fn attempt(mail: MailId, next: Next) -> Attempt {
     }
 }
 
-pub(super) const LATER: Next = Next::Retry {
-    not_before_ms: 3_000_000,
-};
+pub(super) const LATER: Next = Next::Retry { not_before_ms: 3_000_000 };
 
 /// One record of each kind, as kind, metadata and body; one mail is left.
 pub(in crate::queue) fn sample_segment() -> Vec<(u8, Vec<u8>, Vec<u8>)> {
@@ -170,28 +144,16 @@ pub(in crate::queue) fn sample_segment() -> Vec<(u8, Vec<u8>, Vec<u8>)> {
         put(&mut metadata);
         records.push((kind, metadata, body.to_vec()));
     };
-    let opening = codec::Opening {
-        previous: 0,
-        previous_bytes: 0,
-        oldest: 0,
-    };
+    let opening = codec::Opening { previous: 0, previous_bytes: 0, oldest: 0 };
     add(1, b"", &|out| codec::put_opening(out, &opening));
     for number in 1..=3 {
         let transaction = transaction(number, 2, 40);
         let body = transaction.bodies[0].as_bytes_with_nul();
-        add(2, body, &|out| {
-            codec::put_accept(out, &transaction, &[]).unwrap()
-        });
+        add(2, body, &|out| codec::put_accept(out, &transaction, &[]).unwrap());
     }
-    add(3, b"", &|out| {
-        codec::put_settle(out, &attempt(id(1).mail(0), LATER), 1)
-    });
-    add(3, b"", &|out| {
-        codec::put_settle(out, &attempt(id(2).mail(0), Next::Delivered), 1)
-    });
-    add(3, b"", &|out| {
-        codec::put_settle(out, &attempt(id(2).mail(1), Next::Removed), 1)
-    });
+    add(3, b"", &|out| codec::put_settle(out, &attempt(id(1).mail(0), LATER), 1));
+    add(3, b"", &|out| codec::put_settle(out, &attempt(id(2).mail(0), Next::Delivered), 1));
+    add(3, b"", &|out| codec::put_settle(out, &attempt(id(2).mail(1), Next::Removed), 1));
     add(4, b"", &|out| codec::put_void(out, &[id(3)]));
     add(5, b"", &|out| codec::put_release(out, 1));
     records

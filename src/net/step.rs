@@ -1,0 +1,66 @@
+//! The hook events of an incoming connection, with what the host needs when their chain is done.
+//!
+//! **Diagnostics**: none.
+
+use rohrpost_abi::{ConnectionId, Hook, MessageId, Terminated};
+
+use crate::plugin::chain::Chain;
+use crate::plugin::view::{Plugins, Walk};
+
+use super::message::Message;
+
+/// The hook events of an incoming connection, with what the host needs when the chain is done.
+#[derive(Debug)]
+pub(super) enum Step {
+    Connect,
+    /// The address with its zero.
+    MailFrom(Vec<u8>),
+    RcptTo(Vec<u8>),
+    Data(Box<Message>),
+    Message(Box<Message>, MessageId),
+    Close,
+}
+
+impl Step {
+    /// The hook that is called.
+    pub(super) fn hook(&self) -> Hook {
+        match self {
+            Step::Connect => Hook::Connect,
+            Step::MailFrom(_) => Hook::MailFrom,
+            Step::RcptTo(_) => Hook::RcptTo,
+            Step::Data(_) => Hook::Data,
+            Step::Message(..) => Hook::Message,
+            Step::Close => Hook::Close,
+        }
+    }
+
+    /// Walks the chain as far as it goes now.
+    pub(super) fn walk(
+        &self,
+        plugins: &mut Plugins,
+        chain: &mut Chain,
+        connection: ConnectionId,
+    ) -> Walk {
+        let step = match self {
+            Step::Connect => rohrpost_abi::Step::Connect,
+            Step::MailFrom(text) => rohrpost_abi::Step::MailFrom(zeroed(text)),
+            Step::RcptTo(text) => rohrpost_abi::Step::RcptTo(zeroed(text)),
+            Step::Data(message) => rohrpost_abi::Step::Data(zeroed(message.text_with_nul())),
+            Step::Message(_, id) => rohrpost_abi::Step::Message(*id),
+            Step::Close => rohrpost_abi::Step::Close,
+        };
+        plugins.walk(chain, connection, step)
+    }
+}
+
+/// An address as a C string.
+pub(super) fn terminated(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len() + 1);
+    bytes.extend_from_slice(text.as_bytes());
+    bytes.push(0);
+    bytes
+}
+
+fn zeroed(bytes: &[u8]) -> Terminated<'_> {
+    Terminated::new(bytes).expect("it was made with its zero")
+}

@@ -1,0 +1,104 @@
+//! Answers for the control socket: how the server is, and what is in the queue.
+//!
+//! Must never: touch mail; the workers say what they have.
+//!
+//! **Diagnostics**: a worker that does not answer in time is named.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, unbounded};
+use serde_json::{Value, json};
+
+use crate::control::{self, ControlServer, Request};
+use crate::mailboxes::Mailboxes;
+use crate::metrics::{Metrics, Number};
+use crate::net::desk::{Mail, Question};
+use crate::queue::{LogQueue, MailId, Queue};
+use crate::settings::Settings;
+
+use super::server::{Event, StartError};
+
+/// How long the control socket waits for a worker's answer.
+const ASK_PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) fn serve_control(
+    settings: &Settings,
+    queue: &Arc<LogQueue>,
+    metrics: &Arc<Metrics>,
+    mailboxes: &Mailboxes,
+    events: &Sender<Event>,
+) -> Result<ControlServer, StartError> {
+    let (queue, metrics) = (queue.clone(), metrics.clone());
+    let (mailboxes, events) = (mailboxes.clone(), events.clone());
+    let handler = move |request| answer(request, &*queue, &metrics, &mailboxes, &events);
+    Ok(ControlServer::start(&settings.queue.directory, Box::new(handler))?)
+}
+
+fn answer(
+    request: Request,
+    queue: &dyn Queue,
+    metrics: &Metrics,
+    mailboxes: &Mailboxes,
+    events: &Sender<Event>,
+) -> Result<Vec<Value>, String> {
+    match request {
+        Request::Status => Ok(vec![status(queue, metrics)]),
+        Request::QueueCount => {
+            let (queued, failed) = (metrics.sum(Number::Queued), metrics.sum(Number::Failed));
+            Ok(vec![json!({ "queued": queued, "failed": failed })])
+        }
+        Request::QueueList { limit, after } => {
+            let after = after.map(|id| id.parse()).transpose().map_err(|e| format!("{e}"))?;
+            let limit = limit.min(control::ROWS_MAX) as usize;
+            let mut rows = ask_all(&Question::List { limit, after }, mailboxes)?;
+            // Not as text: "-10" is after "-9", and the next page begins after the last row.
+            rows.sort_by_cached_key(|row| row["id"].as_str()?.parse::<MailId>().ok());
+            rows.truncate(limit);
+            Ok(rows)
+        }
+        Request::QueueShow { id } => {
+            let id = id.parse().map_err(|error| format!("{error}"))?;
+            ask_all(&Question::Show(id), mailboxes)
+        }
+        Request::Reopen => {
+            let _ = events.send(Event::Reopen);
+            Ok(Vec::new())
+        }
+        Request::Stop => {
+            let _ = events.send(Event::Stop);
+            Ok(Vec::new())
+        }
+    }
+}
+
+fn ask_all(question: &Question, mailboxes: &Mailboxes) -> Result<Vec<Value>, String> {
+    let (answers, taken) = unbounded();
+    for worker in 0..mailboxes.len() {
+        let asked = mailboxes.offer(worker, Mail::Ask(question.clone(), answers.clone()));
+        asked.map_err(|_| format!("worker {worker} is too busy to answer"))?;
+    }
+    drop(answers);
+    let end = Instant::now() + ASK_PATIENCE;
+    let mut rows = Vec::new();
+    for _ in 0..mailboxes.len() {
+        let answer = taken.recv_deadline(end);
+        rows.extend(answer.map_err(|_| "a worker did not answer in time".to_owned())?);
+    }
+    Ok(rows)
+}
+
+fn status(queue: &dyn Queue, metrics: &Metrics) -> Value {
+    let log = queue.status();
+    let mut status = json!({
+        "pid": std::process::id(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "settles_unwritten": log.settles_unsynced,
+        "queue": log,
+        "live_bytes": crate::memory::live_bytes(),
+    });
+    for (name, value) in metrics.report() {
+        status[name] = value.into();
+    }
+    status
+}

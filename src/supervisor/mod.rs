@@ -1,0 +1,17 @@
+//! The life of the server: settings, plugins, binding, workers, signals, and the ordered end.
+//!
+//! Runs on the main thread. What one part needs of another is made here and handed over; there is
+//! no other wiring. Order of start: queue, plugins, ports, workers, their contexts, and only then
+//! traffic. Order of stop: listeners, connections, contexts, queue, plugins.
+//!
+//! Must never: touch mail.
+//!
+//! **Diagnostics**: [`StartError`] says what keeps the server from starting and maps to an exit
+//! code; a worker that panics is named and ends the process with 70 after the others drained.
+
+mod inquiry;
+mod line;
+mod server;
+mod start;
+
+pub use server::{StartError, run};

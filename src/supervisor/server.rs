@@ -1,0 +1,342 @@
+//! The server from its start to its ordered end, on the main thread.
+//!
+//! **Diagnostics**: [`StartError`] with an exit code; afterwards the application log.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::control::{self, ControlServer};
+use crate::limits::{Connections, MemoryBudget};
+use crate::lock::{Lock, LockError};
+use crate::log::{Log, LogError, LogThread};
+use crate::mailboxes::Mailboxes;
+use crate::metrics::Metrics;
+use crate::net::desk::Mail;
+use crate::net::listener::BindError;
+use crate::queue::{LogQueue, OpenError, Queue};
+use crate::settings::Settings;
+use crate::worker::{Common, Report};
+use crate::{blocking, cli};
+
+use super::inquiry::serve_control;
+use super::line::StatusLine;
+use super::start::{Plan, bind, load_plugins, open_queue, restore, start_workers};
+
+/// How long the last lines of the log may take to be written.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
+/// How often the status line moves.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// How long the disk may take at the end, beyond what connections took.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What keeps the server from starting.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another server uses the queue, or its directory is not usable.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The log cannot be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The queue cannot be opened.
+    #[error("the queue cannot be opened: {0}")]
+    Queue(#[from] OpenError),
+    /// A plugin is not usable.
+    #[error(transparent)]
+    Plugins(#[from] rohrpost_abi::LoadError),
+    /// A port cannot be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The control socket cannot be opened.
+    #[error(transparent)]
+    Control(#[from] control::ControlError),
+    /// A plugin kept a worker from starting (D-14).
+    #[error("{0}")]
+    Context(String),
+    /// The system refused something that every program needs.
+    #[error("{what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl StartError {
+    /// The exit code: 75 where trying again may help, 78 where settings are to be mended.
+    pub fn exit(&self) -> u8 {
+        match self {
+            StartError::Lock(error) => error.exit(),
+            StartError::Queue(_) | StartError::System { .. } => cli::EXIT_TRY_AGAIN,
+            StartError::Log(_)
+            | StartError::Plugins(_)
+            | StartError::Bind(_)
+            | StartError::Control(_)
+            | StartError::Context(_) => cli::EXIT_SETTINGS,
+        }
+    }
+}
+
+pub(super) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
+    move |source| StartError::System { what, source }
+}
+
+/// What reaches the main thread.
+pub(super) enum Event {
+    Signal(i32),
+    Stop,
+    Reopen,
+    WorkerLost(usize, String),
+}
+
+/// Runs the server until it is told to stop; returns the exit code.
+///
+/// # Errors
+/// What keeps it from starting. Once it has started it ends with a code.
+pub fn run(settings: Settings, warnings: &[String]) -> Result<u8, StartError> {
+    raise_descriptor_limit();
+    let (log, log_thread) = Log::start(&settings.logging.targets, settings.logging.level)?;
+    for warning in warnings {
+        log.warning("settings", warning);
+    }
+    let outcome = Server::start(settings, &log).and_then(|server| server.serve(&log));
+    if let Err(error) = &outcome {
+        log.critical("start", error);
+    }
+    finish_log(log_thread);
+    outcome
+}
+
+fn finish_log(thread: Option<LogThread>) {
+    if let Some(thread) = thread {
+        // Nowhere is left to complain.
+        let _ = thread.finish(LOG_PATIENCE);
+    }
+}
+
+/// The soft limit is raised to the hard one; connection limits derive from it.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised the server works with fewer connections.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+struct Server {
+    settings: Arc<Settings>,
+    _lock: Lock,
+    queue: Arc<LogQueue>,
+    host: &'static rohrpost_abi::Host,
+    metrics: Arc<Metrics>,
+    mailboxes: Mailboxes,
+    workers: Vec<JoinHandle<()>>,
+    helper: JoinHandle<()>,
+    reports: Receiver<Report>,
+    addresses: Arc<[SocketAddr]>,
+    events: (Sender<Event>, Receiver<Event>),
+    control: ControlServer,
+}
+
+impl Server {
+    fn start(settings: Settings, log: &Log) -> Result<Server, StartError> {
+        let settings = Arc::new(settings);
+        let lock = Lock::take(&settings.queue.directory)?;
+        let mailboxes = Mailboxes::default();
+        let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
+        let host = load_plugins(&settings, &mailboxes, log)?;
+        let threads = settings.smtp.threads as usize;
+        let (addresses, sockets) = bind(&settings, threads)?;
+        let addresses: Arc<[SocketAddr]> = addresses.into();
+        // D-08: after everything that can fail for the administrator, before the workers.
+        host.plugins().initialize();
+        let metrics = Arc::new(Metrics::new(threads));
+        let (jobs, jobs_taken) = blocking::channel(threads);
+        let helper = blocking::spawn(jobs_taken, queue.clone(), mailboxes.clone())
+            .map_err(system("the helper thread cannot be started"))?;
+        let (report, reports) = unbounded();
+        let events = unbounded();
+        let plan = Plan {
+            settings: settings.clone(),
+            log: log.clone(),
+            metrics: metrics.clone(),
+            host,
+            budget: MemoryBudget::new(settings.general.memory_bytes_max, settings.smtp.threads),
+            id_floor: recovered.id_max,
+            jobs,
+            listeners: addresses.clone(),
+            common: Common {
+                queue: queue.clone(),
+                connections: Connections::new(settings.smtp.connection_bounds()),
+                spares: Arc::default(),
+                reports: report,
+            },
+            lost: events.0.clone(),
+        };
+        let workers = start_workers(&plan, sockets, &mailboxes)?;
+        restore(recovered, &mailboxes, threads);
+        let control = serve_control(&settings, &queue, &metrics, &mailboxes, &events.0)?;
+        Ok(Server {
+            settings,
+            _lock: lock,
+            queue,
+            host,
+            metrics,
+            mailboxes,
+            workers,
+            helper,
+            reports,
+            addresses,
+            events,
+            control,
+        })
+    }
+
+    /// From the first context to the last.
+    fn serve(self, log: &Log) -> Result<u8, StartError> {
+        let _watchdog = self.start_watchdog(log);
+        if let Err(error) = self.await_contexts() {
+            self.stop_workers();
+            return Err(error);
+        }
+        (0..self.workers.len()).for_each(|worker| self.mailboxes.deliver(worker, Mail::Open));
+        listen_to_signals(self.events.0.clone()).map_err(system("signals cannot be caught"))?;
+        self.say_ready(log);
+        let exit = self.watch(log);
+        Ok(self.end(log, exit))
+    }
+
+    fn await_contexts(&self) -> Result<(), StartError> {
+        // D-15: all of them, in every generation.
+        for _ in 0..self.workers.len() {
+            match self.reports.recv() {
+                Ok(Report::Ready(_)) => {}
+                Ok(Report::StartFailed(_, text)) => return Err(StartError::Context(text)),
+                Ok(Report::Ended(_)) | Err(_) => {
+                    return Err(StartError::Context("a worker ended during its start".into()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn say_ready(&self, log: &Log) {
+        let addresses: Vec<String> = self.addresses.iter().map(SocketAddr::to_string).collect();
+        let addresses = addresses.join(",");
+        let pid = std::process::id();
+        // Nobody may be listening.
+        let mut out = std::io::stdout();
+        let _ = writeln!(out, "ready smtp={addresses} pid={pid}").and_then(|()| out.flush());
+        let plugins: Vec<&str> = self.host.plugins().names().collect();
+        let plugins = if plugins.is_empty() { "none".into() } else { plugins.join(", ") };
+        log.info("start", format_args!("listening on {addresses}; plugins: {plugins}"));
+    }
+
+    /// Waits for a reason to stop, and keeps the status line moving meanwhile.
+    fn watch(&self, log: &Log) -> u8 {
+        let mut line = StatusLine::new();
+        loop {
+            match self.events.1.recv_timeout(STATUS_EVERY) {
+                Ok(Event::Signal(SIGHUP) | Event::Reopen) => log.reopen(),
+                Ok(Event::Signal(signal)) => {
+                    log.info("stop", format_args!("signal {signal}: draining"));
+                    return 0;
+                }
+                Ok(Event::Stop) => {
+                    log.info("stop", "asked to: draining");
+                    return 0;
+                }
+                Ok(Event::WorkerLost(worker, why)) => {
+                    log.critical("stop", format_args!("worker {worker} panicked: {why}"));
+                    return cli::EXIT_BUG;
+                }
+                Err(RecvTimeoutError::Timeout) => line.show(&self.metrics, &self.queue.status()),
+                Err(RecvTimeoutError::Disconnected) => return cli::EXIT_BUG,
+            }
+        }
+    }
+
+    fn end(self, log: &Log, exit: u8) -> u8 {
+        let begun = Instant::now();
+        let limit = self.settings.general.shutdown_timeout
+            + self.settings.plugin.shutdown_timeout
+            + QUEUE_PATIENCE;
+        let drained = self.stop_workers_within(limit);
+        self.control.stop();
+        let queue = self.queue.shutdown(QUEUE_PATIENCE);
+        let exit = match (drained, queue) {
+            (true, Ok(())) => exit,
+            (drained, outcome) => {
+                if !drained {
+                    log.critical("stop", "a worker did not end in time; its connections are cut");
+                }
+                if let Err(error) = outcome {
+                    log.critical("stop", error);
+                }
+                if exit == 0 { cli::EXIT_TRY_AGAIN } else { exit }
+            }
+        };
+        if drained {
+            // D-09: in reverse order; nothing may be called after it.
+            self.host.plugins().cleanup();
+            drop(self.workers);
+            drop(self.helper);
+        }
+        log.info("stop", format_args!("stopped after {} ms", begun.elapsed().as_millis()));
+        exit
+    }
+
+    fn stop_workers(&self) {
+        (0..self.workers.len()).for_each(|worker| {
+            let _ = self.mailboxes.offer(worker, Mail::Drain);
+        });
+    }
+
+    fn stop_workers_within(&self, limit: Duration) -> bool {
+        self.stop_workers();
+        let end = Instant::now() + limit;
+        let mut left = self.workers.iter().filter(|worker| !worker.is_finished()).count();
+        while left > 0 {
+            match self.reports.recv_deadline(end) {
+                Ok(Report::Ended(_)) => left -= 1,
+                Ok(Report::Ready(_) | Report::StartFailed(..)) => {}
+                Err(_) => break,
+            }
+            // A worker that panicked sends no report.
+            left = left.min(self.workers.iter().filter(|worker| !worker.is_finished()).count());
+        }
+        self.workers.iter().all(JoinHandle::is_finished) || left == 0
+    }
+
+    fn start_watchdog(&self, log: &Log) -> Option<JoinHandle<()>> {
+        let warning = self.settings.plugin.block_warning?;
+        if self.host.plugins().is_empty() {
+            return None;
+        }
+        crate::watchdog::spawn(self.host, self.workers.len(), warning, log.clone()).ok()
+    }
+}
+
+fn listen_to_signals(events: Sender<Event>) -> std::io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let stops = AtomicU32::new(0);
+        for signal in signals.forever() {
+            if signal != SIGHUP && stops.fetch_add(1, Ordering::Relaxed) > 0 {
+                // The second one is final: mail that was answered 250 is on disk already.
+                std::process::exit(i32::from(cli::EXIT_TRY_AGAIN));
+            }
+            if events.send(Event::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}

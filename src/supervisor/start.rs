@@ -1,0 +1,266 @@
+//! The start: queue, plugins, ports and workers, each made from the settings.
+//!
+//! **Diagnostics**: [`StartError`]; what recovery found is logged.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, unbounded};
+use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
+
+use crate::blocking::{Job, READS_MAX};
+use crate::delivery::{Pool, Store, StoreLimits};
+use crate::limits::MemoryBudget;
+use crate::log::{Level, Log};
+use crate::mailboxes::Mailboxes;
+use crate::metrics::Metrics;
+use crate::net::desk::{Desk, DeskInit, Mail};
+use crate::net::listener::{self, WorkerSockets};
+use crate::plugin::view::Plugins;
+use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
+use crate::settings::{Pinning, PluginErrors, Settings};
+use crate::worker::{Common, Worker};
+
+use super::server::{Event, StartError, system};
+
+/// What every worker is made from.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) settings: Arc<Settings>,
+    pub(super) log: Log,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) host: &'static rohrpost_abi::Host,
+    pub(super) budget: Arc<MemoryBudget>,
+    pub(super) id_floor: Option<TransactionId>,
+    pub(super) jobs: Sender<Job>,
+    pub(super) listeners: Arc<[SocketAddr]>,
+    pub(super) common: Common,
+    pub(super) lost: Sender<Event>,
+}
+
+impl Plan {
+    fn desk(&self, index: usize) -> Desk {
+        let settings = &self.settings;
+        let delivery = &settings.delivery;
+        let seconds = |time: &Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        let deliver_ms_max = delivery.lifetime.as_millis() as u64;
+        let retry = Retry {
+            intervals_s: delivery.retry_intervals.iter().map(seconds).collect(),
+            attempts_max: delivery.attempts_max.map_or(0, std::num::NonZeroU32::get),
+            deliver_ms_max,
+        };
+        let limits = StoreLimits { retry, deliver_ms_max, loading_max: READS_MAX };
+        let worker = u8::try_from(index).expect("smtp-threads is at most 256");
+        let cell = rohrpost_abi::Worker::enter(worker).expect("each worker enters once");
+        let retries = settings.plugin.retries_max.map_or(0, std::num::NonZeroU32::get);
+        Desk::new(DeskInit {
+            index,
+            settings: settings.clone(),
+            log: self.log.clone(),
+            metrics: self.metrics.clone(),
+            plugins: Plugins::new(self.host, cell, self.log.clone(), retries),
+            memory: self.budget.share(),
+            ids: Ids::new(worker, self.id_floor),
+            store: Store::new(limits),
+            pool: Pool::new(share(
+                delivery.smarthost_connections_max,
+                settings.smtp.threads,
+                index,
+            )),
+            jobs: self.jobs.clone(),
+            listeners: self.listeners.clone(),
+        })
+    }
+}
+
+/// The part of `total` that worker `index` of `workers` has, at least one.
+fn share(total: u32, workers: u32, index: usize) -> usize {
+    let (total, workers) = (total as usize, workers as usize);
+    (total / workers + usize::from(index < total % workers)).max(1)
+}
+
+pub(super) fn start_workers(
+    plan: &Plan,
+    sockets: Vec<WorkerSockets>,
+    mailboxes: &Mailboxes,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let (made, senders) = unbounded();
+    let pin = match plan.settings.smtp.pinning {
+        Pinning::Auto => Pin::Auto,
+        Pinning::Off => Pin::Off,
+    };
+    let count = sockets.len();
+    let plan = Arc::new(plan.clone());
+    let mut threads = Vec::with_capacity(count);
+    for (index, sockets) in sockets.into_iter().enumerate() {
+        let (plan, made) = (plan.clone(), made.clone());
+        let name = format!("worker-{index}");
+        let thread = rohrpost_reactor::spawn(&name, index, pin, move |index| {
+            let lost = plan.lost.clone();
+            let work = std::panic::AssertUnwindSafe(|| run_worker(&plan, index, sockets, made));
+            let why = match std::panic::catch_unwind(work) {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(panic) => panic_text(&*panic),
+            };
+            // The supervisor outlives its workers.
+            let _ = lost.send(Event::WorkerLost(index, why));
+        });
+        threads.push(thread.map_err(system("a worker cannot be started"))?);
+    }
+    drop(made);
+    let mut boxes: Vec<_> = senders.iter().take(count).collect();
+    if boxes.len() < count {
+        return Err(StartError::Context("a worker could not make its event loop".into()));
+    }
+    boxes.sort_by_key(|(index, _)| *index);
+    mailboxes.fill(boxes.into_iter().map(|(_, sender)| sender).collect());
+    Ok(threads)
+}
+
+fn run_worker(
+    plan: &Plan,
+    index: usize,
+    sockets: WorkerSockets,
+    made: Sender<(usize, rohrpost_reactor::Sender<Mail>)>,
+) -> std::io::Result<()> {
+    let mut io = Reactor::new(Config::default(), SystemClock::new())?;
+    // The receiver waits for exactly one from each worker.
+    let _ = made.send((index, io.sender()));
+    drop(made);
+    let mut worker = Worker::new(plan.desk(index), plan.common.clone(), sockets);
+    worker.begin(&mut io);
+    io.run(&mut worker)
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
+}
+
+pub(super) fn open_queue(
+    settings: &Settings,
+    mailboxes: &Mailboxes,
+    log: &Log,
+) -> Result<(Arc<LogQueue>, Recovered), StartError> {
+    let options = Options {
+        segment_bytes: settings.queue.segment_bytes_max,
+        min_free_bytes: settings.queue.free_bytes_min,
+        ..Options::default()
+    };
+    let storage = Arc::new(DiskStorage::new(&settings.queue.directory));
+    let answers = mailboxes.clone();
+    let notify = Box::new(move |worker, completion| {
+        answers.deliver(worker, Mail::Committed(completion));
+    });
+    let (queue, recovered) = LogQueue::open(storage, options, notify)?;
+    report_recovery(&recovered, log);
+    Ok((Arc::new(queue), recovered))
+}
+
+fn report_recovery(recovered: &Recovered, log: &Log) {
+    let report = &recovered.report;
+    for damage in &report.damaged {
+        log.critical("queue", damage);
+    }
+    if report.damaged_more > 0 {
+        log.critical("queue", format_args!("{} more damaged places", report.damaged_more));
+    }
+    if report.torn_bytes > 0 {
+        let bytes = report.torn_bytes;
+        log.info(
+            "queue",
+            format_args!("{bytes} bytes were cut off by a crash; none was answered 250"),
+        );
+    }
+    let mails: usize = recovered.waiting.iter().map(|waiting| waiting.mails.len()).sum();
+    log.info("queue", format_args!("{mails} mails found in {} segments", report.segments));
+}
+
+/// Mail belongs to the worker that its id names, or, after a change of `smtp-threads`, to another.
+pub(super) fn restore(recovered: Recovered, mailboxes: &Mailboxes, workers: usize) {
+    let mut shares: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+    for waiting in recovered.waiting {
+        shares[waiting.id.as_u64() as usize % 256 % workers].push(waiting);
+    }
+    for (worker, share) in shares.into_iter().enumerate() {
+        if !share.is_empty() {
+            mailboxes.deliver(worker, Mail::Restore(share));
+        }
+    }
+}
+
+pub(super) fn load_plugins(
+    settings: &Settings,
+    mailboxes: &Mailboxes,
+    log: &Log,
+) -> Result<&'static rohrpost_abi::Host, StartError> {
+    use rohrpost_abi::{Copies, HostInit, LoadOptions, OnError, PluginDirectory};
+    let plugin = &settings.plugin;
+    let path = plugin.directory.clone();
+    let options = LoadOptions {
+        // D-07: a default that is not there is no surprise; one that was asked for is.
+        directory: if settings.is_set("plugin-directory") {
+            PluginDirectory::Set(path)
+        } else {
+            PluginDirectory::Default(path)
+        },
+        extra_versions: plugin.api_versions.clone(),
+        on_error: match plugin.errors {
+            PluginErrors::Fatal => OnError::Refuse,
+            PluginErrors::Skip => OnError::Skip,
+        },
+        copies: Copies::Memory,
+    };
+    let (plugins, skipped) = rohrpost_abi::Plugins::load(&options)?;
+    for skipped in skipped {
+        log.critical("plugin", format_args!("left out (plugin-errors: skip): {}", skipped.error));
+    }
+    let (lines, posts, log) = (log.clone(), mailboxes.clone(), log.clone());
+    let host = rohrpost_abi::install(HostInit {
+        plugins,
+        log: Box::new(move |level, plugin, text| {
+            lines.write(log_level(level), "plugin", format_args!("{plugin}: {text}"));
+        }),
+        post: Box::new(move |worker, posted| {
+            if posts.offer(usize::from(worker), Mail::Posted(posted)).is_err() {
+                log.limited(
+                    "posts",
+                    Level::Critical,
+                    "plugin",
+                    "a hand-back from another thread was lost: the worker's mailbox is full",
+                );
+            }
+        }),
+    });
+    Ok(host.expect("a process starts one server"))
+}
+
+fn log_level(level: rohrpost_abi::Level) -> Level {
+    match level {
+        rohrpost_abi::Level::Critical => Level::Critical,
+        rohrpost_abi::Level::Warning => Level::Warning,
+        rohrpost_abi::Level::Info => Level::Info,
+        rohrpost_abi::Level::Debug => Level::Debug,
+    }
+}
+
+pub(super) fn bind(
+    settings: &Settings,
+    workers: usize,
+) -> Result<(Vec<SocketAddr>, Vec<WorkerSockets>), StartError> {
+    use crate::settings::ListenIp;
+    let smtp = &settings.smtp;
+    let bound = listener::bind(&smtp.listen.addresses(), &smtp.ports, workers);
+    match (&smtp.listen, bound) {
+        // A system without IPv6 has no [::].
+        (ListenIp::All, Err(error)) if error.is_without_ipv6() => {
+            let v4 = [std::net::Ipv4Addr::UNSPECIFIED.into()];
+            Ok(listener::bind(&v4, &smtp.ports, workers)?)
+        }
+        (_, bound) => Ok(bound?),
+    }
+}

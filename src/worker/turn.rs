@@ -1,0 +1,351 @@
+//! The handler of the turn: tokens to drivers, verdicts one by one, the batch before the output.
+//!
+//! Must never: block.
+//!
+//! **Diagnostics**: none of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mio::Token;
+use mio::net::TcpListener;
+use rohrpost_abi::{ContextStep, WatchId};
+use rohrpost_reactor::{Handler, Key, Pending, Readiness, Ready, Slab, TimerKey, WatchKey};
+
+use crate::delivery::NextHop;
+use crate::limits::Connections;
+use crate::metrics::Number;
+use crate::net::desk::{Committing, Desk, Io, Mail, Question, Timer};
+use crate::net::incoming::{Incoming, Keep};
+use crate::net::outgoing::Outgoing;
+use crate::net::spare::Spares;
+use crate::plugin::chain::Chain;
+use crate::queue::{Completion, Queue};
+use crate::smtp::server;
+use crate::view;
+
+/// Time between two looks at ages and gauges.
+pub(super) const TICK_MS: u64 = 1_000;
+
+/// What a token can mean.
+#[derive(Debug)]
+pub(super) enum Connection {
+    /// Its socket is being registered.
+    Opening,
+    Listener(TcpListener, SocketAddr),
+    Incoming(Box<Incoming>),
+    Outgoing(Box<Outgoing>),
+}
+
+/// What a worker tells the supervisor.
+#[derive(Debug)]
+pub enum Report {
+    /// Its contexts are initialised.
+    Ready(usize),
+    /// A plugin kept its context for itself (D-14).
+    StartFailed(usize, String),
+    /// It has ended in order.
+    Ended(usize),
+}
+
+/// What a worker shares with the others.
+#[derive(Clone)]
+pub struct Common {
+    /// Makes mail durable.
+    pub queue: Arc<dyn Queue>,
+    /// Open connections of all workers.
+    pub connections: Arc<Connections>,
+    /// Descriptors to turn clients away with when there are no others.
+    pub spares: Arc<Spares>,
+    /// Where it reports.
+    pub reports: crossbeam_channel::Sender<Report>,
+}
+
+/// One worker.
+pub struct Worker {
+    pub(super) desk: Desk,
+    pub(super) connections: Slab<Connection>,
+    pub(super) common: Common,
+    pub(super) options: Arc<server::Options>,
+    pub(super) sockets: Vec<std::net::TcpListener>,
+    pub(super) hop: Option<NextHop>,
+    /// Addresses of the next hop, as found at `resolved_ms`.
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) address_next: usize,
+    pub(super) resolving: bool,
+    pub(super) resolved_ms: Option<u64>,
+    pub(super) accept_again: Vec<Key>,
+    pub(super) context: Option<(ContextStep, Chain)>,
+    pub(super) context_timer: Option<TimerKey>,
+    pub(super) delivery_timer: Option<(TimerKey, u64)>,
+}
+
+impl Worker {
+    /// A worker that has not begun: [`Worker::begin`] initialises its contexts.
+    pub fn new(desk: Desk, common: Common, sockets: Vec<std::net::TcpListener>) -> Worker {
+        let smtp = &desk.settings.smtp;
+        let options = server::Options {
+            size_max: smtp.message_bytes_max,
+            recipients_max: smtp.recipients_max as usize,
+            errors_max: smtp.errors_max.map_or(u32::MAX, std::num::NonZeroU32::get),
+            ..server::Options::new(smtp.hostname.clone())
+        };
+        let delivery = &desk.settings.delivery;
+        let hop = delivery
+            .smarthost
+            .as_ref()
+            .map(|host| NextHop { host: host.to_string(), port: delivery.smarthost_port });
+        Worker {
+            desk,
+            connections: Slab::new(),
+            common,
+            options: Arc::new(options),
+            sockets,
+            addresses: hop.as_ref().and_then(NextHop::literal).into_iter().collect(),
+            hop,
+            address_next: 0,
+            resolving: false,
+            resolved_ms: None,
+            accept_again: Vec::new(),
+            context: None,
+            context_timer: None,
+            delivery_timer: None,
+        }
+    }
+
+    pub(super) fn report(&self, report: Report) {
+        // The supervisor outlives the workers; if it is gone, nobody is left to care.
+        let _ = self.common.reports.send(report);
+    }
+
+    /// Lends a connection to `work` and removes it if its driver is done with it.
+    pub(super) fn with(
+        &mut self,
+        key: Key,
+        io: &mut Io,
+        work: impl FnOnce(&mut Connection, &mut Desk, &mut Io) -> Keep,
+    ) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && work(connection, &mut self.desk, io) == Keep::No
+        {
+            self.connections.remove(key);
+        }
+    }
+
+    pub(super) fn on_committed(&mut self, completion: Completion, io: &mut Io) {
+        for (id, outcome) in completion.accepted {
+            let Some(committing) = self.desk.committing.remove(&id) else {
+                continue;
+            };
+            let Committing { connection, transaction, reserved } = committing;
+            let recipients = transaction.mails.len();
+            match &outcome {
+                Ok(()) => {
+                    self.desk.numbers().add(Number::Accepted, recipients as u64);
+                    let now = self.desk.now(io);
+                    self.desk.store.admit(transaction, reserved, now);
+                    if self.desk.memory.is_tight() {
+                        self.desk.store.unload(id);
+                    }
+                }
+                Err(_) => self.desk.release(reserved),
+            }
+            let outcome = outcome.map(|()| recipients);
+            self.with(connection, io, |connection, desk, io| match connection {
+                Connection::Incoming(incoming) => incoming.on_committed(id, outcome, desk, io),
+                _ => Keep::Yes,
+            });
+        }
+    }
+
+    pub(super) fn on_tick(&mut self, io: &mut Io) {
+        io.arm(io.now_ms() + TICK_MS, Timer::Tick);
+        let now = self.desk.now(io);
+        let aged = self.desk.store.pop_aged(now);
+        aged.into_iter().for_each(|attempt| self.desk.settle(attempt));
+        for key in std::mem::take(&mut self.accept_again) {
+            io.again(Token::from(key));
+        }
+        self.desk.delivering = self.common.queue.delivering();
+    }
+
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.connections.iter().map(|(key, _)| key).collect()
+    }
+
+    pub(super) fn answer(&self, question: &Question, io: &Io) -> Vec<serde_json::Value> {
+        let now = self.desk.now(io);
+        let explain = |mail| view::mail(&mail, &self.desk.pool, self.hop.as_ref(), now);
+        match question {
+            Question::List { limit, after } => {
+                self.desk.store.views(*after, *limit).into_iter().map(explain).collect()
+            }
+            Question::Show(id) => self.desk.store.view(*id).map(explain).into_iter().collect(),
+        }
+    }
+
+    pub(super) fn gauge(&self) {
+        let numbers = self.desk.numbers();
+        numbers.set(Number::Queued, self.desk.store.queued() as u64);
+        numbers.set(Number::Failed, self.desk.store.failed() as u64);
+        numbers.set(Number::Committing, self.desk.committing.len() as u64);
+        numbers.set(Number::OutgoingConnections, self.desk.pool.connections() as u64);
+        numbers.set(Number::MemoryUsed, self.desk.memory.used());
+        numbers.add(Number::Turns, 1);
+    }
+}
+
+impl Handler for Worker {
+    type Timer = Timer;
+    type Watch = WatchId;
+    type Mail = Mail;
+
+    fn on_timer(&mut self, io: &mut Io, _key: TimerKey, timer: Timer) {
+        match timer {
+            Timer::Connection(key) => self.with(key, io, |connection, desk, io| match connection {
+                Connection::Incoming(incoming) => incoming.on_timer(desk, io),
+                Connection::Outgoing(outgoing) => outgoing.on_timer(desk, io),
+                Connection::Opening | Connection::Listener(..) => Keep::Yes,
+            }),
+            Timer::Plugin(timer) => self.desk.on_plugin_timer(io, timer),
+            Timer::Delivery => {
+                self.delivery_timer = None;
+                self.look_at_schedule(io);
+            }
+            Timer::Tick => self.on_tick(io),
+            Timer::Context => self.on_context_timeout(io),
+            Timer::StopHolds => self.revoke_holds(io),
+            Timer::StopAll => self.abort(io),
+        }
+    }
+
+    fn on_watch(&mut self, io: &mut Io, _key: WatchKey, watch: WatchId, ready: Ready) {
+        self.desk.on_plugin_watch(io, watch, ready);
+    }
+
+    fn on_socket(&mut self, io: &mut Io, token: Token, ready: Readiness) {
+        let key = Key::from(token);
+        if matches!(self.connections.get(key), Some(Connection::Listener(..))) {
+            if !self.accept(key, io) {
+                io.again(token);
+            }
+            return;
+        }
+        self.with(key, io, |connection, desk, io| match connection {
+            Connection::Incoming(incoming) => incoming.on_ready(ready, desk, io),
+            Connection::Outgoing(outgoing) => outgoing.on_ready(ready, desk, io),
+            Connection::Opening | Connection::Listener(..) => Keep::Yes,
+        });
+    }
+
+    fn on_mail(&mut self, io: &mut Io, mail: Mail) {
+        match mail {
+            Mail::Committed(completion) => self.on_committed(completion, io),
+            Mail::Posted(posted) => {
+                self.desk.plugins.cell.post_handback(posted);
+                self.desk.apply_commands(io);
+            }
+            Mail::Loaded(id, loaded) => {
+                let now = self.desk.now(io);
+                let attempts = self.desk.store.on_loaded(id, loaded, now);
+                attempts.into_iter().for_each(|attempt| self.desk.settle(attempt));
+            }
+            Mail::Resolved(Ok(addresses)) => {
+                self.resolving = false;
+                self.resolved_ms = Some(io.now_ms());
+                self.addresses = addresses;
+            }
+            Mail::Resolved(Err(why)) => {
+                self.resolving = false;
+                self.desk.pool.on_opening();
+                self.desk.pool.on_failed(why, io.now_ms());
+            }
+            Mail::Restore(waiting) => {
+                let now = self.desk.now(io);
+                waiting.into_iter().for_each(|mail| self.desk.store.restore(mail, now));
+            }
+            Mail::Open => self.open(io),
+            Mail::Ask(question, answers) => {
+                // Whoever asked may have given up.
+                let _ = answers.send(self.answer(&question, io));
+            }
+            Mail::Drain => self.on_drain(io),
+        }
+    }
+
+    fn resume(&mut self, io: &mut Io) -> bool {
+        if let Some((connection, bytes)) = self.desk.sends.pop_front() {
+            if let Some(&key) = self.desk.by_plugin.get(&connection) {
+                self.with(key, io, |connection, desk, _| {
+                    match connection {
+                        Connection::Incoming(incoming) => incoming.on_send(&bytes, desk),
+                        Connection::Outgoing(outgoing) => outgoing.on_send(&bytes, desk),
+                        Connection::Opening | Connection::Listener(..) => {}
+                    }
+                    Keep::Yes
+                });
+            }
+            return true;
+        }
+        if let Some(connection) = self.desk.resumable.pop_front() {
+            if let Some(&key) = self.desk.by_plugin.get(&connection) {
+                self.with(key, io, |connection, desk, io| match connection {
+                    Connection::Incoming(incoming) => incoming.on_resume(desk, io),
+                    Connection::Outgoing(outgoing) => outgoing.on_resume(desk, io),
+                    Connection::Opening | Connection::Listener(..) => Keep::Yes,
+                });
+            }
+            return true;
+        }
+        if std::mem::take(&mut self.desk.context_resumable) {
+            if let Some(verdict) = self.desk.plugins.take_context_verdict()
+                && let Some((_, chain)) = &mut self.context
+                && chain.is_held()
+            {
+                chain.on_verdict(verdict);
+                self.walk_context(io);
+            }
+            return true;
+        }
+        false
+    }
+
+    fn commit(&mut self, io: &mut Io) {
+        self.deliver(io);
+        let released = self.desk.store.take_released();
+        if released > 0 {
+            self.desk.release(released);
+        }
+        if !self.desk.batch.is_empty() {
+            let batch = std::mem::take(&mut self.desk.batch);
+            self.common.queue.hand_over(self.desk.index, batch);
+        }
+        self.arm_delivery(io);
+    }
+
+    fn flush(&mut self, io: &mut Io) {
+        while let Some(key) = self.desk.dirty.pop() {
+            self.with(key, io, |connection, desk, io| match connection {
+                Connection::Incoming(incoming) => incoming.flush(desk, io),
+                Connection::Outgoing(outgoing) => outgoing.flush(desk, io),
+                Connection::Opening | Connection::Listener(..) => Keep::Yes,
+            });
+        }
+        self.end_if_drained(io);
+        self.gauge();
+        // A flush may let a connection go on, and its plugins ask for more: the next turn comes
+        // at once then.
+        if self.pending() != Pending::NONE {
+            io.stay_awake();
+        }
+    }
+
+    fn pending(&self) -> Pending {
+        Pending {
+            verdicts: self.desk.resumable.len() + usize::from(self.desk.context_resumable),
+            commands: self.desk.sends.len(),
+            unflushed: self.desk.dirty.len(),
+            unhanded: self.desk.batch.len(),
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The plugins in `examples/plugins`, built as their README says and run in the real server: what a
+//! reader copies must work. The policy service is one of our own, on a thread, with an end.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crate::support::{
+    PATIENCE, Process, Sanitizer, Server, ServerBuilder, Sink, SmtpClient, asan_library, fresh_port,
+};
+
+const TEXT: &[u8] = b"Subject: stub\r\n\r\nAs it was handed in.\r\n";
+
+/// Builds all examples with their Makefile, and gives the server only those named.
+fn with_plugins(names: &[&str], sanitizer: Sanitizer) -> ServerBuilder {
+    let plan = Server::builder();
+    let (built, plugins) = (plan.directory().join("built"), plan.directory().join("plugins"));
+    let mut make = Command::new("make");
+    make.arg("-C")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/plugins"))
+        .arg(format!("OUTPUT={}", built.display()))
+        .args(["CFLAGS=-O1 -g -Werror", "CXXFLAGS=-O1 -g -Werror"])
+        // A make above us (`make test`) must not hand its own options down.
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL");
+    if sanitizer == Sanitizer::Address {
+        make.arg("SANITIZE=address");
+    }
+    let mut make = Process::spawn("make", &mut make);
+    assert!(make.wait(PATIENCE).success(), "{make}");
+    std::fs::create_dir(&plugins).expect("a new directory can be written");
+    for name in names {
+        let file = format!("{name}.so");
+        std::fs::copy(built.join(&file), plugins.join(&file)).expect("make has built it");
+    }
+    let plan = plan.setting("plugin-directory", plugins.display());
+    match sanitizer {
+        Sanitizer::Off => plan,
+        Sanitizer::Address => plan
+            .environment("LD_PRELOAD", asan_library())
+            .environment("ASAN_OPTIONS", "detect_leaks=0"),
+    }
+}
+
+/// A policy service: `OK` to senders that begin with `good`, nothing ever about those that begin with
+/// `mute`, `REJECT` to others. Dropping it ends its thread.
+struct Service {
+    address: SocketAddr,
+    questions: Arc<Mutex<Vec<String>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    fn start() -> Service {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be picked");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let questions = Arc::new(Mutex::new(Vec::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (asked, stopped) = (Arc::clone(&questions), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            let mut open = Vec::new();
+            for stream in listener.incoming() {
+                if stopped.load(Ordering::Acquire) {
+                    return;
+                }
+                let stream = stream.expect("a connection can be taken");
+                stream.set_read_timeout(Some(PATIENCE)).expect("a socket can have a timeout");
+                // A server that was killed in the middle of a question is not our failure.
+                let Some(sender) = question(&stream) else {
+                    continue;
+                };
+                asked.lock().unwrap_or_else(PoisonError::into_inner).push(sender.clone());
+                match sender.split(['-', '@']).next() {
+                    Some("mute") => open.push(stream),
+                    // The plugin may have given up meanwhile.
+                    Some("good") => drop(answer(stream, b"OK")),
+                    _ => drop(answer(stream, b"REJECT not you")),
+                }
+            }
+        });
+        Service { address, questions, stop, thread: Some(thread) }
+    }
+
+    /// The senders that were asked about, in order.
+    fn questions(&self) -> Vec<String> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        // Wakes it from its accept.
+        let _ = TcpStream::connect(self.address);
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(
+            std::thread::panicking() || matches!(ended, Some(Ok(()))),
+            "the policy service panicked"
+        );
+    }
+}
+
+/// Reads one question to its empty line; the sender in it.
+fn question(stream: &TcpStream) -> Option<String> {
+    let lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let lines: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    assert!(lines.is_empty() || lines.contains(&"client_address=127.0.0.1".to_owned()));
+    let mut senders = lines.iter().filter_map(|line| line.strip_prefix("sender="));
+    senders.next().map(str::to_owned)
+}
+
+/// Answers in two writes, which the plugin must put together.
+fn answer(mut stream: TcpStream, action: &[u8]) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.write_all(b"action=")?;
+    // Gives the first piece time to be read alone; the test holds without it.
+    std::thread::sleep(Duration::from_millis(2));
+    stream.write_all(action)?;
+    stream.write_all(b"\n\n")
+}
+
+/// A server whose own rule lets nobody relay, with the policy plugin in front of it.
+fn with_policy(service: SocketAddr, sanitizer: Sanitizer) -> ServerBuilder {
+    with_plugins(&["policy"], sanitizer)
+        .setting("smtp-relay-range", "192.0.2.0/24")
+        .environment("POLICY_ADDRESS", service.to_string())
+        .environment("POLICY_SECONDS", "60")
+}
+
+/// Names a sender, and asks to send to somewhere else; the code of the answer to RCPT.
+fn relays(client: &mut SmtpClient, sender: &str) -> u16 {
+    let mut ask = || {
+        client.command(&format!("MAIL FROM:<{sender}>"))?.require(250)?;
+        let rcpt = client.command("RCPT TO:<r@example.net>")?;
+        client.command("RSET")?.require(250)?;
+        std::io::Result::Ok(rcpt.code)
+    };
+    ask().expect("the dialogue goes on")
+}
+
+/// How many mails that a sink took hold `text`; a line end in it is `\r\n`, as the dump has it.
+fn mails_with(sink: &Sink, text: &str) -> usize {
+    String::from_utf8_lossy(&sink.dumped()).lines().filter(|mail| mail.contains(text)).count()
+}
+
+/// The version check and mq_initialize (plugin-api 5), and MQ_log: the least a plugin can do.
+#[test]
+fn minimal_is_loaded_and_logs() {
+    let mut server = with_plugins(&["minimal"], Sanitizer::Off).start();
+    server.process().await_complaint(PATIENCE, "[plugin] minimal.so: minimal: loaded");
+    assert!(server.terminate().success());
+}
+
+/// D-43: the hook of each recipient sees and changes its own text; D-64: what it sets is stored.
+#[test]
+fn d_43_stamp_puts_its_field_on_top_for_each_recipient() {
+    let plan = with_plugins(&["stamp"], Sanitizer::Off);
+    let sink = Sink::start(&plan.directory().join("dump"));
+    let server = plan.smarthost(sink.address()).start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    for (command, code) in [
+        ("MAIL FROM:<s@x.org>", 250),
+        ("RCPT TO:<a@x.net>", 250),
+        ("RCPT TO:<b@x.net>", 250),
+        ("DATA", 354),
+    ] {
+        client.command(command).unwrap().require(code).unwrap();
+    }
+    client.send(TEXT).unwrap();
+    client.command(".").unwrap().require(250).unwrap();
+    sink.await_count(2, PATIENCE);
+    for recipient in ["a@x.net", "b@x.net"] {
+        let field = format!("X-Rohrpost-Example: stamp.c saw this mail for {recipient}");
+        assert_eq!(mails_with(&sink, &field), 1, "{recipient}");
+    }
+    assert_eq!(mails_with(&sink, "As it was handed in."), 2);
+}
+
+/// D-3A: the mark decides who may relay; one question for each sender of a connection.
+#[test]
+fn d_3a_policy_lets_one_sender_relay_and_not_another() {
+    let service = Service::start();
+    let server = with_policy(service.address, Sanitizer::Off).start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    assert_eq!(relays(&mut client, "good@example.org"), 250);
+    assert_eq!(relays(&mut client, "good@example.org"), 250);
+    assert_eq!(service.questions(), ["good@example.org"], "it is remembered");
+    assert_eq!(relays(&mut client, "bad@example.org"), 550);
+    assert_eq!(relays(&mut client, "bad@example.org"), 550);
+    assert_eq!(relays(&mut client, "good@example.org"), 250);
+    let mut other = SmtpClient::hello(server.smtp()).unwrap();
+    assert_eq!(relays(&mut other, "bad@example.org"), 550);
+    let expected = ["good@", "bad@", "good@", "bad@"].map(|name| format!("{name}example.org"));
+    assert_eq!(service.questions(), expected);
+}
+
+/// D-10, D-49: many connections ask at the same time, and each gets its own answer; some hang up
+/// while they are held. AddressSanitizer watches.
+#[test]
+fn d_10_d_49_policy_keeps_connections_apart_under_asan() {
+    const CLIENTS: usize = 24;
+    let service = Service::start();
+    let mut server = with_policy(service.address, Sanitizer::Address).start();
+    let address = server.smtp();
+    let clients = (0..CLIENTS).map(|number| {
+        std::thread::spawn(move || {
+            let mut client = SmtpClient::hello(address).unwrap();
+            for round in 0..5 {
+                let good = (number + round) % 2 == 0;
+                let sender = format!("{}-{number}@example.org", if good { "good" } else { "bad" });
+                if number % 6 == 5 && round == 2 {
+                    return client.send(format!("MAIL FROM:<{sender}>\r\n").as_bytes());
+                }
+                let expected = if good { 250 } else { 550 };
+                assert_eq!(relays(&mut client, &sender), expected, "{sender}");
+            }
+            Ok(())
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    for client in clients {
+        client.join().unwrap().unwrap();
+    }
+    let status = server.terminate();
+    assert!(status.success(), "{status}\n{}", server.process());
+}
+
+/// A service that is down, or never answers, grants nothing and holds up nothing for long; what a
+/// former sender was granted is not kept.
+#[test]
+fn policy_goes_on_without_an_answer() {
+    let (down, late) = ("(connection refused); going on", "(timeout); going on");
+    let mut server = with_policy(fresh_port(), Sanitizer::Off).start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    assert_eq!(relays(&mut client, "good@example.org"), 550);
+    server.process().await_complaint(PATIENCE, down);
+
+    let service = Service::start();
+    let plan = with_policy(service.address, Sanitizer::Off).environment("POLICY_SECONDS", "2");
+    let mut server = plan.start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    assert_eq!(relays(&mut client, "good@example.org"), 250);
+    assert_eq!(relays(&mut client, "mute@example.org"), 550);
+    server.process().await_complaint(PATIENCE, late);
+    assert_eq!(relays(&mut client, "good@example.org"), 250);
+    assert_eq!(service.questions().len(), 3);
+}
+
+/// D-27, D-28: the server takes a step back before the plugin's own timeout. The close hook cancels
+/// the question of a connection that then leaves; that of one that stays runs out, and its late
+/// hand-back releases nothing. AddressSanitizer watches.
+#[test]
+fn d_27_policy_cancels_the_question_of_a_connection_that_left() {
+    let service = Service::start();
+    let plan = with_policy(service.address, Sanitizer::Address)
+        .environment("POLICY_SECONDS", "4")
+        .setting("plugin-timeout", 1)
+        .setting("smtp-threads", 1);
+    let mut server = plan.start();
+    let mut leaving = SmtpClient::hello(server.smtp()).unwrap();
+    let mut staying = SmtpClient::hello(server.smtp()).unwrap();
+    for (client, sender) in [(&mut leaving, "mute-leaves"), (&mut staying, "mute-stays")] {
+        let line = format!("MAIL FROM:<{sender}@example.org>\r\n");
+        client.send(line.as_bytes()).unwrap();
+    }
+    leaving.reply().unwrap().require(451).unwrap();
+    leaving.command("QUIT").unwrap().require(221).unwrap();
+    drop(leaving);
+    staying.reply().unwrap().require(451).unwrap();
+    let late = "no answer about <mute-stays@example.org> (timeout)";
+    server.process().await_complaint(PATIENCE, late);
+    assert_eq!(relays(&mut staying, "good@example.org"), 250);
+    drop(staying);
+    let status = server.terminate();
+    let written = server.process().to_string();
+    assert!(status.success(), "{status}\n{written}");
+    assert!(!written.contains("about <mute-leaves"), "{written}");
+}
+
+/// Sends the newsletter's stub.
+fn hand_in(server: &Server, sender: &str) {
+    let reply = SmtpClient::hello(server.smtp())
+        .and_then(|mut client| client.mail(sender, "reader@example.net", TEXT));
+    reply.and_then(|reply| reply.require(250)).expect("the stub is taken");
+}
+
+/// D-67, D-69: the sink receives what the plugin made, and other mail as it came.
+#[test]
+fn mime_makes_the_text_of_each_newsletter() {
+    let plan = with_plugins(&["mime"], Sanitizer::Address);
+    let sink = Sink::start(&plan.directory().join("dump"));
+    let mut server = plan.smarthost(sink.address()).start();
+    hand_in(&server, "news@example.org");
+    hand_in(&server, "me@example.org");
+    sink.await_count(2, PATIENCE);
+    let dear = r"\r\n\r\nDear reader,\r\n\r\nthis text was made";
+    assert_eq!(mails_with(&sink, dear), 1);
+    assert_eq!(mails_with(&sink, "To: <reader@example.net>"), 1);
+    assert_eq!(mails_with(&sink, "As it was handed in."), 1);
+    server.await_empty_queue(PATIENCE);
+    let status = server.terminate();
+    assert!(status.success(), "{status}\n{}", server.process());
+}
+
+/// D-6C: each attempt asks again, and the queue keeps the text that came.
+#[test]
+fn d_6c_mime_is_asked_at_each_attempt_and_never_stored() {
+    let plan = with_plugins(&["mime"], Sanitizer::Off).setting("retry-interval", 1);
+    let refusing = Sink::start_on(
+        SocketAddr::from(([127, 0, 0, 1], 0)),
+        &plan.directory().join("refused"),
+        &["--refuse=dot=451"],
+    );
+    let mut server = plan.clone().smarthost(refusing.address()).start();
+    hand_in(&server, "news@example.org");
+    let second = "mime: made text 2 for reader@example.net";
+    server.process().await_complaint(PATIENCE, second);
+    assert!(server.terminate().success());
+
+    // Without the plugin, the same queue sends what came.
+    let sink = Sink::start(&plan.directory().join("dump"));
+    let empty = plan.directory().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let plain = plan.setting("plugin-directory", empty.display());
+    let server = plain.smarthost(sink.address()).start();
+    sink.await_count(1, PATIENCE);
+    assert_eq!(mails_with(&sink, "As it was handed in."), 1);
+    assert_eq!(mails_with(&sink, "X-Rohrpost-Example"), 0);
+    server.await_empty_queue(PATIENCE);
+}
