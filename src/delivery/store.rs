@@ -612,3 +612,7 @@ fn view(id: MailId, held: &Held, mail: &MailState) -> MailView {
         recent: mail.recent.clone(),
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

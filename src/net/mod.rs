@@ -20,6 +20,7 @@ pub mod message;
 pub mod outgoing;
 mod outgoing_end;
 pub mod receipt;
+pub mod spare;
 mod step;
 pub mod text;
 pub mod transport;

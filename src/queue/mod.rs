@@ -18,6 +18,8 @@ mod report;
 mod schedule;
 mod storage;
 
+#[cfg(test)]
+pub(crate) use dice::Dice;
 pub use engine::{Accepting, Completion, Entry, Queue, ReadError, Refusal, ShutdownError, Status};
 pub use log::{LogQueue, LogReader, Notify, OpenError, Options};
 pub use mail::{

@@ -175,6 +175,7 @@ impl Server {
             common: Common {
                 queue: queue.clone(),
                 connections: Connections::new(settings.smtp.connection_bounds()),
+                spares: Arc::default(),
                 reports: report,
             },
             lost: events.0.clone(),

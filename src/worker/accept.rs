@@ -4,7 +4,6 @@
 //!
 //! **Diagnostics**: every reason to turn somebody away is answered, counted and, rate-limited, logged.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
@@ -48,6 +47,7 @@ impl Worker {
 
     /// Takes some clients of the backlog; whether it is empty, or as good as that for now.
     pub(super) fn accept(&mut self, key: Key, io: &mut Io) -> bool {
+        self.common.spares.fill();
         for _ in 0..ACCEPTS_MAX {
             let Some(Connection::Listener(listener, local)) = self.connections.get(key) else {
                 return true;
@@ -67,7 +67,7 @@ impl Worker {
         false
     }
 
-    /// No descriptor is left: gives up the spare one, and with it takes one client after the other
+    /// No descriptor is left: gives up a spare one, and with it takes one client after the other
     /// and says why it cannot stay. Otherwise they would wait in the backlog without a word.
     pub(super) fn turn_some_away(&mut self, key: Key) {
         self.desk.log.limited(
@@ -76,14 +76,18 @@ impl Worker {
             "smtp",
             "no file descriptor is left; clients are answered 421 (raise LimitNOFILE or lower smtp-connections)",
         );
-        self.spare = None;
-        for _ in 0..ACCEPTS_MAX {
-            let Some(Connection::Listener(listener, _)) = self.connections.get(key) else { break };
-            let Ok((stream, _)) = listener.accept() else { break };
-            turn_away(stream, answer::NO_DESCRIPTORS);
-            self.desk.count(Number::Turned);
-        }
-        self.spare = File::open("/dev/null").ok();
+        let (common, connections) = (&self.common, &self.connections);
+        let mut turned = 0;
+        common.spares.without_one(|| {
+            while turned < ACCEPTS_MAX as u64
+                && let Some(Connection::Listener(listener, _)) = connections.get(key)
+                && let Ok((stream, _)) = listener.accept()
+            {
+                turn_away(stream, answer::NO_DESCRIPTORS);
+                turned += 1;
+            }
+        });
+        self.desk.numbers().add(Number::Turned, turned);
         // The edge is used up; the next tick looks again.
         self.accept_again.push(key);
     }

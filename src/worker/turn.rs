@@ -4,7 +4,6 @@
 //!
 //! **Diagnostics**: none of its own.
 
-use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use crate::metrics::Number;
 use crate::net::desk::{Committing, Desk, Io, Mail, Question, Timer};
 use crate::net::incoming::{Incoming, Keep};
 use crate::net::outgoing::Outgoing;
+use crate::net::spare::Spares;
 use crate::plugin::chain::Chain;
 use crate::queue::{Completion, Queue};
 use crate::smtp::server;
@@ -55,6 +55,8 @@ pub struct Common {
     pub queue: Arc<dyn Queue>,
     /// Open connections of all workers.
     pub connections: Arc<Connections>,
+    /// Descriptors to turn clients away with when there are no others.
+    pub spares: Arc<Spares>,
     /// Where it reports.
     pub reports: crossbeam_channel::Sender<Report>,
 }
@@ -72,8 +74,6 @@ pub struct Worker {
     pub(super) address_next: usize,
     pub(super) resolving: bool,
     pub(super) resolved_ms: Option<u64>,
-    /// A descriptor to give up when there is no other, to answer with.
-    pub(super) spare: Option<File>,
     pub(super) accept_again: Vec<Key>,
     pub(super) context: Option<(ContextStep, Chain)>,
     pub(super) context_timer: Option<TimerKey>,
@@ -106,7 +106,6 @@ impl Worker {
             address_next: 0,
             resolving: false,
             resolved_ms: None,
-            spare: File::open("/dev/null").ok(),
             accept_again: Vec::new(),
             context: None,
             context_timer: None,

@@ -199,8 +199,9 @@ fn what_is_sent_behind_quit_does_not_destroy_the_221() {
     for _ in 0..20 {
         let mut hasty = Slow::lockstep(server.smtp(), &[EHLO]);
         let more = [b"QUIT\r\n".as_slice(), &b"NOOP\r\n".repeat(20_000)].concat();
-        hasty.stream.write_all(&more).unwrap();
-        hasty.stream.shutdown(Shutdown::Write).unwrap();
+        // The server may close before it has seen all of this; what counts is what it said before.
+        let sent = hasty.stream.write_all(&more);
+        let _ = sent.and_then(|()| hasty.stream.shutdown(Shutdown::Write));
         let last = hasty.end();
         assert!(last.starts_with("221 "), "{last:?}");
     }

@@ -137,9 +137,8 @@ fn quit_that_stalls_frees_the_connection() {
     }
 }
 
-/// A hop whose backlog is full answers no SYN: connect-timeout.
-#[test]
-fn connect_that_is_never_answered() {
+/// A listener that takes no connection more, and those that it has taken.
+pub(super) fn full_backlog() -> (TcpListener, Vec<TcpStream>) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     socket.bind(&any.into()).unwrap();
@@ -151,6 +150,14 @@ fn connect_that_is_never_answered() {
         waiting.push(stream);
         assert!(waiting.len() < 64, "a backlog of none is never full");
     }
+    (listener, waiting)
+}
+
+/// A hop whose backlog is full answers no SYN: connect-timeout.
+#[test]
+fn connect_that_is_never_answered() {
+    let (listener, waiting) = full_backlog();
+    let address = listener.local_addr().unwrap();
     let server = impatient(address).start();
     let id = post(&server, At::Banner);
     waits_for_hop(&server, &id);

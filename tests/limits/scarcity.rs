@@ -45,6 +45,7 @@ fn a_server_without_descriptors_says_421_and_lives_on() {
     }
     assert!(open.len() > 5 && refused > CLIENTS / 2, "{refused} refused");
     // Mail is still taken: the queue has its files open. To go out it needs a descriptor more.
+    open[0].command("EHLO client.example").unwrap();
     let reply = open[0].mail("a@example.org", "first@example.net", TEXT);
     reply.unwrap().require(250).unwrap();
     drop(open);

@@ -105,6 +105,22 @@ fn a_stop_under_load_keeps_its_time_and_loses_nothing() {
 
 /// A connect that nobody answers is no work that a stop would have to wait for.
 #[test]
+fn a_stop_does_not_wait_for_a_connect() {
+    let (listener, _waiting) = super::hop_deadlines::full_backlog();
+    let mut server = Server::builder()
+        .smarthost(listener.local_addr().unwrap())
+        .setting("shutdown-timeout", 600)
+        .setting("plugin-shutdown-timeout", 600)
+        .setting("connect-timeout", 600)
+        .start();
+    queued(&server, "b@example.net");
+    await_count(&server, "outgoing_connections", 1);
+    let status = server.terminate();
+    ended(status, 0, &mut server);
+}
+
+/// A greeting that never comes is none either.
+#[test]
 fn a_stop_does_not_wait_for_a_hop_that_does_not_answer() {
     let hop = Hop::start(Some((At::Banner, How::Stall)));
     let mut server = Server::builder().smarthost(hop.address()).start();
