@@ -24,7 +24,8 @@ use crate::log::{Level, Log};
 use crate::metrics::{Metrics, Number, WorkerMetrics};
 use crate::plugin::view::Plugins;
 use crate::queue::{
-    Attempt, Completion, Entry, Ids, MailId, Next, ReadError, Transaction, TransactionId, Waiting,
+    Accepting, Attempt, Completion, Entry, Ids, MailId, Next, ReadError, Transaction,
+    TransactionId, Waiting,
 };
 use crate::settings::Settings;
 use crate::smtp::Memory;
@@ -156,8 +157,10 @@ pub struct Desk {
     pub listeners: Arc<[SocketAddr]>,
     /// Whether new work is taken.
     pub mood: Mood,
-    /// Whether the queue wants deliveries to go on.
+    /// Whether the queue wants deliveries to go on; looked at once a second.
     pub delivering: bool,
+    /// Whether the queue takes mail; looked at once a second, and decided at the commit.
+    pub accepting: Accepting,
     timers: HashMap<TimerId, TimerKey>,
     watches: HashMap<WatchId, WatchKey>,
     commands: Vec<Command>,
@@ -221,6 +224,7 @@ impl Desk {
             listeners: init.listeners,
             mood: Mood::Starting,
             delivering: true,
+            accepting: Accepting::Yes,
             timers: HashMap::new(),
             watches: HashMap::new(),
             commands: Vec::new(),

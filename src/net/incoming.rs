@@ -21,7 +21,7 @@ use crate::limits::IncomingPermit;
 use crate::metrics::Number;
 use crate::plugin::chain::{Chain, Verdict};
 use crate::plugin::view::{SlotsSpent, Walk};
-use crate::queue::{Refusal, TransactionId};
+use crate::queue::{Accepting, Refusal, TransactionId};
 use crate::smtp::server::{Decision, Event, Greeting, Options, Phase, Session};
 use crate::smtp::{Fixed, Reply, answer};
 
@@ -380,6 +380,10 @@ impl Incoming {
         match event {
             Event::Mail(from) => {
                 self.draft = None;
+                if let Some(refusal) = not_accepting(desk.accepting) {
+                    // Sooner than after a text that cannot be kept.
+                    return self.decide(Decision::Refuse(refusal.into()), desk, io);
+                }
                 let text = terminated(from.address.as_str());
                 self.draft = Some(Draft::new(from));
                 self.begin(Step::MailFrom(text), desk, io);
@@ -606,5 +610,14 @@ impl Incoming {
             self.queued_flush = true;
             desk.mark_dirty(self.key);
         }
+    }
+}
+
+/// What a client hears at MAIL while the queue takes nothing.
+fn not_accepting(accepting: Accepting) -> Option<Fixed> {
+    match accepting {
+        Accepting::Yes => None,
+        Accepting::Full => Some(answer::STORAGE_FULL),
+        Accepting::Failed => Some(answer::LOCAL_ERROR),
     }
 }

@@ -167,6 +167,7 @@ impl Worker {
             io.again(Token::from(key));
         }
         self.desk.delivering = self.common.queue.delivering();
+        self.desk.accepting = self.common.queue.accepting();
         self.desk.shrink();
     }
 
