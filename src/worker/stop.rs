@@ -33,8 +33,12 @@ impl Worker {
         }
     }
 
-    /// D-53: what plugins still hold is taken back.
+    /// D-53: what plugins still hold is taken back. They may take control again, in a close hook or in
+    /// what a client has sent already, so this comes again until nothing is left.
     pub(super) fn revoke_holds(&mut self, io: &mut Io) {
+        if !self.connections.is_empty() {
+            io.arm(io.now_ms() + TICK_MS, Timer::StopHolds);
+        }
         for key in self.keys() {
             self.with(key, io, |connection, desk, io| match connection {
                 Connection::Incoming(incoming) => incoming.on_hold_over(desk, io),
