@@ -31,6 +31,8 @@ use super::start::{Plan, bind, load_plugins, open_queue, restore, start_workers}
 
 /// How long the last lines of the log may take to be written.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
+/// How often the stop looks whether the workers have ended.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often the status line moves.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// How long the disk may take at the end, beyond what connections took.
@@ -299,20 +301,17 @@ impl Server {
         });
     }
 
+    /// Whether every worker has ended in time. One that panicked sends no report, so the threads
+    /// themselves are asked.
     fn stop_workers_within(&self, limit: Duration) -> bool {
         self.stop_workers();
         let end = Instant::now() + limit;
-        let mut left = self.workers.iter().filter(|worker| !worker.is_finished()).count();
-        while left > 0 {
-            match self.reports.recv_deadline(end) {
-                Ok(Report::Ended(_)) => left -= 1,
-                Ok(Report::Ready(_) | Report::StartFailed(..)) => {}
-                Err(_) => break,
-            }
-            // A worker that panicked sends no report.
-            left = left.min(self.workers.iter().filter(|worker| !worker.is_finished()).count());
+        let all_ended = || self.workers.iter().all(JoinHandle::is_finished);
+        while !all_ended() && Instant::now() < end {
+            // A report only says that it is worth looking; its thread may take a moment more.
+            let _ = self.reports.recv_timeout(LOOK_EVERY);
         }
-        self.workers.iter().all(JoinHandle::is_finished) || left == 0
+        all_ended()
     }
 
     fn start_watchdog(&self, log: &Log) -> Option<JoinHandle<()>> {

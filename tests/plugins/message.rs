@@ -132,7 +132,7 @@ fn d_6a_a_mail_without_text_fails_for_good_unless_a_plugin_makes_one() {
     );
     mail(&mut client, "plain@example.org");
     assert_eq!(sunk(&sink, 2)[1]["body"], "Subject: x\r\n\r\ntext\r\n");
-    assert_eq!(server.status().count("failures"), 1);
+    assert_eq!(server.status().count("bounced"), 1);
 }
 
 #[test]

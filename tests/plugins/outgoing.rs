@@ -48,7 +48,7 @@ fn d_81_d_85_a_far_end_that_gives_up_while_held_fails_the_attempt_at_once() {
         }
         drop(visit);
         let (number, count) =
-            if news == Some("554 never") { ("failures", 1) } else { ("retried", 1) };
+            if news == Some("554 never") { ("bounced", 1) } else { ("retried", 1) };
         await_status(&server, number, count);
         assert_eq!(server.status().count("held"), 1, "the memory stays until the hand-back");
         if number == "retried" {

@@ -65,16 +65,21 @@ impl SmtpClient {
         self.reply()
     }
 
-    /// Sends one mail; `content` has its lines ended and dots stuffed already, and no final dot.
+    /// Sends one mail; `content` has its lines ended and dots stuffed already, and no final dot. Returns the
+    /// reply that decided: the first refusal, or the reply to the final dot.
     pub(crate) fn mail(
         &mut self,
         sender: &str,
         recipient: &str,
         content: &[u8],
     ) -> io::Result<Reply> {
-        self.command(&format!("MAIL FROM:<{sender}>"))?.require(250)?;
-        self.command(&format!("RCPT TO:<{recipient}>"))?.require(250)?;
-        self.command("DATA")?.require(354)?;
+        let commands = [format!("MAIL FROM:<{sender}>"), format!("RCPT TO:<{recipient}>")];
+        for command in commands.iter().map(String::as_str).chain(["DATA"]) {
+            let reply = self.command(command)?;
+            if reply.code >= 400 {
+                return Ok(reply);
+            }
+        }
         self.send(content)?;
         self.command(".")
     }
