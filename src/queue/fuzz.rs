@@ -111,6 +111,19 @@ mod tests {
         assert_eq!(recovered.waiting.len(), 1);
     }
 
+    /// The fuzzer starts from valid records. `ROHRPOST_BLESS=1` writes them anew.
+    #[test]
+    fn the_seed_files_are_the_seeds() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/log_replay");
+        for (name, seed) in ["records", "segment"].into_iter().zip(&seeds()[4..]) {
+            let path = folder.join(name);
+            if std::env::var_os("ROHRPOST_BLESS").is_some() {
+                std::fs::write(&path, seed).unwrap();
+            }
+            assert_eq!(std::fs::read(&path).ok().as_ref(), Some(seed), "{}", path.display());
+        }
+    }
+
     #[test]
     fn exercises_log_replay() {
         let mut dice = Dice::from_environment();
