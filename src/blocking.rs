@@ -47,7 +47,10 @@ pub fn spawn(
         for job in jobs {
             let (worker, answer) = match job {
                 Job::Read(worker, id) => (worker, Mail::Loaded(id, read(&*queue, id))),
-                Job::Resolve(worker, hop) => (worker, Mail::Resolved(resolve(&hop))),
+                Job::Resolve(worker, hop) => {
+                    resolve_aside(worker, hop, &mailboxes);
+                    continue;
+                }
             };
             mailboxes.deliver(worker, answer);
         }
@@ -62,6 +65,17 @@ fn read(queue: &dyn Queue, id: TransactionId) -> Result<Arc<Transaction>, ReadEr
         Err(ReadError::Io { id, source })
     };
     std::panic::catch_unwind(read).unwrap_or_else(bug).map(Arc::new)
+}
+
+/// The resolver may take half a minute, and texts must not wait for it: each look-up has a thread of
+/// its own, one a worker at most.
+fn resolve_aside(worker: usize, hop: NextHop, mailboxes: &Mailboxes) {
+    let answers = mailboxes.clone();
+    let work = move || answers.deliver(worker, Mail::Resolved(resolve(&hop)));
+    if let Err(error) = std::thread::Builder::new().name("resolver".into()).spawn(work) {
+        let why = format!("no thread for the resolver: {error}");
+        mailboxes.deliver(worker, Mail::Resolved(Err(why)));
+    }
 }
 
 fn resolve(hop: &NextHop) -> Result<Vec<SocketAddr>, String> {

@@ -27,6 +27,8 @@ const ATTEMPTS_SHOWN: usize = 8;
 const MEMORY_SCAN: usize = 1_000;
 /// Ready mails whose age is looked at per call of [`Store::pop_aged`].
 const AGED_SCAN: usize = 1_000;
+/// Ready mails that fail in one call because there is no way out.
+const FAILED_AT_ONCE: usize = 10_000;
 /// How long a mail rests whose text could not be read back.
 const READ_PAUSE_MS: u64 = 60_000;
 
@@ -455,10 +457,12 @@ impl Store {
         aged
     }
 
-    /// Every ready mail fails for good: there is no way out for any of them.
+    /// Ready mails fail for good: there is no way out for any of them. The others follow at the next
+    /// call.
     pub fn fail_ready(&mut self, why: &str, now: Now) -> Vec<Attempt> {
         let finish = Finish::without_reply(Fate::Permanent, "connect", "error", why);
-        let ready = std::mem::take(&mut self.ready);
+        let count = self.ready.len().min(FAILED_AT_ONCE);
+        let ready: Vec<MailId> = self.ready.drain(..count).collect();
         let is_ready = |store: &mut Store, id| {
             find(&mut store.held, id)
                 .is_some_and(|(held, place)| held.mails[place].place == Place::Ready)
@@ -499,7 +503,8 @@ impl Store {
     /// One mail, explained.
     pub fn view(&self, id: MailId) -> Option<MailView> {
         let held = self.held.get(&id.transaction)?;
-        let mail = held.mails.iter().find(|mail| mail.index == id.index)?;
+        let place = held.mails.binary_search_by_key(&id.index, |mail| mail.index).ok()?;
+        let mail = &held.mails[place];
         (mail.place != Place::Freed).then(|| view(id, held, mail))
     }
 
@@ -596,7 +601,7 @@ impl Store {
 
 fn find(held: &mut HashMap<TransactionId, Held>, id: MailId) -> Option<(&mut Held, usize)> {
     let held = held.get_mut(&id.transaction)?;
-    let place = held.mails.iter().position(|mail| mail.index == id.index)?;
+    let place = held.mails.binary_search_by_key(&id.index, |mail| mail.index).ok()?;
     Some((held, place))
 }
 

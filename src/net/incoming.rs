@@ -21,7 +21,7 @@ use crate::limits::IncomingPermit;
 use crate::metrics::Number;
 use crate::plugin::chain::{Chain, Verdict};
 use crate::plugin::view::{SlotsSpent, Walk};
-use crate::queue::{Accepting, Refusal, TransactionId};
+use crate::queue::{Accepting, Origin, Refusal, TransactionId};
 use crate::smtp::server::{Decision, Event, Greeting, Options, Phase, Session};
 use crate::smtp::{Fixed, Reply, answer};
 
@@ -428,8 +428,10 @@ impl Incoming {
     fn may_relay(&self, to: &crate::smtp::Address, desk: &Desk) -> bool {
         let smtp = &desk.settings.smtp;
         smtp.relay_clients.contains(self.remote.ip())
-            || self.plugin.is_some_and(|plugin| desk.plugins.cell.authenticated(plugin))
+            || self.is_authenticated(desk)
             || smtp.local_domains.contains(to.domain())
+            // RFC 5321 4.5.1: `<postmaster>` without a domain is ours, if anything is.
+            || (to.domain().is_empty() && !smtp.local_domains.is_empty())
     }
 
     /// Starts a step: its chain runs when the connection is driven.
@@ -519,11 +521,25 @@ impl Incoming {
             }
             return;
         }
-        let Finished { transaction, reserved } =
-            message.finish(desk, self.remote, self.local, self.session.hello());
+        let Finished { transaction, reserved } = message.finish(self.origin(desk), desk);
         let id = desk.commit(transaction, reserved, self.key);
         self.stage = Stage::Commit(id);
         self.stage_ms = io.now_ms();
+    }
+
+    fn origin(&self, desk: &Desk) -> Origin {
+        Origin {
+            remote: self.remote,
+            local: self.local,
+            helo: self.session.hello().map(|hello| hello.name.clone()).unwrap_or_default(),
+            user: None,
+            secure: false,
+            authenticated: self.is_authenticated(desk),
+        }
+    }
+
+    fn is_authenticated(&self, desk: &Desk) -> bool {
+        self.plugin.is_some_and(|plugin| desk.plugins.cell.authenticated(plugin))
     }
 
     fn refuse_message(

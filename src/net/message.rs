@@ -4,7 +4,6 @@
 //!
 //! **Diagnostics**: [`EditProblem`] when a plugin leaves a mail without a recipient (D-63).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, Text};
@@ -14,7 +13,7 @@ use crate::limits::Share;
 use crate::plugin::view::Plugins;
 use crate::queue::{Body, Mail, NO_BODY, Origin, Transaction};
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
-use crate::smtp::server::{Hello, Received};
+use crate::smtp::server::Received;
 use crate::smtp::trace::Trace;
 use crate::smtp::{Fixed, Memory, answer, is_crlf_only};
 
@@ -205,19 +204,12 @@ impl Message {
     }
 
     /// The transaction, named and dated.
-    pub fn finish(
-        self,
-        desk: &mut Desk,
-        remote: SocketAddr,
-        local: SocketAddr,
-        hello: Option<&Hello>,
-    ) -> Finished {
+    pub fn finish(self, origin: Origin, desk: &mut Desk) -> Finished {
         let received_ms = Wall::now_ms();
         let id = desk.ids.next_id(received_ms * 1000);
-        let helo = hello.map(|hello| hello.name.clone()).unwrap_or_default();
         let trace = Trace {
-            helo: &helo,
-            remote: remote.ip(),
+            helo: &origin.helo,
+            remote: origin.remote.ip(),
             hostname: &desk.settings.smtp.hostname,
             protocol: self.protocol,
             id: &id.to_string(),
@@ -230,7 +222,7 @@ impl Message {
             mails: self.mails,
             bodies: self.bodies,
             trace,
-            origin: Origin { remote, local, helo, user: None, secure: false, authenticated: false },
+            origin,
             eight_bit: self.from.body == BodyKind::EightBit,
             smtputf8: self.from.smtputf8,
         };

@@ -21,6 +21,7 @@ use rohrpost_reactor::{Key, Readiness};
 use crate::blocking::Job;
 use crate::delivery::{Fate, Finish, NextHop, Work, own_listener, state_of};
 use crate::limits::OutgoingPermit;
+use crate::log::Level;
 use crate::plugin::view::SlotsSpent;
 use crate::queue::{MailId, Transaction};
 use crate::smtp::client::{Envelope, Event, Options, Outcome, Problem, Session, Stage};
@@ -33,6 +34,9 @@ use super::incoming::Keep;
 use super::text::{Sent, TextOut};
 use super::transport::{Moved, Transport};
 
+/// Mails that one connection starts in one call; more than one only where they fail before anything is
+/// sent.
+const STARTS_MAX: usize = 100;
 /// Reads of one connection in one turn.
 const READS_MAX: usize = 4;
 
@@ -158,6 +162,12 @@ impl Outgoing {
 
     /// Raw output of a plugin (D-87): it goes out, and nothing counts it as text.
     pub fn on_send(&mut self, bytes: &[u8], desk: &mut Desk) {
+        if self.text.is_some() {
+            // It would stand in the middle of the mail, or end it.
+            let text = "octets of a plugin were dropped: the text of a mail is being sent";
+            desk.log.limited("send-in-text", Level::Warning, "plugin", text);
+            return;
+        }
         self.session.inject_output(bytes);
         self.mark_dirty(desk);
     }
@@ -401,7 +411,10 @@ impl Outgoing {
 
     /// Starts the next mail, or rests, or leaves.
     fn take_work(&mut self, desk: &mut Desk, io: &mut Io) {
-        while self.session.stage() == Stage::Idle && self.current.is_none() {
+        for _ in 0..STARTS_MAX {
+            if self.session.stage() != Stage::Idle || self.current.is_some() {
+                return;
+            }
             if desk.mood != Mood::Open || self.is_used_up(desk) {
                 return self.leave(desk);
             }
@@ -424,6 +437,11 @@ impl Outgoing {
                 }
                 None => return self.rest(desk),
             }
+        }
+        if self.session.stage() == Stage::Idle && self.current.is_none() {
+            // Mail after mail that failed before anything was sent: the others have their turn.
+            self.rest(desk);
+            io.stay_awake();
         }
     }
 

@@ -31,6 +31,8 @@ use super::start::{Plan, bind, load_plugins, open_queue, restore, start_workers}
 
 /// How long the last lines of the log may take to be written.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a worker may take to start beyond what plugins may.
+const START_SLACK: Duration = Duration::from_secs(2);
 /// How often the stop looks whether the workers have ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often the status line moves.
@@ -216,17 +218,33 @@ impl Server {
     }
 
     fn await_contexts(&self) -> Result<(), StartError> {
+        // The workers keep the deadline themselves, unless a hook blocks.
+        let end = Instant::now() + self.settings.plugin.start_timeout + START_SLACK;
         // D-15: all of them, in every generation.
         for _ in 0..self.workers.len() {
-            match self.reports.recv() {
+            match self.reports.recv_deadline(end) {
                 Ok(Report::Ready(_)) => {}
                 Ok(Report::StartFailed(_, text)) => return Err(StartError::Context(text)),
-                Ok(Report::Ended(_)) | Err(_) => {
+                Ok(Report::Ended(_)) | Err(RecvTimeoutError::Disconnected) => {
                     return Err(StartError::Context("a worker ended during its start".into()));
                 }
+                Err(RecvTimeoutError::Timeout) => return Err(StartError::Context(self.blocker())),
             }
         }
         Ok(())
+    }
+
+    /// Who keeps a worker from starting.
+    fn blocker(&self) -> String {
+        let current = (0..=u8::MAX).take(self.workers.len()).find_map(|at| self.host.current(at));
+        let Some(call) = current else {
+            return match self.events.1.try_recv() {
+                Ok(Event::WorkerLost(worker, why)) => format!("worker {worker} panicked: {why}"),
+                _ => "a worker did not start in time".to_owned(),
+            };
+        };
+        let plugin = self.host.plugins().name(call.plugin).unwrap_or("a plugin");
+        format!("plugin {plugin}: {} blocks, and plugin-start-timeout is over", call.site)
     }
 
     fn say_ready(&self, log: &Log) {

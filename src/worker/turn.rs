@@ -259,8 +259,13 @@ impl Handler for Worker {
             }
             Mail::Resolved(Err(why)) => {
                 self.resolving = false;
-                self.desk.pool.on_opening();
-                self.desk.pool.on_failed(why, io.now_ms());
+                // Not again at once; old addresses serve meanwhile.
+                self.resolved_ms = Some(io.now_ms());
+                if self.addresses.is_empty() {
+                    self.resolved_ms = None;
+                    self.desk.pool.on_opening();
+                    self.desk.pool.on_failed(why, io.now_ms());
+                }
             }
             Mail::Restore(waiting) => {
                 let now = self.desk.now(io);

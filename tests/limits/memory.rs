@@ -46,26 +46,33 @@ fn all_arrive(server: &Server, hop: &Hop, mails: usize) {
     assert!(taken.iter().all(|mail| whole(mail.bytes)), "{taken:?}");
 }
 
-/// SIZE= is reserved at MAIL: what does not fit is refused before it is sent.
+/// SIZE= is reserved when the text begins: what does not fit is refused before it is sent, and what is
+/// only announced keeps nobody out.
 #[test]
-fn announced_mail_that_does_not_fit_is_refused_at_mail() {
+fn announced_mail_that_does_not_fit_is_refused_before_it_is_sent() {
     let hop = absent();
     let server = narrow(&hop).start();
     let mut clients: Vec<SmtpClient> =
         (0..CLIENTS).map(|_| SmtpClient::hello(server.smtp()).unwrap()).collect();
     let announced = format!("MAIL FROM:<a@example.org> SIZE={MAIL_BYTES}");
-    let codes: Vec<u16> =
-        clients.iter_mut().map(|client| client.command(&announced).unwrap().code).collect();
-    let taken = codes.iter().filter(|&&code| code == 250).count();
-    assert!(codes.iter().all(|code| [250, 452].contains(code)), "{codes:?}");
-    assert!((1..=BUDGET / MAIL_BYTES).contains(&taken), "{codes:?}");
     for client in &mut clients {
-        client.command("RSET").unwrap().require(250).unwrap();
+        client.command(&announced).unwrap().require(250).unwrap();
+        client.command("RCPT TO:<b@example.net>").unwrap().require(250).unwrap();
     }
     await_count(&server, "memory_used", 0);
-    clients[0].command(&announced).unwrap().require(250).unwrap();
+    let codes: Vec<u16> =
+        clients.iter_mut().map(|client| client.command("DATA").unwrap().code).collect();
+    let taken = codes.iter().filter(|&&code| code == 354).count();
+    assert!(codes.iter().all(|code| [354, 452].contains(code)), "{codes:?}");
+    assert!((1..=BUDGET / MAIL_BYTES).contains(&taken), "{codes:?}");
+    // While there is no room, MAIL says so at once.
+    let mut late = SmtpClient::hello(server.smtp()).unwrap();
+    let late_code = late.command(&announced).unwrap().code;
+    assert!([250, 452].contains(&late_code), "the other worker may have room: {late_code}");
     drop(clients);
     await_count(&server, "memory_used", 0);
+    late.command("RSET").unwrap().require(250).unwrap();
+    late.command(&announced).unwrap().require(250).unwrap();
 }
 
 /// Without SIZE= a text that does not fit is read to its end and answered 452; the others are taken,

@@ -73,13 +73,20 @@ impl Session {
 
     /// An error of the client: answered, and counted.
     pub(super) fn fail(&mut self, reply: Fixed, memory: &mut dyn Memory) {
-        self.errors = self.errors.saturating_add(1);
-        if self.errors > self.options.errors_max {
-            self.say(answer::TOO_MANY_ERRORS);
-            self.close(CloseReason::TooManyErrors, memory);
-        } else {
+        if !self.count_error(memory) {
             self.say(reply);
         }
+    }
+
+    /// Counts an error of the client; whether it was one too many, which ends the session.
+    fn count_error(&mut self, memory: &mut dyn Memory) -> bool {
+        self.errors = self.errors.saturating_add(1);
+        let over = self.errors > self.options.errors_max;
+        if over {
+            self.say(answer::TOO_MANY_ERRORS);
+            self.close(CloseReason::TooManyErrors, memory);
+        }
+        over
     }
 
     /// Refuses what is out of order. It is no error of a client that pipelined it behind a MAIL or RCPT
@@ -171,11 +178,17 @@ impl Session {
             // RFC 3030 2: DATA and BDAT do not mix.
             _ if chunked => self.fail(answer::CHUNKS_STARTED, memory),
             Some(reply) => self.refuse(reply, memory),
+            None if !self.begin_text(memory) => self.say(answer::NO_MEMORY),
             None => {
                 self.say(answer::SEND_TEXT);
                 self.state = State::AwaitText;
             }
         }
+    }
+
+    /// Reserves the memory for the text that is to come.
+    fn begin_text(&mut self, memory: &mut dyn Memory) -> bool {
+        self.transaction.as_mut().is_some_and(|transaction| transaction.receiver.begin(memory))
     }
 
     fn on_bdat(&mut self, size: u64, last: bool, memory: &mut dyn Memory) {
@@ -297,7 +310,13 @@ impl Session {
                 return self.close(CloseReason::Refused, memory);
             }
         };
-        self.say_reply(&refusal(reply));
+        let reply = refusal(reply);
+        // A recipient that is refused for good is an error: guessing them must have an end.
+        let counts = question == Question::Rcpt && reply.is_permanent();
+        if counts && self.count_error(memory) {
+            return;
+        }
+        self.say_reply(&reply);
         if question == Question::Mail {
             self.drop_transaction(memory);
         }

@@ -14,7 +14,8 @@
 //!    close. If the peer vanishes, call [`Session::on_lost`] before the session is dropped.
 //!
 //! # Memory
-//! A body is reserved at MAIL (`SIZE=`, or a default) and grows in steps. The session releases it when
+//! Whether a body (`SIZE=`, or a default) fits is asked at MAIL; it is reserved when its text begins, and
+//! grows in steps. The session releases it when
 //! the transaction is dropped: RSET, EHLO, a refused MAIL, a fault in the text, close, `on_lost`. With
 //! [`Event::Message`] it goes to the driver, which releases [`Received::reserved`] bytes.
 //!

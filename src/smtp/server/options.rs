@@ -17,7 +17,7 @@ pub struct Options {
     /// and SIZE, BODY and SMTPUTF8 for about 60 more.
     pub command_line_bytes_max: usize,
     /// Errors of the client that are forgiven since its last accepted message; one more ends the
-    /// session. Refusals by the driver do not count.
+    /// session. Of the driver's refusals only those of recipients count, if they are permanent.
     pub errors_max: u32,
     /// Octets of unsent replies at which the session stops to read commands.
     pub output_bytes_max: usize,

@@ -60,6 +60,8 @@ pub(super) enum Framing {
 pub(super) struct Receiver {
     text: Vec<u8>,
     kept: usize,
+    /// What is reserved when the text begins.
+    declared: usize,
     reserved: usize,
     size_max: u64,
     scanner: TextScanner,
@@ -69,7 +71,9 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// Reserves what MAIL declared, or a default; `None` if the budget has no room.
+    /// A message of which nothing has come; `None` if the budget has no room now for what MAIL
+    /// declared, or a default. Nothing stays reserved until the text begins: what strangers only
+    /// announce must keep nobody else's mail out.
     pub(super) fn open(
         declared: Option<u64>,
         size_max: u64,
@@ -77,10 +81,15 @@ impl Receiver {
     ) -> Option<Self> {
         let wanted = declared.map_or(RESERVE_BYTES_DEFAULT, saturated);
         let reserved = wanted.min(saturated(size_max)).saturating_add(RESERVE_BYTES_SLACK);
-        memory.reserve(reserved).then(|| Self {
+        if !memory.reserve(reserved) {
+            return None;
+        }
+        memory.release(reserved);
+        Some(Self {
             text: Vec::new(),
             kept: 0,
-            reserved,
+            declared: reserved,
+            reserved: 0,
             size_max,
             scanner: TextScanner::new(),
             chunk_ends: LineEnds::new(),
@@ -93,6 +102,18 @@ impl Receiver {
         self.fault
     }
 
+    /// The text begins: reserves what was declared, if that has not happened; false if the budget has
+    /// no room.
+    #[must_use]
+    pub(super) fn begin(&mut self, memory: &mut dyn Memory) -> bool {
+        if self.reserved > 0 || self.fault.is_some() {
+            return true;
+        }
+        let begun = memory.reserve(self.declared);
+        self.reserved = if begun { self.declared } else { 0 };
+        begun
+    }
+
     /// Gives everything back; the message is gone.
     pub(super) fn release(&mut self, memory: &mut dyn Memory) {
         memory.release(self.reserved);
@@ -103,6 +124,9 @@ impl Receiver {
 
     /// Told how large the next chunk is, before any of it.
     pub(super) fn on_chunk(&mut self, size: u64, memory: &mut dyn Memory) {
+        if !self.begin(memory) {
+            return self.fail(Fault::Memory, memory);
+        }
         if (self.kept as u64).saturating_add(size) > self.size_max {
             self.fail(Fault::Size, memory);
         }
