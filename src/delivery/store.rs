@@ -106,7 +106,28 @@ struct Held {
     body_bytes: u64,
     reserved: usize,
     content: Content,
+    /// Mails that need the text now or soon: ready, loading or active. Counted, so that a
+    /// transaction of many recipients costs no walk over all of them for each.
+    needing: usize,
+    /// Mails that are not freed.
+    unfreed: usize,
     mails: Box<[MailState]>,
+}
+
+impl Held {
+    /// Moves a mail; returns where it was.
+    fn move_to(&mut self, at: usize, place: Place) -> Place {
+        let before = std::mem::replace(&mut self.mails[at].place, place);
+        self.needing += usize::from(needs_text(place));
+        self.needing -= usize::from(needs_text(before));
+        self.unfreed += usize::from(place != Place::Freed);
+        self.unfreed -= usize::from(before != Place::Freed);
+        before
+    }
+}
+
+fn needs_text(place: Place) -> bool {
+    matches!(place, Place::Ready | Place::Loading | Place::Active)
 }
 
 #[derive(Debug)]
@@ -195,6 +216,8 @@ impl Store {
             body_bytes: transaction.body_bytes(),
             reserved,
             content: Content::Memory(transaction),
+            needing: mails.len(),
+            unfreed: mails.len(),
             mails,
         };
         self.held.insert(id, held);
@@ -236,6 +259,8 @@ impl Store {
             body_bytes: waiting.body_bytes,
             reserved: 0,
             content: Content::Disk,
+            needing: mails.iter().filter(|mail| needs_text(mail.place)).count(),
+            unfreed: mails.len(),
             mails: mails.into(),
         };
         self.held.insert(waiting.id, held);
@@ -273,13 +298,13 @@ impl Store {
             match &held.content {
                 Content::Memory(transaction) => {
                     let transaction = transaction.clone();
-                    held.mails[place].place = Place::Active;
+                    held.move_to(place, Place::Active);
                     self.active += 1;
                     self.ready.pop_front();
                     return Some(Work::Deliver(id, transaction));
                 }
                 Content::Loading => {
-                    held.mails[place].place = Place::Loading;
+                    held.move_to(place, Place::Loading);
                     self.ready.pop_front();
                 }
                 Content::Disk => {
@@ -297,7 +322,7 @@ impl Store {
                     let (held, place) = find(&mut self.held, id)?;
                     held.reserved = if reserved { bytes } else { 0 };
                     held.content = Content::Loading;
-                    held.mails[place].place = Place::Loading;
+                    held.move_to(place, Place::Loading);
                     self.ready.pop_front();
                     self.loading += 1;
                     return Some(Work::Load(id.transaction));
@@ -318,7 +343,7 @@ impl Store {
                 (held.mails[place].place, &held.content)
             {
                 let transaction = transaction.clone();
-                held.mails[place].place = Place::Active;
+                held.move_to(place, Place::Active);
                 self.active += 1;
                 self.ready.remove(at);
                 return Some(Work::Deliver(id, transaction));
@@ -372,7 +397,7 @@ impl Store {
     /// An active mail was not tried after all: its connection was lost before MAIL.
     pub fn give_back(&mut self, id: MailId) {
         if let Some((held, place)) = find(&mut self.held, id) {
-            held.mails[place].place = Place::Ready;
+            held.move_to(place, Place::Ready);
             self.active -= 1;
             self.ready.push_front(id);
         }
@@ -424,7 +449,7 @@ impl Store {
         let aged = now.mono_ms >= held.expiry_ms;
         match held.mails[place].place {
             Place::Waiting(_) if !aged => {
-                held.mails[place].place = Place::Ready;
+                held.move_to(place, Place::Ready);
                 self.ready.push_back(id);
                 Some(None)
             }
@@ -556,9 +581,7 @@ impl Store {
         };
         let expiry_ms = held.expiry_ms;
         let pause_ms_max = self.limits.retry.interval_ms_max().max(READ_PAUSE_MS);
-        let mail = &mut held.mails[place];
-        let before = mail.place;
-        mail.place = match attempt.next {
+        let after = match attempt.next {
             Next::Delivered | Next::Removed => Place::Freed,
             Next::Failed => {
                 self.schedule.insert(expiry_ms, id);
@@ -570,6 +593,8 @@ impl Store {
                 Place::Waiting(due_ms)
             }
         };
+        let before = held.move_to(place, after);
+        let mail = &mut held.mails[place];
         if mail.recent.len() == ATTEMPTS_SHOWN {
             mail.recent.remove(0);
         }
@@ -588,12 +613,11 @@ impl Store {
         let Some(held) = self.held.get_mut(&id) else {
             return;
         };
-        let needed = |place| matches!(place, Place::Ready | Place::Loading | Place::Active);
-        if !held.mails.iter().any(|mail| needed(mail.place)) {
+        if held.needing == 0 {
             held.content = Content::Disk;
             self.released += std::mem::take(&mut held.reserved);
         }
-        if held.mails.iter().all(|mail| mail.place == Place::Freed) {
+        if held.unfreed == 0 {
             self.held.remove(&id);
         }
     }
