@@ -77,7 +77,7 @@
 //! 4. Over a crash a mail comes twice only if its final dot was sent and its outcome not durable;
 //!    `settles_unwritten` in the status is the bound of it. `tests/crash.rs` counts.
 //! 5. Once handed to commit a mail is ours, whether the client is there or not. `net/desk.rs`
-//!    (`committing`), `worker/turn.rs` (`on_committed`). No test of its own yet.
+//!    (`committing`), `worker/turn.rs` (`on_committed`); the endings in `tests/plugins/ending.rs`.
 //! 6. A mail is given only to a connection that was greeted, so a hop that is down costs no mail an
 //!    attempt. `delivery/pool.rs`; its tests.
 //! 7. Protocols are values: `smtp/`, `queue/mail.rs`, `queue/schedule.rs` and `plugin/chain.rs` name
@@ -127,14 +127,19 @@
 //!   connection idle for a sync and would not narrow the window, which begins with the final dot.
 //! - **Outcomes alone are not synced at once**: they go with the next transaction, or after a short
 //!   time. A crash costs duplicates, never mail.
-//! - **Schedules run on the monotonic clock**, records carry unix time; both are read at one moment
-//!   ([`delivery::Now`]). Age-out compares unix times, because it has to hold over a restart.
+//! - **Schedules and ages run on the monotonic clock**, records carry unix time; both are read at one
+//!   moment ([`delivery::Now`]). A restart translates what the records say, and clamps it, so that a
+//!   wall clock that stood wrong neither removes mail nor keeps it for years.
 //! - **Mail belongs to the worker in its id**, or, after `smtp-threads` was lowered, to the one that
 //!   the id's worker is modulo the new number. A worker's limits need no lock for that.
 //! - **The memory budget is for texts**: those of clients and those that plugins put in their place.
 //!   Recipients and buffers of commands are bounded by the limits of a connection instead.
-//! - **Names are resolved by the helper**, with the system's resolver, as long as there is one
-//!   smarthost; routing by MX will bring a resolver of its own.
+//! - **Memory is reserved when a text begins, not at MAIL** as the design has it: MAIL only asks whether
+//!   it would fit. What is reserved at MAIL ten strangers can take away from everybody, by announcing
+//!   much and sending nothing.
+//! - **Names are resolved by the system's resolver on a thread for each look-up**, as long as there is one
+//!   smarthost: a resolver that hangs must not keep texts from being read back. Routing by MX will bring
+//!   a resolver of its own.
 #![forbid(unsafe_code)]
 
 pub mod blocking;

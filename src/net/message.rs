@@ -191,13 +191,14 @@ impl Message {
             Edit::Unchanged => {}
             Edit::Removed => mail.body = NO_BODY,
             Edit::Set(text) => {
-                let bytes = text.as_bytes().len();
+                let body = repaired(&text);
+                let bytes = body.as_bytes().len();
                 if !Memory::reserve(memory, bytes) {
                     return Err(EditProblem::NoMemory);
                 }
                 self.reserved += bytes;
                 mail.body = u16::try_from(self.bodies.len()).expect("one text a recipient at most");
-                self.bodies.push(repaired(&text));
+                self.bodies.push(body);
             }
         }
         Ok(())
