@@ -220,6 +220,7 @@ impl Incoming {
             let decision = match outcome {
                 Ok(recipients) => Decision::AcceptWith(receipt(id, recipients)),
                 Err(Refusal::Full) => Decision::Refuse(answer::STORAGE_FULL.into()),
+                Err(Refusal::TooLarge) => Decision::Refuse(answer::TOO_LARGE.into()),
                 Err(Refusal::Failed) => Decision::Refuse(answer::LOCAL_ERROR.into()),
             };
             self.decide(decision, desk, io);

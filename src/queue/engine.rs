@@ -57,7 +57,10 @@ pub enum Refusal {
     /// The disk is full or nearly so: 452.
     #[error("the queue's disk is full")]
     Full,
-    /// The disk failed, or the transaction exceeds what a record can hold: 451.
+    /// The transaction exceeds what a record can hold, so trying again will not help: 552.
+    #[error("the transaction is larger than the queue can hold")]
+    TooLarge,
+    /// The disk failed: 451.
     #[error("the queue could not be written")]
     Failed,
 }

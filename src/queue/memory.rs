@@ -65,6 +65,8 @@ struct State {
 struct Contents {
     bytes: Vec<u8>,
     durable: usize,
+    /// What was cut off since the last sync: the disk may still have it.
+    cut: Vec<u8>,
     sync_failed: bool,
 }
 
@@ -149,7 +151,7 @@ impl MemoryStorage {
     pub fn put(&self, name: &str, bytes: Vec<u8>) {
         let mut state = self.state();
         let at = state.files.len();
-        state.files.push(Contents { durable: bytes.len(), bytes, sync_failed: false });
+        state.files.push(Contents { durable: bytes.len(), bytes, ..Contents::default() });
         state.names.insert(name.to_owned(), at);
         state.durable_names.insert(name.to_owned(), at);
     }
@@ -213,6 +215,7 @@ impl State {
             Some(Fault::Partial(_) | Fault::CrashPartial) => taken /= 2,
             Some(Fault::Error(_) | Fault::Crash) | None => {}
         }
+        self.files[at].cut.clear();
         self.files[at].bytes.extend_from_slice(&all[..taken]);
         match fault {
             Some(Fault::Partial(kind)) => self.fault = Some((self.calls + 1, Fault::Error(kind))),
@@ -230,10 +233,27 @@ impl State {
         let outcome = self.whole_call();
         let file = &mut self.files[at];
         match outcome {
-            Ok(()) => file.durable = file.bytes.len(),
+            Ok(()) => {
+                file.durable = file.bytes.len();
+                file.cut.clear();
+            }
             Err(_) => file.sync_failed = true,
         }
         outcome
+    }
+
+    fn truncate(&mut self, at: usize, length: u64) -> io::Result<()> {
+        self.whole_call()?;
+        let file = &mut self.files[at];
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        assert!(length <= file.bytes.len(), "a file is cut off, not extended");
+        let mut cut = file.bytes.split_off(length);
+        cut.append(&mut file.cut);
+        file.cut = cut;
+        file.durable = file.durable.min(length);
+        // Nothing is left of what could not be synced.
+        file.sync_failed &= file.durable < length;
+        Ok(())
     }
 
     fn place(&self, name: &str) -> io::Result<usize> {
@@ -266,6 +286,10 @@ impl State {
     }
 
     fn lose_bytes(&mut self, at: usize, loss: Loss) {
+        let mut cut = std::mem::take(&mut self.files[at].cut);
+        if matches!(loss, Loss::Prefix | Loss::Torn) && !cut.is_empty() && self.random() & 1 == 0 {
+            self.files[at].bytes.append(&mut cut);
+        }
         let (durable, length) = (self.files[at].durable, self.files[at].bytes.len());
         let kept = match loss {
             Loss::Nothing => length,
@@ -331,6 +355,12 @@ impl Storage for MemoryStorage {
         state.names.remove(name);
         state.names.insert(to.to_owned(), at);
         Ok(())
+    }
+
+    fn truncate(&self, name: &str, length: u64) -> io::Result<()> {
+        let mut state = self.state();
+        let at = state.place(name)?;
+        state.truncate(at, length)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -29,6 +29,10 @@ pub trait Storage: Send + Sync {
     /// Gives a file another name.
     fn rename(&self, name: &str, to: &str) -> io::Result<()>;
 
+    /// Cuts an existing file off after `length` bytes, which gives back what followed. A crash may
+    /// undo it.
+    fn truncate(&self, name: &str, length: u64) -> io::Result<()>;
+
     /// Takes a file away.
     fn remove(&self, name: &str) -> io::Result<()>;
 
@@ -107,6 +111,10 @@ impl Storage for DiskStorage {
 
     fn rename(&self, name: &str, to: &str) -> io::Result<()> {
         std::fs::rename(self.directory.join(name), self.directory.join(to))
+    }
+
+    fn truncate(&self, name: &str, length: u64) -> io::Result<()> {
+        OpenOptions::new().write(true).open(self.directory.join(name))?.set_len(length)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

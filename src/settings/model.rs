@@ -23,6 +23,10 @@ use super::network::{NetworkSet, Networks};
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
 
+/// The largest [`Smtp::message_bytes_max`]: what a record of the queue can hold, less some room for
+/// what plugins add to a message.
+pub(super) const MESSAGE_BYTES_MAX: u64 = GIB - 64 * KIB;
+
 /// All settings, with every default filled in. Made by [`load`](Self::load) alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -121,7 +125,7 @@ section! {
 
         /// The largest message that is accepted, announced as SIZE.
         "smtp-maxsize" message_bytes_max: u64 = Preset::Text("100MB"),
-            Size { min: KIB, max: 2 * GIB };
+            Size { min: KIB, max: MESSAGE_BYTES_MAX };
 
         /// Worker threads, each of which does SMTP in both directions.
         "smtp-threads" threads: u32 = Preset::Derived {

@@ -61,11 +61,13 @@ impl Batch {
         self.add(Kind::Settle, |metadata| codec::put_settle(metadata, attempt, number))
     }
 
-    /// Adds a transaction; see [`codec::put_accept`]. On an error nothing is added.
+    /// Adds a transaction whose record has at most `room` bytes; see [`codec::put_accept`]. On an
+    /// error nothing is added.
     pub(super) fn add_accept(
         &mut self,
         transaction: &Transaction,
         histories: &[History],
+        room: u64,
     ) -> Result<Location, Unfit> {
         self.metadata.clear();
         codec::put_accept(&mut self.metadata, transaction, histories)?;
@@ -74,9 +76,12 @@ impl Batch {
         let used = codec::used_bodies(transaction);
         let kept = || transaction.bodies.iter().zip(&used).filter(|(_, used)| **used);
         for (body, _) in kept() {
-            crc.update(body.as_bytes_with_nul());
             header.body_bytes += body.as_bytes_with_nul().len() as u32;
         }
+        if header.record_bytes() > room {
+            return Err(Unfit::NoRoom(transaction.id));
+        }
+        kept().for_each(|(body, _)| crc.update(body.as_bytes_with_nul()));
         header.body_crc = crc.finalize();
         let location = self.add_framed(&header);
         self.bodies.extend(kept().map(|(body, _)| (self.scratch.len(), body.clone())));

@@ -11,7 +11,7 @@
 //!
 //! | kind | fields |
 //! |---|---|
-//! | opening | number of the previous segment (8; 0 none), its length (8), the oldest that counts (8) |
+//! | opening | number of the previous segment (8; 0 none), its length (8), the oldest that counts (8), the largest transaction id so far (8; 0 none) |
 //! | accept | id (8), received (8), flags (1), remote, local, helo, user if flagged, trace, number of bodies (2), the length of each (4), number of mails (4), each mail: index (2), body or 65535 for none (2), envelope, recipient, attempts so far (4), has a last one (1), that attempt |
 //! | settle | id (8), index (2), number of the attempt (4), the attempt |
 //! | void | ids (8 each) |
@@ -43,6 +43,9 @@ pub(super) enum Unfit {
     /// It exceeds [`METADATA_BYTES_MAX`] or [`BODY_BYTES_MAX`].
     #[error("transaction {0} is larger than a record can be")]
     TooLarge(TransactionId),
+    /// The disk has no room for its record.
+    #[error("transaction {0} would leave too little of the disk free")]
+    NoRoom(TransactionId),
 }
 
 /// What is known of a mail's attempts.
@@ -63,6 +66,9 @@ pub(super) struct Opening {
     pub(super) previous_bytes: u64,
     /// As in a release.
     pub(super) oldest: u64,
+    /// The largest id of any transaction so far: its records may be gone, and an id is not to be
+    /// given twice.
+    pub(super) id_max: Option<TransactionId>,
 }
 
 /// An accept record's metadata.
@@ -89,12 +95,17 @@ pub(super) fn put_opening(out: &mut Vec<u8>, opening: &Opening) {
     put_u64(out, opening.previous);
     put_u64(out, opening.previous_bytes);
     put_u64(out, opening.oldest);
+    put_u64(out, opening.id_max.map_or(0, TransactionId::as_u64));
 }
 
 pub(super) fn take_opening(bytes: &[u8]) -> Option<Opening> {
     let mut fields = Fields(bytes);
-    let opening =
-        Opening { previous: fields.u64()?, previous_bytes: fields.u64()?, oldest: fields.u64()? };
+    let opening = Opening {
+        previous: fields.u64()?,
+        previous_bytes: fields.u64()?,
+        oldest: fields.u64()?,
+        id_max: Some(fields.u64()?).filter(|&id| id != 0).map(TransactionId::from_u64),
+    };
     fields.end(opening)
 }
 

@@ -114,11 +114,20 @@ pub(super) struct Start {
 
 pub(super) fn start(storage: Arc<dyn Storage>, options: Options) -> Result<Start, OpenError> {
     let mut replay = recovery::replay(&storage)?;
-    if let Some(newest) = replay.segments.list().back() {
+    for (name, bytes) in std::mem::take(&mut replay.excess) {
+        // It may be what fills the disk. If it stays, the next start tries again.
+        if storage.truncate(&name.to_string(), bytes).is_ok() {
+            replay.segments.on_length(name.number, bytes);
+        }
+    }
+    for segment in replay.segments.list().iter().rev() {
         // What a killed server wrote but did not sync was read just now, and mail that is
         // thereby settled will not be tried again. So it must not vanish any more.
-        let name = newest.name.to_string();
+        let name = segment.name.to_string();
         storage.sync(&name).map_err(|source| OpenError::Sync { name, source })?;
+        if segment.name.number <= replay.previous.0 {
+            break;
+        }
     }
     let recovered = std::mem::take(&mut replay.recovered);
     let damaged = recovered.report.damaged.len() as u64 + recovered.report.damaged_more;

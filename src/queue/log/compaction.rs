@@ -2,7 +2,8 @@
 //!
 //! Owns when survivors are rewritten and when a segment goes. Segments go in order, oldest first,
 //! so that no settle goes before what it settles. Mail that is settled soon is written once: nothing
-//! is rewritten before the dead bytes exceed the live ones by two segments.
+//! is rewritten before the dead bytes exceed the live ones by two segments, or at all where the disk
+//! runs short.
 //!
 //! Diagnostics: a survivor that does not read back is damage, counted and dropped; a disk that does
 //! not answer pauses rewriting. Segments with damage are kept under another name, up to
@@ -69,7 +70,8 @@ impl Journal {
         let live = self.segments.live_bytes();
         let dead = self.segments.total_bytes() - live;
         let blocked = self.segments.list().len() > 1 && self.segments.list()[0].live > 0;
-        blocked && dead > live + 2 * self.options.segment_bytes
+        let slack = if self.space.is_short() { 0 } else { 2 * self.options.segment_bytes };
+        blocked && dead > live + slack
     }
 
     /// How many of the oldest segments hold nothing that is needed. The head is never one.
@@ -186,7 +188,7 @@ impl Journal {
             histories.push(History { attempts: mail.attempts, last });
         }
         keep(&mut accept.transaction, &survivor.mails);
-        let added = self.batch.add_accept(&accept.transaction, &histories);
+        let added = self.batch.add_accept(&accept.transaction, &histories, u64::MAX);
         added.map_err(|_| RecordError::Damaged)
     }
 

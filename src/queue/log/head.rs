@@ -32,7 +32,7 @@ impl Head {
         self.name
     }
 
-    /// Bytes written.
+    /// Bytes written; after a failure with a part of the last batch.
     pub(super) const fn written(&self) -> u64 {
         self.written
     }
@@ -51,12 +51,14 @@ impl Head {
             match self.file.append(call) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 // A short write says why with the next call, if there is a reason.
-                Ok(taken) => IoSlice::advance_slices(&mut rest, taken),
+                Ok(taken) => {
+                    self.written += taken as u64;
+                    IoSlice::advance_slices(&mut rest, taken);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        self.written += batch.bytes();
         Ok(())
     }
 

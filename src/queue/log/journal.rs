@@ -10,22 +10,25 @@
 //! The rules:
 //! - A transaction is in the index, and answered, only after the sync that covers it.
 //! - After a failed write or sync the segment counts up to its last sync only. Nothing is written
-//!   to it or synced again. The next segment says so in its opening, voids by name the transactions
+//!   to it or synced again; what follows is cut off, so that a record that filled the disk does not
+//!   keep it full. The next segment says so in its opening, voids by name the transactions
 //!   that were refused with it, and repeats the settles that were not durable.
 //! - A segment is removed only when everything in it and in all older ones is settled or rewritten,
 //!   and the settles are durable. So a settle never goes before what it settles.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::batch::Batch;
-use super::codec::Opening;
+use super::codec::{Opening, Unfit};
 use super::gauges::Gauges;
 use super::head::Head;
 use super::index::{Held, HeldMail, Index};
 use super::recovery::Replay;
 use super::segment::{Location, SegmentName, Segments};
+use super::space::Space;
+use super::unsynced::{SETTLES_HELD_MAX, Unsynced};
 use crate::queue::engine::{Accepting, Completion, Entry, Refusal};
 use crate::queue::mail::{Attempt, Transaction, TransactionId};
 use crate::queue::storage::Storage;
@@ -34,14 +37,10 @@ use crate::queue::storage::Storage;
 pub(super) const BATCH_BYTES_MAX: u64 = 8 << 20;
 /// Most entries of a batch.
 pub(super) const BATCH_ENTRIES_MAX: usize = 4096;
-/// Outcomes held in memory, while the disk is away, above which deliveries should stop.
-const SETTLES_HELD_MAX: usize = 1 << 16;
 /// The first pause before a segment is opened again after a failure; doubled each time.
 const REOPEN_MS_MIN: u64 = 50;
 /// The longest such pause.
 const REOPEN_MS_MAX: u64 = 2000;
-/// How often the free space is looked at.
-const SPACE_MS: u64 = 1000;
 
 /// What an administrator may choose.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,9 +88,13 @@ pub(super) struct Journal {
     previous: (u64, u64),
     pub(super) oldest: u64,
     next_number: u64,
+    /// The largest id of any transaction so far.
+    id_max: Option<TransactionId>,
+    /// A segment with bytes that do not count and how many do, until the rest is cut off.
+    untrimmed: Option<(SegmentName, u64)>,
     pub(super) batch: Batch,
     unsynced: Unsynced,
-    space: Space,
+    pub(super) space: Space,
     pub(super) compaction: super::compaction::Compaction,
 }
 
@@ -105,25 +108,6 @@ pub(super) enum State {
         pause_ms: u64,
         refusal: Refusal,
     },
-}
-
-/// What the next sync is to cover.
-#[derive(Default)]
-struct Unsynced {
-    since_ms: Option<u64>,
-    settles: Vec<(Attempt, u32)>,
-    /// How many of them each worker is owed.
-    owed: BTreeMap<usize, usize>,
-    /// Refused transactions whose record may have been written.
-    voids: Vec<TransactionId>,
-}
-
-/// What is known of the free space.
-#[derive(Default)]
-struct Space {
-    checked_ms: Option<u64>,
-    written_since: u64,
-    full: bool,
 }
 
 /// What one batch holds.
@@ -159,7 +143,6 @@ impl Journal {
         }
         Self {
             storage,
-            options,
             index,
             gauges,
             segments: replay.segments,
@@ -167,10 +150,13 @@ impl Journal {
             previous: replay.previous,
             oldest: replay.oldest,
             next_number: replay.next_number,
+            id_max: replay.id_max,
+            untrimmed: None,
             batch: Batch::new(SegmentName { number: 0, salt: 0 }, 0),
             unsynced: Unsynced::default(),
-            space: Space::default(),
+            space: Space::new(options.min_free_bytes),
             compaction: super::compaction::Compaction::default(),
+            options,
         }
     }
 
@@ -183,7 +169,9 @@ impl Journal {
     /// monotonic. Returns what became durable or was refused, by worker.
     pub(super) fn commit(&mut self, queue: &mut VecDeque<Handed>, now_ms: u64) -> Completions {
         let mut done = Completions::new();
-        self.look_at_space(now_ms);
+        if let Err(error) = self.space.look(&*self.storage, now_ms) {
+            self.gauges.trouble("the free space could not be determined", &error);
+        }
         self.prepare(now_ms, &mut done);
         let mut round = Round::default();
         if let State::Open(head) = &self.state {
@@ -212,7 +200,7 @@ impl Journal {
             }
         }
         self.publish();
-        self.unsynced.settles.len()
+        self.unsynced.settles().len()
     }
 
     /// When [`Journal::commit`] is to be called even without entries.
@@ -224,24 +212,7 @@ impl Journal {
                 self.compaction_due(now_ms),
             ],
         };
-        let space = self.space.checked_ms.filter(|_| self.space.full).map(|at| at + SPACE_MS);
-        deadlines.into_iter().chain([space]).flatten().min()
-    }
-
-    /// Finds out whether the disk is nearly full, at most once a second, and sooner when much was
-    /// written since.
-    fn look_at_space(&mut self, now_ms: u64) {
-        let floor = self.options.min_free_bytes;
-        let recent = self.space.checked_ms.is_some_and(|at| now_ms < at + SPACE_MS);
-        if floor == 0 || (recent && self.space.written_since < floor / 4) {
-            return;
-        }
-        self.space.checked_ms = Some(now_ms);
-        self.space.written_since = 0;
-        match self.storage.free_bytes() {
-            Ok(free) => self.space.full = free < floor,
-            Err(error) => self.gauges.trouble("the free space could not be determined", &error),
-        }
+        deadlines.into_iter().chain([self.space.next_look()]).flatten().min()
     }
 
     /// Sees to it that there is a segment with room, if the disk lets us.
@@ -260,6 +231,7 @@ impl Journal {
         if let State::Closed { retry_ms, pause_ms, .. } = self.state
             && retry_ms <= now_ms
         {
+            self.trim();
             match self.open_segment() {
                 Ok(head) => {
                     self.state = State::Open(head);
@@ -286,12 +258,13 @@ impl Journal {
         let mut head = Head::new(file, name);
         self.batch.reset(name, 0);
         let (previous, previous_bytes) = self.previous;
-        self.batch.add_opening(&Opening { previous, previous_bytes, oldest: self.oldest });
+        let (oldest, id_max) = (self.oldest, self.id_max);
+        self.batch.add_opening(&Opening { previous, previous_bytes, oldest, id_max });
         if !self.unsynced.voids.is_empty() {
             self.batch.add_void(&self.unsynced.voids);
         }
-        let mut places = Vec::with_capacity(self.unsynced.settles.len());
-        for (attempt, number) in &self.unsynced.settles {
+        let mut places = Vec::with_capacity(self.unsynced.settles().len());
+        for (attempt, number) in self.unsynced.settles() {
             places.push((attempt.mail, self.batch.add_settle(attempt, *number).place));
         }
         let written = head
@@ -299,10 +272,14 @@ impl Journal {
             .and_then(|()| head.sync())
             .and_then(|()| self.storage.sync_directory());
         if let Err(error) = written {
+            self.space.on_failure();
             // If it stays, the next opening says that nothing in it counts.
-            let _ = self.storage.remove(&name.to_string());
+            if self.storage.remove(&name.to_string()).is_err() {
+                let _ = self.storage.truncate(&name.to_string(), 0);
+            }
             return Err(error);
         }
+        self.space.on_written(head.written());
         self.gauges.count_sync();
         self.segments.push(name);
         self.segments.on_length(name.number, head.written());
@@ -338,16 +315,22 @@ impl Journal {
         if let State::Closed { refusal, .. } = self.state {
             return Err(refusal);
         }
-        if self.space.full {
+        self.id_max = self.id_max.max(Some(transaction.id));
+        if self.space.is_full() {
             return Err(Refusal::Full);
         }
         if self.index().held.contains_key(&transaction.id) {
             self.gauges.trouble("a transaction was refused", &"its id is in use");
             return Err(Refusal::Failed);
         }
-        self.batch.add_accept(transaction, &[]).map_err(|unfit| {
+        let room = self.space.room(self.batch.bytes());
+        self.batch.add_accept(transaction, &[], room).map_err(|unfit| {
             self.gauges.trouble("a transaction was refused", &unfit);
-            Refusal::Failed
+            match unfit {
+                Unfit::NoRoom(_) => Refusal::Full,
+                Unfit::TooLarge(_) => Refusal::TooLarge,
+                Unfit::Malformed(_) => Refusal::Failed,
+            }
         })
     }
 
@@ -360,12 +343,7 @@ impl Journal {
             let place = self.batch.add_settle(&attempt, settled.number).place;
             self.index().on_settle_placed(attempt.mail, place);
         }
-        self.unsynced.settles.push((attempt, settled.number));
-        *self.unsynced.owed.entry(worker).or_default() += 1;
-        self.unsynced.since_ms.get_or_insert(now_ms);
-        if self.unsynced.settles.len() >= 2 * SETTLES_HELD_MAX {
-            self.unsynced.keep_last();
-        }
+        self.unsynced.add_settle(worker, attempt, settled.number, now_ms);
     }
 
     /// Writes the batch, and syncs it if someone waits for it or the settles have waited enough.
@@ -376,7 +354,7 @@ impl Journal {
         let mut outcome = Ok(());
         if self.batch.bytes() > 0 {
             outcome = head.write(&self.batch);
-            self.space.written_since += self.batch.bytes();
+            self.space.on_written(self.batch.bytes());
             self.unsynced.since_ms.get_or_insert(now_ms);
             self.gauges.count_commit();
         }
@@ -415,8 +393,9 @@ impl Journal {
         let State::Open(head) = &self.state else {
             return;
         };
-        let (number, synced) = (head.name().number, head.synced());
-        self.segments.on_length(number, synced);
+        let (name, synced) = (head.name(), head.synced());
+        self.segments.on_length(name.number, head.written());
+        self.untrimmed = Some((name, synced));
         let refusal = refusal_of(error);
         for taken in &mut round.accepts {
             if taken.fate.is_ok() {
@@ -426,8 +405,22 @@ impl Journal {
         }
         round.moves.clear();
         self.on_compaction_failed(now_ms);
-        self.previous = (number, synced);
+        self.previous = (name.number, synced);
         self.state = closed(now_ms, REOPEN_MS_MIN, refusal);
+        self.space.on_failure();
+        self.trim();
+    }
+
+    /// Gives back what a failed write left behind the last sync. If this fails too, it is tried
+    /// again before the next segment is opened, and by the next start.
+    fn trim(&mut self) {
+        let Some((name, bytes)) = self.untrimmed else {
+            return;
+        };
+        if self.storage.truncate(&name.to_string(), bytes).is_ok() {
+            self.segments.on_length(name.number, bytes);
+            self.untrimmed = None;
+        }
     }
 
     /// Answers the batch.
@@ -466,9 +459,7 @@ impl Journal {
     }
 
     fn on_settles_durable(&mut self, done: &mut Completions) {
-        self.unsynced.since_ms = None;
-        self.unsynced.settles.clear();
-        for (worker, settled) in std::mem::take(&mut self.unsynced.owed) {
+        for (worker, settled) in self.unsynced.take_owed() {
             done.entry(worker).or_default().settled += settled;
         }
     }
@@ -476,11 +467,11 @@ impl Journal {
     fn publish(&self) {
         let accepting = match &self.state {
             State::Closed { refusal: Refusal::Full, .. } => Accepting::Full,
-            State::Closed { refusal: Refusal::Failed, .. } => Accepting::Failed,
-            State::Open(_) if self.space.full => Accepting::Full,
+            State::Closed { .. } => Accepting::Failed,
+            State::Open(_) if self.space.is_full() => Accepting::Full,
             State::Open(_) => Accepting::Yes,
         };
-        let settles = self.unsynced.settles.len();
+        let settles = self.unsynced.settles().len();
         let transactions = self.index().held.len();
         self.gauges.update(accepting, settles < SETTLES_HELD_MAX, |status| {
             status.settles_unsynced = settles as u64;
@@ -489,23 +480,6 @@ impl Journal {
             status.total_bytes = self.segments.total_bytes();
             status.live_bytes = self.segments.live_bytes();
         });
-    }
-}
-
-impl Unsynced {
-    /// Forgets all but the last outcome of each mail: what remains is bounded by the mail held.
-    fn keep_last(&mut self) {
-        let settles = std::mem::take(&mut self.settles);
-        let mut last = HashMap::with_capacity(settles.len());
-        for (at, (attempt, number)) in settles.iter().enumerate() {
-            // Outcomes for mail that is not held say nothing.
-            if *number > 0 {
-                last.insert(attempt.mail, at);
-            }
-        }
-        let kept = settles.into_iter().enumerate();
-        let kept = kept.filter(|(at, (attempt, _))| last.get(&attempt.mail) == Some(at));
-        self.settles = kept.map(|(_, settle)| settle).collect();
     }
 }
 

@@ -27,8 +27,10 @@ mod record;
 mod recovery;
 mod scan;
 mod segment;
+mod space;
 #[cfg(test)]
 mod tests;
+mod unsynced;
 
 pub use commit::{LogQueue, Notify};
 pub use journal::Options;

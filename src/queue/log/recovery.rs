@@ -59,6 +59,10 @@ pub(super) struct Replay {
     pub(super) previous: (u64, u64),
     /// Segments below this number are done with.
     pub(super) oldest: u64,
+    /// The largest id of any transaction so far.
+    pub(super) id_max: Option<TransactionId>,
+    /// Segments that are longer than what counts of them, and how much does.
+    pub(super) excess: Vec<(SegmentName, u64)>,
     /// Files of such segments that are still there.
     pub(super) stale: Vec<SegmentName>,
     /// The number of the next segment.
@@ -72,14 +76,17 @@ struct File {
     name: SegmentName,
     bytes: u64,
     opening: Option<Opening>,
+    /// Nothing in it was ever durable: the start or the failure that made it was cut short.
+    blank: bool,
 }
 
 /// Reads all segments of `storage`.
 pub(super) fn replay(storage: &Arc<dyn Storage>) -> Result<Replay, OpenError> {
     let files = look_at_all(&**storage)?;
     let seals = seals(&files);
-    let newest = files.last().map(|file| file.name.number);
-    let next_number = newest.map_or(1, |number| number.saturating_add(1));
+    let next_number = files.last().map_or(1, |file| file.name.number.saturating_add(1));
+    // While nothing follows but blank ones, a segment was the one being written.
+    let newest = files.iter().rfind(|file| !file.blank).map_or(0, |file| file.name.number);
     let openings: Vec<Opening> = files.iter().filter_map(|file| file.opening).collect();
     let mut state = State::default();
     for file in files {
@@ -115,7 +122,16 @@ fn look_at(storage: &dyn Storage, name: SegmentName) -> Result<File, OpenError> 
         // Damage is found again, and reported, when the segment is read.
         Ok(_) | Err(_) => None,
     };
-    Ok(File { name, bytes, opening })
+    let blank = opening.is_none() && is_blank(name, reader, bytes);
+    Ok(File { name, bytes, opening, blank })
+}
+
+fn is_blank(name: SegmentName, reader: Box<dyn Reader>, bytes: u64) -> bool {
+    match Scan::new(name, reader, bytes, End::Newest).next() {
+        None => true,
+        Some(Found::Torn(torn)) => torn == bytes,
+        Some(Found::Record(..) | Found::Damage(_)) => false,
+    }
 }
 
 /// How many bytes of each segment count, where a later one says so.
@@ -147,6 +163,7 @@ struct State {
     id_max: Option<TransactionId>,
     oldest: u64,
     previous: (u64, u64),
+    excess: Vec<(SegmentName, u64)>,
 }
 
 struct Pending {
@@ -161,9 +178,9 @@ impl State {
         &File { name, bytes, .. }: &File,
         reader: Box<dyn Reader>,
         seal: Option<u64>,
-        newest: Option<u64>,
+        newest: u64,
     ) {
-        let end = match newest == Some(name.number) {
+        let end = match name.number >= newest {
             true => End::Newest,
             false => End::Sealed,
         };
@@ -191,7 +208,10 @@ impl State {
         if self.previous.0 == name.number {
             self.previous.1 = limit - torn;
         }
-        self.segments.on_length(name.number, limit - torn);
+        self.segments.on_length(name.number, bytes);
+        if bytes > limit - torn {
+            self.excess.push((name, limit - torn));
+        }
     }
 
     fn on_damage(&mut self, damage: Damage) {
@@ -221,7 +241,10 @@ impl State {
 
     fn apply(&mut self, location: Location, content: Content) {
         match content {
-            Content::Opening(opening) => self.on_release(opening.oldest),
+            Content::Opening(opening) => {
+                self.id_max = self.id_max.max(opening.id_max);
+                self.on_release(opening.oldest);
+            }
             Content::Release(oldest) => self.on_release(oldest),
             Content::Accept(accept) => self.on_accept(location, accept),
             Content::Settle(settle) => self.on_settle(location.place, settle),
@@ -303,6 +326,7 @@ impl State {
         while let Some(segment) = self.segments.pop_before(oldest) {
             stale.push(segment.name);
         }
+        self.excess.retain(|(name, _)| name.number >= oldest);
         self.report.damaged.retain(|damage| damage.segment >= oldest);
         self.find_missing(openings);
         let mut index = Index::default();
@@ -321,6 +345,8 @@ impl State {
             recovered: Recovered { waiting, report: self.report, id_max: self.id_max },
             previous: self.previous,
             oldest,
+            id_max: self.id_max,
+            excess: self.excess,
             stale,
             next_number,
         }

@@ -61,7 +61,7 @@ pub(super) struct Location {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) name: SegmentName,
-    /// The bytes that count.
+    /// The bytes that count, and those behind them that could not be cut off.
     pub(super) bytes: u64,
     /// Of these, bytes of accept records that are needed.
     pub(super) live_bytes: u64,
@@ -112,7 +112,7 @@ impl Segments {
         self.list.get_mut(at)
     }
 
-    /// A segment has so many bytes that count.
+    /// A segment has so many bytes.
     pub(super) fn on_length(&mut self, number: u64, bytes: u64) {
         if let Some(segment) = self.find(number) {
             let before = std::mem::replace(&mut segment.bytes, bytes);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::queue::engine::{Accepting, Completion, Queue, ReadError, ShutdownError};
 use crate::queue::log::LogQueue;
+use crate::queue::mail::NO_BODY;
 use crate::queue::memory::{Fault, Loss};
 use crate::queue::storage::{DiskStorage, Storage};
 
@@ -135,29 +136,6 @@ fn r_4_a_disk_that_was_full_is_used_again_without_a_restart() {
 }
 
 #[test]
-fn below_the_floor_mail_is_refused_and_outcomes_are_written() {
-    let storage = MemoryStorage::new(1);
-    storage.limit(100_000);
-    let floor = Options { min_free_bytes: 50_000, segment_bytes: 200_000, ..options() };
-    let (mut rig, _) = Rig::open_with(&storage, floor).unwrap();
-    let mut number = 1;
-    while rig.accept(&transaction(number, 1, 2_000)).is_ok() {
-        number += 1;
-        rig.now_ms += 1;
-    }
-    assert_eq!(rig.status().accepting, Accepting::Full);
-    assert!(storage.free_bytes().unwrap() > 30_000, "written bytes bring the next look forward");
-    let done = rig.commit([(0, Entry::Settle(attempt(id(1).mail(0), Next::Delivered)))]);
-    assert!(done.is_empty());
-    rig.now_ms += 100;
-    assert_eq!(rig.commit([])[&0].settled, 1);
-    storage.limit(u64::MAX);
-    rig.now_ms = rig.journal.next_wake(rig.now_ms).expect("it looks again by itself");
-    rig.commit([]);
-    assert_eq!(rig.status().accepting, Accepting::Yes);
-}
-
-#[test]
 fn outcomes_are_held_within_a_bound_while_the_disk_is_away() {
     let storage = MemoryStorage::new(1);
     let (mut rig, _) = Rig::open(&storage).unwrap();
@@ -224,6 +202,62 @@ fn a_text_without_recipients_is_not_rewritten() {
     let read = rig.reader.read(id(1)).unwrap();
     assert_eq!(read.body(&read.mails[0]), Some(&two.bodies[1]));
     assert_eq!(read.bodies[0], Body::default());
+}
+
+/// D-64: a plugin may take the text away.
+#[test]
+fn d_64_a_mail_without_a_text_is_waiting_after_a_restart() {
+    let storage = MemoryStorage::new(1);
+    let (mut rig, _) = Rig::open(&storage).unwrap();
+    let mut one_of_two = transaction(1, 2, 50);
+    one_of_two.mails[1].body = NO_BODY;
+    let mut alone = transaction(2, 1, 50);
+    (alone.mails[0].body, alone.bodies) = (NO_BODY, Vec::new());
+    rig.accept(&one_of_two).unwrap();
+    rig.accept(&alone).unwrap();
+    rig.settle(id(2).mail(0), LATER);
+    storage.crash(Loss::Unsynced);
+
+    let (mut rig, recovered) = Rig::open(&storage).unwrap();
+    assert_eq!(recovered.report.damaged, []);
+    let mails: Vec<usize> = recovered.waiting.iter().map(|waiting| waiting.mails.len()).collect();
+    assert_eq!(mails, [2, 1]);
+    assert_eq!(rig.reader.read(id(1)).unwrap(), one_of_two);
+    assert_eq!(rig.reader.read(id(2)).unwrap(), alone);
+    // The one with a text goes; what is left is rewritten, and found by the next start.
+    rig.settle(id(1).mail(0), Next::Delivered);
+    for number in 3..100 {
+        rig.accept(&transaction(number, 1, 300)).unwrap();
+        rig.settle(id(number).mail(0), Next::Delivered);
+    }
+    rig.rest();
+    assert!(rig.status().rewritten > 0);
+    storage.crash(Loss::Unsynced);
+    let (rig, recovered) = Rig::open(&storage).unwrap();
+    assert_eq!((recovered.waiting.len(), recovered.report.damaged.len()), (2, 0));
+    for id in [id(1), id(2)] {
+        let read = rig.reader.read(id).unwrap();
+        let [mail] = &read.mails[..] else { panic!("one recipient is left") };
+        assert_eq!(read.body(mail), None);
+    }
+}
+
+#[test]
+fn ids_whose_records_are_gone_are_not_forgotten() {
+    let storage = MemoryStorage::new(1);
+    let (mut rig, _) = Rig::open(&storage).unwrap();
+    // The clock went back after the first.
+    for number in [1_000].into_iter().chain(1..60) {
+        rig.accept(&transaction(number, 1, 300)).unwrap();
+        rig.settle(id(number).mail(0), Next::Delivered);
+    }
+    rig.rest();
+    assert!(rig.status().segments == 1);
+    for _ in 0..3 {
+        storage.crash(Loss::Unsynced);
+        let (_, recovered) = Rig::open(&storage).unwrap();
+        assert_eq!(recovered.id_max, Some(id(1_000)));
+    }
 }
 
 #[test]

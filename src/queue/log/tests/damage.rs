@@ -148,6 +148,40 @@ fn r_5_a_log_cut_anywhere_at_its_end_is_torn_and_not_damaged() {
     }
 }
 
+/// A server may be killed when it has made a new segment and not yet written it.
+#[test]
+fn r_5_a_torn_end_before_segments_without_content_is_no_damage() {
+    let followers: [&[&[u8]]; 4] = [&[b""], &[&[0; 100]], &[&[9; 20]], &[b"", &[0; 40], b""]];
+    for followers in followers {
+        let (storage, entries) = sample();
+        let name = *names(&storage).last().unwrap();
+        let mut bytes = storage.contents(&name.to_string()).unwrap();
+        let whole = bytes.len();
+        let (start, length) = records(&storage, names(&storage)[0])[1];
+        let next = storage.contents(&names(&storage)[0].to_string()).unwrap();
+        let place = (name.number, name.salt, whole as u32);
+        let record = frame(place, 2, &next[start + HEADER_BYTES..start + length], b"");
+        bytes.extend(&record[..HEADER_BYTES + 50]);
+        storage.put(&name.to_string(), bytes);
+        for (after, content) in (1..).zip(followers) {
+            let name = SegmentName { number: name.number + after, salt: 5 };
+            storage.put(&name.to_string(), content.to_vec());
+        }
+        let torn = HEADER_BYTES + 50 + followers.iter().map(|bytes| bytes.len()).sum::<usize>();
+        for round in 0..3 {
+            let (mut rig, recovered) = Rig::open(&storage).unwrap();
+            assert_eq!(recovered.report.damaged, [], "{followers:?}");
+            assert_eq!(found(&recovered), expected(&entries, None), "{followers:?}");
+            let now = if round == 0 { torn as u64 } else { 0 };
+            assert_eq!(recovered.report.torn_bytes, now, "{followers:?}");
+            rig.accept(&transaction(90, 1, 50)).unwrap();
+            rig.settle(id(90).mail(0), Next::Delivered);
+            rig.rest();
+            storage.crash(Loss::Nothing);
+        }
+    }
+}
+
 #[test]
 fn zeros_after_the_last_record_are_torn() {
     let (storage, entries) = sample();
@@ -301,7 +335,7 @@ fn a_mail_found_damaged_later_is_lost_alone_and_said_to_be() {
     let name = names(&storage)[0].to_string();
     // The journal's own handle goes on to the old bytes; readers see the new.
     let mut bytes = storage.contents(&name).unwrap();
-    bytes[HEADER_BYTES * 2 + 24 + 3] ^= 1;
+    bytes[HEADER_BYTES * 2 + 32 + 3] ^= 1;
     storage.overwrite(&name, bytes);
     assert!(matches!(rig.reader.read(id(1)), Err(crate::queue::ReadError::Damaged(_))));
     assert!(rig.reader.read(id(2)).is_ok());

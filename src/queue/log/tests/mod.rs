@@ -7,6 +7,7 @@
 mod behaviour;
 mod crash;
 mod damage;
+mod scarcity;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -144,7 +145,7 @@ pub(in crate::queue) fn sample_segment() -> Vec<(u8, Vec<u8>, Vec<u8>)> {
         put(&mut metadata);
         records.push((kind, metadata, body.to_vec()));
     };
-    let opening = codec::Opening { previous: 0, previous_bytes: 0, oldest: 0 };
+    let opening = codec::Opening { previous: 0, previous_bytes: 0, oldest: 0, id_max: None };
     add(1, b"", &|out| codec::put_opening(out, &opening));
     for number in 1..=3 {
         let transaction = transaction(number, 2, 40);

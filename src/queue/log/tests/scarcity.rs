@@ -1,0 +1,165 @@
+//! What happens when the disk is full, and what mail it takes before it is.
+
+use std::io::ErrorKind;
+
+use super::*;
+use crate::queue::engine::Accepting;
+use crate::queue::memory::{Fault, Loss};
+use crate::queue::storage::Storage;
+
+/// Two mails in a log without room for the third.
+fn nearly_full() -> (MemoryStorage, Rig) {
+    let storage = MemoryStorage::new(1);
+    let (mut rig, _) = Rig::open(&storage).unwrap();
+    rig.accept(&transaction(1, 1, 50)).unwrap();
+    rig.accept(&transaction(2, 1, 50)).unwrap();
+    storage.limit(storage.used_bytes() + 10_000);
+    (storage, rig)
+}
+
+#[test]
+fn r_4_a_record_that_filled_the_disk_is_cut_off_and_mail_goes_on() {
+    let (storage, mut rig) = nearly_full();
+    for round in 0..20 {
+        let before = storage.used_bytes();
+        assert_eq!(rig.accept(&transaction(1_000 + round, 1, 20_000)), Err(Refusal::Full));
+        assert_eq!(storage.used_bytes(), before, "what was written of it is given back");
+        assert_eq!(rig.status().total_bytes, before);
+        assert_eq!(rig.accept(&transaction(3 + round, 1, 50)), Ok(()));
+        rig.settle(id(3 + round).mail(0), Next::Delivered);
+        rig.rest();
+        assert_eq!(rig.status().settles_unsynced, 0);
+        assert_eq!(rig.status().total_bytes, storage.used_bytes());
+    }
+    storage.crash(Loss::Unsynced);
+    let (_, recovered) = Rig::open(&storage).unwrap();
+    assert_eq!(recovered.report.damaged, []);
+    let ids: Vec<_> = recovered.waiting.iter().map(|waiting| waiting.id).collect();
+    assert_eq!(ids, [id(1), id(2)]);
+}
+
+#[test]
+fn r_4_what_could_not_be_cut_off_is_counted_and_cut_off_later() {
+    let (storage, mut rig) = nearly_full();
+    // Two appends, the second without any room, then the cut.
+    storage.fail_call(storage.calls() + 3, Fault::Error(ErrorKind::Other));
+    assert_eq!(rig.accept(&transaction(3, 1, 20_000)), Err(Refusal::Full));
+    assert_eq!(storage.free_bytes().unwrap(), 0);
+    assert_eq!(rig.status().total_bytes, storage.used_bytes());
+    assert_eq!(rig.accept(&transaction(4, 1, 50)), Ok(()), "it is tried again by itself");
+    assert_eq!(rig.status().total_bytes, storage.used_bytes());
+}
+
+#[test]
+fn r_4_a_start_on_a_full_disk_cuts_off_what_fills_it() {
+    for loss in [Loss::Nothing, Loss::Prefix, Loss::Unsynced] {
+        let (storage, mut rig) = nearly_full();
+        storage.fail_call(storage.calls() + 3, Fault::Crash);
+        let _ = rig.accept(&transaction(3, 1, 20_000));
+        drop(rig);
+        storage.crash(loss);
+        let (mut rig, recovered) = Rig::open(&storage).unwrap();
+        assert_eq!(recovered.waiting.len(), 2, "{loss:?}");
+        assert_eq!(rig.status().accepting, Accepting::Yes, "{loss:?}");
+        assert_eq!(rig.status().total_bytes, storage.used_bytes(), "{loss:?}");
+        rig.settle(id(1).mail(0), Next::Delivered);
+        rig.settle(id(2).mail(0), Next::Delivered);
+        rig.rest();
+        assert_eq!(rig.status().settles_unsynced, 0, "{loss:?}");
+        storage.crash(Loss::Unsynced);
+        let (_, recovered) = Rig::open(&storage).unwrap();
+        assert_eq!(recovered.waiting, [], "{loss:?}: nothing is delivered twice");
+        assert_eq!(recovered.report.damaged, [], "{loss:?}");
+    }
+}
+
+#[test]
+fn a_start_cuts_off_what_follows_a_seal() {
+    let (storage, mut rig) = nearly_full();
+    let name = storage.list().unwrap().remove(0);
+    rig.accept(&transaction(3, 1, 1_500)).unwrap();
+    rig.accept(&transaction(4, 1, 50)).unwrap();
+    assert_eq!(rig.status().segments, 2);
+    let mut bytes = storage.contents(&name).unwrap();
+    let length = bytes.len();
+    bytes.extend([7; 3_000]);
+    storage.put(&name, bytes);
+    let (rig, recovered) = Rig::open(&storage).unwrap();
+    assert_eq!(recovered.waiting.len(), 4);
+    assert_eq!(storage.contents(&name).unwrap().len(), length);
+    assert_eq!(rig.status().total_bytes, storage.used_bytes());
+}
+
+#[test]
+fn below_the_floor_mail_is_refused_and_outcomes_are_written() {
+    let storage = MemoryStorage::new(1);
+    storage.limit(100_000);
+    let floor = Options { min_free_bytes: 50_000, segment_bytes: 200_000, ..options() };
+    let (mut rig, _) = Rig::open_with(&storage, floor).unwrap();
+    let mut number = 1;
+    while rig.accept(&transaction(number, 1, 2_000)).is_ok() {
+        number += 1;
+        rig.now_ms += 1;
+    }
+    let free = storage.free_bytes().unwrap();
+    assert!((50_000..53_000).contains(&free), "{free} bytes are left");
+    // Something else takes more.
+    storage.limit(100_000 - 20_000);
+    rig.now_ms += 1000;
+    rig.commit([]);
+    assert_eq!(rig.status().accepting, Accepting::Full);
+    assert_eq!(rig.accept(&transaction(number, 1, 10)), Err(Refusal::Full));
+    let done = rig.commit([(0, Entry::Settle(attempt(id(1).mail(0), Next::Delivered)))]);
+    assert!(done.is_empty());
+    rig.now_ms += 100;
+    assert_eq!(rig.commit([])[&0].settled, 1);
+    storage.limit(u64::MAX);
+    rig.now_ms = rig.journal.next_wake(rig.now_ms).expect("it looks again by itself");
+    rig.commit([]);
+    assert_eq!(rig.status().accepting, Accepting::Yes);
+}
+
+#[test]
+fn a_mail_that_would_go_below_the_floor_is_refused_unwritten() {
+    let storage = MemoryStorage::new(1);
+    storage.limit(100_000);
+    let floor = Options { min_free_bytes: 50_000, segment_bytes: 200_000, ..options() };
+    let (mut rig, _) = Rig::open_with(&storage, floor).unwrap();
+    rig.accept(&transaction(1, 1, 2_000)).unwrap();
+    let before = storage.used_bytes();
+    assert_eq!(rig.accept(&transaction(2, 1, 49_000)), Err(Refusal::Full));
+    assert_eq!(storage.used_bytes(), before);
+    // Two that would fit one by one do not go together.
+    let accept = |number| (0, Entry::Accept(Arc::new(transaction(number, 1, 25_000))));
+    let done = rig.commit([accept(3), accept(4)]);
+    assert_eq!(done[&0].accepted, [(id(3), Ok(())), (id(4), Err(Refusal::Full))]);
+    assert_eq!(rig.status().accepting, Accepting::Yes, "there is room for smaller ones");
+    assert_eq!(rig.accept(&transaction(5, 1, 2_000)), Ok(()));
+}
+
+#[test]
+fn on_a_disk_that_runs_short_one_mail_that_stays_keeps_nothing_else() {
+    let storage = MemoryStorage::new(1);
+    storage.limit(60_000);
+    let floor = Options { min_free_bytes: 30_000, segment_bytes: 12_000, ..options() };
+    let (mut rig, _) = Rig::open_with(&storage, floor).unwrap();
+    rig.accept(&transaction(1, 1, 50)).unwrap();
+    for number in 2..300 {
+        rig.now_ms += 100;
+        assert_eq!(rig.accept(&transaction(number, 1, 1_000)), Ok(()), "mail {number}");
+        rig.settle(id(number).mail(0), Next::Delivered);
+    }
+    rig.rest();
+    assert!((1..100).contains(&rig.status().rewritten), "{} times", rig.status().rewritten);
+}
+
+#[test]
+fn a_mail_larger_than_any_record_is_refused_for_good() {
+    let storage = MemoryStorage::new(1);
+    let (mut rig, _) = Rig::open(&storage).unwrap();
+    let mut large = transaction(1, 1, 50);
+    // 17 times 64 MiB; their memory is one and never touched.
+    large.bodies = vec![Body::try_from(vec![0; 64 << 20]).unwrap(); 17];
+    assert_eq!(rig.accept(&large), Err(Refusal::TooLarge));
+    assert_eq!(rig.accept(&transaction(2, 1, 50)), Ok(()));
+}
