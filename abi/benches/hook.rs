@@ -69,7 +69,7 @@ fn hook(criterion: &mut Criterion) {
     let init = HostInit {
         plugins: load(),
         log: Box::new(|level, plugin, text| panic!("[{level}] {plugin}: {text}")),
-        post: Box::new(|_, _| {}),
+        post: Box::new(|_| {}),
     };
     let host = rohrpost_abi::install(init).expect("the first of this process");
     let mut worker = Worker::enter(0).expect("the first of this process");

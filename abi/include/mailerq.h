@@ -181,7 +181,9 @@ struct ev_loop *MQ_ev(MQ_Context *context);
  * non-blocking. An error or hang-up is reported as the bits asked for, a regular file is always ready.
  * The descriptor stays the plugin's: unwatch it before closing it. Several watchers may have the same
  * one; to change the events, unwatch and watch again, which is cheap. NULL for a negative descriptor,
- * without a known bit in `events`, without callback, or when 1,048,576 watchers exist on this worker. */
+ * without a known bit in `events`, without callback, or when 65,536 watchers exist on this worker. One
+ * that turns out to be closed, or cannot be watched (as the host's own), is called back once, with all the
+ * bits asked for, and is gone after that, with a warning. */
 MQ_IOWatcher *MQ_IOWatch(MQ_Context *context, int fd, int events,
                          void (*callback)(MQ_IOWatcher *watcher, int fd, int events, void *data), void *data);
 

@@ -4,8 +4,11 @@
 //! hold. Diagnostics: every refusal is reported once, and laid to the token's plugin, else to the one
 //! whose code runs (D-05).
 
+use std::cell::RefCell;
+
 use crate::call;
-use crate::host::{self, Posted};
+use crate::host;
+use crate::inbox::Post;
 use crate::misuse::{self, Misuse, Refusal};
 use crate::state::State;
 use crate::step::Verdict;
@@ -64,7 +67,7 @@ pub(crate) fn serve<T>(
     })
 }
 
-/// Records a hand-back here, or posts it to the worker whose context it names (D-26).
+/// Records a hand-back here, or puts it into the inbox of the worker whose context it names (D-26).
 pub(crate) fn hand_back(verdict: Verdict, context: *mut Opaque) {
     let function = verdict.function();
     call::host_code(function, || {
@@ -78,15 +81,16 @@ pub(crate) fn hand_back(verdict: Verdict, context: *mut Opaque) {
     });
 }
 
-/// Applies what [`hand_back`] posted, on the thread that it was posted to.
-pub(crate) fn apply_posted(state: &mut State, posted: Posted) -> Result<(), Refusal> {
-    let Posted { context, verdict } = posted;
-    let applied = if context.worker() == state.worker {
-        state.hand_back(context, verdict)
-    } else {
-        Err(Misuse::WrongThread { kind: context.kind().type_name() })
-    };
-    applied.map_err(|misuse| Refusal { plugin: Some(context.plugin()), misuse })
+/// Applies what [`hand_back`] put into the inbox of this worker.
+pub(crate) fn apply_post(state: &RefCell<State>, post: Post) {
+    let Post { context, first, second } = post;
+    for verdict in std::iter::once(first).chain(second) {
+        let applied = state.borrow_mut().hand_back(context, verdict);
+        if let Err(misuse) = applied {
+            let refusal = Refusal { plugin: Some(context.plugin()), misuse };
+            misuse::report(verdict.function(), refusal);
+        }
+    }
 }
 
 fn try_hand_back(token: Token, verdict: Verdict) -> Result<(), Misuse> {
@@ -95,10 +99,7 @@ fn try_hand_back(token: Token, verdict: Verdict) -> Result<(), Misuse> {
     });
     match (here.flatten(), host::installed()) {
         (Some(done), _) => done,
-        (None, Some(host)) if host.knows(token.worker()) => {
-            host.post(Posted { context: token, verdict });
-            Ok(())
-        }
+        (None, Some(host)) if host.knows(token.worker()) => host.post(token, verdict),
         (None, _) => Err(Misuse::Stale { kind: token.kind().type_name() }),
     }
 }

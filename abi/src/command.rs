@@ -18,6 +18,8 @@ pub const WRITE: u8 = 2;
 
 /// The longest that a timer waits: a year (D-92).
 pub const TIMER_MS_MAX: u64 = 365 * 24 * 60 * 60 * 1000;
+/// How many watches a worker has at most. The header's number.
+pub const WATCHES_MAX: usize = 65_536;
 /// How many commands may wait when another is asked for. Stops, unwatches and hand-backs are always
 /// taken: there is at most one for each timer, watch and connection that exists.
 const COMMANDS_MAX: usize = 1 << 21;

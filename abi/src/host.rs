@@ -13,7 +13,8 @@ use std::time::Instant;
 use thiserror::Error;
 
 use crate::call::{Current, Published};
-use crate::misuse::Meter;
+use crate::inbox::{Inbox, Wake};
+use crate::misuse::{Meter, Misuse};
 use crate::plugin::{PluginIndex, Plugins};
 use crate::step::Verdict;
 use crate::token::Token;
@@ -53,16 +54,10 @@ impl fmt::Display for Level {
 /// thread, also right before an abort; must not block, and must not call plugins.
 pub type LogSink = Box<dyn Fn(Level, &str, &str) + Send + Sync>;
 
-/// Puts a hand-back into the mailbox of a worker, which gives it to
-/// [`Worker::post_handback`](crate::Worker::post_handback). Called on threads of plugins; must not block.
-pub type PostSink = Box<dyn Fn(u8, Posted) + Send + Sync>;
-
-/// A hand-back from a thread that does not own the connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Posted {
-    pub(crate) context: Token,
-    pub(crate) verdict: Verdict,
-}
+/// Tells a worker that hand-backs wait for its
+/// [`Worker::apply_posted`](crate::Worker::apply_posted). Called on threads of plugins, once until the
+/// worker came for them; must not block. May do nothing for a worker that will look in any case.
+pub type PostSink = Box<dyn Fn(u8) + Send + Sync>;
 
 /// What a host is made of.
 pub struct HostInit {
@@ -70,7 +65,7 @@ pub struct HostInit {
     pub plugins: Plugins,
     /// Where lines go.
     pub log: LogSink,
-    /// Where hand-backs from other threads go.
+    /// Whom hand-backs from other threads wake.
     pub post: PostSink,
 }
 
@@ -89,6 +84,7 @@ pub struct Host {
 struct WorkerEntry {
     entered: AtomicBool,
     published: Published,
+    inbox: Inbox,
 }
 
 /// One process has one host; there is one already.
@@ -176,8 +172,18 @@ impl Host {
         self.workers[usize::from(worker)].entered.load(Ordering::Acquire)
     }
 
-    pub(crate) fn post(&self, posted: Posted) {
-        (self.post)(posted.context.worker(), posted);
+    pub(crate) fn inbox(&self, worker: u8) -> &Inbox {
+        &self.workers[usize::from(worker)].inbox
+    }
+
+    /// Leaves a hand-back for the worker whose context it names.
+    pub(crate) fn post(&self, context: Token, verdict: Verdict) -> Result<(), Misuse> {
+        let worker = context.worker();
+        match self.inbox(worker).put(context, verdict)? {
+            Wake::No => {}
+            Wake::Yes => (self.post)(worker),
+        }
+        Ok(())
     }
 }
 

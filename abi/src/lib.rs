@@ -8,6 +8,7 @@
 //! | `call` | the one way into plugin code |
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
+//! | `inbox` | hand-backs from other threads |
 //! | `state`, `command`, `message`, `text` | one worker's cell |
 //! | `access`, `export` | the one way back: `MQ_*` |
 //! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
@@ -24,7 +25,7 @@
 //!         for each of with(ContextInitialize): call_context, then obey
 //!         per step: for each of with(hook): call, then obey; as Returned says: next, wait, or go on
 //!         timers, watches: fire_timer, fire_watch, then obey
-//!         mailbox: post_handback, then obey
+//!         woken by PostSink: apply_posted, then obey
 //!         obey: take_commands; on Resume: take_verdict, and go on with the chain
 //!         for each of with(ContextCleanup): call_context, then obey; drop_all
 //! main    plugins().cleanup()
@@ -41,7 +42,7 @@
 //! 3. A token is never dereferenced; a stale one finds nothing. (`misuse.rs`, once under the address
 //!    sanitizer)
 //! 4. What plugins can ask for without end has a limit: slots, commands, output, lines in the log.
-//!    (`event.rs`: `the_limit_of_timers_…`; `connection.rs`: `d_40_…`; `log.rs`: `d_b1_…`)
+//!    (`event.rs`: `the_limit_of_…`; `connection.rs`: `d_40_…`; `log.rs`: `d_b1_…`)
 //! 5. Nothing that a plugin throws passes through a frame of ours: the process ends, and says who it
 //!    was. (`crash.rs`)
 #![deny(
@@ -61,6 +62,7 @@ mod g1;
 mod hook;
 mod host;
 mod id;
+mod inbox;
 mod load;
 mod message;
 mod misuse;
@@ -73,12 +75,10 @@ mod token;
 mod worker;
 
 pub use call::Current;
-pub use command::{Command, READ, TIMER_MS_MAX, WRITE};
+pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
 pub use hook::{Hook, Site};
-pub use host::{
-    AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Posted, WORKERS_MAX, install,
-};
+pub use host::{AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, WORKERS_MAX, install};
 pub use id::{ConnectionId, MessageId, TimerId, WatchId};
 pub use load::{Accepted, LoadError, LoadOptions, OnError, PluginDirectory, Skipped, VERSION_G1};
 pub use message::{Direction, Edit, MessageEdits, MessageInit};

@@ -4,13 +4,13 @@
 //! warning per misuse that names the plugin, at most [`LINES_PER_SECOND_MAX`] a second and plugin; how
 //! many were left out is said with the next one (D-05).
 
+use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use thiserror::Error;
 
 use crate::host::{self, Level};
 use crate::plugin::PluginIndex;
-use crate::slot::SLOTS_MAX;
 
 /// How many lines about misuse one plugin gets in a second.
 pub(crate) const LINES_PER_SECOND_MAX: u64 = 10;
@@ -43,8 +43,8 @@ pub(crate) enum Misuse {
     BareContext,
     #[error("{0}")]
     Argument(&'static str),
-    #[error("{SLOTS_MAX} of {kind} exist on this worker, which is the limit")]
-    Exhausted { kind: &'static str },
+    #[error("{limit} {kind} exist on this worker, which is the limit")]
+    Exhausted { kind: &'static str, limit: usize },
     #[error("one callback asked for more than {limit} things")]
     TooMuch { limit: usize },
 }
@@ -90,14 +90,22 @@ pub(crate) fn report(function: &'static str, refusal: Refusal) {
     if misuse == Misuse::BareContext && !meter.first(Once::BareContext) {
         return;
     }
-    match meter.limiter.admit(host.uptime_s()) {
+    say(host, misuse.level(), plugin, format_args!("{function}: {misuse}"));
+}
+
+/// Says what a plugin can provoke without end, within the limit.
+pub(crate) fn say(
+    host: &host::Host,
+    level: Level,
+    plugin: Option<PluginIndex>,
+    text: fmt::Arguments<'_>,
+) {
+    match host.meter(plugin).limiter.admit(host.uptime_s()) {
         Admission::Suppressed => {}
-        Admission::Said { left_out: 0 } => {
-            host::log(misuse.level(), plugin, &format!("{function}: {misuse}"));
-        }
+        Admission::Said { left_out: 0 } => host::log(level, plugin, &text.to_string()),
         Admission::Said { left_out } => {
-            let text = format!("{function}: {misuse} ({left_out} more such lines were left out)");
-            host::log(misuse.level(), plugin, &text);
+            let text = format!("{text} ({left_out} more such lines were left out)");
+            host::log(level, plugin, &text);
         }
     }
 }

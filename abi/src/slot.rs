@@ -41,7 +41,14 @@ impl Key {
         self.0
     }
 
-    const fn slot(self) -> usize {
+    /// For two keys of one slot: this one was given out later. Generations wrap: the one ahead of the
+    /// other by less than half is the later.
+    pub(crate) const fn is_after(self, other: Key) -> bool {
+        let ahead = self.generation().wrapping_sub(other.generation()) & GENERATION_MASK;
+        ahead != 0 && ahead <= GENERATION_MASK / 2
+    }
+
+    pub(crate) const fn slot(self) -> usize {
         (self.0 & SLOT_MASK) as usize
     }
 

@@ -7,13 +7,13 @@ use std::ffi::c_void;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
 
-use crate::command::{Command, Queue, Timer, Watch};
+use crate::command::{Command, Queue, Timer, WATCHES_MAX, Watch};
 use crate::control::{Chain, HandBack};
 use crate::id::{ConnectionId, TimerId, WatchId};
 use crate::message::{Direction, Message};
 use crate::misuse::Misuse;
 use crate::plugin::PluginIndex;
-use crate::slot::Slots;
+use crate::slot::{SLOTS_MAX, Slots};
 use crate::step::Verdict;
 use crate::token::{Kind, Token};
 
@@ -65,6 +65,10 @@ impl Connection {
             Direction::Outgoing => {}
         }
     }
+}
+
+const fn exhausted(kind: &'static str, limit: usize) -> Misuse {
+    Misuse::Exhausted { kind, limit }
 }
 
 /// The cell.
@@ -135,7 +139,7 @@ impl State {
 
     pub(crate) fn start_timer(&mut self, timer: Timer, after_ms: u64) -> Result<Token, Misuse> {
         self.commands.admit()?;
-        let key = self.timers.insert(timer).ok_or(Misuse::Exhausted { kind: "timers" })?;
+        let key = self.timers.insert(timer).ok_or(exhausted("timers", SLOTS_MAX))?;
         self.commands.push(Command::TimerStart { timer: TimerId(key), after_ms });
         Ok(Token::new(Kind::Timer, timer.plugin, self.worker, key))
     }
@@ -155,10 +159,17 @@ impl State {
 
     pub(crate) fn watch(&mut self, watch: Watch) -> Result<Token, Misuse> {
         self.commands.admit()?;
-        let key = self.watches.insert(watch).ok_or(Misuse::Exhausted { kind: "watches" })?;
-        // SAFETY: not -1, as whoever made the watch has checked. That it stays open is the plugin's
-        // promise by the header, and can be broken: the watch set that it ends in holds no socket of
-        // the host, so that a stale number gives ENOENT or EBADF there and harms nothing (D-97).
+        let refusal = exhausted("watches", WATCHES_MAX);
+        if self.watches.len() >= WATCHES_MAX {
+            return Err(refusal);
+        }
+        let key = self.watches.insert(watch).ok_or(refusal)?;
+        // SAFETY: not -1, as whoever made the watch has checked. That it stays open, and is the
+        // plugin's, is its promise by the header, and can be broken. The number is only ever given to
+        // the epoll calls of a watch set of its own, never read, written or closed: a stale one gives
+        // ENOENT or EBADF there (D-97), a socket of the host is registered once more, next to its
+        // registration with the host, and that set itself and the one descriptor of the host in it,
+        // its poll, are told by their numbers and left alone.
         let fd = unsafe { BorrowedFd::borrow_raw(watch.fd) };
         let id = WatchId(key);
         self.commands.push(Command::Watch { watch: id, fd, interest: watch.interest });

@@ -119,6 +119,11 @@ impl Token {
         (self.0 >> WORKER_SHIFT) as u8
     }
 
+    /// The token without the generation: the same for all that a slot ever held.
+    pub(crate) const fn place(self) -> u64 {
+        self.0 & !(((1 << GENERATION_BITS) - 1) << SLOT_BITS)
+    }
+
     pub(crate) const fn key(self) -> Key {
         Key::from_bits(self.0)
     }

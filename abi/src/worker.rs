@@ -5,7 +5,9 @@
 //! bug of the caller and panics; plugins' mistakes are reported by `misuse`.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::ffi::c_int;
+use std::io;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -17,8 +19,9 @@ use crate::call;
 use crate::command::Command;
 use crate::g1::StepTokens;
 use crate::hook::Site;
-use crate::host::{self, Host, Level, Posted};
+use crate::host::{self, Host, Level};
 use crate::id::{ConnectionId, MessageId, TimerId, WatchId};
+use crate::inbox::Post;
 use crate::message::{Direction, Message, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
 use crate::plugin::PluginIndex;
@@ -82,6 +85,8 @@ pub struct Worker {
     host: &'static Host,
     index: u8,
     state: Rc<RefCell<State>>,
+    /// Out of the inbox, and not applied.
+    posted: VecDeque<Post>,
 }
 
 impl Drop for Worker {
@@ -104,7 +109,7 @@ impl Worker {
         // SAFETY: `Worker` is bound to this thread by its `Rc`, keeps the pointee, and leaves when it is
         // dropped; if it is forgotten, the pointee stays for good.
         unsafe { call::enter(NonNull::from(&*state), host.published(index)) };
-        Ok(Worker { host, index, state })
+        Ok(Worker { host, index, state, posted: VecDeque::new() })
     }
 
     /// The host that this worker belongs to.
@@ -330,19 +335,28 @@ impl Worker {
         self.state.borrow_mut().context_chain.revoke()
     }
 
-    /// Takes a hand-back from the mailbox (D-26). It counts as one from a callback of now: a held step
-    /// gives a [`Command::Resume`], anything else is reported.
-    pub fn post_handback(&mut self, posted: Posted) {
-        let applied = access::apply_posted(&mut self.state.borrow_mut(), posted);
-        if let Err(refusal) = applied {
-            misuse::report(posted.verdict.function(), refusal);
+    /// Do hand-backs from other threads wait? A look at one flag.
+    pub fn has_posted(&self) -> bool {
+        !self.posted.is_empty() || self.host.inbox(self.index).is_waiting()
+    }
+
+    /// Takes hand-backs from other threads (D-26), in their order, for at most `steps_max` steps. Each
+    /// counts as one from a callback of now: a held step gives a [`Command::Resume`], anything else is
+    /// reported.
+    pub fn apply_posted(&mut self, steps_max: usize) {
+        if self.posted.is_empty() {
+            self.posted = self.host.inbox(self.index).take();
+        }
+        for _ in 0..steps_max {
+            let Some(post) = self.posted.pop_front() else { return };
+            access::apply_post(&self.state, post);
         }
     }
 
     // ---- Events -----------------------------------------------------------------------------------
 
     /// Moves out what plugins asked for since the last time, in their order. To be called, and obeyed,
-    /// after every call that ran plugin code and after [`post_handback`](Worker::post_handback).
+    /// after every call that ran plugin code and after [`apply_posted`](Worker::apply_posted).
     pub fn take_commands(&self, into: &mut Vec<Command>) {
         self.state.borrow_mut().commands.take(into);
     }
@@ -378,16 +392,19 @@ impl Worker {
         true
     }
 
-    /// The descriptor of a watch turned out to be closed (D-97): warns, calls back once more with all the
-    /// bits asked for, and frees the watch. The worker's own registration is gone already.
-    pub fn remove_watch(&mut self, id: WatchId) {
+    /// The descriptor of a watch turned out to be closed, or cannot be watched (D-97): warns, calls back
+    /// once more with all the bits asked for, and frees the watch. The worker's own registration is gone
+    /// already. `os_error` is what the system said.
+    pub fn remove_watch(&mut self, id: WatchId, os_error: i32) {
         let watch = self.state.borrow().watches.get(id.0).copied();
         let Some(watch) = watch else { return };
-        let text = format!(
-            "descriptor {} was closed while it was watched; unwatch it first. The watch is removed",
-            watch.fd
+        let fd = watch.fd;
+        let why = io::Error::from_raw_os_error(os_error);
+        let text = format_args!(
+            "descriptor {fd} was closed while it was watched (unwatch it first), or cannot be watched: \
+             {why}. The watch is removed"
         );
-        host::log(Level::Warning, Some(watch.plugin), &text);
+        misuse::say(self.host, Level::Warning, Some(watch.plugin), text);
         self.fire_watch(id, watch.interest);
         self.state.borrow_mut().watches.remove(id.0);
     }

@@ -180,7 +180,7 @@ impl<T, W: Copy, M> Reactor<T, W, M> {
     where
         H: Handler<Timer = T, Watch = W, Mail = M>,
     {
-        self.watches.apply(Some(self.poll.registry().as_fd()))?;
+        self.watches.apply(Some(self.poll.registry().as_fd()));
         let may_sleep = !self.has_work() && self.mailbox.lie_down() == Rest::Sound;
         let timeout_ms = match may_sleep {
             true => self.sleep_ms(&handler.pending(), patience),

@@ -5,15 +5,15 @@
 //!
 //! Must never: reach another worker except through its mailbox.
 //!
-//! **Diagnostics**: a watch that the system refuses is logged and forgotten; one whose descriptor
-//! died gets its last callback (D-97).
+//! **Diagnostics**: a watch whose descriptor died, or cannot be watched, gets its last callback
+//! (D-97), with a warning.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender as Channel;
-use rohrpost_abi::{Command, ConnectionId, Posted, TimerId, WatchId};
+use rohrpost_abi::{Command, ConnectionId, TimerId, WatchId};
 use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
 use crate::blocking::Job;
@@ -57,8 +57,8 @@ pub enum Timer {
 pub enum Mail {
     /// What became durable.
     Committed(Completion),
-    /// A plugin's thread handed a step back.
-    Posted(Posted),
+    /// Threads of plugins handed steps back, or may have: look.
+    Posted,
     /// A transaction was read back, or not.
     Loaded(TransactionId, Result<Arc<Transaction>, ReadError>),
     /// The smarthost's addresses, or why there are none.
@@ -193,6 +193,8 @@ pub struct DeskInit {
     pub listeners: Arc<[SocketAddr]>,
 }
 
+/// How many steps are taken back from other threads at once.
+const POSTED_PER_LOOK: usize = 1_024;
 /// Places of a table that are worth no effort to give back.
 const TABLE_KEPT: usize = 256;
 /// Octets of the read buffer that all connections of a worker share.
@@ -301,20 +303,28 @@ impl Desk {
     }
 
     /// Applies what plugins asked for in the callback that just returned: timers and watches at
-    /// once; output and verdicts wait for the verdict phase.
+    /// once; output and verdicts wait for the verdict phase. Calls no plugin, so that there is an
+    /// end to it: a watch that is refused has its last callback in the next turn.
     pub fn apply_commands(&mut self, io: &mut Io) {
         let mut commands = std::mem::take(&mut self.commands);
-        loop {
-            self.plugins.take_commands(&mut commands);
-            if commands.is_empty() {
-                break;
-            }
-            // A watch that is refused has a last callback, which may ask for more.
-            for command in commands.drain(..) {
-                self.apply(io, command);
-            }
+        self.plugins.take_commands(&mut commands);
+        for command in commands.drain(..) {
+            self.apply(io, command);
         }
         self.commands = commands;
+    }
+
+    /// Takes what threads of plugins handed back (D-26), some at a time: for the rest the next turn
+    /// comes at once.
+    pub fn take_posted(&mut self, io: &mut Io) {
+        if !self.plugins.cell.has_posted() {
+            return;
+        }
+        self.plugins.cell.apply_posted(POSTED_PER_LOOK);
+        self.apply_commands(io);
+        if self.plugins.cell.has_posted() {
+            io.stay_awake();
+        }
     }
 
     /// The output that plugins sent to `connection` in the callback that just returned.
@@ -338,10 +348,10 @@ impl Desk {
 
     /// A plugin's descriptor is ready.
     pub fn on_plugin_watch(&mut self, io: &mut Io, watch: WatchId, ready: rohrpost_reactor::Ready) {
-        if matches!(ready, rohrpost_reactor::Ready::Dead { .. }) {
+        if let rohrpost_reactor::Ready::Dead { os_error, .. } = ready {
             // D-97: the last callback, with a warning. The watch is gone from the reactor already.
             self.watches.remove(&watch);
-            self.plugins.cell.remove_watch(watch);
+            self.plugins.cell.remove_watch(watch, os_error);
         } else {
             let bits = ready.interest().bits();
             self.plugins.cell.fire_watch(watch, bits);
@@ -413,14 +423,9 @@ impl Desk {
         interest: u8,
     ) {
         let interest = Interest::from_bits(interest).expect("abi/ refuses watches without a bit");
-        match io.watch(fd, interest, watch) {
-            Ok(key) => {
-                self.watches.insert(watch, key);
-            }
-            Err(error) => {
-                self.log.warning("plugin", format_args!("a watch was refused: {error}"));
-                self.plugins.cell.remove_watch(watch);
-            }
-        }
+        let key = io.watch(fd, interest, watch);
+        // Each that the reactor has, abi/ has as well, and it has no more than the limit of both.
+        let key = key.expect("invariant: abi/ refuses watches beyond the limit");
+        self.watches.insert(watch, key);
     }
 }

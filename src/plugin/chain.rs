@@ -41,8 +41,14 @@ pub struct Chain {
     length: u16,
     retries: u32,
     retries_max: u32,
+    /// Retries since the step was last held, which is when the worker did something else.
+    retries_at_once: u32,
     place: Place,
 }
+
+/// How often a step may start over without a hold, whatever the setting says: all of it is one call,
+/// in which the worker does nothing else.
+const RETRIES_AT_ONCE_MAX: u32 = 10_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -59,11 +65,12 @@ enum Place {
 
 impl Chain {
     /// A chain over `length` plugins (at most 4,096, the number that tokens can name).
-    /// `retries_max` bounds how often the step may start over; 0 means no bound (D-29).
+    /// `retries_max` bounds how often the step may start over; 0 means no bound (D-29) but that on
+    /// retries without a hold between them.
     pub fn new(length: usize, retries_max: u32) -> Chain {
         let length = u16::try_from(length).expect("tokens name at most 4096 plugins");
         let place = if length == 0 { Place::Done } else { Place::Ask };
-        Chain { position: 0, length, retries: 0, retries_max, place }
+        Chain { position: 0, length, retries: 0, retries_max, retries_at_once: 0, place }
     }
 
     /// What is to be done now. A plugin is handed out once; until it answered, this is a bug.
@@ -103,12 +110,23 @@ impl Chain {
     /// The plugin that holds control handed back.
     pub fn on_verdict(&mut self, verdict: Verdict) {
         assert_eq!(self.place, Place::Held, "a verdict needs a holder");
+        self.retries_at_once = 0;
         self.apply(verdict);
     }
 
     /// Whether a plugin holds control now.
     pub fn is_held(&self) -> bool {
         self.place == Place::Held
+    }
+
+    /// How often the step has started over.
+    pub fn retries(&self) -> u32 {
+        self.retries
+    }
+
+    fn is_spent(&self) -> bool {
+        let limited = self.retries_max != 0 && self.retries >= self.retries_max;
+        limited || self.retries_at_once >= RETRIES_AT_ONCE_MAX
     }
 
     fn apply(&mut self, verdict: Verdict) {
@@ -118,10 +136,9 @@ impl Chain {
                 self.position += 1;
                 self.place = if self.position < self.length { Place::Ask } else { Place::Done };
             }
-            Verdict::Retry if self.retries_max != 0 && self.retries >= self.retries_max => {
-                self.place = Place::Spent;
-            }
+            Verdict::Retry if self.is_spent() => self.place = Place::Spent,
             Verdict::Retry => {
+                self.retries_at_once += 1;
                 self.retries = self.retries.saturating_add(1);
                 self.position = 0;
                 self.place = Place::Ask;
@@ -202,10 +219,24 @@ mod tests {
     #[test]
     fn d_29_zero_means_no_limit() {
         let mut chain = Chain::new(1, 0);
-        for _ in 0..10_000 {
+        for _ in 0..3 * RETRIES_AT_ONCE_MAX {
             assert_eq!(chain.poll_next(), Next::Call(0));
+            chain.on_return(true, None);
+            assert_eq!(chain.poll_next(), Next::Held);
+            chain.on_verdict(Verdict::Retry);
+        }
+    }
+
+    #[test]
+    fn d_29_without_a_hold_there_is_a_limit_even_without_one() {
+        let mut chain = Chain::new(1, 0);
+        let mut calls = 0;
+        while chain.poll_next() == Next::Call(0) {
+            calls += 1;
             chain.on_return(true, Some(Verdict::Retry));
         }
+        assert_eq!(calls, RETRIES_AT_ONCE_MAX + 1);
+        assert_eq!((chain.poll_next(), chain.retries()), (Next::Done, RETRIES_AT_ONCE_MAX));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rohrpost_abi::{
     Command, ConnectionId, ConnectionInit, ContextStep, Hook, Host, PluginIndex, Returned, Step,
 };
 
-use crate::log::Log;
+use crate::log::{Level, Log};
 
 use super::chain::{Chain, Next, Verdict};
 
@@ -79,7 +79,7 @@ impl Plugins {
                     }
                     answer(chain, self.cell.call(plugin, connection, step));
                 }
-                Next::RetriesSpent => self.on_retries_spent(hook),
+                Next::RetriesSpent => self.on_retries_spent(hook, chain.retries()),
                 Next::Held => return Walk::Held,
                 Next::Done => return Walk::Done,
             }
@@ -95,7 +95,7 @@ impl Plugins {
                 Next::Call(position) => {
                     answer(chain, self.cell.call_context(plugins[position], step));
                 }
-                Next::RetriesSpent => self.on_retries_spent(step.hook()),
+                Next::RetriesSpent => self.on_retries_spent(step.hook(), chain.retries()),
                 Next::Held => return Walk::Held,
                 Next::Done => return Walk::Done,
             }
@@ -123,10 +123,8 @@ impl Plugins {
             return false;
         };
         let name = self.name(plugin);
-        self.log.warning(
-            "plugin",
-            format_args!("{name}: {hook} was held too long and is taken back ({why})"),
-        );
+        let text = format_args!("{name}: {hook} was held too long and is taken back ({why})");
+        self.log.limited("revoked-hold", Level::Warning, "plugin", text);
         true
     }
 
@@ -140,12 +138,10 @@ impl Plugins {
         self.host.plugins().name(plugin).unwrap_or("unknown plugin")
     }
 
-    fn on_retries_spent(&self, hook: Hook) {
-        let limit = self.retries_max;
-        self.log.critical(
-            "plugin",
-            format_args!("{hook} was retried {limit} times in one step; it counts as complete"),
-        );
+    fn on_retries_spent(&self, hook: Hook, retries: u32) {
+        let text =
+            format_args!("{hook} was retried {retries} times in one step; it counts as complete");
+        self.log.limited("retries-spent", Level::Critical, "plugin", text);
     }
 }
 

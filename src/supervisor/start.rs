@@ -117,6 +117,8 @@ pub(super) fn start_workers(
     }
     boxes.sort_by_key(|(index, _)| *index);
     mailboxes.fill(boxes.into_iter().map(|(_, sender)| sender).collect());
+    // Contexts are being initialised already, and what was handed back before this woke nobody.
+    (0..count).for_each(|worker| mailboxes.deliver(worker, Mail::Posted));
     Ok(threads)
 }
 
@@ -126,7 +128,8 @@ fn run_worker(
     sockets: WorkerSockets,
     made: Sender<(usize, rohrpost_reactor::Sender<Mail>)>,
 ) -> std::io::Result<()> {
-    let mut io = Reactor::new(Config::default(), SystemClock::new())?;
+    let config = Config { watches_max: rohrpost_abi::WATCHES_MAX, ..Config::default() };
+    let mut io = Reactor::new(config, SystemClock::new())?;
     // The receiver waits for exactly one from each worker.
     let _ = made.send((index, io.sender()));
     drop(made);
@@ -219,21 +222,15 @@ pub(super) fn load_plugins(
     for skipped in skipped {
         log.critical("plugin", format_args!("left out (plugin-errors: skip): {}", skipped.error));
     }
-    let (lines, posts, log) = (log.clone(), mailboxes.clone(), log.clone());
+    let (lines, posts) = (log.clone(), mailboxes.clone());
     let host = rohrpost_abi::install(HostInit {
         plugins,
         log: Box::new(move |level, plugin, text| {
             lines.write(log_level(level), "plugin", format_args!("{plugin}: {text}"));
         }),
-        post: Box::new(move |worker, posted| {
-            if posts.offer(usize::from(worker), Mail::Posted(posted)).is_err() {
-                log.limited(
-                    "posts",
-                    Level::Critical,
-                    "plugin",
-                    "a hand-back from another thread was lost: the worker's mailbox is full",
-                );
-            }
+        post: Box::new(move |worker| {
+            // A worker whose mailbox is full is awake, and looks at the end of each turn.
+            let _ = posts.offer(usize::from(worker), Mail::Posted);
         }),
     });
     Ok(host.expect("a process starts one server"))

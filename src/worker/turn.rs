@@ -243,10 +243,7 @@ impl Handler for Worker {
     fn on_mail(&mut self, io: &mut Io, mail: Mail) {
         match mail {
             Mail::Committed(completion) => self.on_committed(completion, io),
-            Mail::Posted(posted) => {
-                self.desk.plugins.cell.post_handback(posted);
-                self.desk.apply_commands(io);
-            }
+            Mail::Posted => self.desk.take_posted(io),
             Mail::Loaded(id, loaded) => {
                 let now = self.desk.now(io);
                 let attempts = self.desk.store.on_loaded(id, loaded, now);
@@ -340,6 +337,8 @@ impl Handler for Worker {
         }
         self.end_if_drained(io);
         self.gauge();
+        // What was left over, and what found the mailbox full: then there was mail, hence this turn.
+        self.desk.take_posted(io);
         // A flush may let a connection go on, and its plugins ask for more: the next turn comes
         // at once then.
         if self.pending() != Pending::NONE {

@@ -230,6 +230,16 @@ fn d_29_a_retry_loop_ends_as_complete_with_a_critical_line() {
 }
 
 #[test]
+fn d_29_without_a_limit_retries_within_the_hook_still_end() {
+    let stage = Stage::new(&["10-a"]).setting("plugin-retries", 0);
+    stage.script("10-a mailfrom retry true\n");
+    let mut server = stage.start();
+    let mut client = client(&server);
+    say(&mut client, "MAIL FROM:<a@example.org>", 250);
+    server.process().await_complaint(PATIENCE, "mq_smtp_in_mailfrom was retried 10000 times");
+}
+
+#[test]
 fn d_2a_retry_restarts_this_step_and_keeps_what_was_changed() {
     let stage = Stage::new(&["10-a", "20-b"]);
     stage.script("20-b message set-recipient:other@example.org retries:1 true\n");

@@ -140,6 +140,48 @@ fn survives(stage: Stage, sanitizer: Sanitizer) {
     assert!(!said.contains("AddressSanitizer"), "{said}");
 }
 
+/// One kind alone, on one worker: mail passes while it goes on, and after `sign` was logged.
+fn serves_beside(kind: &str, complaint: &str, sign: &str) {
+    let stage = Stage::new(&[]);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins/c/misuse.c");
+    let text = std::fs::read_to_string(&source).expect("the source is there");
+    let object = compiled(&format!("#define MISUSE \"{kind}\"\n{text}"), Sanitizer::Off);
+    stage.add("10-misuse", &object);
+    let sink = stage.sink(&[]);
+    let mut server = stage.smarthost(sink.address()).setting("smtp-threads", 1).start();
+    for recipient in ["collect@example.org", "misuse@example.org", "meanwhile@example.org"] {
+        let mut client = client(&server);
+        mail(&mut client, recipient);
+        say(&mut client, "QUIT", 221);
+    }
+    server.process().await_complaint(PATIENCE, &format!("10-misuse.so: {complaint}"));
+    server.process().await_complaint(PATIENCE, &format!("10-misuse.so: {sign}"));
+    for recipient in ["after@example.org", "and-again@example.org"] {
+        let mut client = client(&server);
+        mail(&mut client, recipient);
+        say(&mut client, "QUIT", 221);
+    }
+    sink.await_count(5, PATIENCE);
+    assert!(server.terminate().success());
+    let said = server.process().stderr.complete();
+    assert!(said.lines().count() < 2_000, "{} lines were logged", said.lines().count());
+}
+
+#[test]
+fn d_97_watching_every_number_takes_nothing_from_the_server() {
+    serves_beside("numbers", "descriptor ", "let go of every number");
+}
+
+#[test]
+fn d_97_watching_again_in_the_last_callback_stops_nobody_and_floods_no_log() {
+    serves_beside("again", "descriptor 999999 was closed", "watches again and again");
+}
+
+#[test]
+fn d_96_as_many_watches_as_there_may_be_on_one_descriptor_are_taken_back() {
+    serves_beside("many", "MQ_IOWatch: 65536 watches exist", "let go of half");
+}
+
 #[test]
 fn d_05_the_server_survives_every_misuse_and_names_who_did_it() {
     survives(Stage::new(&[]), Sanitizer::Off);

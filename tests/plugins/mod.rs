@@ -9,6 +9,7 @@ mod control;
 mod coverage;
 mod ending;
 mod event;
+mod hammered;
 mod hop;
 mod loading;
 mod message;

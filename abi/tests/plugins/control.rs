@@ -249,14 +249,17 @@ scenario! {
         stage.run(other, "with-kept continue-elsewhere");
         assert_eq!(stage.worker.held(connection), Some(stage.plugin(0)), "it is on its way");
         assert!(stage.commands().is_empty());
-        let posted = stage.posted();
-        let [(WORKER, hand_back)] = posted[..] else { panic!("{posted:?}") };
-        stage.worker.post_handback(hand_back);
+        assert_eq!(stage.woken(), [WORKER]);
+        assert!(stage.worker.has_posted());
+        stage.worker.apply_posted(1);
+        assert!(!stage.worker.has_posted());
         assert_resumed(&stage.commands(), connection);
         assert_eq!(stage.worker.take_verdict(connection), Some(Verdict::Continue));
 
         // The same again hits nothing.
-        stage.worker.post_handback(hand_back);
+        stage.run(other, "with-kept continue-elsewhere");
+        assert_eq!(stage.woken(), [WORKER]);
+        stage.worker.apply_posted(1);
         stage.assert_complaint(Level::Warning, "10-a.so", "not in control");
 
         stage.run(other, "misuse-elsewhere");
@@ -278,9 +281,49 @@ scenario! {
         let mut stage = Stage::new();
         let connection = stage.open();
         assert_eq!(stage.run(connection, "continue-elsewhere true"), HELD);
-        let (_, hand_back) = stage.posted()[0];
-        stage.worker.post_handback(hand_back);
+        stage.worker.apply_posted(1);
         assert_resumed(&stage.commands(), connection);
+    }
+}
+
+scenario! {
+    fn d_26_hand_backs_of_many_steps_wake_once_and_are_taken_some_at_a_time() {
+        let mut stage = Stage::new();
+        let connections: Vec<_> = (0..5).map(|_| stage.open()).collect();
+        for connection in &connections {
+            // The second and the third of each are doubles.
+            let words = "continue-elsewhere continue-elsewhere continue-elsewhere true";
+            assert_eq!(stage.run(*connection, words), HELD);
+        }
+        assert_eq!(stage.woken(), [WORKER]);
+        assert_eq!(stage.host.misuses(stage.plugin(0)), 5);
+        let mut resumed = Vec::new();
+        while stage.worker.has_posted() {
+            stage.worker.apply_posted(2);
+            let commands = stage.commands();
+            assert!(commands.len() <= 2);
+            resumed.extend(commands.into_iter().map(|command| match command {
+                Command::Resume { connection } => connection,
+                other => panic!("{other:?}"),
+            }));
+        }
+        assert_eq!(resumed, connections);
+        assert_eq!(stage.host.misuses(stage.plugin(0)), 10);
+        assert!(stage.woken().is_empty());
+    }
+}
+
+scenario! {
+    fn d_26_d_28_a_late_hand_back_and_a_genuine_one_that_wait_together_both_count() {
+        let mut stage = Stage::new();
+        let (connection, other) = (stage.open(), stage.open());
+        stage.run(connection, "keep on-close=true true");
+        assert_eq!(stage.worker.revoke(connection), Some(stage.plugin(0)));
+        assert_eq!(stage.worker.call(stage.plugin(0), connection, Step::Close), HELD);
+        stage.run(other, "with-kept continue-elsewhere continue-elsewhere");
+        stage.worker.apply_posted(1);
+        assert_resumed(&stage.commands(), connection);
+        assert!(stage.complaints().is_empty());
     }
 }
 
@@ -332,7 +375,7 @@ scenario! {
         let again = HostInit {
             plugins: Plugins::default(),
             log: Box::new(|_, _, _| {}),
-            post: Box::new(|_, _| {}),
+            post: Box::new(|_| {}),
         };
         assert!(rohrpost_abi::install(again).is_err());
         assert_eq!(Worker::enter(9).err(), Some(EnterError::ThreadTaken));

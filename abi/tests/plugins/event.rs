@@ -2,7 +2,7 @@
 
 use std::os::fd::AsRawFd;
 
-use rohrpost_abi::{Command, Level, READ, TIMER_MS_MAX, TimerId, WRITE, WatchId};
+use rohrpost_abi::{Command, Level, READ, TIMER_MS_MAX, TimerId, WATCHES_MAX, WRITE, WatchId};
 
 use crate::support::{Stage, scenario};
 
@@ -196,15 +196,44 @@ fn close_while_watched(script: &str) {
     stage.run(connection, script);
     let watch = watched(&stage.commands());
     stage.said();
-    stage.worker.remove_watch(watch);
+    stage.worker.remove_watch(watch, 9);
     let lines = stage.take_lines();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert_eq!(lines[0].0, Level::Warning);
     assert!(lines[0].2.contains("descriptor 0 was closed"), "{}", lines[0].2);
     assert_eq!(lines[1].2, "watch fd=0 events=3 data=8");
     assert_eq!(stage.worker.live().watches, 0);
-    stage.worker.remove_watch(watch);
+    stage.worker.remove_watch(watch, 9);
     assert!(stage.take_lines().is_empty());
+}
+
+scenario! {
+    fn the_limit_of_watches_is_a_null_and_a_warning() {
+        let mut stage = Stage::new();
+        let connection = stage.open();
+        stage.run(connection, "watches:65540");
+        let lines = stage.take_lines();
+        assert!(lines.iter().any(|line| line.2 == "watches=65536"), "{lines:?}");
+        assert_eq!(lines.iter().filter(|line| line.0 == Level::Warning).count(), 1, "{lines:?}");
+        assert_eq!(stage.commands().len(), WATCHES_MAX);
+    }
+}
+
+scenario! {
+    fn d_05_the_last_callbacks_of_many_watches_are_warned_of_within_the_limit() {
+        let mut stage = Stage::new();
+        let connection = stage.open();
+        stage.run(connection, "watches:1000");
+        let commands = stage.commands();
+        stage.take_lines();
+        for command in commands {
+            let Command::Watch { watch, .. } = command else { panic!("{command:?}") };
+            stage.worker.remove_watch(watch, 9);
+        }
+        assert_eq!(stage.worker.live().watches, 0);
+        let warnings = stage.complaints().len();
+        assert!((1..=50).contains(&warnings), "{warnings} lines");
+    }
 }
 
 scenario! {

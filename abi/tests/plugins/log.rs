@@ -69,7 +69,7 @@ scenario! {
                 let current = thread::spawn(|| host.current(5)).join().expect("no panic");
                 its_seen.lock().expect("no panic").push(current.expect("a hook runs"));
             }),
-            post: Box::new(|_, _| {}),
+            post: Box::new(|_| {}),
         });
         let installed = installed.expect("the first");
         host.set(installed).expect("once");

@@ -168,9 +168,8 @@ scenario! {
         let said: Vec<_> = lines.iter().filter(|line| line.0 == Level::Info).map(|line| &*line.2).collect();
         assert_eq!(said, ["context-data=0", "data=0"]);
         assert_eq!(stage.host.misuses(plugin), 2, "{lines:?}");
-        let (worker, hand_back) = stage.posted()[0];
-        assert_eq!(worker, WORKER);
-        stage.worker.post_handback(hand_back);
+        assert_eq!(stage.woken(), [WORKER]);
+        stage.worker.apply_posted(1);
         assert_eq!(stage.worker.take_verdict(connection), Some(Verdict::Continue));
     }
 }

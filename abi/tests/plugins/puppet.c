@@ -124,6 +124,11 @@ static bool events(const char *word, const char *value, struct at *at) {
         while (made < wanted && MQ_TimerStart(at->context, 1, on_timer, NULL)) made++;
         say("timers=%d", made);
     }
+    else if (!strcmp(word, "watches")) {
+        int made = 0, wanted = atoi(value);
+        while (made < wanted && MQ_IOWatch(at->context, 0, MQ_READ, on_watch, NULL)) made++;
+        say("watches=%d", made);
+    }
     else if (!strcmp(word, "timer-no-callback"))
         say("timer=%s", MQ_TimerStart(at->context, 1, NULL, NULL) ? "yes" : "NULL");
     else if (!strcmp(word, "stop")) MQ_TimerStop(timer);

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use rohrpost_abi as abi;
 use rohrpost_abi::{
     ConnectionId, ConnectionInit, ContextStep, Copies, Direction, Hook, Host, HostInit, Level,
-    LoadOptions, MessageId, OnError, PluginDirectory, PluginIndex, Plugins, Posted, Returned, Step,
+    LoadOptions, MessageId, OnError, PluginDirectory, PluginIndex, Plugins, Returned, Step,
     Terminated, Worker,
 };
 
@@ -161,7 +161,7 @@ pub(crate) struct Stage {
     pub(crate) host: &'static Host,
     pub(crate) worker: Worker,
     lines: Arc<Mutex<Vec<Line>>>,
-    posted: Arc<Mutex<Vec<(u8, Posted)>>>,
+    woken: Arc<Mutex<Vec<u8>>>,
     _folder: Folder,
 }
 
@@ -186,11 +186,11 @@ impl Stage {
     /// With what is in `folder`.
     pub(crate) fn in_folder(folder: Folder) -> Stage {
         let (plugins, _) = Plugins::load(&options(folder.path())).expect("plugins load");
-        let (lines, posted) = (Arc::default(), Arc::default());
-        let host = install(plugins, &lines, &posted);
+        let (lines, woken) = (Arc::default(), Arc::default());
+        let host = install(plugins, &lines, &woken);
         host.plugins().initialize();
         let worker = Worker::enter(WORKER).expect("the first to enter");
-        let mut stage = Stage { host, worker, lines, posted, _folder: folder };
+        let mut stage = Stage { host, worker, lines, woken, _folder: folder };
         stage.take_lines();
         for plugin in stage.host.plugins().with(Hook::ContextInitialize) {
             stage.worker.call_context(*plugin, ContextStep::Initialize);
@@ -245,8 +245,9 @@ impl Stage {
         commands
     }
 
-    pub(crate) fn posted(&mut self) -> Vec<(u8, Posted)> {
-        std::mem::take(&mut self.posted.lock().expect("no panic"))
+    /// Which workers were told of hand-backs since last asked.
+    pub(crate) fn woken(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.woken.lock().expect("no panic"))
     }
 
     pub(crate) fn take_lines(&mut self) -> Vec<Line> {
@@ -281,9 +282,9 @@ impl Stage {
 pub(crate) fn install(
     plugins: Plugins,
     lines: &Arc<Mutex<Vec<Line>>>,
-    posted: &Arc<Mutex<Vec<(u8, Posted)>>>,
+    woken: &Arc<Mutex<Vec<u8>>>,
 ) -> &'static Host {
-    let (lines, posted) = (Arc::clone(lines), Arc::clone(posted));
+    let (lines, woken) = (Arc::clone(lines), Arc::clone(woken));
     abi::install(HostInit {
         plugins,
         log: Box::new(move |level, plugin, text| {
@@ -294,8 +295,8 @@ pub(crate) fn install(
             }
             lines.lock().expect("no panic").push((level, plugin.to_owned(), text.to_owned()));
         }),
-        post: Box::new(move |worker, hand_back| {
-            posted.lock().expect("no panic").push((worker, hand_back));
+        post: Box::new(move |worker| {
+            woken.lock().expect("no panic").push(worker);
         }),
     })
     .expect("the first of this process")

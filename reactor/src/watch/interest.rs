@@ -6,7 +6,6 @@
 //! later.
 
 use std::fmt;
-use std::io;
 use std::ops::BitOr;
 
 use rustix::event::epoll::EventFlags;
@@ -100,7 +99,8 @@ pub enum Ready {
         /// the error.
         interest: Interest,
         /// What the system said: `ENOENT` or `EBADF` for a descriptor that was closed; others mean
-        /// that it never could be watched, or that the machine is out of something.
+        /// that it never could be watched (`EEXIST` for the number of the host's own poll), or that
+        /// the machine is out of something.
         os_error: i32,
     },
 }
@@ -123,7 +123,4 @@ pub enum WatchError {
         /// The limit.
         watches_max: usize,
     },
-    /// Environment: the first watch needs an epoll set, and the system has none to give.
-    #[error("cannot make the epoll set for watches")]
-    Set(#[source] io::Error),
 }

@@ -33,11 +33,14 @@ pub(super) enum Registration {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) fd: BorrowedFd<'static>,
-    /// In the order of registration, which is the order of callbacks (D-96).
+    /// In the order of registration, which is the order of callbacks (D-96). Those that were taken
+    /// back since the kernel was last told are among them, as stale keys.
     pub(super) watches: Vec<Key>,
     pub(super) registration: Registration,
     /// Whether it is on the list of members to bring up to date.
     pub(super) changed: bool,
+    /// Whether `watches` has stale keys.
+    pub(super) gaps: bool,
 }
 
 /// Whether watches were added since the kernel was last told.
@@ -106,7 +109,7 @@ impl Member {
             Ok(()) => Settled::Fine(Registration::Kernel(wanted)),
             Err(Errno::PERM) => Settled::Fine(Registration::Always),
             // An earlier removal failed because the number was free then, and now it names the old
-            // file once more.
+            // file once more. The host's own number does not come here.
             Err(Errno::EXIST) => self.modify(set, key, wanted),
             Err(errno) => Settled::Dead(errno),
         }

@@ -1,18 +1,20 @@
 //! Owns: the epoll set for descriptors of others, and which watch is told what, when.
 //!
-//! Must never: contain a socket of the host (its poll's own descriptor is the one exception), run a
-//! callback, touch the kernel from within [`WatchSet::watch`] or [`WatchSet::unwatch`] but for
-//! making the set.
+//! Must never: contain a socket of the host (its poll's own descriptor is the one exception), change
+//! or remove that one for a watch of the same number, run a callback, touch the kernel from within
+//! [`WatchSet::watch`] or [`WatchSet::unwatch`].
 //!
 //! - Changes are gathered and applied once before waiting, one call a descriptor at most (D-9C).
 //! - Several watches may share a descriptor; interests are merged, callbacks come in order of
-//!   registration (D-96).
+//!   registration (D-96). Taking one back costs the same however many there are: it leaves a gap,
+//!   and the gaps of a descriptor are closed once before waiting.
 //! - A wait collects all that is ready. A watch that was collected and did not get its callback
 //!   within the budget keeps its place, but is called only if the next wait finds it ready still:
 //!   no callback is stale.
 //! - A watch that is taken back after it was collected is not called (D-99).
 //!
-//! Diagnostics: [`WatchError`] at once, [`Ready::Dead`] later. An event that belongs to no watch
+//! Diagnostics: [`WatchError`] at once, [`Ready::Dead`] later: also for a watch of a number that is
+//! the host's poll or the set itself, and for all watches where the system has no set to give. An event that belongs to no watch
 //! and cannot be removed, because its descriptor was closed while a duplicate lives on, has the set
 //! made anew ([`WatchSet::rebuilds`]).
 
@@ -84,10 +86,13 @@ pub struct WatchSet<P> {
     changed: Vec<Key>,
     /// Members that are always ready.
     always: Vec<Key>,
+    /// Whether some of those are members no more.
+    always_gaps: bool,
     /// Watches to call, in order; stale ones are skipped.
     queue: VecDeque<Key>,
     set: Option<Epoll>,
-    host_added: bool,
+    /// The number of the host's own descriptor, once it is in the set.
+    host: Option<RawFd>,
     /// The number of the last wait.
     round: u64,
     rebuilds: u64,
@@ -104,7 +109,7 @@ impl<P> fmt::Debug for WatchSet<P> {
 }
 
 impl<P: Copy> WatchSet<P> {
-    /// An empty set for at most `watches_max` watches. The epoll set is made with the first watch.
+    /// An empty set for at most `watches_max` watches. The epoll set is made after the first watch.
     pub fn new(watches_max: usize) -> Self {
         WatchSet {
             watches: Slab::new(),
@@ -113,9 +118,10 @@ impl<P: Copy> WatchSet<P> {
             by_number: NumberMap::default(),
             changed: Vec::new(),
             always: Vec::new(),
+            always_gaps: false,
             queue: VecDeque::new(),
             set: None,
-            host_added: false,
+            host: None,
             round: 0,
             rebuilds: 0,
         }
@@ -143,7 +149,7 @@ impl<P: Copy> WatchSet<P> {
     }
 
     /// The set's own descriptor, readable while something is ready, for a loop that waits around
-    /// this one; `None` before the first watch. It is another one after the set was made anew.
+    /// this one; `None` before the first watch was applied. It is another one after the set was made anew.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.set.as_ref().map(AsFd::as_fd)
     }
@@ -164,10 +170,6 @@ impl<P: Copy> WatchSet<P> {
         if self.watches.len() >= self.watches_max {
             return Err(WatchError::Full { watches_max: self.watches_max });
         }
-        if self.set.is_none() {
-            let set = Epoll::new();
-            self.set = Some(set.map_err(|errno| WatchError::Set(errno.into()))?);
-        }
         let member = self.member_of(fd);
         let state = State::New { member };
         let key = self.watches.insert(Watch { payload, interest, state, queued: false });
@@ -181,7 +183,7 @@ impl<P: Copy> WatchSet<P> {
         let removed = self.watches.remove(watch.0)?;
         match removed.state {
             State::New { member } | State::Known { member, .. } => {
-                self.mark_changed(member).watches.retain(|&key| key != watch.0);
+                self.mark_changed(member).gaps = true;
             }
             State::Dead { .. } => {}
         }
@@ -190,15 +192,13 @@ impl<P: Copy> WatchSet<P> {
 
     /// Tells the kernel what changed since the last time, and adds the host's own descriptor if it
     /// is not in the set. Watches that turn out to be dead are ready after this.
-    pub fn apply(&mut self, host: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let Some(set) = &mut self.set else {
-            return Ok(());
-        };
-        if let Some(host) = host
-            && !self.host_added
-        {
-            set.add(host, HOST, EventFlags::IN)?;
-            self.host_added = true;
+    pub fn apply(&mut self, host: Option<BorrowedFd<'_>>) {
+        if self.set.is_none() && self.changed.is_empty() {
+            return;
+        }
+        if let Err(errno) = self.open(host) {
+            self.bury_all(errno);
+            return;
         }
         // In order of registration; a member that is made anew by this goes to the end.
         let mut index = 0;
@@ -207,7 +207,7 @@ impl<P: Copy> WatchSet<P> {
             index += 1;
         }
         self.changed.clear();
-        Ok(())
+        self.close_always_gaps();
     }
 
     /// Whether callbacks are due without waiting. To be asked after [`WatchSet::apply`].
@@ -226,11 +226,12 @@ impl<P: Copy> WatchSet<P> {
         timeout: Option<Duration>,
         host: Option<BorrowedFd<'_>>,
     ) -> io::Result<HostReadiness> {
-        self.apply(host)?;
+        self.apply(host);
         self.round += 1;
         let timeout = if self.has_ready() { Some(Duration::ZERO) } else { timeout };
         let Some(set) = self.set.take() else {
-            return Ok(HostReadiness::Idle);
+            // Nobody has looked, so the host has to.
+            return Ok(if host.is_some() { HostReadiness::Ready } else { HostReadiness::Idle });
         };
         let mut host_readiness = HostReadiness::Idle;
         let mut orphaned = false;
@@ -282,6 +283,7 @@ impl<P: Copy> WatchSet<P> {
                 watches: Vec::new(),
                 registration: Registration::Absent,
                 changed: false,
+                gaps: false,
             })
         })
     }
@@ -294,12 +296,49 @@ impl<P: Copy> WatchSet<P> {
         member
     }
 
+    /// Makes the set if there is none, with the host's own descriptor in it. Without the host it
+    /// would be of no use, so it goes again where that fails.
+    fn open(&mut self, host: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+        let set = match &mut self.set {
+            Some(set) => set,
+            none => none.insert(Epoll::new()?),
+        };
+        if let Some(host) = host
+            && self.host.is_none()
+        {
+            if let Err(errno) = set.add(host, HOST, EventFlags::IN) {
+                self.set = None;
+                return Err(errno);
+            }
+            self.host = Some(host.as_raw_fd());
+        }
+        Ok(())
+    }
+
+    /// Why a number cannot be watched although the kernel might not mind: a change or removal by
+    /// this number would hit the host's own registration.
+    fn conflict(&self, number: RawFd) -> Option<Errno> {
+        if self.host == Some(number) {
+            return Some(Errno::EXIST);
+        }
+        let own = self.set.as_ref().map(|set| set.as_fd().as_raw_fd());
+        (own == Some(number)).then_some(Errno::INVAL)
+    }
+
     /// Brings the kernel up to date on one member, and the member on what the kernel says.
     fn settle(&mut self, key: Key) {
+        let number = self.members.get(key).map(|member| member.fd.as_raw_fd());
+        if let Some(errno) = number.and_then(|number| self.conflict(number)) {
+            return self.bury_member(key, errno);
+        }
         let Some((member, set)) = self.members.get_mut(key).zip(self.set.as_mut()) else {
             return;
         };
         member.changed = false;
+        if std::mem::take(&mut member.gaps) {
+            member.watches.retain(|&watch| self.watches.get(watch).is_some());
+            member.watches.shrink_to(2 * member.watches.len());
+        }
         let Some((wanted, newcomers)) = demand(&self.watches, &member.watches) else {
             member.withdraw(set);
             self.remove_member(key);
@@ -360,6 +399,14 @@ impl<P: Copy> WatchSet<P> {
         }
     }
 
+    /// There is no set to be had.
+    fn bury_all(&mut self, errno: Errno) {
+        let members: Vec<Key> = self.members.iter().map(|(key, _)| key).collect();
+        members.into_iter().for_each(|member| self.bury_member(member, errno));
+        self.changed.clear();
+        self.close_always_gaps();
+    }
+
     /// Queues the last callback of each.
     fn bury(&mut self, watches: &[Key], errno: Errno) {
         for &key in watches {
@@ -376,9 +423,15 @@ impl<P: Copy> WatchSet<P> {
         let member = self.members.remove(key)?;
         self.by_number.remove(&member.fd.as_raw_fd());
         if member.registration == Registration::Always {
-            self.always.retain(|&always| always != key);
+            self.always_gaps = true;
         }
         Some(member)
+    }
+
+    fn close_always_gaps(&mut self) {
+        if std::mem::take(&mut self.always_gaps) {
+            self.always.retain(|&member| self.members.get(member).is_some());
+        }
     }
 
     /// Queues the watches of a ready member; `None` if there is no such member.

@@ -5,12 +5,13 @@
 //! Diagnostics: none beyond the assertions.
 
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use mio::net::UnixStream;
 use mio::{Events, Poll, Token};
 use nix::errno::Errno;
-use rohrpost_reactor::Interest;
+use rohrpost_reactor::{HostReadiness, Interest};
 
 use super::{
     Foreign, dead, fired, foreign_reader, numbers, pipe, ready_pipe, regular_file, set, turn, watch,
@@ -43,10 +44,14 @@ fn d_97_a_close_is_noticed_with_the_next_change_and_told_once() {
 fn d_97_a_descriptor_closed_before_the_kernel_heard_of_it_is_dead() {
     let _numbers = numbers();
     let mut set = set();
+    // The set is there, or it would get the number.
+    let (other, _other_writer) = pipe();
+    watch(&mut set, other, Interest::READ, "other");
+    assert_eq!(turn(&mut set), []);
     let (fd, _writer) = ready_pipe();
     watch(&mut set, fd, BOTH(), "a");
     fd.close();
-    set.apply(None).unwrap();
+    set.apply(None);
     assert!(set.has_ready(), "the last callback must not wait");
     assert_eq!(turn(&mut set), [dead("a", BOTH(), Errno::EBADF)]);
 }
@@ -233,6 +238,56 @@ fn a_file_that_returns_to_its_number_is_registered_once() {
     assert_eq!(turn(&mut set), [fired("after", Interest::READ)]);
     assert_eq!(set.rebuilds(), 0);
     fd.close();
+}
+
+#[test]
+fn d_97_the_numbers_of_the_hosts_poll_and_of_the_set_cannot_be_watched() {
+    let _numbers = numbers();
+    let mut poll = Poll::new().unwrap();
+    let mut events = Events::with_capacity(4);
+    let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+    poll.registry().register(&mut ours, Token(1), mio::Interest::READABLE).unwrap();
+    let host = poll.registry().as_fd().try_clone_to_owned().unwrap();
+    let host = Foreign::new(host);
+    let mut set = set();
+    let wait = |set: &mut super::Set| {
+        let readiness = set.wait(Some(Duration::ZERO), Some(host.0)).unwrap();
+        let told: Vec<_> =
+            std::iter::from_fn(|| set.take_ready()).map(|(_, name, ready)| (name, ready)).collect();
+        (readiness, told)
+    };
+    // Taken back before, and watched while, the kernel hears of it.
+    let early = watch(&mut set, host, BOTH(), "early");
+    set.unwatch(early);
+    assert_eq!(wait(&mut set), (HostReadiness::Idle, vec![]));
+    for name in ["first", "again"] {
+        watch(&mut set, host, BOTH(), name);
+        assert_eq!(wait(&mut set), (HostReadiness::Idle, vec![dead(name, BOTH(), Errno::EEXIST)]));
+    }
+    assert!(set.is_empty());
+    // The host is heard as before.
+    theirs.write_all(b"x").unwrap();
+    assert_eq!(wait(&mut set).0, HostReadiness::Ready);
+    poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+    assert!(events.iter().any(|event| event.token() == Token(1) && event.is_readable()));
+    host.close();
+}
+
+#[test]
+fn d_97_a_number_that_the_set_itself_got_is_dead() {
+    let _numbers = numbers();
+    let mut set = set();
+    let (fd, _writer) = ready_pipe();
+    watch(&mut set, fd, BOTH(), "a");
+    fd.close();
+    assert_eq!(turn(&mut set), [dead("a", BOTH(), Errno::EINVAL)]);
+    assert_eq!(set.fd().unwrap().as_raw_fd(), fd.number());
+    let late = watch(&mut set, fd, BOTH(), "late");
+    set.unwatch(late);
+    assert_eq!(turn(&mut set), []);
+    let (other, _writer) = ready_pipe();
+    watch(&mut set, other, Interest::READ, "other");
+    assert_eq!(turn(&mut set), [fired("other", Interest::READ)]);
 }
 
 #[test]

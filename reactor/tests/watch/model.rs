@@ -7,10 +7,12 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use rohrpost_reactor::{Interest, Ready, WatchKey, WatchSet};
+use mio::{Events, Poll, Token};
+use rohrpost_reactor::{HostReadiness, Interest, Ready, WatchKey, WatchSet};
 
 use super::support::{Random, seeds};
 use super::{Foreign, numbers};
@@ -63,12 +65,49 @@ impl Slot {
     }
 }
 
+/// The payload of watches that name the host's own poll.
+const HOST: usize = usize::MAX;
+
+/// The poll around the set, with one socket, and the watches that name its number.
+struct Host {
+    poll: Poll,
+    fd: Foreign,
+    ours: mio::net::UnixStream,
+    theirs: mio::net::UnixStream,
+    watches: Vec<WatchKey>,
+}
+
+impl Host {
+    fn new() -> Self {
+        let poll = Poll::new().unwrap();
+        let fd = Foreign::new(poll.registry().as_fd().try_clone_to_owned().unwrap());
+        let (mut ours, theirs) = mio::net::UnixStream::pair().unwrap();
+        poll.registry().register(&mut ours, Token(1), mio::Interest::READABLE).unwrap();
+        Host { poll, fd, ours, theirs, watches: Vec::new() }
+    }
+
+    fn call(&mut self) {
+        self.theirs.write_all(b"x").unwrap();
+    }
+
+    /// Its poll tells what came, and nothing else.
+    fn hear(&mut self, called: bool) {
+        let mut events = Events::with_capacity(4);
+        self.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        assert_eq!(!events.is_empty(), called);
+        if called {
+            self.ours.read_exact(&mut [0]).unwrap();
+        }
+    }
+}
+
 #[test]
 fn tells_what_is_ready_under_random_operations() {
     let _numbers = numbers();
     for seed in seeds(20) {
         let mut random = Random::new(seed);
         let mut set: WatchSet<usize> = WatchSet::new(1_000);
+        let mut host = Host::new();
         let mut slots: Vec<Slot> = (0..8).map(|_| Slot::new()).collect();
         for _ in 0..300 {
             for _ in 0..random.below(6) {
@@ -86,20 +125,38 @@ fn tells_what_is_ready_under_random_operations() {
                         assert_eq!(set.unwatch(key), None);
                     }
                     5 if random.one_in(3) => slot.pass_on(&mut set),
+                    6 => host.watches.push(set.watch(host.fd.0, Interest::READ, HOST).unwrap()),
+                    7 => host.watches.retain(|&key| set.unwatch(key).is_none()),
                     _ => slot.toggle_readable(),
                 }
             }
-            set.wait(Some(Duration::ZERO), None).unwrap();
+            let called = random.one_in(2);
+            if called {
+                host.call();
+            }
+            let readiness = set.wait(Some(Duration::ZERO), Some(host.fd.0)).unwrap();
+            // Before the first watch nobody looks.
+            if set.fd().is_some() {
+                assert_eq!(readiness == HostReadiness::Ready, called);
+            }
+            host.hear(called);
             let mut told: HashMap<usize, Vec<(WatchKey, Interest)>> = HashMap::new();
             while let Some((key, index, ready)) = set.take_ready() {
+                if index == HOST {
+                    assert!(matches!(ready, Ready::Dead { .. }), "{ready:?}");
+                    host.watches.retain(|&watch| watch != key);
+                    continue;
+                }
                 let Ready::Fired(interest) = ready else { panic!("{ready:?}: nothing died") };
                 told.entry(index).or_default().push((key, interest));
             }
             for (index, slot) in slots.iter().enumerate() {
                 assert_eq!(told.remove(&index).unwrap_or_default(), slot.expected());
             }
+            assert!(host.watches.is_empty(), "each had its last callback");
             assert_eq!(set.len(), slots.iter().map(|slot| slot.watches.len()).sum::<usize>());
         }
         slots.iter().for_each(|slot| slot.fd.close());
+        host.fd.close();
     }
 }

@@ -55,6 +55,31 @@ static void publish(void) {
     setenv("MISUSE_TOKENS", text, 1);
 }
 
+#define NUMBERS 65
+#define MANY 70000
+static MQ_IOWatcher *numbers[NUMBERS], *many[MANY];
+static int made;
+
+/* Most are gone by then. */
+static void let_go(void *data) {
+    (void)data;
+    for (int fd = 0; fd < NUMBERS; fd++) MQ_IOUnwatch(numbers[fd]);
+    MQ_log(MQ_WARN, "let go of every number");
+}
+
+/* The first half; the rest is there when the server stops. */
+static void let_go_of_half(void *data) {
+    (void)data;
+    for (int n = 0; n < made / 2; n++) MQ_IOUnwatch(many[n]);
+    MQ_log(MQ_WARN, "let go of half");
+}
+
+static MQ_Context *again_context;
+static void on_again(MQ_IOWatcher *watcher, int fd, int events, void *data) {
+    (void)watcher, (void)events;
+    MQ_IOWatch(again_context, fd, MQ_READ, on_again, data);
+}
+
 /* Between two steps, when nobody is in control. */
 static void complete(void *given) { MQ_Complete(given); }
 
@@ -91,6 +116,19 @@ static void misuse(void) {
         if (MQ_IOWatch(context, 0, MQ_READ, NULL, NULL) || MQ_SmtpSend(connection, NULL, 4)) abort();
         MQ_SetMime(message, "x", SIZE_MAX);
         MQ_log(99, NULL);
+    }
+    if (is("numbers")) {
+        for (int fd = 0; fd < NUMBERS; fd++) numbers[fd] = MQ_IOWatch(context, fd, MQ_READ | MQ_WRITE, on_watch, NULL);
+        MQ_TimerStart(context, 0.2f, let_go, NULL);
+    }
+    if (is("many")) {
+        while (made < MANY && (many[made] = MQ_IOWatch(context, 0, MQ_READ, on_watch, NULL))) made++;
+        MQ_TimerStart(context, 0.2f, let_go_of_half, NULL);
+    }
+    if (is("again")) {
+        again_context = context;
+        for (int n = 0; n < 100; n++) MQ_IOWatch(context, 999999, MQ_READ, on_again, NULL);
+        MQ_log(MQ_WARN, "watches again and again");
     }
     if (is("unheld")) {
         MQ_Retry(bare);

@@ -110,12 +110,12 @@ static __thread struct place places[PLACES];
 static void look(void *data) {
     struct place *place = data;
     char script[LINE_BYTES], path[LINE_BYTES];
-    if (!read_file(place->tag, script, sizeof script)) {
+    path_of(path, place->tag);
+    /* Two workers may both have read it: it is for the one who removes it. */
+    if (!read_file(place->tag, script, sizeof script) || unlink(path)) {
         MQ_TimerStart(bare, POLL_MS / 1000.0f, look, place);
         return;
     }
-    path_of(path, place->tag);
-    unlink(path);
     place->taken = false;
     say("ran %s", place->tag);
     run(script, place->at);
