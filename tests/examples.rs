@@ -15,7 +15,8 @@ use std::{
 };
 
 use crate::support::{
-    PATIENCE, Process, Sanitizer, Server, ServerBuilder, Sink, SmtpClient, asan_library, eventually, fresh_port,
+    PATIENCE, Process, Sanitizer, Server, ServerBuilder, Sink, SmtpClient, asan_library,
+    eventually, fresh_port,
 };
 
 const TEXT: &[u8] = b"Subject: stub\r\n\r\nAs it was handed in.\r\n";
@@ -264,7 +265,8 @@ fn d_10_d_49_policy_keeps_connections_apart_under_asan() {
                 mail_to(&mut client, &sender, &[&good, &bad]);
             }
             if number % 6 == 5 {
-                let lines = format!("MAIL FROM:<{sender}>\r\nRCPT TO:<mute-{number}@example.net>\r\n");
+                let lines =
+                    format!("MAIL FROM:<{sender}>\r\nRCPT TO:<mute-{number}@example.net>\r\n");
                 client.send(lines.as_bytes()).unwrap();
             }
         })
