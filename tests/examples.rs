@@ -15,7 +15,8 @@ use std::{
 };
 
 use crate::support::{
-    PATIENCE, Process, Sanitizer, Server, ServerBuilder, Sink, SmtpClient, asan_library, fresh_port,
+    PATIENCE, Process, Sanitizer, Server, ServerBuilder, Sink, SmtpClient, asan_library,
+    eventually, fresh_port,
 };
 
 const TEXT: &[u8] = b"Subject: stub\r\n\r\nAs it was handed in.\r\n";
@@ -51,8 +52,8 @@ fn with_plugins(names: &[&str], sanitizer: Sanitizer) -> ServerBuilder {
     }
 }
 
-/// A policy service: `OK` to senders that begin with `good`, nothing ever about those that begin with
-/// `mute`, `REJECT` to others. Dropping it ends its thread.
+/// A policy service: `OK` for recipients that begin with `good`, nothing ever for those that begin with
+/// `mute`, `REJECT` for others. Dropping it ends its thread.
 struct Service {
     address: SocketAddr,
     questions: Arc<Mutex<Vec<String>>>,
@@ -76,11 +77,12 @@ impl Service {
                 let stream = stream.expect("a connection can be taken");
                 stream.set_read_timeout(Some(PATIENCE)).expect("a socket can have a timeout");
                 // A server that was killed in the middle of a question is not our failure.
-                let Some(sender) = question(&stream) else {
+                let Some((sender, recipient)) = question(&stream) else {
                     continue;
                 };
-                asked.lock().unwrap_or_else(PoisonError::into_inner).push(sender.clone());
-                match sender.split(['-', '@']).next() {
+                let pair = format!("{sender} to {recipient}");
+                asked.lock().unwrap_or_else(PoisonError::into_inner).push(pair);
+                match recipient.split(['-', '@']).next() {
                     Some("mute") => open.push(stream),
                     // The plugin may have given up meanwhile.
                     Some("good") => drop(answer(stream, b"OK")),
@@ -91,7 +93,7 @@ impl Service {
         Service { address, questions, stop, thread: Some(thread) }
     }
 
-    /// The senders that were asked about, in order.
+    /// The pairs that were asked about, in order, as `SENDER to RECIPIENT`.
     fn questions(&self) -> Vec<String> {
         self.questions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -110,13 +112,13 @@ impl Drop for Service {
     }
 }
 
-/// Reads one question to its empty line; the sender in it.
-fn question(stream: &TcpStream) -> Option<String> {
+/// Reads one question to its empty line; the sender and the recipient in it.
+fn question(stream: &TcpStream) -> Option<(String, String)> {
     let lines = BufReader::new(stream).lines().map_while(Result::ok);
     let lines: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-    assert!(lines.is_empty() || lines.contains(&"client_address=127.0.0.1".to_owned()));
-    let mut senders = lines.iter().filter_map(|line| line.strip_prefix("sender="));
-    senders.next().map(str::to_owned)
+    assert!(lines.is_empty() || lines.contains(&"protocol_state=RCPT".to_owned()));
+    let value = |name| lines.iter().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+    Some((value("sender=")?, value("recipient=")?))
 }
 
 /// Answers in two writes, which the plugin must put together.
@@ -129,23 +131,32 @@ fn answer(mut stream: TcpStream, action: &[u8]) -> std::io::Result<()> {
     stream.write_all(b"\n\n")
 }
 
-/// A server whose own rule lets nobody relay, with the policy plugin in front of it.
+/// Where refused mail goes.
+const QUARANTINE: &str = "quarantine@example.org";
+
+/// A server with the policy plugin, which waits for answers as long as a test may take.
 fn with_policy(service: SocketAddr, sanitizer: Sanitizer) -> ServerBuilder {
     with_plugins(&["policy"], sanitizer)
-        .setting("smtp-relay-range", "192.0.2.0/24")
         .environment("POLICY_ADDRESS", service.to_string())
         .environment("POLICY_SECONDS", "60")
+        .environment("POLICY_QUARANTINE", QUARANTINE)
 }
 
-/// Names a sender, and asks to send to somewhere else; the code of the answer to RCPT.
-fn relays(client: &mut SmtpClient, sender: &str) -> u16 {
-    let mut ask = || {
-        client.command(&format!("MAIL FROM:<{sender}>"))?.require(250)?;
-        let rcpt = client.command("RCPT TO:<r@example.net>")?;
-        client.command("RSET")?.require(250)?;
-        std::io::Result::Ok(rcpt.code)
-    };
-    ask().expect("the dialogue goes on")
+/// Sends one mail to all of them, which must be taken.
+fn mail_to(client: &mut SmtpClient, sender: &str, recipients: &[&str]) {
+    let mut ask = |line: &str, code| client.command(line).and_then(|reply| reply.require(code));
+    ask(&format!("MAIL FROM:<{sender}>"), 250).unwrap();
+    for recipient in recipients {
+        ask(&format!("RCPT TO:<{recipient}@example.net>"), 250).unwrap();
+    }
+    ask("DATA", 354).unwrap();
+    ask("Subject: stub\r\n\r\nAs it was handed in.\r\n.", 250).unwrap();
+}
+
+/// The questions about one sender and these recipients.
+fn pairs(sender: &str, recipients: &[&str]) -> Vec<String> {
+    let pair = |recipient: &&str| format!("{sender} to {recipient}@example.net");
+    recipients.iter().map(pair).collect()
 }
 
 /// How many mails that a sink took hold `text`; a line end in it is `\r\n`, as the dump has it.
@@ -186,74 +197,123 @@ fn d_43_stamp_puts_its_field_on_top_for_each_recipient() {
     assert_eq!(mails_with(&sink, "As it was handed in."), 2);
 }
 
-/// D-3A: the mark decides who may relay; one question for each sender of a connection.
+/// D-41, D-64: each recipient of a sender is asked about once in a connection, and the answer decides
+/// where each of its mails goes.
 #[test]
-fn d_3a_policy_lets_one_sender_relay_and_not_another() {
+fn d_64_policy_asks_once_for_each_recipient_and_sends_what_is_refused_elsewhere() {
     let service = Service::start();
-    let server = with_policy(service.address, Sanitizer::Off).start();
+    let plan = with_policy(service.address, Sanitizer::Off);
+    let sink = Sink::start(&plan.directory().join("dump"));
+    let server = plan.smarthost(sink.address()).start();
     let mut client = SmtpClient::hello(server.smtp()).unwrap();
-    assert_eq!(relays(&mut client, "good@example.org"), 250);
-    assert_eq!(relays(&mut client, "good@example.org"), 250);
-    assert_eq!(service.questions(), ["good@example.org"], "it is remembered");
-    assert_eq!(relays(&mut client, "bad@example.org"), 550);
-    assert_eq!(relays(&mut client, "bad@example.org"), 550);
-    assert_eq!(relays(&mut client, "good@example.org"), 250);
+    mail_to(&mut client, "a@example.org", &["good-1", "bad-1", "good-2", "bad-1"]);
+    let first = pairs("a@example.org", &["good-1", "bad-1", "good-2"]);
+    assert_eq!(service.questions(), first, "the fourth is known");
+    // The next mail of the connection: only what is new.
+    mail_to(&mut client, "a@example.org", &["good-1", "bad-1", "bad-2"]);
+    let second = [first, pairs("a@example.org", &["bad-2"])].concat();
+    assert_eq!(service.questions(), second);
+    // Another sender, even the null sender, and another connection know nothing of it.
+    mail_to(&mut client, "", &["bad-1"]);
     let mut other = SmtpClient::hello(server.smtp()).unwrap();
-    assert_eq!(relays(&mut other, "bad@example.org"), 550);
-    let expected = ["good@", "bad@", "good@", "bad@"].map(|name| format!("{name}example.org"));
-    assert_eq!(service.questions(), expected);
+    mail_to(&mut other, "a@example.org", &["good-1"]);
+    let third = [second, pairs("", &["bad-1"]), pairs("a@example.org", &["good-1"])].concat();
+    assert_eq!(service.questions(), third);
+
+    server.await_empty_queue(PATIENCE);
+    for (recipient, mails) in [
+        ("good-1@example.net", 3),
+        ("good-2@example.net", 1),
+        ("bad-1@", 0),
+        ("bad-2@", 0),
+        (QUARANTINE, 5),
+    ] {
+        assert_eq!(sink.count_with(recipient), mails, "{recipient}");
+    }
 }
 
-/// D-10, D-49: many connections ask at the same time, and each gets its own answer; some hang up
-/// while they are held. AddressSanitizer watches.
+/// D-3C: a recipient that the server refuses is not asked about: a policy opens no relay.
+#[test]
+fn d_3c_policy_lets_nobody_relay() {
+    let service = Service::start();
+    let plan = with_policy(service.address, Sanitizer::Off);
+    let server = plan.setting("smtp-relay-range", "192.0.2.0/24").start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    client.command("MAIL FROM:<a@example.org>").unwrap().require(250).unwrap();
+    client.command("RCPT TO:<good@example.net>").unwrap().require(550).unwrap();
+    assert_eq!(service.questions(), [""; 0]);
+}
+
+/// D-10, D-49: many connections ask at the same time, and each gets its own answers; some hang up
+/// while their question is open, and a stop finds them so. AddressSanitizer watches.
 #[test]
 fn d_10_d_49_policy_keeps_connections_apart_under_asan() {
     const CLIENTS: usize = 24;
+    const LEAVING: usize = CLIENTS / 6;
     let service = Service::start();
-    let mut server = with_policy(service.address, Sanitizer::Address).start();
+    let plan = with_policy(service.address, Sanitizer::Address);
+    let sink = Sink::start(&plan.directory().join("dump"));
+    let plan = plan.smarthost(sink.address()).setting("plugin-shutdown-timeout", 1);
+    let mut server = plan.start();
     let address = server.smtp();
     let clients = (0..CLIENTS).map(|number| {
         std::thread::spawn(move || {
             let mut client = SmtpClient::hello(address).unwrap();
-            for round in 0..5 {
-                let good = (number + round) % 2 == 0;
-                let sender = format!("{}-{number}@example.org", if good { "good" } else { "bad" });
-                if number % 6 == 5 && round == 2 {
-                    return client.send(format!("MAIL FROM:<{sender}>\r\n").as_bytes());
-                }
-                let expected = if good { 250 } else { 550 };
-                assert_eq!(relays(&mut client, &sender), expected, "{sender}");
+            let sender = format!("s-{number}@example.org");
+            let (good, bad) = (format!("good-{number}"), format!("bad-{number}"));
+            for _ in 0..4 {
+                mail_to(&mut client, &sender, &[&good, &bad]);
             }
-            Ok(())
+            if number % 6 == 5 {
+                let lines =
+                    format!("MAIL FROM:<{sender}>\r\nRCPT TO:<mute-{number}@example.net>\r\n");
+                client.send(lines.as_bytes()).unwrap();
+            }
         })
     });
     let clients: Vec<_> = clients.collect();
     for client in clients {
-        client.join().unwrap().unwrap();
+        client.join().unwrap();
     }
+    // All who leave have left, and the questions of some of them are open for as long as we want.
+    let asked = 2 * CLIENTS + LEAVING;
+    eventually("every question", PATIENCE, || (service.questions().len() == asked).then_some(()));
+    server.await_empty_queue(PATIENCE);
+    assert_eq!(sink.count_with("bad-"), 0);
+    assert_eq!(sink.count_with(QUARANTINE), 4 * CLIENTS);
+    for number in 0..CLIENTS {
+        assert_eq!(sink.count_with(&format!("good-{number}@")), 4);
+    }
+    assert_eq!(server.status().count("held"), LEAVING as u64);
     let status = server.terminate();
     assert!(status.success(), "{status}\n{}", server.process());
 }
 
-/// A service that is down, or never answers, grants nothing and holds up nothing for long; what a
-/// former sender was granted is not kept.
+/// A service that is down, or never answers, holds up no mail for long: it passes, is asked about no
+/// more, and the next one is asked about again.
 #[test]
 fn policy_goes_on_without_an_answer() {
-    let (down, late) = ("(connection refused); going on", "(timeout); going on");
+    let down = "policy: <a@example.org> to <bad@example.net>: no answer, going on without: Connection refused";
     let mut server = with_policy(fresh_port(), Sanitizer::Off).start();
     let mut client = SmtpClient::hello(server.smtp()).unwrap();
-    assert_eq!(relays(&mut client, "good@example.org"), 550);
+    mail_to(&mut client, "a@example.org", &["bad"]);
     server.process().await_complaint(PATIENCE, down);
 
     let service = Service::start();
-    let plan = with_policy(service.address, Sanitizer::Off).environment("POLICY_SECONDS", "2");
-    let mut server = plan.start();
+    let plan = with_policy(service.address, Sanitizer::Off).environment("POLICY_SECONDS", "1");
+    let sink = Sink::start(&plan.directory().join("dump"));
+    let mut server = plan.smarthost(sink.address()).start();
     let mut client = SmtpClient::hello(server.smtp()).unwrap();
-    assert_eq!(relays(&mut client, "good@example.org"), 250);
-    assert_eq!(relays(&mut client, "mute@example.org"), 550);
+    mail_to(&mut client, "a@example.org", &["mute-1", "mute-2", "bad"]);
+    let late = "<mute-1@example.net>: no answer, going on without: timeout";
     server.process().await_complaint(PATIENCE, late);
-    assert_eq!(relays(&mut client, "good@example.org"), 250);
-    assert_eq!(service.questions().len(), 3);
+    assert_eq!(service.questions(), pairs("a@example.org", &["mute-1"]));
+    sink.await_count(3, PATIENCE);
+    assert_eq!(sink.count_with("bad@example.net"), 1);
+    mail_to(&mut client, "a@example.org", &["bad", "mute-1"]);
+    assert_eq!(service.questions(), pairs("a@example.org", &["mute-1", "bad", "mute-1"]));
+    sink.await_count(5, PATIENCE);
+    assert_eq!((sink.count_with(QUARANTINE), sink.count_with("mute-1@")), (1, 2));
 }
 
 /// D-27, D-28: the server takes a step back before the plugin's own timeout. The close hook cancels
@@ -269,22 +329,25 @@ fn d_27_policy_cancels_the_question_of_a_connection_that_left() {
     let mut server = plan.start();
     let mut leaving = SmtpClient::hello(server.smtp()).unwrap();
     let mut staying = SmtpClient::hello(server.smtp()).unwrap();
-    for (client, sender) in [(&mut leaving, "mute-leaves"), (&mut staying, "mute-stays")] {
-        let line = format!("MAIL FROM:<{sender}@example.org>\r\n");
-        client.send(line.as_bytes()).unwrap();
+    for (client, recipient) in [(&mut leaving, "mute-leaves"), (&mut staying, "mute-stays")] {
+        client.command("MAIL FROM:<a@example.org>").unwrap().require(250).unwrap();
+        client.send(format!("RCPT TO:<{recipient}@example.net>\r\n").as_bytes()).unwrap();
     }
     leaving.reply().unwrap().require(451).unwrap();
     leaving.command("QUIT").unwrap().require(221).unwrap();
     drop(leaving);
     staying.reply().unwrap().require(451).unwrap();
-    let late = "no answer about <mute-stays@example.org> (timeout)";
+    let late = "<mute-stays@example.net>: no answer, going on without: timeout";
     server.process().await_complaint(PATIENCE, late);
-    assert_eq!(relays(&mut staying, "good@example.org"), 250);
+    staying.command("RSET").unwrap().require(250).unwrap();
+    mail_to(&mut staying, "b@example.org", &["good"]);
+    let asked = service.questions();
+    assert_eq!(asked.last().unwrap(), "b@example.org to good@example.net", "it is asked again");
     drop(staying);
     let status = server.terminate();
     let written = server.process().to_string();
     assert!(status.success(), "{status}\n{written}");
-    assert!(!written.contains("about <mute-leaves"), "{written}");
+    assert!(!written.contains("to <mute-leaves"), "{written}");
 }
 
 /// Sends the newsletter's stub.

@@ -1,13 +1,15 @@
 /*
- * policy.c - asks a policy service who may send, and never waits for it.
+ * policy.c - asks a policy service about each recipient, and never waits for it.
  *
- * At each MAIL FROM it asks the service at POLICY_ADDRESS (127.0.0.1:10031) on a TCP connection of its
- * own, in the protocol of Postfix' SMTPD_POLICY_README: lines `name=value` and an empty line there,
- * `action=OK` and an empty line back. OK marks the SMTP connection as authenticated, so that it may send
- * to any recipient; every other action takes the mark away. Then the server's own rule decides at RCPT
- * (smtp-relay-range, local-domains). The question comes at MAIL, because no plugin is asked about a
- * recipient that this rule refuses. An answer counts until the connection names another sender; without
- * one in POLICY_SECONDS (2; keep it below plugin-timeout) nothing is marked, and the log says so.
+ * At each RCPT TO that the server itself would take it asks the service at POLICY_ADDRESS, such as
+ * 127.0.0.1:10031, on a TCP connection of its own, in the protocol of Postfix' SMTPD_POLICY_README: lines
+ * `name=value` and an empty line there, `action=OK` and an empty line back. The SMTP connection remembers
+ * the answers until it names another sender.
+ *
+ * A hook cannot refuse mail, and who may relay is decided before this one is called. What the answer
+ * decides is where the mail goes: with OK or DUNNO to its recipient, with any other action to
+ * POLICY_QUARANTINE (if not set: to the log). Without an answer in POLICY_SECONDS (2; keep it below
+ * plugin-timeout) it passes, and its later recipients are not asked for: each mail waits once at most.
  *
  * The pattern to copy: the hook starts its work and returns true; callbacks do what can be done without
  * waiting; every way out leads through finish(), which hands back exactly once.
@@ -17,7 +19,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,42 +26,41 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* An SMTP connection, from its first question to its close hook. All its hooks and callbacks run on one
+enum { ADDRESS = 320, REMEMBERED = 1000 };
+struct answer { bool refused; char recipient[ADDRESS]; };
+
+/* An SMTP connection, from its first MAIL to its close hook. All its hooks and callbacks run on one
  * thread, and no other connection sees it: nothing here needs a lock. */
 struct client {
     MQ_Context *context; /* of the hook that holds the step: the one to hand back with */
-    MQ_SmtpConnection *connection;
     MQ_IOWatcher *watcher;
     MQ_Timer *timer;
     int fd;
-    bool known, granted; /* is there an answer for `sender`, and was it yes? */
-    char sender[320], request[512], answer[256];
-    size_t request_size, sent, received;
+    bool given_up;          /* a question of this mail got no answer */
+    struct answer *answers; /* `count` about this sender, and behind them room for what is asked now */
+    size_t count, request_size, sent, received;
+    char sender[ADDRESS], request[2 * ADDRESS + 96], reply[256];
 };
 
 /* Written once by mq_initialize, before any worker runs: workers may read it without a lock. */
 static struct sockaddr_in service;
 static float patience;
+static const char *quarantine;
 
-MQ_EXPORT int mq_version(void)
-{
-    return MQ_API_VERSION;
-}
+MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }
 
 MQ_EXPORT void mq_initialize(void)
 {
     const char *text = getenv("POLICY_ADDRESS"), *seconds = getenv("POLICY_SECONDS");
     char host[INET_ADDRSTRLEN], rest;
     unsigned port;
-
+    quarantine = getenv("POLICY_QUARANTINE");
     patience = seconds != NULL ? strtof(seconds, NULL) : 2;
-    if (text == NULL || sscanf(text, "%15[0-9.]:%5u%c", host, &port, &rest) != 2 || port == 0 || port > 65535 ||
-        inet_pton(AF_INET, host, &service.sin_addr) != 1) {
-        MQ_log(MQ_CRIT, "policy: POLICY_ADDRESS is not like 127.0.0.1:10031; nobody is asked, nothing is marked");
-        return;
-    }
-    service.sin_port = htons((unsigned short)port);
-    service.sin_family = AF_INET; /* AF_UNSPEC, which is 0, says that there is no service */
+    if (text != NULL && sscanf(text, "%15[0-9.]:%5u%c", host, &port, &rest) == 2 && port > 0 && port <= 65535 &&
+        inet_pton(AF_INET, host, &service.sin_addr) == 1)
+        service.sin_family = AF_INET, service.sin_port = htons((unsigned short)port);
+    else /* AF_UNSPEC, which is 0, says that there is no service */
+        MQ_log(MQ_CRIT, "policy: POLICY_ADDRESS is not like 127.0.0.1:10031; nobody is asked");
 }
 
 /* Gives back what a question took. No callback comes afterwards. */
@@ -78,18 +78,17 @@ static void release(struct client *client)
 /* The one way out of a question: `problem` says why there is no answer, or is NULL. */
 static void finish(struct client *client, const char *problem)
 {
-    char line[640];
-
+    struct answer *answer = &client->answers[client->count];
+    char *action = client->reply + strlen("action="), line[2 * ADDRESS + 320];
     release(client);
-    if (problem != NULL)
-        snprintf(line, sizeof line, "policy: no answer about <%s> (%s); going on without", client->sender, problem);
-    else {
-        const char *action = client->answer + strlen("action=");
-        bool granted = strncmp(action, "OK", 2) == 0 && (action[2] == '\n' || action[2] == ' ');
-        MQ_SetSmtpAuthenticated(client->connection, granted);
-        client->granted = granted, client->known = true;
-        snprintf(line, sizeof line, "policy: <%s> %s", client->sender, granted ? "may send" : "may not send");
+    client->given_up = problem != NULL;
+    if (problem == NULL) {
+        action[strcspn(action, "\n")] = '\0';
+        answer->refused = strcmp(action, "OK") != 0 && strcmp(action, "DUNNO") != 0;
+        client->count++;
     }
+    snprintf(line, sizeof line, "policy: <%s> to <%s>: %s%s", client->sender, answer->recipient,
+             problem != NULL ? "no answer, going on without: " : "", problem != NULL ? problem : action);
     MQ_log(problem != NULL ? MQ_WARN : MQ_INFO, line);
     MQ_Continue(client->context); /* last: from here on the step is not ours */
 }
@@ -101,100 +100,100 @@ static void on_timeout(void *data)
     finish(client, "timeout");
 }
 
-/* Part of the answer is here, or the end of the stream, or an error. */
-static void on_readable(MQ_IOWatcher *watcher, int fd, int events, void *data)
+/* Connected, or not; then the socket takes some of the request, or has some of the reply or its end. */
+static void on_ready(MQ_IOWatcher *watcher, int fd, int events, void *data)
 {
     struct client *client = data;
-    ssize_t count = recv(fd, client->answer + client->received, sizeof client->answer - 1 - client->received, 0);
-
-    (void)watcher, (void)events;
-    if (count < 0) {
-        if (errno != EAGAIN && errno != EINTR) /* these two: readiness was a hint, it comes again */
-            finish(client, strerror(errno));
-        return;
-    }
-    client->received += (size_t)count;
-    client->answer[client->received] = '\0';
-    if (strstr(client->answer, "\n\n") != NULL)
-        finish(client, strncmp(client->answer, "action=", 7) == 0 ? NULL : "not an action");
-    else if (count == 0 || client->received == sizeof client->answer - 1)
-        finish(client, count == 0 ? "the service hung up" : "the answer is too long");
-}
-
-/* Connected, or not; then as much of the request as the socket takes. */
-static void on_writable(MQ_IOWatcher *watcher, int fd, int events, void *data)
-{
-    struct client *client = data;
-    ssize_t count = send(fd, client->request + client->sent, client->request_size - client->sent, MSG_NOSIGNAL);
-
+    bool sending = client->sent < client->request_size;
+    ssize_t count = sending ? send(fd, client->request + client->sent, client->request_size - client->sent, MSG_NOSIGNAL)
+                            : recv(fd, client->reply + client->received, sizeof client->reply - 1 - client->received, 0);
     (void)events;
-    if (count < 0) { /* a connect that failed shows here, too */
-        if (errno != EAGAIN && errno != EINTR)
-            finish(client, strerror(errno));
-        return;
+    if (count < 0 && (errno == EAGAIN || errno == EINTR))
+        return; /* readiness was a hint; it comes again */
+    if (count < 0)
+        finish(client, strerror(errno)); /* a connect that failed shows here, too */
+    else if (sending) {
+        if ((client->sent += (size_t)count) < client->request_size)
+            return;
+        MQ_IOUnwatch(watcher); /* a watcher's events cannot be changed: take another */
+        if ((client->watcher = MQ_IOWatch(client->context, fd, MQ_READ, on_ready, client)) == NULL)
+            finish(client, "the event loop has no room");
+    } else {
+        client->received += (size_t)count;
+        client->reply[client->received] = '\0';
+        if (strstr(client->reply, "\n\n") != NULL)
+            finish(client, strncmp(client->reply, "action=", 7) == 0 ? NULL : "not an action");
+        else if (count == 0 || client->received == sizeof client->reply - 1)
+            finish(client, count == 0 ? "the service hung up" : "the reply is too long");
     }
-    if ((client->sent += (size_t)count) < client->request_size)
-        return;
-    MQ_IOUnwatch(watcher); /* a watcher's events cannot be changed: take another */
-    if ((client->watcher = MQ_IOWatch(client->context, fd, MQ_READ, on_readable, client)) == NULL)
-        finish(client, "it cannot be watched");
 }
 
-static void ask(struct client *client)
+static const struct answer *find(const struct client *client, const char *recipient)
 {
-    struct sockaddr_storage peer;
-    socklen_t size = sizeof peer;
-    char address[64] = "unknown";
-
-    if (getpeername(MQ_SmtpFileDescriptor(client->connection), (struct sockaddr *)&peer, &size) == 0)
-        getnameinfo((struct sockaddr *)&peer, size, address, sizeof address, NULL, 0, NI_NUMERICHOST);
-    client->request_size = (size_t)snprintf(client->request, sizeof client->request, /* bounds above: it fits */
-        "request=smtpd_access_policy\nprotocol_state=MAIL\nclient_address=%s\nsender=%s\n\n", address, client->sender);
-    client->sent = client->received = 0;
-    client->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (client->fd < 0 || (connect(client->fd, (struct sockaddr *)&service, sizeof service) && errno != EINPROGRESS)) {
-        finish(client, strerror(errno)); /* handing back before the hook has returned true is allowed */
-        return;
-    }
-    client->watcher = MQ_IOWatch(client->context, client->fd, MQ_WRITE, on_writable, client);
-    client->timer = MQ_TimerStart(client->context, patience, on_timeout, client);
-    if (client->watcher == NULL || client->timer == NULL)
-        finish(client, "the event loop has no room");
+    for (size_t i = 0; i < client->count; i++)
+        if (strcmp(client->answers[i].recipient, recipient) == 0)
+            return &client->answers[i];
+    return NULL;
 }
 
+/* A mail begins. Kept here, for the hook of a recipient is not told the sender. */
 MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *connection, const char *mailfrom, size_t size)
 {
     struct client *client = MQ_SmtpData(connection);
-
-    if (service.sin_family == AF_UNSPEC)
-        return false;
+    (void)context;
     if (client == NULL) {
-        if ((client = calloc(1, sizeof *client)) == NULL)
+        if (service.sin_family == AF_UNSPEC || (client = calloc(1, sizeof *client)) == NULL)
             return false;
-        client->connection = connection, client->fd = -1;
+        client->fd = -1;
         MQ_SetSmtpData(connection, client);
     }
-    if (client->known && strcmp(client->sender, mailfrom) == 0)
-        return false; /* the answer still counts */
-    if (client->granted)
-        MQ_SetSmtpAuthenticated(connection, false); /* it was for another sender */
-    client->known = client->granted = false;
-    if (size >= sizeof client->sender || strpbrk(mailfrom, "\r\n") != NULL)
-        return false; /* no line of the protocol could carry it */
-    memcpy(client->sender, mailfrom, size + 1);
-    client->context = context;
-    ask(client);
+    if (strcmp(client->sender, mailfrom) != 0 || client->count >= REMEMBERED)
+        client->count = 0;
+    client->given_up = size >= ADDRESS || strpbrk(mailfrom, "\r\n") != NULL; /* no line could carry it */
+    snprintf(client->sender, ADDRESS, "%s", mailfrom);
+    return false;
+}
+
+MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_SmtpConnection *connection, const char *rcptto, size_t size)
+{
+    struct client *client = MQ_SmtpData(connection);
+    struct answer *answers;
+    if (client == NULL || client->given_up || size >= ADDRESS || strpbrk(rcptto, "\r\n") || find(client, rcptto) != NULL ||
+        (answers = realloc(client->answers, (client->count + 1) * sizeof *answers)) == NULL)
+        return false;
+    client->answers = answers, client->context = context;
+    memcpy(answers[client->count].recipient, rcptto, size + 1);
+    client->sent = client->received = 0;
+    client->request_size = (size_t)snprintf(client->request, sizeof client->request, /* bounds above: it fits */
+        "request=smtpd_access_policy\nprotocol_state=RCPT\nsender=%s\nrecipient=%s\n\n", client->sender, rcptto);
+    client->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (client->fd < 0 || (connect(client->fd, (struct sockaddr *)&service, sizeof service) && errno != EINPROGRESS))
+        return finish(client, strerror(errno)), true; /* handing back before the hook has returned is allowed */
+    client->watcher = MQ_IOWatch(context, client->fd, MQ_WRITE, on_ready, client);
+    client->timer = MQ_TimerStart(context, patience, on_timeout, client);
+    if (client->watcher == NULL || client->timer == NULL)
+        finish(client, "the event loop has no room");
     return true;
 }
 
-/* The server may take a held step back when it stops: a question can still be open here. */
+/* Once for each recipient, before anything is stored. A plugin before us may have changed the addresses. */
+MQ_EXPORT bool mq_smtp_in_message(MQ_Context *context, MQ_SmtpConnection *connection, MQ_Message *message)
+{
+    const struct client *client = MQ_SmtpData(connection);
+    const char *sender = MQ_Envelope(message), *recipient = MQ_Recipient(message);
+    const struct answer *answer = client != NULL && recipient != NULL ? find(client, recipient) : NULL;
+    (void)context;
+    if (answer != NULL && answer->refused && quarantine != NULL && sender != NULL && strcmp(client->sender, sender) == 0)
+        MQ_SetRecipient(message, quarantine, strlen(quarantine));
+    return false;
+}
+
+/* The server may take a held step back: a question can still be open here. */
 MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_SmtpConnection *connection)
 {
     struct client *client = MQ_SmtpData(connection);
-
     (void)context;
     if (client != NULL)
-        release(client);
-    free(client);
+        release(client), free(client->answers), free(client);
     return false;
 }

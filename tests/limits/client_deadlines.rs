@@ -191,6 +191,46 @@ fn quit_without_closing_frees_the_slot() {
     assert!(quiet.gone());
 }
 
+/// No setting but the server's own patience ends these: they do not read the 221, do not close, and
+/// have sent more behind their QUIT, of which some is still unread when the 221 leaves.
+#[test]
+fn quit_and_neither_reading_nor_closing_frees_the_slot() {
+    let server = Server::builder().setting("smtp-timeout", 600).start();
+    let kept: Vec<Slow> = [0, 1, 1 << 18, 1 << 18, 1 << 18, 1 << 18]
+        .iter()
+        .map(|lines| {
+            let mut slow = Slow::lockstep(server.smtp(), &[EHLO]);
+            let more = [b"QUIT\r\n".as_slice(), &b"NOOP\r\n".repeat(*lines)].concat();
+            // The server may have closed before all of it is sent.
+            let _ = slow.stream.write_all(&more);
+            slow
+        })
+        .collect();
+    await_count(&server, "incoming_connections", 0);
+    await_count(&server, "memory_used", 0);
+    for slow in kept {
+        assert!(slow.end().starts_with("221 2.0.0 "), "it was there to be read all the time");
+    }
+}
+
+/// The last reply of a client that never reads does not leave: the end of a server comes all the same,
+/// though every setting would let it wait for longer than this test does.
+#[test]
+fn a_last_reply_that_cannot_leave_frees_the_slot() {
+    let plan = Server::builder().setting("smtp-timeout", 600).setting("shutdown-timeout", 600);
+    let mut server = plan.start();
+    let mut deaf = Slow::connect(server.smtp());
+    deaf.stream.set_write_timeout(Some(PACE)).unwrap();
+    let many = b"NOOP\r\n".repeat(10_000);
+    let begun = Instant::now();
+    while deaf.stream.write_all(&many).is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "it swallows everything");
+    }
+    assert_eq!(server.status().count("incoming_connections"), 1);
+    assert!(server.terminate().success());
+    drop(deaf);
+}
+
 /// RFC 5321 4.1.1.10: the reply to QUIT arrives though more was sent behind it, which no reset may
 /// destroy; and who goes on sending is cut off in the end.
 #[test]

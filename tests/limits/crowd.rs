@@ -7,26 +7,35 @@ use crate::support::{PATIENCE, Server, Sink, SmtpClient};
 
 /// Idle connections, where the descriptor limit allows so many at both ends.
 const IDLE: usize = 10_000;
+/// The least that still shows something, where they do not.
+const LEAST: usize = 2_000;
 /// Descriptors that both ends need for everything else.
 const OTHERS: usize = 1_000;
 /// Mails that flow while the others idle.
 const LIVE: usize = 200;
 
 /// Raises the soft limit of descriptors to the hard one; how many idle connections it is good for.
+///
+/// # Panics
+/// When that is less than [`LEAST`].
 fn idle_connections() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     setrlimit(Resource::Nofile, raised).unwrap();
     let allowed = limit.maximum.map_or(usize::MAX, |max| max as usize);
-    IDLE.min(allowed.saturating_sub(OTHERS))
+    let count = IDLE.min(allowed.saturating_sub(OTHERS));
+    println!("{count} idle connections, with {allowed} descriptors");
+    assert!(
+        count >= LEAST,
+        "{allowed} descriptors allow {count} idle connections, which prove nothing; at least {} are needed",
+        LEAST + OTHERS
+    );
+    count
 }
 
 #[test]
 fn ten_thousand_idle_connections_beside_live_mail() {
     let count = idle_connections();
-    if count < IDLE {
-        println!("the descriptor limit allows {count} idle connections instead of {IDLE}");
-    }
     let plan = Server::builder()
         .setting("smtp-connections", count + OTHERS / 2)
         .setting("smtp-connections-per-address", 0)

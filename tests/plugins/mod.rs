@@ -15,5 +15,6 @@ mod loading;
 mod message;
 mod misuse;
 mod outgoing;
+#[cfg(feature = "count-allocations")]
 mod parked;
 mod probe;

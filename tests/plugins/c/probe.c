@@ -109,13 +109,17 @@ static __thread struct place places[PLACES];
 
 static void look(void *data) {
     struct place *place = data;
-    char script[LINE_BYTES], path[LINE_BYTES];
+    char script[LINE_BYTES], path[LINE_BYTES], own_path[LINE_BYTES], own[192];
+    /* Several workers may wait for one tag: the one that renames its file has it, and no other. */
+    snprintf(own, sizeof own, ".%s.%ld", place->tag, (long)syscall(SYS_gettid));
     path_of(path, place->tag);
-    /* Two workers may both have read it: it is for the one who removes it. */
-    if (!read_file(place->tag, script, sizeof script) || unlink(path)) {
+    path_of(own_path, own);
+    if (rename(path, own_path) != 0) {
         MQ_TimerStart(bare, POLL_MS / 1000.0f, look, place);
         return;
     }
+    if (!read_file(own, script, sizeof script)) abort();
+    unlink(own_path);
     place->taken = false;
     say("ran %s", place->tag);
     run(script, place->at);
