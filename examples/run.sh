@@ -9,7 +9,8 @@ program=$(realpath "${1:-target/release/rohrpost}")
 port=${PORT:-2525}
 address=127.0.0.1:$port
 folder=$PWD/run
-mkdir -p "$folder"/{queue,plugins}
+mkdir -p "$folder"/plugins
+mkdir -p -m 0700 "$folder"/queue
 
 complain() {
     printf '%s\n' "$@" >&2

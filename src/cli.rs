@@ -250,7 +250,7 @@ fn settings_of(matches: &ArgMatches) -> Arguments {
 fn check_command() -> clap::Command {
     let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
     clap::Command::new("check")
-        .about("Check the settings and exit: 0 if the server would start with them, 78 if not")
+        .about("Check the settings and exit: 0 if they are usable, 78 if not; opens nothing")
         .arg(flag("list").help("Print all settings with defaults, allowed values and meaning"))
         .arg(flag("markdown").help("Print the same as Markdown").conflicts_with("list"))
 }

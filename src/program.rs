@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::cli::{self, Check, Command, Listing, QueueView};
 use crate::control::{self, Request};
 use crate::lock::Lock;
-use crate::queue::{DiskStorage, LogReader, MailId, Recovered};
+use crate::queue::{DiskStorage, LogReader, MailId, Recovered, TransactionId};
 use crate::settings::{self, Arguments, Loaded, Machine, Report, Settings, Sources};
 use crate::{sink, supervisor, view};
 
@@ -29,7 +29,7 @@ pub fn run(command: Command) -> u8 {
         Command::Check(check) => check_settings(check),
         Command::Sink(sink) => match sink::run(sink) {
             Ok(()) => 0,
-            Err(error) => complain(error, cli::EXIT_TRY_AGAIN),
+            Err(error) => complain(&error, error.exit()),
         },
         Command::Queue(queue) => match load(queue.arguments) {
             Ok(loaded) => show_queue(&loaded.settings.queue.directory, &queue.view),
@@ -164,8 +164,17 @@ fn read(directory: &Path, queue_view: &QueueView) -> Result<Vec<Value>, String> 
         }
         QueueView::List { limit } => all().take(*limit as usize).collect(),
         QueueView::Show { id } => {
-            let id: MailId = id.parse().map_err(|error| format!("{error}"))?;
-            all().filter(|row| row["id"] == id.to_string()).collect()
+            let names = |row: &Value, id: &dyn Display| row["id"] == id.to_string();
+            match (id.parse::<MailId>(), id.parse::<TransactionId>()) {
+                (Ok(id), _) => all().filter(|row| names(row, &id)).collect(),
+                (_, Ok(id)) => {
+                    let of = format!("{id}-");
+                    let is_of =
+                        |row: &Value| row["id"].as_str().is_some_and(|id| id.starts_with(&of));
+                    all().filter(is_of).collect()
+                }
+                (Err(error), _) => return Err(error.to_string()),
+            }
         }
     })
 }

@@ -4,7 +4,7 @@
  * Self-contained; C99 or later, C++11 or later. Link nothing: the host provides every MQ_* function
  * when it loads the plugin. Build with
  *
- *     gcc -shared -fPIC -fvisibility=hidden -o 10-mine.so mine.c
+ *     gcc -shared -fPIC -fvisibility=hidden -I<folder of this file> -o 10-mine.so mine.c
  *
  * and put the file into the plugin-directory. Plugins load, and hooks are called, in the order of their
  * file names, byte by byte. A plugin is never unloaded. Examples are in examples/plugins.

@@ -533,6 +533,12 @@ impl Store {
         (mail.place != Place::Freed).then(|| view(id, held, mail))
     }
 
+    /// All mails of one transaction, explained.
+    pub fn view_all(&self, id: TransactionId) -> Vec<MailView> {
+        let mails = self.held.get(&id).map(|held| &*held.mails).unwrap_or_default();
+        mails.iter().filter_map(|mail| self.view(id.mail(mail.index))).collect()
+    }
+
     /// Mails by id, those after `after` and at most `limit`.
     pub fn views(&self, after: Option<MailId>, limit: usize) -> Vec<MailView> {
         let mut ids: Vec<MailId> = self

@@ -85,6 +85,8 @@ pub enum Question {
     },
     /// One mail.
     Show(MailId),
+    /// All mails of a transaction.
+    ShowAll(TransactionId),
 }
 
 /// One mail as the control socket shows it.

@@ -592,6 +592,9 @@ impl Incoming {
         }
         desk.numbers().sub(Number::Held, 1);
         desk.count(Number::Revoked);
+        // The plugin is not asked again until it hands back (D-28), so what it granted before, perhaps
+        // to another sender, holds no longer.
+        desk.plugins.cell.set_authenticated(plugin, false);
         if matches!(step, Step::Close) {
             chain.on_verdict(Verdict::Continue);
             return;

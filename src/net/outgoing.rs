@@ -19,7 +19,7 @@ use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Hook};
 use rohrpost_reactor::{Key, Readiness};
 
 use crate::blocking::Job;
-use crate::delivery::{Fate, Finish, NextHop, Work, own_listener, state_of};
+use crate::delivery::{Fate, Finish, Work, own_listener, state_of};
 use crate::limits::OutgoingPermit;
 use crate::log::Level;
 use crate::plugin::view::SlotsSpent;
@@ -55,7 +55,6 @@ pub struct Outgoing {
     pub(super) session: Session,
     pub(super) remote: SocketAddr,
     pub(super) local: Option<SocketAddr>,
-    pub(super) hop: NextHop,
     pub(super) plugin: Option<ConnectionId>,
     pub(super) connected: bool,
     pub(super) greeted: bool,
@@ -87,8 +86,6 @@ pub struct Departure {
     pub transport: Transport,
     /// Where it goes.
     pub remote: SocketAddr,
-    /// As which hop.
-    pub hop: NextHop,
     /// Its place among the connections.
     pub permit: OutgoingPermit,
 }
@@ -103,7 +100,6 @@ impl Outgoing {
             session: Session::new(&options),
             remote: departure.remote,
             local: None,
-            hop: departure.hop,
             plugin: None,
             connected: false,
             greeted: false,

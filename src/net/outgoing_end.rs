@@ -20,7 +20,7 @@ impl Outgoing {
     pub(super) fn on_unreachable(&mut self, why: &str, desk: &mut Desk, io: &Io) -> bool {
         if !self.greeted && !self.over {
             let why = format!("{}: {why}", self.remote);
-            let text = format_args!("the next hop {} cannot be reached: {why}", self.hop);
+            let text = format_args!("the next hop cannot be reached: {why}");
             desk.log.limited("next-hop", Level::Warning, "smtp", text);
             desk.pool.on_failed(why, io.now_ms());
         }

@@ -123,7 +123,10 @@ impl Plugins {
             return false;
         };
         let name = self.name(plugin);
-        let text = format_args!("{name}: {hook} was held too long and is taken back ({why})");
+        let text = format_args!(
+            "{name}: {hook} was held too long and is taken back ({why}); it is not asked again on \
+             this connection until it hands back"
+        );
         self.log.limited("revoked-hold", Level::Warning, "plugin", text);
         true
     }

@@ -38,6 +38,16 @@ pub enum SinkError {
     Io(#[from] io::Error),
 }
 
+impl SinkError {
+    /// The exit code: 78 where the address is to be mended, else 75.
+    pub fn exit(&self) -> u8 {
+        match self {
+            SinkError::Bind(_) => crate::cli::EXIT_SETTINGS,
+            SinkError::Io(_) => crate::cli::EXIT_TRY_AGAIN,
+        }
+    }
+}
+
 /// What a timer of the sink is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SinkTimer {

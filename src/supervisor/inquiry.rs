@@ -58,8 +58,12 @@ fn answer(
             Ok(rows)
         }
         Request::QueueShow { id } => {
-            let id = id.parse().map_err(|error| format!("{error}"))?;
-            ask_all(&Question::Show(id), mailboxes)
+            // The Received field has the transaction's name, the client was told its mails'.
+            let question = match id.parse() {
+                Ok(transaction) => Question::ShowAll(transaction),
+                Err(_) => Question::Show(id.parse().map_err(|error| format!("{error}"))?),
+            };
+            ask_all(&question, mailboxes)
         }
         Request::Reopen => {
             let _ = events.send(Event::Reopen);

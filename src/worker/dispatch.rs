@@ -43,7 +43,7 @@ impl Worker {
         }
         for _ in 0..self.desk.pool.wanted(self.desk.store.ready(), io.now_ms()) {
             match self.next_address(&hop, io) {
-                Some(address) => self.connect(&hop, address, io),
+                Some(address) => self.connect(address, io),
                 None => break,
             }
         }
@@ -64,7 +64,7 @@ impl Worker {
         Some(address)
     }
 
-    pub(super) fn connect(&mut self, hop: &NextHop, address: SocketAddr, io: &mut Io) {
+    pub(super) fn connect(&mut self, address: SocketAddr, io: &mut Io) {
         let Ok(permit) = self.common.connections.connect() else {
             return;
         };
@@ -79,7 +79,7 @@ impl Worker {
             .and_then(|stream| Transport::register(stream, io.registry(), Token::from(key)));
         match opened {
             Ok(transport) => {
-                let departure = Departure { transport, remote: address, hop: hop.clone(), permit };
+                let departure = Departure { transport, remote: address, permit };
                 let outgoing = Outgoing::new(departure, io, key, &self.desk);
                 self.put(key, Connection::Outgoing(Box::new(outgoing)), io);
             }

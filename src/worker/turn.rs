@@ -182,6 +182,9 @@ impl Worker {
             Question::List { limit, after } => {
                 self.desk.store.views(*after, *limit).into_iter().map(explain).collect()
             }
+            Question::ShowAll(id) => {
+                self.desk.store.view_all(*id).into_iter().map(explain).collect()
+            }
             Question::Show(id) => self.desk.store.view(*id).map(explain).into_iter().collect(),
         }
     }

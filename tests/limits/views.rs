@@ -131,3 +131,14 @@ fn attempts_are_listed() {
     let times: Vec<&str> = results.iter().map(|result| result["time"].as_str().unwrap()).collect();
     assert!(times.is_sorted(), "{times:?}");
 }
+
+/// The Received field names the transaction: that finds all its mails, running or not.
+#[test]
+fn the_name_in_the_received_field_finds_the_mails() {
+    let mut server = Server::builder().start();
+    let mail = queued(&server, "b@example.net");
+    let (transaction, _) = mail.split_once('-').unwrap();
+    assert_eq!(show(server.plan(), transaction)["id"], mail.as_str());
+    server.terminate();
+    assert_eq!(show(server.plan(), transaction)["id"], mail.as_str());
+}

@@ -138,6 +138,23 @@ fn d_26_other_threads_hand_back_and_log_but_do_nothing_else() {
     await_status(&server, "held", 0);
 }
 
+/// D-28: a plugin that is not asked any more must not have granted anything for good.
+#[test]
+fn d_27_a_grant_ends_with_the_hold_that_took_too_long() {
+    let stage = Stage::new(&["10-a"])
+        .setting("plugin-timeout", "100ms")
+        .setting("smtp-relay-range", "192.0.2.0/24");
+    stage.script("10-a mailfrom@good authenticate:1\n10-a mailfrom@slow true\n");
+    let server = stage.start();
+    let mut client = client(&server);
+    say(&mut client, "MAIL FROM:<good@example.org>", 250);
+    say(&mut client, "RCPT TO:<b@example.net>", 250);
+    say(&mut client, "RSET", 250);
+    say(&mut client, "MAIL FROM:<slow@example.org>", 451);
+    say(&mut client, "MAIL FROM:<evil@example.org>", 250);
+    say(&mut client, "RCPT TO:<b@example.net>", 550);
+}
+
 #[test]
 fn d_27_what_is_held_too_long_is_taken_back_in_every_incoming_step() {
     let stage = Stage::new(&["10-a", "20-b"]).setting("plugin-timeout", "100ms");
