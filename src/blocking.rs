@@ -1,6 +1,7 @@
-//! The one thread that may wait for disks and resolvers on behalf of the workers.
+//! The thread that may wait for disks on behalf of the workers, and those that wait for a resolver.
 //!
-//! Jobs come over a bounded channel and are answered into the asking worker's mailbox, in order.
+//! Jobs come over a bounded channel and are answered into the asking worker's mailbox: reads in order,
+//! names when they are found.
 //! Must never: touch what a worker owns.
 //!
 //! **Diagnostics**: what goes wrong is the answer; a worker that is gone is not an error.

@@ -30,7 +30,8 @@
 //! |---|---|---|
 //! | `worker-N` | `smtp-threads`, pinned unless `smtp-pin: off`: SMTP both ways, plugins, timers, schedule | never |
 //! | `commit` | 1: one write and one sync for what all workers have pending | disk |
-//! | `helper` | 1: reads texts back, resolves the name of the smarthost | disk, resolver |
+//! | `helper` | 1: reads texts back | disk |
+//! | `resolver` | one a look-up, at most one a worker: resolves the name of the smarthost | resolver |
 //! | log | 1: writes the application log; drops and counts when it is behind | disk |
 //! | `watchdog` | 1, where plugins are loaded | sleeps |
 //! | `signals`, control | 1 each | yes |

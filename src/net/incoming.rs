@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::Token;
-use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Hook};
+use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Hook, OUTPUT_BYTES_MAX};
 use rohrpost_reactor::{Key, Readiness};
 
 use crate::limits::IncomingPermit;
@@ -34,8 +34,6 @@ use super::transport::{Moved, Transport};
 
 /// Reads of one connection in one turn; then the others have their turn.
 pub(super) const READS_MAX: usize = 16;
-/// Octets of unsent output at which a plugin's own are refused (D-40).
-const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Whether a connection is still there after it was driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
