@@ -1,6 +1,7 @@
 //! The outcome of one attempt, in MailerQ's words for states and results.
 //!
-//! Must never: decide when the next attempt is; that is the retry rule's.
+//! Must never: decide when the next attempt is; that is the retry rule's. What is known of the
+//! connection beside the outcome is [`Facts`].
 //!
 //! **Diagnostics**: the words end in the queue's records and in what `rohrpost queue show` prints.
 
@@ -8,6 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::smtp::Reply;
 use crate::smtp::client::{Outcome, Stage};
+
+use super::facts::Facts;
 
 /// What an attempt means for the mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub struct Finish {
     pub from: Option<IpAddr>,
     /// The next hop.
     pub to: Option<SocketAddr>,
+    /// What else is known of the connection; `None` where nobody asked, or without a connection.
+    pub facts: Option<Box<Facts>>,
 }
 
 impl Finish {
@@ -74,6 +79,7 @@ impl Finish {
             description: reply.text().to_owned(),
             from: None,
             to: None,
+            facts: None,
         }
     }
 
@@ -93,6 +99,7 @@ impl Finish {
             description: description.into(),
             from: None,
             to: None,
+            facts: None,
         }
     }
 
