@@ -155,6 +155,7 @@ pub mod mailboxes;
 pub mod memory;
 pub mod metrics;
 pub mod net;
+pub mod notice;
 pub mod plugin;
 pub mod program;
 pub mod queue;
