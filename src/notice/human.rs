@@ -96,28 +96,37 @@ fn advice(case: &Case<'_>) -> &'static str {
     let status = case.status();
     match (status.subject(), status.detail()) {
         (1, 2) | (4, 4) => {
-            "The part of the address after the @ may be misspelt, or that domain takes no mail."
+            "The part of the address after the @ may be misspelt, or that domain takes\n\
+             no mail."
         }
         (1, 10) => "That domain says that it takes no mail.",
         (1, _) => {
-            "Please check the address. If it is right, ask the recipient in another way whether\n\
-             it is still in use."
+            "Please check the address. If it is right, ask the recipient in another\n\
+             way whether it is still in use."
         }
         (2, 2) => "The mailbox is full. The recipient can only be told in another way.",
         (2, 3) | (3, 4) => {
-            "The mail is too large for the recipient's server. Send less at once, or a link."
+            "The mail is too large for the recipient's server. Send less at once, or\n\
+             a link."
         }
-        (2, _) => "Something is wrong with that mailbox. The recipient can be told in another way.",
-        (4, 6) => "The mail went in circles. Whoever runs the servers on its way needs to know.",
+        (2, _) => {
+            "Something is wrong with that mailbox. The recipient can be told in\n\
+             another way."
+        }
+        (4, 6) => "The mail went in circles. Whoever runs the servers needs to know.",
         (4, 7) => {
-            "The recipient's server could not be reached, or kept asking to come back later. Send\n\
-             the mail again when it works, or tell the recipient in another way."
+            "The recipient's server could not be reached, or kept asking to come back\n\
+             later. Send the mail again another day, or tell the recipient in another\n\
+             way."
         }
         (6, 7) => "The recipient's server does not take addresses in this script yet.",
         (7, _) => {
-            "The recipient's server does not want this mail. Its words above say why; if they do\n\
-             not help, show them to whoever runs your mail."
+            "The recipient's server does not want this mail. Its words above say why;\n\
+             if they do not help, show them to whoever runs your mail."
         }
-        _ => "If the reason above does not help, show this notice to whoever runs your mail.",
+        _ => {
+            "If the reason above does not help, show this notice to whoever runs your\n\
+             mail."
+        }
     }
 }
