@@ -84,7 +84,7 @@
 //! 7. Protocols are values: `smtp/`, `queue/mail.rs`, `queue/schedule.rs` and `plugin/chain.rs` name
 //!    no socket, clock, file or thread. `tests/tidy.rs`.
 //! 8. Every outcome of every state and command is reviewed text. `smtp/server/outcomes.rs`,
-//!    `smtp/client/tests.rs` (`every_outcome_is_as_reviewed`).
+//!    `smtp/client/outcomes.rs` (`every_outcome_is_as_reviewed`).
 //! 9. No octet of a text that a client sends is held without its reservation, and each reservation
 //!    is given back once. `smtp/server/receiver.rs`, `limits.rs`; their tests, and
 //!    `a_lost_peer_leaves_nothing_reserved`.

@@ -357,6 +357,7 @@ impl Outgoing {
                 }
                 self.take_work(desk, io);
             }
+            Event::StartTls => unreachable!("no session is told to encrypt its connection yet"),
             Event::Data354 => self.on_354(desk, io),
             Event::Done(outcome) if !self.greeted => {
                 let Outcome::Refused { reply, .. } = outcome else {
@@ -386,9 +387,10 @@ impl Outgoing {
                 let result = match problem {
                     Problem::TimedOut => "timeout",
                     Problem::Closed => "lost",
-                    Problem::ReplyTooLong | Problem::BadReply | Problem::UnexpectedReply => {
-                        "invalid"
-                    }
+                    Problem::ReplyTooLong
+                    | Problem::BadReply
+                    | Problem::UnexpectedReply
+                    | Problem::EarlyInput => "invalid",
                 };
                 let text = problem.to_string();
                 let finish = Finish::without_reply(Fate::Temporary, state_of(stage), result, text);

@@ -14,6 +14,7 @@ use thiserror::Error;
 use super::super::address::{Address, AddressError, Path};
 use super::super::command::{BodyKind, number};
 use super::super::reply::Reply;
+use super::login::Mechanisms;
 
 /// What the far end offered in its EHLO reply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,12 +27,16 @@ pub struct Extensions {
     pub eight_bit: bool,
     /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
-    /// CHUNKING (RFC 3030). Known, not used.
+    /// CHUNKING (RFC 3030).
     pub chunking: bool,
     /// ENHANCEDSTATUSCODES (RFC 2034).
     pub enhanced_status: bool,
-    /// STARTTLS (RFC 3207). Known, not used.
+    /// STARTTLS (RFC 3207).
     pub starttls: bool,
+    /// DSN (RFC 3461).
+    pub dsn: bool,
+    /// AUTH (RFC 4954), with these mechanisms.
+    pub auth: Mechanisms,
 }
 
 impl Extensions {
@@ -60,7 +65,14 @@ impl Extensions {
             "CHUNKING" => self.chunking = true,
             "ENHANCEDSTATUSCODES" => self.enhanced_status = true,
             "STARTTLS" => self.starttls = true,
-            _ => {}
+            "DSN" => self.dsn = true,
+            "AUTH" => self.auth.add(words),
+            // As some servers wrote it before there was an RFC.
+            word => {
+                if let Some(first) = word.strip_prefix("AUTH=") {
+                    self.auth.add(std::iter::once(first).chain(words));
+                }
+            }
         }
     }
 }
@@ -165,4 +177,4 @@ impl Checked {
     }
 }
 
-const WRITES: &str = "a vector takes all that is written";
+pub(super) const WRITES: &str = "a vector takes all that is written";
