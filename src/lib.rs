@@ -13,6 +13,7 @@
 //! | [`delivery`] | the mails of a worker, connections to the next hop, outcomes | sockets, clocks |
 //! | [`plugin`] | the chain of one step, and walking it | sockets, timers |
 //! | [`net`] | sockets, and the drivers that join them to sessions; what drivers share ([`net::desk`]) | decisions about protocol |
+//! | [`tls`] | certificates, keys, authorities, and who is trusted | sockets |
 //! | [`worker`] | the handler of the turn: tokens to drivers, start, accept, dispatch, stop | blocks |
 //! | [`supervisor`] | start, signals and end, on the main thread | touches mail |
 //! | [`settings`], [`cli`], [`program`] | names and values, arguments, subcommands | |
@@ -162,6 +163,7 @@ pub mod settings;
 pub mod sink;
 pub mod smtp;
 pub mod supervisor;
+pub mod tls;
 pub mod view;
 pub mod watchdog;
 pub mod worker;

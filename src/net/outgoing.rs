@@ -127,6 +127,9 @@ impl Outgoing {
         self.readable |= ready.readable() || ready.read_closed() || ready.error();
         self.read_closed |= ready.read_closed();
         self.writable |= ready.writable();
+        if ready.writable() {
+            self.transport.on_writable();
+        }
         if self.connected && ready.writable() && self.has_output() {
             self.mark_dirty(desk);
         }
