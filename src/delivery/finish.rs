@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::queue::Attempt;
 use crate::smtp::Reply;
-use crate::smtp::client::{Outcome, Stage};
+use crate::smtp::client::{Exchange, Outcome, Stage};
 
 use super::facts::Facts;
 use super::store::MailView;
@@ -131,6 +131,11 @@ pub fn state_of(stage: Stage) -> &'static str {
     match stage {
         Stage::Banner => "intro",
         Stage::Ehlo => "ehlo",
+        Stage::StartTls | Stage::Handshake => "starttls",
+        Stage::Auth(Exchange::Plain | Exchange::PlainResponse) => "authplain",
+        Stage::Auth(Exchange::Login) => "authlogin",
+        Stage::Auth(Exchange::LoginUsername) => "authusername",
+        Stage::Auth(Exchange::LoginPassword) => "authpassword",
         Stage::Idle | Stage::Reset | Stage::Quit | Stage::Closed => "idle",
         Stage::Mail => "mailfrom",
         Stage::Rcpt => "rcptto",

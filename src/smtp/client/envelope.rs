@@ -15,6 +15,7 @@ use super::super::address::{Address, AddressError, Path};
 use super::super::command::{BodyKind, number};
 use super::super::dsn::Request;
 use super::super::reply::Reply;
+use super::login::Mechanisms;
 
 /// What the far end offered in its EHLO reply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,14 +28,16 @@ pub struct Extensions {
     pub eight_bit: bool,
     /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
-    /// CHUNKING (RFC 3030). Known, not used.
+    /// CHUNKING (RFC 3030).
     pub chunking: bool,
     /// ENHANCEDSTATUSCODES (RFC 2034).
     pub enhanced_status: bool,
-    /// STARTTLS (RFC 3207). Known, not used.
+    /// STARTTLS (RFC 3207).
     pub starttls: bool,
     /// DSN (RFC 3461).
     pub dsn: bool,
+    /// AUTH (RFC 4954), with these mechanisms.
+    pub auth: Mechanisms,
 }
 
 impl Extensions {
@@ -64,7 +67,13 @@ impl Extensions {
             "ENHANCEDSTATUSCODES" => self.enhanced_status = true,
             "STARTTLS" => self.starttls = true,
             "DSN" => self.dsn = true,
-            _ => {}
+            "AUTH" => self.auth.add(words),
+            // As some servers wrote it before there was an RFC.
+            word => {
+                if let Some(first) = word.strip_prefix("AUTH=") {
+                    self.auth.add(std::iter::once(first).chain(words));
+                }
+            }
         }
     }
 }
@@ -184,4 +193,4 @@ impl Checked {
     }
 }
 
-const WRITES: &str = "a vector takes all that is written";
+pub(super) const WRITES: &str = "a vector takes all that is written";
