@@ -22,6 +22,7 @@ mod machine;
 mod mailerq;
 mod model;
 mod network;
+mod notice;
 mod source;
 mod table;
 
@@ -38,5 +39,6 @@ pub use model::{
     AddressRule, Delivery, General, Logging, Pinning, Plugin, PluginErrors, Queue, Settings, Smtp,
 };
 pub use network::Networks;
+pub use notice::Notices;
 pub use source::{Arguments, MAIN_FILE, Origin, Sources};
 pub use table::{list, markdown};

@@ -20,6 +20,7 @@ use super::list::{Addresses, ListenIp, LogTargets, Numbers, Ports, Times};
 use super::load::Values;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
+use super::notice::Notices;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
 
@@ -36,6 +37,8 @@ pub struct Settings {
     pub smtp: Smtp,
     /// Sending mail.
     pub delivery: Delivery,
+    /// Telling senders what became of their mail.
+    pub notices: Notices,
     /// Keeping mail.
     pub queue: Queue,
     /// Plugins.
@@ -57,6 +60,7 @@ impl Settings {
             general: General::build(values),
             smtp: Smtp::build(values),
             delivery: Delivery::build(values),
+            notices: Notices::build(values),
             queue: Queue::build(values),
             plugin: Plugin::build(values),
             logging: Logging::build(values),
@@ -328,7 +332,7 @@ pub enum PluginErrors {
 }
 
 const HOUR_S: u64 = 3600;
-const DAY_S: u64 = 24 * HOUR_S;
+pub(super) const DAY_S: u64 = 24 * HOUR_S;
 
 /// Less than this cannot hold one message and the workers' steps of it.
 const MEMORY_BYTES_MIN: u64 = 16 * MIB;
