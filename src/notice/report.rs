@@ -76,18 +76,19 @@ pub fn write(
     Notice { text, eight_bit, smtputf8: !case.sender.is_ascii() }
 }
 
-/// RFC 3464 2: `message/delivery-status` is ASCII as it is. RFC 6533 4: the other one may be encoded, so
-/// that it needs no server that takes UTF-8.
+/// RFC 3464 2.1: `message/delivery-status` is ASCII. RFC 6533 4, 6: the other one is sent as it is too,
+/// which parsers understand better than an encoding; it needs 8BITMIME, and no SMTPUTF8.
 fn status_part(status: String, charset: Charset) -> MimePart<'static> {
-    match charset {
-        Charset::Ascii => {
-            MimePart::new(ContentType::new("message/delivery-status"), status.into_bytes())
-                .transfer_encoding("7bit")
-        }
-        Charset::Utf8 => {
-            MimePart::new(ContentType::new("message/global-delivery-status"), status.into_bytes())
-        }
-    }
+    let kind = match charset {
+        Charset::Ascii => "message/delivery-status",
+        Charset::Utf8 => "message/global-delivery-status",
+    };
+    let encoding = encoding_of(status.as_bytes());
+    MimePart::new(ContentType::new(kind), status.into_bytes()).transfer_encoding(encoding)
+}
+
+fn encoding_of(octets: &[u8]) -> &'static str {
+    if octets.is_ascii() { "7bit" } else { "8bit" }
 }
 
 fn excerpt_part<'a>(case: &Case<'_>, excerpt: &'a Excerpt) -> MimePart<'a> {
@@ -95,9 +96,7 @@ fn excerpt_part<'a>(case: &Case<'_>, excerpt: &'a Excerpt) -> MimePart<'a> {
         Ret::Headers => ("text/rfc822-headers", "message/global-headers"),
         Ret::Full => ("message/rfc822", "message/global"),
     };
-    if case.smtputf8 && !excerpt.text.is_ascii() {
-        return MimePart::new(ContentType::new(global), &*excerpt.text);
-    }
-    let encoding = if excerpt.text.is_ascii() { "7bit" } else { "8bit" };
-    MimePart::new(ContentType::new(plain), &*excerpt.text).transfer_encoding(encoding)
+    let kind = if case.smtputf8 && !excerpt.text.is_ascii() { global } else { plain };
+    let encoding = encoding_of(&excerpt.text);
+    MimePart::new(ContentType::new(kind), &*excerpt.text).transfer_encoding(encoding)
 }

@@ -78,7 +78,7 @@ fn a_refusal_comes_back_with_its_reason() {
     let notice = notice_to(&relay, "alice@example.org");
     assert_eq!(notice.commands[0], "MAIL FROM:<>");
     let parsed = parsed_one(&notice);
-    assert_eq!(parsed["to"], "<alice@example.org>");
+    assert_eq!(parsed["to"], "alice@example.org");
     assert_eq!(parsed["from"], "Mail Delivery System <MAILER-DAEMON@mx.example.org>");
     assert_eq!(parsed["auto-submitted"], "auto-replied");
     assert_eq!(parsed["message"]["Reporting-MTA"], "dns; mx.example.org");

@@ -17,14 +17,16 @@ except ImportError:  # Debian has no package of it.
     all_failures = None
 
 
-def fields_of(message, kind):
+def fields_of(message, octets):
     """The two groups of fields: what holds for the message, what for the recipient."""
-    if kind == "message/delivery-status":
-        return [dict(group.items()) for group in message.get_payload()]
-    # RFC 6533: the same fields in UTF-8, which email knows as nothing but octets.
-    text = message.get_payload(decode=True).decode("utf-8")
-    groups = text.strip().split("\r\n\r\n")
+    status = list(message.iter_parts())[1]
+    if status.get_content_type() == "message/delivery-status":
+        return [dict(group.items()) for group in status.get_payload()]
+    # RFC 6533: the same fields in UTF-8. The package knows the type as a mail, so the part is cut out.
+    boundary = b"--" + message.get_boundary().encode()
+    part = octets.split(boundary)[2].split(b"\r\n\r\n", 1)[1].decode("utf-8")
     policy = email.policy.SMTPUTF8
+    groups = part.strip().split("\r\n\r\n")
     return [dict(email.message_from_string(group, policy=policy).items()) for group in groups]
 
 
@@ -36,12 +38,12 @@ def check(path):
         sys.exit(f"{path}: {message.get_content_type()}")
     if message.get_param("report-type") != "delivery-status":
         sys.exit(f"{path}: report-type {message.get_param('report-type')}")
-    for part in message.walk():
+    for part in [message, *message.iter_parts()]:
         if part.defects:
             sys.exit(f"{path}: {part.defects}")
     parts = list(message.iter_parts())
-    text, status = parts[0], parts[1]
-    groups = fields_of(status, status.get_content_type())
+    text = parts[0]
+    groups = fields_of(message, octets)
     if len(groups) != 2:
         sys.exit(f"{path}: {len(groups)} groups of fields")
     # One that all parsers know as a mail: with the policy of old programs.
