@@ -525,6 +525,12 @@ impl Store {
         self.ready.len()
     }
 
+    /// Mails that need no time to pass: ready, being read back, or being sent; at most, since some
+    /// may be gone.
+    pub fn under_way(&self) -> usize {
+        self.ready.len() + self.loading + self.active
+    }
+
     /// One mail, explained.
     pub fn view(&self, id: MailId) -> Option<MailView> {
         let held = self.held.get(&id.transaction)?;
@@ -578,6 +584,12 @@ impl Store {
         };
         self.apply(id, &attempt, now);
         attempt
+    }
+
+    /// Changes when a mail that fails for now is tried again, from its next failure on.
+    pub fn retry(&mut self, intervals_s: Vec<u32>, attempts_max: u32) {
+        self.limits.retry.intervals_s = intervals_s;
+        self.limits.retry.attempts_max = attempts_max;
     }
 
     /// Moves a mail to where its latest attempt sends it.
