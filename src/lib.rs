@@ -72,7 +72,8 @@
 //! 1. No text is answered 250 before its record is synced. `queue/log/journal.rs`; the order of
 //!    system calls in `tests/durability.rs`, kills under load in `tests/crash.rs`.
 //! 2. What was answered 250 survives any crash, failed call or torn write; a damaged byte costs its
-//!    own record at most. `queue/log/recovery.rs`; `queue/log/tests/crash.rs`, `damage.rs`.
+//!    own record at most, and an outcome what it is told by. `queue/log/recovery.rs`;
+//!    `queue/log/tests/crash.rs`, `damage.rs`, `results.rs`.
 //! 3. A final 250 that was received is never tried again within the life of the process: the outcome
 //!    is applied in memory at once and written afterwards. `delivery/store.rs`, `net/outgoing.rs`;
 //!    within a round of `tests/crash.rs` no mail comes twice.
