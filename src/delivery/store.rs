@@ -434,6 +434,7 @@ impl Store {
             description: finish.description.into(),
             from: finish.from,
             to: finish.to,
+            facts: None,
         };
         self.apply(id, &attempt, now);
         Some(attempt)
@@ -575,6 +576,7 @@ impl Store {
             description: "max-delivertime is over".into(),
             from: None,
             to: None,
+            facts: None,
         };
         self.apply(id, &attempt, now);
         attempt

@@ -32,6 +32,7 @@ fn transaction(id: u64, mails: u16, bytes: usize, now: Now) -> Arc<Transaction> 
         envelope: "a@example.org".into(),
         recipient: format!("r{index}@example.net").into(),
         body: 0,
+        dsn: None,
     };
     let mut text = vec![b'x'; bytes];
     text.push(0);
@@ -52,6 +53,8 @@ fn transaction(id: u64, mails: u16, bytes: usize, now: Now) -> Arc<Transaction> 
         },
         eight_bit: false,
         smtputf8: false,
+        wishes: None,
+        shelf: None,
     })
 }
 
@@ -69,6 +72,7 @@ fn waiting(transaction: &Transaction, last: Option<Next>) -> Waiting {
                 description: "".into(),
                 from: None,
                 to: None,
+                facts: None,
             })
         })
     };
@@ -76,6 +80,7 @@ fn waiting(transaction: &Transaction, last: Option<Next>) -> Waiting {
         id: transaction.id,
         received_ms: transaction.received_ms,
         body_bytes: transaction.body_bytes(),
+        wishes: transaction.wishes.clone(),
         mails: transaction
             .mails
             .iter()

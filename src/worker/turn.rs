@@ -141,15 +141,18 @@ impl Worker {
             let recipients = transaction.mails.len();
             match &outcome {
                 Ok(()) => {
-                    self.desk.numbers().add(Number::Accepted, recipients as u64);
+                    if connection.is_some() {
+                        self.desk.numbers().add(Number::Accepted, recipients as u64);
+                    }
                     let now = self.desk.now(io);
                     self.desk.store.admit(transaction, reserved, now);
-                    if self.desk.memory.is_tight() {
+                    if self.desk.memory.is_tight() || reserved == 0 {
                         self.desk.store.unload(id);
                     }
                 }
                 Err(_) => self.desk.release(reserved),
             }
+            let Some(connection) = connection else { continue };
             let outcome = outcome.map(|()| recipients);
             self.with(connection, io, |connection, desk, io| match connection {
                 Connection::Incoming(incoming) => incoming.on_committed(id, outcome, desk, io),
