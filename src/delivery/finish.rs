@@ -7,10 +7,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::queue::Attempt;
 use crate::smtp::Reply;
 use crate::smtp::client::{Exchange, Outcome, Stage};
 
 use super::facts::Facts;
+use super::store::MailView;
 
 /// What an attempt means for the mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,19 @@ pub struct Finish {
     /// The next hop.
     pub to: Option<SocketAddr>,
     /// What else is known of the connection; `None` where nobody asked, or without a connection.
+    pub facts: Option<Box<Facts>>,
+}
+
+/// The end of an attempt: what has to be settled, and what is known of its mail.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// The outcome, as it is recorded.
+    pub attempt: Attempt,
+    /// The mail, where this freed it, with the attempts before this one; see [`Store::mail_of`].
+    ///
+    /// [`Store::mail_of`]: super::Store::mail_of
+    pub freed: Option<MailView>,
+    /// What is known of the connection, where somebody asked.
     pub facts: Option<Box<Facts>>,
 }
 

@@ -15,7 +15,7 @@ mod route;
 mod store;
 
 pub use facts::{Certificate, Cipher, Facts, Name};
-pub use finish::{Fate, Finish, state_of};
+pub use finish::{Ended, Fate, Finish, state_of};
 pub use pool::Pool;
 pub use route::{NextHop, RouteError, own_listener};
 pub use store::{Content, MailView, Now, Place, Store, StoreLimits, Work};

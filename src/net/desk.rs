@@ -18,7 +18,7 @@ use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
 use crate::blocking::Job;
 use crate::clock::Wall;
-use crate::delivery::{Now, Pool, Store};
+use crate::delivery::{Ended, Now, Pool, Store};
 use crate::limits::Share;
 use crate::log::{Level, Log};
 use crate::metrics::{Metrics, Number, WorkerMetrics};
@@ -294,7 +294,8 @@ impl Desk {
     }
 
     /// Records the outcome of an attempt, and says so where a mail ends without having arrived.
-    pub fn settle(&mut self, attempt: Attempt) {
+    pub fn settle(&mut self, ended: Ended) {
+        let Ended { attempt, .. } = ended;
         let number = match attempt.next {
             Next::Delivered => Number::Delivered,
             Next::Failed => Number::Bounced,

@@ -478,6 +478,7 @@ impl Outgoing {
             size: size as u64,
             body: if transaction.eight_bit { BodyKind::EightBit } else { BodyKind::SevenBit },
             smtputf8: transaction.smtputf8,
+            request: crate::smtp::dsn::Request::default(),
         };
         let started = self.session.start(envelope);
         self.current = Some(current);

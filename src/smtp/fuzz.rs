@@ -12,6 +12,7 @@ use super::answer;
 use super::body::is_crlf_only;
 use super::client;
 use super::command::BodyKind;
+use super::dsn;
 use super::memory::Memory;
 use super::reply::Reply;
 use super::sasl;
@@ -229,7 +230,37 @@ fn settles(event: &client::Event) -> bool {
 fn envelope(control: u8) -> client::Envelope<'static> {
     let to = if control & 2 == 0 { "c@d" } else { "\u{e4}@d" };
     let body = BodyKind::EightBit;
-    client::Envelope { from: "a@b", to, size: 1000, body, smtputf8: control & 2 != 0 }
+    let smtputf8 = control & 2 != 0;
+    let request =
+        dsn::Request { envid: Some("x"), orcpt: Some("rfc822;c@d"), ..Default::default() };
+    client::Envelope { from: "a@b", to, size: 1000, body, smtputf8, request }
+}
+
+/// The values of RFC 3461's parameters: what is read can be said again and reads the same, and what is
+/// said of any text holds nothing that could end a line or another parameter.
+pub fn dsn_values(data: &[u8]) {
+    if let Some(envid) = dsn::parse_envid(data) {
+        let again = dsn::envid_value(&envid).expect("what was read can be said");
+        assert_eq!(dsn::parse_envid(again.as_bytes()), Some(envid));
+    }
+    if let Some(orcpt) = dsn::parse_orcpt(data) {
+        assert!(orcpt.is_ascii() && !orcpt.contains(char::is_control));
+        if let Some(again) = dsn::orcpt_value(&orcpt) {
+            assert_eq!(dsn::parse_orcpt(again.as_bytes()), Some(orcpt));
+        }
+    }
+    let text = String::from_utf8_lossy(data);
+    let request = dsn::Request {
+        ret: dsn::Ret::parse(data),
+        envid: Some(&text),
+        notify: dsn::Notify::parse(data),
+        orcpt: Some(&text),
+    };
+    let mut out = Vec::new();
+    request.write_mail(&mut out);
+    request.write_rcpt(&mut out);
+    assert!(out.iter().all(|byte| (b' '..=b'~').contains(byte)), "parameters are printable");
+    assert!(out.len() <= dsn::ENVID_BYTES_MAX + dsn::ORCPT_BYTES_MAX + 60, "and short");
 }
 
 /// What is sent is made of whole command lines, and short; and no password goes out in clear.
@@ -290,6 +321,11 @@ mod tests {
     #[test]
     fn exercises_server_session() {
         exercise("server_session", super::server_session);
+    }
+
+    #[test]
+    fn exercises_dsn_values() {
+        exercise("dsn_values", super::dsn_values);
     }
 
     #[test]

@@ -88,6 +88,7 @@ impl Worker {
             size_max: smtp.message_bytes_max,
             recipients_max: smtp.recipients_max as usize,
             errors_max: smtp.errors_max.map_or(u32::MAX, std::num::NonZeroU32::get),
+            dsn: false,
             ..server::Options::new(smtp.hostname.clone())
         };
         let delivery = &desk.settings.delivery;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::command::BodyKind;
+use super::super::dsn::Request;
 use super::*;
 
 /// What leads to a state: replies and acts, in order.
@@ -102,7 +103,8 @@ const REPLIES: &[&[u8]] = &[
 
 fn act(session: &mut Session, act: Act) {
     let body = BodyKind::SevenBit;
-    let mail = Envelope { from: "a@b", to: "c@d", size: 5, body, smtputf8: false };
+    let request = Request::default();
+    let mail = Envelope { from: "a@b", to: "c@d", size: 5, body, smtputf8: false, request };
     match act {
         Hear(bytes) => {
             session.handle_input(bytes);

@@ -583,7 +583,7 @@ impl Mail {
         match step {
             Step::Reset => out.extend_from_slice(b"RSET\r\n"),
             Step::Mail => self.envelope.write_mail(offered, out),
-            Step::Rcpt => self.envelope.write_rcpt(out),
+            Step::Rcpt => self.envelope.write_rcpt(offered, out),
             Step::Data => out.extend_from_slice(b"DATA\r\n"),
             Step::FinalDot => {
                 if let Carriage::Chunk { octets, .. } = self.carriage {

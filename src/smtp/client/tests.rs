@@ -1,6 +1,7 @@
 //! The client against scripted far ends, hostile ones above all.
 
 use super::super::command::BodyKind;
+use super::super::dsn::{Notify, Request, Ret};
 use super::*;
 
 const ESMTP: &[u8] =
@@ -9,7 +10,14 @@ const PLAIN: &[u8] = b"220 hi\r\n250 mx\r\n";
 const GROUP: &str = "MAIL FROM:<a@b> SIZE=5\r\nRCPT TO:<c@d>\r\nDATA\r\n";
 
 fn mail() -> Envelope<'static> {
-    Envelope { from: "a@b", to: "c@d", size: 5, body: BodyKind::SevenBit, smtputf8: false }
+    Envelope {
+        from: "a@b",
+        to: "c@d",
+        size: 5,
+        body: BodyKind::SevenBit,
+        smtputf8: false,
+        request: Request::default(),
+    }
 }
 
 fn sent(session: &mut Session) -> String {
@@ -109,6 +117,23 @@ fn parameters_follow_the_offer() {
     let mut session = ready(PLAIN);
     session.start(eight).unwrap();
     assert_eq!(sent(&mut session), "MAIL FROM:<a@b>\r\n");
+}
+
+/// RFC 3461 5.2.1: what the sender asked for goes on to who offers DSN, and to nobody else.
+#[test]
+fn wishes_for_notices_follow_the_offer_of_dsn() {
+    let notify = Some(Notify { success: true, failure: false, delay: false });
+    let envid = Some("a+b");
+    let request = Request { ret: Some(Ret::Headers), envid, notify, orcpt: Some("rfc822;C@d") };
+    let mail = Envelope { request, ..mail() };
+    let mut session = ready(b"220 hi\r\n250-mx\r\n250-PIPELINING\r\n250 dsn\r\n");
+    session.start(mail).unwrap();
+    let expected = "MAIL FROM:<a@b> RET=HDRS ENVID=a+2Bb\r\n\
+                    RCPT TO:<c@d> NOTIFY=SUCCESS ORCPT=rfc822;C@d\r\nDATA\r\n";
+    assert_eq!(sent(&mut session), expected);
+    let mut session = ready(ESMTP);
+    session.start(mail).unwrap();
+    assert_eq!(sent(&mut session), GROUP);
 }
 
 /// RFC 2920 3.1: a 354 for nobody is answered by a lone dot, never by the text.
