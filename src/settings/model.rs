@@ -10,6 +10,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::hop::Hop;
 use super::host::{DomainName, DomainSet, Domains, Host, HostName};
 use super::key::{Key, Preset, section};
 use super::kind::{
@@ -36,6 +37,8 @@ pub struct Settings {
     pub smtp: Smtp,
     /// Sending mail.
     pub delivery: Delivery,
+    /// How next hops are met.
+    pub hop: Hop,
     /// Keeping mail.
     pub queue: Queue,
     /// Plugins.
@@ -57,6 +60,7 @@ impl Settings {
             general: General::build(values),
             smtp: Smtp::build(values),
             delivery: Delivery::build(values),
+            hop: Hop::build(values),
             queue: Queue::build(values),
             plugin: Plugin::build(values),
             logging: Logging::build(values),
@@ -215,7 +219,7 @@ section! {
         "smtp-out-timeout" reply_timeout: Duration = Preset::Text("300"), Time::seconds(1, DAY_S);
 
         /// How long the other side may take to answer DATA, and to take each block of the body (RFC
-        /// 5321 4.5.3.2.4 and 5).
+        /// 5321 4.5.3.2.4 and 5); the whole body may take that long and a second for each 4 KiB.
         "smtp-out-data-timeout" data_timeout: Duration = Preset::Text("180"),
             Time::seconds(1, DAY_S);
 
