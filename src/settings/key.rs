@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use super::hop::Hop;
 use super::machine::Machine;
 use super::model::{Delivery, General, Logging, Plugin, Queue, Smtp};
 
@@ -95,7 +96,7 @@ pub(super) enum Preset {
 
 /// All keys in the order of the documentation.
 pub fn keys() -> impl Iterator<Item = &'static Key> {
-    [General::KEYS, Smtp::KEYS, Delivery::KEYS, Queue::KEYS, Plugin::KEYS, Logging::KEYS]
+    [General::KEYS, Smtp::KEYS, Delivery::KEYS, Hop::KEYS, Queue::KEYS, Plugin::KEYS, Logging::KEYS]
         .into_iter()
         .flatten()
 }
