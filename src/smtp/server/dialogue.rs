@@ -112,6 +112,9 @@ impl Session {
                 write!(size, "{}", options.size_max).expect("a vector takes all that is written");
                 self.say_all(&[b"250-", hostname, b"\r\n250-PIPELINING\r\n250-SIZE ", &size]);
                 self.say_all(&[b"\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"]);
+                if options.dsn {
+                    self.say_all(&[b"250-DSN\r\n"]);
+                }
                 self.say_all(&[b"250-ENHANCEDSTATUSCODES\r\n250 CHUNKING\r\n"]);
             }
         }
@@ -123,6 +126,9 @@ impl Session {
         }
         if self.transaction.is_some() {
             return self.fail(answer::MAIL_TWICE, memory);
+        }
+        if mail.asks_for_notices() && !self.options.dsn {
+            return self.fail(answer::PARAMETER_UNKNOWN, memory);
         }
         let size_max = self.options.size_max;
         // RFC 1870 6.1: refused by its declared size alone. No error of the client's making.
@@ -147,6 +153,7 @@ impl Session {
         let reply = match &mut self.transaction {
             None => return self.refuse(answer::MAIL_FIRST, memory),
             Some(transaction) if transaction.chunked => answer::CHUNKS_STARTED,
+            Some(_) if rcpt.asks_for_notices() && !self.options.dsn => answer::PARAMETER_UNKNOWN,
             Some(transaction) if !transaction.smtputf8 && !rcpt.address.is_ascii() => {
                 answer::NEEDS_SMTPUTF8
             }
