@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::key::{Key, Preset, section};
+use super::key::{Key, Preset, change, section};
 use super::kind::{Choice, Kind, Reason, Time};
 use super::load::Values;
 use super::model::DAY_S;
@@ -16,20 +16,20 @@ section! {
     /// Telling senders what became of their mail.
     Notices, "Notices" {
         /// Whether DSN (RFC 3461) is offered to clients, who may then ask for notices mail by mail.
-        "dsn-advertise" advertise: bool = Preset::Text("yes"), Switch;
+        "dsn-advertise" advertise: bool = Preset::Text("yes"), Switch, live;
 
         /// What senders hear of mail that asks for nothing itself: `FAILURE` that it will not arrive,
         /// `DELAY` that it takes longer than dsn-delay, `SUCCESS` that it went to a server that will not
         /// tell.
-        "dsn-notify" notify: Notify = Preset::Text("FAILURE"), NotifyWords;
+        "dsn-notify" notify: Notify = Preset::Text("FAILURE"), NotifyWords, live;
 
         /// What comes back with a notice where the mail does not ask for either: its header, or all
         /// of it up to 256 KiB.
         "dsn-ret" ret: Ret = Preset::Text("HDRS"),
-            Choice(&[("HDRS", Ret::Headers), ("FULL", Ret::Full)]);
+            Choice(&[("HDRS", Ret::Headers), ("FULL", Ret::Full)]), live;
 
         /// The age at which a mail that keeps failing for now is late; its sender hears of it once.
-        "dsn-delay" delay: Duration = Preset::Text("4h"), Time::seconds(1, 30 * DAY_S);
+        "dsn-delay" delay: Duration = Preset::Text("4h"), Time::seconds(1, 30 * DAY_S), live;
     }
 }
 
