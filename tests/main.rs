@@ -14,6 +14,7 @@ mod examples;
 mod interop;
 mod interop_out;
 mod limits;
+mod logbook;
 mod manifest;
 mod notices;
 mod operation;

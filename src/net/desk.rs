@@ -21,6 +21,7 @@ use crate::clock::Wall;
 use crate::delivery::{Now, Pool, Store};
 use crate::limits::Share;
 use crate::log::{Level, Log};
+use crate::logbook::Logbook;
 use crate::metrics::{Metrics, Number, WorkerMetrics};
 use crate::plugin::view::Plugins;
 use crate::queue::{
@@ -62,6 +63,8 @@ pub enum Mail {
     Posted,
     /// A transaction was read back, or not.
     Loaded(TransactionId, Result<Arc<Transaction>, ReadError>),
+    /// The send log or received log has room again.
+    LogRoom,
     /// What a notice needs of a mail was read back, or not.
     Recalled(MailId, Result<Recalled, ReadError>),
     /// The smarthost's addresses, or why there are none.
@@ -178,6 +181,8 @@ pub struct Desk {
     pub committing: HashMap<TransactionId, Committing>,
     /// The mails of this worker.
     pub store: Store,
+    /// The send log and the received log.
+    pub logbook: Logbook,
     /// Attempts that ended and are not handed over yet.
     pub settlements: Settlements,
     /// Connections to the next hop.
@@ -216,6 +221,8 @@ pub struct DeskInit {
     pub settings: Arc<Settings>,
     /// See [`Desk::log`].
     pub log: Log,
+    /// See [`Desk::logbook`].
+    pub logbook: Logbook,
     /// See [`Desk::metrics`].
     pub metrics: Arc<Metrics>,
     /// See [`Desk::plugins`].
@@ -257,6 +264,7 @@ impl Desk {
             batch: Vec::new(),
             committing: HashMap::new(),
             store: init.store,
+            logbook: init.logbook,
             settlements: Settlements::default(),
             pool: init.pool,
             jobs: init.jobs,

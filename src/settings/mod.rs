@@ -24,6 +24,7 @@ mod mailerq;
 mod model;
 mod network;
 mod notice;
+mod records;
 mod source;
 mod table;
 
@@ -42,5 +43,6 @@ pub use model::{
 };
 pub use network::Networks;
 pub use notice::Notices;
+pub use records::Records;
 pub use source::{Arguments, MAIN_FILE, Origin, Sources};
 pub use table::{list, markdown};

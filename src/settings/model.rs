@@ -22,6 +22,7 @@ use super::load::Values;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
 use super::notice::Notices;
+use super::records::Records;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
 
@@ -48,6 +49,8 @@ pub struct Settings {
     pub plugin: Plugin,
     /// The application log.
     pub logging: Logging,
+    /// The send log and the received log.
+    pub records: Records,
     /// Names of the keys that some source has set.
     pub(super) set: BTreeSet<&'static str>,
 }
@@ -70,6 +73,7 @@ impl Settings {
         self.queue.adopt(&new.queue, &mut differing);
         self.plugin.adopt(&new.plugin, &mut differing);
         self.logging.adopt(&new.logging, &mut differing);
+        self.records.adopt(&new.records, &mut differing);
         self.set.clone_from(&new.set);
         differing
     }
@@ -84,6 +88,7 @@ impl Settings {
             queue: Queue::build(values),
             plugin: Plugin::build(values),
             logging: Logging::build(values),
+            records: Records::build(values),
             set: values.set(),
         }
     }

@@ -139,6 +139,7 @@ impl Worker {
                 Ok(()) => {
                     if connection.is_some() {
                         self.desk.numbers().add(Number::Accepted, recipients as u64);
+                        self.desk.log_received(&transaction);
                     }
                     let now = self.desk.now(io);
                     self.desk.store.admit(transaction, reserved, now);
@@ -255,6 +256,8 @@ impl Handler for Worker {
                 let attempts = self.desk.store.on_loaded(id, loaded, now);
                 attempts.into_iter().for_each(|attempt| self.desk.settle(attempt));
             }
+            // The commit phase of this turn goes on with it.
+            Mail::LogRoom => {}
             Mail::Recalled(id, recalled) => self.desk.on_recalled(id, recalled),
             Mail::Resolved(Ok(addresses)) => {
                 self.resolving = false;
@@ -328,6 +331,7 @@ impl Handler for Worker {
     }
 
     fn commit(&mut self, io: &mut Io) {
+        self.desk.resume_lines();
         self.deliver(io);
         let released = self.desk.store.take_released();
         if released > 0 {
