@@ -69,6 +69,10 @@ pub enum Mail {
     Open,
     /// A question of the control socket.
     Ask(Question, Channel<Answer>),
+    /// Whether to take mail from now on.
+    Intake(Intake),
+    /// Settings that may change while the server runs, and whom to tell that they are in force.
+    Settings(Arc<Settings>, Channel<()>),
     /// Stop: take nothing new, finish what is under way.
     Drain,
 }
@@ -104,6 +108,15 @@ pub struct Committing {
     pub reserved: usize,
 }
 
+/// Whether mail is taken while the server runs (`rohrpost drain`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// It is.
+    Open,
+    /// Clients are answered 421.
+    Closed,
+}
+
 /// Whether the worker takes new work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
@@ -111,8 +124,28 @@ pub enum Mood {
     Starting,
     /// Traffic.
     Open,
+    /// Traffic out of the server only ([`Intake::Closed`]).
+    Emptying,
     /// Stopping: what is under way is finished.
     Draining,
+}
+
+impl Mood {
+    /// Whether clients are taken.
+    pub fn takes(self) -> bool {
+        match self {
+            Mood::Open => true,
+            Mood::Starting | Mood::Emptying | Mood::Draining => false,
+        }
+    }
+
+    /// Whether mail is given to connections.
+    pub fn delivers(self) -> bool {
+        match self {
+            Mood::Open | Mood::Emptying => true,
+            Mood::Starting | Mood::Draining => false,
+        }
+    }
 }
 
 /// What the drivers of one worker share.

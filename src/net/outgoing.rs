@@ -29,7 +29,7 @@ use crate::smtp::command::BodyKind;
 
 use super::asked::{Answer, Asked};
 use super::deadline::Deadline;
-use super::desk::{Desk, Io, Mood};
+use super::desk::{Desk, Io};
 use super::incoming::Keep;
 use super::reuse::Reuse;
 use super::tally::Tally;
@@ -438,7 +438,7 @@ impl Outgoing {
             if self.session.stage() != Stage::Idle || self.current.is_some() {
                 return;
             }
-            if desk.mood != Mood::Open || self.is_used_up(desk) {
+            if !desk.mood.delivers() || self.is_used_up(desk) {
                 return self.leave(desk);
             }
             let Desk { store, memory, .. } = desk;

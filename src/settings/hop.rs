@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::key::{Key, Preset, section};
+use super::key::{Key, Preset, change, section};
 use super::kind::{Choice, Kind, Reason, Time};
 use super::load::Values;
 use super::model::Delivery;
