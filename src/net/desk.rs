@@ -29,6 +29,7 @@ use crate::queue::{
 };
 use crate::settings::Settings;
 use crate::smtp::Memory;
+use crate::tls::Tls;
 
 /// The reactor of a mail worker.
 pub type Io = Reactor<Timer, WatchId, Mail>;
@@ -69,6 +70,8 @@ pub enum Mail {
     Open,
     /// A question of the control socket.
     Ask(Question, Channel<Answer>),
+    /// Files of TLS were read again: for connections that come from now on.
+    Tls(Arc<Tls>),
     /// Stop: take nothing new, finish what is under way.
     Drain,
 }
@@ -125,6 +128,8 @@ pub struct Desk {
     pub log: Log,
     /// The numbers of all workers; this one writes its own.
     pub metrics: Arc<Metrics>,
+    /// What TLS is done with.
+    pub tls: Tls,
     /// The plugin interface.
     pub plugins: Plugins,
     /// This worker's share of the memory budget.
@@ -179,6 +184,8 @@ pub struct DeskInit {
     pub log: Log,
     /// See [`Desk::metrics`].
     pub metrics: Arc<Metrics>,
+    /// See [`Desk::tls`].
+    pub tls: Tls,
     /// See [`Desk::plugins`].
     pub plugins: Plugins,
     /// See [`Desk::memory`].
@@ -210,6 +217,7 @@ impl Desk {
             settings: init.settings,
             log: init.log,
             metrics: init.metrics,
+            tls: init.tls,
             plugins: init.plugins,
             memory: init.memory,
             ids: init.ids,

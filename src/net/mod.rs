@@ -5,6 +5,7 @@
 //! - [`receipt`] is the 250 that a client gets.
 //! - [`deadline`] gives every wait of a connection its end.
 //! - [`message`] is a mail between its final dot and the disk, [`text`] one on its way out.
+//! - [`proxy`] is what a proxy says before its client speaks.
 //! - [`incoming`] drives one connection that brings mail, [`outgoing`] one that takes it away.
 //! - [`desk`] is what the drivers of one worker share.
 //!
@@ -14,11 +15,13 @@ mod asked;
 pub mod deadline;
 pub mod desk;
 pub mod incoming;
+mod incoming_begin;
 mod incoming_end;
 pub mod listener;
 pub mod message;
 pub mod outgoing;
 mod outgoing_end;
+pub mod proxy;
 pub mod receipt;
 mod secure;
 pub mod spare;

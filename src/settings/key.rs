@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use super::machine::Machine;
 use super::model::{Delivery, General, Logging, Plugin, Queue, Smtp};
+use super::tls::Tls;
 
 /// One setting: everything that is known of it apart from its value.
 pub struct Key {
@@ -74,7 +75,7 @@ pub(super) enum Preset {
 
 /// All keys in the order of the documentation.
 pub fn keys() -> impl Iterator<Item = &'static Key> {
-    [General::KEYS, Smtp::KEYS, Delivery::KEYS, Queue::KEYS, Plugin::KEYS, Logging::KEYS]
+    [General::KEYS, Smtp::KEYS, Tls::KEYS, Delivery::KEYS, Queue::KEYS, Plugin::KEYS, Logging::KEYS]
         .into_iter()
         .flatten()
 }

@@ -13,13 +13,14 @@ use std::time::Duration;
 use super::host::{DomainName, DomainSet, Domains, Host, HostName};
 use super::key::{Key, Preset, section};
 use super::kind::{
-    AbsolutePath, Choice, Count, Deadline, GIB, KIB, Kind, Limit, MIB, Optional, Port, Size, Time,
-    size_text,
+    AbsolutePath, Choice, Count, DAY_S, Deadline, GIB, HOUR_S, KIB, Kind, Limit, MIB, Optional,
+    Port, Size, Time, size_text,
 };
 use super::list::{Addresses, ListenIp, LogTargets, Numbers, Ports, Times};
 use super::load::Values;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
+use super::tls::Tls;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
 
@@ -34,6 +35,8 @@ pub struct Settings {
     pub general: General,
     /// Receiving mail, and the connections of both directions.
     pub smtp: Smtp,
+    /// TLS in both directions.
+    pub tls: Tls,
     /// Sending mail.
     pub delivery: Delivery,
     /// Keeping mail.
@@ -56,6 +59,7 @@ impl Settings {
         Self {
             general: General::build(values),
             smtp: Smtp::build(values),
+            tls: Tls::build(values),
             delivery: Delivery::build(values),
             queue: Queue::build(values),
             plugin: Plugin::build(values),
@@ -97,6 +101,10 @@ section! {
 
         /// Domains whose recipients are local: mail for them is accepted from every client.
         "local-domains" local_domains: Domains = Preset::Text(""), DomainSet;
+
+        /// Networks of proxies: connections from there begin with a header of the PROXY protocol that
+        /// says who the client is, and no others may.
+        "smtp-proxy" proxies: Networks = Preset::Text(""), NetworkSet;
 
         /// The name in our greeting, in EHLO and in Received fields.
         "smtp-hostname" hostname: String = Preset::Derived {
@@ -326,9 +334,6 @@ pub enum PluginErrors {
     /// The plugin is left out.
     Skip,
 }
-
-const HOUR_S: u64 = 3600;
-const DAY_S: u64 = 24 * HOUR_S;
 
 /// Less than this cannot hold one message and the workers' steps of it.
 const MEMORY_BYTES_MIN: u64 = 16 * MIB;

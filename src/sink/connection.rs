@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mio::Token;
 use rohrpost_reactor::{Key, Reactor, Readiness};
@@ -12,7 +13,7 @@ use crate::cli::{Refusal, Sink, SinkPhase};
 use crate::net::transport::{Moved, Transport};
 use crate::smtp::memory::Unlimited;
 use crate::smtp::server::{Decision, Event, Greeting, Options, Session};
-use crate::smtp::{EnhancedStatus, Reply};
+use crate::smtp::{EnhancedStatus, Reply, answer};
 
 use super::output::{Output, Taken};
 use super::worker::{Chance, SinkTimer};
@@ -210,6 +211,10 @@ impl Connection {
                 }
                 let decision = refused.map_or(Decision::Accept, Decision::Refuse);
                 self.decide(decision, bar.sink.dot_delay + bar.sink.command_delay, io);
+            }
+            // It is not offered.
+            Event::StartTls => {
+                self.decide(Decision::Refuse(answer::TLS_UNAVAILABLE.into()), Duration::ZERO, io);
             }
             Event::Reset => self.recipients.clear(),
             Event::Close(_) => self.closing = true,

@@ -147,6 +147,10 @@ impl Driver {
                 self.bodies.push(received.body.as_bytes().to_vec());
                 Decision::Accept
             }
+            Event::StartTls => {
+                self.events.push("starttls".into());
+                Decision::Accept
+            }
             Event::Reset => return self.events.push("reset".into()),
             Event::Close(reason) => return self.events.push(format!("close {reason:?}")),
         };

@@ -22,12 +22,13 @@ use crate::net::desk::Mail;
 use crate::net::listener::BindError;
 use crate::queue::{LogQueue, OpenError, Queue};
 use crate::settings::Settings;
+use crate::tls::{self, Tls};
 use crate::worker::{Common, Report};
 use crate::{blocking, cli};
 
 use super::inquiry::serve_control;
 use super::line::StatusLine;
-use super::start::{Plan, bind, load_plugins, open_queue, restore, start_workers};
+use super::start::{Bound, Plan, bind, load_plugins, open_queue, restore, start_workers};
 
 /// How long the last lines of the log may take to be written.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -55,6 +56,9 @@ pub enum StartError {
     /// A plugin is not usable.
     #[error(transparent)]
     Plugins(#[from] rohrpost_abi::LoadError),
+    /// A certificate or key is not usable.
+    #[error(transparent)]
+    Tls(#[from] tls::LoadError),
     /// A port cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -82,6 +86,7 @@ impl StartError {
             StartError::Queue(_) | StartError::System { .. } => cli::EXIT_TRY_AGAIN,
             StartError::Log(_)
             | StartError::Plugins(_)
+            | StartError::Tls(_)
             | StartError::Bind(_)
             | StartError::Control(_)
             | StartError::Context(_) => cli::EXIT_SETTINGS,
@@ -134,6 +139,32 @@ fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
+/// Where the server listens.
+struct Addresses {
+    clear: Vec<SocketAddr>,
+    secure: Vec<SocketAddr>,
+}
+
+impl Addresses {
+    fn all(&self) -> Arc<[SocketAddr]> {
+        self.clear.iter().chain(&self.secure).copied().collect()
+    }
+}
+
+impl std::fmt::Display for Addresses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |addresses: &[SocketAddr]| {
+            let texts: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+            texts.join(",")
+        };
+        write!(f, "smtp={}", list(&self.clear))?;
+        if !self.secure.is_empty() {
+            write!(f, " smtps={}", list(&self.secure))?;
+        }
+        Ok(())
+    }
+}
+
 struct Server {
     settings: Arc<Settings>,
     _lock: Lock,
@@ -144,7 +175,7 @@ struct Server {
     workers: Vec<JoinHandle<()>>,
     helper: JoinHandle<()>,
     reports: Receiver<Report>,
-    addresses: Arc<[SocketAddr]>,
+    addresses: Addresses,
     events: (Sender<Event>, Receiver<Event>),
     control: ControlServer,
 }
@@ -157,8 +188,10 @@ impl Server {
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
         let threads = settings.smtp.threads as usize;
-        let (addresses, sockets) = bind(&settings, threads)?;
-        let addresses: Arc<[SocketAddr]> = addresses.into();
+        // With the rights of whoever starts: keys are not for everybody's eyes.
+        let tls = Arc::new(Tls::load(&settings.tls.files())?);
+        let Bound { clear, secure, doors } = bind(&settings, threads)?;
+        let addresses = Addresses { clear, secure };
         // D-08: after everything that can fail for the administrator, before the workers.
         host.plugins().initialize();
         let metrics = Arc::new(Metrics::new(threads));
@@ -172,10 +205,11 @@ impl Server {
             log: log.clone(),
             metrics: metrics.clone(),
             host,
+            tls,
             budget: MemoryBudget::new(settings.general.memory_bytes_max, settings.smtp.threads),
             id_floor: recovered.id_max,
             jobs,
-            listeners: addresses.clone(),
+            listeners: addresses.all(),
             common: Common {
                 queue: queue.clone(),
                 connections: Connections::new(settings.smtp.connection_bounds()),
@@ -184,7 +218,7 @@ impl Server {
             },
             lost: events.0.clone(),
         };
-        let workers = start_workers(&plan, sockets, &mailboxes)?;
+        let workers = start_workers(&plan, doors, &mailboxes)?;
         restore(recovered, &mailboxes, threads);
         let control = serve_control(&settings, &queue, &metrics, &mailboxes, &events.0)?;
         Ok(Server {
@@ -248,12 +282,11 @@ impl Server {
     }
 
     fn say_ready(&self, log: &Log) {
-        let addresses: Vec<String> = self.addresses.iter().map(SocketAddr::to_string).collect();
-        let addresses = addresses.join(",");
+        let addresses = self.addresses.to_string();
         let pid = std::process::id();
         // Nobody may be listening.
         let mut out = std::io::stdout();
-        let _ = writeln!(out, "ready smtp={addresses} pid={pid}").and_then(|()| out.flush());
+        let _ = writeln!(out, "ready {addresses} pid={pid}").and_then(|()| out.flush());
         let plugins: Vec<&str> = self.host.plugins().names().collect();
         let plugins = if plugins.is_empty() { "none".into() } else { plugins.join(", ") };
         log.info("start", format_args!("listening on {addresses}; plugins: {plugins}"));

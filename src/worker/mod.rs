@@ -16,4 +16,4 @@ mod dispatch;
 mod stop;
 mod turn;
 
-pub use turn::{Common, Report, Worker};
+pub use turn::{Common, Doors, Report, Worker};

@@ -17,6 +17,7 @@ use crate::limits::Connections;
 use crate::metrics::Number;
 use crate::net::desk::{Committing, Desk, Io, Mail, Question, Timer};
 use crate::net::incoming::{Incoming, Keep};
+use crate::net::listener::Entrance;
 use crate::net::outgoing::Outgoing;
 use crate::net::spare::Spares;
 use crate::plugin::chain::Chain;
@@ -32,7 +33,7 @@ pub(super) const TICK_MS: u64 = 1_000;
 pub(super) enum Connection {
     /// Its socket is being registered.
     Opening,
-    Listener(TcpListener, SocketAddr),
+    Listener(TcpListener, SocketAddr, Entrance),
     Incoming(Box<Incoming>),
     Outgoing(Box<Outgoing>),
 }
@@ -47,6 +48,9 @@ pub enum Report {
     /// It has ended in order.
     Ended(usize),
 }
+
+/// The sockets that one worker listens on, and how clients come in there.
+pub type Doors = Vec<(std::net::TcpListener, Entrance)>;
 
 /// What a worker shares with the others.
 #[derive(Clone)]
@@ -67,7 +71,7 @@ pub struct Worker {
     pub(super) connections: Slab<Connection>,
     pub(super) common: Common,
     pub(super) options: Arc<server::Options>,
-    pub(super) sockets: Vec<std::net::TcpListener>,
+    pub(super) doors: Doors,
     pub(super) hop: Option<NextHop>,
     /// Addresses of the next hop, as found at `resolved_ms`.
     pub(super) addresses: Vec<SocketAddr>,
@@ -82,25 +86,18 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that has not begun: [`Worker::begin`] initialises its contexts.
-    pub fn new(desk: Desk, common: Common, sockets: Vec<std::net::TcpListener>) -> Worker {
-        let smtp = &desk.settings.smtp;
-        let options = server::Options {
-            size_max: smtp.message_bytes_max,
-            recipients_max: smtp.recipients_max as usize,
-            errors_max: smtp.errors_max.map_or(u32::MAX, std::num::NonZeroU32::get),
-            ..server::Options::new(smtp.hostname.clone())
-        };
+    pub fn new(desk: Desk, common: Common, doors: Doors) -> Worker {
         let delivery = &desk.settings.delivery;
         let hop = delivery
             .smarthost
             .as_ref()
             .map(|host| NextHop { host: host.to_string(), port: delivery.smarthost_port });
         Worker {
+            options: Arc::new(options(&desk)),
             desk,
             connections: Slab::new(),
             common,
-            options: Arc::new(options),
-            sockets,
+            doors,
             addresses: hop.as_ref().and_then(NextHop::literal).into_iter().collect(),
             hop,
             address_next: 0,
@@ -200,6 +197,19 @@ impl Worker {
     }
 }
 
+/// What new sessions may offer and demand.
+fn options(desk: &Desk) -> server::Options {
+    let smtp = &desk.settings.smtp;
+    server::Options {
+        size_max: smtp.message_bytes_max,
+        recipients_max: smtp.recipients_max as usize,
+        errors_max: smtp.errors_max.map_or(u32::MAX, std::num::NonZeroU32::get),
+        starttls: desk.tls.server.is_some(),
+        tls_required: desk.settings.tls.required,
+        ..server::Options::new(smtp.hostname.clone())
+    }
+}
+
 impl Handler for Worker {
     type Timer = Timer;
     type Watch = WatchId;
@@ -275,6 +285,10 @@ impl Handler for Worker {
             Mail::Ask(question, answers) => {
                 // Whoever asked may have given up.
                 let _ = answers.send(self.answer(&question, io));
+            }
+            Mail::Tls(tls) => {
+                self.desk.tls = tls.for_worker();
+                self.options = Arc::new(options(&self.desk));
             }
             Mail::Drain => self.on_drain(io),
         }

@@ -12,7 +12,7 @@ use super::super::answer::{self, Fixed};
 use super::super::command::{Command, CommandError, Dialect, MailFrom, RcptTo};
 use super::super::line::{self, LineError};
 use super::super::memory::Memory;
-use super::event::{CloseReason, Decision, Event, Hello, Protocol, Received, Via};
+use super::event::{Base, CloseReason, Decision, Event, Hello, Protocol, Received, Via};
 use super::receiver::{Fault, Receiver};
 use super::session::{Chunk, ChunkFate, Question, Session, State, Transaction, refusal};
 
@@ -42,6 +42,7 @@ impl Session {
             Command::Help => self.say(answer::HELP),
             Command::Vrfy => self.say(answer::CANNOT_VERIFY),
             Command::Expn => self.fail(answer::NOT_IMPLEMENTED, memory),
+            Command::StartTls => self.on_starttls(memory),
             Command::Quit => {
                 self.say(answer::GOODBYE);
                 self.close(CloseReason::Quit, memory);
@@ -112,14 +113,37 @@ impl Session {
                 write!(size, "{}", options.size_max).expect("a vector takes all that is written");
                 self.say_all(&[b"250-", hostname, b"\r\n250-PIPELINING\r\n250-SIZE ", &size]);
                 self.say_all(&[b"\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"]);
+                if self.offers_tls() {
+                    self.say_all(&[b"250-STARTTLS\r\n"]);
+                }
                 self.say_all(&[b"250-ENHANCEDSTATUSCODES\r\n250 CHUNKING\r\n"]);
             }
+        }
+    }
+
+    fn offers_tls(&self) -> bool {
+        self.options.starttls && !self.secure
+    }
+
+    /// RFC 3207 4.
+    fn on_starttls(&mut self, memory: &mut dyn Memory) {
+        if self.secure {
+            self.fail(answer::TLS_TWICE, memory);
+        } else if !self.offers_tls() {
+            self.fail(answer::NOT_IMPLEMENTED, memory);
+        } else if self.transaction.is_some() {
+            self.fail(answer::IN_TRANSACTION, memory);
+        } else {
+            self.ask(Question::StartTls, Event::StartTls);
         }
     }
 
     fn on_mail(&mut self, mail: MailFrom, memory: &mut dyn Memory) {
         if self.hello.is_none() {
             return self.fail(answer::HELLO_FIRST, memory);
+        }
+        if self.options.tls_required && !self.secure {
+            return self.fail(answer::TLS_FIRST, memory);
         }
         if self.transaction.is_some() {
             return self.fail(answer::MAIL_TWICE, memory);
@@ -262,11 +286,13 @@ impl Session {
     }
 
     fn protocol(&self) -> Protocol {
-        match (&self.transaction, self.dialect()) {
-            (Some(transaction), _) if transaction.smtputf8 => Protocol::Utf8Smtp,
-            (_, Dialect::Esmtp) => Protocol::Esmtp,
-            (_, Dialect::Smtp) => Protocol::Smtp,
-        }
+        let base = match (&self.transaction, self.dialect()) {
+            (Some(transaction), _) if transaction.smtputf8 => Base::Utf8Smtp,
+            (_, Dialect::Esmtp) => Base::Esmtp,
+            (_, Dialect::Smtp) => Base::Smtp,
+        };
+        // Whether the client counts as authenticated the driver knows: plugins may say so at any time.
+        Protocol { base, secure: self.secure, authenticated: false }
     }
 
     fn on_rset(&mut self, memory: &mut dyn Memory) {
@@ -325,6 +351,10 @@ impl Session {
     fn on_accepted(&mut self, question: Question) {
         match question {
             Question::Mail => {}
+            Question::StartTls => {
+                self.forget();
+                self.state = State::AwaitTls;
+            }
             Question::Rcpt => {
                 let transaction =
                     self.transaction.as_mut().expect("recipients come within a transaction");
@@ -339,6 +369,7 @@ fn accepted_reply(question: Question) -> Fixed {
     match question {
         Question::Mail => answer::SENDER_OK,
         Question::Rcpt => answer::RECIPIENT_OK,
+        Question::StartTls => answer::READY_FOR_TLS,
         Question::Message => answer::MESSAGE_OK,
     }
 }

@@ -15,6 +15,9 @@ pub enum Event {
     Mail(MailFrom),
     /// A recipient is proposed: decide.
     Rcpt(RcptTo),
+    /// The client wants TLS: decide. Accepted, it hears 220, everything that it has sent so far is
+    /// forgotten, and the session waits for [`Session::on_secure`](super::Session::on_secure).
+    StartTls,
     /// A message is complete: decide once it is durable. The transaction ends with the answer.
     Message(Received),
     /// The transaction was dropped by RSET, a new EHLO, or a fault in the text: the driver drops what
@@ -49,9 +52,20 @@ pub enum Via {
     Bdat,
 }
 
-/// The `with` word of a Received field (RFC 3848, RFC 6531 4.3).
+/// How a message was spoken, as a Received field says it (RFC 3848, RFC 6531 4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
+pub struct Protocol {
+    /// What it is an extension of.
+    pub base: Base,
+    /// Whether TLS was active.
+    pub secure: bool,
+    /// Whether the client had logged in.
+    pub authenticated: bool,
+}
+
+/// The protocol without what RFC 3848 adds to its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
     /// After HELO.
     Smtp,
     /// After EHLO.
@@ -61,12 +75,18 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The registered keyword.
+    /// The registered keyword. There is none for TLS or a login after HELO, which has neither.
     pub const fn keyword(self) -> &'static str {
-        match self {
-            Self::Smtp => "SMTP",
-            Self::Esmtp => "ESMTP",
-            Self::Utf8Smtp => "UTF8SMTP",
+        match (self.base, self.secure, self.authenticated) {
+            (Base::Smtp, _, _) => "SMTP",
+            (Base::Esmtp, false, false) => "ESMTP",
+            (Base::Esmtp, true, false) => "ESMTPS",
+            (Base::Esmtp, false, true) => "ESMTPA",
+            (Base::Esmtp, true, true) => "ESMTPSA",
+            (Base::Utf8Smtp, false, false) => "UTF8SMTP",
+            (Base::Utf8Smtp, true, false) => "UTF8SMTPS",
+            (Base::Utf8Smtp, false, true) => "UTF8SMTPA",
+            (Base::Utf8Smtp, true, true) => "UTF8SMTPSA",
         }
     }
 }
@@ -106,7 +126,7 @@ pub enum Greeting {
     Refuse(Reply),
 }
 
-/// The answer to [`Event::Mail`], [`Event::Rcpt`] or [`Event::Message`].
+/// The answer to [`Event::Mail`], [`Event::Rcpt`], [`Event::StartTls`] or [`Event::Message`].
 ///
 /// A refusal whose code is not 4yz or 5yz goes out as `451 4.3.0`, and an acceptance whose code is not
 /// 2yz as the ordinary one: what the client hears is always what was decided.
@@ -129,6 +149,8 @@ pub enum Phase {
     Greeting,
     /// A command of the client (RFC 5321 4.5.3.2.7).
     Command,
+    /// The driver's TLS handshake.
+    Handshake,
     /// Text or chunks of the client (RFC 5321 4.5.3.2.5).
     Data,
     /// A decision of the driver: the client is not at fault (D-48).

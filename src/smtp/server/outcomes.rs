@@ -25,6 +25,7 @@ const STATES: &[(&str, &[u8])] = &[
     ("data", b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"),
     ("done", b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx\r\n.\r\n"),
     ("weary", b"X\r\nX\r\nX\r\n"),
+    ("secure", b"EHLO c\r\n"),
     ("closing", b"QUIT\r\n"),
 ];
 
@@ -68,6 +69,9 @@ const COMMANDS: &[&[u8]] = &[
     b"EXPN a\r\n",
     b"QUIT\r\n",
     b"STARTTLS\r\n",
+    b"STARTTLS x\r\n",
+    b"starttls \r\nQUIT\r\n",
+    b"STARTTLSX\r\n",
     b"\r\n",
     b"NOOP\n",
     b"NO\rOP\r\n",
@@ -78,7 +82,13 @@ const COMMANDS: &[&[u8]] = &[
 ];
 
 fn driver() -> Driver {
-    let options = Options { size_max: 100, recipients_max: 2, errors_max: 3, ..Options::new("h") };
+    let options = Options {
+        size_max: 100,
+        recipients_max: 2,
+        errors_max: 3,
+        starttls: true,
+        ..Options::new("h")
+    };
     Driver::new(options, usize::MAX)
 }
 
@@ -97,6 +107,7 @@ fn name(session: &Session) -> String {
         State::SkipLine => "skip",
         State::AwaitGreeting => "greeting",
         State::AwaitDecision(_) => "parked",
+        State::AwaitTls => "handshake",
         State::Closing => "closing",
     };
     match &session.transaction {
@@ -117,6 +128,9 @@ fn outcomes() -> String {
     for (state, dialogue) in STATES {
         for command in COMMANDS {
             let mut driver = driver();
+            if *state == "secure" {
+                driver.session.on_secure();
+            }
             driver.feed(dialogue);
             driver.settle();
             driver.events.clear();
