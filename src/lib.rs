@@ -16,8 +16,8 @@
 //! | [`tls`] | certificates, keys, authorities, and who is trusted | sockets |
 //! | [`worker`] | the handler of the turn: tokens to drivers, start, accept, dispatch, stop | blocks |
 //! | [`supervisor`] | start, signals and end, on the main thread | touches mail |
-//! | [`settings`], [`cli`], [`program`] | names and values, arguments, subcommands | |
-//! | [`control`], [`view`], [`metrics`], [`log`] | what is said to whoever asks, and the application log | message text |
+//! | [`settings`], [`cli`], [`program`], [`upkeep`], [`manual`] | names and values, arguments, subcommands | |
+//! | [`control`], [`view`], [`metrics`], [`status`], [`log`] | what is said to whoever asks, and the application log | message text |
 //! | [`limits`], [`memory`], [`clock`], [`lock`] | budgets, live heap octets (tests), dates, the lock of the queue | |
 //! | [`blocking`], [`mailboxes`], [`watchdog`] | the helper thread, the way to the workers, slow plugins | |
 //! | [`sink`] | `rohrpost sink`: takes mail and throws it away | |
@@ -72,7 +72,8 @@
 //! 1. No text is answered 250 before its record is synced. `queue/log/journal.rs`; the order of
 //!    system calls in `tests/durability.rs`, kills under load in `tests/crash.rs`.
 //! 2. What was answered 250 survives any crash, failed call or torn write; a damaged byte costs its
-//!    own record at most. `queue/log/recovery.rs`; `queue/log/tests/crash.rs`, `damage.rs`.
+//!    own record at most, and an outcome what it is told by. `queue/log/recovery.rs`;
+//!    `queue/log/tests/crash.rs`, `damage.rs`, `results.rs`.
 //! 3. A final 250 that was received is never tried again within the life of the process: the outcome
 //!    is applied in memory at once and written afterwards. `delivery/store.rs`, `net/outgoing.rs`;
 //!    within a round of `tests/crash.rs` no mail comes twice.
@@ -85,7 +86,7 @@
 //! 7. Protocols are values: `smtp/`, `queue/mail.rs`, `queue/schedule.rs` and `plugin/chain.rs` name
 //!    no socket, clock, file or thread. `tests/tidy.rs`.
 //! 8. Every outcome of every state and command is reviewed text. `smtp/server/outcomes.rs`,
-//!    `smtp/client/tests.rs` (`every_outcome_is_as_reviewed`).
+//!    `smtp/client/outcomes.rs` (`every_outcome_is_as_reviewed`).
 //! 9. No octet of a text that a client sends is held without its reservation, and each reservation
 //!    is given back once. `smtp/server/receiver.rs`, `limits.rs`; their tests, and
 //!    `a_lost_peer_leaves_nothing_reserved`.
@@ -100,7 +101,11 @@
 //!     `deadlines_and_shutdown_say_421_and_release_all`.
 //! 14. Nothing may relay but clients in `smtp-relay-range`, authenticated ones, and mail for local
 //!     domains. `net/incoming.rs` (`may_relay`); `tests/dialogues/relay-refused.txt`.
-//! 15. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
+//! 15. No plugin, mail or log file is touched with the rights of root once `user` is set, and no
+//!     thread keeps them. `supervisor/rights.rs`; `tests/operation/user.rs`.
+//! 16. A reload changes all workers or none, and drops no connection. `supervisor/reload.rs`;
+//!     `tests/operation/reload.rs`.
+//! 17. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
 //!
 //! # Choices
 //!
@@ -153,6 +158,7 @@ pub mod limits;
 pub mod lock;
 pub mod log;
 pub mod mailboxes;
+pub mod manual;
 pub mod memory;
 pub mod metrics;
 pub mod net;
@@ -162,8 +168,10 @@ pub mod queue;
 pub mod settings;
 pub mod sink;
 pub mod smtp;
+pub mod status;
 pub mod supervisor;
 pub mod tls;
+pub mod upkeep;
 pub mod view;
 pub mod watchdog;
 pub mod worker;

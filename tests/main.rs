@@ -14,6 +14,7 @@ mod examples;
 mod interop;
 mod limits;
 mod manifest;
+mod operation;
 mod plugins;
 mod support;
 mod tidy;

@@ -30,9 +30,9 @@ mod tls;
 mod tests;
 
 pub use host::{Domains, Host};
-pub use key::{Key, keys, lookup};
+pub use key::{Change, Key, keys, lookup};
 pub use list::ListenIp;
-pub use load::{Loaded, Problem, Report};
+pub use load::{Changes, Loaded, Problem, Report};
 pub use machine::Machine;
 pub use mailerq::foreign_keys;
 pub use model::{

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::key::{Key, Preset, section};
+use super::key::{Key, Preset, change, section};
 use super::kind::{AbsolutePath, Choice, HOUR_S, Kind, Optional, Time};
 use super::list::{Paths, Ports};
 use super::load::Values;
@@ -19,10 +19,10 @@ section! {
         /// Our certificates, as PEM files: our own certificate first in each, then those of its
         /// issuers. Without any there is no STARTTLS. Clients get the one for the name that they
         /// ask for, or the first.
-        "smtp-certificate" certificates: Vec<PathBuf> = Preset::Text(""), Paths;
+        "smtp-certificate" certificates: Vec<PathBuf> = Preset::Text(""), Paths, live;
 
         /// The private keys of the certificates, in the same order, as PEM files without a password.
-        "smtp-key" | "smtp-privatekey" keys: Vec<PathBuf> = Preset::Text(""), Paths;
+        "smtp-key" | "smtp-privatekey" keys: Vec<PathBuf> = Preset::Text(""), Paths, live;
 
         /// Ports on which TLS begins with the first octet, on each address of smtp-ip; usually
         /// 465.
@@ -30,15 +30,15 @@ section! {
 
         /// Whether mail is taken only under TLS; without it the answer to MAIL is 530.
         "smtp-tls-required" required: bool = Preset::Text("no"),
-            Choice(&[("no", false), ("yes", true)]);
+            Choice(&[("no", false), ("yes", true)]), live;
 
         /// How long a client may take for the TLS handshake, however fast it drips.
         "smtp-tls-timeout" handshake_timeout: Duration = Preset::Text("30"),
-            Time::seconds(1, HOUR_S);
+            Time::seconds(1, HOUR_S), live;
 
         /// Certificate authorities of next hops, as a PEM file; empty for those of the system. Only
         /// verified connections need them.
-        "smtp-out-ca-file" authorities: Option<PathBuf> = Preset::Text(""), Optional(AbsolutePath);
+        "smtp-out-ca-file" authorities: Option<PathBuf> = Preset::Text(""), Optional(AbsolutePath), live;
     }
 }
 

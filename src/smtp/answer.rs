@@ -141,6 +141,8 @@ fixed! {
     TOO_MANY_CONNECTIONS = "421 4.7.0 Too many connections; try again later";
     /// No file descriptor is left.
     NO_DESCRIPTORS = "421 4.3.2 Out of resources; try again later";
+    /// The server takes no mail for now, and goes on delivering.
+    NOT_NOW = "421 4.3.2 No mail is taken at the moment; try again later";
     /// The server stops.
     SHUTTING_DOWN = "421 4.3.2 The server is stopping; closing";
 }

@@ -10,7 +10,7 @@ use mio::Token;
 use mio::net::TcpStream;
 
 use crate::delivery::{NextHop, own_listener};
-use crate::net::desk::{Io, Mood, Timer};
+use crate::net::desk::{Io, Timer};
 use crate::net::incoming::Keep;
 use crate::net::outgoing::{Departure, Outgoing};
 use crate::net::transport::Transport;
@@ -25,7 +25,7 @@ const RESOLVED_MS_MAX: u64 = 60_000;
 impl Worker {
     /// Gives ready mails to idle connections, and opens more if there are too few.
     pub(super) fn deliver(&mut self, io: &mut Io) {
-        if self.desk.mood != Mood::Open || !self.desk.delivering || self.desk.store.ready() == 0 {
+        if !self.desk.mood.delivers() || !self.desk.delivering || self.desk.store.ready() == 0 {
             return;
         }
         let Some(hop) = self.hop.clone() else { return };

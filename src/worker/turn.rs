@@ -25,6 +25,8 @@ use crate::queue::{Completion, Queue};
 use crate::smtp::server;
 use crate::view;
 
+use super::reload::session_options;
+
 /// Time between two looks at ages and gauges.
 pub(super) const TICK_MS: u64 = 1_000;
 
@@ -87,13 +89,14 @@ pub struct Worker {
 impl Worker {
     /// A worker that has not begun: [`Worker::begin`] initialises its contexts.
     pub fn new(desk: Desk, common: Common, doors: Doors) -> Worker {
+        let options = session_options(&desk.settings, &desk.tls);
         let delivery = &desk.settings.delivery;
         let hop = delivery
             .smarthost
             .as_ref()
             .map(|host| NextHop { host: host.to_string(), port: delivery.smarthost_port });
         Worker {
-            options: Arc::new(options(&desk)),
+            options: Arc::new(options),
             desk,
             connections: Slab::new(),
             common,
@@ -138,15 +141,18 @@ impl Worker {
             let recipients = transaction.mails.len();
             match &outcome {
                 Ok(()) => {
-                    self.desk.numbers().add(Number::Accepted, recipients as u64);
+                    if connection.is_some() {
+                        self.desk.numbers().add(Number::Accepted, recipients as u64);
+                    }
                     let now = self.desk.now(io);
                     self.desk.store.admit(transaction, reserved, now);
-                    if self.desk.memory.is_tight() {
+                    if self.desk.memory.is_tight() || reserved == 0 {
                         self.desk.store.unload(id);
                     }
                 }
                 Err(_) => self.desk.release(reserved),
             }
+            let Some(connection) = connection else { continue };
             let outcome = outcome.map(|()| recipients);
             self.with(connection, io, |connection, desk, io| match connection {
                 Connection::Incoming(incoming) => incoming.on_committed(id, outcome, desk, io),
@@ -190,23 +196,11 @@ impl Worker {
         let numbers = self.desk.numbers();
         numbers.set(Number::Queued, self.desk.store.queued() as u64);
         numbers.set(Number::Failed, self.desk.store.failed() as u64);
+        numbers.set(Number::UnderWay, self.desk.store.under_way() as u64);
         numbers.set(Number::Committing, self.desk.committing.len() as u64);
         numbers.set(Number::OutgoingConnections, self.desk.pool.connections() as u64);
         numbers.set(Number::MemoryUsed, self.desk.memory.used());
         numbers.add(Number::Turns, 1);
-    }
-}
-
-/// What new sessions may offer and demand.
-fn options(desk: &Desk) -> server::Options {
-    let smtp = &desk.settings.smtp;
-    server::Options {
-        size_max: smtp.message_bytes_max,
-        recipients_max: smtp.recipients_max as usize,
-        errors_max: smtp.errors_max.map_or(u32::MAX, std::num::NonZeroU32::get),
-        starttls: desk.tls.server.is_some(),
-        tls_required: desk.settings.tls.required,
-        ..server::Options::new(smtp.hostname.clone())
     }
 }
 
@@ -286,10 +280,12 @@ impl Handler for Worker {
                 // Whoever asked may have given up.
                 let _ = answers.send(self.answer(&question, io));
             }
-            Mail::Tls(tls) => {
-                self.desk.tls = tls.for_worker();
-                self.options = Arc::new(options(&self.desk));
+            Mail::Settings(settings, tls, done) => {
+                self.adopt(settings, &tls);
+                // Whoever asked may have given up.
+                let _ = done.send(());
             }
+            Mail::Intake(intake) => self.on_intake(intake, io),
             Mail::Drain => self.on_drain(io),
         }
     }

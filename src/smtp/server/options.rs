@@ -23,6 +23,8 @@ pub struct Options {
     pub starttls: bool,
     /// Whether mail is taken only under TLS.
     pub tls_required: bool,
+    /// Whether `DSN` is offered, and with it the parameters of RFC 3461.
+    pub dsn: bool,
     /// Octets of unsent replies at which the session stops to read commands.
     pub output_bytes_max: usize,
 }
@@ -38,6 +40,7 @@ impl Options {
             errors_max: 20,
             starttls: false,
             tls_required: false,
+            dsn: true,
             output_bytes_max: 64 * 1024,
         }
     }
