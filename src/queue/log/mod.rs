@@ -25,6 +25,7 @@ mod journal;
 mod reader;
 mod record;
 mod recovery;
+mod reserve;
 mod scan;
 mod segment;
 mod space;
