@@ -20,6 +20,7 @@ mod commit;
 mod compaction;
 mod gauges;
 mod head;
+mod history;
 mod index;
 mod journal;
 mod reader;
@@ -28,6 +29,7 @@ mod recovery;
 mod reserve;
 mod scan;
 mod segment;
+mod shelves;
 mod space;
 #[cfg(test)]
 mod tests;
