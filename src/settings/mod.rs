@@ -27,6 +27,7 @@ mod notice;
 mod records;
 mod source;
 mod table;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -46,3 +47,4 @@ pub use notice::Notices;
 pub use records::Records;
 pub use source::{Arguments, MAIN_FILE, Origin, Sources};
 pub use table::{list, markdown};
+pub use tls::Tls;
