@@ -66,8 +66,8 @@ pub enum Mail {
     Loaded(TransactionId, Result<Arc<Transaction>, ReadError>),
     /// The send log or received log has room again.
     LogRoom,
-    /// What a notice needs of a mail was read back, or not.
-    Recalled(MailId, Result<Recalled, ReadError>),
+    /// What notices need of mails of a message was read back, or not.
+    Recalled(TransactionId, Result<Vec<(u16, Recalled)>, ReadError>),
     /// The smarthost's addresses, or why there are none.
     Resolved(Result<Vec<SocketAddr>, String>),
     /// Mail that the start found, to be owned by this worker.

@@ -23,8 +23,8 @@ use crate::metrics::Number;
 use crate::notice::wanted::{self, Occasion};
 use crate::notice::{self, Case, Excerpt, Kind, Stationery};
 use crate::queue::{
-    Attempt, Body, DsnNotify, Entry, Mail, MailDsn, MailId, Next, Origin, ReadError, Transaction,
-    Wishes,
+    Attempt, Body, DsnNotify, Entry, Mail, MailDsn, Next, Origin, ReadError, Transaction,
+    TransactionId, Wishes,
 };
 use crate::smtp::Address;
 use crate::smtp::dsn::{Notify, Ret};
@@ -34,6 +34,9 @@ use super::desk::Desk;
 /// Outcomes and lines of one worker that may wait for what they call for, before new work pauses; what is
 /// under way then still comes on top.
 pub const SETTLEMENTS_MAX: usize = 1_000;
+/// Recipients of one message whose notices are written from one reading: a message may have thousands, and
+/// each notice holds what comes back of it.
+const RECALLED_MAX: usize = 64;
 /// Octets of notices that may wait with them.
 const NOTICE_BYTES_MAX: usize = 16 << 20;
 
@@ -49,20 +52,18 @@ pub struct Recalled {
 }
 
 impl Recalled {
-    /// Takes it from a transaction; `ret` is the default of what comes back.
-    ///
-    /// # Errors
-    /// When the mail is not part of it any more.
-    pub fn of(transaction: &Transaction, id: MailId, ret: Ret) -> Result<Self, ReadError> {
-        let mail = transaction.mail(id.index).ok_or(ReadError::Unknown(id.transaction))?;
+    /// Takes it from a transaction; `ret` is the default of what comes back. Nothing but an empty one of a
+    /// mail that is not part of it any more.
+    pub fn of(transaction: &Transaction, index: u16, ret: Ret) -> Self {
+        let Some(mail) = transaction.mail(index) else { return Self::default() };
         let request = wanted::request(transaction, mail);
-        Ok(Self {
+        Self {
             notify: request.notify,
             orcpt: request.orcpt.map(Box::from),
             envid: request.envid.map(Box::from),
             smtputf8: transaction.smtputf8,
             excerpt: Excerpt::of(transaction, mail, wanted::ret_of(transaction, ret)),
-        })
+        }
     }
 }
 
@@ -73,6 +74,8 @@ struct Pending {
     mail: MailView,
     kind: Kind,
     line: Option<logbook::Entry>,
+    /// Its text was asked for.
+    asked: bool,
 }
 
 /// A line that the log had no room for, and the outcome that waits with it.
@@ -92,11 +95,10 @@ struct Outcome {
 /// Attempts that ended and are not handed over yet.
 #[derive(Debug, Default)]
 pub struct Settlements {
-    /// Those that wait for a read, by their mail: more than one of a mail only if its removal came
-    /// while its failure waited.
-    pending: HashMap<MailId, VecDeque<Pending>>,
-    /// Mails that have to be asked for.
-    unasked: VecDeque<MailId>,
+    /// Those that wait for a read: one serves many recipients of a message.
+    pending: HashMap<TransactionId, Vec<Pending>>,
+    /// Messages that have to be asked for.
+    unasked: VecDeque<TransactionId>,
     /// Reads under way.
     asked: usize,
     /// Those that wait for a read.
@@ -124,20 +126,40 @@ impl Settlements {
     }
 
     fn push(&mut self, pending: Pending) {
-        let id = pending.attempt.mail;
+        let id = pending.attempt.mail.transaction;
+        let waiting = self.pending.entry(id).or_default();
+        if waiting.is_empty() {
+            self.unasked.push_back(id);
+        }
+        waiting.push(pending);
         self.reading += 1;
-        self.unasked.push_back(id);
-        self.pending.entry(id).or_default().push_back(pending);
     }
 
-    fn take(&mut self, id: MailId) -> Option<Pending> {
+    /// The mails of the next message that is to be read, some at a time.
+    fn ask(&mut self) -> Option<(TransactionId, Box<[u16]>)> {
+        let id = self.unasked.pop_front()?;
         let waiting = self.pending.get_mut(&id)?;
-        let pending = waiting.pop_front();
-        if waiting.is_empty() {
-            self.pending.remove(&id);
+        let mut mails = Vec::new();
+        for pending in waiting.iter_mut().filter(|one| !one.asked).take(RECALLED_MAX) {
+            pending.asked = true;
+            mails.push(pending.attempt.mail.index);
         }
-        self.reading -= usize::from(pending.is_some());
-        pending
+        self.asked += 1;
+        Some((id, mails.into()))
+    }
+
+    /// Those that an answer is for.
+    fn take(&mut self, id: TransactionId) -> Vec<Pending> {
+        self.asked -= 1;
+        let Some(waiting) = self.pending.remove(&id) else { return Vec::new() };
+        let (answered, others): (Vec<Pending>, Vec<Pending>) =
+            waiting.into_iter().partition(|one| one.asked);
+        if !others.is_empty() {
+            self.pending.insert(id, others);
+            self.unasked.push_back(id);
+        }
+        self.reading -= answered.len();
+        answered
     }
 }
 
@@ -158,7 +180,8 @@ impl Desk {
         let line = self.line_of(&attempt, &mail, None);
         match self.kind_of(&attempt, &mail, true).filter(|_| over) {
             Some(kind) => {
-                self.settlements.push(Pending { attempt, mail, kind, line });
+                let asked = false;
+                self.settlements.push(Pending { attempt, mail, kind, line, asked });
                 self.ask_for_texts();
             }
             None => self.conclude(line, Outcome { notice: None, attempt }),
@@ -185,22 +208,28 @@ impl Desk {
         let attempt = ended.attempt;
         let kind = self.kind_of(&attempt, &mail, hop_tells).filter(|_| wanted);
         let notice = kind.and_then(|kind| {
-            let recalled = Recalled::of(transaction, id, self.settings.notices.ret).ok()?;
+            let recalled = Recalled::of(transaction, id.index, self.settings.notices.ret);
             self.write_notice(kind, &attempt, &mail, &recalled)
         });
         let line = self.line_of(&attempt, &mail, transaction.wishes.as_deref());
         self.conclude(line, Outcome { notice, attempt });
     }
 
-    /// What a notice needs was read back. One that could not be read is told of without its header.
-    pub fn on_recalled(&mut self, id: MailId, recalled: Result<Recalled, ReadError>) {
-        self.settlements.asked -= 1;
-        if let Some(Pending { attempt, mail, kind, line }) = self.settlements.take(id) {
-            if let Err(error) = &recalled {
-                let text = format_args!("the notice of mail {id} has no header: {error}");
-                self.log.limited("notice-header", Level::Warning, "queue", text);
-            }
-            let recalled = recalled.unwrap_or_default();
+    /// What notices of a message need was read back. Those of one that could not be read are told of
+    /// without its header.
+    pub fn on_recalled(
+        &mut self,
+        id: TransactionId,
+        recalled: Result<Vec<(u16, Recalled)>, ReadError>,
+    ) {
+        if let Err(error) = &recalled {
+            let text = format_args!("the notices of message {id} have no header: {error}");
+            self.log.limited("notice-header", Level::Warning, "queue", text);
+        }
+        let mut recalled: HashMap<u16, Recalled> =
+            recalled.unwrap_or_default().into_iter().collect();
+        for Pending { attempt, mail, kind, line, .. } in self.settlements.take(id) {
+            let recalled = recalled.remove(&attempt.mail.index).unwrap_or_default();
             let notify = recalled.notify.unwrap_or(self.settings.notices.notify);
             let notice = if wanted::wants(notify, kind) {
                 self.write_notice(kind, &attempt, &mail, &recalled)
@@ -307,14 +336,13 @@ impl Desk {
 
     fn ask_for_texts(&mut self) {
         while self.settlements.asked < RECALLS_MAX
-            && let Some(id) = self.settlements.unasked.pop_front()
+            && let Some((id, mails)) = self.settlements.ask()
         {
-            let job = Job::Recall(self.index, id, self.settings.notices.ret);
+            let job = Job::Recall(self.index, id, mails, self.settings.notices.ret);
             if let Err(error) = self.jobs.try_send(job) {
                 // The channel holds all that workers may ask for at a time.
                 unreachable!("the helper takes every job: {error}");
             }
-            self.settlements.asked += 1;
         }
     }
 
