@@ -19,5 +19,6 @@ mod manifest;
 mod operation;
 mod peers;
 mod plugins;
+mod smuggling;
 mod support;
 mod tidy;
