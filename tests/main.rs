@@ -16,6 +16,7 @@ mod interop_in;
 mod interop_out;
 mod limits;
 mod manifest;
+mod notices;
 mod operation;
 mod peers;
 mod plugins;
