@@ -20,8 +20,9 @@ impl SmallDisk {
         let queue = plan.queue_directory();
         std::fs::create_dir_all(&queue).unwrap();
         let size = format!("size={mib}m,mode=0700");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "rohrpost-test"]);
-        let mounted = mount.arg(&queue).status().is_ok_and(|status| status.success());
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "rohrpost-test"]).arg(&queue);
+        let mounted = mount.status().is_ok_and(|status| status.success());
         assert!(
             mounted,
             "a small file system takes root to mount, and in a container CAP_SYS_ADMIN"
@@ -66,7 +67,7 @@ fn full_and_freed(min_free: &str) {
     let plan = Server::builder()
         .smarthost(hop.address())
         .setting("retry-interval", 1)
-        .setting("queue-segment-size", "1MB")
+        .setting("queue-segment-size", "1MiB")
         .setting("queue-min-free", min_free);
     let disk = SmallDisk::for_queue(&plan, 12);
     let mut server = plan.start();
@@ -75,8 +76,11 @@ fn full_and_freed(min_free: &str) {
     }
 
     disk.fill();
+    // What was set aside before lasts for some more.
+    let mut squeezed = 0;
     let full = eventually("a refusal", PATIENCE, || {
         let reply = send(&server, "full@example.net");
+        squeezed += usize::from(reply.code == 250);
         (reply.code != 250).then_some(reply)
     });
     assert_eq!((full.code, &full.lines[0][..6]), (452, "4.3.1 "), "{min_free}");
@@ -109,7 +113,7 @@ fn full_and_freed(min_free: &str) {
     for number in 0..MAILS {
         assert_eq!(count(&format!("<before{number}@")), 1, "{min_free}: before{number}");
     }
-    assert_eq!((count("after@"), count("full@")), (1, 0), "{min_free}");
+    assert_eq!((count("after@"), count("<full@")), (1, squeezed), "{min_free}");
 }
 
 #[test]
