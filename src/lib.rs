@@ -158,6 +158,7 @@ pub mod net;
 pub mod plugin;
 pub mod program;
 pub mod queue;
+pub mod services;
 pub mod settings;
 pub mod sink;
 pub mod smtp;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
+use crate::delivery::{DestinationLimits, MailView, NextHop};
 use crate::queue::{Body, Mail, Origin, WaitingMail};
 
 const LIFE_MS: u64 = 100_000;
@@ -19,11 +20,54 @@ fn at(mono_ms: u64) -> Now {
 }
 
 fn store() -> Store {
-    Store::new(StoreLimits {
+    store_to(Some(NextHop { host: "relay.example".into(), port: 25 }))
+}
+
+/// A store whose mails go to their domains, without a smarthost.
+fn store_to(smarthost: Option<NextHop>) -> Store {
+    let limits = StoreLimits {
         retry: Retry { intervals_s: vec![RETRY_S], attempts_max: 0, deliver_ms_max: LIFE_MS },
         deliver_ms_max: LIFE_MS,
         loading_max: 2,
-    })
+    };
+    let few = DestinationLimits {
+        domain_connections_max: 2,
+        smarthost_connections_max: 2,
+        look_ups_max: 2,
+    };
+    Store::new(limits, Destinations::new(few, smarthost, 1))
+}
+
+/// Where all mail of [`transaction`] goes.
+fn way(store: &mut Store) -> DestinationId {
+    store.destinations.of_recipient("r0@example.net")
+}
+
+fn take_work(store: &mut Store, reserve: impl FnMut(usize) -> bool) -> Option<Work> {
+    let way = way(store);
+    take_work(&mut store, way, reserve)
+}
+
+fn ready(store: &mut Store) -> usize {
+    let way = way(store);
+    store.destinations.ready(way)
+}
+
+fn fail_ready(store: &mut Store, finish: Finish, now: Now) -> Vec<Attempt> {
+    let way = way(store);
+    store.destinations.end_ready(way, finish);
+    store.end_some(way, usize::MAX, now)
+}
+
+fn aged(store: &mut Store, now: Now) -> Vec<Attempt> {
+    let mut aged = Vec::new();
+    while let Some(more) = store.pop_aged(now) {
+        aged.extend(more);
+    }
+    while let Some(due) = store.pop_due(now) {
+        aged.extend(due);
+    }
+    aged
 }
 
 fn transaction(id: u64, mails: u16, bytes: usize, now: Now) -> Arc<Transaction> {
@@ -95,7 +139,7 @@ fn finish(fate: Fate) -> Finish {
 }
 
 fn deliver(store: &mut Store) -> MailId {
-    match store.take_work(|_| true) {
+    match take_work(&mut store, |_| true) {
         Some(Work::Deliver(id, _)) => id,
         other => panic!("{other:?}"),
     }
@@ -135,7 +179,7 @@ fn mails_of_one_transaction_share_its_text_until_the_last_needs_it_no_more() {
     store.admit(transaction(1, 3, 10, at(0)), 64, at(0));
     let ids = [(); 3].map(|()| deliver(&mut store));
     assert_eq!(ids.map(|id| id.index), [0, 1, 2], "in their order");
-    assert!(store.take_work(|_| true).is_none());
+    assert!(take_work(&mut store, |_| true).is_none());
     store.on_finish(ids[1], finish(Fate::Delivered), at(1));
     store.on_finish(ids[0], finish(Fate::Temporary), at(1));
     assert_eq!(store.take_released(), 0);
@@ -165,7 +209,7 @@ fn every_state_ages_out() {
     };
     let loading = |store: &mut Store| {
         on_disk(store);
-        assert!(matches!(store.take_work(|_| true), Some(Work::Load(_))));
+        assert!(matches!(take_work(&mut store, |_| true), Some(Work::Load(_))));
         let text = transaction(1, 1, 10, at(0));
         store.on_loaded(text.id, Ok(text), at(1));
     };
@@ -224,8 +268,8 @@ fn a_text_that_cannot_be_read_waits_or_fails() {
         let name = error.to_string();
         let mut store = store();
         store.restore(waiting(&transaction(1, 2, 10, at(0)), None), at(0));
-        assert!(matches!(store.take_work(|bytes| bytes == 10), Some(Work::Load(_))));
-        assert!(store.take_work(|_| true).is_none(), "one reading serves both");
+        assert!(matches!(take_work(&mut store, |bytes| bytes == 10), Some(Work::Load(_))));
+        assert!(take_work(&mut store, |_| true).is_none(), "one reading serves both");
         let settled = store.on_loaded(id, Err(error), at(0));
         assert_eq!(settled.len(), 2, "{name}");
         for index in 0..2 {
@@ -241,14 +285,14 @@ fn no_more_texts_are_read_at_a_time_than_allowed() {
     for id in 1..=3 {
         store.restore(waiting(&transaction(id, 1, 10, at(0)), None), at(0));
     }
-    let mut load = || store.take_work(|_| true);
+    let mut load = || take_work(&mut store, |_| true);
     let Some(Work::Load(first)) = load() else { panic!() };
     assert!(matches!(load(), Some(Work::Load(_))));
     assert!(load().is_none());
     let text = transaction(first.as_u64(), 1, 10, at(0));
     store.on_loaded(first, Ok(text), at(0));
     assert_eq!(deliver(&mut store).transaction, first);
-    assert!(matches!(store.take_work(|_| true), Some(Work::Load(_))));
+    assert!(matches!(take_work(&mut store, |_| true), Some(Work::Load(_))));
 }
 
 /// Memory: what does not fit waits, but not what is in memory behind it; and alone it goes out.
@@ -259,10 +303,10 @@ fn a_text_that_does_not_fit_blocks_nothing() {
     store.admit(transaction(2, 1, 10, at(0)), 64, at(0));
     let behind = deliver_refused(&mut store);
     assert_eq!(behind.transaction.as_u64(), 2);
-    assert!(store.take_work(|_| false).is_none(), "while it is under way");
+    assert!(take_work(&mut store, |_| false).is_none(), "while it is under way");
     store.on_finish(behind, finish(Fate::Delivered), at(0));
     assert_eq!(store.take_released(), 64);
-    assert!(matches!(store.take_work(|_| false), Some(Work::Load(_))));
+    assert!(matches!(take_work(&mut store, |_| false), Some(Work::Load(_))));
     let text = transaction(1, 1, 10, at(0));
     store.on_loaded(text.id, Ok(text), at(0));
     let alone = deliver_refused(&mut store);
@@ -271,7 +315,7 @@ fn a_text_that_does_not_fit_blocks_nothing() {
 }
 
 fn deliver_refused(store: &mut Store) -> MailId {
-    match store.take_work(|_| false) {
+    match take_work(&mut store, |_| false) {
         Some(Work::Deliver(id, _)) => id,
         other => panic!("{other:?}"),
     }
@@ -287,7 +331,7 @@ fn a_text_is_unloaded_only_while_nobody_sends_it() {
     store.give_back(id);
     store.unload(id.transaction);
     assert_eq!(store.take_released(), 64);
-    assert!(matches!(store.take_work(|_| true), Some(Work::Load(_))));
+    assert!(matches!(take_work(&mut store, |_| true), Some(Work::Load(_))));
     store.unload(id.transaction);
     assert_eq!(store.take_released(), 0, "it is on its way");
 }
@@ -310,7 +354,7 @@ fn the_latest_attempts_are_kept_and_all_are_counted() {
     store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
     let mut now = 0;
     for attempts in 1..=9 {
-        let loaded = match store.take_work(|_| true).unwrap() {
+        let loaded = match take_work(&mut store, |_| true).unwrap() {
             Work::Deliver(id, _) => id,
             Work::Load(id) => {
                 store.on_loaded(id, Ok(transaction(1, 1, 10, at(0))), at(now));

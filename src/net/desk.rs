@@ -18,7 +18,7 @@ use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
 use crate::blocking::Job;
 use crate::clock::Wall;
-use crate::delivery::{Now, Pool, Store};
+use crate::delivery::{DestinationId, Journey, Now, Store};
 use crate::limits::Share;
 use crate::log::{Level, Log};
 use crate::metrics::{Metrics, Number, WorkerMetrics};
@@ -27,6 +27,7 @@ use crate::queue::{
     Accepting, Attempt, Completion, Entry, Ids, MailId, Next, ReadError, Transaction,
     TransactionId, Waiting,
 };
+use crate::services::{Routed, Services};
 use crate::settings::Settings;
 use crate::smtp::Memory;
 
@@ -40,7 +41,7 @@ pub enum Timer {
     Connection(Key),
     /// A plugin's.
     Plugin(TimerId),
-    /// The next mail is due, or the next hop may be tried again.
+    /// The next mail is due, or a destination may be tried again.
     Delivery,
     /// Once a second: age-out, gauges, resuming to accept.
     Tick,
@@ -61,8 +62,8 @@ pub enum Mail {
     Posted,
     /// A transaction was read back, or not.
     Loaded(TransactionId, Result<Arc<Transaction>, ReadError>),
-    /// The smarthost's addresses, or why there are none.
-    Resolved(Result<Vec<SocketAddr>, String>),
+    /// The route of a destination with the milliseconds that it is good for, or why there is none.
+    Routed(DestinationId, Routed),
     /// Mail that the start found, to be owned by this worker.
     Restore(Vec<Waiting>),
     /// Every worker is ready: take connections.
@@ -141,10 +142,12 @@ pub struct Desk {
     pub committing: HashMap<TransactionId, Committing>,
     /// The mails of this worker.
     pub store: Store,
-    /// Connections to the next hop.
-    pub pool: Pool<Key>,
+    /// Connections in the making that go on to their next host.
+    pub onward: VecDeque<Journey>,
     /// Where blocking work goes.
     pub jobs: Channel<Job>,
+    /// Where name servers are asked.
+    pub services: Services,
     /// Connections whose output has not been offered to their socket.
     pub dirty: Vec<Key>,
     /// Held connections with a verdict, oldest first (D-2F).
@@ -187,10 +190,10 @@ pub struct DeskInit {
     pub ids: Ids,
     /// See [`Desk::store`].
     pub store: Store,
-    /// See [`Desk::pool`].
-    pub pool: Pool<Key>,
     /// See [`Desk::jobs`].
     pub jobs: Channel<Job>,
+    /// See [`Desk::services`].
+    pub services: Services,
     /// See [`Desk::listeners`].
     pub listeners: Arc<[SocketAddr]>,
 }
@@ -218,8 +221,9 @@ impl Desk {
             batch: Vec::new(),
             committing: HashMap::new(),
             store: init.store,
-            pool: init.pool,
+            onward: VecDeque::new(),
             jobs: init.jobs,
+            services: init.services,
             dirty: Vec::new(),
             resumable: VecDeque::new(),
             sends: VecDeque::new(),
@@ -296,14 +300,6 @@ impl Desk {
         self.batch.push(Entry::Settle(attempt));
     }
 
-    /// The way out leads back to us: every ready mail fails for good.
-    pub fn fail_ready(&mut self, why: &str, io: &Io) {
-        let now = self.now(io);
-        let attempts = self.store.fail_ready(why, now);
-        self.log.limited("loop", Level::Critical, "smtp", why);
-        attempts.into_iter().for_each(|attempt| self.settle(attempt));
-    }
-
     /// Applies what plugins asked for in the callback that just returned: timers and watches at
     /// once; output and verdicts wait for the verdict phase. Calls no plugin, so that there is an
     /// end to it: a watch that is refused has its last callback in the next turn.
@@ -375,7 +371,7 @@ impl Desk {
             )*};
         }
         shrink!(by_plugin, committing, timers, watches);
-        shrink!(dirty, resumable, sends, batch, commands);
+        shrink!(dirty, resumable, sends, batch, commands, onward);
     }
 
     /// D-17: after the cleanup hooks, what is left of timers and watches goes without a word.

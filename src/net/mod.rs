@@ -15,6 +15,7 @@ pub mod deadline;
 pub mod desk;
 pub mod incoming;
 mod incoming_end;
+mod journeys;
 pub mod listener;
 pub mod message;
 pub mod outgoing;

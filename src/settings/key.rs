@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::machine::Machine;
-use super::model::{Delivery, General, Logging, Plugin, Queue, Smtp};
+use super::model::{Delivery, Dns, General, Logging, Plugin, Queue, Smtp};
 
 /// One setting: everything that is known of it apart from its value.
 pub struct Key {
@@ -74,9 +74,17 @@ pub(super) enum Preset {
 
 /// All keys in the order of the documentation.
 pub fn keys() -> impl Iterator<Item = &'static Key> {
-    [General::KEYS, Smtp::KEYS, Delivery::KEYS, Queue::KEYS, Plugin::KEYS, Logging::KEYS]
-        .into_iter()
-        .flatten()
+    [
+        General::KEYS,
+        Smtp::KEYS,
+        Delivery::KEYS,
+        Dns::KEYS,
+        Queue::KEYS,
+        Plugin::KEYS,
+        Logging::KEYS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Finds a key by its name or by one of its aliases.

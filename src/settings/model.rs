@@ -6,6 +6,7 @@
 //! Diagnostics: none; a row refuses a text through its kind.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::kind::{
     AbsolutePath, Choice, Count, Deadline, GIB, KIB, Kind, Limit, MIB, Optional, Port, Size, Time,
     size_text,
 };
-use super::list::{Addresses, ListenIp, LogTargets, Numbers, Ports, Times};
+use super::list::{Address, Addresses, ListenIp, LogTargets, NameServers, Numbers, Ports, Times};
 use super::load::Values;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
@@ -36,6 +37,8 @@ pub struct Settings {
     pub smtp: Smtp,
     /// Sending mail.
     pub delivery: Delivery,
+    /// Asking name servers.
+    pub dns: Dns,
     /// Keeping mail.
     pub queue: Queue,
     /// Plugins.
@@ -57,6 +60,7 @@ impl Settings {
             general: General::build(values),
             smtp: Smtp::build(values),
             delivery: Delivery::build(values),
+            dns: Dns::build(values),
             queue: Queue::build(values),
             plugin: Plugin::build(values),
             logging: Logging::build(values),
@@ -181,7 +185,7 @@ impl Smtp {
 section! {
     /// Sending mail.
     Delivery, "Delivery" {
-        /// The host that all mail is sent to; empty for none.
+        /// The host that all mail is sent to; empty to deliver to the hosts that DNS names.
         "smarthost" smarthost: Option<Host> = Preset::Text(""), Optional(HostName);
 
         /// The port of the smarthost.
@@ -194,6 +198,25 @@ section! {
         /// Messages sent over one connection to the smarthost before it is closed; 0 for no limit.
         "smarthost-messages" smarthost_messages_max: Option<NonZeroU32> = Preset::Text("1000"),
             Limit { max: u32::MAX };
+
+        /// Connections to one domain, over all workers; each worker may have one at least.
+        "domain-connections" domain_connections_max: u32 = Preset::Text("20"),
+            Count { min: 1, max: CONNECTIONS_MAX };
+
+        /// Messages sent over one connection to a domain before it is closed; 0 for no limit.
+        "domain-messages" domain_messages_max: Option<NonZeroU32> = Preset::Text("100"),
+            Limit { max: u32::MAX };
+
+        /// The port of the hosts that MX records name.
+        "smtp-out-port" mx_port: u16 = Preset::Text("25"), Port;
+
+        /// An address that every connection goes to, whatever the route, to try things out: nothing is
+        /// looked up, and mail stays queued by its domain; `0.0.0.0` or empty for none.
+        "smtp-sink-address" | "smtp-sink-ip" sink: Option<IpAddr> = Preset::Text(""),
+            Optional(Address);
+
+        /// The port of `smtp-sink-address`.
+        "smtp-sink-port" sink_port: u16 = Preset::Text("25"), Port;
 
         /// Times to wait after each failed attempt; the last one repeats.
         "retry-interval" retry_intervals: Vec<Duration> =
@@ -225,6 +248,34 @@ section! {
         /// How long an outgoing connection is kept open without mail for it; 0 closes it at once.
         "smtp-out-idle-timeout" idle_timeout: Duration = Preset::Text("10"),
             Time::seconds(0, HOUR_S);
+    }
+}
+
+section! {
+    /// Asking name servers where mail goes. `/etc/hosts` counts too.
+    Dns, "DNS" {
+        /// Name servers, each with a port or not; empty for those of `/etc/resolv.conf`.
+        "dns-servers" servers: Vec<SocketAddr> = Preset::Text(""), NameServers;
+
+        /// How long finding one route may take altogether.
+        "dns-timeout" timeout: Duration = Preset::Text("60"), Time::seconds(1, HOUR_S);
+
+        /// How long one question waits for its answer before it is asked again.
+        "dns-interval" interval: Duration = Preset::Text("3"),
+            Time { min: Duration::from_millis(100), max: Duration::from_secs(60) };
+
+        /// How often a question is asked that gets no answer.
+        "dns-attempts" attempts: u32 = Preset::Text("5"), Count { min: 1, max: 100 };
+
+        /// How long an answer is good for at least, whatever it says itself.
+        "dns-min-ttl" ttl_min: Duration = Preset::Text("60"), Time::seconds(1, DAY_S);
+
+        /// Routes that are looked up at a time, over all workers; each worker may have one at least.
+        "dns-capacity" look_ups_max: u32 = Preset::Text("100"), Count { min: 1, max: 10_000 };
+
+        /// Private, loopback and other special networks that DNS may send mail to all the same; an
+        /// address in none of them that is not of the public Internet is left out.
+        "dns-private-targets" private_targets: Networks = Preset::Text(""), NetworkSet;
     }
 }
 

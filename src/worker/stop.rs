@@ -69,6 +69,7 @@ impl Worker {
             && self.context.is_none()
             && self.connections.is_empty()
             && self.desk.committing.is_empty()
+            && self.desk.onward.is_empty()
             && self.desk.batch.is_empty();
         if drained && !io.is_stopped() {
             let timeout = self.desk.settings.plugin.shutdown_timeout;
