@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_closed_connection_is_never_handed_out() {
         let mut pool = Pool::new(2);
-        for key in [7, 8] {
+        for key in [7_u32, 8] {
             pool.on_opening();
             pool.on_greeted();
             pool.on_idle(key, u64::from(key) + 100);

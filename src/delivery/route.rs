@@ -75,11 +75,8 @@ impl Route {
         }
         let mut stops = Vec::new();
         for host in hosts {
-            let stop = |address| Stop {
-                host: host.name.clone(),
-                preference: host.preference,
-                address,
-            };
+            let stop =
+                |address| Stop { host: host.name.clone(), preference: host.preference, address };
             stops.extend(in_turn(&host.addresses, chance).into_iter().map(stop));
         }
         // The sort is stable: but for this the order stays.
@@ -209,7 +206,8 @@ mod tests {
     fn an_address_that_failed_lately_is_tried_last_and_no_more_than_allowed_are() {
         let many: Vec<String> = (1..=30).map(|last| format!("192.0.2.{last}:25")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        let route = Route::new(vec![host("first", 10, &["192.0.2.99:25"]), host("many", 20, &many)]);
+        let route =
+            Route::new(vec![host("first", 10, &["192.0.2.99:25"]), host("many", 20, &many)]);
         let bad: SocketAddr = "192.0.2.99:25".parse().unwrap();
         let stops = route.stops(&mut Chance::new(0), |_| true, |address| address == bad);
         assert_eq!(stops.len(), STOPS_MAX);

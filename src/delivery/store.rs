@@ -27,6 +27,8 @@ use super::{Fate, Finish};
 const ATTEMPTS_SHOWN: usize = 8;
 /// Ready mails that are looked at for one whose text is in memory, when there is no room for another.
 const MEMORY_SCAN: usize = 1_000;
+/// When a transaction is looked at again whose time was over while some of its mail was under way.
+const AGED_PAUSE_MS: u64 = 1_000;
 /// How long a mail rests whose text could not be read back.
 const READ_PAUSE_MS: u64 = 60_000;
 
@@ -463,6 +465,9 @@ impl Store {
     pub fn pop_aged(&mut self, now: Now) -> Option<Vec<Attempt>> {
         let id = self.ages.pop_due(now.mono_ms)?;
         let Some(held) = self.held.get(&id) else { return Some(Vec::new()) };
+        if held.mails.iter().any(|mail| matches!(mail.place, Place::Loading | Place::Active)) {
+            self.ages.insert(now.mono_ms + AGED_PAUSE_MS, id);
+        }
         let ages_now = |place| matches!(place, Place::Ready | Place::Waiting(_) | Place::Failed);
         let aged: Vec<MailId> = held
             .mails
@@ -618,4 +623,4 @@ fn make_ready(destinations: &mut Destinations, recipient: &str, id: MailId) -> D
 
 #[cfg(test)]
 #[path = "store_tests.rs"]
-mod tests;
+pub(super) mod tests;

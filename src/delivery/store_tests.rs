@@ -45,7 +45,7 @@ fn way(store: &mut Store) -> DestinationId {
 
 fn take_work(store: &mut Store, reserve: impl FnMut(usize) -> bool) -> Option<Work> {
     let way = way(store);
-    take_work(&mut store, way, reserve)
+    store.take_work(way, reserve)
 }
 
 fn ready(store: &mut Store) -> usize {
@@ -99,6 +99,11 @@ fn transaction(id: u64, mails: u16, bytes: usize, now: Now) -> Arc<Transaction> 
     })
 }
 
+/// A transaction of one mail, for tests of other files.
+pub(in crate::delivery) fn transaction_of(id: u64) -> Arc<Transaction> {
+    transaction(id, 1, 10, at(0))
+}
+
 fn waiting(transaction: &Transaction, last: Option<Next>) -> Waiting {
     let last = |index| {
         last.map(|next| {
@@ -139,7 +144,7 @@ fn finish(fate: Fate) -> Finish {
 }
 
 fn deliver(store: &mut Store) -> MailId {
-    match take_work(&mut store, |_| true) {
+    match take_work(store, |_| true) {
         Some(Work::Deliver(id, _)) => id,
         other => panic!("{other:?}"),
     }
@@ -159,7 +164,7 @@ fn each_fate_has_its_place_and_its_count() {
     for (fate, expected, counts) in rows {
         let mut store = store();
         store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
-        assert_eq!((store.queued(), store.ready()), (1, 1));
+        assert_eq!((store.queued(), ready(&mut store)), (1, 1));
         let id = deliver(&mut store);
         assert_eq!(place(&store, id), Some(Place::Active));
         let attempt = store.on_finish(id, finish(fate), at(0)).unwrap();
@@ -195,7 +200,7 @@ fn mails_of_one_transaction_share_its_text_until_the_last_needs_it_no_more() {
 fn every_state_ages_out() {
     let over = at(LIFE_MS);
     let early = at(LIFE_MS - 1);
-    let ready = |store: &mut Store| store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
+    let new = |store: &mut Store| store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
     let waiting_now = |store: &mut Store| {
         let next = Next::Retry { not_before_ms: UNIX_MS + 2 * LIFE_MS };
         store.restore(waiting(&transaction(1, 1, 10, at(0)), Some(next)), at(0));
@@ -209,13 +214,13 @@ fn every_state_ages_out() {
     };
     let loading = |store: &mut Store| {
         on_disk(store);
-        assert!(matches!(take_work(&mut store, |_| true), Some(Work::Load(_))));
+        assert!(matches!(take_work(store, |_| true), Some(Work::Load(_))));
         let text = transaction(1, 1, 10, at(0));
         store.on_loaded(text.id, Ok(text), at(1));
     };
     type Make<'a> = &'a dyn Fn(&mut Store);
     let rows: [(&str, Make<'_>); 5] = [
-        ("ready", &ready),
+        ("ready", &new),
         ("ready on disk", &on_disk),
         ("waiting", &waiting_now),
         ("failed", &failed),
@@ -224,20 +229,13 @@ fn every_state_ages_out() {
     for (name, make) in rows {
         let mut store = store();
         make(&mut store);
-        let aged = |store: &mut Store, now| {
-            let mut aged = store.pop_aged(now);
-            while let Some(due) = store.pop_due(now) {
-                aged.extend(due);
-            }
-            aged
-        };
         assert_eq!(aged(&mut store, early), [], "{name}");
         let settled = aged(&mut store, over);
         assert_eq!(settled.len(), 1, "{name}");
         assert_eq!(settled[0].next, Next::Removed, "{name}");
         assert_eq!(aged(&mut store, at(2 * LIFE_MS)), [], "{name}: only once");
         assert_eq!((store.queued(), store.failed()), (0, 0), "{name}");
-        assert_eq!(store.ready(), 0, "{name}: nothing is left to look at");
+        assert_eq!(ready(&mut store), 0, "{name}: nothing is left to look at");
         assert!(store.held.is_empty(), "{name}");
     }
 }
@@ -247,7 +245,7 @@ fn a_mail_under_way_ages_out_when_its_attempt_has_ended() {
     let mut store = store();
     store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
     let id = deliver(&mut store);
-    assert_eq!(store.pop_aged(at(LIFE_MS)), []);
+    assert_eq!(aged(&mut store, at(LIFE_MS)), []);
     let attempt = store.on_finish(id, finish(Fate::Temporary), at(LIFE_MS)).unwrap();
     assert_eq!(attempt.next, Next::Failed, "no attempt can follow");
     let settled = store.pop_due(at(LIFE_MS)).unwrap().unwrap();
@@ -285,7 +283,8 @@ fn no_more_texts_are_read_at_a_time_than_allowed() {
     for id in 1..=3 {
         store.restore(waiting(&transaction(id, 1, 10, at(0)), None), at(0));
     }
-    let mut load = || take_work(&mut store, |_| true);
+    let way = way(&mut store);
+    let mut load = || store.take_work(way, |_| true);
     let Some(Work::Load(first)) = load() else { panic!() };
     assert!(matches!(load(), Some(Work::Load(_))));
     assert!(load().is_none());
@@ -315,7 +314,7 @@ fn a_text_that_does_not_fit_blocks_nothing() {
 }
 
 fn deliver_refused(store: &mut Store) -> MailId {
-    match take_work(&mut store, |_| false) {
+    match take_work(store, |_| false) {
         Some(Work::Deliver(id, _)) => id,
         other => panic!("{other:?}"),
     }
@@ -341,11 +340,11 @@ fn own_listener_fails_all_that_is_ready_and_nothing_else() {
     let mut store = store();
     store.admit(transaction(1, 2, 10, at(0)), 64, at(0));
     let active = deliver(&mut store);
-    let settled = store.fail_ready("a loop", at(0));
+    let settled = fail_ready(&mut store, finish(Fate::Permanent), at(0));
     assert_eq!(settled.len(), 1);
     assert_eq!(settled[0].next, Next::Failed);
     assert_eq!(place(&store, active), Some(Place::Active));
-    assert_eq!((store.failed(), store.ready()), (1, 0));
+    assert_eq!((store.failed(), ready(&mut store)), (1, 0));
 }
 
 #[test]
@@ -382,6 +381,7 @@ enum Known {
 /// A store with everything that a worker would keep beside it.
 struct Model {
     store: Store,
+    way: DestinationId,
     now_ms: u64,
     /// Mails that must be there.
     mails: BTreeMap<MailId, Known>,
@@ -447,7 +447,7 @@ impl Model {
 
     fn take(&mut self) {
         let (mut reserved, budget) = (self.reserved, self.budget);
-        let work = self.store.take_work(|bytes| {
+        let work = self.store.take_work(self.way, |bytes| {
             let fits = reserved + bytes <= budget;
             reserved += if fits { bytes } else { 0 };
             fits
@@ -510,11 +510,7 @@ impl Model {
     fn pass(&mut self, ms: u64) {
         self.now_ms += ms;
         let now = self.now();
-        let mut settled = self.store.pop_aged(now);
-        while let Some(due) = self.store.pop_due(now) {
-            settled.extend(due);
-        }
-        for attempt in settled {
+        for attempt in aged(&mut self.store, now) {
             assert_eq!(attempt.next, Next::Removed);
             self.settle(&attempt);
         }
@@ -529,7 +525,10 @@ impl Model {
         let ids: Vec<MailId> = views.iter().map(|view| view.id).collect();
         assert!(ids.iter().eq(self.mails.keys()), "{ids:?}");
         let idle = |view: &MailView| matches!(view.place, Place::Ready);
-        assert!(views.iter().filter(|view| idle(view)).count() <= self.store.ready());
+        assert!(
+            views.iter().filter(|view| idle(view)).count()
+                <= self.store.destinations.ready(self.way)
+        );
         if self.mails.is_empty() && self.loading.is_empty() {
             assert_eq!(self.reserved, 0, "memory of mail that is gone");
         }
@@ -545,8 +544,10 @@ fn counts_agree_with_a_model_over_random_operations() {
     println!("ROHRPOST_SEED={seed}");
     for round in 0..60 {
         let mut dice = crate::queue::Dice::new(seed + round);
+        let mut store = store();
         let mut model = Model {
-            store: store(),
+            way: way(&mut store),
+            store,
             now_ms: 0,
             mails: BTreeMap::new(),
             born: BTreeMap::new(),
@@ -571,7 +572,7 @@ fn counts_agree_with_a_model_over_random_operations() {
         model.pass(2 * LIFE_MS);
         model.reserved -= model.store.take_released();
         assert!(model.mails.is_empty() && model.store.held.is_empty());
-        assert_eq!((model.reserved, model.store.ready()), (0, 0));
+        assert_eq!((model.reserved, ready(&mut model.store)), (0, 0));
         model.check();
     }
 }

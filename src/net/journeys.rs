@@ -95,8 +95,11 @@ impl Desk {
     pub fn carry_on(&mut self, id: DestinationId, carried: Box<Carried>, io: &Io) {
         let open = self.mood == Mood::Open;
         let destinations = &mut self.store.destinations;
-        let journey =
-            if open { destinations.journey(id, Some(carried), io.now_ms()) } else { Err(Some(carried)) };
+        let journey = if open {
+            destinations.journey(id, Some(carried), io.now_ms())
+        } else {
+            Err(Some(carried))
+        };
         match journey {
             Ok(journey) => self.onward.push_back(journey),
             Err(carried) => {

@@ -11,9 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts,
-};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
@@ -64,7 +62,10 @@ impl LookUps {
     }
 
     /// Begins to look for a route; the future is done within `dns-timeout`.
-    pub(super) fn begin(&mut self, target: &Target) -> impl Future<Output = Routed> + Send + 'static {
+    pub(super) fn begin(
+        &mut self,
+        target: &Target,
+    ) -> impl Future<Output = Routed> + Send + 'static {
         let look_up = self.resolver().map(|resolver| LookUp {
             settings: self.settings.clone(),
             listeners: self.listeners.clone(),
@@ -216,7 +217,8 @@ impl LookUp {
                 Err(why) => failed = Some(why),
                 Ok(Answer::Records(found)) => {
                     let until = found.valid_until();
-                    good_until = Some(good_until.map_or(until, |good: std::time::Instant| good.min(until)));
+                    good_until =
+                        Some(good_until.map_or(until, |good: std::time::Instant| good.min(until)));
                     let ips = found.answers().iter().filter_map(|record| record.data.ip_addr());
                     addresses.extend(ips);
                 }

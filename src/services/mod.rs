@@ -91,7 +91,8 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         if let Some(mailboxes) = self.mailboxes.take() {
-            let finish = unanswered("the look-up was cut off by a bug, or by the end of its thread");
+            let finish =
+                unanswered("the look-up was cut off by a bug, or by the end of its thread");
             mailboxes.deliver(self.worker, Mail::Routed(self.destination, Err(finish)));
         }
     }
@@ -159,7 +160,10 @@ fn serve(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rohrpost_reactor::{Config, Reactor, SystemClock};
+    use crate::delivery::Fate;
+    use rohrpost_reactor::{
+        Config, Handler, Pending, Reactor, Readiness, Ready, SystemClock, TimerKey, WatchKey,
+    };
 
     /// A mailbox and who reads it.
     fn mailbox() -> (Mailboxes, Reactor<u8, u8, Mail>) {
@@ -173,17 +177,30 @@ mod tests {
     #[derive(Default)]
     struct Answers(Vec<Routed>);
 
-    impl rohrpost_reactor::Handler for Answers {
+    type Io = Reactor<u8, u8, Mail>;
+
+    impl Handler for Answers {
         type Timer = u8;
         type Watch = u8;
         type Mail = Mail;
-        fn on_mail(&mut self, io: &mut Reactor<u8, u8, Mail>, mail: Mail) {
+
+        fn on_timer(&mut self, _: &mut Io, _: TimerKey, _: u8) {}
+        fn on_watch(&mut self, _: &mut Io, _: WatchKey, _: u8, _: Ready) {}
+        fn on_socket(&mut self, _: &mut Io, _: mio::Token, _: Readiness) {}
+        fn on_mail(&mut self, io: &mut Io, mail: Mail) {
             if let Mail::Routed(_, routed) = mail {
                 self.0.push(routed);
                 io.stop();
             }
         }
-        fn on_timer(&mut self, _: &mut Reactor<u8, u8, Mail>, _: rohrpost_reactor::TimerKey, _: u8) {}
+        fn resume(&mut self, _: &mut Io) -> bool {
+            false
+        }
+        fn commit(&mut self, _: &mut Io) {}
+        fn flush(&mut self, _: &mut Io) {}
+        fn pending(&self) -> Pending {
+            Pending::NONE
+        }
     }
 
     #[test]
@@ -195,7 +212,7 @@ mod tests {
         let mut answers = Answers::default();
         reactor.run(&mut answers).unwrap();
         let finish = answers.0.pop().unwrap().unwrap_err();
-        assert_eq!((finish.fate, &*finish.status), (crate::delivery::Fate::Temporary, "4.4.3"));
+        assert_eq!((finish.fate, &*finish.status), (Fate::Temporary, "4.4.3"));
     }
 
     #[test]
@@ -203,9 +220,8 @@ mod tests {
         let (mailboxes, _reactor) = mailbox();
         let (requests, taken) = mpsc::channel(1);
         let services = Services { requests, mailboxes };
-        let ask = || {
-            services.look_up(0, DestinationId::default(), Target::Domain("example.org".into()))
-        };
+        let ask =
+            || services.look_up(0, DestinationId::default(), Target::Domain("example.org".into()));
         assert!(ask().is_ok());
         assert_eq!(ask().unwrap_err().status, "4.4.3", "full");
         drop(taken);

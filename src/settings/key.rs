@@ -74,17 +74,9 @@ pub(super) enum Preset {
 
 /// All keys in the order of the documentation.
 pub fn keys() -> impl Iterator<Item = &'static Key> {
-    [
-        General::KEYS,
-        Smtp::KEYS,
-        Delivery::KEYS,
-        Dns::KEYS,
-        Queue::KEYS,
-        Plugin::KEYS,
-        Logging::KEYS,
-    ]
-    .into_iter()
-    .flatten()
+    [General::KEYS, Smtp::KEYS, Delivery::KEYS, Dns::KEYS, Queue::KEYS, Plugin::KEYS, Logging::KEYS]
+        .into_iter()
+        .flatten()
 }
 
 /// Finds a key by its name or by one of its aliases.

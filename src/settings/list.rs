@@ -40,7 +40,9 @@ impl Kind for Addresses {
             return Ok(ListenIp::All);
         }
         let addresses = items(text, ADDRESSES_MAX, |word| {
-            bare(word).parse().map_err(|_| format!("names `{word}`, which is not an address").into())
+            bare(word)
+                .parse()
+                .map_err(|_| format!("names `{word}`, which is not an address").into())
         })?;
         Ok(ListenIp::Only(addresses))
     }

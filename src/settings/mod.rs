@@ -35,7 +35,8 @@ pub use load::{Loaded, Problem, Report};
 pub use machine::Machine;
 pub use mailerq::foreign_keys;
 pub use model::{
-    AddressRule, Delivery, Dns, General, Logging, Pinning, Plugin, PluginErrors, Queue, Settings, Smtp,
+    AddressRule, Delivery, Dns, General, Logging, Pinning, Plugin, PluginErrors, Queue, Settings,
+    Smtp,
 };
 pub use network::Networks;
 pub use source::{Arguments, MAIN_FILE, Origin, Sources};
