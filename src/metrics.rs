@@ -21,6 +21,11 @@ macro_rules! numbers {
             pub fn name(self) -> &'static str {
                 match self { $(Number::$name => $text,)* }
             }
+
+            /// What it counts, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Number::$name => concat!($($doc),*).trim_ascii(),)* }
+            }
         }
     };
 }
@@ -38,6 +43,8 @@ numbers! {
     Queued = "queued",
     /// Gauge: of these, failed for good and kept until they age out.
     Failed = "failed",
+    /// Gauge: of these, due now: ready for a connection, being read back, or being sent.
+    UnderWay = "under_way",
     /// Gauge: accepted transactions whose commit is under way.
     Committing = "committing",
     /// Gauge: octets of mail in memory.

@@ -158,6 +158,8 @@ pub struct Destinations {
     idle: BTreeMap<u64, (DestinationId, Key)>,
     idle_number: u64,
     connections: usize,
+    /// Mails of all destinations.
+    mails: usize,
     chance: Chance,
 }
 
@@ -177,6 +179,7 @@ impl Destinations {
             idle: BTreeMap::new(),
             idle_number: 0,
             connections: 0,
+            mails: 0,
             chance: Chance::new(seed),
         };
         let hop = smarthost.map(|hop| Target::Host(Arc::new(hop)));
@@ -236,6 +239,7 @@ impl Destinations {
     pub(super) fn enter(&mut self, id: DestinationId) {
         if let Some(destination) = self.slab.get_mut(id.0) {
             destination.mails += 1;
+            self.mails += 1;
         }
     }
 
@@ -243,6 +247,7 @@ impl Destinations {
     pub(super) fn leave(&mut self, id: DestinationId, is_ready: impl Fn(MailId) -> bool) {
         let Some(destination) = self.slab.get_mut(id.0) else { return };
         destination.mails -= 1;
+        self.mails -= 1;
         if destination.mails == 0 {
             destination.ready = VecDeque::new();
             destination.ending = None;
@@ -259,6 +264,11 @@ impl Destinations {
     /// Ready mails (at most: some may be gone) of a destination.
     pub fn ready(&self, id: DestinationId) -> usize {
         self.slab.get(id.0).map_or(0, |destination| destination.ready.len())
+    }
+
+    /// Mails of all destinations: ready, being read back, or under way.
+    pub fn mails(&self) -> usize {
+        self.mails
     }
 
     /// How many destinations there are.

@@ -7,10 +7,11 @@
 use crate::queue::{Attempt, MailId, TransactionId};
 
 use super::destinations::DestinationId;
+use super::finish::Ended;
 use super::store::{Held, MailState, Place, Store};
 
 /// One mail, explained.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MailView {
     /// Its name.
     pub id: MailId,
@@ -33,6 +34,16 @@ pub struct MailView {
 }
 
 impl Store {
+    /// The mail of an attempt that ended, with the attempts before that one; their number counts it.
+    pub fn mail_of(&self, ended: &mut Ended) -> Option<MailView> {
+        if let Some(freed) = ended.freed.take() {
+            return Some(freed);
+        }
+        let mut view = self.view(ended.attempt.mail)?;
+        view.recent.pop();
+        Some(view)
+    }
+
     /// One mail, explained.
     pub fn view(&self, id: MailId) -> Option<MailView> {
         let held = self.held.get(&id.transaction)?;
@@ -63,6 +74,23 @@ impl Store {
         }
         ids.sort_unstable();
         ids.into_iter().filter_map(|id| self.view(id)).collect()
+    }
+}
+
+/// What is known of a mail that was freed, moved out: mail that arrives at once costs no copy.
+pub(super) fn taken(id: MailId, held: &mut Held, place: usize) -> MailView {
+    let (received_ms, body_bytes) = (held.received_ms, held.body_bytes);
+    let mail = &mut held.mails[place];
+    MailView {
+        id,
+        received_ms,
+        envelope: std::mem::take(&mut mail.envelope),
+        recipient: std::mem::take(&mut mail.recipient),
+        body_bytes,
+        place: mail.place,
+        destination: mail.destination,
+        attempts: mail.attempts,
+        recent: std::mem::take(&mut mail.recent),
     }
 }
 

@@ -7,7 +7,8 @@
 //! - `pool` bounds and reuses the connections to one destination.
 //! - `mx` makes a `route` of what DNS says; `special` has the addresses that it must not lead to.
 //! - `journey` is a connection in the making: the hosts that are still to be tried.
-//! - `finish` is the outcome of an attempt, and what becomes of the mail.
+//! - `finish` is the outcome of an attempt, and what becomes of the mail; `facts` is what result
+//!   objects tell of its connection.
 //! - `chance` spreads load.
 //!
 //! All of it is pure: bytes, clocks and sockets stay in `net/`, `services/` and `worker/`.
@@ -15,6 +16,7 @@
 mod chance;
 mod destinations;
 mod explain;
+mod facts;
 mod finish;
 mod journey;
 pub mod mx;
@@ -29,7 +31,8 @@ pub use destinations::{
     DestinationId, DestinationLimits, DestinationView, Destinations, LookUp, Step,
 };
 pub use explain::MailView;
-pub use finish::{Fate, Finish, state_of};
+pub use facts::{Certificate, Cipher, Facts, Name};
+pub use finish::{Ended, Fate, Finish, state_of};
 pub use journey::{Carried, Journey};
 pub use pool::Pool;
 pub use route::{OwnListener, Route, RouteHost, STOPS_MAX, Stop, own_listener, route_to_hop};

@@ -21,7 +21,8 @@ use crate::queue::{
 };
 
 use super::destinations::{DestinationId, Destinations};
-use super::{Fate, Finish};
+use super::explain::taken;
+use super::{Ended, Fate, Finish};
 
 /// Attempts of a mail that are kept in memory to be shown; the number of all is exact.
 const ATTEMPTS_SHOWN: usize = 8;
@@ -357,7 +358,7 @@ impl Store {
         id: TransactionId,
         loaded: Result<Arc<Transaction>, ReadError>,
         now: Now,
-    ) -> Vec<Attempt> {
+    ) -> Vec<Ended> {
         self.loading -= 1;
         let Some(held) = self.held.get_mut(&id) else {
             return Vec::new();
@@ -405,7 +406,7 @@ impl Store {
     }
 
     /// An attempt ended. Returns the record that settles it; `None` for a mail that is gone.
-    pub fn on_finish(&mut self, id: MailId, finish: Finish, now: Now) -> Option<Attempt> {
+    pub fn on_finish(&mut self, id: MailId, mut finish: Finish, now: Now) -> Option<Ended> {
         let (held, place) = find(&mut self.held, id)?;
         let mail = &mut held.mails[place];
         mail.attempts += u32::from(finish.fate != Fate::Untried);
@@ -424,6 +425,7 @@ impl Store {
                 }
             }
         };
+        let facts = finish.facts.take();
         let attempt = Attempt {
             mail: id,
             at_ms: now.unix_ms,
@@ -435,14 +437,14 @@ impl Store {
             description: finish.description.into(),
             from: finish.from,
             to: finish.to,
+            facts: None,
         };
-        self.apply(id, &attempt, now);
-        Some(attempt)
+        self.apply(id, attempt, now).map(|ended| Ended { facts, ..ended })
     }
 
     /// A waiting or failed mail whose time has come: made ready, or aged out with the record that
     /// frees it.
-    pub fn pop_due(&mut self, now: Now) -> Option<Option<Attempt>> {
+    pub fn pop_due(&mut self, now: Now) -> Option<Option<Ended>> {
         let id = self.schedule.pop_due(now.mono_ms)?;
         let Some((held, place)) = find(&mut self.held, id) else {
             return Some(None);
@@ -455,14 +457,14 @@ impl Store {
                 mail.destination = make_ready(&mut self.destinations, &mail.recipient, id);
                 Some(None)
             }
-            Place::Waiting(_) | Place::Failed => Some(Some(self.age_out(id, now))),
+            Place::Waiting(_) | Place::Failed => Some(self.age_out(id, now)),
             Place::Ready | Place::Loading | Place::Active | Place::Freed => Some(None),
         }
     }
 
     /// The mails of a transaction whose time is over, with the records that free them; those under
     /// way follow when their attempt has ended. `None` if no time is over.
-    pub fn pop_aged(&mut self, now: Now) -> Option<Vec<Attempt>> {
+    pub fn pop_aged(&mut self, now: Now) -> Option<Vec<Ended>> {
         let id = self.ages.pop_due(now.mono_ms)?;
         let Some(held) = self.held.get(&id) else { return Some(Vec::new()) };
         if held.mails.iter().any(|mail| matches!(mail.place, Place::Loading | Place::Active)) {
@@ -475,7 +477,7 @@ impl Store {
             .filter(|mail| ages_now(mail.place))
             .map(|mail| id.mail(mail.index))
             .collect();
-        Some(aged.into_iter().map(|mail| self.age_out(mail, now)).collect())
+        Some(aged.into_iter().filter_map(|mail| self.age_out(mail, now)).collect())
     }
 
     /// Some of the mails of a destination that end their attempt without a connection, if any do
@@ -485,7 +487,7 @@ impl Store {
         destination: DestinationId,
         count_max: usize,
         now: Now,
-    ) -> Vec<Attempt> {
+    ) -> Vec<Ended> {
         let Some((mails, finish)) = self.destinations.take_ending(destination, count_max) else {
             return Vec::new();
         };
@@ -520,13 +522,18 @@ impl Store {
         self.failed
     }
 
+    /// Mails that need no time to pass: ready, being read back, or being sent.
+    pub fn under_way(&self) -> usize {
+        self.destinations.mails()
+    }
+
     /// When a mail's time is over, on the monotonic clock.
     fn expiry_ms(&self, received_ms: u64, now: Now) -> u64 {
         let span_ms = self.limits.deliver_ms_max;
         now.mono_of(received_ms.saturating_add(span_ms), span_ms)
     }
 
-    fn age_out(&mut self, id: MailId, now: Now) -> Attempt {
+    fn age_out(&mut self, id: MailId, now: Now) -> Option<Ended> {
         let attempt = Attempt {
             mail: id,
             at_ms: now.unix_ms,
@@ -538,16 +545,20 @@ impl Store {
             description: "max-delivertime is over".into(),
             from: None,
             to: None,
+            facts: None,
         };
-        self.apply(id, &attempt, now);
-        attempt
+        self.apply(id, attempt, now)
+    }
+
+    /// Changes when a mail that fails for now is tried again, from its next failure on.
+    pub fn retry(&mut self, intervals_s: Vec<u32>, attempts_max: u32) {
+        self.limits.retry.intervals_s = intervals_s;
+        self.limits.retry.attempts_max = attempts_max;
     }
 
     /// Moves a mail to where its latest attempt sends it.
-    fn apply(&mut self, id: MailId, attempt: &Attempt, now: Now) {
-        let Some((held, place)) = find(&mut self.held, id) else {
-            return;
-        };
+    fn apply(&mut self, id: MailId, attempt: Attempt, now: Now) -> Option<Ended> {
+        let (held, place) = find(&mut self.held, id)?;
         let expiry_ms = held.expiry_ms;
         let pause_ms_max = self.limits.retry.interval_ms_max().max(READ_PAUSE_MS);
         let after = match attempt.next {
@@ -566,6 +577,7 @@ impl Store {
             }
         };
         let before = held.move_to(place, after);
+        let freed = (after == Place::Freed).then(|| taken(id, held, place));
         let mail = &mut held.mails[place];
         let left = needs_text(before).then_some(mail.destination);
         if mail.recent.len() == ATTEMPTS_SHOWN {
@@ -583,6 +595,7 @@ impl Store {
             self.destinations.leave(destination, |mail| is_ready(held, mail));
         }
         self.shrink(id.transaction);
+        Some(Ended { attempt, freed, facts: None })
     }
 
     /// Frees what the remaining mails of a transaction do not need now.

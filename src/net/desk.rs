@@ -18,7 +18,7 @@ use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
 use crate::blocking::Job;
 use crate::clock::Wall;
-use crate::delivery::{DestinationId, Journey, Now, Store};
+use crate::delivery::{DestinationId, Ended, Journey, Now, Store};
 use crate::limits::Share;
 use crate::log::{Level, Log};
 use crate::metrics::{Metrics, Number, WorkerMetrics};
@@ -70,6 +70,10 @@ pub enum Mail {
     Open,
     /// A question of the control socket.
     Ask(Question, Channel<Answer>),
+    /// Whether to take mail from now on.
+    Intake(Intake),
+    /// Settings that may change while the server runs, and whom to tell that they are in force.
+    Settings(Arc<Settings>, Channel<()>),
     /// Stop: take nothing new, finish what is under way.
     Drain,
 }
@@ -96,12 +100,22 @@ pub type Answer = Vec<serde_json::Value>;
 /// A transaction on its way to the disk.
 #[derive(Debug)]
 pub struct Committing {
-    /// The connection that waits for the answer, if it is still there.
-    pub connection: Key,
+    /// The connection that waits for the answer, if it is still there; none for what this server wrote
+    /// itself.
+    pub connection: Option<Key>,
     /// What will be ours.
     pub transaction: Arc<Transaction>,
     /// Octets of the memory budget that it holds.
     pub reserved: usize,
+}
+
+/// Whether mail is taken while the server runs (`rohrpost drain`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// It is.
+    Open,
+    /// Clients are answered 421.
+    Closed,
 }
 
 /// Whether the worker takes new work.
@@ -111,8 +125,28 @@ pub enum Mood {
     Starting,
     /// Traffic.
     Open,
+    /// Traffic out of the server only ([`Intake::Closed`]).
+    Emptying,
     /// Stopping: what is under way is finished.
     Draining,
+}
+
+impl Mood {
+    /// Whether clients are taken.
+    pub fn takes(self) -> bool {
+        match self {
+            Mood::Open => true,
+            Mood::Starting | Mood::Emptying | Mood::Draining => false,
+        }
+    }
+
+    /// Whether mail is given to connections.
+    pub fn delivers(self) -> bool {
+        match self {
+            Mood::Open | Mood::Emptying => true,
+            Mood::Starting | Mood::Draining => false,
+        }
+    }
 }
 
 /// What the drivers of one worker share.
@@ -269,8 +303,26 @@ impl Desk {
         let id = transaction.id;
         let transaction = Arc::new(transaction);
         self.batch.push(Entry::Accept(transaction.clone()));
+        let connection = Some(connection);
         self.committing.insert(id, Committing { connection, transaction, reserved });
         id
+    }
+
+    /// Hands over a transaction that this server wrote itself: a result or a notice
+    /// ([`Transaction::is_internal`]). No client waits for it. One that tells of an outcome is published
+    /// before that is settled, in the same turn, so that both become durable as one.
+    pub fn publish(&mut self, transaction: Transaction) {
+        debug_assert!(transaction.is_internal(), "clients' mail has a connection");
+        let transaction = Arc::new(transaction);
+        self.batch.push(Entry::Accept(transaction.clone()));
+        if transaction.shelf.is_some() {
+            // Nobody delivers it: it is the queue's from now.
+            return;
+        }
+        let bytes = usize::try_from(transaction.body_bytes()).unwrap_or(usize::MAX);
+        let reserved = if Memory::reserve(&mut self.memory, bytes) { bytes } else { 0 };
+        let committing = Committing { connection: None, transaction, reserved };
+        self.committing.insert(committing.transaction.id, committing);
     }
 
     /// Gives octets back to the memory budget.
@@ -279,7 +331,8 @@ impl Desk {
     }
 
     /// Records the outcome of an attempt, and says so where a mail ends without having arrived.
-    pub fn settle(&mut self, attempt: Attempt) {
+    pub fn settle(&mut self, ended: Ended) {
+        let Ended { attempt, .. } = ended;
         let number = match attempt.next {
             Next::Delivered => Number::Delivered,
             Next::Failed => Number::Bounced,

@@ -172,6 +172,9 @@ impl Incoming {
         self.readable |= ready.readable() || ready.read_closed();
         self.read_closed |= ready.read_closed();
         self.writable |= ready.writable();
+        if ready.writable() {
+            self.transport.on_writable();
+        }
         if ready.gone() {
             self.on_gone(desk);
         } else if ready.writable() && !self.session.output().is_empty() {
@@ -410,6 +413,9 @@ impl Incoming {
                         self.decide(Decision::Refuse(refused.reply.into()), desk, io);
                     }
                 }
+            }
+            Event::Authenticate(_) => {
+                self.decide(Decision::Refuse(answer::LOGIN_REFUSED.into()), desk, io);
             }
             Event::Reset => {
                 self.draft = None;

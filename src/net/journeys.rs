@@ -9,7 +9,7 @@ use crate::delivery::{Carried, DestinationId, Fate, Finish, Journey, OwnListener
 use crate::log::Level;
 use crate::queue::MailId;
 
-use super::desk::{Desk, Io, Mood};
+use super::desk::{Desk, Io};
 
 impl Desk {
     /// The connection to a stop failed before it was greeted: the next one is tried, or the journey
@@ -20,7 +20,7 @@ impl Desk {
         self.log.limited("next-hop", Level::Warning, "smtp", text);
         self.store.destinations.avoid(journey.destination, *address, io.now_ms());
         journey.on_failed(*preference, why.between(None, Some(*address)));
-        if self.mood != Mood::Open {
+        if !self.mood.delivers() {
             return self.give_up(journey, io);
         }
         match journey.goes_on() {
@@ -93,7 +93,7 @@ impl Desk {
 
     /// A mail's connection was lost: it goes on to a host that it has not tried, or its attempt ends.
     pub fn carry_on(&mut self, id: DestinationId, carried: Box<Carried>, io: &Io) {
-        let open = self.mood == Mood::Open;
+        let open = self.mood.delivers();
         let destinations = &mut self.store.destinations;
         let journey = if open {
             destinations.journey(id, Some(carried), io.now_ms())

@@ -31,7 +31,7 @@ use crate::smtp::command::BodyKind;
 
 use super::asked::{Answer, Asked};
 use super::deadline::Deadline;
-use super::desk::{Desk, Io, Mood};
+use super::desk::{Desk, Io};
 use super::incoming::Keep;
 use super::text::{Sent, TextOut};
 use super::transport::{Moved, Transport};
@@ -143,6 +143,9 @@ impl Outgoing {
         self.readable |= ready.readable() || ready.read_closed() || ready.error();
         self.read_closed |= ready.read_closed();
         self.writable |= ready.writable();
+        if ready.writable() {
+            self.transport.on_writable();
+        }
         if self.connected && ready.writable() && self.has_output() {
             self.mark_dirty(desk);
         }
@@ -390,6 +393,7 @@ impl Outgoing {
                 }
                 self.take_work(desk, io);
             }
+            Event::StartTls => unreachable!("no session is told to encrypt its connection yet"),
             Event::Data354 => self.on_354(desk, io),
             Event::Done(outcome) if !self.greeted => {
                 let Outcome::Refused { stage, reply, .. } = outcome else {
@@ -426,7 +430,10 @@ impl Outgoing {
         let result = match problem {
             Problem::TimedOut => "timeout",
             Problem::Closed => "lost",
-            Problem::ReplyTooLong | Problem::BadReply | Problem::UnexpectedReply => "invalid",
+            Problem::ReplyTooLong
+            | Problem::BadReply
+            | Problem::UnexpectedReply
+            | Problem::EarlyInput => "invalid",
         };
         let text = problem.to_string();
         let finish = Finish::without_reply(Fate::Temporary, state_of(stage), result, text);
@@ -447,7 +454,7 @@ impl Outgoing {
             if self.session.stage() != Stage::Idle || self.current.is_some() {
                 return;
             }
-            if desk.mood != Mood::Open || self.is_used_up(desk) {
+            if !desk.mood.delivers() || self.is_used_up(desk) {
                 return self.leave(desk, io);
             }
             let Desk { store, memory, .. } = desk;
@@ -518,6 +525,7 @@ impl Outgoing {
             size: size as u64,
             body: if transaction.eight_bit { BodyKind::EightBit } else { BodyKind::SevenBit },
             smtputf8: transaction.smtputf8,
+            request: crate::smtp::dsn::Request::default(),
         };
         let started = self.session.start(envelope);
         self.current = Some(current);

@@ -17,10 +17,13 @@ mod memory;
 mod report;
 mod schedule;
 mod storage;
+mod wishes;
 
 #[cfg(test)]
 pub(crate) use dice::Dice;
-pub use engine::{Accepting, Completion, Entry, Queue, ReadError, Refusal, ShutdownError, Status};
+pub use engine::{
+    Accepting, Completion, Entry, Queue, ReadError, Recalled, Refusal, Shelf, ShutdownError, Status,
+};
 pub use log::{LogQueue, LogReader, Notify, OpenError, Options};
 pub use mail::{
     Attempt, Body, BodyError, IdError, Ids, Mail, MailId, NO_BODY, Next, Origin, Transaction,
@@ -30,3 +33,4 @@ pub use memory::{Fault, Loss, MemoryStorage};
 pub use report::{Damage, DamageReason, Recovered, Report, Waiting, WaitingMail};
 pub use schedule::{Retrial, Retry, Schedule};
 pub use storage::{Appender, DiskStorage, Reader, Storage};
+pub use wishes::{DsnNotify, MailDsn, Password, QueueWish, QueueWishes, Ret, Smarthost, Wishes};

@@ -95,6 +95,9 @@ impl Settings {
         if self.dns.interval > self.dns.timeout {
             report.warn("dns-interval is above dns-timeout, which ends a look-up first");
         }
+        let (errors, warnings) = self.hop.faults(&self.delivery);
+        errors.into_iter().for_each(|text| report.fail(text));
+        warnings.into_iter().for_each(|text| report.warn(text));
     }
 
     fn check_directories(&self, report: &mut Report) {

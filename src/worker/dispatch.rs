@@ -13,7 +13,7 @@ use crate::delivery::mx::Unroutable;
 use crate::delivery::{
     DestinationId, Fate, Finish, Journey, Route, Step, Target, literal_of, mx, own_listener,
 };
-use crate::net::desk::{Io, Mood, Timer};
+use crate::net::desk::{Io, Timer};
 use crate::net::incoming::Keep;
 use crate::net::outgoing::{Departure, Outgoing};
 use crate::net::transport::Transport;
@@ -41,7 +41,7 @@ impl Worker {
             self.travel(journey, io);
             room = room.saturating_sub(1);
         }
-        if self.desk.mood != Mood::Open || !self.desk.delivering {
+        if !self.desk.mood.delivers() || !self.desk.delivering {
             return;
         }
         let mut ends = ENDED_MAX;
@@ -59,7 +59,7 @@ impl Worker {
 
     /// Whether [`Worker::deliver`] has something to do at once.
     pub(super) fn has_work(&self) -> bool {
-        let may = self.desk.mood == Mood::Open && self.desk.delivering;
+        let may = self.desk.mood.delivers() && self.desk.delivering;
         !self.desk.onward.is_empty() || (may && self.desk.store.destinations.has_awake())
     }
 
@@ -160,7 +160,7 @@ impl Worker {
 
     /// Connects to the first stop that takes the connection; whether there was a place for it.
     fn travel(&mut self, mut journey: Journey, io: &mut Io) -> bool {
-        if self.desk.mood != Mood::Open {
+        if !self.desk.mood.delivers() {
             self.desk.give_up(journey, io);
             return false;
         }

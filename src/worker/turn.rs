@@ -23,6 +23,8 @@ use crate::queue::{Completion, Queue};
 use crate::smtp::server;
 use crate::view;
 
+use super::reload::session_options;
+
 /// Time between two looks at ages and gauges.
 pub(super) const TICK_MS: u64 = 1_000;
 
@@ -76,13 +78,7 @@ pub struct Worker {
 impl Worker {
     /// A worker that has not begun: [`Worker::begin`] initialises its contexts.
     pub fn new(desk: Desk, common: Common, sockets: Vec<std::net::TcpListener>) -> Worker {
-        let smtp = &desk.settings.smtp;
-        let options = server::Options {
-            size_max: smtp.message_bytes_max,
-            recipients_max: smtp.recipients_max as usize,
-            errors_max: smtp.errors_max.map_or(u32::MAX, std::num::NonZeroU32::get),
-            ..server::Options::new(smtp.hostname.clone())
-        };
+        let options = session_options(&desk.settings);
         Worker {
             desk,
             connections: Slab::new(),
@@ -124,15 +120,18 @@ impl Worker {
             let recipients = transaction.mails.len();
             match &outcome {
                 Ok(()) => {
-                    self.desk.numbers().add(Number::Accepted, recipients as u64);
+                    if connection.is_some() {
+                        self.desk.numbers().add(Number::Accepted, recipients as u64);
+                    }
                     let now = self.desk.now(io);
                     self.desk.store.admit(transaction, reserved, now);
-                    if self.desk.memory.is_tight() {
+                    if self.desk.memory.is_tight() || reserved == 0 {
                         self.desk.store.unload(id);
                     }
                 }
                 Err(_) => self.desk.release(reserved),
             }
+            let Some(connection) = connection else { continue };
             let outcome = outcome.map(|()| recipients);
             self.with(connection, io, |connection, desk, io| match connection {
                 Connection::Incoming(incoming) => incoming.on_committed(id, outcome, desk, io),
@@ -174,6 +173,7 @@ impl Worker {
         let numbers = self.desk.numbers();
         numbers.set(Number::Queued, self.desk.store.queued() as u64);
         numbers.set(Number::Failed, self.desk.store.failed() as u64);
+        numbers.set(Number::UnderWay, self.desk.store.under_way() as u64);
         numbers.set(Number::Committing, self.desk.committing.len() as u64);
         numbers.set(Number::OutgoingConnections, self.desk.store.destinations.connections() as u64);
         numbers.set(Number::Destinations, self.desk.store.destinations.len() as u64);
@@ -244,6 +244,12 @@ impl Handler for Worker {
                 // Whoever asked may have given up.
                 let _ = answers.send(self.answer(&question, io));
             }
+            Mail::Settings(settings, done) => {
+                self.adopt(settings);
+                // Whoever asked may have given up.
+                let _ = done.send(());
+            }
+            Mail::Intake(intake) => self.on_intake(intake, io),
             Mail::Drain => self.on_drain(io),
         }
     }
