@@ -36,13 +36,13 @@ fn queued(server: &Server, recipient: &str) -> String {
 }
 
 /// The first id in `2.0.0 Queued as ID ID …`.
-fn id_of(reply: &Reply) -> String {
+pub(crate) fn id_of(reply: &Reply) -> String {
     let (_, ids) = reply.lines[0].split_once("Queued as ").unwrap();
     ids.split(' ').next().unwrap().to_owned()
 }
 
 /// What `rohrpost queue show` says of a mail that must be there.
-fn show(plan: &ServerBuilder, id: &str) -> Value {
+pub(crate) fn show(plan: &ServerBuilder, id: &str) -> Value {
     serde_json::from_str(&plan.report(&["queue", "show", id])).unwrap()
 }
 
