@@ -18,5 +18,6 @@ mod manifest;
 mod operation;
 mod peers;
 mod plugins;
+mod routes;
 mod support;
 mod tidy;

@@ -92,9 +92,14 @@ pub enum Question {
     Show(MailId),
     /// All mails of a transaction.
     ShowAll(TransactionId),
+    /// Its destinations, at most this many, those with the most mail first.
+    Destinations {
+        /// Rows at most.
+        limit: usize,
+    },
 }
 
-/// One mail as the control socket shows it.
+/// Mails or destinations as the control socket shows them.
 pub type Answer = Vec<serde_json::Value>;
 
 /// A transaction on its way to the disk.

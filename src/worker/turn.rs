@@ -166,6 +166,9 @@ impl Worker {
                 self.desk.store.view_all(*id).into_iter().map(explain).collect()
             }
             Question::Show(id) => self.desk.store.view(*id).map(explain).into_iter().collect(),
+            Question::Destinations { limit } => {
+                view::destinations(&self.desk.store.destinations, *limit, now)
+            }
         }
     }
 
