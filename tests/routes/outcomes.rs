@@ -92,7 +92,7 @@ fn a_name_server_that_fails_costs_an_attempt_until_it_is_well_again() {
             .setting("dns-interval", "200ms")
             .setting("dns-attempts", 2)
             .start();
-        let recipient = format!("{fault}@example.net");
+        let recipient = format!("after-{fault}@example.net");
         let id = queued(&server, &recipient);
         let mail = eventually("an attempt that failed", PATIENCE, || {
             let mail = crate::limits::show(server.plan(), &id);
