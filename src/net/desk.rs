@@ -18,18 +18,20 @@ use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
 use crate::blocking::Job;
 use crate::clock::Wall;
-use crate::delivery::{DestinationId, Ended, Journey, Now, Store};
+use crate::delivery::{DestinationId, Journey, Now, Store};
 use crate::limits::Share;
-use crate::log::{Level, Log};
+use crate::log::Log;
 use crate::metrics::{Metrics, Number, WorkerMetrics};
 use crate::plugin::view::Plugins;
 use crate::queue::{
-    Accepting, Attempt, Completion, Entry, Ids, MailId, Next, ReadError, Transaction,
-    TransactionId, Waiting,
+    Accepting, Completion, Entry, Ids, MailId, ReadError, Transaction, TransactionId, Waiting,
 };
 use crate::services::{Routed, Services};
 use crate::settings::Settings;
 use crate::smtp::Memory;
+use crate::tls::Tls;
+
+use super::settlement::{Recalled, Settlements};
 
 /// The reactor of a mail worker.
 pub type Io = Reactor<Timer, WatchId, Mail>;
@@ -62,6 +64,8 @@ pub enum Mail {
     Posted,
     /// A transaction was read back, or not.
     Loaded(TransactionId, Result<Arc<Transaction>, ReadError>),
+    /// What a notice needs of a mail was read back, or not.
+    Recalled(MailId, Result<Recalled, ReadError>),
     /// The route of a destination with the milliseconds that it is good for, or why there is none.
     Routed(DestinationId, Routed),
     /// Mail that the start found, to be owned by this worker.
@@ -72,8 +76,9 @@ pub enum Mail {
     Ask(Question, Channel<Answer>),
     /// Whether to take mail from now on.
     Intake(Intake),
-    /// Settings that may change while the server runs, and whom to tell that they are in force.
-    Settings(Arc<Settings>, Channel<()>),
+    /// Settings that may change while the server runs, the files of TLS read again, and whom to tell
+    /// that they are in force.
+    Settings(Arc<Settings>, Arc<Tls>, Channel<()>),
     /// Stop: take nothing new, finish what is under way.
     Drain,
 }
@@ -165,6 +170,8 @@ pub struct Desk {
     pub log: Log,
     /// The numbers of all workers; this one writes its own.
     pub metrics: Arc<Metrics>,
+    /// What TLS is done with.
+    pub tls: Tls,
     /// The plugin interface.
     pub plugins: Plugins,
     /// This worker's share of the memory budget.
@@ -181,6 +188,8 @@ pub struct Desk {
     pub committing: HashMap<TransactionId, Committing>,
     /// The mails of this worker.
     pub store: Store,
+    /// Attempts that ended and are not handed over yet.
+    pub settlements: Settlements,
     /// Connections in the making that go on to their next host.
     pub onward: VecDeque<Journey>,
     /// Where blocking work goes.
@@ -201,6 +210,8 @@ pub struct Desk {
     pub listeners: Arc<[SocketAddr]>,
     /// Whether new work is taken.
     pub mood: Mood,
+    /// Whether somebody wants to know of attempts what connections tell of themselves.
+    pub facts_wanted: bool,
     /// Whether the queue wants deliveries to go on; looked at once a second.
     pub delivering: bool,
     /// Whether the queue takes mail; looked at once a second, and decided at the commit.
@@ -221,6 +232,8 @@ pub struct DeskInit {
     pub log: Log,
     /// See [`Desk::metrics`].
     pub metrics: Arc<Metrics>,
+    /// See [`Desk::tls`].
+    pub tls: Tls,
     /// See [`Desk::plugins`].
     pub plugins: Plugins,
     /// See [`Desk::memory`].
@@ -252,6 +265,7 @@ impl Desk {
             settings: init.settings,
             log: init.log,
             metrics: init.metrics,
+            tls: init.tls,
             plugins: init.plugins,
             memory: init.memory,
             ids: init.ids,
@@ -260,6 +274,7 @@ impl Desk {
             batch: Vec::new(),
             committing: HashMap::new(),
             store: init.store,
+            settlements: Settlements::default(),
             onward: VecDeque::new(),
             jobs: init.jobs,
             services: init.services,
@@ -270,6 +285,7 @@ impl Desk {
             by_plugin: HashMap::new(),
             listeners: init.listeners,
             mood: Mood::Starting,
+            facts_wanted: false,
             delivering: true,
             accepting: Accepting::Yes,
             timers: HashMap::new(),
@@ -333,29 +349,6 @@ impl Desk {
     /// Gives octets back to the memory budget.
     pub fn release(&mut self, bytes: usize) {
         Memory::release(&mut self.memory, bytes);
-    }
-
-    /// Records the outcome of an attempt, and says so where a mail ends without having arrived.
-    pub fn settle(&mut self, ended: Ended) {
-        let Ended { attempt, .. } = ended;
-        let number = match attempt.next {
-            Next::Delivered => Number::Delivered,
-            Next::Failed => Number::Bounced,
-            Next::Retry { .. } => Number::Retried,
-            Next::Removed => Number::Aged,
-        };
-        self.count(number);
-        if matches!(attempt.next, Next::Failed | Next::Removed) {
-            let Attempt { mail, state, result, code, status, description, .. } = &attempt;
-            let (kind, what) = match attempt.next {
-                Next::Removed => ("aged", "is removed"),
-                _ => ("failed", "failed for good"),
-            };
-            let text =
-                format_args!("mail {mail} {what}: {state}:{result} {code} {status} {description}");
-            self.log.limited(kind, Level::Warning, "smtp", text);
-        }
-        self.batch.push(Entry::Settle(attempt));
     }
 
     /// Applies what plugins asked for in the callback that just returned: timers and watches at

@@ -7,7 +7,7 @@
 
 use crate::delivery::{Carried, DestinationId, Fate, Finish, Journey, OwnListener, Stop, Target};
 use crate::log::Level;
-use crate::queue::MailId;
+use crate::queue::{MailId, Transaction};
 
 use super::desk::{Desk, Io};
 
@@ -58,7 +58,7 @@ impl Desk {
     pub fn give_up(&mut self, journey: Journey, io: &Io) {
         self.store.destinations.on_given_up(journey.destination);
         if let Some(carried) = journey.carried {
-            self.finish(carried.id, carried.finish, io);
+            self.finish(carried.id, &carried.transaction, carried.finish, false, io);
         }
     }
 
@@ -67,7 +67,7 @@ impl Desk {
     pub fn refuse(&mut self, journey: Journey, io: &Io) {
         self.store.destinations.on_refused(journey.destination);
         if let Some(carried) = journey.carried {
-            self.finish(carried.id, carried.finish, io);
+            self.finish(carried.id, &carried.transaction, carried.finish, false, io);
         }
     }
 
@@ -78,7 +78,7 @@ impl Desk {
             // That the others cannot be reached says nothing about the host that it was lost at.
             (_, Some(carried)) => {
                 self.store.destinations.on_given_up(journey.destination);
-                self.finish(carried.id, carried.finish, io);
+                self.finish(carried.id, &carried.transaction, carried.finish, false, io);
             }
             (Some(mut failure), None) => {
                 if let Some(to) = failure.to {
@@ -104,17 +104,24 @@ impl Desk {
             Ok(journey) => self.onward.push_back(journey),
             Err(carried) => {
                 if let Some(carried) = carried {
-                    self.finish(carried.id, carried.finish, io);
+                    self.finish(carried.id, &carried.transaction, carried.finish, false, io);
                 }
             }
         }
     }
 
-    /// An attempt ended.
-    pub fn finish(&mut self, id: MailId, finish: Finish, io: &Io) {
+    /// An attempt ended; `hop_tells` says whether the far end offers DSN.
+    pub fn finish(
+        &mut self,
+        id: MailId,
+        transaction: &Transaction,
+        finish: Finish,
+        hop_tells: bool,
+        io: &Io,
+    ) {
         let now = self.now(io);
-        if let Some(attempt) = self.store.on_finish(id, finish, now) {
-            self.settle(attempt);
+        if let Some(ended) = self.store.on_finish(id, finish, now) {
+            self.settle_with(ended, transaction, hop_tells);
         }
     }
 }

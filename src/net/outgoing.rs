@@ -24,6 +24,7 @@ use crate::delivery::{
 };
 use crate::limits::OutgoingPermit;
 use crate::log::Level;
+use crate::notice::wanted;
 use crate::plugin::view::SlotsSpent;
 use crate::queue::{MailId, Transaction};
 use crate::smtp::client::{Envelope, Event, Options, Outcome, Problem, Session, Stage};
@@ -33,6 +34,8 @@ use super::asked::{Answer, Asked};
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
 use super::incoming::Keep;
+use super::reuse::Reuse;
+use super::tally::Tally;
 use super::text::{Sent, TextOut};
 use super::transport::{Moved, Transport};
 
@@ -78,6 +81,12 @@ pub struct Outgoing {
     pub(super) writable: bool,
     pub(super) queued_flush: bool,
     pub(super) idle: bool,
+    /// What reusing it risks.
+    pub(super) reuse: Reuse,
+    /// What it has carried.
+    pub(super) tally: Tally,
+    /// When the text under way must be out.
+    pub(super) text_until_ms: u64,
     /// The session is over, or the socket is: what is left is to be cleaned up.
     pub(super) over: bool,
     /// A write failed.
@@ -128,6 +137,9 @@ impl Outgoing {
             writable: false,
             queued_flush: false,
             idle: false,
+            reuse: Reuse::default(),
+            tally: Tally::default(),
+            text_until_ms: 0,
             over: false,
             deaf: false,
             lost: None,
@@ -163,6 +175,13 @@ impl Outgoing {
     /// There is mail for an idle connection.
     pub fn on_work(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         self.idle = false;
+        if self.reuse.on_woken(io.now_ms()) {
+            // The far end may have gone meanwhile, and said so: better to know before than after.
+            self.readable = true;
+            if self.drive(desk, io) == Keep::No {
+                return Keep::No;
+            }
+        }
         self.take_work(desk, io);
         self.drive(desk, io)
     }
@@ -238,33 +257,37 @@ impl Outgoing {
     }
 
     fn write(&mut self, desk: &mut Desk, io: &mut Io) {
-        if !self.session.output().is_empty() {
-            match self.transport.write(self.session.output()) {
-                Moved::Some(count) => self.session.consume_output(count),
+        match &mut self.text {
+            None if self.session.output().is_empty() => {}
+            None => match self.transport.write(self.session.output()) {
+                Moved::Some(count) => {
+                    self.tally.on_sent(count);
+                    self.session.consume_output(count);
+                }
                 Moved::Blocked(count) => {
                     self.writable = false;
+                    self.tally.on_sent(count);
                     self.session.consume_output(count);
                 }
                 Moved::End | Moved::Gone(_) => return self.on_deaf(),
-            }
-        }
-        if let Some(text) = &mut self.text
-            && self.session.output().is_empty()
-            && self.writable
-        {
-            let (sent, count) = text.write(&mut self.transport);
-            if count > 0 {
-                self.stage_ms = io.now_ms();
-            }
-            match sent {
-                Sent::All => {
-                    self.text = None;
-                    self.session.end_body();
+            },
+            Some(text) => {
+                let (sent, written) = text.write(self.session.output(), &mut self.transport);
+                self.session.consume_output(written.head);
+                self.tally.on_text(written, text.sent_octets());
+                if written.text > 0 {
+                    self.stage_ms = io.now_ms();
                 }
-                Sent::Blocked => self.writable = false,
-                Sent::Gone => self.on_deaf(),
-                // A far end that keeps up must not make this phase endless.
-                Sent::Some => io.again(Token::from(self.key)),
+                match sent {
+                    Sent::All => {
+                        self.text = None;
+                        self.session.end_body();
+                    }
+                    Sent::Blocked => self.writable = false,
+                    Sent::Gone => self.on_deaf(),
+                    // A far end that keeps up must not make this phase endless.
+                    Sent::Some => io.again(Token::from(self.key)),
+                }
             }
         }
         if let Some(plugin) = self.plugin {
@@ -405,7 +428,7 @@ impl Outgoing {
                 self.on_unreachable(why, desk, io);
             }
             Event::Done(Outcome::Refused { stage, reply, .. })
-                if reply.code() == 421 && self.is_outworn(stage) =>
+                if reply.code() == 421 && self.is_outworn(stage, Problem::Closed) =>
             {
                 self.give_back(desk, io);
             }
@@ -437,7 +460,7 @@ impl Outgoing {
         };
         let text = problem.to_string();
         let finish = Finish::without_reply(Fate::Temporary, state_of(stage), result, text);
-        if problem == Problem::Closed && self.is_outworn(stage) {
+        if self.is_outworn(stage, problem) {
             self.give_back(desk, io);
         }
         if self.greeted {
@@ -457,8 +480,9 @@ impl Outgoing {
             if !desk.mood.delivers() || self.is_used_up(desk) {
                 return self.leave(desk, io);
             }
+            let delivering = desk.may_deliver();
             let Desk { store, memory, .. } = desk;
-            let work = if desk.delivering {
+            let work = if delivering {
                 store.take_work(self.destination, |bytes| memory.reserve(bytes as u64))
             } else {
                 None
@@ -504,6 +528,7 @@ impl Outgoing {
         }
         if !self.idle {
             self.idle = true;
+            self.reuse.on_idle(io.now_ms());
             destinations.on_idle(self.destination, self.key);
         }
     }
@@ -525,14 +550,24 @@ impl Outgoing {
             size: size as u64,
             body: if transaction.eight_bit { BodyKind::EightBit } else { BodyKind::SevenBit },
             smtputf8: transaction.smtputf8,
-            request: crate::smtp::dsn::Request::default(),
+            request: wanted::request(transaction, mail),
         };
-        let started = self.session.start(envelope);
+        self.reuse.on_start();
+        self.tally.on_start();
+        let ahead = self.text_ahead(transaction, body, desk);
+        let started = match &ahead {
+            Some(text) => self.session.start_chunk(envelope, text.octets() as u64),
+            None => self.session.start(envelope),
+        };
         self.current = Some(current);
         match started {
             Ok(()) => {
                 self.messages += 1;
                 self.stage_ms = io.now_ms();
+                // Else it was refused before anything was sent.
+                if let Some(text) = ahead.filter(|_| self.session.stage() == Stage::Body) {
+                    self.begin_text(text, desk, io);
+                }
             }
             Err(crate::smtp::client::StartError::Busy) => {
                 // Octets that nobody asked for. It counts as an attempt: a hop that always does so
@@ -597,32 +632,28 @@ impl Outgoing {
             }
         };
         if self.session.begin_body() {
-            self.text = Some(text);
-            self.stage_ms = io.now_ms();
+            self.begin_text(text, desk, io);
         }
     }
 
     pub(super) fn finish(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
         self.text = None;
-        let Some(Current { id, .. }) = self.current.take() else {
+        let Some(Current { id, transaction, .. }) = self.current.take() else {
             return;
         };
-        let local = self.local.map(|local| local.ip());
-        desk.finish(id, finish.between(local, Some(self.stop.address)), io);
-    }
-
-    /// Whether a connection that has carried mail before ended with nothing said about this one: the
-    /// far end had enough of it, and the mail was not tried. One that carries its first mail has no
-    /// such excuse, so a mail is given back once and not for ever.
-    fn is_outworn(&self, stage: Stage) -> bool {
-        self.messages > 1 && matches!(stage, Stage::Reset | Stage::Mail)
+        let mut finish =
+            finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
+        finish.facts = self.facts(desk);
+        desk.finish(id, &transaction, finish, self.session.extensions().dsn, io);
     }
 
     /// The mail under way was not tried here after all; nor elsewhere, unless it came from there.
     pub(super) fn give_back(&mut self, desk: &mut Desk, io: &Io) {
         match self.current.take() {
             Some(Current { id, before: None, .. }) => desk.store.give_back(id),
-            Some(Current { id, before: Some(before), .. }) => desk.finish(id, before.finish, io),
+            Some(Current { id, transaction, before: Some(before) }) => {
+                desk.finish(id, &transaction, before.finish, false, io);
+            }
             None => {}
         }
     }

@@ -23,8 +23,10 @@ mod machine;
 mod mailerq;
 mod model;
 mod network;
+mod notice;
 mod source;
 mod table;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -41,5 +43,7 @@ pub use model::{
     Smtp,
 };
 pub use network::Networks;
+pub use notice::Notices;
 pub use source::{Arguments, MAIN_FILE, Origin, Sources};
 pub use table::{list, markdown};
+pub use tls::Tls;

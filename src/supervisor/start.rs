@@ -16,12 +16,14 @@ use crate::log::{Level, Log};
 use crate::mailboxes::Mailboxes;
 use crate::metrics::Metrics;
 use crate::net::desk::{Desk, DeskInit, Mail};
-use crate::net::listener::{self, WorkerSockets};
+use crate::net::listener::{self, Entrance, WorkerSockets};
 use crate::plugin::view::Plugins;
 use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
 use crate::services::Services;
 use crate::settings::{Pinning, PluginErrors, Settings};
-use crate::worker::{Common, Worker, intervals_s};
+use crate::tls::Tls;
+use crate::view::counted;
+use crate::worker::{Common, Doors, Worker, intervals_s};
 
 use super::server::{Event, StartError, system};
 
@@ -32,6 +34,7 @@ pub(super) struct Plan {
     pub(super) log: Log,
     pub(super) metrics: Arc<Metrics>,
     pub(super) host: &'static rohrpost_abi::Host,
+    pub(super) tls: Arc<Tls>,
     pub(super) budget: Arc<MemoryBudget>,
     pub(super) id_floor: Option<TransactionId>,
     pub(super) jobs: Sender<Job>,
@@ -60,6 +63,7 @@ impl Plan {
             settings: settings.clone(),
             log: self.log.clone(),
             metrics: self.metrics.clone(),
+            tls: self.tls.for_worker(),
             plugins: Plugins::new(self.host, cell, self.log.clone(), retries),
             memory: self.budget.share(),
             ids: Ids::new(worker, self.id_floor),
@@ -104,7 +108,7 @@ fn share(total: u32, workers: u32, index: usize) -> usize {
 
 pub(super) fn start_workers(
     plan: &Plan,
-    sockets: Vec<WorkerSockets>,
+    doors: Vec<Doors>,
     mailboxes: &Mailboxes,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let (made, senders) = unbounded();
@@ -112,15 +116,15 @@ pub(super) fn start_workers(
         Pinning::Auto => Pin::Auto,
         Pinning::Off => Pin::Off,
     };
-    let count = sockets.len();
+    let count = doors.len();
     let plan = Arc::new(plan.clone());
     let mut threads = Vec::with_capacity(count);
-    for (index, sockets) in sockets.into_iter().enumerate() {
+    for (index, doors) in doors.into_iter().enumerate() {
         let (plan, made) = (plan.clone(), made.clone());
         let name = format!("worker-{index}");
         let thread = rohrpost_reactor::spawn(&name, index, pin, move |index| {
             let lost = plan.lost.clone();
-            let work = std::panic::AssertUnwindSafe(|| run_worker(&plan, index, sockets, made));
+            let work = std::panic::AssertUnwindSafe(|| run_worker(&plan, index, doors, made));
             let why = match std::panic::catch_unwind(work) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
@@ -146,7 +150,7 @@ pub(super) fn start_workers(
 fn run_worker(
     plan: &Plan,
     index: usize,
-    sockets: WorkerSockets,
+    doors: Doors,
     made: Sender<(usize, rohrpost_reactor::Sender<Mail>)>,
 ) -> std::io::Result<()> {
     let config = Config { watches_max: rohrpost_abi::WATCHES_MAX, ..Config::default() };
@@ -154,7 +158,7 @@ fn run_worker(
     // The receiver waits for exactly one from each worker.
     let _ = made.send((index, io.sender()));
     drop(made);
-    let mut worker = Worker::new(plan.desk(index), plan.common.clone(), sockets);
+    let mut worker = Worker::new(plan.desk(index), plan.common.clone(), doors);
     worker.begin(&mut io);
     io.run(&mut worker)
 }
@@ -201,7 +205,14 @@ fn report_recovery(recovered: &Recovered, log: &Log) {
         );
     }
     let mails: usize = recovered.waiting.iter().map(|waiting| waiting.mails.len()).sum();
-    log.info("queue", format_args!("{mails} mails found in {} segments", report.segments));
+    log.info(
+        "queue",
+        format_args!(
+            "{} found in {} of the log",
+            counted(mails as u64, "mail"),
+            counted(report.segments, "segment")
+        ),
+    );
 }
 
 /// Mail belongs to the worker that its id names, or, after a change of `smtp-threads`, to another.
@@ -217,12 +228,12 @@ pub(super) fn restore(recovered: Recovered, mailboxes: &Mailboxes, workers: usiz
     }
 }
 
-pub(super) fn load_plugins(
+/// Loads the plugins that the settings name; those left out are logged.
+pub(super) fn open_plugins(
     settings: &Settings,
-    mailboxes: &Mailboxes,
     log: &Log,
-) -> Result<&'static rohrpost_abi::Host, StartError> {
-    use rohrpost_abi::{Copies, HostInit, LoadOptions, OnError, PluginDirectory};
+) -> Result<rohrpost_abi::Plugins, StartError> {
+    use rohrpost_abi::{Copies, LoadOptions, OnError, PluginDirectory};
     let plugin = &settings.plugin;
     let path = plugin.directory.clone();
     let options = LoadOptions {
@@ -243,6 +254,16 @@ pub(super) fn load_plugins(
     for skipped in skipped {
         log.critical("plugin", format_args!("left out (plugin-errors: skip): {}", skipped.error));
     }
+    Ok(plugins)
+}
+
+pub(super) fn load_plugins(
+    settings: &Settings,
+    mailboxes: &Mailboxes,
+    log: &Log,
+) -> Result<&'static rohrpost_abi::Host, StartError> {
+    use rohrpost_abi::HostInit;
+    let plugins = open_plugins(settings, log)?;
     let (lines, posts) = (log.clone(), mailboxes.clone());
     let host = rohrpost_abi::install(HostInit {
         plugins,
@@ -266,18 +287,43 @@ fn log_level(level: rohrpost_abi::Level) -> Level {
     }
 }
 
-pub(super) fn bind(
+/// Every port, with how clients come in there.
+pub(super) struct Bound {
+    /// In clear.
+    pub(super) clear: Vec<SocketAddr>,
+    /// With TLS from the first octet.
+    pub(super) secure: Vec<SocketAddr>,
+    /// One share for each worker.
+    pub(super) doors: Vec<Doors>,
+}
+
+pub(super) fn bind(settings: &Settings, workers: usize) -> Result<Bound, StartError> {
+    let mut doors: Vec<Doors> = (0..workers).map(|_| Vec::new()).collect();
+    let mut open = |ports: &[u16], entrance| -> Result<Vec<SocketAddr>, StartError> {
+        let (addresses, sockets) = bind_all(settings, ports, workers)?;
+        for (doors, sockets) in doors.iter_mut().zip(sockets) {
+            doors.extend(sockets.into_iter().map(|socket| (socket, entrance)));
+        }
+        Ok(addresses)
+    };
+    let clear = open(&settings.smtp.ports, Entrance::Clear)?;
+    let secure = open(settings.tls.secure_ports(), Entrance::Secure)?;
+    Ok(Bound { clear, secure, doors })
+}
+
+fn bind_all(
     settings: &Settings,
+    ports: &[u16],
     workers: usize,
 ) -> Result<(Vec<SocketAddr>, Vec<WorkerSockets>), StartError> {
     use crate::settings::ListenIp;
-    let smtp = &settings.smtp;
-    let bound = listener::bind(&smtp.listen.addresses(), &smtp.ports, workers);
-    match (&smtp.listen, bound) {
+    let listen = &settings.smtp.listen;
+    let bound = listener::bind(&listen.addresses(), ports, workers);
+    match (listen, bound) {
         // A system without IPv6 has no [::].
         (ListenIp::All, Err(error)) if error.is_without_ipv6() => {
             let v4 = [std::net::Ipv4Addr::UNSPECIFIED.into()];
-            Ok(listener::bind(&v4, &smtp.ports, workers)?)
+            Ok(listener::bind(&v4, ports, workers)?)
         }
         (_, bound) => Ok(bound?),
     }

@@ -41,10 +41,10 @@ impl Worker {
             self.travel(journey, io);
             room = room.saturating_sub(1);
         }
-        if !self.desk.mood.delivers() || !self.desk.delivering {
+        if !self.desk.mood.delivers() || !self.desk.may_deliver() {
             return;
         }
-        let mut ends = ENDED_MAX;
+        let mut ends = ENDED_MAX.min(self.desk.settlements.room());
         for _ in 0..SERVED_MAX {
             if room == 0 || ends == 0 {
                 break;
@@ -59,7 +59,7 @@ impl Worker {
 
     /// Whether [`Worker::deliver`] has something to do at once.
     pub(super) fn has_work(&self) -> bool {
-        let may = self.desk.mood.delivers() && self.desk.delivering;
+        let may = self.desk.mood.delivers() && self.desk.may_deliver();
         !self.desk.onward.is_empty() || (may && self.desk.store.destinations.has_awake())
     }
 
@@ -227,10 +227,17 @@ impl Worker {
         let now = self.desk.now(io);
         // The rest is due in the next turn: its timer is armed in the past then.
         for _ in 0..DUE_MAX {
+            if !self.desk.settlements.has_room() {
+                // The timer is armed again when there is.
+                return;
+            }
             let Some(due) = self.desk.store.pop_due(now) else { break };
             due.into_iter().for_each(|attempt| self.desk.settle(attempt));
         }
         for _ in 0..DUE_MAX {
+            if !self.desk.settlements.has_room() {
+                return;
+            }
             let Some(aged) = self.desk.store.pop_aged(now) else { break };
             aged.into_iter().for_each(|attempt| self.desk.settle(attempt));
         }
@@ -243,7 +250,8 @@ impl Worker {
 
     pub(super) fn arm_delivery(&mut self, io: &mut Io) {
         let rested = self.desk.store.destinations.next_rested();
-        let next = [self.desk.store.next_due(), rested].into_iter().flatten().min();
+        let due = self.desk.store.next_due().filter(|_| self.desk.settlements.has_room());
+        let next = [due, rested].into_iter().flatten().min();
         let Some(next) = next else { return };
         match self.delivery_timer {
             Some((_, armed)) if armed <= next => {}

@@ -16,6 +16,7 @@ use crate::limits::Connections;
 use crate::metrics::Number;
 use crate::net::desk::{Committing, Desk, Io, Mail, Question, Timer};
 use crate::net::incoming::{Incoming, Keep};
+use crate::net::listener::Entrance;
 use crate::net::outgoing::Outgoing;
 use crate::net::spare::Spares;
 use crate::plugin::chain::Chain;
@@ -33,7 +34,7 @@ pub(super) const TICK_MS: u64 = 1_000;
 pub(super) enum Connection {
     /// Its socket is being registered.
     Opening,
-    Listener(TcpListener, SocketAddr),
+    Listener(TcpListener, SocketAddr, Entrance),
     Incoming(Box<Incoming>),
     Outgoing(Box<Outgoing>),
 }
@@ -48,6 +49,9 @@ pub enum Report {
     /// It has ended in order.
     Ended(usize),
 }
+
+/// The sockets that one worker listens on, and how clients come in there.
+pub type Doors = Vec<(std::net::TcpListener, Entrance)>;
 
 /// What a worker shares with the others.
 #[derive(Clone)]
@@ -68,7 +72,7 @@ pub struct Worker {
     pub(super) connections: Slab<Connection>,
     pub(super) common: Common,
     pub(super) options: Arc<server::Options>,
-    pub(super) sockets: Vec<std::net::TcpListener>,
+    pub(super) doors: Doors,
     pub(super) accept_again: Vec<Key>,
     pub(super) context: Option<(ContextStep, Chain)>,
     pub(super) context_timer: Option<TimerKey>,
@@ -77,14 +81,14 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that has not begun: [`Worker::begin`] initialises its contexts.
-    pub fn new(desk: Desk, common: Common, sockets: Vec<std::net::TcpListener>) -> Worker {
-        let options = session_options(&desk.settings);
+    pub fn new(desk: Desk, common: Common, doors: Doors) -> Worker {
+        let options = session_options(&desk.settings, &desk.tls);
         Worker {
+            options: Arc::new(options),
             desk,
             connections: Slab::new(),
             common,
-            options: Arc::new(options),
-            sockets,
+            doors,
             accept_again: Vec::new(),
             context: None,
             context_timer: None,
@@ -178,6 +182,7 @@ impl Worker {
         numbers.set(Number::Failed, self.desk.store.failed() as u64);
         numbers.set(Number::UnderWay, self.desk.store.under_way() as u64);
         numbers.set(Number::Committing, self.desk.committing.len() as u64);
+        numbers.set(Number::Settling, self.desk.settlements.len() as u64);
         numbers.set(Number::OutgoingConnections, self.desk.store.destinations.connections() as u64);
         numbers.set(Number::Destinations, self.desk.store.destinations.len() as u64);
         numbers.set(Number::MemoryUsed, self.desk.memory.used());
@@ -237,6 +242,7 @@ impl Handler for Worker {
                 let attempts = self.desk.store.on_loaded(id, loaded, now);
                 attempts.into_iter().for_each(|attempt| self.desk.settle(attempt));
             }
+            Mail::Recalled(id, recalled) => self.desk.on_recalled(id, recalled),
             Mail::Routed(destination, routed) => self.on_routed(destination, routed, io),
             Mail::Restore(waiting) => {
                 let now = self.desk.now(io);
@@ -247,8 +253,8 @@ impl Handler for Worker {
                 // Whoever asked may have given up.
                 let _ = answers.send(self.answer(&question, io));
             }
-            Mail::Settings(settings, done) => {
-                self.adopt(settings);
+            Mail::Settings(settings, tls, done) => {
+                self.adopt(settings, &tls);
                 // Whoever asked may have given up.
                 let _ = done.send(());
             }
