@@ -26,8 +26,9 @@ pub fn rehearse(settings: &Settings) -> Result<Vec<String>, StartError> {
     if Lock::is_taken(&settings.queue.directory) {
         found.push("a server runs on this queue; its ports were not tried".to_owned());
     } else {
-        let (addresses, _) = bind(settings, 1)?;
-        let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+        let bound = bind(settings, 1)?;
+        let all = bound.clear.iter().chain(&bound.secure);
+        let addresses: Vec<String> = all.map(SocketAddr::to_string).collect();
         found.push(format!("ports: {}", addresses.join(", ")));
     }
     // D-08: as the user that the server would be.
