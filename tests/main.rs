@@ -21,5 +21,6 @@ mod operation;
 mod peers;
 mod plugins;
 mod routes;
+mod smuggling;
 mod support;
 mod tidy;

@@ -7,11 +7,13 @@ mod ages;
 mod bounds;
 mod client_deadlines;
 mod crowd;
+mod full_disk;
 pub(crate) mod hop;
 mod hop_deadlines;
 mod memory;
 mod scarcity;
 mod stop;
+mod stop_under_load;
 mod views;
 
 use serde_json::Value;
