@@ -143,6 +143,7 @@
 //!   a resolver of its own.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod blocking;
 pub mod cli;
 pub mod clock;

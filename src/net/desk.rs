@@ -16,6 +16,7 @@ use crossbeam_channel::Sender as Channel;
 use rohrpost_abi::{Command, ConnectionId, TimerId, WatchId};
 use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
+use crate::auth::Logins;
 use crate::blocking::Job;
 use crate::clock::Wall;
 use crate::delivery::{Now, Pool, Store};
@@ -29,6 +30,8 @@ use crate::queue::{
 };
 use crate::settings::Settings;
 use crate::smtp::Memory;
+
+use super::login::Admission;
 
 /// The reactor of a mail worker.
 pub type Io = Reactor<Timer, WatchId, Mail>;
@@ -63,6 +66,10 @@ pub enum Mail {
     Loaded(TransactionId, Result<Arc<Transaction>, ReadError>),
     /// The smarthost's addresses, or why there are none.
     Resolved(Result<Vec<SocketAddr>, String>),
+    /// The password that this connection gave was checked: whether it is good.
+    Verified(Key, bool),
+    /// Other users may log in from now on.
+    Logins(Arc<Logins>),
     /// Mail that the start found, to be owned by this worker.
     Restore(Vec<Waiting>),
     /// Every worker is ready: take connections.
@@ -145,6 +152,8 @@ pub struct Desk {
     pub pool: Pool<Key>,
     /// Where blocking work goes.
     pub jobs: Channel<Job>,
+    /// Who may log in, and who must.
+    pub admission: Admission,
     /// Connections whose output has not been offered to their socket.
     pub dirty: Vec<Key>,
     /// Held connections with a verdict, oldest first (D-2F).
@@ -191,6 +200,8 @@ pub struct DeskInit {
     pub pool: Pool<Key>,
     /// See [`Desk::jobs`].
     pub jobs: Channel<Job>,
+    /// See [`Desk::admission`].
+    pub admission: Admission,
     /// See [`Desk::listeners`].
     pub listeners: Arc<[SocketAddr]>,
 }
@@ -220,6 +231,7 @@ impl Desk {
             store: init.store,
             pool: init.pool,
             jobs: init.jobs,
+            admission: init.admission,
             dirty: Vec::new(),
             resumable: VecDeque::new(),
             sends: VecDeque::new(),

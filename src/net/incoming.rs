@@ -16,6 +16,7 @@ use std::sync::Arc;
 use mio::Token;
 use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Hook, OUTPUT_BYTES_MAX};
 use rohrpost_reactor::{Key, Readiness};
+use zeroize::Zeroize as _;
 
 use crate::limits::IncomingPermit;
 use crate::metrics::Number;
@@ -27,6 +28,7 @@ use crate::smtp::{Fixed, Reply, answer};
 
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
+use super::login::Login;
 use super::message::{Draft, Finished, Message};
 use super::receipt::receipt;
 use super::step::{Step, terminated};
@@ -51,6 +53,10 @@ pub(super) enum Stage {
     Session,
     /// Plugins are asked; the host goes on when the chain is done.
     Step(Step, Chain),
+    /// The password that the client gave is being checked.
+    Verify,
+    /// It was wrong, and the client hears so a little later.
+    Refusal,
     /// The message is on its way to the disk.
     Commit(TransactionId),
     /// The close chain is done.
@@ -79,6 +85,7 @@ pub struct Incoming {
     pub(super) plugin: Option<ConnectionId>,
     pub(super) stage: Stage,
     pub(super) draft: Option<Draft>,
+    pub(super) login: Login,
     pub(super) peer: Peer,
     pub(super) readable: bool,
     pub(super) read_closed: bool,
@@ -142,7 +149,7 @@ impl Incoming {
             desk.by_plugin.insert(plugin, key);
         }
         desk.numbers().add(Number::IncomingConnections, 1);
-        Incoming {
+        let mut incoming = Incoming {
             key,
             transport: arrival.transport,
             session,
@@ -151,6 +158,7 @@ impl Incoming {
             plugin,
             stage,
             draft: None,
+            login: Login::default(),
             peer: Peer::There,
             readable: true,
             read_closed: false,
@@ -164,7 +172,14 @@ impl Incoming {
             progress_ms: io.now_ms(),
             text_ms: None,
             _permit: arrival.permit,
-        }
+        };
+        incoming.offer_login(desk);
+        incoming
+    }
+
+    /// Whether everything on the connection is encrypted.
+    pub(super) fn is_secure(&self) -> bool {
+        false
     }
 
     /// Something happened to the socket.
@@ -226,6 +241,12 @@ impl Incoming {
         self.drive(desk, io)
     }
 
+    /// The password that the client gave was checked.
+    pub fn on_verified(&mut self, good: bool, desk: &mut Desk, io: &mut Io) -> Keep {
+        self.on_hashed(good, desk, io);
+        self.drive(desk, io)
+    }
+
     /// The server stops: idle clients are told now, others after their transaction.
     pub fn on_drain(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         self.last = true;
@@ -245,6 +266,7 @@ impl Incoming {
         if self.is_held() {
             self.revoke(desk, io, answer::SHUTTING_DOWN.into(), "the server stops");
         }
+        self.abort_login(desk, io);
         if self.leaving {
             // It was told at an earlier call and did not listen.
             self.on_gone(desk);
@@ -290,7 +312,10 @@ impl Incoming {
                         break;
                     }
                 }
-                Stage::Commit(_) => break,
+                Stage::Verify | Stage::Refusal if self.is_login_over() => {
+                    self.begin_close(desk, io);
+                }
+                Stage::Commit(_) | Stage::Verify | Stage::Refusal => break,
                 Stage::Session if self.is_over() => self.begin_close(desk, io),
                 Stage::Session if self.leaving && self.session.output().is_empty() => {
                     if !self.linger(&mut reads, desk, io) {
@@ -354,7 +379,11 @@ impl Incoming {
         } else {
             desk.scratch.clear();
             let moved = self.transport.read(&mut desk.scratch);
+            let confidential = self.session.is_confidential();
             self.session.handle_input(&desk.scratch, &mut desk.memory);
+            if confidential {
+                desk.scratch.as_mut_slice().zeroize();
+            }
             moved
         };
         // Octets of a text are progress; those of a command are only when it is answered, so that
@@ -389,7 +418,8 @@ impl Incoming {
             }
             Event::Rcpt(to) => {
                 if !self.may_relay(&to.address, desk) {
-                    self.decide(Decision::Refuse(answer::NO_RELAY.into()), desk, io);
+                    let refusal = desk.admission.refusal();
+                    self.decide(Decision::Refuse(refusal.into()), desk, io);
                     return;
                 }
                 let text = terminated(to.address.as_str());
@@ -411,9 +441,7 @@ impl Incoming {
                     }
                 }
             }
-            Event::Authenticate(_) => {
-                self.decide(Decision::Refuse(answer::LOGIN_REFUSED.into()), desk, io);
-            }
+            Event::Authenticate(credentials) => self.on_credentials(credentials, desk, io),
             Event::Reset => {
                 self.draft = None;
                 self.text_ms = None;
@@ -429,7 +457,7 @@ impl Incoming {
     /// Design §5: who may send to whom.
     fn may_relay(&self, to: &crate::smtp::Address, desk: &Desk) -> bool {
         let smtp = &desk.settings.smtp;
-        smtp.relay_clients.contains(self.remote.ip())
+        desk.admission.trusts(smtp, self.remote.ip())
             || self.is_authenticated(desk)
             || smtp.local_domains.contains(to.domain())
             // RFC 5321 4.5.1: `<postmaster>` without a domain is ours, if anything is.
@@ -489,6 +517,7 @@ impl Incoming {
             Step::Close => self.stage = Stage::Done,
             _ if self.peer == Peer::Gone => self.drop_step(step, desk),
             Step::Connect => self.session.greet(Greeting::Accept, &mut desk.memory),
+            Step::Authenticate(credentials) => self.judge(*credentials, desk, io),
             Step::MailFrom(_) => self.decide(Decision::Accept, desk, io),
             Step::RcptTo(_) => {
                 if let Some(draft) = &mut self.draft {
@@ -534,14 +563,10 @@ impl Incoming {
             remote: self.remote,
             local: self.local,
             helo: self.session.hello().map(|hello| hello.name.clone()).unwrap_or_default(),
-            user: None,
-            secure: false,
+            user: self.user(desk),
+            secure: self.is_secure(),
             authenticated: self.is_authenticated(desk),
         }
-    }
-
-    fn is_authenticated(&self, desk: &Desk) -> bool {
-        self.plugin.is_some_and(|plugin| desk.plugins.cell.authenticated(plugin))
     }
 
     fn refuse_message(
@@ -570,7 +595,11 @@ impl Incoming {
     fn drop_step(&mut self, step: Step, desk: &mut Desk) {
         match step {
             Step::Data(message) | Step::Message(message, _) => self.drop_message(*message, desk),
-            Step::Connect | Step::MailFrom(_) | Step::RcptTo(_) | Step::Close => {}
+            Step::Connect
+            | Step::Authenticate(_)
+            | Step::MailFrom(_)
+            | Step::RcptTo(_)
+            | Step::Close => {}
         }
     }
 
@@ -593,16 +622,17 @@ impl Incoming {
         }
         desk.numbers().sub(Number::Held, 1);
         desk.count(Number::Revoked);
-        // The plugin is not asked again until it hands back (D-28), so what it granted before, perhaps
-        // to another sender, holds no longer.
-        desk.plugins.cell.set_authenticated(plugin, false);
         if matches!(step, Step::Close) {
             chain.on_verdict(Verdict::Continue);
             return;
         }
+        self.revoke_login(desk);
         let stage = std::mem::replace(&mut self.stage, Stage::Session);
         let Stage::Step(step, _) = stage else { return };
         let connect = matches!(step, Step::Connect);
+        // RFC 4954 6 has a reply of its own for a login that could not be judged.
+        let judged = matches!(step, Step::Authenticate(_)) && reply.code() != 421;
+        let reply = if judged { answer::LOGIN_LATER.into() } else { reply };
         if matches!(step, Step::MailFrom(_)) {
             self.draft = None;
         }

@@ -6,6 +6,7 @@
 //! - [`deadline`] gives every wait of a connection its end.
 //! - [`message`] is a mail between its final dot and the disk, [`text`] one on its way out.
 //! - [`incoming`] drives one connection that brings mail, [`outgoing`] one that takes it away.
+//! - [`login`] is how such a connection says who it is.
 //! - [`desk`] is what the drivers of one worker share.
 //!
 //! No protocol decision is made here: what a command means is the session's business.
@@ -16,6 +17,7 @@ pub mod desk;
 pub mod incoming;
 mod incoming_end;
 pub mod listener;
+pub mod login;
 pub mod message;
 pub mod outgoing;
 mod outgoing_end;

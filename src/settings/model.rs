@@ -18,8 +18,10 @@ use super::kind::{
 };
 use super::list::{Addresses, ListenIp, LogTargets, Numbers, Ports, Times};
 use super::load::Values;
+use super::login::LoginSources;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
+use crate::auth::LoginSource;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
 
@@ -91,9 +93,22 @@ section! {
         /// Networks that may connect; others are refused at once.
         "smtp-range" | "smtp-ranges" clients: Networks = Preset::Text("all"), NetworkSet;
 
-        /// Networks whose clients may send to any recipient without logging in.
+        /// Networks whose clients may send to any recipient without logging in. Where clients can log
+        /// in (`smtp-auth`, or a plugin that judges logins) the default holds no longer: then all
+        /// must, but those in networks that are set here.
         "smtp-relay-range" relay_clients: Networks = Preset::Text("127.0.0.0/8;::1/128"),
             NetworkSet;
+
+        /// Who may log in: `hardcoded://user:password,user:password` or `file:///path`, a file with a
+        /// line `user:hash` for each (`$5$`, `$6$` or `$y$`); several are separated by `,`.
+        "smtp-auth" auth: Vec<LoginSource> = Preset::Text(""), LoginSources;
+
+        /// Networks whose clients may log in without TLS, so that everybody on the way can read their
+        /// passwords.
+        "smtp-auth-plaintext" auth_plaintext: Networks = Preset::Text(""), NetworkSet;
+
+        /// When a failed login is answered, counted from its AUTH command; 0 at once.
+        "smtp-auth-delay" auth_delay: Duration = Preset::Text("1"), Time::seconds(0, 60);
 
         /// Domains whose recipients are local: mail for them is accepted from every client.
         "local-domains" local_domains: Domains = Preset::Text(""), DomainSet;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::auth::{self, Logins, LoginsError};
 use crate::control::{self, ControlServer};
 use crate::limits::{Connections, MemoryBudget};
 use crate::lock::{Lock, LockError};
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The queue cannot be opened.
     #[error("the queue cannot be opened: {0}")]
     Queue(#[from] OpenError),
+    /// The users that may log in cannot be read.
+    #[error(transparent)]
+    Logins(#[from] LoginsError),
     /// A plugin is not usable.
     #[error(transparent)]
     Plugins(#[from] rohrpost_abi::LoadError),
@@ -82,6 +86,7 @@ impl StartError {
             StartError::Queue(_) | StartError::System { .. } => cli::EXIT_TRY_AGAIN,
             StartError::Log(_)
             | StartError::Plugins(_)
+            | StartError::Logins(_)
             | StartError::Bind(_)
             | StartError::Control(_)
             | StartError::Context(_) => cli::EXIT_SETTINGS,
@@ -143,6 +148,7 @@ struct Server {
     mailboxes: Mailboxes,
     workers: Vec<JoinHandle<()>>,
     helper: JoinHandle<()>,
+    verifier: JoinHandle<()>,
     reports: Receiver<Report>,
     addresses: Arc<[SocketAddr]>,
     events: (Sender<Event>, Receiver<Event>),
@@ -154,6 +160,7 @@ impl Server {
         let settings = Arc::new(settings);
         let lock = Lock::take(&settings.queue.directory)?;
         let mailboxes = Mailboxes::default();
+        let logins = Arc::new(Logins::load(&settings.smtp.auth)?);
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
         let threads = settings.smtp.threads as usize;
@@ -162,6 +169,9 @@ impl Server {
         // D-08: after everything that can fail for the administrator, before the workers.
         host.plugins().initialize();
         let metrics = Arc::new(Metrics::new(threads));
+        let (checks, checks_taken) = auth::verifier::channel();
+        let verifier = auth::verifier::spawn(checks_taken, mailboxes.clone())
+            .map_err(system("the thread that checks passwords cannot be started"))?;
         let (jobs, jobs_taken) = blocking::channel(threads);
         let helper = blocking::spawn(jobs_taken, queue.clone(), mailboxes.clone())
             .map_err(system("the helper thread cannot be started"))?;
@@ -175,6 +185,8 @@ impl Server {
             budget: MemoryBudget::new(settings.general.memory_bytes_max, settings.smtp.threads),
             id_floor: recovered.id_max,
             jobs,
+            logins,
+            checks,
             listeners: addresses.clone(),
             common: Common {
                 queue: queue.clone(),
@@ -196,6 +208,7 @@ impl Server {
             mailboxes,
             workers,
             helper,
+            verifier,
             reports,
             addresses,
             events,
@@ -308,6 +321,7 @@ impl Server {
             self.host.plugins().cleanup();
             drop(self.workers);
             drop(self.helper);
+            drop(self.verifier);
         }
         log.info("stop", format_args!("stopped after {} ms", begun.elapsed().as_millis()));
         exit

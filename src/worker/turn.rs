@@ -267,6 +267,15 @@ impl Handler for Worker {
                     self.desk.pool.on_failed(why, io.now_ms());
                 }
             }
+            Mail::Verified(key, good) => {
+                self.with(key, io, |connection, desk, io| match connection {
+                    Connection::Incoming(incoming) => incoming.on_verified(good, desk, io),
+                    Connection::Outgoing(_) | Connection::Opening | Connection::Listener(..) => {
+                        Keep::Yes
+                    }
+                })
+            }
+            Mail::Logins(logins) => self.desk.admission.set_logins(logins),
             Mail::Restore(waiting) => {
                 let now = self.desk.now(io);
                 waiting.into_iter().for_each(|mail| self.desk.store.restore(mail, now));
