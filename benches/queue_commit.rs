@@ -79,6 +79,7 @@ impl Bench {
                 envelope: "bounces-4711@sender.example.com".into(),
                 recipient: "somebody@recipient.example.net".into(),
                 body: 0,
+                dsn: None,
             }],
             bodies: vec![self.body.clone()],
             trace: [b't'; 160].into(),
@@ -92,6 +93,8 @@ impl Bench {
             },
             eight_bit: false,
             smtputf8: false,
+            wishes: None,
+            shelf: None,
         }
     }
 
@@ -133,6 +136,7 @@ fn settle(id: TransactionId) -> Entry {
         description: "2.0.0 Ok: queued as 4711".into(),
         from: Some([192, 0, 2, 2].into()),
         to: Some(([198, 51, 100, 1], 25).into()),
+        facts: None,
     })
 }
 

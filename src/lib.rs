@@ -13,6 +13,7 @@
 //! | [`delivery`] | the mails of a worker, connections to the next hop, outcomes | sockets, clocks |
 //! | [`plugin`] | the chain of one step, and walking it | sockets, timers |
 //! | [`net`] | sockets, and the drivers that join them to sessions; what drivers share ([`net::desk`]) | decisions about protocol |
+//! | [`tls`] | certificates, keys, authorities, and who is trusted | sockets |
 //! | [`worker`] | the handler of the turn: tokens to drivers, start, accept, dispatch, stop | blocks |
 //! | [`supervisor`] | start, signals and end, on the main thread | touches mail |
 //! | [`settings`], [`cli`], [`program`] | names and values, arguments, subcommands | |
@@ -84,7 +85,7 @@
 //! 7. Protocols are values: `smtp/`, `queue/mail.rs`, `queue/schedule.rs` and `plugin/chain.rs` name
 //!    no socket, clock, file or thread. `tests/tidy.rs`.
 //! 8. Every outcome of every state and command is reviewed text. `smtp/server/outcomes.rs`,
-//!    `smtp/client/tests.rs` (`every_outcome_is_as_reviewed`).
+//!    `smtp/client/outcomes.rs` (`every_outcome_is_as_reviewed`).
 //! 9. No octet of a text that a client sends is held without its reservation, and each reservation
 //!    is given back once. `smtp/server/receiver.rs`, `limits.rs`; their tests, and
 //!    `a_lost_peer_leaves_nothing_reserved`.
@@ -163,6 +164,7 @@ pub mod settings;
 pub mod sink;
 pub mod smtp;
 pub mod supervisor;
+pub mod tls;
 pub mod view;
 pub mod watchdog;
 pub mod worker;

@@ -1,13 +1,18 @@
 //! The outcome of one attempt, in MailerQ's words for states and results.
 //!
-//! Must never: decide when the next attempt is; that is the retry rule's.
+//! Must never: decide when the next attempt is; that is the retry rule's. What is known of the
+//! connection beside the outcome is [`Facts`].
 //!
 //! **Diagnostics**: the words end in the queue's records and in what `rohrpost queue show` prints.
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::queue::Attempt;
 use crate::smtp::Reply;
-use crate::smtp::client::{Outcome, Stage};
+use crate::smtp::client::{Exchange, Outcome, Stage};
+
+use super::facts::Facts;
+use super::store::MailView;
 
 /// What an attempt means for the mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +46,21 @@ pub struct Finish {
     pub from: Option<IpAddr>,
     /// The next hop.
     pub to: Option<SocketAddr>,
+    /// What else is known of the connection; `None` where nobody asked, or without a connection.
+    pub facts: Option<Box<Facts>>,
+}
+
+/// The end of an attempt: what has to be settled, and what is known of its mail.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// The outcome, as it is recorded.
+    pub attempt: Attempt,
+    /// The mail, where this freed it, with the attempts before this one; see [`Store::mail_of`].
+    ///
+    /// [`Store::mail_of`]: super::Store::mail_of
+    pub freed: Option<MailView>,
+    /// What is known of the connection, where somebody asked.
+    pub facts: Option<Box<Facts>>,
 }
 
 impl Finish {
@@ -74,6 +94,7 @@ impl Finish {
             description: reply.text().to_owned(),
             from: None,
             to: None,
+            facts: None,
         }
     }
 
@@ -93,6 +114,7 @@ impl Finish {
             description: description.into(),
             from: None,
             to: None,
+            facts: None,
         }
     }
 
@@ -109,6 +131,11 @@ pub fn state_of(stage: Stage) -> &'static str {
     match stage {
         Stage::Banner => "intro",
         Stage::Ehlo => "ehlo",
+        Stage::StartTls | Stage::Handshake => "starttls",
+        Stage::Auth(Exchange::Plain | Exchange::PlainResponse) => "authplain",
+        Stage::Auth(Exchange::Login) => "authlogin",
+        Stage::Auth(Exchange::LoginUsername) => "authusername",
+        Stage::Auth(Exchange::LoginPassword) => "authpassword",
         Stage::Idle | Stage::Reset | Stage::Quit | Stage::Closed => "idle",
         Stage::Mail => "mailfrom",
         Stage::Rcpt => "rcptto",

@@ -19,7 +19,7 @@ use crate::queue::{
     Attempt, MailId, Next, ReadError, Retrial, Retry, Schedule, Transaction, TransactionId, Waiting,
 };
 
-use super::{Fate, Finish};
+use super::{Ended, Fate, Finish};
 
 /// Attempts of a mail that are kept in memory to be shown; the number of all is exact.
 const ATTEMPTS_SHOWN: usize = 8;
@@ -141,7 +141,7 @@ struct MailState {
 }
 
 /// One mail, explained.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MailView {
     /// Its name.
     pub id: MailId,
@@ -359,7 +359,7 @@ impl Store {
         id: TransactionId,
         loaded: Result<Arc<Transaction>, ReadError>,
         now: Now,
-    ) -> Vec<Attempt> {
+    ) -> Vec<Ended> {
         self.loading -= 1;
         let Some(held) = self.held.get_mut(&id) else {
             return Vec::new();
@@ -404,7 +404,7 @@ impl Store {
     }
 
     /// An attempt ended. Returns the record that settles it; `None` for a mail that is gone.
-    pub fn on_finish(&mut self, id: MailId, finish: Finish, now: Now) -> Option<Attempt> {
+    pub fn on_finish(&mut self, id: MailId, mut finish: Finish, now: Now) -> Option<Ended> {
         let (held, place) = find(&mut self.held, id)?;
         let mail = &mut held.mails[place];
         mail.attempts += u32::from(finish.fate != Fate::Untried);
@@ -423,6 +423,7 @@ impl Store {
                 }
             }
         };
+        let facts = finish.facts.take();
         let attempt = Attempt {
             mail: id,
             at_ms: now.unix_ms,
@@ -434,14 +435,14 @@ impl Store {
             description: finish.description.into(),
             from: finish.from,
             to: finish.to,
+            facts: None,
         };
-        self.apply(id, &attempt, now);
-        Some(attempt)
+        self.apply(id, attempt, now).map(|ended| Ended { facts, ..ended })
     }
 
     /// A waiting or failed mail whose time has come: made ready, or aged out with the record that
     /// frees it.
-    pub fn pop_due(&mut self, now: Now) -> Option<Option<Attempt>> {
+    pub fn pop_due(&mut self, now: Now) -> Option<Option<Ended>> {
         let id = self.schedule.pop_due(now.mono_ms)?;
         let Some((held, place)) = find(&mut self.held, id) else {
             return Some(None);
@@ -453,14 +454,14 @@ impl Store {
                 self.ready.push_back(id);
                 Some(None)
             }
-            Place::Waiting(_) | Place::Failed => Some(Some(self.age_out(id, now))),
+            Place::Waiting(_) | Place::Failed => Some(self.age_out(id, now)),
             Place::Ready | Place::Loading | Place::Active | Place::Freed => Some(None),
         }
     }
 
     /// Looks at some of the ready mails, in turn, and ages out those whose time is over though no
     /// connection came.
-    pub fn pop_aged(&mut self, now: Now) -> Vec<Attempt> {
+    pub fn pop_aged(&mut self, now: Now) -> Vec<Ended> {
         let mut aged = Vec::new();
         for _ in 0..AGED_SCAN.min(self.ready.len()) {
             self.scan = (self.scan + 1) % self.ready.len();
@@ -469,7 +470,7 @@ impl Store {
                 continue;
             };
             if held.mails[place].place == Place::Ready && now.mono_ms >= held.expiry_ms {
-                aged.push(self.age_out(id, now));
+                aged.extend(self.age_out(id, now));
             }
         }
         // While no connection comes nobody else takes what is gone off the queue.
@@ -484,7 +485,7 @@ impl Store {
 
     /// Ready mails fail for good: there is no way out for any of them. The others follow at the next
     /// call.
-    pub fn fail_ready(&mut self, why: &str, now: Now) -> Vec<Attempt> {
+    pub fn fail_ready(&mut self, why: &str, now: Now) -> Vec<Ended> {
         let finish = Finish::without_reply(Fate::Permanent, "connect", "error", why);
         let count = self.ready.len().min(FAILED_AT_ONCE);
         let ready: Vec<MailId> = self.ready.drain(..count).collect();
@@ -525,6 +526,16 @@ impl Store {
         self.ready.len()
     }
 
+    /// The mail of an attempt that ended, with the attempts before that one; their number counts it.
+    pub fn mail_of(&self, ended: &mut Ended) -> Option<MailView> {
+        if let Some(freed) = ended.freed.take() {
+            return Some(freed);
+        }
+        let mut view = self.view(ended.attempt.mail)?;
+        view.recent.pop();
+        Some(view)
+    }
+
     /// One mail, explained.
     pub fn view(&self, id: MailId) -> Option<MailView> {
         let held = self.held.get(&id.transaction)?;
@@ -563,7 +574,7 @@ impl Store {
         now.mono_of(received_ms.saturating_add(span_ms), span_ms)
     }
 
-    fn age_out(&mut self, id: MailId, now: Now) -> Attempt {
+    fn age_out(&mut self, id: MailId, now: Now) -> Option<Ended> {
         let attempt = Attempt {
             mail: id,
             at_ms: now.unix_ms,
@@ -575,16 +586,14 @@ impl Store {
             description: "max-delivertime is over".into(),
             from: None,
             to: None,
+            facts: None,
         };
-        self.apply(id, &attempt, now);
-        attempt
+        self.apply(id, attempt, now)
     }
 
     /// Moves a mail to where its latest attempt sends it.
-    fn apply(&mut self, id: MailId, attempt: &Attempt, now: Now) {
-        let Some((held, place)) = find(&mut self.held, id) else {
-            return;
-        };
+    fn apply(&mut self, id: MailId, attempt: Attempt, now: Now) -> Option<Ended> {
+        let (held, place) = find(&mut self.held, id)?;
         let expiry_ms = held.expiry_ms;
         let pause_ms_max = self.limits.retry.interval_ms_max().max(READ_PAUSE_MS);
         let after = match attempt.next {
@@ -600,6 +609,7 @@ impl Store {
             }
         };
         let before = held.move_to(place, after);
+        let freed = (after == Place::Freed).then(|| taken(id, held, place));
         let mail = &mut held.mails[place];
         if mail.recent.len() == ATTEMPTS_SHOWN {
             mail.recent.remove(0);
@@ -612,6 +622,7 @@ impl Store {
         self.active -= usize::from(before == Place::Active);
         self.queued -= usize::from(mail.place == Place::Freed);
         self.shrink(id.transaction);
+        Some(Ended { attempt, freed, facts: None })
     }
 
     /// Frees what the remaining mails of a transaction do not need now.
@@ -633,6 +644,22 @@ fn find(held: &mut HashMap<TransactionId, Held>, id: MailId) -> Option<(&mut Hel
     let held = held.get_mut(&id.transaction)?;
     let place = held.mails.binary_search_by_key(&id.index, |mail| mail.index).ok()?;
     Some((held, place))
+}
+
+/// What is known of a mail that was freed, moved out: mail that arrives at once costs no copy.
+fn taken(id: MailId, held: &mut Held, place: usize) -> MailView {
+    let (received_ms, body_bytes) = (held.received_ms, held.body_bytes);
+    let mail = &mut held.mails[place];
+    MailView {
+        id,
+        received_ms,
+        envelope: std::mem::take(&mut mail.envelope),
+        recipient: std::mem::take(&mut mail.recipient),
+        body_bytes,
+        place: mail.place,
+        attempts: mail.attempts,
+        recent: std::mem::take(&mut mail.recent),
+    }
 }
 
 fn view(id: MailId, held: &Held, mail: &MailState) -> MailView {

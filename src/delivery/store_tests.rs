@@ -32,6 +32,7 @@ fn transaction(id: u64, mails: u16, bytes: usize, now: Now) -> Arc<Transaction> 
         envelope: "a@example.org".into(),
         recipient: format!("r{index}@example.net").into(),
         body: 0,
+        dsn: None,
     };
     let mut text = vec![b'x'; bytes];
     text.push(0);
@@ -52,6 +53,8 @@ fn transaction(id: u64, mails: u16, bytes: usize, now: Now) -> Arc<Transaction> 
         },
         eight_bit: false,
         smtputf8: false,
+        wishes: None,
+        shelf: None,
     })
 }
 
@@ -69,6 +72,7 @@ fn waiting(transaction: &Transaction, last: Option<Next>) -> Waiting {
                 description: "".into(),
                 from: None,
                 to: None,
+                facts: None,
             })
         })
     };
@@ -76,6 +80,7 @@ fn waiting(transaction: &Transaction, last: Option<Next>) -> Waiting {
         id: transaction.id,
         received_ms: transaction.received_ms,
         body_bytes: transaction.body_bytes(),
+        wishes: transaction.wishes.clone(),
         mails: transaction
             .mails
             .iter()
@@ -118,7 +123,7 @@ fn each_fate_has_its_place_and_its_count() {
         assert_eq!((store.queued(), store.ready()), (1, 1));
         let id = deliver(&mut store);
         assert_eq!(place(&store, id), Some(Place::Active));
-        let attempt = store.on_finish(id, finish(fate), at(0)).unwrap();
+        let attempt = store.on_finish(id, finish(fate), at(0)).unwrap().attempt;
         assert_eq!(attempt.mail, id);
         assert_eq!(place(&store, id), expected, "{fate:?}");
         assert_eq!((store.queued(), store.failed()), counts, "{fate:?}");
@@ -190,7 +195,7 @@ fn every_state_ages_out() {
         assert_eq!(aged(&mut store, early), [], "{name}");
         let settled = aged(&mut store, over);
         assert_eq!(settled.len(), 1, "{name}");
-        assert_eq!(settled[0].next, Next::Removed, "{name}");
+        assert_eq!(settled[0].attempt.next, Next::Removed, "{name}");
         assert_eq!(aged(&mut store, at(2 * LIFE_MS)), [], "{name}: only once");
         assert_eq!((store.queued(), store.failed()), (0, 0), "{name}");
         assert_eq!(store.ready(), 0, "{name}: nothing is left to look at");
@@ -203,11 +208,11 @@ fn a_mail_under_way_ages_out_when_its_attempt_has_ended() {
     let mut store = store();
     store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
     let id = deliver(&mut store);
-    assert_eq!(store.pop_aged(at(LIFE_MS)), []);
-    let attempt = store.on_finish(id, finish(Fate::Temporary), at(LIFE_MS)).unwrap();
+    assert!(store.pop_aged(at(LIFE_MS)).is_empty());
+    let attempt = store.on_finish(id, finish(Fate::Temporary), at(LIFE_MS)).unwrap().attempt;
     assert_eq!(attempt.next, Next::Failed, "no attempt can follow");
     let settled = store.pop_due(at(LIFE_MS)).unwrap().unwrap();
-    assert_eq!(settled.next, Next::Removed);
+    assert_eq!(settled.attempt.next, Next::Removed);
     assert_eq!((store.queued(), store.failed()), (0, 0));
 }
 
@@ -293,13 +298,33 @@ fn a_text_is_unloaded_only_while_nobody_sends_it() {
 }
 
 #[test]
+fn whoever_settles_an_attempt_is_told_of_its_mail_and_of_those_before() {
+    for fate in [Fate::Delivered, Fate::Permanent] {
+        let mut store = store();
+        store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
+        let id = deliver(&mut store);
+        let mut first = store.on_finish(id, finish(Fate::Temporary), at(0)).unwrap();
+        let mail = store.mail_of(&mut first).unwrap();
+        assert_eq!((mail.attempts, mail.recent.len()), (1, 0));
+        store.pop_due(at(u64::from(RETRY_S) * 1000));
+        assert!(matches!(store.take_work(|_| true), Some(Work::Load(_))));
+        store.on_loaded(id.transaction, Ok(transaction(1, 1, 10, at(0))), at(0));
+        assert_eq!(deliver(&mut store), id);
+        let mut last = store.on_finish(id, finish(fate), at(0)).unwrap();
+        let mail = store.mail_of(&mut last).unwrap();
+        assert_eq!((mail.attempts, mail.recent), (2, vec![first.attempt]), "{fate:?}");
+        assert!(!mail.recipient.is_empty() && mail.id == id, "{fate:?}");
+    }
+}
+
+#[test]
 fn own_listener_fails_all_that_is_ready_and_nothing_else() {
     let mut store = store();
     store.admit(transaction(1, 2, 10, at(0)), 64, at(0));
     let active = deliver(&mut store);
     let settled = store.fail_ready("a loop", at(0));
     assert_eq!(settled.len(), 1);
-    assert_eq!(settled[0].next, Next::Failed);
+    assert_eq!(settled[0].attempt.next, Next::Failed);
     assert_eq!(place(&store, active), Some(Place::Active));
     assert_eq!((store.failed(), store.ready()), (1, 0));
 }
@@ -430,8 +455,8 @@ impl Model {
             _ => Ok(self.text(id)),
         };
         let now = self.now();
-        for attempt in self.store.on_loaded(id, loaded, now) {
-            self.settle(&attempt);
+        for ended in self.store.on_loaded(id, loaded, now) {
+            self.settle(&ended.attempt);
         }
     }
 
@@ -453,8 +478,8 @@ impl Model {
             _ => Fate::Temporary,
         };
         let now = self.now();
-        let attempt = self.store.on_finish(id, finish(fate), now).unwrap();
-        self.settle(&attempt);
+        let ended = self.store.on_finish(id, finish(fate), now).unwrap();
+        self.settle(&ended.attempt);
     }
 
     fn unload(&mut self, at: usize) {
@@ -470,9 +495,9 @@ impl Model {
         while let Some(due) = self.store.pop_due(now) {
             settled.extend(due);
         }
-        for attempt in settled {
-            assert_eq!(attempt.next, Next::Removed);
-            self.settle(&attempt);
+        for ended in settled {
+            assert_eq!(ended.attempt.next, Next::Removed);
+            self.settle(&ended.attempt);
         }
     }
 

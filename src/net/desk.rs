@@ -19,7 +19,7 @@ use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 use crate::auth::Logins;
 use crate::blocking::Job;
 use crate::clock::Wall;
-use crate::delivery::{Now, Pool, Store};
+use crate::delivery::{Ended, Now, Pool, Store};
 use crate::limits::Share;
 use crate::log::{Level, Log};
 use crate::metrics::{Metrics, Number, WorkerMetrics};
@@ -102,8 +102,9 @@ pub type Answer = Vec<serde_json::Value>;
 /// A transaction on its way to the disk.
 #[derive(Debug)]
 pub struct Committing {
-    /// The connection that waits for the answer, if it is still there.
-    pub connection: Key,
+    /// The connection that waits for the answer, if it is still there; none for what this server wrote
+    /// itself.
+    pub connection: Option<Key>,
     /// What will be ours.
     pub transaction: Arc<Transaction>,
     /// Octets of the memory budget that it holds.
@@ -277,8 +278,26 @@ impl Desk {
         let id = transaction.id;
         let transaction = Arc::new(transaction);
         self.batch.push(Entry::Accept(transaction.clone()));
+        let connection = Some(connection);
         self.committing.insert(id, Committing { connection, transaction, reserved });
         id
+    }
+
+    /// Hands over a transaction that this server wrote itself: a result or a notice
+    /// ([`Transaction::is_internal`]). No client waits for it. One that tells of an outcome is published
+    /// before that is settled, in the same turn, so that both become durable as one.
+    pub fn publish(&mut self, transaction: Transaction) {
+        debug_assert!(transaction.is_internal(), "clients' mail has a connection");
+        let transaction = Arc::new(transaction);
+        self.batch.push(Entry::Accept(transaction.clone()));
+        if transaction.shelf.is_some() {
+            // Nobody delivers it: it is the queue's from now.
+            return;
+        }
+        let bytes = usize::try_from(transaction.body_bytes()).unwrap_or(usize::MAX);
+        let reserved = if Memory::reserve(&mut self.memory, bytes) { bytes } else { 0 };
+        let committing = Committing { connection: None, transaction, reserved };
+        self.committing.insert(committing.transaction.id, committing);
     }
 
     /// Gives octets back to the memory budget.
@@ -287,7 +306,8 @@ impl Desk {
     }
 
     /// Records the outcome of an attempt, and says so where a mail ends without having arrived.
-    pub fn settle(&mut self, attempt: Attempt) {
+    pub fn settle(&mut self, ended: Ended) {
+        let Ended { attempt, .. } = ended;
         let number = match attempt.next {
             Next::Delivered => Number::Delivered,
             Next::Failed => Number::Bounced,

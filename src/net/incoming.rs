@@ -187,6 +187,9 @@ impl Incoming {
         self.readable |= ready.readable() || ready.read_closed();
         self.read_closed |= ready.read_closed();
         self.writable |= ready.writable();
+        if ready.writable() {
+            self.transport.on_writable();
+        }
         if ready.gone() {
             self.on_gone(desk);
         } else if ready.writable() && !self.session.output().is_empty() {

@@ -124,6 +124,7 @@ impl Message {
                 envelope: envelope.clone(),
                 recipient,
                 body: 0,
+                dsn: None,
             })
             .collect();
         Ok(Message {
@@ -226,6 +227,8 @@ impl Message {
             origin,
             eight_bit: self.from.body == BodyKind::EightBit,
             smtputf8: self.from.smtputf8,
+            wishes: None,
+            shelf: None,
         };
         Finished { transaction, reserved: self.reserved }
     }

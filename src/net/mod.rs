@@ -1,7 +1,7 @@
 //! Sockets: who listens, how bytes move, and the drivers that join sessions to sockets.
 //!
 //! - [`listener`] binds, one `SO_REUSEPORT` socket per worker.
-//! - [`transport`] reads into and writes from the buffers of a session.
+//! - [`transport`] reads into and writes from the buffers of a session, in clear or under TLS.
 //! - [`receipt`] is the 250 that a client gets.
 //! - [`deadline`] gives every wait of a connection its end.
 //! - [`message`] is a mail between its final dot and the disk, [`text`] one on its way out.
@@ -22,6 +22,7 @@ pub mod message;
 pub mod outgoing;
 mod outgoing_end;
 pub mod receipt;
+mod secure;
 pub mod spare;
 mod step;
 pub mod text;

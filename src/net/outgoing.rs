@@ -127,6 +127,9 @@ impl Outgoing {
         self.readable |= ready.readable() || ready.read_closed() || ready.error();
         self.read_closed |= ready.read_closed();
         self.writable |= ready.writable();
+        if ready.writable() {
+            self.transport.on_writable();
+        }
         if self.connected && ready.writable() && self.has_output() {
             self.mark_dirty(desk);
         }
@@ -357,6 +360,7 @@ impl Outgoing {
                 }
                 self.take_work(desk, io);
             }
+            Event::StartTls => unreachable!("no session is told to encrypt its connection yet"),
             Event::Data354 => self.on_354(desk, io),
             Event::Done(outcome) if !self.greeted => {
                 let Outcome::Refused { reply, .. } = outcome else {
@@ -386,9 +390,10 @@ impl Outgoing {
                 let result = match problem {
                     Problem::TimedOut => "timeout",
                     Problem::Closed => "lost",
-                    Problem::ReplyTooLong | Problem::BadReply | Problem::UnexpectedReply => {
-                        "invalid"
-                    }
+                    Problem::ReplyTooLong
+                    | Problem::BadReply
+                    | Problem::UnexpectedReply
+                    | Problem::EarlyInput => "invalid",
                 };
                 let text = problem.to_string();
                 let finish = Finish::without_reply(Fate::Temporary, state_of(stage), result, text);
@@ -473,6 +478,7 @@ impl Outgoing {
             size: size as u64,
             body: if transaction.eight_bit { BodyKind::EightBit } else { BodyKind::SevenBit },
             smtputf8: transaction.smtputf8,
+            request: crate::smtp::dsn::Request::default(),
         };
         let started = self.session.start(envelope);
         self.current = Some(current);

@@ -110,9 +110,14 @@ impl Outgoing {
                 Stage::Data | Stage::Held | Stage::Body => settings.data_timeout,
                 Stage::FinalDot => settings.dot_timeout,
                 Stage::Quit | Stage::Closed => Duration::from_millis(QUIT_MS),
-                Stage::Banner | Stage::Ehlo | Stage::Reset | Stage::Mail | Stage::Rcpt => {
-                    settings.reply_timeout
-                }
+                Stage::Banner
+                | Stage::Ehlo
+                | Stage::StartTls
+                | Stage::Handshake
+                | Stage::Auth(_)
+                | Stage::Reset
+                | Stage::Mail
+                | Stage::Rcpt => settings.reply_timeout,
             }
         };
         // While a plugin holds the mail its own deadline counts, and none where the settings say so;

@@ -1,15 +1,27 @@
-//! One stream socket, non-blocking: reads append to a buffer, writes say how far they came.
+//! One stream socket, non-blocking, in clear or under TLS: reads append to a buffer, writes say how far
+//! they came.
 //!
-//! Must never: interpret what it carries.
+//! A driver need not know which of the two it is, but for two things: before TLS is there the
+//! handshake must be driven to its end ([`Transport::handshake`]), and a socket that becomes
+//! writable may have something of TLS' own to take ([`Transport::on_writable`]).
 //!
-//! **Diagnostics**: a lost connection is [`Moved::Gone`] with the system's reason; running dry is
-//! no error.
+//! Must never: interpret what it carries; report octets as moved that this process still holds.
+//!
+//! **Diagnostics**: a lost connection is [`Moved::Gone`] with the system's or TLS' reason; running
+//! dry is no error.
 
 use std::io::{self, IoSlice, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+
+use super::secure::Secure;
+
+pub use super::secure::{Handshake, Secured};
 
 /// How a read or write ended.
 #[derive(Debug)]
@@ -24,10 +36,11 @@ pub enum Moved {
     Gone(io::Error),
 }
 
-/// A plain stream; TLS will be its second form.
+/// A stream in clear, or under TLS. What TLS needs is held apart, so that a plain one stays small.
 #[derive(Debug)]
 pub struct Transport {
     stream: TcpStream,
+    secure: Option<Box<Secure>>,
 }
 
 impl Transport {
@@ -39,13 +52,70 @@ impl Transport {
         // Replies are small and each is awaited: Nagle's delay would only add to the round trip.
         stream.set_nodelay(true)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Transport { stream })
+        Ok(Transport { stream, secure: None })
+    }
+
+    /// Begins TLS as the server: from now on everything that the socket brings belongs to it. Drive
+    /// [`handshake`](Self::handshake) before anything is read or written.
+    ///
+    /// # Errors
+    /// `config` is not usable.
+    pub fn start_server_tls(&mut self, config: Arc<ServerConfig>) -> Result<(), rustls::Error> {
+        let connection = ServerConnection::new(config)?;
+        self.secure = Some(Box::new(Secure::new(connection.into())));
+        Ok(())
+    }
+
+    /// Begins TLS as the client, towards a server of that name; otherwise as
+    /// [`start_server_tls`](Self::start_server_tls).
+    ///
+    /// # Errors
+    /// `config` is not usable.
+    pub fn start_client_tls(
+        &mut self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<(), rustls::Error> {
+        let connection = ClientConnection::new(config, name)?;
+        self.secure = Some(Box::new(Secure::new(connection.into())));
+        Ok(())
+    }
+
+    /// Does as much of the handshake as the socket allows. `Done` at once on a plain stream and on one
+    /// whose handshake is over.
+    pub fn handshake(&mut self) -> Handshake {
+        match &mut self.secure {
+            None => Handshake::Done,
+            Some(secure) => secure.handshake(&self.stream),
+        }
+    }
+
+    /// Whether the stream is under TLS, and its handshake over.
+    pub fn is_secure(&self) -> bool {
+        self.secure.as_ref().is_some_and(|secure| secure.is_open())
+    }
+
+    /// What was agreed on, once the stream [is secure](Self::is_secure).
+    pub fn secured(&self) -> Option<Secured> {
+        self.secure.as_ref()?.secured()
+    }
+
+    /// The socket takes octets again: offers it what TLS has to say of its own. Costs nothing on a
+    /// plain stream.
+    pub fn on_writable(&mut self) {
+        if let Some(secure) = &mut self.secure {
+            // A connection that is lost says so to the next read.
+            let _ = secure.send(&self.stream);
+        }
     }
 
     /// Appends what is waiting to `buffer`, at most what fits its spare capacity.
     pub fn read(&mut self, buffer: &mut Vec<u8>) -> Moved {
         let room = buffer.capacity() - buffer.len();
         assert!(room > 0, "a read needs room");
+        if let Some(secure) = &mut self.secure {
+            return secure.read(&self.stream, buffer);
+        }
         loop {
             match rustix::io::read(&self.stream, rustix::buffer::spare_capacity(buffer)) {
                 Ok(0) => return Moved::End,
@@ -66,8 +136,14 @@ impl Transport {
     }
 
     /// Writes as much of `slices` as the socket takes in one call.
+    ///
+    /// Under TLS, octets that are encrypted and did not leave are not counted yet: the next call must
+    /// begin with the same ones.
     pub fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> Moved {
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        if let Some(secure) = &mut self.secure {
+            return secure.write(&self.stream, slices, total);
+        }
         loop {
             match self.stream.write_vectored(slices) {
                 Ok(0) if total > 0 => return Moved::Gone(io::ErrorKind::WriteZero.into()),
@@ -99,6 +175,7 @@ impl Transport {
 
     /// Ends our direction: the peer reads what is under way and then the end.
     pub fn shut_write(&mut self) {
+        self.say_goodbye();
         // The peer may have been faster; there is nothing left to do then.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
@@ -106,8 +183,16 @@ impl Transport {
     /// Ends both directions, but keeps the descriptor, so that its number is not reused yet
     /// (D-4F).
     pub fn shut(&mut self) {
+        self.say_goodbye();
         // The peer may have been faster; there is nothing left to do then.
         let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// RFC 8446 6.1: whoever closes says so, or the peer could take it for a truncation.
+    fn say_goodbye(&mut self) {
+        if let Some(secure) = &mut self.secure {
+            secure.close(&self.stream);
+        }
     }
 
     /// The descriptor's number, for `getpeername` and the like by plugins.
@@ -115,3 +200,7 @@ impl Transport {
         std::os::fd::AsRawFd::as_raw_fd(&self.stream)
     }
 }
+
+#[cfg(test)]
+#[path = "transport_tests.rs"]
+mod tests;

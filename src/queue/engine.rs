@@ -43,7 +43,9 @@ pub trait Queue: Send + Sync {
 /// One thing to be made durable.
 #[derive(Clone, Debug)]
 pub enum Entry {
-    /// Take responsibility for a transaction; answered in [`Completion::accepted`].
+    /// Take responsibility for a transaction; answered in [`Completion::accepted`]. One that is
+    /// [internal](Transaction::is_internal) is written, as outcomes are, even while
+    /// [`Refusal::Full`] is what clients hear.
     Accept(Arc<Transaction>),
     /// Record the outcome of an attempt; counted in [`Completion::settled`]. For a mail that the
     /// queue does not hold (any more) this is counted and otherwise ignored.

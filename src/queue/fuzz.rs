@@ -108,7 +108,7 @@ mod tests {
         storage.put(&segment_file_name(SEGMENT, SALT), file);
         let recovered = replay(&storage);
         assert_eq!(recovered.report.damaged, []);
-        assert_eq!(recovered.waiting.len(), 1);
+        assert_eq!(recovered.waiting.len(), 2);
     }
 
     /// The fuzzer starts from valid records. `ROHRPOST_BLESS=1` writes them anew.

@@ -7,9 +7,11 @@
 //! zero at their end.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
+
+use super::wishes::{MailDsn, Wishes};
 
 /// The name of one transaction: unix microseconds shifted left by 8, or'ed with the worker.
 ///
@@ -215,6 +217,8 @@ pub struct Mail {
     pub recipient: Box<str>,
     /// Index into [`Transaction::bodies`], or [`NO_BODY`]; a plugin may change the text per recipient.
     pub body: u16,
+    /// What the sender asked for of notices about this recipient, if anything.
+    pub dsn: Option<Box<MailDsn>>,
 }
 
 /// The [`Mail::body`] of a mail that has no text (D-6A): a plugin may take it away (D-64).
@@ -237,6 +241,22 @@ pub struct Origin {
     pub authenticated: bool,
 }
 
+impl Origin {
+    /// Where a transaction comes from that this server wrote itself: `hostname` is its name, and no
+    /// client has the unspecified address.
+    pub fn internal(hostname: &str) -> Self {
+        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        Self {
+            remote: nowhere,
+            local: nowhere,
+            helo: hostname.into(),
+            user: None,
+            secure: false,
+            authenticated: false,
+        }
+    }
+}
+
 /// What one final dot brought: the message once, all its recipients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
@@ -256,9 +276,20 @@ pub struct Transaction {
     pub eight_bit: bool,
     /// SMTPUTF8 was given (RFC 6531).
     pub smtputf8: bool,
+    /// What it asks for itself, if anything.
+    pub wishes: Option<Box<Wishes>>,
+    /// The named queue that it is an entry of: then it is no mail to deliver, and its one body is the
+    /// JSON of a result.
+    pub shelf: Option<Box<str>>,
 }
 
 impl Transaction {
+    /// Whether this server wrote it itself: a result or a notice. No client waits for it, and it is not
+    /// refused for want of space, because the outcome that it tells of must not be held up.
+    pub fn is_internal(&self) -> bool {
+        self.shelf.is_some() || self.origin.remote.ip().is_unspecified()
+    }
+
     /// The mail with this [`Mail::index`].
     pub fn mail(&self, index: u16) -> Option<&Mail> {
         let place = self.mails.binary_search_by_key(&index, |mail| mail.index).ok()?;
@@ -301,6 +332,14 @@ pub struct Attempt {
     pub from: Option<IpAddr>,
     /// The server it went to.
     pub to: Option<SocketAddr>,
+    /// More about the connection, for results: the text of one JSON object, at most
+    /// [`Attempt::FACTS_BYTES_MAX`] bytes; absent where nobody asked.
+    pub facts: Option<Box<str>>,
+}
+
+impl Attempt {
+    /// Most bytes of [`Attempt::facts`]; an engine keeps no more.
+    pub const FACTS_BYTES_MAX: usize = 16 << 10;
 }
 
 /// What becomes of a mail after an attempt.

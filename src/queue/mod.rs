@@ -17,6 +17,7 @@ mod memory;
 mod report;
 mod schedule;
 mod storage;
+mod wishes;
 
 #[cfg(test)]
 pub(crate) use dice::Dice;
@@ -30,3 +31,4 @@ pub use memory::{Fault, Loss, MemoryStorage};
 pub use report::{Damage, DamageReason, Recovered, Report, Waiting, WaitingMail};
 pub use schedule::{Retrial, Retry, Schedule};
 pub use storage::{Appender, DiskStorage, Reader, Storage};
+pub use wishes::{DsnNotify, MailDsn, Password, QueueWish, QueueWishes, Ret, Smarthost, Wishes};

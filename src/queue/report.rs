@@ -9,11 +9,12 @@ use std::fmt;
 use serde::Serialize;
 
 use super::mail::{Attempt, TransactionId};
+use super::wishes::Wishes;
 
 /// Everything a start found.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    /// The transactions held, by increasing id.
+    /// The transactions held, by increasing id; without the entries of named queues.
     pub waiting: Vec<Waiting>,
     /// What was found out about the storage.
     pub report: Report,
@@ -30,6 +31,8 @@ pub struct Waiting {
     pub received_ms: u64,
     /// Bytes of all its texts.
     pub body_bytes: u64,
+    /// What it asks for itself.
+    pub wishes: Option<Box<Wishes>>,
     /// The mails that are not freed, by increasing index.
     pub mails: Vec<WaitingMail>,
 }

@@ -8,6 +8,7 @@
 use thiserror::Error;
 
 use super::address::{Address, Path};
+use super::dsn::{Notify, Ret, parse_envid, parse_orcpt};
 
 /// RFC 5321 4.5.3.1.2: the longest name that EHLO may carry, in octets.
 pub const HELLO_BYTES_MAX: usize = 255;
@@ -44,6 +45,17 @@ pub struct MailFrom {
     pub body: BodyKind,
     /// Whether `SMTPUTF8` was given (RFC 6531).
     pub smtputf8: bool,
+    /// `RET=` (RFC 3461 4.3), if given.
+    pub ret: Option<Ret>,
+    /// `ENVID=` (RFC 3461 4.4), decoded, if given.
+    pub envid: Option<Box<str>>,
+}
+
+impl MailFrom {
+    /// Whether a parameter of RFC 3461 was given.
+    pub fn asks_for_notices(&self) -> bool {
+        self.ret.is_some() || self.envid.is_some()
+    }
 }
 
 /// A recipient.
@@ -51,6 +63,17 @@ pub struct MailFrom {
 pub struct RcptTo {
     /// The forward path.
     pub address: Address,
+    /// `NOTIFY=` (RFC 3461 4.1), if given.
+    pub notify: Option<Notify>,
+    /// `ORCPT=` (RFC 3461 4.2) with its type, decoded, if given.
+    pub orcpt: Option<Box<str>>,
+}
+
+impl RcptTo {
+    /// Whether a parameter of RFC 3461 was given.
+    pub fn asks_for_notices(&self) -> bool {
+        self.notify.is_some() || self.orcpt.is_some()
+    }
 }
 
 /// A command with its arguments checked.
@@ -145,7 +168,7 @@ impl<'a> Command<'a> {
         let argument = rest.trim_ascii();
         match &verb.map(|byte| byte.to_ascii_uppercase()) {
             b"MAIL" => parse_mail(argument, dialect).map(Command::Mail),
-            b"RCPT" => parse_rcpt(argument).map(Command::Rcpt),
+            b"RCPT" => parse_rcpt(argument, dialect).map(Command::Rcpt),
             b"DATA" => bare(argument, Command::Data),
             b"BDAT" => parse_bdat(argument),
             b"EHLO" => parse_hello(argument).map(Command::Ehlo),
@@ -186,7 +209,8 @@ fn parse_mail(argument: &[u8], dialect: Dialect) -> Result<MailFrom, CommandErro
     let path = path_after(argument, "FROM:").ok_or(CommandError::Sender)?;
     let (address, rest) =
         Address::split_path(Path::Reverse, path).map_err(|_| CommandError::Sender)?;
-    let mut mail = MailFrom { address, size: None, body: BodyKind::SevenBit, smtputf8: false };
+    let body = BodyKind::SevenBit;
+    let mut mail = MailFrom { address, size: None, body, smtputf8: false, ret: None, envid: None };
     let (mut body, mut submitter) = (None, None);
     for parameter in parameters(rest).ok_or(CommandError::Sender)? {
         if dialect == Dialect::Smtp {
@@ -199,6 +223,10 @@ fn parse_mail(argument: &[u8], dialect: Dialect) -> Result<MailFrom, CommandErro
             // RFC 4954 5: read, and trusted no further than that: it may be ignored.
             (k, Some(v)) if k.eq_ignore_ascii_case(b"AUTH") => {
                 set(&mut submitter, is_xtext(v).then_some(()))?;
+            }
+            (k, Some(v)) if k.eq_ignore_ascii_case(b"RET") => set(&mut mail.ret, Ret::parse(v))?,
+            (k, Some(v)) if k.eq_ignore_ascii_case(b"ENVID") => {
+                set(&mut mail.envid, parse_envid(v))?;
             }
             (k, None) if k.eq_ignore_ascii_case(b"SMTPUTF8") && !mail.smtputf8 => {
                 mail.smtputf8 = true;
@@ -215,17 +243,30 @@ fn parse_mail(argument: &[u8], dialect: Dialect) -> Result<MailFrom, CommandErro
     Ok(mail)
 }
 
-fn parse_rcpt(argument: &[u8]) -> Result<RcptTo, CommandError> {
+fn parse_rcpt(argument: &[u8], dialect: Dialect) -> Result<RcptTo, CommandError> {
     let path = path_after(argument, "TO:").ok_or(CommandError::Recipient)?;
     let (address, rest) =
         Address::split_path(Path::Forward, path).map_err(|_| CommandError::Recipient)?;
-    match parameters(rest).ok_or(CommandError::Recipient)?.next() {
-        None => Ok(RcptTo { address }),
-        Some(parameter) => {
-            split_parameter(parameter)?;
-            Err(CommandError::ParameterUnknown)
+    let mut rcpt = RcptTo { address, notify: None, orcpt: None };
+    for parameter in parameters(rest).ok_or(CommandError::Recipient)? {
+        if dialect == Dialect::Smtp {
+            return Err(CommandError::ParameterUnknown);
+        }
+        let (keyword, value) = split_parameter(parameter)?;
+        match (keyword, value) {
+            (k, Some(v)) if k.eq_ignore_ascii_case(b"NOTIFY") => {
+                set(&mut rcpt.notify, Notify::parse(v))?;
+            }
+            (k, Some(v)) if k.eq_ignore_ascii_case(b"ORCPT") => {
+                set(&mut rcpt.orcpt, parse_orcpt(v))?;
+            }
+            (k, None) if k.eq_ignore_ascii_case(b"NOTIFY") || k.eq_ignore_ascii_case(b"ORCPT") => {
+                return Err(CommandError::ParameterSyntax);
+            }
+            (_, _) => return Err(CommandError::ParameterUnknown),
         }
     }
+    Ok(rcpt)
 }
 
 fn parse_bdat<'a>(argument: &[u8]) -> Result<Command<'a>, CommandError> {
@@ -262,20 +303,22 @@ fn split_parameter(parameter: &[u8]) -> Result<(&[u8], Option<&[u8]>), CommandEr
     };
     let named = keyword.first().is_some_and(u8::is_ascii_alphanumeric)
         && keyword.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+    // RFC 6531 3.4: a value may hold UTF-8; whoever reads it decides.
     let valued = value.is_none_or(|value| {
-        !value.is_empty() && value.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'=')
+        let allowed = |byte: &u8| (byte.is_ascii_graphic() || !byte.is_ascii()) && *byte != b'=';
+        !value.is_empty() && value.iter().all(allowed)
     });
     if named && valued { Ok((keyword, value)) } else { Err(CommandError::ParameterSyntax) }
 }
 
 fn is_offered(keyword: &[u8]) -> bool {
-    [&b"SIZE"[..], b"BODY", b"AUTH", b"SMTPUTF8"]
+    [&b"SIZE"[..], b"BODY", b"AUTH", b"SMTPUTF8", b"RET", b"ENVID"]
         .iter()
         .any(|known| keyword.eq_ignore_ascii_case(known))
 }
 
-/// RFC 3461 4: a `+` is followed by two digits of upper-case hexadecimal; `=` is written so too, but
-/// a value holds none anyway. `<>` is such a text.
+/// RFC 3461 4: a `+` is followed by two digits of upper-case hexadecimal, and `=` is written so too.
+/// `<>` is such a text.
 fn is_xtext(value: &[u8]) -> bool {
     let digit = |byte: Option<&u8>| matches!(byte, Some(b'0'..=b'9' | b'A'..=b'F'));
     let mut bytes = value.iter();

@@ -8,11 +8,19 @@ fn esmtp(line: &str) -> Result<Command<'_>, CommandError> {
 
 fn mail(address: &str) -> MailFrom {
     let address = Address::parse_for(Path::Reverse, address).unwrap();
-    MailFrom { address, size: None, body: BodyKind::SevenBit, smtputf8: false }
+    MailFrom {
+        address,
+        size: None,
+        body: BodyKind::SevenBit,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+    }
 }
 
 fn rcpt(address: &str) -> Command<'static> {
-    Command::Rcpt(RcptTo { address: Address::parse_for(Path::Forward, address).unwrap() })
+    let address = Address::parse_for(Path::Forward, address).unwrap();
+    Command::Rcpt(RcptTo { address, notify: None, orcpt: None })
 }
 
 /// RFC 5321 4.1.1, 4.1.2; RFC 1870; RFC 6152; RFC 6531; RFC 3030.
@@ -91,7 +99,6 @@ fn lines_that_are_no_command_say_why() {
         ("MAIL FROM:<a@b> =1", ParameterSyntax),
         ("MAIL FROM:<a@b> X=a=b", ParameterSyntax),
         ("MAIL FROM:<a@b> \u{e4}=1", ParameterSyntax),
-        ("MAIL FROM:<a@b> RET=HDRS", ParameterUnknown),
         ("MAIL FROM:<a@b> AUTH", ParameterSyntax),
         ("MAIL FROM:<a@b> AUTH=a+3d", ParameterSyntax),
         ("MAIL FROM:<a@b> AUTH=a+4", ParameterSyntax),
@@ -100,7 +107,21 @@ fn lines_that_are_no_command_say_why() {
         ("AUTH", Login),
         ("AUTH PLAIN x y", Login),
         ("AUTHPLAIN x", Unknown),
-        ("RCPT TO:<a@b> NOTIFY=NEVER", ParameterUnknown),
+        ("MAIL FROM:<a@b> RET=HEAD", ParameterSyntax),
+        ("MAIL FROM:<a@b> RET", ParameterSyntax),
+        ("MAIL FROM:<a@b> RET=FULL RET=FULL", ParameterSyntax),
+        ("MAIL FROM:<a@b> ENVID=", ParameterSyntax),
+        ("MAIL FROM:<a@b> ENVID=a+b", ParameterSyntax),
+        ("MAIL FROM:<a@b> ENVID=a ENVID=b", ParameterSyntax),
+        ("MAIL FROM:<a@b> ENVID=\u{e4}", ParameterSyntax),
+        ("MAIL FROM:<a@b> NOTIFY=NEVER", ParameterUnknown),
+        ("RCPT TO:<a@b> RET=FULL", ParameterUnknown),
+        ("RCPT TO:<a@b> NOTIFY", ParameterSyntax),
+        ("RCPT TO:<a@b> NOTIFY=SOMETIMES", ParameterSyntax),
+        ("RCPT TO:<a@b> NOTIFY=DELAY NOTIFY=DELAY", ParameterSyntax),
+        ("RCPT TO:<a@b> ORCPT", ParameterSyntax),
+        ("RCPT TO:<a@b> ORCPT=a@b", ParameterSyntax),
+        ("RCPT TO:<a@b> ORCPT=rfc822;a@b ORCPT=rfc822;a@b", ParameterSyntax),
         ("RCPT TO:<a@b> ==", ParameterSyntax),
         ("MAIL FROM:<\u{e4}@b>", NeedsSmtpUtf8),
         ("BDAT", ChunkSize),
@@ -116,11 +137,27 @@ fn lines_that_are_no_command_say_why() {
     }
 }
 
+/// RFC 3461 4.
+#[test]
+fn the_parameters_of_dsn_are_read() {
+    let line = "MAIL FROM:<a@b> ret=hdrs ENVID=QQ+2B1";
+    let expected = MailFrom { ret: Some(Ret::Headers), envid: Some("QQ+1".into()), ..mail("a@b") };
+    assert!(expected.asks_for_notices());
+    assert_eq!(esmtp(line), Ok(Command::Mail(expected)));
+    let address = Address::parse_for(Path::Forward, "c@d").unwrap();
+    let notify = Some(Notify { success: true, failure: false, delay: true });
+    let expected = RcptTo { address, notify, orcpt: Some("rfc822;C@d".into()) };
+    assert!(expected.asks_for_notices());
+    let line = "RCPT TO:<c@d> NOTIFY=success,delay ORCPT=rfc822;C@d";
+    assert_eq!(esmtp(line), Ok(Command::Rcpt(expected)));
+}
+
 /// RFC 5321 2.2.1: after HELO there are no extensions.
 #[test]
 fn parameters_need_ehlo() {
     let parse = |line: &'static str| Command::parse(line.as_bytes(), Dialect::Smtp);
     assert_eq!(parse("MAIL FROM:<a@b> SIZE=1"), Err(CommandError::ParameterUnknown));
+    assert_eq!(parse("RCPT TO:<a@b> NOTIFY=NEVER"), Err(CommandError::ParameterUnknown));
     assert!(parse("MAIL FROM:<a@b>").is_ok());
 }
 

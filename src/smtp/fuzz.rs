@@ -12,6 +12,7 @@ use super::answer;
 use super::body::is_crlf_only;
 use super::client;
 use super::command::BodyKind;
+use super::dsn;
 use super::memory::Memory;
 use super::reply::Reply;
 use super::sasl;
@@ -147,13 +148,14 @@ impl Server {
     }
 }
 
-/// A client session over any replies. The first octet chooses the mails and the size of reads.
+/// A client session over any replies. The first octet chooses security, login, mails and the size of
+/// reads.
 pub fn client_session(data: &[u8]) {
     let Some((&control, input)) = data.split_first() else {
         return;
     };
-    let mut session = client::Session::new(&client::Options::new("fuzz"));
-    let (mut started, mut settled) = (0, 0);
+    let mut session = client::Session::new(&client_options(control));
+    let (mut started, mut settled, mut secured) = (0, 0, false);
     for read in input.chunks(1 + usize::from(control >> 2)) {
         session.handle_input(read);
         while let Some(event) = session.poll_event() {
@@ -162,6 +164,11 @@ pub fn client_session(data: &[u8]) {
                 client::Event::Data354 if control & 1 == 0 && session.begin_body() => {
                     session.end_body();
                 }
+                client::Event::StartTls => {
+                    check_output(&mut session, secured);
+                    session.on_secured();
+                    secured = true;
+                }
                 client::Event::Data354
                 | client::Event::Ready { .. }
                 | client::Event::Done(_)
@@ -169,11 +176,11 @@ pub fn client_session(data: &[u8]) {
                 | client::Event::Goodbye => {}
             }
             let idle = session.stage() == client::Stage::Idle && started < MAILS_MAX;
-            if idle && session.start(envelope(control)).is_ok() {
+            if idle && start(&mut session, control) {
                 started += 1;
             }
         }
-        check_output(&mut session);
+        check_output(&mut session, secured);
     }
     session.on_lost(client::Problem::Closed);
     while let Some(event) = session.poll_event() {
@@ -183,25 +190,86 @@ pub fn client_session(data: &[u8]) {
     assert_eq!(session.stage(), client::Stage::Closed);
 }
 
+fn client_options(control: u8) -> client::Options {
+    let login = client::Login {
+        credentials: Arc::new(client::Credentials::new("user", "password")),
+        in_clear: false,
+    };
+    let (security, login) = match control >> 4 & 3 {
+        0 => (client::Security::Clear, None),
+        1 => (client::Security::IfOffered, None),
+        2 => (client::Security::IfOffered, Some(login)),
+        _ => (client::Security::Required, Some(login)),
+    };
+    client::Options { security, login, ..client::Options::new("fuzz") }
+}
+
+/// Starts a mail, its text ahead of all replies where that may be.
+fn start(session: &mut client::Session, control: u8) -> bool {
+    let envelope = envelope(control);
+    if !session.takes_chunk() {
+        return session.start(envelope).is_ok();
+    }
+    let started = session.start_chunk(envelope, envelope.size).is_ok();
+    if session.stage() == client::Stage::Body && control & 1 == 0 {
+        session.end_body();
+    }
+    started
+}
+
 fn settles(event: &client::Event) -> bool {
     match event {
         client::Event::Done(_) | client::Event::Lost { .. } => true,
-        client::Event::Ready { .. } | client::Event::Data354 | client::Event::Goodbye => false,
+        client::Event::Ready { .. }
+        | client::Event::StartTls
+        | client::Event::Data354
+        | client::Event::Goodbye => false,
     }
 }
 
 fn envelope(control: u8) -> client::Envelope<'static> {
     let to = if control & 2 == 0 { "c@d" } else { "\u{e4}@d" };
     let body = BodyKind::EightBit;
-    client::Envelope { from: "a@b", to, size: 1000, body, smtputf8: control & 2 != 0 }
+    let smtputf8 = control & 2 != 0;
+    let request =
+        dsn::Request { envid: Some("x"), orcpt: Some("rfc822;c@d"), ..Default::default() };
+    client::Envelope { from: "a@b", to, size: 1000, body, smtputf8, request }
 }
 
-/// What is sent is made of whole command lines, and short.
-fn check_output(session: &mut client::Session) {
+/// The values of RFC 3461's parameters: what is read can be said again and reads the same, and what is
+/// said of any text holds nothing that could end a line or another parameter.
+pub fn dsn_values(data: &[u8]) {
+    if let Some(envid) = dsn::parse_envid(data) {
+        let again = dsn::envid_value(&envid).expect("what was read can be said");
+        assert_eq!(dsn::parse_envid(again.as_bytes()), Some(envid));
+    }
+    if let Some(orcpt) = dsn::parse_orcpt(data) {
+        assert!(orcpt.is_ascii() && !orcpt.contains(char::is_control));
+        if let Some(again) = dsn::orcpt_value(&orcpt) {
+            assert_eq!(dsn::parse_orcpt(again.as_bytes()), Some(orcpt));
+        }
+    }
+    let text = String::from_utf8_lossy(data);
+    let request = dsn::Request {
+        ret: dsn::Ret::parse(data),
+        envid: Some(&text),
+        notify: dsn::Notify::parse(data),
+        orcpt: Some(&text),
+    };
+    let mut out = Vec::new();
+    request.write_mail(&mut out);
+    request.write_rcpt(&mut out);
+    assert!(out.iter().all(|byte| (b' '..=b'~').contains(byte)), "parameters are printable");
+    assert!(out.len() <= dsn::ENVID_BYTES_MAX + dsn::ORCPT_BYTES_MAX + 60, "and short");
+}
+
+/// What is sent is made of whole command lines, and short; and no password goes out in clear.
+fn check_output(session: &mut client::Session, secured: bool) {
     let output = session.output();
     assert!(output.len() <= 2 * REPLY_BYTES_MAX, "output is bounded");
     assert!(output.is_empty() || output.ends_with(b"\r\n"), "lines are whole");
     assert!(is_crlf_only(output), "commands hold no bare CR or LF");
+    assert!(secured || !output.starts_with(b"AUTH"), "a login waits for TLS");
     session.consume_output(output.len());
 }
 
@@ -253,6 +321,11 @@ mod tests {
     #[test]
     fn exercises_server_session() {
         exercise("server_session", super::server_session);
+    }
+
+    #[test]
+    fn exercises_dsn_values() {
+        exercise("dsn_values", super::dsn_values);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::body::is_crlf_only;
 use super::client::{self, Envelope, Event, Outcome, Stage};
 use super::command::BodyKind;
+use super::dsn::Request;
 use super::stuffer::{LineRepair, Stuffer};
 use super::support::{Driver, Random, seed};
 
@@ -53,6 +54,7 @@ impl Pair {
             size,
             body: BodyKind::EightBit,
             smtputf8: false,
+            request: Request::default(),
         };
         self.client.start(envelope).unwrap();
         let event = self.run();
@@ -150,7 +152,16 @@ fn refusals_travel_back_and_the_next_mail_goes_through() {
     for (from, to, stage) in [("refused@b", "c@d", Stage::Mail), ("a@b", "refused@d", Stage::Rcpt)]
     {
         let body = BodyKind::SevenBit;
-        pair.client.start(Envelope { from, to, size: 1, body, smtputf8: false }).unwrap();
+        pair.client
+            .start(Envelope {
+                from,
+                to,
+                size: 1,
+                body,
+                smtputf8: false,
+                request: Request::default(),
+            })
+            .unwrap();
         let Event::Done(Outcome::Refused { stage: refused_at, reply, .. }) = pair.run() else {
             panic!("the mail is refused");
         };

@@ -88,6 +88,7 @@ impl Worker {
             size_max: smtp.message_bytes_max,
             recipients_max: smtp.recipients_max as usize,
             errors_max: smtp.errors_max.map_or(u32::MAX, std::num::NonZeroU32::get),
+            dsn: false,
             ..server::Options::new(smtp.hostname.clone())
         };
         let delivery = &desk.settings.delivery;
@@ -141,15 +142,18 @@ impl Worker {
             let recipients = transaction.mails.len();
             match &outcome {
                 Ok(()) => {
-                    self.desk.numbers().add(Number::Accepted, recipients as u64);
+                    if connection.is_some() {
+                        self.desk.numbers().add(Number::Accepted, recipients as u64);
+                    }
                     let now = self.desk.now(io);
                     self.desk.store.admit(transaction, reserved, now);
-                    if self.desk.memory.is_tight() {
+                    if self.desk.memory.is_tight() || reserved == 0 {
                         self.desk.store.unload(id);
                     }
                 }
                 Err(_) => self.desk.release(reserved),
             }
+            let Some(connection) = connection else { continue };
             let outcome = outcome.map(|()| recipients);
             self.with(connection, io, |connection, desk, io| match connection {
                 Connection::Incoming(incoming) => incoming.on_committed(id, outcome, desk, io),

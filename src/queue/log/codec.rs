@@ -12,11 +12,13 @@
 //! | kind | fields |
 //! |---|---|
 //! | opening | number of the previous segment (8; 0 none), its length (8), the oldest that counts (8), the largest transaction id so far (8; 0 none) |
-//! | accept | id (8), received (8), flags (1), remote, local, helo, user if flagged, trace, number of bodies (2), the length of each (4), number of mails (4), each mail: index (2), body or 65535 for none (2), envelope, recipient, attempts so far (4), has a last one (1), that attempt |
+//! | accept | id (8), received (8), flags (1), remote, local, helo, user if flagged, wishes (JSON) if flagged, shelf if flagged, trace, number of bodies (2), the length of each (4), number of mails (4), each mail: index (2), body or 65535 for none (2), envelope, recipient, if flagged notify (1; 128 none) and orcpt, attempts so far (4), has a last one (1), that attempt |
 //! | settle | id (8), index (2), number of the attempt (4), the attempt |
 //! | void | ids (8 each) |
 //! | release | the oldest segment that counts (8) |
-//! | an attempt | at (8), next (1), not before (8), code (2), state, result, status, description, from, to |
+//! | an attempt | at (8), next (1; with 128 facts follow), not before (8), code (2), state, result, status, description, from, to, facts if flagged |
+//!
+//! What the flags from 32 on name came later: a log without them reads as before.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -24,6 +26,7 @@ use super::record::{BODY_BYTES_MAX, METADATA_BYTES_MAX};
 use crate::queue::mail::{
     Attempt, Mail, MailId, NO_BODY, Next, Origin, Transaction, TransactionId,
 };
+use crate::queue::wishes::{DsnNotify, MailDsn, QueueWish, Wishes};
 
 /// Most bytes of each text of an attempt; the rest of a longer one is not kept.
 const ATTEMPT_TEXT_BYTES_MAX: usize = 1024;
@@ -33,6 +36,14 @@ const SMTPUTF8: u8 = 2;
 const SECURE: u8 = 4;
 const AUTHENTICATED: u8 = 8;
 const USER: u8 = 16;
+const WISHES: u8 = 32;
+const SHELF: u8 = 64;
+/// Each mail says whether it has wishes for notices.
+const DSN: u8 = 128;
+/// In place of [`DsnNotify::bits`]: this mail has none.
+const NO_DSN: u8 = 128;
+/// Added to the number of what comes next.
+const FACTS: u8 = 128;
 
 /// Why a transaction has no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -162,6 +173,7 @@ pub(super) fn put_accept(
     put_u64(out, transaction.id.as_u64());
     put_u64(out, transaction.received_ms);
     put_origin(out, transaction);
+    let wishes_fit = put_wishes(out, transaction);
     put_bytes(out, &transaction.trace);
     put_u16(out, transaction.bodies.len() as u16);
     let used = used_bodies(transaction);
@@ -174,9 +186,12 @@ pub(super) fn put_accept(
         put_u16(out, mail.body);
         put_bytes(out, mail.envelope.as_bytes());
         put_bytes(out, mail.recipient.as_bytes());
+        if has_dsn(transaction) {
+            put_dsn(out, mail.dsn.as_deref());
+        }
         put_history(out, histories.get(at));
     }
-    if out.len() - start > METADATA_BYTES_MAX {
+    if out.len() - start > METADATA_BYTES_MAX || !wishes_fit {
         out.truncate(start);
         return Err(Unfit::TooLarge(transaction.id));
     }
@@ -200,6 +215,13 @@ fn is_placed(body: u16, bodies: usize) -> bool {
 }
 
 fn check(transaction: &Transaction) -> Result<(), Unfit> {
+    let named = transaction.shelf.as_deref().is_none_or(QueueWish::is_name);
+    let is_long =
+        |dsn: &MailDsn| dsn.orcpt.as_deref().unwrap_or_default().len() > MailDsn::ORCPT_BYTES_MAX;
+    let mut dsns = transaction.mails.iter().filter_map(|mail| mail.dsn.as_deref());
+    if !named || dsns.any(is_long) {
+        return Err(Unfit::Malformed(transaction.id));
+    }
     let bodies = transaction.bodies.len();
     let ordered = transaction.mails.is_sorted_by(|a, b| a.index < b.index);
     let placed = transaction.mails.iter().all(|mail| is_placed(mail.body, bodies));
@@ -221,7 +243,10 @@ fn put_origin(out: &mut Vec<u8>, transaction: &Transaction) {
             | flag(transaction.smtputf8, SMTPUTF8)
             | flag(origin.secure, SECURE)
             | flag(origin.authenticated, AUTHENTICATED)
-            | flag(origin.user.is_some(), USER),
+            | flag(origin.user.is_some(), USER)
+            | flag(transaction.wishes.is_some(), WISHES)
+            | flag(transaction.shelf.is_some(), SHELF)
+            | flag(has_dsn(transaction), DSN),
     );
     put_socket(out, Some(origin.remote));
     put_socket(out, Some(origin.local));
@@ -229,6 +254,33 @@ fn put_origin(out: &mut Vec<u8>, transaction: &Transaction) {
     if let Some(user) = &origin.user {
         put_bytes(out, user.as_bytes());
     }
+}
+
+/// Whether they keep their bound; beyond it they would not read back.
+#[must_use]
+fn put_wishes(out: &mut Vec<u8>, transaction: &Transaction) -> bool {
+    let mut fit = true;
+    if let Some(wishes) = &transaction.wishes {
+        let json = wishes.to_json();
+        fit = json.len() <= Wishes::BYTES_MAX;
+        put_bytes(out, &json);
+    }
+    if let Some(shelf) = &transaction.shelf {
+        put_bytes(out, shelf.as_bytes());
+    }
+    fit
+}
+
+fn has_dsn(transaction: &Transaction) -> bool {
+    transaction.mails.iter().any(|mail| mail.dsn.is_some())
+}
+
+fn put_dsn(out: &mut Vec<u8>, dsn: Option<&MailDsn>) {
+    let Some(dsn) = dsn else {
+        return out.push(NO_DSN);
+    };
+    out.push(dsn.notify.bits());
+    put_bytes(out, dsn.orcpt.as_deref().unwrap_or_default().as_bytes());
 }
 
 fn put_history(out: &mut Vec<u8>, history: Option<&History>) {
@@ -250,7 +302,8 @@ fn put_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
         Next::Retry { not_before_ms } => (2, not_before_ms),
         Next::Removed => (3, 0),
     };
-    out.push(next);
+    let facts = attempt.facts.as_deref().filter(|facts| facts.len() <= Attempt::FACTS_BYTES_MAX);
+    out.push(if facts.is_some() { next | FACTS } else { next });
     put_u64(out, not_before_ms);
     put_u16(out, attempt.code);
     for text in [&attempt.state, &attempt.result, &attempt.status, &attempt.description] {
@@ -258,6 +311,9 @@ fn put_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     }
     put_address(out, attempt.from);
     put_socket(out, attempt.to);
+    if let Some(facts) = facts {
+        put_bytes(out, facts.as_bytes());
+    }
 }
 
 fn put_u16(out: &mut Vec<u8>, value: u16) {
@@ -311,9 +367,11 @@ pub(super) fn take_accept(bytes: &[u8], body_bytes: u32) -> Option<Accept> {
     let received_ms = fields.u64()?;
     let flags = fields.u8()?;
     let origin = fields.origin(flags)?;
+    let wishes = fields.wishes(flags)?;
+    let shelf = fields.shelf(flags)?;
     let trace = fields.bytes()?.into();
     let lengths = fields.body_lengths(body_bytes)?;
-    let (mails, histories) = fields.mails(id, lengths.len())?;
+    let (mails, histories) = fields.mails(id, lengths.len(), flags)?;
     let transaction = Transaction {
         id,
         received_ms,
@@ -323,6 +381,8 @@ pub(super) fn take_accept(bytes: &[u8], body_bytes: u32) -> Option<Accept> {
         origin,
         eight_bit: flags & EIGHT_BIT != 0,
         smtputf8: flags & SMTPUTF8 != 0,
+        wishes,
+        shelf,
     };
     fields.end(Accept { transaction, histories, body_bytes: lengths })
 }
@@ -404,6 +464,33 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// The wishes, if there are any; `None` alone is damage.
+    fn wishes(&mut self, flags: u8) -> Option<Option<Box<Wishes>>> {
+        Some(match flags & WISHES {
+            0 => None,
+            _ => Some(Box::new(Wishes::from_json(self.bytes()?)?)),
+        })
+    }
+
+    fn shelf(&mut self, flags: u8) -> Option<Option<Box<str>>> {
+        Some(match flags & SHELF {
+            0 => None,
+            _ => Some(self.text().filter(|name| QueueWish::is_name(name))?),
+        })
+    }
+
+    fn dsn(&mut self, flags: u8) -> Option<Option<Box<MailDsn>>> {
+        if flags & DSN == 0 {
+            return Some(None);
+        }
+        let notify = match self.u8()? {
+            NO_DSN => return Some(None),
+            bits => DsnNotify::from_bits(bits)?,
+        };
+        let orcpt = self.text().filter(|text| text.len() <= MailDsn::ORCPT_BYTES_MAX)?;
+        Some(Some(Box::new(MailDsn { notify, orcpt: Some(orcpt).filter(|text| !text.is_empty()) })))
+    }
+
     fn body_lengths(&mut self, total: u32) -> Option<Vec<u32>> {
         let count = self.u16()?;
         let mut lengths = Vec::with_capacity(usize::from(count).min(self.0.len() / 4));
@@ -416,7 +503,12 @@ impl<'a> Fields<'a> {
         (left == 0).then_some(lengths)
     }
 
-    fn mails(&mut self, id: TransactionId, bodies: usize) -> Option<(Vec<Mail>, Vec<History>)> {
+    fn mails(
+        &mut self,
+        id: TransactionId,
+        bodies: usize,
+        flags: u8,
+    ) -> Option<(Vec<Mail>, Vec<History>)> {
         let count = self.u32()?;
         let (mut mails, mut histories) = (Vec::<Mail>::new(), Vec::new());
         for _ in 0..count {
@@ -425,6 +517,7 @@ impl<'a> Fields<'a> {
                 body: self.u16()?,
                 envelope: self.text()?,
                 recipient: self.text()?,
+                dsn: self.dsn(flags)?,
             };
             let follows = mails.last().is_none_or(|last| last.index < mail.index);
             if !follows || !is_placed(mail.body, bodies) {
@@ -448,7 +541,10 @@ impl<'a> Fields<'a> {
 
     fn attempt(&mut self, mail: MailId) -> Option<Attempt> {
         let at_ms = self.u64()?;
-        let next = self.u8()?;
+        let (next, facts) = match self.u8()? {
+            next if next & FACTS != 0 => (next & !FACTS, true),
+            next => (next, false),
+        };
         let not_before_ms = self.u64()?;
         let next = match next {
             0 => Next::Delivered,
@@ -468,6 +564,10 @@ impl<'a> Fields<'a> {
             description: self.text()?,
             from: self.address()?,
             to: self.socket()?,
+            facts: match facts {
+                false => None,
+                true => Some(self.text().filter(|f| f.len() <= Attempt::FACTS_BYTES_MAX)?),
+            },
         })
     }
 }

@@ -316,14 +316,18 @@ impl Journal {
             return Err(refusal);
         }
         self.id_max = self.id_max.max(Some(transaction.id));
-        if self.space.is_full() {
+        // As outcomes are, what tells of them is written while there is any room at all.
+        if self.space.is_full() && !transaction.is_internal() {
             return Err(Refusal::Full);
         }
         if self.index().held.contains_key(&transaction.id) {
             self.gauges.trouble("a transaction was refused", &"its id is in use");
             return Err(Refusal::Failed);
         }
-        let room = self.space.room(self.batch.bytes());
+        let room = match transaction.is_internal() {
+            true => u64::MAX,
+            false => self.space.room(self.batch.bytes()),
+        };
         self.batch.add_accept(transaction, &[], room).map_err(|unfit| {
             self.gauges.trouble("a transaction was refused", &unfit);
             match unfit {

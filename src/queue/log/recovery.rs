@@ -16,7 +16,7 @@ use super::index::{Held, HeldMail, Index};
 use super::record::Place;
 use super::scan::{self, Content, End, Found, Scan};
 use super::segment::{Location, Segment, SegmentName, Segments};
-use crate::queue::mail::TransactionId;
+use crate::queue::mail::{Transaction, TransactionId};
 use crate::queue::report::{Damage, DamageReason, Recovered, Report, Waiting, WaitingMail};
 use crate::queue::storage::{Reader, Storage};
 
@@ -169,6 +169,7 @@ struct State {
 struct Pending {
     location: Location,
     lasts: Vec<Option<Place>>,
+    shelf: Option<Box<str>>,
     waiting: Waiting,
 }
 
@@ -291,9 +292,9 @@ impl State {
             })
             .collect();
         let lasts = vec![None; mails.len()];
-        let received_ms = accept.transaction.received_ms;
-        let waiting = Waiting { id, received_ms, body_bytes, mails };
-        self.held.insert(id, Pending { location, lasts, waiting });
+        let Transaction { received_ms, wishes, shelf, .. } = accept.transaction;
+        let waiting = Waiting { id, received_ms, body_bytes, wishes, mails };
+        self.held.insert(id, Pending { location, lasts, shelf, waiting });
     }
 
     fn on_settle(&mut self, place: Place, settle: Settle) {
@@ -336,7 +337,9 @@ impl State {
         let mut waiting = Vec::with_capacity(self.held.len());
         for (id, pending) in self.held {
             index.held.insert(id, held(&pending));
-            waiting.push(pending.waiting);
+            if pending.shelf.is_none() {
+                waiting.push(pending.waiting);
+            }
         }
         waiting.sort_unstable_by_key(|waiting| waiting.id);
         Replay {

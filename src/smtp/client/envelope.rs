@@ -13,7 +13,9 @@ use thiserror::Error;
 
 use super::super::address::{Address, AddressError, Path};
 use super::super::command::{BodyKind, number};
+use super::super::dsn::Request;
 use super::super::reply::Reply;
+use super::login::Mechanisms;
 
 /// What the far end offered in its EHLO reply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,12 +28,16 @@ pub struct Extensions {
     pub eight_bit: bool,
     /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
-    /// CHUNKING (RFC 3030). Known, not used.
+    /// CHUNKING (RFC 3030).
     pub chunking: bool,
     /// ENHANCEDSTATUSCODES (RFC 2034).
     pub enhanced_status: bool,
-    /// STARTTLS (RFC 3207). Known, not used.
+    /// STARTTLS (RFC 3207).
     pub starttls: bool,
+    /// DSN (RFC 3461).
+    pub dsn: bool,
+    /// AUTH (RFC 4954), with these mechanisms.
+    pub auth: Mechanisms,
 }
 
 impl Extensions {
@@ -60,7 +66,14 @@ impl Extensions {
             "CHUNKING" => self.chunking = true,
             "ENHANCEDSTATUSCODES" => self.enhanced_status = true,
             "STARTTLS" => self.starttls = true,
-            _ => {}
+            "DSN" => self.dsn = true,
+            "AUTH" => self.auth.add(words),
+            // As some servers wrote it before there was an RFC.
+            word => {
+                if let Some(first) = word.strip_prefix("AUTH=") {
+                    self.auth.add(std::iter::once(first).chain(words));
+                }
+            }
         }
     }
 }
@@ -79,6 +92,8 @@ pub struct Envelope<'a> {
     pub body: BodyKind,
     /// Whether the mail was received with SMTPUTF8. An address that is not ASCII needs it anyway.
     pub smtputf8: bool,
+    /// What the sender asked for of notices; said where the far end offers DSN (RFC 3461 5.2.1).
+    pub request: Request<'a>,
 }
 
 /// Why a mail was not started at all.
@@ -122,6 +137,9 @@ pub(super) struct Checked {
     size: u64,
     body: BodyKind,
     smtputf8: bool,
+    /// The parameters of RFC 3461, each with a blank before it.
+    mail_request: Vec<u8>,
+    rcpt_request: Vec<u8>,
 }
 
 impl Checked {
@@ -129,7 +147,10 @@ impl Checked {
         let from = Address::parse_for(Path::Reverse, envelope.from).map_err(StartError::Sender)?;
         let to = Address::parse_for(Path::Forward, envelope.to).map_err(StartError::Recipient)?;
         let &Envelope { size, body, smtputf8, .. } = envelope;
-        Ok(Self { from, to, size, body, smtputf8 })
+        let (mut mail_request, mut rcpt_request) = (Vec::new(), Vec::new());
+        envelope.request.write_mail(&mut mail_request);
+        envelope.request.write_rcpt(&mut rcpt_request);
+        Ok(Self { from, to, size, body, smtputf8, mail_request, rcpt_request })
     }
 
     /// Whether this far end can take it.
@@ -157,12 +178,19 @@ impl Checked {
         if international && offered.smtputf8 {
             out.extend_from_slice(b" SMTPUTF8");
         }
+        if offered.dsn {
+            out.extend_from_slice(&self.mail_request);
+        }
         out.extend_from_slice(b"\r\n");
     }
 
-    pub(super) fn write_rcpt(&self, out: &mut Vec<u8>) {
-        write!(out, "RCPT TO:<{}>\r\n", self.to).expect(WRITES);
+    pub(super) fn write_rcpt(&self, offered: &Extensions, out: &mut Vec<u8>) {
+        write!(out, "RCPT TO:<{}>", self.to).expect(WRITES);
+        if offered.dsn {
+            out.extend_from_slice(&self.rcpt_request);
+        }
+        out.extend_from_slice(b"\r\n");
     }
 }
 
-const WRITES: &str = "a vector takes all that is written";
+pub(super) const WRITES: &str = "a vector takes all that is written";

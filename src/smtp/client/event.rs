@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::super::reply::Reply;
 use super::envelope::Extensions;
+use super::login::Exchange;
 
 /// What the session waits for, and so which deadline runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,6 +17,12 @@ pub enum Stage {
     Banner,
     /// The reply to EHLO, or to HELO after it.
     Ehlo,
+    /// The reply to STARTTLS.
+    StartTls,
+    /// The driver, which shakes hands over TLS.
+    Handshake,
+    /// The reply to a step of AUTH.
+    Auth(Exchange),
     /// A mail to be started, or QUIT.
     Idle,
     /// The reply to RSET.
@@ -28,9 +35,10 @@ pub enum Stage {
     Data,
     /// The driver, between 354 and the first octet of text (D-80): the far end's patience runs too.
     Held,
-    /// The driver, which writes the text.
+    /// The driver, which writes the text. Where it goes ahead of all replies, those to what stands before
+    /// it are awaited as well.
     Body,
-    /// The reply to the final dot.
+    /// The reply to the final dot, or to the last chunk.
     FinalDot,
     /// The reply to QUIT.
     Quit,
@@ -46,10 +54,12 @@ pub enum Event {
         /// What it offered.
         extensions: Extensions,
     },
+    /// The far end waits for a handshake: nothing more is sent or read in clear.
+    StartTls,
     /// The far end waits for the text. The session is held.
     Data354,
-    /// The fate of the current mail; or, at [`Stage::Banner`] and [`Stage::Ehlo`], of the connection,
-    /// which says QUIT by itself then.
+    /// The fate of the current mail; or, before [`Event::Ready`], of the connection, which says QUIT by
+    /// itself then.
     Done(Outcome),
     /// The connection cannot be used any more. With a mail under way, it is unknown to be accepted and
     /// is to be tried again.
@@ -84,7 +94,7 @@ pub enum Outcome {
 pub enum Origin {
     /// The far end.
     Remote,
-    /// This session, without sending anything: the far end lacks what the mail needs.
+    /// This session, without asking: the far end lacks what the mail, or our own rule, needs.
     Local,
 }
 
@@ -100,6 +110,10 @@ pub enum Problem {
     /// A reply that makes no sense here, or that nothing asked for.
     #[error("the reply does not fit the command")]
     UnexpectedReply,
+    /// Something came in clear behind the reply to STARTTLS: whoever sent it, it is not to be trusted
+    /// (RFC 3207 6).
+    #[error("there was more behind the reply to STARTTLS")]
+    EarlyInput,
     /// The far end closed, or the network failed.
     #[error("the connection was closed")]
     Closed,

@@ -12,11 +12,12 @@ use super::super::buffer::Buffer;
 use super::super::reply::{EnhancedStatus, Reply};
 use super::event::Problem;
 
-/// Bounds of one reply.
+/// Bounds of one reply; one line may go beyond that of the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
     pub(super) line_bytes_max: usize,
     pub(super) lines_max: usize,
+    pub(super) bytes_max: usize,
 }
 
 /// Collects lines until a reply is complete.
@@ -81,7 +82,8 @@ impl ReplyParser {
                 // Checked line by line: the code is 200 to 599, the status of its class.
                 return Reply::new(code, status, text).map(Some).ok_or(Problem::BadReply);
             }
-            if partial.lines >= self.bounds.lines_max {
+            let bounds = self.bounds;
+            if partial.lines >= bounds.lines_max || partial.text.len() > bounds.bytes_max {
                 return Err(Problem::ReplyTooLong);
             }
             self.partial = Some(partial);

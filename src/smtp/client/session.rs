@@ -7,11 +7,14 @@
 //! driver and panic, but for those that a race with the far end can cause, which are ignored.
 
 use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::Arc;
 
 use super::super::buffer::Buffer;
 use super::super::reply::Reply;
-use super::envelope::{Checked, Envelope, Extensions, StartError};
+use super::envelope::{Checked, Envelope, Extensions, StartError, WRITES};
 use super::event::{Event, Origin, Outcome, Problem, Stage};
+use super::login::{Exchange, Login, Mechanism};
 use super::parser::{Bounds, ReplyParser};
 
 /// Names and bounds of the sending side.
@@ -23,12 +26,38 @@ pub struct Options {
     pub reply_line_bytes_max: usize,
     /// Lines that a reply may have.
     pub reply_lines_max: usize,
+    /// Octets of text that a reply may have, over all its lines but the last.
+    pub reply_bytes_max: usize,
+    /// Whether and how the connection is encrypted.
+    pub security: Security,
+    /// Who we are to the far end; without one it is not asked.
+    pub login: Option<Login>,
+}
+
+/// Whether and how a connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Security {
+    /// Not at all.
+    Clear,
+    /// Where the far end offers it, and does not refuse it then.
+    IfOffered,
+    /// By STARTTLS, or the connection is not used.
+    Required,
+    /// From its first octet on (RFC 8314 3.3).
+    Implicit,
 }
 
 impl Options {
     /// The defaults under a name.
     pub fn new(helo: impl Into<String>) -> Self {
-        Self { helo: helo.into(), reply_line_bytes_max: 4096, reply_lines_max: 256 }
+        Self {
+            helo: helo.into(),
+            reply_line_bytes_max: 4096,
+            reply_lines_max: 256,
+            reply_bytes_max: 64 * 1024,
+            security: Security::Clear,
+            login: None,
+        }
     }
 }
 
@@ -36,22 +65,34 @@ impl Options {
 #[derive(Debug)]
 pub struct Session {
     helo: Box<str>,
-    state: State,
-    extensions: Extensions,
+    pub(super) state: State,
+    pub(super) extensions: Extensions,
+    pub(super) security: Security,
+    /// Whether TLS runs.
+    pub(super) secured: bool,
+    /// Until it is used.
+    pub(super) login: Option<Login>,
+    /// What the login was done with.
+    pub(super) mechanism: Option<Mechanism>,
+    /// What the banner called the far end.
+    pub(super) far_name: Option<Arc<str>>,
     /// MAIL was accepted and no end of its transaction seen: RSET comes before the next mail.
     dirty: bool,
-    parser: ReplyParser,
-    output: Buffer,
+    pub(super) parser: ReplyParser,
+    pub(super) output: Buffer,
     /// Events in order; never more than three.
-    events: VecDeque<Event>,
+    pub(super) events: VecDeque<Event>,
 }
 
 /// What is awaited.
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     AwaitBanner,
     AwaitEhlo,
     AwaitHelo,
+    AwaitStartTls,
+    AwaitHandshake,
+    AwaitAuth(Exchange),
     Idle,
     /// RSET without a mail behind it.
     AwaitReset,
@@ -63,11 +104,21 @@ enum State {
 
 /// The mail under way.
 #[derive(Debug)]
-struct Mail {
+pub(super) struct Mail {
     step: Step,
     envelope: Checked,
+    carriage: Carriage,
     /// The first refusal. With pipelining, replies to what was sent behind it still come.
     refused: Option<(Stage, Reply)>,
+}
+
+/// How its text goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carriage {
+    /// After the 354 to DATA.
+    Data,
+    /// In one chunk of so many octets, ahead of all replies.
+    Chunk { octets: u64, written: bool },
 }
 
 /// What the mail under way waits for.
@@ -85,16 +136,23 @@ enum Step {
 }
 
 impl Session {
-    /// A session for a connection that is being made; it waits for the banner.
+    /// A session for a connection that is being made; it waits for the banner, or for a handshake.
     pub fn new(options: &Options) -> Self {
         let bounds = Bounds {
             line_bytes_max: options.reply_line_bytes_max,
             lines_max: options.reply_lines_max,
+            bytes_max: options.reply_bytes_max,
         };
+        let implicit = options.security == Security::Implicit;
         Self {
             helo: options.helo.as_str().into(),
-            state: State::AwaitBanner,
+            state: if implicit { State::AwaitHandshake } else { State::AwaitBanner },
             extensions: Extensions::default(),
+            security: options.security,
+            secured: false,
+            login: options.login.clone(),
+            mechanism: None,
+            far_name: None,
             dirty: false,
             parser: ReplyParser::new(bounds),
             output: Buffer::default(),
@@ -148,8 +206,12 @@ impl Session {
         match &self.state {
             State::AwaitBanner => Stage::Banner,
             State::AwaitEhlo | State::AwaitHelo => Stage::Ehlo,
+            State::AwaitStartTls => Stage::StartTls,
+            State::AwaitHandshake => Stage::Handshake,
+            State::AwaitAuth(exchange) => Stage::Auth(*exchange),
             State::Idle => Stage::Idle,
             State::AwaitReset => Stage::Reset,
+            State::Mail(mail) if mail.is_writing() => Stage::Body,
             State::Mail(mail) => mail.step.stage(),
             State::AwaitGoodbye => Stage::Quit,
             State::Closed => Stage::Closed,
@@ -161,10 +223,41 @@ impl Session {
         self.extensions
     }
 
+    /// The name that the banner began with, cut to 255 octets; `None` before it, or without one.
+    pub fn far_name(&self) -> Option<&Arc<str>> {
+        self.far_name.as_ref()
+    }
+
+    /// What we logged in with.
+    pub fn mechanism(&self) -> Option<Mechanism> {
+        self.mechanism
+    }
+
+    /// Whether the far end takes a text ahead of all replies: CHUNKING and PIPELINING (RFC 3030 4.2).
+    pub fn takes_chunk(&self) -> bool {
+        self.extensions.chunking && self.extensions.pipelining
+    }
+
     /// Starts a mail. Where PIPELINING is offered MAIL, RCPT and DATA go out together, behind the RSET
     /// that a refused mail before it may need. A mail that the far end cannot take is refused by the
     /// next event and nothing is sent.
     pub fn start(&mut self, envelope: Envelope<'_>) -> Result<(), StartError> {
+        self.start_as(envelope, Carriage::Data)
+    }
+
+    /// Starts a mail whose text goes out with its commands, as one chunk of `octets` (RFC 3030). If the
+    /// [`stage`](Self::stage) is [`Stage::Body`] afterwards, exactly as many are to be written behind the
+    /// output, as they are, whatever the far end says; else the mail was refused as by
+    /// [`start`](Self::start).
+    ///
+    /// # Panics
+    /// Where the far end does not [take that](Self::takes_chunk).
+    pub fn start_chunk(&mut self, envelope: Envelope<'_>, octets: u64) -> Result<(), StartError> {
+        assert!(self.takes_chunk(), "a chunk goes only to whom it is offered");
+        self.start_as(envelope, Carriage::Chunk { octets, written: false })
+    }
+
+    fn start_as(&mut self, envelope: Envelope<'_>, carriage: Carriage) -> Result<(), StartError> {
         // Octets that nobody asked for would be taken for the replies to this mail.
         let idle = matches!(self.state, State::Idle) && self.parser.is_empty();
         if !idle || !self.events.is_empty() {
@@ -178,10 +271,11 @@ impl Session {
             return Ok(());
         }
         let step = if self.dirty { Step::Reset } else { Step::Mail };
-        let mail = Mail { step, envelope, refused: None };
+        let mail = Mail { step, envelope, carriage, refused: None };
+        let last = mail.after_rcpt();
         let steps: &[Step] = match (self.extensions.pipelining, step) {
-            (true, Step::Reset) => &[Step::Reset, Step::Mail, Step::Rcpt, Step::Data],
-            (true, _) => &[Step::Mail, Step::Rcpt, Step::Data],
+            (true, Step::Reset) => &[Step::Reset, Step::Mail, Step::Rcpt, last],
+            (true, _) => &[Step::Mail, Step::Rcpt, last],
             (false, _) => &[step],
         };
         steps.iter().for_each(|step| mail.send(*step, &self.extensions, self.output.tail()));
@@ -199,6 +293,10 @@ impl Session {
 
     /// Told that the last octet of the text and its end is written. Ignored if the mail is over.
     pub fn end_body(&mut self) {
+        if let State::Mail(Mail { carriage: Carriage::Chunk { written, .. }, .. }) = &mut self.state
+        {
+            *written = true;
+        }
         self.step_on(Step::Body, Step::FinalDot);
     }
 
@@ -236,6 +334,9 @@ impl Session {
             State::AwaitBanner
             | State::AwaitEhlo
             | State::AwaitHelo
+            | State::AwaitStartTls
+            | State::AwaitHandshake
+            | State::AwaitAuth(_)
             | State::Idle
             | State::AwaitReset
             | State::Mail(_) => self.lose(problem),
@@ -252,15 +353,24 @@ impl Session {
         }
     }
 
+    /// How far the replies came; a text may have gone ahead of them.
+    fn reached(&self) -> Stage {
+        match &self.state {
+            State::Mail(mail) => mail.step.stage(),
+            _ => self.stage(),
+        }
+    }
+
     fn close(&mut self) {
         self.state = State::Closed;
+        self.login = None;
         self.parser.clear();
         self.output.clear();
     }
 
     /// The connection is useless. A mail that was refused already stays refused.
-    fn lose(&mut self, problem: Problem) {
-        let stage = self.stage();
+    pub(super) fn lose(&mut self, problem: Problem) {
+        let stage = self.reached();
         match self.take_refusal() {
             Some(outcome) => self.part(Some(outcome)),
             None => {
@@ -277,7 +387,7 @@ impl Session {
         self.events.push_back(Event::Goodbye);
     }
 
-    fn done(&mut self, outcome: Outcome) {
+    pub(super) fn done(&mut self, outcome: Outcome) {
         self.events.push_back(Event::Done(outcome));
     }
 
@@ -288,12 +398,12 @@ impl Session {
         }
     }
 
-    fn say_quit(&mut self) {
+    pub(super) fn say_quit(&mut self) {
         self.output.push(b"QUIT\r\n");
         self.state = State::AwaitGoodbye;
     }
 
-    fn say_hello(&mut self, verb: &str) {
+    pub(super) fn say_hello(&mut self, verb: &str) {
         self.output.push(verb.as_bytes());
         self.output.push(self.helo.as_bytes());
         self.output.push(b"\r\n");
@@ -307,68 +417,34 @@ impl Session {
             State::AwaitBanner => self.on_banner(reply),
             State::AwaitEhlo => self.on_ehlo(reply),
             State::AwaitHelo => self.on_helo(reply),
+            State::AwaitStartTls => self.on_starttls(reply),
+            State::AwaitAuth(exchange) => self.on_auth(*exchange, reply),
             State::AwaitReset => self.on_reset(&reply),
             State::Mail(mail) => self.on_mail_reply(mail.step, reply),
             State::AwaitGoodbye => self.part(None),
-            State::Idle | State::Closed => self.lose(Problem::UnexpectedReply),
+            State::Idle | State::AwaitHandshake | State::Closed => {
+                self.lose(Problem::UnexpectedReply);
+            }
         }
     }
 
     /// RFC 5321 3.8: the far end closes. What is under way failed for now.
     fn on_goodbye(&mut self, reply: Reply) {
-        let stage = self.stage();
+        let stage = self.reached();
         match self.state {
-            State::AwaitBanner | State::AwaitEhlo | State::AwaitHelo | State::Mail(_) => {
+            State::AwaitBanner
+            | State::AwaitEhlo
+            | State::AwaitHelo
+            | State::AwaitStartTls
+            | State::AwaitHandshake
+            | State::AwaitAuth(_)
+            | State::Mail(_) => {
                 let outcome = self.take_refusal().unwrap_or_else(|| refused((stage, reply)));
                 self.part(Some(outcome));
             }
             State::Idle | State::AwaitReset | State::AwaitGoodbye | State::Closed => {
                 self.part(None);
             }
-        }
-    }
-
-    fn on_banner(&mut self, reply: Reply) {
-        if reply.is_success() {
-            self.say_hello("EHLO ");
-            self.state = State::AwaitEhlo;
-        } else {
-            self.unwelcome(Stage::Banner, reply);
-        }
-    }
-
-    fn on_ehlo(&mut self, reply: Reply) {
-        if reply.is_success() {
-            self.extensions = Extensions::of(&reply);
-            self.ready();
-        } else if reply.is_permanent() {
-            // RFC 5321 3.2: a server that knows no EHLO is asked with HELO.
-            self.say_hello("HELO ");
-            self.state = State::AwaitHelo;
-        } else {
-            self.unwelcome(Stage::Ehlo, reply);
-        }
-    }
-
-    fn on_helo(&mut self, reply: Reply) {
-        match reply.is_success() {
-            true => self.ready(),
-            false => self.unwelcome(Stage::Ehlo, reply),
-        }
-    }
-
-    fn ready(&mut self) {
-        self.state = State::Idle;
-        self.events.push_back(Event::Ready { extensions: self.extensions });
-    }
-
-    /// The far end wants no mail from us.
-    fn unwelcome(&mut self, stage: Stage, reply: Reply) {
-        if reply.is_refusal() {
-            self.say_quit();
-            self.done(refused((stage, reply)));
-        } else {
-            self.lose(Problem::UnexpectedReply);
         }
     }
 
@@ -394,11 +470,15 @@ impl Session {
                 self.dirty |= reply.is_success();
                 self.on_envelope_reply(Stage::Mail, reply, Step::Rcpt);
             }
-            Step::Rcpt => self.on_envelope_reply(Stage::Rcpt, reply, Step::Data),
+            Step::Rcpt => {
+                let next = self.mail().map_or(Step::Data, Mail::after_rcpt);
+                self.on_envelope_reply(Stage::Rcpt, reply, next);
+            }
             Step::Data => self.on_data_reply(reply),
             // The far end refused text it has not seen whole. What was written of it would be taken
             // for commands now: the connection ends.
             Step::Held | Step::Body => self.part(Some(refused((step.stage(), reply)))),
+            Step::FinalDot if self.mail().is_some_and(Mail::is_writing) => self.on_early(reply),
             Step::FinalDot => self.on_final_reply(reply),
             // Whatever it says: a mail to nobody.
             Step::EmptyDot => {
@@ -419,6 +499,24 @@ impl Session {
         } else {
             self.next_step(next);
         }
+    }
+
+    fn mail(&self) -> Option<&Mail> {
+        match &self.state {
+            State::Mail(mail) => Some(mail),
+            _ => None,
+        }
+    }
+
+    /// A reply to a chunk that is not complete: it can only be bad news, and as the rest of the chunk would
+    /// be taken for commands by a far end that does not wait for it, the connection ends.
+    fn on_early(&mut self, reply: Reply) {
+        if reply.is_success() {
+            return self.lose(Problem::UnexpectedReply);
+        }
+        self.note_refusal(Stage::Body, reply);
+        let outcome = self.take_refusal();
+        self.part(outcome);
     }
 
     fn next_step(&mut self, next: Step) {
@@ -448,6 +546,11 @@ impl Session {
     }
 
     fn on_final_reply(&mut self, reply: Reply) {
+        if self.mail().is_some_and(|mail| mail.refused.is_some()) {
+            // A chunk to nobody: whatever is said of it.
+            self.dirty = true;
+            return self.refuse();
+        }
         self.state = State::Idle;
         self.dirty = reply.is_refusal();
         self.done(match reply.is_success() {
@@ -476,10 +579,27 @@ impl Mail {
         match step {
             Step::Reset => out.extend_from_slice(b"RSET\r\n"),
             Step::Mail => self.envelope.write_mail(offered, out),
-            Step::Rcpt => self.envelope.write_rcpt(out),
+            Step::Rcpt => self.envelope.write_rcpt(offered, out),
             Step::Data => out.extend_from_slice(b"DATA\r\n"),
-            Step::Held | Step::Body | Step::FinalDot | Step::EmptyDot => {}
+            Step::FinalDot => {
+                if let Carriage::Chunk { octets, .. } = self.carriage {
+                    write!(out, "BDAT {octets} LAST\r\n").expect(WRITES);
+                }
+            }
+            Step::Held | Step::Body | Step::EmptyDot => {}
         }
+    }
+
+    fn after_rcpt(&self) -> Step {
+        match self.carriage {
+            Carriage::Data => Step::Data,
+            Carriage::Chunk { .. } => Step::FinalDot,
+        }
+    }
+
+    /// Whether octets are owed that the far end counts.
+    fn is_writing(&self) -> bool {
+        matches!(self.carriage, Carriage::Chunk { written: false, .. })
     }
 }
 
@@ -510,6 +630,6 @@ impl Step {
     }
 }
 
-fn refused((stage, reply): (Stage, Reply)) -> Outcome {
+pub(super) fn refused((stage, reply): (Stage, Reply)) -> Outcome {
     Outcome::Refused { stage, reply, origin: Origin::Remote }
 }

@@ -1,6 +1,7 @@
 //! The client against scripted far ends, hostile ones above all.
 
 use super::super::command::BodyKind;
+use super::super::dsn::{Notify, Request, Ret};
 use super::*;
 
 const ESMTP: &[u8] =
@@ -9,7 +10,14 @@ const PLAIN: &[u8] = b"220 hi\r\n250 mx\r\n";
 const GROUP: &str = "MAIL FROM:<a@b> SIZE=5\r\nRCPT TO:<c@d>\r\nDATA\r\n";
 
 fn mail() -> Envelope<'static> {
-    Envelope { from: "a@b", to: "c@d", size: 5, body: BodyKind::SevenBit, smtputf8: false }
+    Envelope {
+        from: "a@b",
+        to: "c@d",
+        size: 5,
+        body: BodyKind::SevenBit,
+        smtputf8: false,
+        request: Request::default(),
+    }
 }
 
 fn sent(session: &mut Session) -> String {
@@ -109,6 +117,23 @@ fn parameters_follow_the_offer() {
     let mut session = ready(PLAIN);
     session.start(eight).unwrap();
     assert_eq!(sent(&mut session), "MAIL FROM:<a@b>\r\n");
+}
+
+/// RFC 3461 5.2.1: what the sender asked for goes on to who offers DSN, and to nobody else.
+#[test]
+fn wishes_for_notices_follow_the_offer_of_dsn() {
+    let notify = Some(Notify { success: true, failure: false, delay: false });
+    let envid = Some("a+b");
+    let request = Request { ret: Some(Ret::Headers), envid, notify, orcpt: Some("rfc822;C@d") };
+    let mail = Envelope { request, ..mail() };
+    let mut session = ready(b"220 hi\r\n250-mx\r\n250-PIPELINING\r\n250 dsn\r\n");
+    session.start(mail).unwrap();
+    let expected = "MAIL FROM:<a@b> RET=HDRS ENVID=a+2Bb\r\n\
+                    RCPT TO:<c@d> NOTIFY=SUCCESS ORCPT=rfc822;C@d\r\nDATA\r\n";
+    assert_eq!(sent(&mut session), expected);
+    let mut session = ready(ESMTP);
+    session.start(mail).unwrap();
+    assert_eq!(sent(&mut session), GROUP);
 }
 
 /// RFC 2920 3.1: a 354 for nobody is answered by a lone dot, never by the text.
@@ -365,4 +390,96 @@ fn reset_probes_an_idle_connection() {
     assert_eq!((sent(&mut session).as_str(), session.stage()), ("RSET\r\n", Stage::Reset));
     assert_eq!(hear(&mut session, b"250 ok\r\n"), []);
     assert_eq!(session.stage(), Stage::Idle);
+}
+
+const CHUNKING: &[u8] = b"220 hi\r\n250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
+const CHUNK: &str = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 5 LAST\r\n";
+
+fn chunked() -> Session {
+    let mut session = ready(CHUNKING);
+    assert!(session.takes_chunk());
+    session.start_chunk(mail(), 5).unwrap();
+    assert_eq!((sent(&mut session).as_str(), session.stage()), (CHUNK, Stage::Body));
+    session
+}
+
+/// RFC 3030 4.2: the text goes with the commands, and three replies tell its fate.
+#[test]
+fn a_chunk_goes_ahead_of_all_replies() {
+    let mut session = chunked();
+    session.end_body();
+    assert_eq!(session.stage(), Stage::Mail);
+    let events = hear(&mut session, b"250 a\r\n250 b\r\n250 2.0.0 c\r\n");
+    assert!(matches!(events[..], [Event::Done(Outcome::Accepted(_))]), "{events:?}");
+    session.start_chunk(mail(), 5).unwrap();
+    assert_eq!(sent(&mut session), CHUNK, "no RSET between mails that were taken");
+}
+
+#[test]
+fn a_chunk_to_nobody_is_refused_as_its_recipient_was() {
+    for last in ["503 5.5.1 no recipients", "250 2.0.0 fine"] {
+        let mut session = chunked();
+        session.end_body();
+        let replies = format!("250 a\r\n550 5.1.1 b\r\n{last}\r\n");
+        let events = hear(&mut session, replies.as_bytes());
+        assert_eq!((refusal(&events[0]), events.len()), ((Stage::Rcpt, 550), 1));
+        session.start_chunk(mail(), 5).unwrap();
+        assert_eq!(sent(&mut session), format!("RSET\r\n{CHUNK}"));
+    }
+}
+
+/// RFC 3030 2: the octets of a chunk are counted, so all of them go out whatever is said meanwhile.
+#[test]
+fn a_chunk_is_finished_when_its_recipient_is_refused() {
+    let mut session = chunked();
+    assert_eq!(hear(&mut session, b"250 a\r\n550 5.1.1 b\r\n"), []);
+    assert_eq!(session.stage(), Stage::Body);
+    session.end_body();
+    assert_eq!(refusal(&hear(&mut session, b"503 c\r\n")[0]), (Stage::Rcpt, 550));
+}
+
+#[test]
+fn no_chunk_is_accepted_before_it_was_sent() {
+    let mut session = chunked();
+    let events = hear(&mut session, b"250 a\r\n250 b\r\n250 c\r\n");
+    let lost = Event::Lost { stage: Stage::FinalDot, problem: Problem::UnexpectedReply };
+    assert_eq!(events, [lost]);
+    let mut session = chunked();
+    let events = hear(&mut session, b"250 a\r\n250 b\r\n552 5.3.4 large\r\n");
+    assert_eq!((refusal(&events[0]), &events[1..]), ((Stage::Body, 552), &[Event::Goodbye][..]));
+}
+
+#[test]
+fn a_lost_chunk_says_how_far_the_replies_came() {
+    for (replies, stage) in [(&b""[..], Stage::Mail), (b"250 a\r\n", Stage::Rcpt)] {
+        for whole in [false, true] {
+            let mut session = chunked();
+            if whole {
+                session.end_body();
+            }
+            hear(&mut session, replies);
+            session.on_lost(Problem::Closed);
+            let lost = Event::Lost { stage, problem: Problem::Closed };
+            assert_eq!(session.poll_event(), Some(lost));
+        }
+    }
+}
+
+#[test]
+fn a_chunk_that_is_too_large_is_not_begun() {
+    let mut session =
+        ready(b"220 hi\r\n250-mx\r\n250-PIPELINING\r\n250-SIZE 4\r\n250 CHUNKING\r\n");
+    session.start_chunk(mail(), 5).unwrap();
+    assert_eq!((sent(&mut session).as_str(), session.stage()), ("", Stage::Idle));
+    assert_eq!(refusal(&session.poll_event().unwrap()), (Stage::Mail, 552));
+}
+
+/// S5: lines that are short and many, each within its bound.
+#[test]
+fn a_reply_is_bounded_as_a_whole() {
+    let long = [&b"250-"[..], &[b'x'; 4000], b"\r\n"].concat();
+    let mut session = started(ESMTP);
+    let events = hear(&mut session, &long.repeat(17));
+    let lost = Event::Lost { stage: Stage::Mail, problem: Problem::ReplyTooLong };
+    assert_eq!(events, [lost]);
 }

@@ -120,6 +120,9 @@ impl Session {
                 if self.is_confidential() {
                     self.say_all(&[b"250-AUTH PLAIN LOGIN\r\n"]);
                 }
+                if options.dsn {
+                    self.say_all(&[b"250-DSN\r\n"]);
+                }
                 self.say_all(&[b"250-ENHANCEDSTATUSCODES\r\n250 CHUNKING\r\n"]);
             }
         }
@@ -131,6 +134,9 @@ impl Session {
         }
         if self.transaction.is_some() {
             return self.fail(answer::MAIL_TWICE, memory);
+        }
+        if mail.asks_for_notices() && !self.options.dsn {
+            return self.fail(answer::PARAMETER_UNKNOWN, memory);
         }
         let size_max = self.options.size_max;
         // RFC 1870 6.1: refused by its declared size alone. No error of the client's making.
@@ -155,6 +161,7 @@ impl Session {
         let reply = match &mut self.transaction {
             None => return self.refuse(answer::MAIL_FIRST, memory),
             Some(transaction) if transaction.chunked => answer::CHUNKS_STARTED,
+            Some(_) if rcpt.asks_for_notices() && !self.options.dsn => answer::PARAMETER_UNKNOWN,
             Some(transaction) if !transaction.smtputf8 && !rcpt.address.is_ascii() => {
                 answer::NEEDS_SMTPUTF8
             }

@@ -30,7 +30,7 @@ fn a_mail_is_taken() {
     assert_eq!(
         driver.answers(b"EHLO client.example\r\n"),
         "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n\
-         250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250 CHUNKING\r\n"
+         250-SMTPUTF8\r\n250-DSN\r\n250-ENHANCEDSTATUSCODES\r\n250 CHUNKING\r\n"
     );
     assert_eq!(driver.answers(b"MAIL FROM:<a@b> SIZE=9\r\n"), "250 2.1.0 Sender ok\r\n");
     assert_eq!(driver.answers(b"RCPT TO:<c@d>\r\n"), "250 2.1.5 Recipient ok\r\n");

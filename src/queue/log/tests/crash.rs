@@ -77,6 +77,8 @@ impl Model {
             let read = reader.read(waiting.id).unwrap_or_else(|e| panic!("{context}: {e}"));
             assert_eq!(read.bodies, known.bodies, "{context}: a body changed");
             assert_eq!(read.origin, known.origin, "{context}: an origin changed");
+            assert_eq!(read.wishes, known.wishes, "{context}: wishes changed");
+            assert_eq!(waiting.wishes, known.wishes, "{context}: wishes changed");
             for mail in &waiting.mails {
                 assert_eq!(read.mail(mail.index), known.mail(mail.index), "{context}");
                 seen.insert(waiting.id.mail(mail.index), mail.attempts as usize);

@@ -7,6 +7,7 @@
 mod behaviour;
 mod crash;
 mod damage;
+mod layout;
 mod scarcity;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use crate::queue::engine::{Entry, Refusal, Status};
 use crate::queue::mail::{Attempt, Body, Mail, MailId, Next, Origin, Transaction, TransactionId};
 use crate::queue::memory::MemoryStorage;
 use crate::queue::report::Recovered;
+use crate::queue::wishes::{DsnNotify, MailDsn, Wishes};
 
 /// A journal with its clock.
 pub(super) struct Rig {
@@ -100,6 +102,7 @@ pub(super) fn transaction(number: u64, recipients: u16, bytes: usize) -> Transac
         envelope: if number.is_multiple_of(5) { "".into() } else { "sender@example.com".into() },
         recipient: format!("r{index}@example.net").into(),
         body: 0,
+        dsn: (number.is_multiple_of(4) && index != 1).then(|| Box::new(dsn(index))),
     });
     Transaction {
         id: id(number),
@@ -117,7 +120,19 @@ pub(super) fn transaction(number: u64, recipients: u16, bytes: usize) -> Transac
         },
         eight_bit: number % 2 == 1,
         smtputf8: number.is_multiple_of(7),
+        wishes: number.is_multiple_of(4).then(|| Box::new(wishes(number))),
+        shelf: None,
     }
+}
+
+fn dsn(index: u16) -> MailDsn {
+    let orcpt = (index == 2).then(|| "rfc822;first@example.net".into());
+    MailDsn { notify: DsnNotify::SUCCESS.with(DsnNotify::DELAY), orcpt }
+}
+
+fn wishes(number: u64) -> Wishes {
+    let retries_s = Some([60, 300].into());
+    Wishes { retries_s, tags: [number.to_string().into()].into(), ..Wishes::default() }
 }
 
 pub(super) fn attempt(mail: MailId, next: Next) -> Attempt {
@@ -132,12 +147,13 @@ pub(super) fn attempt(mail: MailId, next: Next) -> Attempt {
         description: "a reply".into(),
         from: Some(IpAddr::V6(Ipv6Addr::LOCALHOST)),
         to: Some(SocketAddr::from(([192, 0, 2, 9], 25))),
+        facts: None,
     }
 }
 
 pub(super) const LATER: Next = Next::Retry { not_before_ms: 3_000_000 };
 
-/// One record of each kind, as kind, metadata and body; one mail is left.
+/// One record of each kind, as kind, metadata and body; three mails are left.
 pub(in crate::queue) fn sample_segment() -> Vec<(u8, Vec<u8>, Vec<u8>)> {
     let mut records = Vec::new();
     let mut add = |kind: u8, body: &[u8], put: &dyn Fn(&mut Vec<u8>)| {
@@ -147,7 +163,7 @@ pub(in crate::queue) fn sample_segment() -> Vec<(u8, Vec<u8>, Vec<u8>)> {
     };
     let opening = codec::Opening { previous: 0, previous_bytes: 0, oldest: 0, id_max: None };
     add(1, b"", &|out| codec::put_opening(out, &opening));
-    for number in 1..=3 {
+    for number in 1..=4 {
         let transaction = transaction(number, 2, 40);
         let body = transaction.bodies[0].as_bytes_with_nul();
         add(2, body, &|out| codec::put_accept(out, &transaction, &[]).unwrap());
