@@ -13,6 +13,7 @@ mod durability;
 mod examples;
 mod interop;
 mod limits;
+mod login;
 mod manifest;
 mod plugins;
 mod support;

@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use zeroize::Zeroize as _;
+use crate::smtp::sasl::bleach_stack;
 
 /// Rounds of `$5$` and `$6$` that are computed; 5,000 are usual, and take some 4 ms.
 pub const ROUNDS_MAX: u32 = 500_000;
@@ -108,7 +108,7 @@ impl Hash {
         }
         let matches = self.compute(password);
         // What was computed with lies on the stack still.
-        bleach_stack();
+        bleach_stack::<STACK_BYTES>();
         matches
     }
 
@@ -137,13 +137,6 @@ impl fmt::Debug for Hash {
 
 /// Octets of the stack that computing a hash may touch.
 const STACK_BYTES: usize = 32 * 1024;
-
-#[inline(never)]
-fn bleach_stack() {
-    let mut room = [0u8; STACK_BYTES];
-    room.zeroize();
-    std::hint::black_box(&room);
-}
 
 /// `[rounds=N$]salt$hash`.
 fn check_sha(text: &str, characters: usize) -> Result<Scheme, HashError> {

@@ -12,6 +12,7 @@ mod event;
 mod hammered;
 mod hop;
 mod loading;
+mod login;
 mod message;
 mod misuse;
 mod outgoing;
