@@ -309,3 +309,55 @@ fn swaks_logs_in() {
     sink.await_count(2, PATIENCE);
     assert_eq!(authenticated(&sink), 2);
 }
+
+/// The same with TLS.
+fn with_tls(plan: ServerBuilder) -> ServerBuilder {
+    let made = rcgen::generate_simple_self_signed(vec!["mail.example".into()]).unwrap();
+    let (certificate, key) = (plan.directory().join("cert.pem"), plan.directory().join("key.pem"));
+    fs::write(&certificate, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    plan.setting("smtp-certificate", certificate.display()).setting("smtp-key", key.display())
+}
+
+/// D-37: where there is TLS a login needs no leave.
+#[test]
+fn logins_go_under_tls() {
+    let plan = with_tls(with_users(&format!("tim:{}\n", openssl("-6", "geheim"))));
+    let plan = plan.setting("smtp-auth-plaintext", "");
+    let sink = Sink::start(&plan.directory().join("dump"));
+    let server = plan.smarthost(sink.address()).start();
+    for mechanism in ["plain", "login"] {
+        let tool = Tool::python("login.py").arg(server.smtp().to_string()).arg(mechanism);
+        tool.words("tim geheim starttls").run(PATIENCE);
+    }
+    sink.await_count(2, PATIENCE);
+    let dumped = sink.dumped();
+    assert_eq!(String::from_utf8_lossy(&dumped).matches("with ESMTPSA id").count(), 2, "RFC 3848");
+}
+
+/// RFC 3207 4.2: what was said in clear is forgotten.
+#[test]
+fn a_login_in_clear_ends_with_starttls() {
+    let server = with_tls(with_users(&format!("tim:{}\n", openssl("-6", "geheim")))).start();
+    let tool = Tool::python("login.py").arg(server.smtp().to_string());
+    tool.words("plain tim geheim forget").run(PATIENCE);
+    let status = server.status();
+    assert_eq!((status.count("logged_in"), status.count("logins_failed")), (2, 0));
+}
+
+#[test]
+fn other_users_may_log_in_after_a_reload() {
+    let plan = with_users(&format!("tim:{}\n", openssl("-5", "geheim")));
+    let server = plan.start();
+    let mut tim = SmtpClient::hello(server.smtp()).unwrap();
+    say(&mut tim, &plain("tim", "geheim"), 235);
+    let users = plan.directory().join("users.txt");
+    fs::write(&users, format!("tom:{}\n", openssl("-5", "neu"))).unwrap();
+    plan.report(&["reload"]);
+    let mut tom = SmtpClient::hello(server.smtp()).unwrap();
+    say(&mut tom, &plain("tim", "geheim"), 535);
+    say(&mut tom, &plain("tom", "neu"), 235);
+    // Whoever is there stays.
+    say(&mut tim, "MAIL FROM:<a@example.org>", 250);
+    say(&mut tim, "RCPT TO:<b@example.net>", 250);
+}

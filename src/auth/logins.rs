@@ -14,8 +14,6 @@ use std::hash::BuildHasher as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::mailboxes::Mailboxes;
-use crate::net::desk::Mail;
 use crate::smtp::sasl::{Credentials, Secret};
 
 use super::hash::Hash;
@@ -163,14 +161,6 @@ impl Logins {
                     Judgement::Hash { hash: self.hashes[place as usize].clone(), known: false }
                 }
             },
-        }
-    }
-
-    /// Puts this table into the hands of all workers, for logins from now on.
-    pub fn install(self, mailboxes: &Mailboxes) {
-        let logins = Arc::new(self);
-        for worker in 0..mailboxes.len() {
-            mailboxes.deliver(worker, Mail::Logins(logins.clone()));
         }
     }
 }

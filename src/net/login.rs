@@ -54,9 +54,10 @@ impl Admission {
         Admission { logins, checks, asks_plugins, range_is_set }
     }
 
-    /// Other users from now on.
-    pub fn set_logins(&mut self, logins: Arc<Logins>) {
+    /// Other settings, and other users, from now on.
+    pub fn change(&mut self, settings: &Settings, logins: Arc<Logins>) {
         self.logins = logins;
+        self.range_is_set = settings.is_set("smtp-relay-range");
     }
 
     /// Whether there is anybody to ask.
@@ -101,9 +102,17 @@ pub(super) struct Login {
 impl Incoming {
     /// Tells the session whether to offer AUTH: at the start, and when the connection was encrypted.
     pub(super) fn offer_login(&mut self, desk: &Desk) {
-        let secure = self.is_secure();
+        let secure = self.session.is_secure();
         let offer = desk.admission.offer(&desk.settings.smtp, self.remote.ip(), secure);
         self.session.offer_login(offer);
+    }
+
+    /// What was said in clear counts no longer once the connection is encrypted (RFC 3207 4.2).
+    pub(super) fn forget_login(&mut self, desk: &Desk) {
+        if self.login.user.is_some() {
+            self.login = Login::default();
+            self.set_authenticated(false, desk);
+        }
     }
 
     /// The client gave credentials: the plugins are asked first (D-34).

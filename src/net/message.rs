@@ -10,10 +10,11 @@ use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, Text};
 
 use crate::clock::Wall;
 use crate::limits::Share;
+use crate::notice::wanted;
 use crate::plugin::view::Plugins;
-use crate::queue::{Body, Mail, NO_BODY, Origin, Transaction};
+use crate::queue::{Body, Mail, MailDsn, NO_BODY, Origin, Transaction};
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
-use crate::smtp::server::Received;
+use crate::smtp::server::{Protocol, Received};
 use crate::smtp::trace::Trace;
 use crate::smtp::{Fixed, Memory, answer, is_crlf_only};
 
@@ -27,7 +28,7 @@ const RECEIVED_FIELDS_MAX: usize = 50;
 #[derive(Debug)]
 pub struct Draft {
     from: MailFrom,
-    recipients: Vec<Box<str>>,
+    recipients: Vec<(Box<str>, Option<Box<MailDsn>>)>,
     proposed: Option<RcptTo>,
 }
 
@@ -44,8 +45,9 @@ impl Draft {
 
     /// The proposed recipient is one.
     pub fn accept(&mut self) {
-        if let Some(to) = self.proposed.take() {
-            self.recipients.push(to.address.as_str().into());
+        if let Some(mut to) = self.proposed.take() {
+            let dsn = wanted::of_recipient(&mut to);
+            self.recipients.push((to.address.as_str().into(), dsn));
         }
     }
 }
@@ -86,7 +88,7 @@ pub struct Message {
     from: MailFrom,
     mails: Vec<Mail>,
     bodies: Vec<Body>,
-    protocol: &'static str,
+    protocol: Protocol,
     reserved: usize,
     /// The recipient whose chain runs next, or runs.
     next: usize,
@@ -119,19 +121,19 @@ impl Message {
             .recipients
             .into_iter()
             .zip(0..)
-            .map(|(recipient, index)| Mail {
+            .map(|((recipient, dsn), index)| Mail {
                 index,
                 envelope: envelope.clone(),
                 recipient,
                 body: 0,
-                dsn: None,
+                dsn,
             })
             .collect();
         Ok(Message {
             from: draft.from,
             mails,
             bodies: vec![body],
-            protocol: received.protocol.keyword(),
+            protocol: received.protocol,
             reserved,
             next: 0,
             open: None,
@@ -205,19 +207,22 @@ impl Message {
         Ok(())
     }
 
-    /// The transaction, named and dated.
-    pub fn finish(self, origin: Origin, desk: &mut Desk) -> Finished {
+    /// The transaction, named and dated; `cipher` is that of TLS, if it came under TLS.
+    pub fn finish(mut self, origin: Origin, cipher: Option<&str>, desk: &mut Desk) -> Finished {
         let received_ms = Wall::now_ms();
         let id = desk.ids.next_id(received_ms * 1000);
         let trace = Trace {
             helo: &origin.helo,
             remote: origin.remote.ip(),
             hostname: &desk.settings.smtp.hostname,
-            protocol: self.protocol,
+            protocol: Protocol { authenticated: origin.authenticated, ..self.protocol }.keyword(),
+            cipher,
             id: &id.to_string(),
             date: desk.wall.date(received_ms),
         }
         .to_field();
+        let mut wishes = None;
+        wanted::add_to(&mut wishes, &mut self.from);
         let transaction = Transaction {
             id,
             received_ms,
@@ -227,7 +232,7 @@ impl Message {
             origin,
             eight_bit: self.from.body == BodyKind::EightBit,
             smtputf8: self.from.smtputf8,
-            wishes: None,
+            wishes,
             shelf: None,
         };
         Finished { transaction, reserved: self.reserved }

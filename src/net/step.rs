@@ -14,6 +14,7 @@ use super::message::Message;
 #[derive(Debug)]
 pub(super) enum Step {
     Connect,
+    Secure,
     /// The address with its zero.
     MailFrom(Vec<u8>),
     /// Wiped when the step is dropped (D-38).
@@ -30,6 +31,7 @@ impl Step {
         match self {
             Step::Connect => Hook::Connect,
             Step::Authenticate(_) => Hook::Authenticate,
+            Step::Secure => Hook::Secure,
             Step::MailFrom(_) => Hook::MailFrom,
             Step::RcptTo(_) => Hook::RcptTo,
             Step::Data(_) => Hook::Data,
@@ -51,6 +53,7 @@ impl Step {
                 login: zeroed(credentials.login.as_bytes_with_nul()),
                 password: zeroed(credentials.password.as_bytes_with_nul()),
             },
+            Step::Secure => rohrpost_abi::Step::Secure,
             Step::MailFrom(text) => rohrpost_abi::Step::MailFrom(zeroed(text)),
             Step::RcptTo(text) => rohrpost_abi::Step::RcptTo(zeroed(text)),
             Step::Data(message) => rohrpost_abi::Step::Data(zeroed(message.text_with_nul())),

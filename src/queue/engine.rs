@@ -26,6 +26,27 @@ pub trait Queue: Send + Sync {
     /// only the helper thread may call it.
     fn read(&self, id: TransactionId) -> Result<Transaction, ReadError>;
 
+    /// Reads mails of one transaction back with all that is known of their attempts. Bodies longer than
+    /// `body_bytes_max` come as their first part, unchecked. Blocks on the disk, as [`Queue::read`].
+    fn recall(
+        &self,
+        id: TransactionId,
+        indexes: &[u16],
+        body_bytes_max: usize,
+    ) -> Result<Recalled, ReadError>;
+
+    /// The named queues that hold something, by name.
+    fn shelves(&self) -> Vec<Shelf>;
+
+    /// Entries of one named queue after `after`, oldest first, at most `limit`: their ids, and the bytes
+    /// that each takes on disk.
+    fn shelved(
+        &self,
+        name: &str,
+        after: Option<TransactionId>,
+        limit: usize,
+    ) -> Vec<(TransactionId, u32)>;
+
     /// [`Status::accepting`], without a lock: cheap enough for every MAIL command.
     fn accepting(&self) -> Accepting;
 
@@ -40,6 +61,27 @@ pub trait Queue: Send + Sync {
     fn shutdown(&self, patience: Duration) -> Result<(), ShutdownError>;
 }
 
+/// A transaction that was read back to tell of the end of some of its mails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recalled {
+    /// With those of the mails asked for that are not freed, and the first part of each long body.
+    pub transaction: Transaction,
+    /// For each of these mails its attempts: as many as the engine keeps, each with its number from 1,
+    /// increasing.
+    pub attempts: Vec<Vec<(u32, Attempt)>>,
+}
+
+/// A named queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shelf {
+    /// Its name.
+    pub name: Box<str>,
+    /// How many entries it holds.
+    pub entries: u64,
+    /// The bytes that these take on disk.
+    pub bytes: u64,
+}
+
 /// One thing to be made durable.
 #[derive(Clone, Debug)]
 pub enum Entry {
@@ -47,7 +89,8 @@ pub enum Entry {
     /// [internal](Transaction::is_internal) is written, as outcomes are, even while
     /// [`Refusal::Full`] is what clients hear.
     Accept(Arc<Transaction>),
-    /// Record the outcome of an attempt; counted in [`Completion::settled`]. For a mail that the
+    /// Record the outcome of an attempt; counted in [`Completion::settled`]. With the internal
+    /// transactions right before it in the same batch it stands or falls as one, over any crash. For a mail that the
     /// queue does not hold (any more) this is counted and otherwise ignored.
     Settle(Attempt),
 }

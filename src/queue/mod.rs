@@ -21,7 +21,9 @@ mod wishes;
 
 #[cfg(test)]
 pub(crate) use dice::Dice;
-pub use engine::{Accepting, Completion, Entry, Queue, ReadError, Refusal, ShutdownError, Status};
+pub use engine::{
+    Accepting, Completion, Entry, Queue, ReadError, Recalled, Refusal, Shelf, ShutdownError, Status,
+};
 pub use log::{LogQueue, LogReader, Notify, OpenError, Options};
 pub use mail::{
     Attempt, Body, BodyError, IdError, Ids, Mail, MailId, NO_BODY, Next, Origin, Transaction,

@@ -21,6 +21,7 @@ impl Settings {
         self.check_memory(report);
         self.check_smtp(report);
         self.check_logins(report);
+        self.tls.faults(&self.smtp.ports).into_iter().for_each(|fault| report.fail(fault));
         self.check_delivery(report);
         self.check_directories(report);
         if self.logging.targets.contains(&Target::Syslog) {
@@ -30,7 +31,8 @@ impl Settings {
 
     fn check_connections(&self, machine: &Machine, report: &mut Report) {
         let connections = u64::from(self.smtp.connections_max);
-        let listeners = self.smtp.listen.addresses().len() * self.smtp.ports.len();
+        let ports = self.smtp.ports.len() + self.tls.secure_ports().len();
+        let listeners = self.smtp.listen.addresses().len() * ports;
         let needed = connections + (listeners as u64 * u64::from(self.smtp.threads)) + RESERVED;
         // A default that does not fit is ours to bear with: very low limits still serve a few.
         if needed > machine.descriptors && self.is_set("smtp-connections") {
@@ -91,6 +93,15 @@ impl Settings {
         if let Err(error) = Logins::load(&self.smtp.auth) {
             report.fail(format!("smtp-auth: {error}"));
         }
+        if !self.smtp.auth.is_empty()
+            && self.smtp.auth_plaintext.is_empty()
+            && self.tls.certificates.is_empty()
+        {
+            report.warn(
+                "smtp-auth names users, but nobody can log in: there is no TLS (smtp-certificate), and \
+                 smtp-auth-plaintext is empty",
+            );
+        }
         for source in &self.smtp.auth {
             if let LoginSource::File(path) = source
                 && let Ok(found) = fs::metadata(path)
@@ -116,6 +127,9 @@ impl Settings {
                 self.smtp.outgoing_max()
             ));
         }
+        let (errors, warnings) = self.hop.faults(&self.delivery);
+        errors.into_iter().for_each(|text| report.fail(text));
+        warnings.into_iter().for_each(|text| report.warn(text));
     }
 
     fn check_directories(&self, report: &mut Report) {

@@ -18,10 +18,8 @@ pub(super) struct Buffer {
     bytes: Vec<u8>,
     /// Index of the first byte that is not consumed; never past the end.
     start: usize,
-    /// Whether whatever leaves the buffer leaves no trace in it.
+    /// Whether what leaves the buffer leaves no trace in it.
     wipes: bool,
-    /// It holds a secret, which is wiped when it is let go.
-    secret: bool,
 }
 
 impl Buffer {
@@ -53,15 +51,6 @@ impl Buffer {
         self.tail().extend_from_slice(bytes);
     }
 
-    /// Appends a secret, which is wiped once all is consumed. Made room for first: a vector that grows
-    /// leaves a copy of what it held behind.
-    pub(super) fn push_secret(&mut self, secret: &[u8]) {
-        let tail = self.tail();
-        tail.reserve(secret.len());
-        tail.extend_from_slice(secret);
-        self.secret = true;
-    }
-
     /// The vector to append to. Consumed bytes are cut off first, so that they never pile up.
     pub(super) fn tail(&mut self) -> &mut Vec<u8> {
         if self.start > 0 {
@@ -87,8 +76,10 @@ impl Buffer {
     }
 
     pub(super) fn clear(&mut self) {
-        self.wipe();
         self.start = 0;
+        if self.wipes {
+            self.bytes.zeroize();
+        }
         self.bytes.clear();
         if self.bytes.capacity() > IDLE_BYTES_MAX {
             self.bytes = Vec::new();
@@ -99,13 +90,6 @@ impl Buffer {
     pub(super) fn drain_into(&mut self, target: &mut Vec<u8>) {
         target.extend_from_slice(self.as_slice());
         self.clear();
-    }
-
-    /// Overwrites what is held and what was, if a secret is or may be among it.
-    fn wipe(&mut self) {
-        if std::mem::take(&mut self.secret) || self.wipes {
-            self.bytes.zeroize();
-        }
     }
 }
 
@@ -118,7 +102,9 @@ impl fmt::Debug for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.wipe();
+        if self.wipes {
+            self.bytes.zeroize();
+        }
     }
 }
 

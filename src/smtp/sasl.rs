@@ -41,6 +41,14 @@ impl Mechanism {
             _ => None,
         }
     }
+
+    /// Its name in AUTH.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::Login => "LOGIN",
+        }
+    }
 }
 
 /// A string that is wiped when it is dropped, with one zero past its end for whoever wants a C string.

@@ -17,12 +17,15 @@ use crate::limits::Connections;
 use crate::metrics::Number;
 use crate::net::desk::{Committing, Desk, Io, Mail, Question, Timer};
 use crate::net::incoming::{Incoming, Keep};
+use crate::net::listener::Entrance;
 use crate::net::outgoing::Outgoing;
 use crate::net::spare::Spares;
 use crate::plugin::chain::Chain;
 use crate::queue::{Completion, Queue};
 use crate::smtp::server;
 use crate::view;
+
+use super::reload::session_options;
 
 /// Time between two looks at ages and gauges.
 pub(super) const TICK_MS: u64 = 1_000;
@@ -32,7 +35,7 @@ pub(super) const TICK_MS: u64 = 1_000;
 pub(super) enum Connection {
     /// Its socket is being registered.
     Opening,
-    Listener(TcpListener, SocketAddr),
+    Listener(TcpListener, SocketAddr, Entrance),
     Incoming(Box<Incoming>),
     Outgoing(Box<Outgoing>),
 }
@@ -47,6 +50,9 @@ pub enum Report {
     /// It has ended in order.
     Ended(usize),
 }
+
+/// The sockets that one worker listens on, and how clients come in there.
+pub type Doors = Vec<(std::net::TcpListener, Entrance)>;
 
 /// What a worker shares with the others.
 #[derive(Clone)]
@@ -67,7 +73,7 @@ pub struct Worker {
     pub(super) connections: Slab<Connection>,
     pub(super) common: Common,
     pub(super) options: Arc<server::Options>,
-    pub(super) sockets: Vec<std::net::TcpListener>,
+    pub(super) doors: Doors,
     pub(super) hop: Option<NextHop>,
     /// Addresses of the next hop, as found at `resolved_ms`.
     pub(super) addresses: Vec<SocketAddr>,
@@ -82,26 +88,19 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that has not begun: [`Worker::begin`] initialises its contexts.
-    pub fn new(desk: Desk, common: Common, sockets: Vec<std::net::TcpListener>) -> Worker {
-        let smtp = &desk.settings.smtp;
-        let options = server::Options {
-            size_max: smtp.message_bytes_max,
-            recipients_max: smtp.recipients_max as usize,
-            errors_max: smtp.errors_max.map_or(u32::MAX, std::num::NonZeroU32::get),
-            dsn: false,
-            ..server::Options::new(smtp.hostname.clone())
-        };
+    pub fn new(desk: Desk, common: Common, doors: Doors) -> Worker {
+        let options = session_options(&desk.settings, &desk.tls);
         let delivery = &desk.settings.delivery;
         let hop = delivery
             .smarthost
             .as_ref()
             .map(|host| NextHop { host: host.to_string(), port: delivery.smarthost_port });
         Worker {
+            options: Arc::new(options),
             desk,
             connections: Slab::new(),
             common,
-            options: Arc::new(options),
-            sockets,
+            doors,
             addresses: hop.as_ref().and_then(NextHop::literal).into_iter().collect(),
             hop,
             address_next: 0,
@@ -165,8 +164,10 @@ impl Worker {
     pub(super) fn on_tick(&mut self, io: &mut Io) {
         io.arm(io.now_ms() + TICK_MS, Timer::Tick);
         let now = self.desk.now(io);
-        let aged = self.desk.store.pop_aged(now);
-        aged.into_iter().for_each(|attempt| self.desk.settle(attempt));
+        if self.desk.settlements.has_room() {
+            let aged = self.desk.store.pop_aged(now);
+            aged.into_iter().for_each(|attempt| self.desk.settle(attempt));
+        }
         for key in std::mem::take(&mut self.accept_again) {
             io.again(Token::from(key));
         }
@@ -197,8 +198,10 @@ impl Worker {
         let numbers = self.desk.numbers();
         numbers.set(Number::Queued, self.desk.store.queued() as u64);
         numbers.set(Number::Failed, self.desk.store.failed() as u64);
+        numbers.set(Number::UnderWay, self.desk.store.under_way() as u64);
         numbers.set(Number::Committing, self.desk.committing.len() as u64);
         numbers.set(Number::OutgoingConnections, self.desk.pool.connections() as u64);
+        numbers.set(Number::Settling, self.desk.settlements.len() as u64);
         numbers.set(Number::MemoryUsed, self.desk.memory.used());
         numbers.add(Number::Turns, 1);
     }
@@ -256,6 +259,7 @@ impl Handler for Worker {
                 let attempts = self.desk.store.on_loaded(id, loaded, now);
                 attempts.into_iter().for_each(|attempt| self.desk.settle(attempt));
             }
+            Mail::Recalled(id, recalled) => self.desk.on_recalled(id, recalled),
             Mail::Resolved(Ok(addresses)) => {
                 self.resolving = false;
                 self.resolved_ms = Some(io.now_ms());
@@ -279,7 +283,6 @@ impl Handler for Worker {
                     }
                 })
             }
-            Mail::Logins(logins) => self.desk.admission.set_logins(logins),
             Mail::Restore(waiting) => {
                 let now = self.desk.now(io);
                 waiting.into_iter().for_each(|mail| self.desk.store.restore(mail, now));
@@ -289,6 +292,12 @@ impl Handler for Worker {
                 // Whoever asked may have given up.
                 let _ = answers.send(self.answer(&question, io));
             }
+            Mail::Settings(settings, tls, logins, done) => {
+                self.adopt(settings, &tls, logins);
+                // Whoever asked may have given up.
+                let _ = done.send(());
+            }
+            Mail::Intake(intake) => self.on_intake(intake, io),
             Mail::Drain => self.on_drain(io),
         }
     }

@@ -8,10 +8,17 @@
 use std::io::IoSlice;
 use std::mem;
 
-use super::codec::{self, History, Opening, Unfit};
+use super::codec::{self, Opening, Unfit};
+use super::history::History;
 use super::record::{Header, Kind, Place};
 use super::segment::{Location, SegmentName};
 use crate::queue::mail::{Attempt, Body, Transaction, TransactionId};
+
+/// The largest record of something that this server wrote itself.
+const INTERNAL_BYTES_MAX: u64 = 64 << 20;
+/// A batch takes no more of these beyond so many bytes: where the disk was away long they all come at
+/// once, and an offset has 32 bits.
+const INTERNAL_BATCH_BYTES_MAX: u64 = 1 << 30;
 
 /// Records to be written at one place of one segment.
 #[derive(Debug)]
@@ -57,8 +64,32 @@ impl Batch {
         self.add(Kind::Release, |metadata| codec::put_release(metadata, oldest));
     }
 
-    pub(super) fn add_settle(&mut self, attempt: &Attempt, number: u32) -> Location {
-        self.add(Kind::Settle, |metadata| codec::put_settle(metadata, attempt, number))
+    /// Adds an outcome; one with companions counts only if the `companions` records before it do.
+    pub(super) fn add_settle(
+        &mut self,
+        attempt: &Attempt,
+        number: u32,
+        companions: u8,
+    ) -> Location {
+        match companions {
+            0 => self.add(Kind::Settle, |metadata| codec::put_settle(metadata, attempt, number)),
+            _ => self.add(Kind::Outcome, |metadata| {
+                metadata.push(companions);
+                codec::put_settle(metadata, attempt, number);
+            }),
+        }
+    }
+
+    /// As [`Batch::add_accept`], with the room that what tells of an outcome has. A companion counts
+    /// only with the outcome that follows.
+    pub(super) fn add_internal(
+        &mut self,
+        transaction: &Transaction,
+        companion: bool,
+    ) -> Result<Location, Unfit> {
+        let kind = if companion { Kind::Companion } else { Kind::Accept };
+        let room = INTERNAL_BYTES_MAX.min(INTERNAL_BATCH_BYTES_MAX.saturating_sub(self.bytes));
+        self.add_transaction(kind, transaction, &[], room)
     }
 
     /// Adds a transaction whose record has at most `room` bytes; see [`codec::put_accept`]. On an
@@ -69,9 +100,19 @@ impl Batch {
         histories: &[History],
         room: u64,
     ) -> Result<Location, Unfit> {
+        self.add_transaction(Kind::Accept, transaction, histories, room)
+    }
+
+    fn add_transaction(
+        &mut self,
+        kind: Kind,
+        transaction: &Transaction,
+        histories: &[History],
+        room: u64,
+    ) -> Result<Location, Unfit> {
         self.metadata.clear();
         codec::put_accept(&mut self.metadata, transaction, histories)?;
-        let mut header = Header::new(Kind::Accept, &self.metadata);
+        let mut header = Header::new(kind, &self.metadata);
         let mut crc = crc32fast::Hasher::new();
         let used = codec::used_bodies(transaction);
         let kept = || transaction.bodies.iter().zip(&used).filter(|(_, used)| **used);

@@ -12,8 +12,10 @@
 //! | kind | fields |
 //! |---|---|
 //! | opening | number of the previous segment (8; 0 none), its length (8), the oldest that counts (8), the largest transaction id so far (8; 0 none) |
-//! | accept | id (8), received (8), flags (1), remote, local, helo, user if flagged, wishes (JSON) if flagged, shelf if flagged, trace, number of bodies (2), the length of each (4), number of mails (4), each mail: index (2), body or 65535 for none (2), envelope, recipient, if flagged notify (1; 128 none) and orcpt, attempts so far (4), has a last one (1), that attempt |
+//! | accept | id (8), received (8), flags (1), remote, local, helo, user if flagged, wishes (JSON) if flagged, shelf if flagged, trace, number of bodies (2), the length of each (4), number of mails (4), each mail: index (2), body or 65535 for none (2), envelope, recipient, if flagged notify (1; 128 none) and orcpt, attempts so far (4), none is kept (0), the last (1) and that attempt, or some (2), how many (1), of each its number (4) and the attempt |
 //! | settle | id (8), index (2), number of the attempt (4), the attempt |
+//! | outcome | how many companions go with it (1), as a settle |
+//! | companion | as an accept |
 //! | void | ids (8 each) |
 //! | release | the oldest segment that counts (8) |
 //! | an attempt | at (8), next (1; with 128 facts follow), not before (8), code (2), state, result, status, description, from, to, facts if flagged |
@@ -22,6 +24,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use super::history::History;
 use super::record::{BODY_BYTES_MAX, METADATA_BYTES_MAX};
 use crate::queue::mail::{
     Attempt, Mail, MailId, NO_BODY, Next, Origin, Transaction, TransactionId,
@@ -57,15 +60,6 @@ pub(super) enum Unfit {
     /// The disk has no room for its record.
     #[error("transaction {0} would leave too little of the disk free")]
     NoRoom(TransactionId),
-}
-
-/// What is known of a mail's attempts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct History {
-    /// How many there were.
-    pub(super) attempts: u32,
-    /// The last one.
-    pub(super) last: Option<Box<Attempt>>,
 }
 
 /// The opening of a segment.
@@ -150,6 +144,11 @@ pub(super) fn put_settle(out: &mut Vec<u8>, attempt: &Attempt, number: u32) {
     put_u16(out, attempt.mail.index);
     put_u32(out, number);
     put_attempt(out, attempt);
+}
+
+pub(super) fn take_outcome(bytes: &[u8]) -> Option<(u8, Settle)> {
+    let (companions, settle) = bytes.split_first()?;
+    Some((*companions, take_settle(settle)?))
 }
 
 pub(super) fn take_settle(bytes: &[u8]) -> Option<Settle> {
@@ -285,12 +284,21 @@ fn put_dsn(out: &mut Vec<u8>, dsn: Option<&MailDsn>) {
 
 fn put_history(out: &mut Vec<u8>, history: Option<&History>) {
     put_u32(out, history.map_or(0, |history| history.attempts));
-    match history.and_then(|history| history.last.as_deref()) {
-        Some(attempt) => {
+    let attempts = history.map_or(0, |history| history.attempts);
+    match history.map(|history| &history.kept[..]).unwrap_or_default() {
+        [] => out.push(0),
+        [(number, attempt)] if *number == attempts => {
             out.push(1);
             put_attempt(out, attempt);
         }
-        None => out.push(0),
+        kept => {
+            let kept = &kept[kept.len().saturating_sub(usize::from(u8::MAX))..];
+            out.extend([2, kept.len() as u8]);
+            for (number, attempt) in kept {
+                put_u32(out, *number);
+                put_attempt(out, attempt);
+            }
+        }
     }
 }
 
@@ -531,12 +539,19 @@ impl<'a> Fields<'a> {
 
     fn history(&mut self, mail: MailId) -> Option<History> {
         let attempts = self.u32()?;
-        let last = match self.u8()? {
-            0 => None,
-            1 => Some(Box::new(self.attempt(mail)?)),
+        let mut history = History { attempts, kept: Vec::new() };
+        match self.u8()? {
+            0 => {}
+            1 => history.add(attempts, self.attempt(mail)?),
+            2 => {
+                for _ in 0..self.u8()? {
+                    let number = self.u32()?;
+                    history.add(number, self.attempt(mail)?);
+                }
+            }
             _ => return None,
-        };
-        Some(History { attempts, last })
+        }
+        Some(history)
     }
 
     fn attempt(&mut self, mail: MailId) -> Option<Attempt> {

@@ -18,7 +18,9 @@ use super::gauges::Gauges;
 use super::journal::{Completions, Handed, Journal, Options};
 use super::reader::LogReader;
 use super::recovery::{self, OpenError};
-use crate::queue::engine::{Accepting, Completion, Entry, Queue, ReadError, ShutdownError, Status};
+use crate::queue::engine::{
+    Accepting, Completion, Entry, Queue, ReadError, Recalled, Shelf, ShutdownError, Status,
+};
 use crate::queue::mail::{Transaction, TransactionId};
 use crate::queue::report::Recovered;
 use crate::queue::storage::Storage;
@@ -79,6 +81,28 @@ impl Queue for LogQueue {
 
     fn read(&self, id: TransactionId) -> Result<Transaction, ReadError> {
         self.reader.read(id)
+    }
+
+    fn recall(
+        &self,
+        id: TransactionId,
+        indexes: &[u16],
+        body_bytes_max: usize,
+    ) -> Result<Recalled, ReadError> {
+        self.reader.recall(id, indexes, body_bytes_max)
+    }
+
+    fn shelves(&self) -> Vec<Shelf> {
+        self.reader.shelves()
+    }
+
+    fn shelved(
+        &self,
+        name: &str,
+        after: Option<TransactionId>,
+        limit: usize,
+    ) -> Vec<(TransactionId, u32)> {
+        self.reader.shelved(name, after, limit)
     }
 
     fn accepting(&self) -> Accepting {

@@ -9,17 +9,15 @@
 //! not answer pauses rewriting. Segments with damage are kept under another name, up to
 //! [`QUARANTINED_MAX`].
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
-use super::codec::History;
+use super::codec::Unfit;
+use super::history::ATTEMPTS_KEPT_MAX;
 use super::index::HeldMail;
 use super::journal::{Journal, State};
+use super::reader::Files;
 use super::record::Place;
-use super::scan::{Content, RecordError, read_record};
-use super::segment::{Location, QUARANTINE, Segment};
-use crate::queue::mail::{Attempt, Transaction, TransactionId};
-use crate::queue::storage::Reader;
+use super::scan::{Content, RecordError};
+use super::segment::{Location, QUARANTINE, Segment, SegmentName};
+use crate::queue::mail::{Transaction, TransactionId};
 
 /// After so many bytes a batch takes no further survivor.
 pub(super) const REWRITE_BYTES_MAX: u64 = 1 << 20;
@@ -134,7 +132,7 @@ impl Journal {
             return Vec::new();
         }
         let mut moves = Vec::new();
-        let mut files = Files::default();
+        let mut files = Files::new(self.storage.clone());
         let start = self.batch.bytes();
         let (oldest, mut at) = (self.segments.list()[0].name.number, self.compaction.from);
         while moves.len() < REWRITE_COUNT_MAX && self.batch.bytes() - start < REWRITE_BYTES_MAX {
@@ -172,8 +170,9 @@ impl Journal {
     }
 
     fn rewrite(&mut self, survivor: &Survivor, files: &mut Files) -> Result<Location, RecordError> {
-        let content = files.read(self, survivor.location.place)?;
-        let Content::Accept(mut accept) = content else {
+        let place = survivor.location.place;
+        let content = files.read(self.segment_name(place)?, place, usize::MAX)?;
+        let (Content::Accept(mut accept) | Content::Companion(mut accept)) = content else {
             return Err(RecordError::Damaged);
         };
         let mut histories = Vec::with_capacity(survivor.mails.len());
@@ -181,21 +180,37 @@ impl Journal {
             let mails = &accept.transaction.mails;
             let at = mails.binary_search_by_key(&mail.index, |mail| mail.index);
             let at = at.map_err(|_| RecordError::Damaged)?;
-            let last = match mail.last {
-                Some(place) => files.read_attempt(self, place)?,
-                None => accept.histories[at].last.take(),
-            };
-            histories.push(History { attempts: mail.attempts, last });
+            let mut history = std::mem::take(&mut accept.histories[at]);
+            for &place in &mail.outcomes {
+                if let Some((number, attempt)) =
+                    files.read_attempt(self.segment_name(place)?, place)?
+                {
+                    history.add(number, attempt);
+                }
+            }
+            history.attempts = mail.attempts;
+            histories.push(history);
         }
         keep(&mut accept.transaction, &survivor.mails);
-        let added = self.batch.add_accept(&accept.transaction, &histories, u64::MAX);
-        added.map_err(|_| RecordError::Damaged)
+        // Without any attempt it fits as it did when it was accepted.
+        for kept in [ATTEMPTS_KEPT_MAX, 8, 1, 0] {
+            histories.iter_mut().for_each(|history| history.trim(kept));
+            match self.batch.add_accept(&accept.transaction, &histories, u64::MAX) {
+                Err(Unfit::TooLarge(_)) => {}
+                added => return added.map_err(|_| RecordError::Damaged),
+            }
+        }
+        Err(RecordError::Damaged)
+    }
+
+    fn segment_name(&self, place: Place) -> Result<SegmentName, RecordError> {
+        self.index().segment(place.segment).ok_or(RecordError::Damaged)
     }
 
     fn drop_damaged(&mut self, survivor: &Survivor) {
         self.gauges.trouble("mail was lost", &format!("the record of {} is damaged", survivor.id));
         self.gauges.count_damage();
-        self.index().held.remove(&survivor.id);
+        self.index().forget(survivor.id);
         self.segments.on_freed(survivor.location);
         self.segments.on_damaged(survivor.location.place.segment);
     }
@@ -213,7 +228,8 @@ impl Journal {
             let from = std::mem::replace(&mut held.location, to);
             for mail in &mut held.mails {
                 // Outcomes older than the rewritten record are part of it.
-                mail.last = mail.last.filter(|&last| last > to.place);
+                mail.outcomes.retain(|&outcome| outcome > to.place);
+                mail.outcomes.shrink_to_fit();
             }
             drop(index);
             self.segments.on_freed(from);
@@ -232,34 +248,4 @@ impl Journal {
 fn keep(transaction: &mut Transaction, mails: &[HeldMail]) {
     let kept = |index| mails.binary_search_by_key(&index, |mail| mail.index).is_ok();
     transaction.mails.retain(|mail| kept(mail.index));
-}
-
-/// The segments that survivors are read from.
-#[derive(Default)]
-struct Files(HashMap<u64, Box<dyn Reader>>);
-
-impl Files {
-    fn read(&mut self, journal: &Journal, place: Place) -> Result<Content, RecordError> {
-        let name = journal.index().segment(place.segment).ok_or(RecordError::Damaged)?;
-        let reader = match self.0.entry(place.segment) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                entry.insert(journal.storage.open(&name.to_string()).map_err(RecordError::Io)?)
-            }
-        };
-        read_record(&**reader, name, place)
-    }
-
-    /// A damaged outcome costs itself only.
-    fn read_attempt(
-        &mut self,
-        journal: &Journal,
-        place: Place,
-    ) -> Result<Option<Box<Attempt>>, RecordError> {
-        match self.read(journal, place) {
-            Ok(Content::Settle(settle)) => Ok(Some(Box::new(settle.attempt))),
-            Ok(_) | Err(RecordError::Damaged) => Ok(None),
-            Err(RecordError::Io(error)) => Err(RecordError::Io(error)),
-        }
-    }
 }

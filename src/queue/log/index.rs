@@ -7,15 +7,20 @@
 //! Diagnostics: none; what it does not hold is `None`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
+use super::history;
 use super::record::Place;
 use super::segment::{Location, SegmentName};
+use super::shelves::Shelves;
 use crate::queue::mail::{Attempt, MailId, TransactionId};
 
 /// Everything that is held.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) held: HashMap<TransactionId, Held>,
+    /// Of these, the entries of named queues.
+    pub(super) shelves: Shelves,
     /// The salts of the segments, by number.
     salts: BTreeMap<u64, u64>,
 }
@@ -26,16 +31,19 @@ pub(super) struct Held {
     pub(super) location: Location,
     /// By increasing index, never empty.
     pub(super) mails: Vec<HeldMail>,
+    /// The named queue that it is an entry of.
+    pub(super) shelf: Option<Arc<String>>,
 }
 
 /// A mail that is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HeldMail {
     pub(super) index: u16,
     /// How many attempts were recorded.
     pub(super) attempts: u32,
-    /// Where the last of them is; none if it is part of the transaction's own record.
-    pub(super) last: Option<Place>,
+    /// Where those are that are not part of the transaction's own record, in their order; of very many
+    /// some.
+    pub(super) outcomes: Vec<Place>,
 }
 
 /// What a settle did.
@@ -60,6 +68,25 @@ impl Index {
         self.salts.get(&number).map(|&salt| SegmentName { number, salt })
     }
 
+    /// From now on `id` is held. Returns what was held under that id before.
+    pub(super) fn hold(&mut self, id: TransactionId, held: Held) -> Option<Held> {
+        let before = self.forget(id);
+        if let Some(name) = &held.shelf {
+            self.shelves.add(name, id, held.location.bytes);
+        }
+        self.held.insert(id, held);
+        before
+    }
+
+    /// From now on `id` is not held.
+    pub(super) fn forget(&mut self, id: TransactionId) -> Option<Held> {
+        let held = self.held.remove(&id)?;
+        if let Some(name) = &held.shelf {
+            self.shelves.remove(name, id);
+        }
+        Some(held)
+    }
+
     /// Counts an attempt and frees its mail if it says so.
     pub(super) fn settle(&mut self, attempt: &Attempt) -> Settled {
         let nothing = Settled { number: 0, freed: None };
@@ -76,7 +103,7 @@ impl Index {
         }
         let location = held.location;
         if held.mails.len() == 1 {
-            self.held.remove(&attempt.mail.transaction);
+            self.forget(attempt.mail.transaction);
             return Settled { number, freed: Some(location) };
         }
         held.mails.remove(at);
@@ -88,7 +115,7 @@ impl Index {
         if let Some(held) = self.held.get_mut(&mail.transaction)
             && let Some(at) = held.find(mail.index)
         {
-            held.mails[at].last = Some(place);
+            history::note(&mut held.mails[at].outcomes, place);
         }
     }
 }

@@ -25,18 +25,21 @@ use super::codec::{Opening, Unfit};
 use super::gauges::Gauges;
 use super::head::Head;
 use super::index::{Held, HeldMail, Index};
+use super::record::Place;
 use super::recovery::Replay;
 use super::segment::{Location, SegmentName, Segments};
 use super::space::Space;
-use super::unsynced::{SETTLES_HELD_MAX, Unsynced};
+use super::unsynced::{Companion, Durable, Group, Unsynced};
 use crate::queue::engine::{Accepting, Completion, Entry, Refusal};
-use crate::queue::mail::{Attempt, Transaction, TransactionId};
+use crate::queue::mail::{Attempt, MailId, Transaction, TransactionId};
 use crate::queue::storage::Storage;
 
 /// After so many bytes a batch takes no further entry.
 pub(super) const BATCH_BYTES_MAX: u64 = 8 << 20;
 /// Most entries of a batch.
 pub(super) const BATCH_ENTRIES_MAX: usize = 4096;
+/// Most transactions that tell of one outcome; one more stands alone.
+const COMPANIONS_MAX: usize = 15;
 /// The first pause before a segment is opened again after a failure; doubled each time.
 const REOPEN_MS_MIN: u64 = 50;
 /// The longest such pause.
@@ -200,7 +203,7 @@ impl Journal {
             }
         }
         self.publish();
-        self.unsynced.settles().len()
+        self.unsynced.settles()
     }
 
     /// When [`Journal::commit`] is to be called even without entries.
@@ -263,9 +266,9 @@ impl Journal {
         if !self.unsynced.voids.is_empty() {
             self.batch.add_void(&self.unsynced.voids);
         }
-        let mut places = Vec::with_capacity(self.unsynced.settles().len());
-        for (attempt, number) in self.unsynced.settles() {
-            places.push((attempt.mail, self.batch.add_settle(attempt, *number).place));
+        let mut places = Vec::with_capacity(self.unsynced.groups().len());
+        for group in self.unsynced.groups_mut() {
+            places.extend(add_group(&mut self.batch, group, &self.gauges));
         }
         let written = head
             .write(&self.batch)
@@ -294,20 +297,40 @@ impl Journal {
 
     /// Moves entries from the queue into the batch.
     fn take(&mut self, queue: &mut VecDeque<Handed>, round: &mut Round, now_ms: u64) {
-        for _ in 0..BATCH_ENTRIES_MAX {
-            if self.batch.bytes() >= BATCH_BYTES_MAX {
-                break;
-            }
-            match queue.pop_front() {
+        // What waits for the outcome that it tells of.
+        let mut companions = Vec::new();
+        for taken in 0.. {
+            let full = taken >= BATCH_ENTRIES_MAX || self.batch.bytes() >= BATCH_BYTES_MAX;
+            // A group is never cut: it becomes durable as one.
+            let entry = if full && companions.is_empty() { None } else { queue.pop_front() };
+            match entry {
+                Some((worker, Entry::Accept(transaction))) if transaction.is_internal() => {
+                    self.id_max = self.id_max.max(Some(transaction.id));
+                    companions.push(Companion { transaction, location: None });
+                    let same = queue.front().is_some_and(|(next, _)| *next == worker);
+                    if !same || companions.len() == COMPANIONS_MAX {
+                        self.take_alone(worker, &mut companions, now_ms);
+                    }
+                }
                 Some((worker, Entry::Accept(transaction))) => {
+                    self.take_alone(worker, &mut companions, now_ms);
                     let fate = self.take_accept(&transaction);
                     round.accepts.push(Taken { worker, transaction, fate });
                 }
                 Some((worker, Entry::Settle(attempt))) => {
-                    self.take_settle(worker, attempt, now_ms);
+                    let companions = std::mem::take(&mut companions);
+                    self.take_settle(worker, companions, attempt, now_ms);
                 }
                 None => break,
             }
+        }
+    }
+
+    /// No outcome follows these: each becomes durable by itself.
+    fn take_alone(&mut self, worker: usize, companions: &mut Vec<Companion>, now_ms: u64) {
+        for companion in companions.drain(..) {
+            let group = Group { worker, companions: vec![companion], settle: None };
+            self.take_group(group, now_ms);
         }
     }
 
@@ -316,18 +339,14 @@ impl Journal {
             return Err(refusal);
         }
         self.id_max = self.id_max.max(Some(transaction.id));
-        // As outcomes are, what tells of them is written while there is any room at all.
-        if self.space.is_full() && !transaction.is_internal() {
+        if self.space.is_full() {
             return Err(Refusal::Full);
         }
         if self.index().held.contains_key(&transaction.id) {
             self.gauges.trouble("a transaction was refused", &"its id is in use");
             return Err(Refusal::Failed);
         }
-        let room = match transaction.is_internal() {
-            true => u64::MAX,
-            false => self.space.room(self.batch.bytes()),
-        };
+        let room = self.space.room(self.batch.bytes());
         self.batch.add_accept(transaction, &[], room).map_err(|unfit| {
             self.gauges.trouble("a transaction was refused", &unfit);
             match unfit {
@@ -338,16 +357,30 @@ impl Journal {
         })
     }
 
-    fn take_settle(&mut self, worker: usize, attempt: Attempt, now_ms: u64) {
+    fn take_settle(
+        &mut self,
+        worker: usize,
+        companions: Vec<Companion>,
+        attempt: Attempt,
+        now_ms: u64,
+    ) {
         let settled = self.index().settle(&attempt);
         if let Some(location) = settled.freed {
             self.segments.on_freed(location);
         }
-        if let State::Open(_) = self.state {
-            let place = self.batch.add_settle(&attempt, settled.number).place;
-            self.index().on_settle_placed(attempt.mail, place);
+        let settle = Some((attempt, settled.number));
+        self.take_group(Group { worker, companions, settle }, now_ms);
+    }
+
+    /// As outcomes are, what tells of them is written while there is any room at all, and held while
+    /// there is none.
+    fn take_group(&mut self, mut group: Group, now_ms: u64) {
+        if let State::Open(_) = self.state
+            && let Some((mail, place)) = add_group(&mut self.batch, &mut group, &self.gauges)
+        {
+            self.index().on_settle_placed(mail, place);
         }
-        self.unsynced.add_settle(worker, attempt, settled.number, now_ms);
+        self.unsynced.add(group, now_ms);
     }
 
     /// Writes the batch, and syncs it if someone waits for it or the settles have waited enough.
@@ -436,7 +469,8 @@ impl Journal {
             let id = transaction.id;
             if let Ok(location) = fate {
                 // A second record under one id replaces the first, as it will at the next start.
-                if let Some(held) = index.held.insert(id, held(&transaction, location)) {
+                let entry = held(&transaction, location, &index);
+                if let Some(held) = index.hold(id, entry) {
                     self.segments.on_freed(held.location);
                 }
                 self.segments.on_placed(id, location);
@@ -463,8 +497,39 @@ impl Journal {
     }
 
     fn on_settles_durable(&mut self, done: &mut Completions) {
-        for (worker, settled) in self.unsynced.take_owed() {
+        let Durable { groups, owed } = self.unsynced.take();
+        for (worker, settled) in owed {
             done.entry(worker).or_default().settled += settled;
+        }
+        for group in &groups {
+            for companion in &group.companions {
+                self.on_companion_durable(group.worker, companion, done);
+            }
+        }
+        self.unsynced.reuse(groups);
+    }
+
+    fn on_companion_durable(
+        &mut self,
+        worker: usize,
+        Companion { transaction, location }: &Companion,
+        done: &mut Completions,
+    ) {
+        let id = transaction.id;
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        // What has no place had no record that could hold it, which was said.
+        let answer = location.ok_or(Refusal::TooLarge);
+        if let Ok(location) = answer {
+            let entry = held(transaction, location, &index);
+            if let Some(held) = index.hold(id, entry) {
+                self.segments.on_freed(held.location);
+            }
+            self.segments.on_placed(id, location);
+        }
+        drop(index);
+        // The entry of a named queue belongs to no worker.
+        if transaction.shelf.is_none() {
+            done.entry(worker).or_default().accepted.push((id, answer.map(|_| ())));
         }
     }
 
@@ -475,9 +540,9 @@ impl Journal {
             State::Open(_) if self.space.is_full() => Accepting::Full,
             State::Open(_) => Accepting::Yes,
         };
-        let settles = self.unsynced.settles().len();
+        let settles = self.unsynced.settles();
         let transactions = self.index().held.len();
-        self.gauges.update(accepting, settles < SETTLES_HELD_MAX, |status| {
+        self.gauges.update(accepting, !self.unsynced.is_too_much(), |status| {
             status.settles_unsynced = settles as u64;
             status.transactions = transactions as u64;
             status.segments = self.segments.list().len() as u64;
@@ -487,10 +552,28 @@ impl Journal {
     }
 }
 
-fn held(transaction: &Transaction, location: Location) -> Held {
-    let mails = transaction.mails.iter();
-    let mails = mails.map(|mail| HeldMail { index: mail.index, attempts: 0, last: None }).collect();
-    Held { location, mails }
+/// Adds what becomes durable as one. Returns where the outcome is.
+fn add_group(batch: &mut Batch, group: &mut Group, gauges: &Gauges) -> Option<(MailId, Place)> {
+    let mut written = 0;
+    for Companion { transaction, location } in &mut group.companions {
+        *location = match batch.add_internal(transaction, group.settle.is_some()) {
+            Ok(location) => Some(location),
+            Err(unfit) => {
+                gauges.trouble("what tells of an outcome was lost", &unfit);
+                None
+            }
+        };
+        written += u8::from(location.is_some());
+    }
+    let (attempt, number) = group.settle.as_ref()?;
+    Some((attempt.mail, batch.add_settle(attempt, *number, written).place))
+}
+
+fn held(transaction: &Transaction, location: Location, index: &Index) -> Held {
+    let mail = |index| HeldMail { index, attempts: 0, outcomes: Vec::new() };
+    let mails = transaction.mails.iter().map(|each| mail(each.index)).collect();
+    let shelf = transaction.shelf.as_deref().map(|name| index.shelves.name(name));
+    Held { location, mails, shelf }
 }
 
 fn closed(retry_ms: u64, pause_ms: u64, refusal: Refusal) -> State {

@@ -20,6 +20,7 @@ mod commit;
 mod compaction;
 mod gauges;
 mod head;
+mod history;
 mod index;
 mod journal;
 mod reader;
@@ -27,6 +28,7 @@ mod record;
 mod recovery;
 mod scan;
 mod segment;
+mod shelves;
 mod space;
 #[cfg(test)]
 mod tests;

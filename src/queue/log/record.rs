@@ -29,6 +29,11 @@ pub(super) enum Kind {
     Void,
     /// Segments below a number are done with.
     Release,
+    /// The outcome of an attempt with what tells of it: it counts only if the companions right before
+    /// it all do.
+    Outcome,
+    /// A transaction that counts only with the outcome that follows.
+    Companion,
 }
 
 impl Kind {
@@ -39,6 +44,8 @@ impl Kind {
             Self::Settle => 3,
             Self::Void => 4,
             Self::Release => 5,
+            Self::Outcome => 6,
+            Self::Companion => 7,
         }
     }
 
@@ -49,6 +56,8 @@ impl Kind {
             3 => Some(Self::Settle),
             4 => Some(Self::Void),
             5 => Some(Self::Release),
+            6 => Some(Self::Outcome),
+            7 => Some(Self::Companion),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::codec::{Accept, Opening, Settle};
+use super::history;
 use super::index::{Held, HeldMail, Index};
 use super::record::Place;
 use super::scan::{self, Content, End, Found, Scan};
@@ -164,11 +165,13 @@ struct State {
     oldest: u64,
     previous: (u64, u64),
     excess: Vec<(SegmentName, u64)>,
+    /// Transactions that count only if the outcome that is to follow does.
+    companions: Vec<(Location, Accept)>,
 }
 
 struct Pending {
     location: Location,
-    lasts: Vec<Option<Place>>,
+    outcomes: Vec<Vec<Place>>,
     shelf: Option<Box<str>>,
     waiting: Waiting,
 }
@@ -198,10 +201,14 @@ impl State {
                     self.previous = (name.number, limit);
                     self.apply(location, content);
                 }
-                Found::Damage(damage) => self.on_damage(damage),
+                Found::Damage(damage) => {
+                    self.drop_companions();
+                    self.on_damage(damage);
+                }
                 Found::Torn(bytes) => torn = bytes,
             }
         }
+        self.drop_companions();
         self.report.torn_bytes += torn;
         if let Some(seal) = seal.filter(|&seal| seal > limit) {
             self.on_truncated(name.number, limit, seal);
@@ -241,7 +248,22 @@ impl State {
     }
 
     fn apply(&mut self, location: Location, content: Content) {
+        if !matches!(content, Content::Outcome(..) | Content::Companion(_)) {
+            self.drop_companions();
+        }
         match content {
+            Content::Companion(accept) => {
+                self.see(accept.transaction.id);
+                self.companions.push((location, accept));
+            }
+            Content::Outcome(count, settle) => {
+                let companions = std::mem::take(&mut self.companions);
+                // Otherwise one of them is damaged, or was never written: nothing of it happened.
+                if companions.len() == usize::from(count) {
+                    companions.into_iter().for_each(|(at, accept)| self.on_accept(at, accept));
+                    self.on_settle(location.place, settle);
+                }
+            }
             Content::Opening(opening) => {
                 self.id_max = self.id_max.max(opening.id_max);
                 self.on_release(opening.oldest);
@@ -251,6 +273,11 @@ impl State {
             Content::Settle(settle) => self.on_settle(location.place, settle),
             Content::Void(ids) => ids.into_iter().for_each(|id| self.on_void(id)),
         }
+    }
+
+    /// What was to tell of an outcome that did not come about.
+    fn drop_companions(&mut self) {
+        self.companions.clear();
     }
 
     fn see(&mut self, id: TransactionId) {
@@ -288,13 +315,13 @@ impl State {
                 envelope: mail.envelope,
                 recipient: mail.recipient,
                 attempts: history.attempts,
-                last: history.last,
+                last: history.kept.into_iter().next_back().map(|(_, last)| Box::new(last)),
             })
             .collect();
-        let lasts = vec![None; mails.len()];
+        let outcomes = vec![Vec::new(); mails.len()];
         let Transaction { received_ms, wishes, shelf, .. } = accept.transaction;
         let waiting = Waiting { id, received_ms, body_bytes, wishes, mails };
-        self.held.insert(id, Pending { location, lasts, shelf, waiting });
+        self.held.insert(id, Pending { location, outcomes, shelf, waiting });
     }
 
     fn on_settle(&mut self, place: Place, settle: Settle) {
@@ -312,12 +339,12 @@ impl State {
         if !attempt.next.frees() {
             mails[at].attempts = number;
             mails[at].last = Some(Box::new(attempt));
-            pending.lasts[at] = Some(place);
+            history::note(&mut pending.outcomes[at], place);
         } else if mails.len() == 1 {
             self.on_void(id);
         } else {
             mails.remove(at);
-            pending.lasts.remove(at);
+            pending.outcomes.remove(at);
         }
     }
 
@@ -336,9 +363,12 @@ impl State {
         }
         let mut waiting = Vec::with_capacity(self.held.len());
         for (id, pending) in self.held {
-            index.held.insert(id, held(&pending));
-            if pending.shelf.is_none() {
-                waiting.push(pending.waiting);
+            let on_shelf = pending.shelf.is_some();
+            let Pending { location, outcomes, shelf, waiting: found } = pending;
+            let shelf = shelf.map(|name| index.shelves.name(&name));
+            index.hold(id, Held { location, mails: held_mails(&found, outcomes), shelf });
+            if !on_shelf {
+                waiting.push(found);
             }
         }
         waiting.sort_unstable_by_key(|waiting| waiting.id);
@@ -373,10 +403,12 @@ impl State {
     }
 }
 
-fn held(pending: &Pending) -> Held {
-    let mails = pending.waiting.mails.iter().zip(&pending.lasts);
-    let mails = mails
-        .map(|(mail, &last)| HeldMail { index: mail.index, attempts: mail.attempts, last })
-        .collect();
-    Held { location: pending.location, mails }
+fn held_mails(waiting: &Waiting, outcomes: Vec<Vec<Place>>) -> Vec<HeldMail> {
+    let mails = waiting.mails.iter().zip(outcomes);
+    let mail = |(mail, outcomes): (&WaitingMail, _)| HeldMail {
+        index: mail.index,
+        attempts: mail.attempts,
+        outcomes,
+    };
+    mails.map(mail).collect()
 }

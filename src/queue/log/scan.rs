@@ -41,6 +41,9 @@ pub(super) enum Content {
     Opening(Opening),
     Accept(Accept),
     Settle(codec::Settle),
+    /// With the number of companions that it counts with only.
+    Outcome(u8, codec::Settle),
+    Companion(Accept),
     Void(Vec<TransactionId>),
     Release(u64),
 }
@@ -48,13 +51,17 @@ pub(super) enum Content {
 impl Content {
     fn decode(header: &Header, metadata: &[u8]) -> Option<Self> {
         let kind = Kind::from_number(header.kind)?;
-        if header.body_bytes != 0 && kind != Kind::Accept {
+        if header.body_bytes != 0 && !matches!(kind, Kind::Accept | Kind::Companion) {
             return None;
         }
         match kind {
             Kind::Opening => codec::take_opening(metadata).map(Self::Opening),
             Kind::Accept => codec::take_accept(metadata, header.body_bytes).map(Self::Accept),
             Kind::Settle => codec::take_settle(metadata).map(Self::Settle),
+            Kind::Outcome => {
+                codec::take_outcome(metadata).map(|(count, settle)| Self::Outcome(count, settle))
+            }
+            Kind::Companion => codec::take_accept(metadata, header.body_bytes).map(Self::Companion),
             Kind::Void => codec::take_void(metadata).map(Self::Void),
             Kind::Release => codec::take_release(metadata).map(Self::Release),
         }
@@ -301,6 +308,17 @@ pub(super) fn read_record(
     name: SegmentName,
     place: Place,
 ) -> Result<Content, RecordError> {
+    read_record_part(reader, name, place, usize::MAX)
+}
+
+/// The same, with of each body that is longer only the first `body_bytes_max` bytes. If there is any,
+/// the bodies' checksum says nothing.
+pub(super) fn read_record_part(
+    reader: &dyn Reader,
+    name: SegmentName,
+    place: Place,
+    body_bytes_max: usize,
+) -> Result<Content, RecordError> {
     let mut at = u64::from(place.offset);
     let mut bytes = [0; HEADER_BYTES];
     read_part(reader, &mut at, &mut bytes)?;
@@ -311,8 +329,8 @@ pub(super) fn read_record(
         return Err(RecordError::Damaged);
     }
     let mut content = Content::decode(&header, &metadata).ok_or(RecordError::Damaged)?;
-    if let Content::Accept(accept) = &mut content {
-        read_bodies(reader, &mut at, &header, accept)?;
+    if let Content::Accept(accept) | Content::Companion(accept) = &mut content {
+        read_bodies(reader, &mut at, &header, accept, body_bytes_max)?;
     }
     Ok(content)
 }
@@ -322,19 +340,27 @@ fn read_bodies(
     at: &mut u64,
     header: &Header,
     accept: &mut Accept,
+    body_bytes_max: usize,
 ) -> Result<(), RecordError> {
     let mut crc = crc32fast::Hasher::new();
+    let mut whole = true;
     for &length in &accept.body_bytes {
-        let mut bytes = vec![0; length as usize];
+        let read = (length as usize).min(body_bytes_max.saturating_add(1));
+        let mut bytes = vec![0; read];
         read_part(reader, at, &mut bytes)?;
         crc.update(&bytes);
+        if read < length as usize {
+            whole = false;
+            *at += u64::from(length) - read as u64;
+            bytes[read - 1] = 0;
+        }
         let body = match length {
             0 => Body::default(),
             _ => Body::try_from(bytes).map_err(|_| RecordError::Damaged)?,
         };
         accept.transaction.bodies.push(body);
     }
-    match crc.finalize() == header.body_crc {
+    match !whole || crc.finalize() == header.body_crc {
         true => Ok(()),
         false => Err(RecordError::Damaged),
     }

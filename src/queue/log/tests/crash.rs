@@ -18,6 +18,8 @@ struct Model {
     doubtful: BTreeSet<TransactionId>,
     /// Refused, and the voiding is durable.
     voided: BTreeSet<TransactionId>,
+    /// Results, each with the mail and the number of the attempt that it tells of.
+    results: Vec<(TransactionId, MailId, usize)>,
     /// Settles without completion, by worker.
     owed: [VecDeque<MailId>; 2],
 }
@@ -84,6 +86,7 @@ impl Model {
                 seen.insert(waiting.id.mail(mail.index), mail.attempts as usize);
             }
         }
+        self.check_results(&seen, reader, context);
         for (mail, history) in &self.mails {
             match seen.get(mail) {
                 Some(attempts) => {
@@ -98,6 +101,37 @@ impl Model {
             }
         }
     }
+}
+
+/// What was on the way when everything ended, torn or cut at any octet: a result is there exactly if the
+/// outcome is that it tells of.
+impl Model {
+    fn check_results(&self, seen: &BTreeMap<MailId, usize>, reader: &LogReader, context: &str) {
+        let entries = reader.shelved(RESULTS, None, usize::MAX);
+        let there: BTreeSet<TransactionId> = entries.into_iter().map(|(id, _)| id).collect();
+        let known: BTreeSet<TransactionId> = self.results.iter().map(|(id, ..)| *id).collect();
+        assert!(there.is_subset(&known), "{context}: a result that nobody made");
+        for (result, mail, number) in &self.results {
+            let history = &self.mails[mail];
+            let ended = seen.get(mail).copied().unwrap_or(history.attempts.len());
+            let is_last = *number == ended;
+            match there.contains(result) {
+                true => assert!(*number <= ended, "{context}: a result before its outcome"),
+                // An outcome that was torn away in the middle takes its result with it.
+                false if context.contains("Torn") && !is_last => {}
+                false => assert!(*number > ended, "{context}: an outcome of {mail} without result"),
+            }
+        }
+    }
+}
+
+const RESULTS: &str = "results";
+
+/// An entry of a named queue.
+fn result(number: u64) -> Transaction {
+    let origin = Origin::internal("mail.example");
+    let shelf = Some(RESULTS.into());
+    Transaction { shelf, origin, ..transaction(number, 1, 60) }
 }
 
 fn run(rig: &mut Rig, model: &mut Model, storage: &MemoryStorage, dice: &mut Dice, first_id: u64) {
@@ -117,7 +151,15 @@ fn run(rig: &mut Rig, model: &mut Model, storage: &MemoryStorage, dice: &mut Dic
             } else if let Some(mail) = model.pick(dice) {
                 let next = [LATER, Next::Failed, Next::Removed, Next::Delivered, Next::Delivered];
                 let next = next[dice.below(5) as usize];
-                model.mails.get_mut(&mail).unwrap().attempts.push(next);
+                let attempts = &mut model.mails.get_mut(&mail).unwrap().attempts;
+                attempts.push(next);
+                let attempt_number = attempts.len();
+                for _ in 0..dice.below(3) {
+                    let result = result(100_000 + number);
+                    number += 1;
+                    model.results.push((result.id, mail, attempt_number));
+                    entries.push((worker, Entry::Accept(Arc::new(result))));
+                }
                 model.owed[worker].push_back(mail);
                 entries.push((worker, Entry::Settle(attempt(mail, next))));
             }
@@ -160,6 +202,7 @@ fn live_twice(seed: u64, fault: Option<(u64, Fault)>, loss: Loss) -> (u64, Statu
     assert_eq!(again.waiting, recovered.waiting, "{context}: recovered twice differs");
 
     let mut second = Model::default();
+    settle_results(&mut rig);
     for waiting in &recovered.waiting {
         let known = model.transactions.remove(&waiting.id).unwrap();
         second.transactions.insert(waiting.id, known);
@@ -170,20 +213,29 @@ fn live_twice(seed: u64, fault: Option<(u64, Fault)>, loss: Loss) -> (u64, Statu
         }
     }
     run(&mut rig, &mut second, &storage, &mut dice, 1_000);
-    let (_, recovered) = LogReader::open(Arc::new(storage.clone())).unwrap();
-    second.check(&recovered, &rig.reader, &context);
+    let (reader, recovered) = LogReader::open(Arc::new(storage.clone())).unwrap();
+    second.check(&recovered, &reader, &context);
 
     for waiting in recovered.waiting {
         for mail in waiting.mails {
             rig.settle(waiting.id.mail(mail.index), Next::Delivered);
         }
     }
-    rig.rest();
+    settle_results(&mut rig);
     let room = 2 * options().segment_bytes + 4_000;
     assert!(storage.used_bytes() < room, "{context}: {} bytes stay", storage.used_bytes());
     let (_, recovered) = LogReader::open(Arc::new(storage)).unwrap();
     assert_eq!(recovered.waiting, [], "{context}");
     (calls, status.unwrap_or_else(|| rig.status()))
+}
+
+/// Takes every result.
+fn settle_results(rig: &mut Rig) {
+    for (id, _) in rig.reader.shelved(RESULTS, None, usize::MAX) {
+        rig.settle(id.mail(0), Next::Removed);
+    }
+    assert_eq!(rig.reader.shelves(), []);
+    rig.rest();
 }
 
 const LOSSES: [Loss; 4] = [Loss::Nothing, Loss::Unsynced, Loss::Prefix, Loss::Torn];

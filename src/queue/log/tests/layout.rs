@@ -125,6 +125,6 @@ fn a_record_of_the_first_version_reads_back() {
     assert_eq!(accept.transaction.mails[1].body, NO_BODY);
     assert_eq!(accept.transaction.origin.user.as_deref(), Some("user"));
     assert_eq!((accept.transaction.wishes, accept.transaction.shelf), (None, None));
-    let last = accept.histories[1].last.as_deref().unwrap();
+    let last = &accept.histories[1].kept[0].1;
     assert_eq!((last.next, &*last.description, last.facts.as_deref()), (LATER, "later", None));
 }

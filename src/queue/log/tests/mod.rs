@@ -8,6 +8,7 @@ mod behaviour;
 mod crash;
 mod damage;
 mod layout;
+mod results;
 mod scarcity;
 
 use std::collections::VecDeque;
