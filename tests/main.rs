@@ -15,6 +15,7 @@ mod interop;
 mod interop_in;
 mod interop_out;
 mod limits;
+mod login;
 mod manifest;
 mod notices;
 mod operation;
