@@ -115,6 +115,8 @@ pub struct DestinationView {
     pub target: Target,
     /// Mails that are ready, being read back, or under way.
     pub mails: usize,
+    /// Of these, those that wait for a connection; at most, some may be gone.
+    pub ready: usize,
     /// Connections, opening ones included.
     pub connections: usize,
     /// Of these, those without mail.
@@ -634,6 +636,7 @@ impl Destination {
         DestinationView {
             target: self.target.clone(),
             mails: self.mails,
+            ready: self.ready.len(),
             connections: self.pool.connections(),
             idle: self.pool.idle(),
             opening: self.pool.opening(),

@@ -16,6 +16,7 @@ use crossbeam_channel::Sender as Channel;
 use rohrpost_abi::{Command, ConnectionId, TimerId, WatchId};
 use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
+use crate::auth::Logins;
 use crate::blocking::Job;
 use crate::clock::Wall;
 use crate::delivery::{DestinationId, Journey, Now, Store};
@@ -32,6 +33,8 @@ use crate::smtp::Memory;
 use crate::tls::Tls;
 
 use super::settlement::{Recalled, Settlements};
+
+use super::login::Admission;
 
 /// The reactor of a mail worker.
 pub type Io = Reactor<Timer, WatchId, Mail>;
@@ -68,6 +71,8 @@ pub enum Mail {
     Recalled(MailId, Result<Recalled, ReadError>),
     /// The route of a destination with the milliseconds that it is good for, or why there is none.
     Routed(DestinationId, Routed),
+    /// The password that this connection gave was checked: whether it is good.
+    Verified(Key, bool),
     /// Mail that the start found, to be owned by this worker.
     Restore(Vec<Waiting>),
     /// Every worker is ready: take connections.
@@ -78,7 +83,7 @@ pub enum Mail {
     Intake(Intake),
     /// Settings that may change while the server runs, the files of TLS read again, and whom to tell
     /// that they are in force.
-    Settings(Arc<Settings>, Arc<Tls>, Channel<()>),
+    Settings(Arc<Settings>, Arc<Tls>, Arc<Logins>, Channel<()>),
     /// Stop: take nothing new, finish what is under way.
     Drain,
 }
@@ -97,9 +102,14 @@ pub enum Question {
     Show(MailId),
     /// All mails of a transaction.
     ShowAll(TransactionId),
+    /// Its destinations, at most this many, those with the most mail first.
+    Destinations {
+        /// Rows at most.
+        limit: usize,
+    },
 }
 
-/// One mail as the control socket shows it.
+/// Mails or destinations as the control socket shows them.
 pub type Answer = Vec<serde_json::Value>;
 
 /// A transaction on its way to the disk.
@@ -191,6 +201,8 @@ pub struct Desk {
     pub jobs: Channel<Job>,
     /// Where name servers are asked.
     pub services: Services,
+    /// Who may log in, and who must.
+    pub admission: Admission,
     /// Connections whose output has not been offered to their socket.
     pub dirty: Vec<Key>,
     /// Held connections with a verdict, oldest first (D-2F).
@@ -241,6 +253,8 @@ pub struct DeskInit {
     pub jobs: Channel<Job>,
     /// See [`Desk::services`].
     pub services: Services,
+    /// See [`Desk::admission`].
+    pub admission: Admission,
     /// See [`Desk::listeners`].
     pub listeners: Arc<[SocketAddr]>,
 }
@@ -273,6 +287,7 @@ impl Desk {
             onward: VecDeque::new(),
             jobs: init.jobs,
             services: init.services,
+            admission: init.admission,
             dirty: Vec::new(),
             resumable: VecDeque::new(),
             sends: VecDeque::new(),

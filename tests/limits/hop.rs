@@ -19,7 +19,7 @@ use crate::support::{PATIENCE, eventually};
 
 /// A step of the dialogue, as the hop sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum At {
+pub(crate) enum At {
     Banner,
     Ehlo,
     Mail,
@@ -33,21 +33,23 @@ pub(super) enum At {
 
 /// What it does there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum How {
+pub(crate) enum How {
     /// Nothing, for ever.
     Stall,
     /// Some octets of a reply that never ends; of a text it reads as few.
     Drip,
     /// A reply of this kind.
     Say(&'static str),
+    /// The end of the connection, without a word.
+    Close,
 }
 
 /// Where it misbehaves, and how; or not at all.
-pub(super) type Fault = Option<(At, How)>;
+pub(crate) type Fault = Option<(At, How)>;
 
 /// A next hop. Dropping it ends its listener.
 #[derive(Debug)]
-pub(super) struct Hop {
+pub(crate) struct Hop {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -63,9 +65,9 @@ struct Shared {
 
 /// A mail that the hop took.
 #[derive(Debug, Clone)]
-pub(super) struct Taken {
-    pub(super) recipient: String,
-    pub(super) bytes: usize,
+pub(crate) struct Taken {
+    pub(crate) recipient: String,
+    pub(crate) bytes: usize,
 }
 
 /// Octets of the hop's receive buffer: small, so that a text does not fit.
@@ -76,7 +78,7 @@ const PACE: Duration = Duration::from_millis(200);
 
 impl Hop {
     /// A hop on a port that the system picks.
-    pub(super) fn start(fault: Fault) -> Hop {
+    pub(crate) fn start(fault: Fault) -> Hop {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(RECEIVE_BYTES).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -85,7 +87,7 @@ impl Hop {
     }
 
     /// A hop on a listener that is there already.
-    pub(super) fn on(listener: TcpListener, fault: Fault) -> Hop {
+    pub(crate) fn on(listener: TcpListener, fault: Fault) -> Hop {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         *shared.faults.lock().unwrap() = vec![fault];
@@ -106,31 +108,31 @@ impl Hop {
         Hop { address, shared }
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// From now on, `fault` or none.
-    pub(super) fn set(&self, fault: Fault) {
+    pub(crate) fn set(&self, fault: Fault) {
         self.set_in_turn(&[fault]);
     }
 
     /// From now on, these by turns, a connection each.
-    pub(super) fn set_in_turn(&self, faults: &[Fault]) {
+    pub(crate) fn set_in_turn(&self, faults: &[Fault]) {
         *self.shared.faults.lock().unwrap() = faults.to_vec();
     }
 
     /// Connections it has taken so far.
-    pub(super) fn opened(&self) -> usize {
+    pub(crate) fn opened(&self) -> usize {
         self.shared.opened.load(SeqCst)
     }
 
-    pub(super) fn mails(&self) -> Vec<Taken> {
+    pub(crate) fn mails(&self) -> Vec<Taken> {
         self.shared.mails.lock().unwrap().clone()
     }
 
     /// Waits until it took a mail for `recipient`.
-    pub(super) fn await_mail(&self, recipient: &str) {
+    pub(crate) fn await_mail(&self, recipient: &str) {
         eventually(&format!("a mail for {recipient}"), PATIENCE, || {
             let mails = self.shared.mails.lock().unwrap();
             mails.iter().any(|mail| mail.recipient.contains(recipient)).then_some(())
@@ -232,6 +234,7 @@ impl Dialogue {
         let reply = match self.fault(at) {
             None => reply,
             Some(How::Say(other)) => other,
+            Some(How::Close) => return Err(io::ErrorKind::ConnectionAborted.into()),
             Some(How::Stall) => {
                 // To the end, which the other side makes.
                 return io::copy(&mut self.lines, &mut io::sink())

@@ -8,7 +8,7 @@ mod bounds;
 mod client_deadlines;
 mod crowd;
 mod full_disk;
-mod hop;
+pub(crate) mod hop;
 mod hop_deadlines;
 mod memory;
 mod scarcity;
@@ -30,7 +30,7 @@ fn send(server: &Server, recipient: &str) -> Reply {
 }
 
 /// Sends one mail, which must be taken, and returns its id in the queue.
-fn queued(server: &Server, recipient: &str) -> String {
+pub(crate) fn queued(server: &Server, recipient: &str) -> String {
     let reply = send(server, recipient).require(250).unwrap();
     id_of(&reply)
 }
@@ -53,12 +53,12 @@ fn list(plan: &ServerBuilder) -> Vec<Value> {
 }
 
 /// Waits until the status satisfies `is_so`.
-fn await_status(server: &Server, what: &str, is_so: impl Fn(&Status) -> bool) {
+pub(crate) fn await_status(server: &Server, what: &str, is_so: impl Fn(&Status) -> bool) {
     eventually(what, PATIENCE, || is_so(&server.status()).then_some(()));
 }
 
 /// Waits until a count of the status is `value`.
-fn await_count(server: &Server, name: &str, value: u64) {
+pub(crate) fn await_count(server: &Server, name: &str, value: u64) {
     let what = format!("{name} = {value}");
     await_status(server, &what, |status| status.count(name) == value);
 }
