@@ -38,6 +38,9 @@ pub(crate) enum House {
 }
 
 impl House {
+    pub(crate) const ALL: [House; 5] =
+        [House::Postfix, House::Exim, House::OpenSmtpd, House::Haraka, House::Aiosmtpd];
+
 
     /// As its folder beside this file and its stamp below `target/tools` are called.
     pub(crate) fn name(self) -> &'static str {
