@@ -18,3 +18,4 @@ mod operation;
 mod plugins;
 mod support;
 mod tidy;
+mod tls;

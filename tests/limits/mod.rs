@@ -14,6 +14,8 @@ mod scarcity;
 mod stop;
 mod views;
 
+pub(crate) use self::bounds::resident_kib;
+
 use serde_json::Value;
 
 use crate::support::{PATIENCE, Reply, Server, ServerBuilder, SmtpClient, Status, eventually};
