@@ -10,6 +10,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::hop::Hop;
 use super::host::{DomainName, DomainSet, Domains, Host, HostName, UserName};
 use super::key::{Key, Preset, change, section};
 use super::kind::{
@@ -20,6 +21,7 @@ use super::list::{Addresses, ListenIp, LogTargets, Numbers, Ports, Times};
 use super::load::Values;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
+use super::notice::Notices;
 use super::tls::Tls;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
@@ -39,6 +41,10 @@ pub struct Settings {
     pub tls: Tls,
     /// Sending mail.
     pub delivery: Delivery,
+    /// How next hops are met.
+    pub hop: Hop,
+    /// Telling senders what became of their mail.
+    pub notices: Notices,
     /// Keeping mail.
     pub queue: Queue,
     /// Plugins.
@@ -63,6 +69,8 @@ impl Settings {
         self.smtp.adopt(&new.smtp, &mut differing);
         self.tls.adopt(&new.tls, &mut differing);
         self.delivery.adopt(&new.delivery, &mut differing);
+        self.hop.adopt(&new.hop, &mut differing);
+        self.notices.adopt(&new.notices, &mut differing);
         self.queue.adopt(&new.queue, &mut differing);
         self.plugin.adopt(&new.plugin, &mut differing);
         self.logging.adopt(&new.logging, &mut differing);
@@ -76,6 +84,8 @@ impl Settings {
             smtp: Smtp::build(values),
             tls: Tls::build(values),
             delivery: Delivery::build(values),
+            hop: Hop::build(values),
+            notices: Notices::build(values),
             queue: Queue::build(values),
             plugin: Plugin::build(values),
             logging: Logging::build(values),
@@ -242,7 +252,7 @@ section! {
         "smtp-out-timeout" reply_timeout: Duration = Preset::Text("300"), Time::seconds(1, DAY_S), live;
 
         /// How long the other side may take to answer DATA, and to take each block of the body (RFC
-        /// 5321 4.5.3.2.4 and 5).
+        /// 5321 4.5.3.2.4 and 5); the whole body may take that long and a second for each 4 KiB.
         "smtp-out-data-timeout" data_timeout: Duration = Preset::Text("180"),
             Time::seconds(1, DAY_S), live;
 

@@ -255,8 +255,21 @@ fn every_name_of_mailerq_is_either_ours_or_warned_of() {
 
 #[test]
 fn secrets_of_foreign_settings_are_not_repeated() {
-    let (_, warnings) = complaints(&sources(&[("smarthost-password", "hunter2")]));
+    let (_, warnings) = complaints(&sources(&[("smtp-sink-password", "hunter2")]));
     assert!(warnings.iter().all(|warning| !warning.contains("hunter2")));
+}
+
+#[test]
+fn the_password_of_the_smarthost_is_never_shown() {
+    let login = |password| [("smarthost-username", "u"), ("smarthost-password", password)];
+    let settings = load(&login("hunter2"));
+    assert_eq!(settings.hop.password.expose(), "hunter2");
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let (errors, warnings) = complaints(&sources(&login("hunter2\0")));
+    assert_contains(&errors, &["smarthost-password", "control characters"]);
+    assert!(errors.iter().chain(&warnings).all(|text| !text.contains("hunter2")));
+    let (errors, _) = complaints(&sources(&[("smarthost-password", "hunter2")]));
+    assert_contains(&errors, &["smarthost-username", "both or none"]);
 }
 
 #[test]

@@ -191,6 +191,11 @@ impl Connection {
                 self.proposed = Some(to.address.as_str().to_owned());
                 self.answer(SinkPhase::Rcpt, bar, io);
             }
+            // Never offered here.
+            Event::Authenticate(_) => {
+                let refusal = Decision::Refuse(answer::LOGIN_REFUSED.into());
+                self.session.decide(refusal, &mut Unlimited);
+            }
             Event::Message(received) => {
                 let refused = bar.struck(SinkPhase::Dot);
                 if refused.is_none() {

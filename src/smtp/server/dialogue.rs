@@ -12,13 +12,16 @@ use super::super::answer::{self, Fixed};
 use super::super::command::{Command, CommandError, Dialect, MailFrom, RcptTo};
 use super::super::line::{self, LineError};
 use super::super::memory::Memory;
-use super::event::{Base, CloseReason, Decision, Event, Hello, Protocol, Received, Via};
+use super::event::{CloseReason, Decision, Event, Hello, Protocol, Received, Via};
 use super::receiver::{Fault, Receiver};
 use super::session::{Chunk, ChunkFate, Question, Session, State, Transaction, refusal};
 
 impl Session {
     /// A line that ends in LF.
     pub(super) fn on_line(&mut self, line: &[u8], memory: &mut dyn Memory) {
+        if matches!(self.state, State::AwaitResponse(_)) {
+            return self.on_response(line, memory);
+        }
         let content = match line::content(line, self.options.command_line_bytes_max) {
             Ok(content) => content,
             Err(error) => return self.fail(line_reply(error), memory),
@@ -43,6 +46,7 @@ impl Session {
             Command::Vrfy => self.say(answer::CANNOT_VERIFY),
             Command::Expn => self.fail(answer::NOT_IMPLEMENTED, memory),
             Command::StartTls => self.on_starttls(memory),
+            Command::Auth { mechanism, initial } => self.on_auth(mechanism, initial, memory),
             Command::Quit => {
                 self.say(answer::GOODBYE);
                 self.close(CloseReason::Quit, memory);
@@ -59,6 +63,7 @@ impl Session {
             CommandError::Recipient => answer::RECIPIENT_SYNTAX,
             CommandError::ParameterSyntax => answer::PARAMETER_SYNTAX,
             CommandError::ParameterUnknown => answer::PARAMETER_UNKNOWN,
+            CommandError::Login => answer::LOGIN_ARGUMENT,
             CommandError::NeedsSmtpUtf8 => answer::NEEDS_SMTPUTF8,
             CommandError::ChunkSize => {
                 // What follows may be text: read as commands, it could say anything.
@@ -115,6 +120,9 @@ impl Session {
                 self.say_all(&[b"\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"]);
                 if self.offers_tls() {
                     self.say_all(&[b"250-STARTTLS\r\n"]);
+                }
+                if self.is_confidential() {
+                    self.say_all(&[b"250-AUTH PLAIN LOGIN\r\n"]);
                 }
                 if options.dsn {
                     self.say_all(&[b"250-DSN\r\n"]);
@@ -293,13 +301,12 @@ impl Session {
     }
 
     fn protocol(&self) -> Protocol {
-        let base = match (&self.transaction, self.dialect()) {
-            (Some(transaction), _) if transaction.smtputf8 => Base::Utf8Smtp,
-            (_, Dialect::Esmtp) => Base::Esmtp,
-            (_, Dialect::Smtp) => Base::Smtp,
-        };
-        // Whether the client counts as authenticated the driver knows: plugins may say so at any time.
-        Protocol { base, secure: self.secure, authenticated: false }
+        Protocol {
+            dialect: self.dialect(),
+            smtputf8: self.transaction.as_ref().is_some_and(|transaction| transaction.smtputf8),
+            secure: self.secure,
+            authenticated: self.login.done,
+        }
     }
 
     fn on_rset(&mut self, memory: &mut dyn Memory) {
@@ -313,7 +320,7 @@ impl Session {
         }
     }
 
-    fn ask(&mut self, question: Question, event: Event) {
+    pub(super) fn ask(&mut self, question: Question, event: Event) {
         self.state = State::AwaitDecision(question);
         self.event = Some(event);
     }
@@ -344,8 +351,9 @@ impl Session {
             }
         };
         let reply = refusal(reply);
-        // A recipient that is refused for good is an error: guessing them must have an end.
-        let counts = question == Question::Rcpt && reply.is_permanent();
+        // What is refused for good is an error: guessing recipients, and passwords, must have an end.
+        let guess = matches!(question, Question::Rcpt | Question::Authenticate);
+        let counts = guess && reply.is_permanent();
         if counts && self.count_error(memory) {
             return;
         }
@@ -362,6 +370,7 @@ impl Session {
                 self.forget();
                 self.state = State::AwaitTls;
             }
+            Question::Authenticate => self.on_logged_in(),
             Question::Rcpt => {
                 let transaction =
                     self.transaction.as_mut().expect("recipients come within a transaction");
@@ -378,6 +387,7 @@ fn accepted_reply(question: Question) -> Fixed {
         Question::Rcpt => answer::RECIPIENT_OK,
         Question::StartTls => answer::READY_FOR_TLS,
         Question::Message => answer::MESSAGE_OK,
+        Question::Authenticate => answer::LOGIN_OK,
     }
 }
 
@@ -390,7 +400,7 @@ fn fault_reply(fault: Fault) -> Fixed {
     }
 }
 
-fn line_reply(error: LineError) -> Fixed {
+pub(super) fn line_reply(error: LineError) -> Fixed {
     match error {
         LineError::TooLong => answer::LINE_TOO_LONG,
         LineError::LineEnd => answer::LINE_END,

@@ -100,14 +100,6 @@ fn rfc_3207_4_where_tls_is_demanded_mail_waits_for_it() {
 
 #[test]
 fn rfc_3848_the_keyword_says_what_protected_the_message() {
-    let word = |base, secure, authenticated| Protocol { base, secure, authenticated }.keyword();
-    assert_eq!(word(Base::Esmtp, false, false), "ESMTP");
-    assert_eq!(word(Base::Esmtp, true, false), "ESMTPS");
-    assert_eq!(word(Base::Esmtp, true, true), "ESMTPSA");
-    assert_eq!(word(Base::Utf8Smtp, true, false), "UTF8SMTPS");
-    assert_eq!(word(Base::Utf8Smtp, false, true), "UTF8SMTPA");
-    assert_eq!(word(Base::Smtp, true, true), "SMTP");
-
     let mut session = Session::new(Arc::new(offering()));
     session.on_secure();
     session.greet(Greeting::Accept, &mut Unlimited);
@@ -117,13 +109,32 @@ fn rfc_3848_the_keyword_says_what_protected_the_message() {
         session.handle_input(part, &mut Unlimited);
         match session.poll_event(&mut Unlimited) {
             Some(Event::Message(received)) => {
-                let expected = Protocol { base: Base::Esmtp, secure: true, authenticated: false };
-                return assert_eq!(received.protocol, expected);
+                return assert_eq!(received.protocol.keyword(), "ESMTPS");
             }
             _ => session.decide(Decision::Accept, &mut Unlimited),
         }
     }
     panic!("the message came");
+}
+
+/// D-37, and RFC 3207 4.2: what was proved in clear proves nothing under TLS.
+#[test]
+fn a_login_is_offered_under_tls_and_one_in_clear_is_forgotten() {
+    let mut driver = Driver::new(offering(), usize::MAX);
+    driver.session.offer_login(LoginOffer::AfterTls);
+    assert!(!driver.answers(b"EHLO c\r\n").contains("AUTH"));
+    driver.feed(b"STARTTLS\r\n");
+    driver.session.on_secure();
+    assert!(driver.answers(b"EHLO c\r\n").contains("250-AUTH PLAIN LOGIN\r\n"));
+    assert!(driver.answers(b"AUTH PLAIN AHRpbQBnb29k\r\n").starts_with("235 "));
+
+    let mut driver = Driver::new(offering(), usize::MAX);
+    driver.session.offer_login(LoginOffer::Yes);
+    driver.feed(b"EHLO c\r\n");
+    assert!(driver.answers(b"AUTH PLAIN AHRpbQBnb29k\r\n").starts_with("235 "));
+    driver.feed(b"STARTTLS\r\n");
+    driver.session.on_secure();
+    assert!(driver.answers(b"EHLO c\r\n").contains("AUTH"));
 }
 
 #[test]
