@@ -18,3 +18,4 @@ mod outgoing;
 #[cfg(feature = "count-allocations")]
 mod parked;
 mod probe;
+mod secure;
