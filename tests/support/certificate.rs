@@ -51,6 +51,11 @@ impl Authority {
         Certificate { chain, key, der: made.der().clone() }
     }
 
+    /// Writes the authority's own certificate.
+    pub(crate) fn write(&self, file: &Path) {
+        write(file, &self.issuer.pem());
+    }
+
     /// A client that trusts this authority and nobody else.
     pub(crate) fn trusted(&self) -> Arc<ClientConfig> {
         self.trusted_with(rustls::ALL_VERSIONS)
