@@ -20,6 +20,8 @@ mod notices;
 mod operation;
 mod peers;
 mod plugins;
+mod routes;
+mod smuggling;
 mod support;
 mod tidy;
 mod tls;

@@ -106,8 +106,6 @@ pub enum Command<'a> {
     Vrfy,
     /// EXPN; the argument is ignored.
     Expn,
-    /// STARTTLS (RFC 3207).
-    StartTls,
     /// AUTH (RFC 4954 4).
     Auth {
         /// The name of the mechanism.
@@ -115,6 +113,8 @@ pub enum Command<'a> {
         /// The initial response, `=` for an empty one.
         initial: Option<&'a [u8]>,
     },
+    /// STARTTLS (RFC 3207).
+    StartTls,
     /// QUIT.
     Quit,
 }

@@ -147,10 +147,6 @@ impl Driver {
                 self.bodies.push(received.body.as_bytes().to_vec());
                 Decision::Accept
             }
-            Event::StartTls => {
-                self.events.push("starttls".into());
-                Decision::Accept
-            }
             Event::Authenticate(credentials) => {
                 self.events.push(format!("{credentials:?}"));
                 match credentials.password.as_bytes() {
@@ -158,6 +154,10 @@ impl Driver {
                     b"later" => Decision::Refuse(Reply::from(super::answer::LOGIN_LATER)),
                     _ => Decision::Refuse(Reply::from(super::answer::LOGIN_REFUSED)),
                 }
+            }
+            Event::StartTls => {
+                self.events.push("starttls".into());
+                Decision::Accept
             }
             Event::Reset => return self.events.push("reset".into()),
             Event::Close(reason) => return self.events.push(format!("close {reason:?}")),

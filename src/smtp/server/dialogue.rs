@@ -45,8 +45,8 @@ impl Session {
             Command::Help => self.say(answer::HELP),
             Command::Vrfy => self.say(answer::CANNOT_VERIFY),
             Command::Expn => self.fail(answer::NOT_IMPLEMENTED, memory),
-            Command::StartTls => self.on_starttls(memory),
             Command::Auth { mechanism, initial } => self.on_auth(mechanism, initial, memory),
+            Command::StartTls => self.on_starttls(memory),
             Command::Quit => {
                 self.say(answer::GOODBYE);
                 self.close(CloseReason::Quit, memory);
@@ -366,11 +366,11 @@ impl Session {
     fn on_accepted(&mut self, question: Question) {
         match question {
             Question::Mail => {}
+            Question::Authenticate => self.on_logged_in(),
             Question::StartTls => {
                 self.forget();
                 self.state = State::AwaitTls;
             }
-            Question::Authenticate => self.on_logged_in(),
             Question::Rcpt => {
                 let transaction =
                     self.transaction.as_mut().expect("recipients come within a transaction");

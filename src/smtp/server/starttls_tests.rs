@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::answer;
+use super::super::command::Dialect;
 use super::super::memory::Unlimited;
 use super::super::support::Driver;
 use super::*;
@@ -100,6 +101,16 @@ fn rfc_3207_4_where_tls_is_demanded_mail_waits_for_it() {
 
 #[test]
 fn rfc_3848_the_keyword_says_what_protected_the_message() {
+    let word = |dialect, smtputf8, secure, authenticated| {
+        Protocol { dialect, smtputf8, secure, authenticated }.keyword()
+    };
+    assert_eq!(word(Dialect::Esmtp, false, false, false), "ESMTP");
+    assert_eq!(word(Dialect::Esmtp, false, true, false), "ESMTPS");
+    assert_eq!(word(Dialect::Esmtp, false, true, true), "ESMTPSA");
+    assert_eq!(word(Dialect::Esmtp, true, true, false), "UTF8SMTPS");
+    assert_eq!(word(Dialect::Esmtp, true, false, true), "UTF8SMTPA");
+    assert_eq!(word(Dialect::Smtp, false, true, true), "SMTP");
+
     let mut session = Session::new(Arc::new(offering()));
     session.on_secure();
     session.greet(Greeting::Accept, &mut Unlimited);
