@@ -25,3 +25,4 @@ mod routes;
 mod smuggling;
 mod support;
 mod tidy;
+mod tls;
