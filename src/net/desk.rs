@@ -29,6 +29,7 @@ use crate::queue::{
 };
 use crate::settings::Settings;
 use crate::smtp::Memory;
+use crate::tls::Tls;
 
 /// The reactor of a mail worker.
 pub type Io = Reactor<Timer, WatchId, Mail>;
@@ -71,8 +72,9 @@ pub enum Mail {
     Ask(Question, Channel<Answer>),
     /// Whether to take mail from now on.
     Intake(Intake),
-    /// Settings that may change while the server runs, and whom to tell that they are in force.
-    Settings(Arc<Settings>, Channel<()>),
+    /// Settings that may change while the server runs, the files of TLS read again, and whom to tell
+    /// that they are in force.
+    Settings(Arc<Settings>, Arc<Tls>, Channel<()>),
     /// Stop: take nothing new, finish what is under way.
     Drain,
 }
@@ -159,6 +161,8 @@ pub struct Desk {
     pub log: Log,
     /// The numbers of all workers; this one writes its own.
     pub metrics: Arc<Metrics>,
+    /// What TLS is done with.
+    pub tls: Tls,
     /// The plugin interface.
     pub plugins: Plugins,
     /// This worker's share of the memory budget.
@@ -215,6 +219,8 @@ pub struct DeskInit {
     pub log: Log,
     /// See [`Desk::metrics`].
     pub metrics: Arc<Metrics>,
+    /// See [`Desk::tls`].
+    pub tls: Tls,
     /// See [`Desk::plugins`].
     pub plugins: Plugins,
     /// See [`Desk::memory`].
@@ -246,6 +252,7 @@ impl Desk {
             settings: init.settings,
             log: init.log,
             metrics: init.metrics,
+            tls: init.tls,
             plugins: init.plugins,
             memory: init.memory,
             ids: init.ids,

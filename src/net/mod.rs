@@ -5,6 +5,7 @@
 //! - [`receipt`] is the 250 that a client gets.
 //! - [`deadline`] gives every wait of a connection its end.
 //! - [`message`] is a mail between its final dot and the disk, [`text`] one on its way out.
+//! - [`proxy`] is what a proxy says before its client speaks.
 //! - [`incoming`] drives one connection that brings mail, [`outgoing`] one that takes it away.
 //! - [`desk`] is what the drivers of one worker share.
 //!
@@ -14,6 +15,7 @@ mod asked;
 pub mod deadline;
 pub mod desk;
 pub mod incoming;
+mod incoming_begin;
 mod incoming_end;
 pub mod listener;
 pub mod message;
@@ -21,6 +23,7 @@ pub mod outgoing;
 mod outgoing_end;
 mod outgoing_facts;
 mod outgoing_text;
+pub mod proxy;
 pub mod receipt;
 mod reuse;
 mod secure;

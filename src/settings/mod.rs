@@ -25,6 +25,7 @@ mod model;
 mod network;
 mod source;
 mod table;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -42,3 +43,4 @@ pub use model::{
 pub use network::Networks;
 pub use source::{Arguments, MAIN_FILE, Origin, Sources};
 pub use table::{list, markdown};
+pub use tls::Tls;

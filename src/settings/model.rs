@@ -14,13 +14,14 @@ use super::hop::Hop;
 use super::host::{DomainName, DomainSet, Domains, Host, HostName, UserName};
 use super::key::{Key, Preset, change, section};
 use super::kind::{
-    AbsolutePath, Choice, Count, Deadline, GIB, KIB, Kind, Limit, MIB, Optional, Port, Size, Time,
-    size_text,
+    AbsolutePath, Choice, Count, DAY_S, Deadline, GIB, HOUR_S, KIB, Kind, Limit, MIB, Optional,
+    Port, Size, Time, size_text,
 };
 use super::list::{Addresses, ListenIp, LogTargets, Numbers, Ports, Times};
 use super::load::Values;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
+use super::tls::Tls;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
 
@@ -35,6 +36,8 @@ pub struct Settings {
     pub general: General,
     /// Receiving mail, and the connections of both directions.
     pub smtp: Smtp,
+    /// TLS in both directions.
+    pub tls: Tls,
     /// Sending mail.
     pub delivery: Delivery,
     /// How next hops are met.
@@ -61,6 +64,7 @@ impl Settings {
         let mut differing = Vec::new();
         self.general.adopt(&new.general, &mut differing);
         self.smtp.adopt(&new.smtp, &mut differing);
+        self.tls.adopt(&new.tls, &mut differing);
         self.delivery.adopt(&new.delivery, &mut differing);
         self.hop.adopt(&new.hop, &mut differing);
         self.queue.adopt(&new.queue, &mut differing);
@@ -74,6 +78,7 @@ impl Settings {
         Self {
             general: General::build(values),
             smtp: Smtp::build(values),
+            tls: Tls::build(values),
             delivery: Delivery::build(values),
             hop: Hop::build(values),
             queue: Queue::build(values),
@@ -120,6 +125,10 @@ section! {
 
         /// Domains whose recipients are local: mail for them is accepted from every client.
         "local-domains" local_domains: Domains = Preset::Text(""), DomainSet, live;
+
+        /// Networks of proxies: connections from there begin with a header of the PROXY protocol that
+        /// says who the client is, and no others may.
+        "smtp-proxy" proxies: Networks = Preset::Text(""), NetworkSet, live;
 
         /// The name in our greeting, in EHLO and in Received fields.
         "smtp-hostname" hostname: String = Preset::Derived {
@@ -349,9 +358,6 @@ pub enum PluginErrors {
     /// The plugin is left out.
     Skip,
 }
-
-const HOUR_S: u64 = 3600;
-const DAY_S: u64 = 24 * HOUR_S;
 
 /// Less than this cannot hold one message and the workers' steps of it.
 const MEMORY_BYTES_MIN: u64 = 16 * MIB;

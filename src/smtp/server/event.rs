@@ -16,6 +16,9 @@ pub enum Event {
     Mail(MailFrom),
     /// A recipient is proposed: decide.
     Rcpt(RcptTo),
+    /// The client wants TLS: decide. Accepted, it hears 220, everything that it has sent so far is
+    /// forgotten, and the session waits for [`Session::on_secure`](super::Session::on_secure).
+    StartTls,
     /// A message is complete: decide once it is durable. The transaction ends with the answer.
     Message(Received),
     /// A client says who it is: decide. Outside of a transaction, and where it was offered.
@@ -52,33 +55,41 @@ pub enum Via {
     Bdat,
 }
 
-/// What a message came over: the `with` word of a Received field (RFC 3848, RFC 6531 4.3).
+/// How a message was spoken, as a Received field says it (RFC 3848, RFC 6531 4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protocol {
-    /// What was spoken.
-    pub dialect: Dialect,
-    /// Whether the transaction had the SMTPUTF8 parameter.
-    pub smtputf8: bool,
-    /// Whether the connection was encrypted.
+    /// What it is an extension of.
+    pub base: Base,
+    /// Whether TLS was active.
     pub secure: bool,
-    /// Whether AUTH was successful.
+    /// Whether the client had logged in.
     pub authenticated: bool,
 }
 
+/// The protocol without what RFC 3848 adds to its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// After HELO.
+    Smtp,
+    /// After EHLO.
+    Esmtp,
+    /// With the SMTPUTF8 parameter.
+    Utf8Smtp,
+}
+
 impl Protocol {
-    /// The registered keyword.
+    /// The registered keyword. There is none for TLS or a login after HELO, which has neither.
     pub const fn keyword(self) -> &'static str {
-        match (self.dialect, self.smtputf8, self.secure, self.authenticated) {
-            // AUTH and STARTTLS are extensions: HELO has none.
-            (Dialect::Smtp, _, _, _) => "SMTP",
-            (Dialect::Esmtp, false, false, false) => "ESMTP",
-            (Dialect::Esmtp, false, true, false) => "ESMTPS",
-            (Dialect::Esmtp, false, false, true) => "ESMTPA",
-            (Dialect::Esmtp, false, true, true) => "ESMTPSA",
-            (Dialect::Esmtp, true, false, false) => "UTF8SMTP",
-            (Dialect::Esmtp, true, true, false) => "UTF8SMTPS",
-            (Dialect::Esmtp, true, false, true) => "UTF8SMTPA",
-            (Dialect::Esmtp, true, true, true) => "UTF8SMTPSA",
+        match (self.base, self.secure, self.authenticated) {
+            (Base::Smtp, _, _) => "SMTP",
+            (Base::Esmtp, false, false) => "ESMTP",
+            (Base::Esmtp, true, false) => "ESMTPS",
+            (Base::Esmtp, false, true) => "ESMTPA",
+            (Base::Esmtp, true, true) => "ESMTPSA",
+            (Base::Utf8Smtp, false, false) => "UTF8SMTP",
+            (Base::Utf8Smtp, true, false) => "UTF8SMTPS",
+            (Base::Utf8Smtp, false, true) => "UTF8SMTPA",
+            (Base::Utf8Smtp, true, true) => "UTF8SMTPSA",
         }
     }
 }
@@ -130,7 +141,8 @@ pub enum Greeting {
     Refuse(Reply),
 }
 
-/// The answer to [`Event::Mail`], [`Event::Rcpt`], [`Event::Message`] or [`Event::Authenticate`].
+/// The answer to [`Event::Mail`], [`Event::Rcpt`], [`Event::StartTls`], [`Event::Message`] or
+/// [`Event::Authenticate`].
 ///
 /// A refusal whose code is not 4yz or 5yz goes out as `451 4.3.0`, and an acceptance whose code is not
 /// 2yz as the ordinary one: what the client hears is always what was decided.
@@ -153,6 +165,8 @@ pub enum Phase {
     Greeting,
     /// A command of the client (RFC 5321 4.5.3.2.7).
     Command,
+    /// The driver's TLS handshake.
+    Handshake,
     /// Text or chunks of the client (RFC 5321 4.5.3.2.5).
     Data,
     /// A decision of the driver: the client is not at fault (D-48).
