@@ -31,6 +31,8 @@ use crate::settings::Settings;
 use crate::smtp::Memory;
 use crate::tls::Tls;
 
+use super::broken::BrokenTls;
+
 /// The reactor of a mail worker.
 pub type Io = Reactor<Timer, WatchId, Mail>;
 
@@ -163,6 +165,8 @@ pub struct Desk {
     pub metrics: Arc<Metrics>,
     /// What TLS is done with.
     pub tls: Tls,
+    /// Next hops that cannot do the TLS that they offer.
+    pub broken_tls: BrokenTls,
     /// The plugin interface.
     pub plugins: Plugins,
     /// This worker's share of the memory budget.
@@ -253,6 +257,7 @@ impl Desk {
             log: init.log,
             metrics: init.metrics,
             tls: init.tls,
+            broken_tls: BrokenTls::default(),
             plugins: init.plugins,
             memory: init.memory,
             ids: init.ids,

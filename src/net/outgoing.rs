@@ -24,13 +24,14 @@ use crate::limits::OutgoingPermit;
 use crate::log::Level;
 use crate::plugin::view::SlotsSpent;
 use crate::queue::{MailId, Transaction};
-use crate::smtp::client::{Envelope, Event, Options, Outcome, Problem, Session, Stage};
+use crate::smtp::client::{Envelope, Event, Outcome, Problem, Session, Stage};
 use crate::smtp::command::BodyKind;
 
 use super::asked::{Answer, Asked};
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
 use super::incoming::Keep;
+use super::outgoing_secure::{Guard, plan};
 use super::reuse::Reuse;
 use super::tally::Tally;
 use super::text::{Sent, TextOut};
@@ -55,6 +56,7 @@ pub struct Outgoing {
     pub(super) key: Key,
     pub(super) transport: Transport,
     pub(super) session: Session,
+    pub(super) guard: Guard,
     pub(super) remote: SocketAddr,
     pub(super) local: Option<SocketAddr>,
     pub(super) plugin: Option<ConnectionId>,
@@ -101,11 +103,15 @@ pub struct Departure {
 impl Outgoing {
     /// A connection whose connect is under way; the pool counts it as opening already.
     pub fn new(departure: Departure, io: &Io, key: Key, desk: &Desk) -> Outgoing {
-        let options = Options::new(desk.settings.smtp.hostname.clone());
+        let spared = desk.broken_tls.spares(departure.remote, io.now_ms());
+        let host = desk.settings.delivery.smarthost.as_ref().map(ToString::to_string);
+        let (options, guard) =
+            plan(&host.unwrap_or_default(), departure.remote, &desk.settings, spared);
         Outgoing {
             key,
             transport: departure.transport,
             session: Session::new(&options),
+            guard,
             remote: departure.remote,
             local: None,
             plugin: None,
@@ -314,6 +320,9 @@ impl Outgoing {
             self.session.on_lost(problem);
             return true;
         }
+        if self.session.stage() == Stage::Handshake {
+            return self.shake_hands(desk, io);
+        }
         if !self.readable {
             return false;
         }
@@ -369,7 +378,7 @@ impl Outgoing {
                 let init = ConnectionInit {
                     fd: self.transport.descriptor(),
                     direction: Direction::Outgoing,
-                    secure: false,
+                    secure: self.transport.is_secure(),
                     authenticated: false,
                 };
                 self.plugin = match desk.plugins.open(init) {
@@ -382,12 +391,14 @@ impl Outgoing {
                 }
                 self.take_work(desk, io);
             }
-            Event::StartTls => unreachable!("no session is told to encrypt its connection yet"),
+            // The session waits for the handshake: the next step.
+            Event::StartTls => {}
             Event::Data354 => self.on_354(desk, io),
             Event::Done(outcome) if !self.greeted => {
-                let Outcome::Refused { reply, .. } = outcome else {
+                let Outcome::Refused { stage, reply, .. } = outcome else {
                     return;
                 };
+                self.log_refusal(stage, &reply, desk);
                 self.on_unreachable(&reply.to_string(), desk, io);
             }
             Event::Done(Outcome::Refused { stage, reply, .. })
@@ -404,7 +415,12 @@ impl Outgoing {
             }
             Event::Lost { stage, problem } => {
                 if !self.greeted {
-                    self.on_unreachable(&format!("{}: {problem}", state_of(stage)), desk, io);
+                    let failure = self.guard.take_failure();
+                    let why = failure.unwrap_or_else(|| problem.to_string());
+                    if self.goes_clear(stage) {
+                        return self.go_clear(&why, desk, io);
+                    }
+                    self.on_unreachable(&format!("{}: {why}", state_of(stage)), desk, io);
                 }
                 if self.is_outworn(stage, problem) {
                     self.give_back(desk);

@@ -144,6 +144,9 @@ impl Outgoing {
         if self.greeted {
             desk.pool.on_closed(self.key);
         }
+        if self.transport.is_secure() {
+            self.transport.shut();
+        }
         self.deadline.cancel(io);
     }
 }
