@@ -97,6 +97,8 @@ pub struct Check {
     pub arguments: Arguments,
     /// What else to print.
     pub listing: Listing,
+    /// Whether to try what a start does before it takes mail (`--start`).
+    pub rehearse: bool,
 }
 
 /// What `check` prints besides problems.
@@ -350,7 +352,8 @@ fn settings_of(matches: &ArgMatches) -> Arguments {
 fn check_command() -> clap::Command {
     let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
     clap::Command::new("check")
-        .about("Check the settings and exit: 0 if they are usable, 78 if not; opens nothing")
+        .about("Check the settings and exit: 0 if they are usable, 78 if not")
+        .arg(flag("start").help("Also open the ports, load the plugins, and close all again"))
         .arg(flag("list").help("Print all settings with defaults, allowed values and meaning"))
         .arg(flag("markdown").help("Print the same as Markdown").conflicts_with("list"))
 }
@@ -361,7 +364,8 @@ fn check(matches: &ArgMatches) -> Check {
         (false, true) => Listing::Markdown,
         (false, false) => Listing::None,
     };
-    Check { arguments: settings_of(matches), listing }
+    let rehearse = matches.get_flag("start");
+    Check { arguments: settings_of(matches), listing, rehearse }
 }
 
 fn queue_command() -> clap::Command {

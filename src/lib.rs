@@ -12,6 +12,7 @@
 //! | [`queue`] | the trait of a queue, and the engine on this machine's disk | sessions, loop, plugins |
 //! | [`delivery`] | the mails of a worker, connections to the next hop, outcomes | sockets, clocks |
 //! | [`plugin`] | the chain of one step, and walking it | sockets, timers |
+//! | [`notice`] | what senders are told of their mail, as values | decides when an attempt is over |
 //! | [`net`] | sockets, and the drivers that join them to sessions; what drivers share ([`net::desk`]) | decisions about protocol |
 //! | [`tls`] | certificates, keys, authorities, and who is trusted | sockets |
 //! | [`worker`] | the handler of the turn: tokens to drivers, start, accept, dispatch, stop | blocks |
@@ -50,6 +51,7 @@
 //!   -> Store::admit, and 250 to the client if it is still there
 //! Store: ready -> Outgoing, greeted already -> MAIL RCPT DATA -> 354 -> out_data chain -> text, dot
 //!   -> reply -> Finish -> Store::on_finish -> Attempt -> Desk::batch -> settled with the next sync
+//!   -> with the notice to its sender, if one is due, in front ([`net::settlement`])
 //!   -> freed, waiting for its next attempt, or failed and kept until max-delivertime
 //! ```
 //!
@@ -128,8 +130,12 @@
 //! - **Of a mail's attempts the last eight are kept in memory, the last one over a restart**; their
 //!   number is exact. The whole history belongs into a log, not into every mail of a queue that may
 //!   hold millions.
-//! - **A mail that failed for good stays until `max-delivertime`**, so that it can be looked at,
-//!   as long as there are no failure notices.
+//! - **A mail that failed for good stays until `max-delivertime`**, so that it can be looked at.
+//! - **An outcome waits for the notice that it calls for**, which needs the mail's header, perhaps from
+//!   disk ([`net::settlement`]): both are one record batch, so no crash can lose the notice. A bounded
+//!   number waits; then deliveries pause. The notice of an outcome whose text is lost goes without it.
+//! - **A delay is told with an attempt**, the first one that ends beyond `dsn-delay`: so it is told once
+//!   without anything kept for it, over restarts too.
 //! - **A delivered mail is freed in memory before its outcome is durable.** Waiting would keep the
 //!   connection idle for a sync and would not narrow the window, which begins with the final dot.
 //! - **Outcomes alone are not synced at once**: they go with the next transaction, or after a short
@@ -162,6 +168,7 @@ pub mod manual;
 pub mod memory;
 pub mod metrics;
 pub mod net;
+pub mod notice;
 pub mod plugin;
 pub mod program;
 pub mod queue;

@@ -63,6 +63,10 @@ numbers! {
     Bounced = "bounced",
     /// Mails that were removed because max-delivertime was over.
     Aged = "aged",
+    /// Notices to senders that were written since the start.
+    Notices = "notices",
+    /// Gauge: attempts that ended and are not recorded yet: a notice or the send log holds them up.
+    Settling = "settling",
     /// Plugin holds that ran into plugin-timeout (D-27).
     Revoked = "plugin_revoked",
     /// Turns of the worker's loop.

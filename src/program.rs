@@ -87,7 +87,14 @@ fn check_settings(check: Check) -> u8 {
             if check.listing == Listing::None {
                 say("the settings are usable");
             }
-            0
+            match check.rehearse.then(|| supervisor::rehearse(&loaded.settings)) {
+                None => 0,
+                Some(Ok(found)) => {
+                    found.iter().for_each(say);
+                    0
+                }
+                Some(Err(error)) => complain(&error, error.exit()),
+            }
         }
         Err(report) => complain(report, cli::EXIT_SETTINGS),
     }
@@ -110,6 +117,12 @@ pub(crate) fn show(rows: Result<Vec<Value>, String>) -> u8 {
 }
 
 fn show_queue(directory: &Path, view: &QueueView) -> u8 {
+    if let QueueView::Show { id } = view
+        && id.parse::<TransactionId>().is_err()
+        && let Err(error) = id.parse::<MailId>()
+    {
+        return complain(error, cli::EXIT_USAGE);
+    }
     let rows =
         if Lock::is_taken(directory) { asked(directory, view) } else { read(directory, view) };
     match (rows, view) {

@@ -11,6 +11,11 @@ use serde_json::{Value, json};
 use crate::delivery::{MailView, NextHop, Now, Place, Pool};
 use crate::queue::{Attempt, Next, Waiting, WaitingMail};
 
+/// A number with what it counts: `1 mail`, `2 mails`.
+pub fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 /// A mail of a running server.
 pub fn mail<K: Copy + PartialEq>(
     mail: &MailView,

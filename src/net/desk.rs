@@ -18,20 +18,20 @@ use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
 use crate::blocking::Job;
 use crate::clock::Wall;
-use crate::delivery::{Ended, Now, Pool, Store};
+use crate::delivery::{Now, Pool, Store};
 use crate::limits::Share;
 use crate::log::{Level, Log};
 use crate::metrics::{Metrics, Number, WorkerMetrics};
 use crate::plugin::view::Plugins;
 use crate::queue::{
-    Accepting, Attempt, Completion, Entry, Ids, MailId, Next, ReadError, Transaction,
-    TransactionId, Waiting,
+    Accepting, Completion, Entry, Ids, MailId, ReadError, Transaction, TransactionId, Waiting,
 };
 use crate::settings::Settings;
 use crate::smtp::Memory;
 use crate::tls::Tls;
 
 use super::broken::BrokenTls;
+use super::settlement::{Recalled, Settlements};
 
 /// The reactor of a mail worker.
 pub type Io = Reactor<Timer, WatchId, Mail>;
@@ -64,6 +64,8 @@ pub enum Mail {
     Posted,
     /// A transaction was read back, or not.
     Loaded(TransactionId, Result<Arc<Transaction>, ReadError>),
+    /// What a notice needs of a mail was read back, or not.
+    Recalled(MailId, Result<Recalled, ReadError>),
     /// The smarthost's addresses, or why there are none.
     Resolved(Result<Vec<SocketAddr>, String>),
     /// Mail that the start found, to be owned by this worker.
@@ -183,6 +185,8 @@ pub struct Desk {
     pub committing: HashMap<TransactionId, Committing>,
     /// The mails of this worker.
     pub store: Store,
+    /// Attempts that ended and are not handed over yet.
+    pub settlements: Settlements,
     /// Connections to the next hop.
     pub pool: Pool<Key>,
     /// Where blocking work goes.
@@ -266,6 +270,7 @@ impl Desk {
             batch: Vec::new(),
             committing: HashMap::new(),
             store: init.store,
+            settlements: Settlements::default(),
             pool: init.pool,
             jobs: init.jobs,
             dirty: Vec::new(),
@@ -339,29 +344,6 @@ impl Desk {
     /// Gives octets back to the memory budget.
     pub fn release(&mut self, bytes: usize) {
         Memory::release(&mut self.memory, bytes);
-    }
-
-    /// Records the outcome of an attempt, and says so where a mail ends without having arrived.
-    pub fn settle(&mut self, ended: Ended) {
-        let Ended { attempt, .. } = ended;
-        let number = match attempt.next {
-            Next::Delivered => Number::Delivered,
-            Next::Failed => Number::Bounced,
-            Next::Retry { .. } => Number::Retried,
-            Next::Removed => Number::Aged,
-        };
-        self.count(number);
-        if matches!(attempt.next, Next::Failed | Next::Removed) {
-            let Attempt { mail, state, result, code, status, description, .. } = &attempt;
-            let (kind, what) = match attempt.next {
-                Next::Removed => ("aged", "is removed"),
-                _ => ("failed", "failed for good"),
-            };
-            let text =
-                format_args!("mail {mail} {what}: {state}:{result} {code} {status} {description}");
-            self.log.limited(kind, Level::Warning, "smtp", text);
-        }
-        self.batch.push(Entry::Settle(attempt));
     }
 
     /// The way out leads back to us: every ready mail fails for good.

@@ -7,6 +7,7 @@
 //! - [`message`] is a mail between its final dot and the disk, [`text`] one on its way out.
 //! - [`proxy`] is what a proxy says before its client speaks.
 //! - [`incoming`] drives one connection that brings mail, [`outgoing`] one that takes it away.
+//! - [`settlement`] is an attempt between its end and its record, with the notice that it calls for.
 //! - [`desk`] is what the drivers of one worker share.
 //!
 //! No protocol decision is made here: what a command means is the session's business.
@@ -30,6 +31,7 @@ pub mod proxy;
 pub mod receipt;
 mod reuse;
 mod secure;
+pub mod settlement;
 pub mod spare;
 mod step;
 mod tally;

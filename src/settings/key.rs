@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use super::hop::Hop;
 use super::machine::Machine;
 use super::model::{Delivery, General, Logging, Plugin, Queue, Smtp};
+use super::notice::Notices;
 use super::tls::Tls;
 
 /// One setting: everything that is known of it apart from its value.
@@ -97,18 +98,18 @@ pub(super) enum Preset {
 
 /// All keys in the order of the documentation.
 pub fn keys() -> impl Iterator<Item = &'static Key> {
-    [
+    let sections = [
         General::KEYS,
         Smtp::KEYS,
         Tls::KEYS,
         Delivery::KEYS,
         Hop::KEYS,
+        Notices::KEYS,
         Queue::KEYS,
         Plugin::KEYS,
         Logging::KEYS,
-    ]
-    .into_iter()
-    .flatten()
+    ];
+    sections.into_iter().flatten()
 }
 
 /// Finds a key by its name or by one of its aliases.

@@ -23,6 +23,7 @@ mod machine;
 mod mailerq;
 mod model;
 mod network;
+mod notice;
 mod source;
 mod table;
 mod tls;
@@ -41,6 +42,7 @@ pub use model::{
     AddressRule, Delivery, General, Logging, Pinning, Plugin, PluginErrors, Queue, Settings, Smtp,
 };
 pub use network::Networks;
+pub use notice::Notices;
 pub use source::{Arguments, MAIN_FILE, Origin, Sources};
 pub use table::{list, markdown};
 pub use tls::Tls;

@@ -21,6 +21,7 @@ use super::list::{Addresses, ListenIp, LogTargets, Numbers, Ports, Times};
 use super::load::Values;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
+use super::notice::Notices;
 use super::tls::Tls;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
@@ -42,6 +43,8 @@ pub struct Settings {
     pub delivery: Delivery,
     /// How next hops are met.
     pub hop: Hop,
+    /// Telling senders what became of their mail.
+    pub notices: Notices,
     /// Keeping mail.
     pub queue: Queue,
     /// Plugins.
@@ -67,6 +70,7 @@ impl Settings {
         self.tls.adopt(&new.tls, &mut differing);
         self.delivery.adopt(&new.delivery, &mut differing);
         self.hop.adopt(&new.hop, &mut differing);
+        self.notices.adopt(&new.notices, &mut differing);
         self.queue.adopt(&new.queue, &mut differing);
         self.plugin.adopt(&new.plugin, &mut differing);
         self.logging.adopt(&new.logging, &mut differing);
@@ -81,6 +85,7 @@ impl Settings {
             tls: Tls::build(values),
             delivery: Delivery::build(values),
             hop: Hop::build(values),
+            notices: Notices::build(values),
             queue: Queue::build(values),
             plugin: Plugin::build(values),
             logging: Logging::build(values),

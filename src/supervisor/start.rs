@@ -21,6 +21,7 @@ use crate::plugin::view::Plugins;
 use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
 use crate::settings::{Pinning, PluginErrors, Settings};
 use crate::tls::Tls;
+use crate::view::counted;
 use crate::worker::{Common, Doors, Worker, intervals_s};
 
 use super::server::{Event, StartError, system};
@@ -181,7 +182,14 @@ fn report_recovery(recovered: &Recovered, log: &Log) {
         );
     }
     let mails: usize = recovered.waiting.iter().map(|waiting| waiting.mails.len()).sum();
-    log.info("queue", format_args!("{mails} mails found in {} segments", report.segments));
+    log.info(
+        "queue",
+        format_args!(
+            "{} found in {} of the log",
+            counted(mails as u64, "mail"),
+            counted(report.segments, "segment")
+        ),
+    );
 }
 
 /// Mail belongs to the worker that its id names, or, after a change of `smtp-threads`, to another.
@@ -197,12 +205,12 @@ pub(super) fn restore(recovered: Recovered, mailboxes: &Mailboxes, workers: usiz
     }
 }
 
-pub(super) fn load_plugins(
+/// Loads the plugins that the settings name; those left out are logged.
+pub(super) fn open_plugins(
     settings: &Settings,
-    mailboxes: &Mailboxes,
     log: &Log,
-) -> Result<&'static rohrpost_abi::Host, StartError> {
-    use rohrpost_abi::{Copies, HostInit, LoadOptions, OnError, PluginDirectory};
+) -> Result<rohrpost_abi::Plugins, StartError> {
+    use rohrpost_abi::{Copies, LoadOptions, OnError, PluginDirectory};
     let plugin = &settings.plugin;
     let path = plugin.directory.clone();
     let options = LoadOptions {
@@ -223,6 +231,16 @@ pub(super) fn load_plugins(
     for skipped in skipped {
         log.critical("plugin", format_args!("left out (plugin-errors: skip): {}", skipped.error));
     }
+    Ok(plugins)
+}
+
+pub(super) fn load_plugins(
+    settings: &Settings,
+    mailboxes: &Mailboxes,
+    log: &Log,
+) -> Result<&'static rohrpost_abi::Host, StartError> {
+    use rohrpost_abi::HostInit;
+    let plugins = open_plugins(settings, log)?;
     let (lines, posts) = (log.clone(), mailboxes.clone());
     let host = rohrpost_abi::install(HostInit {
         plugins,

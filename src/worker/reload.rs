@@ -38,7 +38,7 @@ pub(super) fn session_options(settings: &Settings, tls: &Tls) -> server::Options
         size_max: smtp.message_bytes_max,
         recipients_max: smtp.recipients_max as usize,
         errors_max: smtp.errors_max.map_or(u32::MAX, NonZeroU32::get),
-        dsn: false,
+        dsn: settings.notices.advertise,
         starttls: tls.server.is_some(),
         tls_required: settings.tls.required,
         ..server::Options::new(smtp.hostname.clone())

@@ -72,6 +72,7 @@ impl Worker {
         if !self.connections.is_empty() {
             io.arm(io.now_ms() + TICK_MS, Timer::StopAll);
         }
+        self.desk.drop_settlements();
         for key in self.keys() {
             self.with(key, io, |connection, desk, io| match connection {
                 Connection::Incoming(incoming) => incoming.on_abort(desk, io),
@@ -87,6 +88,7 @@ impl Worker {
             && self.context.is_none()
             && self.connections.is_empty()
             && self.desk.committing.is_empty()
+            && self.desk.settlements.is_empty()
             && self.desk.batch.is_empty();
         if drained && !io.is_stopped() {
             let timeout = self.desk.settings.plugin.shutdown_timeout;

@@ -164,8 +164,10 @@ impl Worker {
     pub(super) fn on_tick(&mut self, io: &mut Io) {
         io.arm(io.now_ms() + TICK_MS, Timer::Tick);
         let now = self.desk.now(io);
-        let aged = self.desk.store.pop_aged(now);
-        aged.into_iter().for_each(|attempt| self.desk.settle(attempt));
+        if self.desk.settlements.has_room() {
+            let aged = self.desk.store.pop_aged(now);
+            aged.into_iter().for_each(|attempt| self.desk.settle(attempt));
+        }
         for key in std::mem::take(&mut self.accept_again) {
             io.again(Token::from(key));
         }
@@ -199,6 +201,7 @@ impl Worker {
         numbers.set(Number::UnderWay, self.desk.store.under_way() as u64);
         numbers.set(Number::Committing, self.desk.committing.len() as u64);
         numbers.set(Number::OutgoingConnections, self.desk.pool.connections() as u64);
+        numbers.set(Number::Settling, self.desk.settlements.len() as u64);
         numbers.set(Number::MemoryUsed, self.desk.memory.used());
         numbers.add(Number::Turns, 1);
     }
@@ -256,6 +259,7 @@ impl Handler for Worker {
                 let attempts = self.desk.store.on_loaded(id, loaded, now);
                 attempts.into_iter().for_each(|attempt| self.desk.settle(attempt));
             }
+            Mail::Recalled(id, recalled) => self.desk.on_recalled(id, recalled),
             Mail::Resolved(Ok(addresses)) => {
                 self.resolving = false;
                 self.resolved_ms = Some(io.now_ms());

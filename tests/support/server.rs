@@ -202,6 +202,8 @@ impl Server {
             .setting("smtp-ip", "127.0.0.1")
             .setting("smtp-port", 0)
             .setting("smtp-threads", 2)
+            // A test that is not about notices shall not meet them among its mails.
+            .setting("dsn-notify", "NEVER")
             .environment("RUST_BACKTRACE", "1")
             .smarthost(SocketAddr::from(([127, 0, 0, 1], 9)))
     }

@@ -12,7 +12,7 @@ use super::super::answer::{self, Fixed};
 use super::super::command::{Command, CommandError, Dialect, MailFrom, RcptTo};
 use super::super::line::{self, LineError};
 use super::super::memory::Memory;
-use super::event::{Base, CloseReason, Decision, Event, Hello, Protocol, Received, Via};
+use super::event::{CloseReason, Decision, Event, Hello, Protocol, Received, Via};
 use super::receiver::{Fault, Receiver};
 use super::session::{Chunk, ChunkFate, Question, Session, State, Transaction, refusal};
 
@@ -118,11 +118,11 @@ impl Session {
                 write!(size, "{}", options.size_max).expect("a vector takes all that is written");
                 self.say_all(&[b"250-", hostname, b"\r\n250-PIPELINING\r\n250-SIZE ", &size]);
                 self.say_all(&[b"\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"]);
-                if self.is_confidential() {
-                    self.say_all(&[b"250-AUTH PLAIN LOGIN\r\n"]);
-                }
                 if self.offers_tls() {
                     self.say_all(&[b"250-STARTTLS\r\n"]);
+                }
+                if self.is_confidential() {
+                    self.say_all(&[b"250-AUTH PLAIN LOGIN\r\n"]);
                 }
                 if options.dsn {
                     self.say_all(&[b"250-DSN\r\n"]);
@@ -301,12 +301,12 @@ impl Session {
     }
 
     fn protocol(&self) -> Protocol {
-        let base = match (&self.transaction, self.dialect()) {
-            (Some(transaction), _) if transaction.smtputf8 => Base::Utf8Smtp,
-            (_, Dialect::Esmtp) => Base::Esmtp,
-            (_, Dialect::Smtp) => Base::Smtp,
-        };
-        Protocol { base, secure: self.secure, authenticated: self.login.done }
+        Protocol {
+            dialect: self.dialect(),
+            smtputf8: self.transaction.as_ref().is_some_and(|transaction| transaction.smtputf8),
+            secure: self.secure,
+            authenticated: self.login.done,
+        }
     }
 
     fn on_rset(&mut self, memory: &mut dyn Memory) {

@@ -55,41 +55,33 @@ pub enum Via {
     Bdat,
 }
 
-/// How a message was spoken, as a Received field says it (RFC 3848, RFC 6531 4.3).
+/// What a message came over: the `with` word of a Received field (RFC 3848, RFC 6531 4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protocol {
-    /// What it is an extension of.
-    pub base: Base,
-    /// Whether TLS was active.
+    /// What was spoken.
+    pub dialect: Dialect,
+    /// Whether the transaction had the SMTPUTF8 parameter.
+    pub smtputf8: bool,
+    /// Whether the connection was encrypted.
     pub secure: bool,
-    /// Whether the client had logged in.
+    /// Whether AUTH was successful.
     pub authenticated: bool,
-}
-
-/// The protocol without what RFC 3848 adds to its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Base {
-    /// After HELO.
-    Smtp,
-    /// After EHLO.
-    Esmtp,
-    /// With the SMTPUTF8 parameter.
-    Utf8Smtp,
 }
 
 impl Protocol {
     /// The registered keyword. There is none for TLS or a login after HELO, which has neither.
     pub const fn keyword(self) -> &'static str {
-        match (self.base, self.secure, self.authenticated) {
-            (Base::Smtp, _, _) => "SMTP",
-            (Base::Esmtp, false, false) => "ESMTP",
-            (Base::Esmtp, true, false) => "ESMTPS",
-            (Base::Esmtp, false, true) => "ESMTPA",
-            (Base::Esmtp, true, true) => "ESMTPSA",
-            (Base::Utf8Smtp, false, false) => "UTF8SMTP",
-            (Base::Utf8Smtp, true, false) => "UTF8SMTPS",
-            (Base::Utf8Smtp, false, true) => "UTF8SMTPA",
-            (Base::Utf8Smtp, true, true) => "UTF8SMTPSA",
+        match (self.dialect, self.smtputf8, self.secure, self.authenticated) {
+            // AUTH and STARTTLS are extensions: HELO has none.
+            (Dialect::Smtp, _, _, _) => "SMTP",
+            (Dialect::Esmtp, false, false, false) => "ESMTP",
+            (Dialect::Esmtp, false, true, false) => "ESMTPS",
+            (Dialect::Esmtp, false, false, true) => "ESMTPA",
+            (Dialect::Esmtp, false, true, true) => "ESMTPSA",
+            (Dialect::Esmtp, true, false, false) => "UTF8SMTP",
+            (Dialect::Esmtp, true, true, false) => "UTF8SMTPS",
+            (Dialect::Esmtp, true, false, true) => "UTF8SMTPA",
+            (Dialect::Esmtp, true, true, true) => "UTF8SMTPSA",
         }
     }
 }

@@ -108,6 +108,18 @@ fn bare_line_ends_and_zeros_end_an_exchange() {
 }
 
 #[test]
+fn rfc_3848_a_login_shows_in_the_received_field() {
+    let keyword = |dialect, smtputf8, secure, authenticated| {
+        Protocol { dialect, smtputf8, secure, authenticated }.keyword()
+    };
+    use crate::smtp::command::Dialect::{Esmtp, Smtp};
+    assert_eq!(keyword(Esmtp, false, false, true), "ESMTPA");
+    assert_eq!(keyword(Esmtp, false, true, true), "ESMTPSA");
+    assert_eq!(keyword(Esmtp, true, true, true), "UTF8SMTPSA");
+    assert_eq!(keyword(Smtp, false, false, true), "SMTP");
+}
+
+#[test]
 fn a_login_that_is_taken_back_can_be_made_again() {
     let mut driver = greeted(LoginOffer::Yes);
     assert!(driver.answers(GOOD).starts_with("235 "));

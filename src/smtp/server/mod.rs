@@ -37,7 +37,7 @@ mod receiver;
 mod session;
 
 pub use event::{
-    Base, CloseReason, Decision, Event, Greeting, Hello, LoginOffer, Phase, Protocol, Received, Via,
+    CloseReason, Decision, Event, Greeting, Hello, LoginOffer, Phase, Protocol, Received, Via,
 };
 pub use options::Options;
 pub use session::Session;

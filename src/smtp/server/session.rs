@@ -167,6 +167,7 @@ impl Session {
     /// it there (CVE-2011-0411).
     pub(super) fn forget(&mut self) {
         self.hello = None;
+        self.login.done = false;
         self.input.clear();
     }
 
