@@ -8,7 +8,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::delivery::{MailView, NextHop, Now, Place, Pool};
+use crate::delivery::{Destinations, LookUp, MailView, Now, Place};
 use crate::queue::{Attempt, Next, Waiting, WaitingMail};
 
 /// A number with what it counts: `1 mail`, `2 mails`.
@@ -17,14 +17,9 @@ pub fn counted(count: u64, noun: &str) -> String {
 }
 
 /// A mail of a running server.
-pub fn mail<K: Copy + PartialEq>(
-    mail: &MailView,
-    pool: &Pool<K>,
-    hop: Option<&NextHop>,
-    now: Now,
-) -> Value {
+pub fn mail(mail: &MailView, destinations: &Destinations, now: Now) -> Value {
     let (state, why) = match mail.place {
-        Place::Ready => ("ready", why_ready(pool, hop, now)),
+        Place::Ready => ("ready", why_ready(mail, destinations, now)),
         Place::Loading => ("loading", "its text is being read back from disk".to_owned()),
         Place::Active => ("active", "it is being delivered".to_owned()),
         Place::Waiting(due_ms) => {
@@ -72,21 +67,30 @@ pub fn stored(waiting: &Waiting, mail: &WaitingMail) -> Value {
 
 const FAILED: &str = "it failed for good and is kept until max-delivertime is over";
 
-fn why_ready<K: Copy + PartialEq>(pool: &Pool<K>, hop: Option<&NextHop>, now: Now) -> String {
-    let Some(hop) = hop else {
-        return "there is no way out: set smarthost".to_owned();
+fn why_ready(mail: &MailView, destinations: &Destinations, now: Now) -> String {
+    let Some(view) = destinations.explain(mail.destination, now.mono_ms) else {
+        return "it is about to be delivered".to_owned();
     };
-    match (pool.trouble(), pool.back_at_ms(now.mono_ms)) {
-        (Some(trouble), Some(back_ms)) => {
+    let target = &view.target;
+    match (&view.trouble, view.back_at_ms, view.look_up) {
+        (Some(trouble), Some(back_ms), _) => {
             let seconds = (back_ms - now.mono_ms).div_ceil(1000);
-            format!("{hop} cannot be reached ({trouble}); next try in {seconds} s")
+            format!("{target} cannot be reached ({trouble}); next try in {seconds} s")
         }
-        (Some(trouble), None) => format!("{hop} is being tried again ({trouble})"),
-        (None, _) if pool.connections() == 0 => format!(
-            "no connection to {hop} is open: its name is being resolved, or smtp-connections, \
-             smtp-connections-out or memory-limit is reached"
+        (_, _, Some(LookUp::Asked)) => format!("waiting for DNS: the route to {target}"),
+        (_, _, Some(LookUp::Waiting)) => {
+            format!("waiting for DNS: the route to {target}, when dns-capacity has room")
+        }
+        (Some(trouble), None, None) => format!("{target} is being tried again ({trouble})"),
+        (None, _, None) if view.starved && view.connections == 0 => format!(
+            "no connection to {target} is open: smtp-connections, smtp-connections-out or \
+             memory-limit is reached"
         ),
-        (None, _) => format!("all {} connections to {hop} are busy", pool.connections()),
+        (None, _, None) if view.connections == 0 => format!("{target} is about to be connected to"),
+        (None, _, None) if view.opening == view.connections => {
+            format!("a connection to {target} is being opened")
+        }
+        (None, _, None) => format!("all {} connections to {target} are busy", view.connections),
     }
 }
 

@@ -22,6 +22,7 @@ use mio::Token;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use crate::delivery::{Stop, Target};
 use crate::log::Level;
 use crate::settings::{AuthRule, Security, Settings, TlsStart};
 use crate::smtp::Reply;
@@ -42,18 +43,19 @@ pub(super) struct Guard {
     failure: Option<String>,
 }
 
-/// What a connection to `host` is made with: the session's options, and its guard. A host whose TLS is
+/// What a connection to `stop` is made with: the session's options, and its guard. A host whose TLS is
 /// known to be broken is spared a handshake that it does not need.
 pub(super) fn plan(
-    host: &str,
-    address: SocketAddr,
+    stop: &Stop,
+    target: &Target,
     settings: &Settings,
     spared: bool,
 ) -> (Options, Guard) {
+    let Stop { host, address, .. } = stop;
     let mut options = Options::new(settings.smtp.hostname.clone());
     let mut security = settings.hop.security;
-    let is_smarthost = is_smarthost(host, address, settings);
-    options.login = login(address, settings).filter(|_| is_smarthost);
+    let is_smarthost = is_smarthost(target, settings);
+    options.login = login(*address, settings).filter(|_| is_smarthost);
     if options.login.as_ref().is_some_and(|login| !login.in_clear) {
         security = match settings.hop.auth {
             AuthRule::Verified => Security::Verified,
@@ -77,12 +79,18 @@ pub(super) fn plan(
     (options, guard)
 }
 
-/// The login belongs to the smarthost of the settings and to nobody else.
-fn is_smarthost(host: &str, address: SocketAddr, settings: &Settings) -> bool {
+/// The login belongs to the smarthost of the settings and to nobody else: not to one that a mail brings
+/// along, nor to whatever stands in for it.
+fn is_smarthost(target: &Target, settings: &Settings) -> bool {
     let delivery = &settings.delivery;
-    let smarthost = delivery.smarthost.as_ref().map(ToString::to_string);
-    smarthost.is_some_and(|smarthost| smarthost == host)
-        && address.port() == delivery.smarthost_port
+    match (target, &delivery.smarthost) {
+        (Target::Host(hop), Some(smarthost)) => {
+            delivery.sink.is_none()
+                && hop.port == delivery.smarthost_port
+                && hop.host == smarthost.to_string()
+        }
+        (Target::Host(_), None) | (Target::Domain(_), _) => false,
+    }
 }
 
 fn login(address: SocketAddr, settings: &Settings) -> Option<Login> {
@@ -141,7 +149,7 @@ impl Outgoing {
     pub(super) fn shake_hands(&mut self, desk: &Desk, io: &mut Io) -> bool {
         if !self.guard.begun {
             self.guard.begun = true;
-            let config = self.guard.config(self.remote, desk);
+            let config = self.guard.config(self.stop.address, desk);
             let started = config.and_then(|(config, name)| {
                 let started = self.transport.start_client_tls(config, name);
                 started.map_err(|error| error.to_string().into())
@@ -177,13 +185,18 @@ impl Outgoing {
         matches!(stage, Stage::StartTls | Stage::Handshake) && self.guard.may_go_clear()
     }
 
-    /// The host cannot do the TLS that it offers, and need not.
-    pub(super) fn go_clear(&mut self, why: &str, desk: &mut Desk, io: &Io) {
-        let address = self.remote;
-        desk.broken_tls.on_failed(address, io.now_ms());
-        let text = format_args!("TLS with {address} failed, mail goes there unencrypted: {why}");
+    /// The host cannot do the TLS that it offers, and need not: it is the next stop once more.
+    pub(super) fn go_clear(&mut self, problem: Problem, desk: &mut Desk, io: &Io) {
+        let Stop { host, address, .. } = &self.stop;
+        let why = self.guard.take_failure().unwrap_or_else(|| problem.to_string());
+        desk.broken_tls.on_failed(*address, io.now_ms());
+        let text =
+            format_args!("TLS with {host} ({address}) failed, mail goes there unencrypted: {why}");
         desk.log.limited("tls-out", Level::Warning, "smtp", text);
-        desk.pool.on_given_up();
+        if let Some(mut journey) = self.journey.take() {
+            journey.repeat(self.stop.clone());
+            desk.onward.push_back(journey);
+        }
         self.over = true;
     }
 
@@ -191,8 +204,8 @@ impl Outgoing {
     /// our own fault, and nothing gets better by itself.
     pub(super) fn log_refusal(&self, stage: Stage, reply: &Reply, desk: &Desk) {
         if matches!(stage, Stage::Auth(_)) {
-            let address = self.remote;
-            let text = format_args!("the login to {address} failed, mail waits: {reply}");
+            let Stop { host, address, .. } = &self.stop;
+            let text = format_args!("the login to {host} ({address}) failed, mail waits: {reply}");
             desk.log.limited("login-out", Level::Critical, "smtp", text);
         }
     }
@@ -201,6 +214,7 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::NextHop;
     use crate::settings::{Arguments, Machine, Sources};
 
     const RELAY: &str = "192.0.2.1:587";
@@ -215,7 +229,13 @@ mod tests {
         let arguments = Arguments { config_file: None, values: values.collect() };
         let sources = Sources { arguments, ..Sources::default() };
         let settings = Settings::load(&sources, &Machine::detect()).unwrap().settings;
-        plan(host, address.parse().unwrap(), &settings, spared)
+        let address = address.parse().unwrap();
+        let stop = Stop { host: "relay.example".into(), preference: 0, address };
+        plan(&stop, target, &settings, spared)
+    }
+
+    fn host(host: &str, port: u16) -> Target {
+        Target::Host(Arc::new(NextHop { host: host.to_owned(), port }))
     }
 
     fn relay(values: &[(&str, &str)], address: &str) -> (Options, Guard) {
@@ -224,7 +244,7 @@ mod tests {
             ("smarthost", "relay.example"),
             ("smarthost-port", "587"),
         ];
-        planned(&[&base, values].concat(), "relay.example", address, false)
+        planned(&[&base, values].concat(), &host("relay.example", 587), address, false)
     }
 
     const LOGIN: [(&str, &str); 2] = [("smarthost-username", "u"), ("smarthost-password", "p")];
@@ -279,13 +299,17 @@ mod tests {
             ("smarthost-port", "587"),
         ];
         let values = [&values[..], &LOGIN].concat();
-        for (host, address, expected) in [
-            ("relay.example", RELAY, true),
-            ("relay.example", "192.0.2.1:25", false),
-            ("mx.example", RELAY, false),
-        ] {
-            let (options, _) = planned(&values, host, address, false);
-            assert_eq!(options.login.is_some(), expected, "{host} {address}");
+        let rows = [
+            (host("relay.example", 587), "", true),
+            (host("relay.example", 25), "", false),
+            (host("other.example", 587), "", false),
+            (Target::Domain("relay.example".into()), "", false),
+            (host("relay.example", 587), "127.0.0.1", false),
+        ];
+        for (target, sink, expected) in rows {
+            let values = [&values[..], &[("smtp-sink-address", sink)]].concat();
+            let (options, _) = planned(&values, &target, RELAY, false);
+            assert_eq!(options.login.is_some(), expected, "{target} {sink}");
         }
     }
 
@@ -294,7 +318,8 @@ mod tests {
         use client::Security::{Clear, Required};
         for (security, asked) in [("opportunistic", Clear), ("required", Required)] {
             let values = [("queue-directory", "/tmp/queue"), ("smtp-out-security", security)];
-            let (options, _) = planned(&values, "mx.example", "192.0.2.1:25", true);
+            let target = Target::Domain("example".into());
+            let (options, _) = planned(&values, &target, "192.0.2.1:25", true);
             assert_eq!(options.security, asked);
         }
     }
