@@ -11,6 +11,7 @@ mod crash;
 mod dialogue;
 mod durability;
 mod examples;
+mod hops;
 mod interop;
 mod interop_in;
 mod interop_out;
