@@ -35,6 +35,8 @@ numbers! {
     IncomingConnections = "incoming_connections",
     /// Gauge: open outgoing connections, connecting ones included.
     OutgoingConnections = "outgoing_connections",
+    /// Gauge: destinations that mail waits or connections are open for; each worker counts its own.
+    Destinations = "destinations",
     /// Gauge: steps that a plugin holds.
     Held = "held",
     /// Gauge: mails that are owned and neither delivered nor removed.
@@ -69,6 +71,12 @@ numbers! {
     Settling = "settling",
     /// Plugin holds that ran into plugin-timeout (D-27).
     Revoked = "plugin_revoked",
+    /// Logins that were successful.
+    LoggedIn = "logged_in",
+    /// Logins that were refused.
+    LoginsFailed = "logins_failed",
+    /// Passwords that were given away to be hashed, those of unknown users included.
+    PasswordsHashed = "passwords_hashed",
     /// Turns of the worker's loop.
     Turns = "turns",
 }

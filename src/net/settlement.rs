@@ -115,6 +115,11 @@ impl Settlements {
         self.len() < SETTLEMENTS_MAX && self.notice_bytes < NOTICE_BYTES_MAX
     }
 
+    /// How many more may wait.
+    pub fn room(&self) -> usize {
+        SETTLEMENTS_MAX.saturating_sub(self.len())
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.reading + self.unlogged.len()

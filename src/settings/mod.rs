@@ -19,6 +19,7 @@ mod key;
 mod kind;
 mod list;
 mod load;
+mod login;
 mod machine;
 mod mailerq;
 mod model;
@@ -40,7 +41,8 @@ pub use load::{Changes, Loaded, Problem, Report};
 pub use machine::Machine;
 pub use mailerq::foreign_keys;
 pub use model::{
-    AddressRule, Delivery, General, Logging, Pinning, Plugin, PluginErrors, Queue, Settings, Smtp,
+    AddressRule, Delivery, Dns, General, Logging, Pinning, Plugin, PluginErrors, Queue, Settings,
+    Smtp,
 };
 pub use network::Networks;
 pub use notice::Notices;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::auth::{self, Logins, LoginsError};
 use crate::control::{self, ControlServer};
 use crate::limits::{Connections, MemoryBudget};
 use crate::lock::{Lock, LockError};
@@ -25,14 +26,14 @@ use crate::queue::{LogQueue, OpenError, Queue};
 use crate::settings::{Loaded, Settings, Sources};
 use crate::tls::{self, Tls};
 use crate::worker::{Common, Report};
-use crate::{blocking, cli};
+use crate::{blocking, cli, services};
 
 use super::inquiry::serve_control;
 use super::line::StatusLine;
 use super::readiness::Readiness;
 use super::rights::{Rights, RightsError};
 use super::start::{
-    Bound, Plan, bind, load_plugins, open_logbook, open_queue, restore, start_workers,
+    Bound, Plan, bind, load_plugins, look_ups_max, open_logbook, open_queue, restore, start_workers,
 };
 
 /// How long the last lines of the log may take to be written.
@@ -64,6 +65,9 @@ pub enum StartError {
     /// The queue cannot be opened.
     #[error("the queue cannot be opened: {0}")]
     Queue(#[from] OpenError),
+    /// The users that may log in cannot be read.
+    #[error(transparent)]
+    Logins(#[from] LoginsError),
     /// A plugin is not usable.
     #[error(transparent)]
     Plugins(#[from] rohrpost_abi::LoadError),
@@ -99,6 +103,7 @@ impl StartError {
             | StartError::Logbook(_)
             | StartError::Rights(_)
             | StartError::Plugins(_)
+            | StartError::Logins(_)
             | StartError::Tls(_)
             | StartError::Bind(_)
             | StartError::Control(_)
@@ -206,6 +211,7 @@ pub(super) struct Server {
     pub(super) mailboxes: Mailboxes,
     workers: Vec<JoinHandle<()>>,
     helper: JoinHandle<()>,
+    verifier: JoinHandle<()>,
     reports: Receiver<Report>,
     addresses: Addresses,
     events: (Sender<Event>, Receiver<Event>),
@@ -232,15 +238,27 @@ impl Server {
         rights.give_up()?;
         let mailboxes = Mailboxes::default();
         let (logbook, logbook_thread) = open_logbook(&settings, &mailboxes, log)?;
+        let logins = Arc::new(Logins::load(&settings.smtp.auth)?);
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
         let addresses = Addresses { clear, secure };
         // D-08: after everything that can fail for the administrator, before the workers.
         host.plugins().initialize();
         let metrics = Arc::new(Metrics::new(threads));
+        let (checks, checks_taken) = auth::verifier::channel();
+        let verifier = auth::verifier::spawn(checks_taken, mailboxes.clone())
+            .map_err(system("the thread that checks passwords cannot be started"))?;
         let (jobs, jobs_taken) = blocking::channel(threads);
         let helper = blocking::spawn(jobs_taken, queue.clone(), mailboxes.clone())
             .map_err(system("the helper thread cannot be started"))?;
+        let (services, _) = services::spawn(
+            settings.clone(),
+            addresses.all(),
+            look_ups_max(&settings),
+            mailboxes.clone(),
+            log.clone(),
+        )
+        .map_err(system("the services thread cannot be started"))?;
         let (report, reports) = unbounded();
         let events = unbounded();
         let connections = Connections::new(settings.smtp.connection_bounds());
@@ -254,6 +272,9 @@ impl Server {
             budget: MemoryBudget::new(settings.general.memory_bytes_max, settings.smtp.threads),
             id_floor: recovered.id_max,
             jobs,
+            services,
+            logins,
+            checks,
             listeners: addresses.all(),
             common: Common {
                 queue: queue.clone(),
@@ -280,6 +301,7 @@ impl Server {
             mailboxes,
             workers,
             helper,
+            verifier,
             reports,
             addresses,
             events,
@@ -415,6 +437,7 @@ impl Server {
             self.host.plugins().cleanup();
             drop(self.workers);
             drop(self.helper);
+            drop(self.verifier);
         }
         log.info("stop", format_args!("stopped after {} ms", begun.elapsed().as_millis()));
         exit

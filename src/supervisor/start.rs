@@ -9,8 +9,9 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, unbounded};
 use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
 
+use crate::auth::{Check, Logins};
 use crate::blocking::{Job, READS_MAX};
-use crate::delivery::{Pool, Store, StoreLimits};
+use crate::delivery::{DestinationLimits, Destinations, NextHop, Store, StoreLimits};
 use crate::limits::MemoryBudget;
 use crate::log::{Level, Log};
 use crate::logbook::{Logbook, LogbookThread};
@@ -18,8 +19,10 @@ use crate::mailboxes::Mailboxes;
 use crate::metrics::Metrics;
 use crate::net::desk::{Desk, DeskInit, Mail};
 use crate::net::listener::{self, Entrance, WorkerSockets};
+use crate::net::login::{self, Admission};
 use crate::plugin::view::Plugins;
 use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
+use crate::services::Services;
 use crate::settings::{Pinning, PluginErrors, Settings};
 use crate::tls::Tls;
 use crate::view::counted;
@@ -39,6 +42,9 @@ pub(super) struct Plan {
     pub(super) budget: Arc<MemoryBudget>,
     pub(super) id_floor: Option<TransactionId>,
     pub(super) jobs: Sender<Job>,
+    pub(super) services: Services,
+    pub(super) logins: Arc<Logins>,
+    pub(super) checks: Sender<Check>,
     pub(super) listeners: Arc<[SocketAddr]>,
     pub(super) common: Common,
     pub(super) lost: Sender<Event>,
@@ -58,6 +64,9 @@ impl Plan {
         let worker = u8::try_from(index).expect("smtp-threads is at most 256");
         let cell = rohrpost_abi::Worker::enter(worker).expect("each worker enters once");
         let retries = settings.plugin.retries_max.map_or(0, std::num::NonZeroU32::get);
+        let plugins = Plugins::new(self.host, cell, self.log.clone(), retries);
+        let asks_plugins = login::asks_plugins(&plugins);
+        let (logins, checks) = (self.logins.clone(), self.checks.clone());
         Desk::new(DeskInit {
             index,
             settings: settings.clone(),
@@ -65,19 +74,41 @@ impl Plan {
             logbook: self.logbook.clone(),
             metrics: self.metrics.clone(),
             tls: self.tls.for_worker(),
-            plugins: Plugins::new(self.host, cell, self.log.clone(), retries),
+            plugins,
             memory: self.budget.share(),
             ids: Ids::new(worker, self.id_floor),
-            store: Store::new(limits),
-            pool: Pool::new(share(
-                delivery.smarthost_connections_max,
-                settings.smtp.threads,
-                index,
-            )),
+            store: Store::new(limits, self.destinations(index)),
             jobs: self.jobs.clone(),
+            services: self.services.clone(),
+            admission: Admission::new(settings, logins, checks, asks_plugins),
             listeners: self.listeners.clone(),
         })
     }
+}
+
+impl Plan {
+    fn destinations(&self, index: usize) -> Destinations {
+        let delivery = &self.settings.delivery;
+        let share = |total| share(total, self.settings.smtp.threads, index);
+        let limits = DestinationLimits {
+            domain_connections_max: share(delivery.domain_connections_max),
+            smarthost_connections_max: share(delivery.smarthost_connections_max),
+            look_ups_max: share(self.settings.dns.look_ups_max),
+        };
+        let smarthost = delivery
+            .smarthost
+            .as_ref()
+            .map(|host| NextHop { host: host.to_string(), port: delivery.smarthost_port });
+        // Chance spreads load, and no more: the time is as good a seed as any.
+        let seed = crate::clock::Wall::now_ms() << 8 | index as u64;
+        Destinations::new(limits, smarthost, seed)
+    }
+}
+
+/// The look-ups that all workers may have open at a time.
+pub(super) fn look_ups_max(settings: &Settings) -> usize {
+    let workers = settings.smtp.threads;
+    (0..workers as usize).map(|index| share(settings.dns.look_ups_max, workers, index)).sum()
 }
 
 /// The part of `total` that worker `index` of `workers` has, at least one.
