@@ -127,6 +127,15 @@
 //! - **A smarthost that cannot be reached goes offline**, 1 s doubling to 60 s, and its mails wait
 //!   without an attempt: an attempt is a mail's own trouble, and the retry schedule is too coarse
 //!   for a hop that restarts.
+//! - **Root opens ports and reads keys before the queue is read and plugins are loaded**, so that all of
+//!   that happens as the `user`. Clients that come while a large queue is read wait for their greeting.
+//! - **A reload swaps the settings of a worker as a whole**, by a message; sessions that have greeted
+//!   their client keep the name and the limits they announced. Ports, threads and the queue's own
+//!   settings wait for a restart: half of a worker cannot be made anew.
+//! - **A drain keeps the listeners open and answers 421**: a closed port below 1024 could not be opened
+//!   again without root, and a sender that is told 421 tries its next host at once.
+//! - **The reserve is given to outcomes alone**: while it is spent no mail is taken, whatever
+//!   `queue-min-free` says.
 //! - **A mail that finds its connection closed is given back**, if the connection has carried mail
 //!   before and said nothing about this one: next hops end connections after so many mails or so
 //!   much idleness, and the two sides may do so at the same moment.
@@ -166,6 +175,7 @@
 //!   domain could else make us talk to what listens inside.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod blocking;
 pub mod cli;
 pub mod clock;

@@ -170,6 +170,9 @@ impl Outgoing {
         if self.greeted {
             desk.store.destinations.on_closed(self.destination, self.key);
         }
+        if self.transport.is_secure() {
+            self.transport.shut();
+        }
         self.deadline.cancel(io);
     }
 }

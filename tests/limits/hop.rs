@@ -44,6 +44,9 @@ pub(crate) enum How {
     Close,
 }
 
+/// Where it misbehaves, and how; or not at all.
+pub(crate) type Fault = Option<(At, How)>;
+
 /// A next hop. Dropping it ends its listener.
 #[derive(Debug)]
 pub(crate) struct Hop {
@@ -53,7 +56,8 @@ pub(crate) struct Hop {
 
 #[derive(Debug, Default)]
 struct Shared {
-    fault: Mutex<Option<(At, How)>>,
+    /// The connection with the number N has the one at N modulo their count.
+    faults: Mutex<Vec<Fault>>,
     mails: Mutex<Vec<Taken>>,
     opened: AtomicUsize,
     over: AtomicBool,
@@ -74,7 +78,7 @@ const PACE: Duration = Duration::from_millis(200);
 
 impl Hop {
     /// A hop on a port that the system picks.
-    pub(crate) fn start(fault: Option<(At, How)>) -> Hop {
+    pub(crate) fn start(fault: Fault) -> Hop {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(RECEIVE_BYTES).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -83,10 +87,10 @@ impl Hop {
     }
 
     /// A hop on a listener that is there already.
-    pub(crate) fn on(listener: TcpListener, fault: Option<(At, How)>) -> Hop {
+    pub(crate) fn on(listener: TcpListener, fault: Fault) -> Hop {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
-        *shared.fault.lock().unwrap() = fault;
+        *shared.faults.lock().unwrap() = vec![fault];
         let taken = shared.clone();
         std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
@@ -94,10 +98,10 @@ impl Hop {
                     return;
                 }
                 let taken = taken.clone();
-                taken.opened.fetch_add(1, SeqCst);
+                let number = taken.opened.fetch_add(1, SeqCst);
                 std::thread::spawn(move || {
                     // How a connection ends is judged at the other end.
-                    let _ = Dialogue::new(stream, taken).and_then(|mut one| one.serve());
+                    let _ = Dialogue::new(stream, taken, number).and_then(|mut one| one.serve());
                 });
             }
         });
@@ -109,8 +113,13 @@ impl Hop {
     }
 
     /// From now on, `fault` or none.
-    pub(crate) fn set(&self, fault: Option<(At, How)>) {
-        *self.shared.fault.lock().unwrap() = fault;
+    pub(crate) fn set(&self, fault: Fault) {
+        self.set_in_turn(&[fault]);
+    }
+
+    /// From now on, these by turns, a connection each.
+    pub(crate) fn set_in_turn(&self, faults: &[Fault]) {
+        *self.shared.faults.lock().unwrap() = faults.to_vec();
     }
 
     /// Connections it has taken so far.
@@ -142,12 +151,13 @@ impl Drop for Hop {
 struct Dialogue {
     lines: BufReader<TcpStream>,
     shared: Arc<Shared>,
+    number: usize,
 }
 
 impl Dialogue {
-    fn new(stream: TcpStream, shared: Arc<Shared>) -> io::Result<Dialogue> {
+    fn new(stream: TcpStream, shared: Arc<Shared>, number: usize) -> io::Result<Dialogue> {
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Dialogue { lines: BufReader::new(stream), shared })
+        Ok(Dialogue { lines: BufReader::new(stream), shared, number })
     }
 
     fn serve(&mut self) -> io::Result<()> {
@@ -215,7 +225,8 @@ impl Dialogue {
     }
 
     fn fault(&self, at: At) -> Option<How> {
-        let fault = *self.shared.fault.lock().unwrap();
+        let faults = self.shared.faults.lock().unwrap();
+        let fault = faults[self.number % faults.len()];
         fault.filter(|(there, _)| *there == at).map(|(_, how)| how)
     }
 
