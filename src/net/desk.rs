@@ -445,6 +445,7 @@ impl Desk {
         }
         shrink!(by_plugin, committing, timers, watches);
         shrink!(dirty, resumable, sends, batch, commands, onward);
+        self.store.destinations.shrink();
     }
 
     /// D-17: after the cleanup hooks, what is left of timers and watches goes without a word.
