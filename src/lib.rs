@@ -175,6 +175,7 @@
 //!   domain could else make us talk to what listens inside.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod blocking;
 pub mod cli;
 pub mod clock;

@@ -219,6 +219,10 @@ macro_rules! dialogues {
 
 dialogues! {
     addresses "addresses",
+    auth_login "auth-login",
+    auth_long "auth-long",
+    auth_plain "auth-plain",
+    auth_required "auth-required",
     bare_lf_command "bare-lf-command",
     bare_lf_data "bare-lf-data",
     bdat "bdat",

@@ -16,6 +16,7 @@ use crossbeam_channel::Sender as Channel;
 use rohrpost_abi::{Command, ConnectionId, TimerId, WatchId};
 use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
+use crate::auth::Logins;
 use crate::blocking::Job;
 use crate::clock::Wall;
 use crate::delivery::{DestinationId, Journey, Now, Store};
@@ -31,7 +32,10 @@ use crate::settings::Settings;
 use crate::smtp::Memory;
 use crate::tls::Tls;
 
+use super::broken::BrokenTls;
 use super::settlement::{Recalled, Settlements};
+
+use super::login::Admission;
 
 /// The reactor of a mail worker.
 pub type Io = Reactor<Timer, WatchId, Mail>;
@@ -68,6 +72,8 @@ pub enum Mail {
     Recalled(MailId, Result<Recalled, ReadError>),
     /// The route of a destination with the milliseconds that it is good for, or why there is none.
     Routed(DestinationId, Routed),
+    /// The password that this connection gave was checked: whether it is good.
+    Verified(Key, bool),
     /// Mail that the start found, to be owned by this worker.
     Restore(Vec<Waiting>),
     /// Every worker is ready: take connections.
@@ -78,7 +84,7 @@ pub enum Mail {
     Intake(Intake),
     /// Settings that may change while the server runs, the files of TLS read again, and whom to tell
     /// that they are in force.
-    Settings(Arc<Settings>, Arc<Tls>, Channel<()>),
+    Settings(Arc<Settings>, Arc<Tls>, Arc<Logins>, Channel<()>),
     /// Stop: take nothing new, finish what is under way.
     Drain,
 }
@@ -172,6 +178,8 @@ pub struct Desk {
     pub metrics: Arc<Metrics>,
     /// What TLS is done with.
     pub tls: Tls,
+    /// Next hops that cannot do the TLS that they offer.
+    pub broken_tls: BrokenTls,
     /// The plugin interface.
     pub plugins: Plugins,
     /// This worker's share of the memory budget.
@@ -196,6 +204,8 @@ pub struct Desk {
     pub jobs: Channel<Job>,
     /// Where name servers are asked.
     pub services: Services,
+    /// Who may log in, and who must.
+    pub admission: Admission,
     /// Connections whose output has not been offered to their socket.
     pub dirty: Vec<Key>,
     /// Held connections with a verdict, oldest first (D-2F).
@@ -248,6 +258,8 @@ pub struct DeskInit {
     pub jobs: Channel<Job>,
     /// See [`Desk::services`].
     pub services: Services,
+    /// See [`Desk::admission`].
+    pub admission: Admission,
     /// See [`Desk::listeners`].
     pub listeners: Arc<[SocketAddr]>,
 }
@@ -271,6 +283,7 @@ impl Desk {
             log: init.log,
             metrics: init.metrics,
             tls: init.tls,
+            broken_tls: BrokenTls::default(),
             plugins: init.plugins,
             memory: init.memory,
             ids: init.ids,
@@ -283,6 +296,7 @@ impl Desk {
             onward: VecDeque::new(),
             jobs: init.jobs,
             services: init.services,
+            admission: init.admission,
             dirty: Vec::new(),
             resumable: VecDeque::new(),
             sends: VecDeque::new(),

@@ -19,6 +19,7 @@ mod key;
 mod kind;
 mod list;
 mod load;
+mod login;
 mod machine;
 mod mailerq;
 mod model;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::auth::{self, Logins, LoginsError};
 use crate::control::{self, ControlServer};
 use crate::limits::{Connections, MemoryBudget};
 use crate::lock::{Lock, LockError};
@@ -60,6 +61,9 @@ pub enum StartError {
     /// The queue cannot be opened.
     #[error("the queue cannot be opened: {0}")]
     Queue(#[from] OpenError),
+    /// The users that may log in cannot be read.
+    #[error(transparent)]
+    Logins(#[from] LoginsError),
     /// A plugin is not usable.
     #[error(transparent)]
     Plugins(#[from] rohrpost_abi::LoadError),
@@ -94,6 +98,7 @@ impl StartError {
             StartError::Log(_)
             | StartError::Rights(_)
             | StartError::Plugins(_)
+            | StartError::Logins(_)
             | StartError::Tls(_)
             | StartError::Bind(_)
             | StartError::Control(_)
@@ -201,6 +206,7 @@ pub(super) struct Server {
     pub(super) mailboxes: Mailboxes,
     workers: Vec<JoinHandle<()>>,
     helper: JoinHandle<()>,
+    verifier: JoinHandle<()>,
     reports: Receiver<Report>,
     addresses: Addresses,
     events: (Sender<Event>, Receiver<Event>),
@@ -224,12 +230,16 @@ impl Server {
         // D-08: everything from here on, plugins above all, runs without the rights of root.
         rights.give_up()?;
         let mailboxes = Mailboxes::default();
+        let logins = Arc::new(Logins::load(&settings.smtp.auth)?);
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
         let addresses = Addresses { clear, secure };
         // D-08: after everything that can fail for the administrator, before the workers.
         host.plugins().initialize();
         let metrics = Arc::new(Metrics::new(threads));
+        let (checks, checks_taken) = auth::verifier::channel();
+        let verifier = auth::verifier::spawn(checks_taken, mailboxes.clone())
+            .map_err(system("the thread that checks passwords cannot be started"))?;
         let (jobs, jobs_taken) = blocking::channel(threads);
         let helper = blocking::spawn(jobs_taken, queue.clone(), mailboxes.clone())
             .map_err(system("the helper thread cannot be started"))?;
@@ -254,6 +264,8 @@ impl Server {
             id_floor: recovered.id_max,
             jobs,
             services,
+            logins,
+            checks,
             listeners: addresses.all(),
             common: Common {
                 queue: queue.clone(),
@@ -280,6 +292,7 @@ impl Server {
             mailboxes,
             workers,
             helper,
+            verifier,
             reports,
             addresses,
             events,
@@ -407,6 +420,7 @@ impl Server {
             self.host.plugins().cleanup();
             drop(self.workers);
             drop(self.helper);
+            drop(self.verifier);
         }
         log.info("stop", format_args!("stopped after {} ms", begun.elapsed().as_millis()));
         exit

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, unbounded};
 use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
 
+use crate::auth::{Check, Logins};
 use crate::blocking::{Job, READS_MAX};
 use crate::delivery::{DestinationLimits, Destinations, NextHop, Store, StoreLimits};
 use crate::limits::MemoryBudget;
@@ -17,6 +18,7 @@ use crate::mailboxes::Mailboxes;
 use crate::metrics::Metrics;
 use crate::net::desk::{Desk, DeskInit, Mail};
 use crate::net::listener::{self, Entrance, WorkerSockets};
+use crate::net::login::{self, Admission};
 use crate::plugin::view::Plugins;
 use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
 use crate::services::Services;
@@ -39,6 +41,8 @@ pub(super) struct Plan {
     pub(super) id_floor: Option<TransactionId>,
     pub(super) jobs: Sender<Job>,
     pub(super) services: Services,
+    pub(super) logins: Arc<Logins>,
+    pub(super) checks: Sender<Check>,
     pub(super) listeners: Arc<[SocketAddr]>,
     pub(super) common: Common,
     pub(super) lost: Sender<Event>,
@@ -58,18 +62,22 @@ impl Plan {
         let worker = u8::try_from(index).expect("smtp-threads is at most 256");
         let cell = rohrpost_abi::Worker::enter(worker).expect("each worker enters once");
         let retries = settings.plugin.retries_max.map_or(0, std::num::NonZeroU32::get);
+        let plugins = Plugins::new(self.host, cell, self.log.clone(), retries);
+        let asks_plugins = login::asks_plugins(&plugins);
+        let (logins, checks) = (self.logins.clone(), self.checks.clone());
         Desk::new(DeskInit {
             index,
             settings: settings.clone(),
             log: self.log.clone(),
             metrics: self.metrics.clone(),
             tls: self.tls.for_worker(),
-            plugins: Plugins::new(self.host, cell, self.log.clone(), retries),
+            plugins,
             memory: self.budget.share(),
             ids: Ids::new(worker, self.id_floor),
             store: Store::new(limits, self.destinations(index)),
             jobs: self.jobs.clone(),
             services: self.services.clone(),
+            admission: Admission::new(settings, logins, checks, asks_plugins),
             listeners: self.listeners.clone(),
         })
     }

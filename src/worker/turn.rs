@@ -244,6 +244,14 @@ impl Handler for Worker {
             }
             Mail::Recalled(id, recalled) => self.desk.on_recalled(id, recalled),
             Mail::Routed(destination, routed) => self.on_routed(destination, routed, io),
+            Mail::Verified(key, good) => {
+                self.with(key, io, |connection, desk, io| match connection {
+                    Connection::Incoming(incoming) => incoming.on_verified(good, desk, io),
+                    Connection::Outgoing(_) | Connection::Opening | Connection::Listener(..) => {
+                        Keep::Yes
+                    }
+                })
+            }
             Mail::Restore(waiting) => {
                 let now = self.desk.now(io);
                 waiting.into_iter().for_each(|mail| self.desk.store.restore(mail, now));
@@ -253,8 +261,8 @@ impl Handler for Worker {
                 // Whoever asked may have given up.
                 let _ = answers.send(self.answer(&question, io));
             }
-            Mail::Settings(settings, tls, done) => {
-                self.adopt(settings, &tls);
+            Mail::Settings(settings, tls, logins, done) => {
+                self.adopt(settings, &tls, logins);
                 // Whoever asked may have given up.
                 let _ = done.send(());
             }

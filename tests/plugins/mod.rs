@@ -12,6 +12,7 @@ mod event;
 mod hammered;
 pub(crate) mod hop;
 mod loading;
+mod login;
 mod message;
 mod misuse;
 mod outgoing;
