@@ -16,6 +16,8 @@ mod stop;
 mod stop_under_load;
 mod views;
 
+pub(crate) use self::bounds::resident_kib;
+
 use serde_json::Value;
 
 use crate::support::{PATIENCE, Reply, Server, ServerBuilder, SmtpClient, Status, eventually};

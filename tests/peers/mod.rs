@@ -41,7 +41,6 @@ impl House {
     pub(crate) const ALL: [House; 5] =
         [House::Postfix, House::Exim, House::OpenSmtpd, House::Haraka, House::Aiosmtpd];
 
-
     /// As its folder beside this file and its stamp below `target/tools` are called.
     pub(crate) fn name(self) -> &'static str {
         match self {
