@@ -38,7 +38,6 @@ pub(crate) enum House {
 }
 
 impl House {
-
     /// As its folder beside this file and its stamp below `target/tools` are called.
     pub(crate) fn name(self) -> &'static str {
         match self {
