@@ -32,6 +32,7 @@ use crate::settings::Settings;
 use crate::smtp::Memory;
 use crate::tls::Tls;
 
+use super::broken::BrokenTls;
 use super::settlement::{Recalled, Settlements};
 
 use super::login::Admission;
@@ -177,6 +178,8 @@ pub struct Desk {
     pub metrics: Arc<Metrics>,
     /// What TLS is done with.
     pub tls: Tls,
+    /// Next hops that cannot do the TLS that they offer.
+    pub broken_tls: BrokenTls,
     /// The plugin interface.
     pub plugins: Plugins,
     /// This worker's share of the memory budget.
@@ -275,6 +278,7 @@ impl Desk {
             log: init.log,
             metrics: init.metrics,
             tls: init.tls,
+            broken_tls: BrokenTls::default(),
             plugins: init.plugins,
             memory: init.memory,
             ids: init.ids,

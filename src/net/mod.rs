@@ -14,6 +14,8 @@
 //! No protocol decision is made here: what a command means is the session's business.
 
 mod asked;
+pub mod broken;
+mod certificate;
 pub mod deadline;
 pub mod desk;
 pub mod incoming;
@@ -26,6 +28,7 @@ pub mod message;
 pub mod outgoing;
 mod outgoing_end;
 mod outgoing_facts;
+mod outgoing_secure;
 mod outgoing_text;
 pub mod proxy;
 pub mod receipt;

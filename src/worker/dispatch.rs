@@ -107,7 +107,9 @@ impl Worker {
     /// Finds the route of a destination, or has it looked up.
     fn look_up(&mut self, id: DestinationId, target: Target, io: &Io) {
         let routed = match self.route_at_hand(&target) {
-            Some(routed) => routed.map(|route| (route, FIXED_MS)).map_err(|error| error.finish()),
+            Some(routed) => {
+                routed.map(|route| (route, FIXED_MS)).map_err(|error| Box::new(error.finish()))
+            }
             None => match self.desk.services.look_up(self.desk.index, id, target) {
                 Ok(()) => return,
                 Err(finish) => Err(finish),
@@ -146,7 +148,7 @@ impl Worker {
         let destinations = &mut self.desk.store.destinations;
         match routed {
             Ok((route, fresh_ms)) => destinations.on_routed(id, route, fresh_ms, io.now_ms()),
-            Err(finish) => destinations.on_unroutable(id, finish, io.now_ms()),
+            Err(finish) => destinations.on_unroutable(id, *finish, io.now_ms()),
         }
     }
 

@@ -38,6 +38,9 @@ pub(crate) enum House {
 }
 
 impl House {
+    pub(crate) const ALL: [House; 5] =
+        [House::Postfix, House::Exim, House::OpenSmtpd, House::Haraka, House::Aiosmtpd];
+
     /// As its folder beside this file and its stamp below `target/tools` are called.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -206,6 +209,14 @@ impl Peer {
         let mut kept = kept.unwrap_or_else(|| panic!("no mail for {local_part}\n{self}"));
         assert_eq!(kept.len(), 1, "mails for {local_part}\n{self}");
         kept.remove(0)
+    }
+
+    /// Whether one of its log files contains `text`.
+    pub(crate) fn logged(&self, text: &str) -> bool {
+        let files =
+            std::fs::read_dir(self.folder.path().join("log")).into_iter().flatten().flatten();
+        let mut texts = files.filter_map(|file| std::fs::read(file.path()).ok());
+        texts.any(|log| find(&log, text.as_bytes()).is_some())
     }
 
     /// How many mails it has kept, for whomever.

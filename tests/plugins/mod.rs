@@ -19,3 +19,4 @@ mod outgoing;
 #[cfg(feature = "count-allocations")]
 mod parked;
 pub(crate) mod probe;
+mod secure;
