@@ -404,7 +404,7 @@ impl Destinations {
         }
         destination.route = None;
         if is_host || finish.fate == Fate::Temporary {
-            destination.pool.rest(finish.description.clone(), now_ms);
+            destination.pool.rest(finish.trouble(), now_ms);
             rest(&mut self.rests, id, destination.pool.back_at_ms(now_ms));
         }
         if !is_host {
@@ -551,7 +551,7 @@ impl Destinations {
     /// that nothing else is connected to end their attempt so; those of a smarthost wait.
     pub fn on_unreachable(&mut self, id: DestinationId, finish: Finish, now_ms: u64) {
         let Some(destination) = self.slab.get_mut(id.0) else { return };
-        destination.pool.on_failed(finish.description.clone(), now_ms);
+        destination.pool.on_failed(finish.trouble(), now_ms);
         rest(&mut self.rests, id, destination.pool.back_at_ms(now_ms));
         self.connections -= 1;
         let is_domain = matches!(destination.target, Target::Domain(_));
