@@ -20,8 +20,8 @@
 //! | [`settings`], [`cli`], [`program`], [`upkeep`], [`manual`] | names and values, arguments, subcommands | |
 //! | [`control`], [`view`], [`metrics`], [`status`], [`log`] | what is said to whoever asks, and the application log | message text |
 //! | [`limits`], [`memory`], [`clock`], [`lock`] | budgets, live heap octets (tests), dates, the lock of the queue | |
-//! | [`logbook`] | the send log and the received log | blocks a worker, drops a line |
 //! | [`services`] | the thread for asynchronous libraries: look-ups in DNS | touches what a worker owns |
+//! | [`logbook`] | the send log and the received log | blocks a worker, drops a line |
 //! | [`blocking`], [`mailboxes`], [`watchdog`] | the helper thread, the way to the workers, slow plugins | |
 //! | [`sink`] | `rohrpost sink`: takes mail and throws it away | |
 //!

@@ -231,6 +231,8 @@ pub struct Desk {
     pub delivering: bool,
     /// Whether the queue takes mail; looked at once a second, and decided at the commit.
     pub accepting: Accepting,
+    /// Steps of TLS handshakes that this turn may still do.
+    pub shakes_left: usize,
     timers: HashMap<TimerId, TimerKey>,
     watches: HashMap<WatchId, WatchKey>,
     commands: Vec<Command>,
@@ -271,6 +273,9 @@ pub struct DeskInit {
 
 /// How many steps are taken back from other threads at once.
 const POSTED_PER_LOOK: usize = 1_024;
+/// Steps of TLS handshakes in one turn: with the slowest of keys that is 30 ms, after which the others
+/// have their turn.
+const SHAKES_MAX: usize = 40;
 /// Places of a table that are worth no effort to give back.
 const TABLE_KEPT: usize = 256;
 /// Octets of the read buffer that all connections of a worker share.
@@ -310,6 +315,7 @@ impl Desk {
             facts_wanted: false,
             delivering: true,
             accepting: Accepting::Yes,
+            shakes_left: SHAKES_MAX,
             timers: HashMap::new(),
             watches: HashMap::new(),
             commands: Vec::new(),
@@ -329,6 +335,11 @@ impl Desk {
     /// Both clocks.
     pub fn now(&self, io: &Io) -> Now {
         Now { mono_ms: io.now_ms(), unix_ms: Wall::now_ms() }
+    }
+
+    /// A turn is over.
+    pub fn end_turn(&mut self) {
+        self.shakes_left = SHAKES_MAX;
     }
 
     /// Remembers to offer a connection's output to its socket.
@@ -445,6 +456,7 @@ impl Desk {
         }
         shrink!(by_plugin, committing, timers, watches);
         shrink!(dirty, resumable, sends, batch, commands, onward);
+        self.store.destinations.shrink();
     }
 
     /// D-17: after the cleanup hooks, what is left of timers and watches goes without a word.

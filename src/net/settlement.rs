@@ -117,7 +117,7 @@ impl Settlements {
 
     /// How many more may wait.
     pub fn room(&self) -> usize {
-        SETTLEMENTS_MAX.saturating_sub(self.len())
+        if self.has_room() { SETTLEMENTS_MAX - self.len() } else { 0 }
     }
 
     /// How many wait.

@@ -237,8 +237,8 @@ impl Server {
         // D-08: everything from here on, plugins above all, runs without the rights of root.
         rights.give_up()?;
         let mailboxes = Mailboxes::default();
-        let (logbook, logbook_thread) = open_logbook(&settings, &mailboxes, log)?;
         let logins = Arc::new(Logins::load(&settings.smtp.auth)?);
+        let (logbook, logbook_thread) = open_logbook(&settings, &mailboxes, log)?;
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
         let addresses = Addresses { clear, secure };

@@ -336,6 +336,7 @@ impl Handler for Worker {
         }
         self.end_if_drained(io);
         self.gauge();
+        self.desk.end_turn();
         // What was left over, and what found the mailbox full: then there was mail, hence this turn.
         self.desk.take_posted(io);
         // A flush may let a connection go on, and its plugins ask for more: the next turn comes
