@@ -87,7 +87,14 @@ fn check_settings(check: Check) -> u8 {
             if check.listing == Listing::None {
                 say("the settings are usable");
             }
-            0
+            match check.rehearse.then(|| supervisor::rehearse(&loaded.settings)) {
+                None => 0,
+                Some(Ok(found)) => {
+                    found.iter().for_each(say);
+                    0
+                }
+                Some(Err(error)) => complain(&error, error.exit()),
+            }
         }
         Err(report) => complain(report, cli::EXIT_SETTINGS),
     }
@@ -110,6 +117,12 @@ pub(crate) fn show(rows: Result<Vec<Value>, String>) -> u8 {
 }
 
 fn show_queue(directory: &Path, view: &QueueView) -> u8 {
+    if let QueueView::Show { id } = view
+        && id.parse::<TransactionId>().is_err()
+        && let Err(error) = id.parse::<MailId>()
+    {
+        return complain(error, cli::EXIT_USAGE);
+    }
     let rows =
         if Lock::is_taken(directory) { asked(directory, view) } else { read(directory, view) };
     match (rows, view) {
@@ -134,6 +147,9 @@ fn asked(directory: &Path, view: &QueueView) -> Result<Vec<Value>, String> {
     match view {
         QueueView::Count => ask(directory, &Request::QueueCount),
         QueueView::Show { id } => ask(directory, &Request::QueueShow { id: id.clone() }),
+        QueueView::Destinations { limit } => {
+            ask(directory, &Request::QueueDestinations { limit: *limit })
+        }
         QueueView::List { limit } => {
             let mut rows: Vec<Value> = Vec::new();
             loop {
@@ -169,6 +185,9 @@ fn read(directory: &Path, queue_view: &QueueView) -> Result<Vec<Value>, String> 
             vec![json!({ "queued": all().count(), "failed": failed })]
         }
         QueueView::List { limit } => all().take(*limit as usize).collect(),
+        QueueView::Destinations { .. } => {
+            return Err("no server is running: no mail is on its way anywhere".to_owned());
+        }
         QueueView::Show { id } => {
             let names = |row: &Value, id: &dyn Display| row["id"] == id.to_string();
             match (id.parse::<MailId>(), id.parse::<TransactionId>()) {

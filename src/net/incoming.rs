@@ -22,7 +22,7 @@ use crate::metrics::Number;
 use crate::plugin::chain::{Chain, Verdict};
 use crate::plugin::view::Walk;
 use crate::queue::{Accepting, Origin, Refusal, TransactionId};
-use crate::smtp::server::{Decision, Event, Greeting, Phase, Session};
+use crate::smtp::server::{Decision, Event, Phase, Session};
 use crate::smtp::{Fixed, Reply, answer};
 
 use super::deadline::Deadline;
@@ -585,7 +585,8 @@ impl Incoming {
         self.revoke_login(desk);
         let stage = std::mem::replace(&mut self.stage, Stage::Session);
         let Stage::Step(step, _) = stage else { return };
-        let (connect, secure) = (matches!(step, Step::Connect), matches!(step, Step::Secure));
+        let secure = matches!(step, Step::Secure);
+        let unasked = secure || matches!(step, Step::Connect);
         // RFC 4954 6 has a reply of its own for a login that could not be judged.
         let judged = matches!(step, Step::Authenticate(_)) && reply.code() != 421;
         let reply = if judged { answer::LOGIN_LATER.into() } else { reply };
@@ -593,12 +594,12 @@ impl Incoming {
             self.draft = None;
         }
         self.drop_step(step, desk);
-        if connect {
-            // There is no command to answer: the banner refuses (RFC 5321 3.1).
+        if unasked {
+            // There is no command to answer (RFC 5321 3.1).
             let reply = if reply.code() == 421 { reply } else { answer::PLUGIN_TIMEOUT.into() };
-            self.session.greet(Greeting::Refuse(reply), &mut desk.memory);
-        } else if secure {
-            self.session.on_secure();
+            if secure {
+                self.session.on_secure();
+            }
             self.session.dismiss(reply, &mut desk.memory);
         } else if reply.code() == 421 {
             // RFC 5321 3.8: that reply announces the end, and is the last.

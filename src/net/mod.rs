@@ -14,17 +14,21 @@
 //! No protocol decision is made here: what a command means is the session's business.
 
 mod asked;
+pub mod broken;
+mod certificate;
 pub mod deadline;
 pub mod desk;
 pub mod incoming;
 mod incoming_begin;
 mod incoming_end;
+mod journeys;
 pub mod listener;
 pub mod login;
 pub mod message;
 pub mod outgoing;
 mod outgoing_end;
 mod outgoing_facts;
+mod outgoing_secure;
 mod outgoing_text;
 pub mod proxy;
 pub mod receipt;

@@ -456,7 +456,7 @@ fn what_is_said_of_a_bad_password_list_does_not_repeat_it() {
 #[test]
 fn settings_that_surprise_are_warnings() {
     let cases: &[(&[(&str, &str)], &str)] = &[
-        (&[], "nothing can be delivered yet"),
+        (&[("dns-timeout", "1")], "dns-interval is above"),
         (&[("smtp-hostname", "mail")], "not fully qualified"),
         (&[("smtp-validate-address", "loose")], "`strict` is used"),
         (&[("application-log", "syslog")], "not supported yet"),

@@ -12,9 +12,11 @@
 mod inquiry;
 mod line;
 mod readiness;
+mod rehearsal;
 mod reload;
 mod rights;
 mod server;
 mod start;
 
+pub use rehearsal::rehearse;
 pub use server::{StartError, run};

@@ -10,7 +10,7 @@ mod coverage;
 mod ending;
 mod event;
 mod hammered;
-mod hop;
+pub(crate) mod hop;
 mod loading;
 mod login;
 mod message;
@@ -18,4 +18,5 @@ mod misuse;
 mod outgoing;
 #[cfg(feature = "count-allocations")]
 mod parked;
-mod probe;
+pub(crate) mod probe;
+mod secure;

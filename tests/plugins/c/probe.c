@@ -418,6 +418,11 @@ MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_SmtpConnection *c
 }
 #endif
 
+MQ_EXPORT bool mq_smtp_in_secure(MQ_Context *context, MQ_SmtpConnection *connection) {
+    struct at at = {context, connection, NULL};
+    return seen("secured", "", at);
+}
+
 MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *connection, const char *mailfrom, size_t size) {
     struct at at = {context, connection, NULL};
     char text[600];
