@@ -373,7 +373,7 @@ fn d_10_d_27_auth_keeps_logins_apart_under_asan() {
         .setting("smtp-auth-plaintext", "127.0.0.0/8")
         .setting("smtp-auth-delay", 0);
     let mut server = plan.start();
-    let mut ask = |name: &str, password: &str| {
+    let ask = |name: &str, password: &str| {
         let mut client = SmtpClient::hello(server.smtp()).unwrap();
         client.send(format!("{}\r\n", plain(name, password)).as_bytes()).unwrap();
         client
