@@ -21,6 +21,7 @@
 //! | [`control`], [`view`], [`metrics`], [`status`], [`log`] | what is said to whoever asks, and the application log | message text |
 //! | [`limits`], [`memory`], [`clock`], [`lock`] | budgets, live heap octets (tests), dates, the lock of the queue | |
 //! | [`services`] | the thread for asynchronous libraries: look-ups in DNS | touches what a worker owns |
+//! | [`logbook`] | the send log and the received log | blocks a worker, drops a line |
 //! | [`blocking`], [`mailboxes`], [`watchdog`] | the helper thread, the way to the workers, slow plugins | |
 //! | [`sink`] | `rohrpost sink`: takes mail and throws it away | |
 //!
@@ -33,9 +34,10 @@
 //! |---|---|---|
 //! | `worker-N` | `smtp-threads`, pinned unless `smtp-pin: off`: SMTP both ways, plugins, timers, schedule | never |
 //! | `commit` | 1: one write and one sync for what all workers have pending | disk |
-//! | `helper` | 1: reads texts back | disk |
+//! | `helper` | 1: reads texts back, and the headers that notices need | disk |
 //! | `services` | 1: asks name servers where mail goes, on a runtime that the first question makes | its own awaits |
 //! | log | 1: writes the application log; drops and counts when it is behind | disk |
+//! | `logbook` | 1, where a send log or received log is kept: makes lines and writes them; who is ahead of it waits | disk |
 //! | `watchdog` | 1, where plugins are loaded | sleeps |
 //! | `signals`, control | 1 each | yes |
 //! | main | 1: [`supervisor`] | yes |
@@ -150,6 +152,11 @@
 //!   number is exact. The whole history belongs into a log, not into every mail of a queue that may
 //!   hold millions.
 //! - **A mail that failed for good stays until `max-delivertime`**, so that it can be looked at.
+//! - **The send log and the received log have a thread of their own**, not the application log's: that
+//!   one must be able to say that these cannot be written. A line that has no room holds its outcome
+//!   up, then deliveries, then new mail (452): whoever names a log wants every line. The disk that is
+//!   full does so too; it goes on by itself when there is space. Their default is off, and MailerQ's
+//!   is a file in the working directory, which a daemon has none of.
 //! - **An outcome waits for the notice that it calls for**, which needs the mail's header, perhaps from
 //!   disk ([`net::settlement`]): both are one record batch, so no crash can lose the notice. A bounded
 //!   number waits; then deliveries pause. The notice of an outcome whose text is lost goes without it.
@@ -200,6 +207,7 @@ pub mod delivery;
 pub mod limits;
 pub mod lock;
 pub mod log;
+pub mod logbook;
 pub mod mailboxes;
 pub mod manual;
 pub mod memory;
