@@ -15,6 +15,7 @@
 //! | [`notice`] | what senders are told of their mail, as values | decides when an attempt is over |
 //! | [`net`] | sockets, and the drivers that join them to sessions; what drivers share ([`net::desk`]) | decisions about protocol |
 //! | [`tls`] | certificates, keys, authorities, and who is trusted | sockets |
+//! | [`auth`] | users, their hashes, and the thread that computes those | sessions, sockets |
 //! | [`worker`] | the handler of the turn: tokens to drivers, start, accept, dispatch, stop | blocks |
 //! | [`supervisor`] | start, signals and end, on the main thread | touches mail |
 //! | [`settings`], [`cli`], [`program`], [`upkeep`], [`manual`] | names and values, arguments, subcommands | |
@@ -35,6 +36,7 @@
 //! | `worker-N` | `smtp-threads`, pinned unless `smtp-pin: off`: SMTP both ways, plugins, timers, schedule | never |
 //! | `commit` | 1: one write and one sync for what all workers have pending | disk |
 //! | `helper` | 1: reads texts back, and the headers that notices need | disk |
+//! | `verifier` | 1: computes the hashes of passwords, at most 64 waiting | computes for tens of ms |
 //! | `services` | 1: asks name servers where mail goes, on a runtime that the first question makes | its own awaits |
 //! | log | 1: writes the application log; drops and counts when it is behind | disk |
 //! | `logbook` | 1, where a send log or received log is kept: makes lines and writes them; who is ahead of it waits | disk |
@@ -107,18 +109,21 @@
 //!     `net/deadline.rs` and `deadline_ms` of both drivers; of the session,
 //!     `deadlines_and_shutdown_say_421_and_release_all`.
 //! 14. Nothing may relay but clients in `smtp-relay-range`, authenticated ones, and mail for local
-//!     domains. `net/incoming.rs` (`may_relay`); `tests/dialogues/relay-refused.txt`.
+//!     domains; where clients can log in, only if that range was set. `net/incoming.rs` (`may_relay`),
+//!     `net/login.rs`; `tests/dialogues/relay-refused.txt`, `auth-required.txt`.
 //! 15. No plugin, mail or log file is touched with the rights of root once `user` is set, and no
 //!     thread keeps them. `supervisor/rights.rs`; `tests/operation/user.rs`.
 //! 16. A reload changes all workers or none, and drops no connection. `supervisor/reload.rs`;
 //!     `tests/operation/reload.rs`.
-//! 17. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
-//! 18. Nothing that a client sent in clear is used after its TLS handshake. `smtp/server/session.rs`
+//! 17. A password is in memory until it is judged and no longer, in no log and no message about
+//!     settings. `smtp/sasl.rs`, `net/login.rs`; `tests/login.rs` looks through the memory of the server.
+//! 18. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
+//! 19. Nothing that a client sent in clear is used after its TLS handshake. `smtp/server/session.rs`
 //!     (`on_secure`, `forget`), `net/incoming_begin.rs`; `rfc_3207_4_2_…` beside the session and in
 //!     `tests/tls/attack.rs`.
-//! 19. Octets count as written when they have left this process, in clear and under TLS, and plaintext
+//! 20. Octets count as written when they have left this process, in clear and under TLS, and plaintext
 //!     that TLS still holds is never slept on. `net/secure.rs`; `net/transport_tests.rs`.
-//! 20. No plugin sees a client that a range or limit turns away, its own or that which a proxy names.
+//! 21. No plugin sees a client that a range or limit turns away, its own or that which a proxy names.
 //!     `worker/accept.rs`, `net/incoming_begin.rs`; `d_30_d_31_…` in `tests/plugins/`.
 //!
 //! # Choices
@@ -176,6 +181,20 @@
 //! - **Memory is reserved when a text begins, not at MAIL** as the design has it: MAIL only asks whether
 //!   it would fit. What is reserved at MAIL ten strangers can take away from everybody, by announcing
 //!   much and sending nothing.
+//! - **Where clients can log in they must** (D-35), unless the administrator says which networks need
+//!   not: the default of `smtp-relay-range` is for a server that nobody can log in to. It is the same
+//!   for users of `smtp-auth` and for a plugin that judges logins.
+//! - **AUTH starts over.** What a plugin granted before (D-3A) ends with it, for whoever claims to be
+//!   somebody and is not must not be better off than one who says nothing. A hold that is taken back ends
+//!   what plugins granted, and leaves a login by `smtp-auth` alone. STARTTLS ends any login.
+//! - **A failed login is answered `smtp-auth-delay` after it came**, however it failed, and counts as an
+//!   error: so guessing is slow and has an end, and the time tells nothing. An unknown name is hashed too,
+//!   and always with the same user's cost.
+//! - **One thread computes hashes**, of its own: texts that are read back do not wait behind 26 ms a
+//!   login, and guessing takes one CPU at most. When 64 wait, clients are told to come back (454).
+//! - **PLAIN is read as RFC 4616 has it**: a NUL in a password is refused there, and let through in LOGIN
+//!   (D-38 asks for exact sizes). An empty name or password is refused before anybody is asked: some
+//!   directories take it for an anonymous login.
 //! - **Where mail goes is asked per destination and not per mail**: a destination lives while it has mails
 //!   or connections, and answers are cached by their TTL behind it, in the resolver. Destinations are
 //!   served in turn, each by what wakes it; nothing walks over all of them.
