@@ -169,7 +169,7 @@ fn mails_with(sink: &Sink, text: &str) -> usize {
 #[test]
 fn minimal_is_loaded_and_logs() {
     let mut server = with_plugins(&["minimal"], Sanitizer::Off).start();
-    server.process().await_complaint(PATIENCE, "[plugin] minimal.so: minimal: loaded");
+    server.process().await_complaint(PATIENCE, "[plugin] minimal: loaded");
     assert!(server.terminate().success());
 }
 
