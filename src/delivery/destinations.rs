@@ -570,7 +570,7 @@ impl Destinations {
         }
     }
 
-    /// Whether ready mails are to end, as [`Destinations::take_ending`] gives them out.
+    /// Whether ready mails are to end, some at a time.
     pub fn is_ending(&self, id: DestinationId) -> bool {
         self.slab.get(id.0).is_some_and(|destination| destination.ending.is_some())
     }
