@@ -494,7 +494,8 @@ impl Outgoing {
             if self.session.stage() != Stage::Idle || self.current.is_some() {
                 return;
             }
-            if !desk.mood.delivers() || self.is_used_up(desk) {
+            let outdated = self.guard.is_outdated(desk.settings.hop.security);
+            if !desk.mood.delivers() || self.is_used_up(desk) || outdated {
                 return self.leave(desk, io);
             }
             let delivering = desk.may_deliver();

@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::support::{PATIENCE, eventually};
 
@@ -125,13 +125,20 @@ pub(super) struct Far {
     shared: Arc<Shared>,
 }
 
+/// Octets of the hop's receive buffer: small, so that writes to it stop in the middle.
+const RECEIVE_BYTES: usize = 8 << 10;
+
 /// How often a connection looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Far {
     /// A hop on a port that the system picks.
     pub(super) fn start(conduct: Conduct) -> Far {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(RECEIVE_BYTES).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(128).unwrap();
+        let listener = TcpListener::from(socket);
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         *shared.conduct.lock().unwrap() = conduct;

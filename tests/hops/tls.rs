@@ -7,6 +7,7 @@ use super::{
     paper::{Authority, self_signed},
     post, post_text, towards, waits_because_of,
 };
+use crate::plugins::probe::Stage;
 
 const HOST: &str = "127.0.0.1";
 
@@ -89,8 +90,8 @@ fn where_tls_is_required_nothing_goes_out_in_clear() {
 
 #[test]
 fn where_it_is_verified_only_the_host_itself_gets_mail() {
-    let authority = Authority::new();
-    let other = Authority::new();
+    let authority = Authority::new("trusted");
+    let other = Authority::new("unknown");
     let rows = [
         ("signed by itself", self_signed(HOST), "invalid peer certificate"),
         ("of another authority", other.certify(HOST), "UnknownIssuer"),
@@ -110,6 +111,23 @@ fn where_it_is_verified_only_the_host_itself_gets_mail() {
         assert_eq!(far.taken(), [], "{what}");
         far.set(Conduct { tls: Some(authority.certify(HOST)), ..Conduct::default() });
         assert!(arrived(&server, &far).secure, "{what}");
+    }
+}
+
+/// `MQ_SmtpSecure` of a connection that takes mail away; and with a plugin to be asked between 354 and the
+/// text (D-80) no text goes ahead of its envelope.
+#[test]
+fn plugins_see_that_a_connection_is_secure() {
+    for (starttls, secure) in [(StartTls::Works, 1), (StartTls::Garbage, 0)] {
+        let keywords = &["PIPELINING", "CHUNKING"];
+        let far = Far::start(Conduct { keywords, ..offering(starttls) });
+        let stage = Stage::new(&["10-a"]).smarthost(far.address());
+        stage.script("10-a out-data secure continue\n");
+        let server = stage.start();
+        post(&server, "b@example.net");
+        let taken = arrived(&server, &far);
+        assert_eq!((taken.secure, taken.chunk), (secure == 1, false));
+        stage.await_line(&format!("10-a secure {secure}"));
     }
 }
 
@@ -137,7 +155,7 @@ fn where_tls_is_off_it_is_not_asked_for() {
 fn a_large_text_arrives_whole_under_tls() {
     let far = Far::start(offering(StartTls::Works));
     let server = towards(&far).start();
-    let text = b".A line of a mail that is larger than all buffers.\r\n".repeat(100_000);
+    let text = b".A line of a mail that is larger than all buffers.\r\n".repeat(20_000);
     post_text(&server, "b@example.net", &text);
     let taken = far.await_mails(1);
     assert!(taken[0].secure && taken[0].text == text, "{} octets", taken[0].text.len());

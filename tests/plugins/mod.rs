@@ -17,4 +17,4 @@ mod misuse;
 mod outgoing;
 #[cfg(feature = "count-allocations")]
 mod parked;
-mod probe;
+pub(crate) mod probe;

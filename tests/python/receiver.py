@@ -16,9 +16,10 @@ import json
 import os
 import re
 import signal
+import ssl
 import sys
 
-from aiosmtpd.smtp import SMTP
+from aiosmtpd.smtp import SMTP, AuthResult
 
 SIZE_BYTES_MAX = 64 << 20
 LINE_BYTES_MAX = 1 << 20
@@ -75,6 +76,7 @@ async def main(address, path, folder=None):
             hostname="receiver.example",
             data_size_limit=SIZE_BYTES_MAX,
             enable_SMTPUTF8=True,
+            **(protection(*secrets) if secrets else {}),
         ),
         host,
         int(port),
