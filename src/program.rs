@@ -147,6 +147,9 @@ fn asked(directory: &Path, view: &QueueView) -> Result<Vec<Value>, String> {
     match view {
         QueueView::Count => ask(directory, &Request::QueueCount),
         QueueView::Show { id } => ask(directory, &Request::QueueShow { id: id.clone() }),
+        QueueView::Destinations { limit } => {
+            ask(directory, &Request::QueueDestinations { limit: *limit })
+        }
         QueueView::List { limit } => {
             let mut rows: Vec<Value> = Vec::new();
             loop {
@@ -182,6 +185,9 @@ fn read(directory: &Path, queue_view: &QueueView) -> Result<Vec<Value>, String> 
             vec![json!({ "queued": all().count(), "failed": failed })]
         }
         QueueView::List { limit } => all().take(*limit as usize).collect(),
+        QueueView::Destinations { .. } => {
+            return Err("no server is running: no mail is on its way anywhere".to_owned());
+        }
         QueueView::Show { id } => {
             let names = |row: &Value, id: &dyn Display| row["id"] == id.to_string();
             match (id.parse::<MailId>(), id.parse::<TransactionId>()) {

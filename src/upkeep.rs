@@ -89,6 +89,9 @@ fn told(row: &Value) -> Vec<String> {
         let verb = if late == 1 { "changes" } else { "change" };
         lines.push(format!("{} {verb} over later", counted(late, "busy worker")));
     }
+    if row["certificates"].as_u64().is_some_and(|count| count > 0) {
+        lines.push("certificates were read again".to_owned());
+    }
     lines.push("plugins are not reloaded; they are loaded at the start".to_owned());
     lines
 }

@@ -33,6 +33,8 @@ const AVOIDED_MS: u64 = 60_000;
 const AVOIDED_MAX: usize = 32;
 /// How long an old route serves on when a look-up failed, before the next one.
 const STALE_MS: u64 = 60_000;
+/// Places of a table that are worth no effort to give back.
+const TABLE_KEPT: usize = 256;
 /// Mails gone from a queue's middle that are worth no effort to sweep out.
 const GONE_KEPT: usize = 64;
 
@@ -115,6 +117,8 @@ pub struct DestinationView {
     pub target: Target,
     /// Mails that are ready, being read back, or under way.
     pub mails: usize,
+    /// Of these, those that wait for a connection; at most, some may be gone.
+    pub ready: usize,
     /// Connections, opening ones included.
     pub connections: usize,
     /// Of these, those without mail.
@@ -566,7 +570,7 @@ impl Destinations {
         }
     }
 
-    /// Whether ready mails are to end, as [`Destinations::take_ending`] gives them out.
+    /// Whether ready mails are to end, some at a time.
     pub fn is_ending(&self, id: DestinationId) -> bool {
         self.slab.get(id.0).is_some_and(|destination| destination.ending.is_some())
     }
@@ -599,6 +603,19 @@ impl Destinations {
     pub fn wake_rested(&mut self, now_ms: u64) -> bool {
         let rested = self.rests.pop_due(now_ms);
         rested.inspect(|&id| self.wake(id)).is_some()
+    }
+
+    /// Gives back what tables took for a peak that is over; costs nothing while they are in use.
+    pub fn shrink(&mut self) {
+        let is_spare = |capacity: usize, len: usize| capacity > TABLE_KEPT && capacity / 4 > len;
+        if is_spare(self.domains.capacity(), self.domains.len()) {
+            self.domains.shrink_to(TABLE_KEPT.max(2 * self.domains.len()));
+        }
+        for list in [&mut self.awake, &mut self.starved, &mut self.unasked] {
+            if is_spare(list.capacity(), list.len()) {
+                list.shrink_to(TABLE_KEPT.max(2 * list.len()));
+            }
+        }
     }
 
     /// A destination, explained.
@@ -634,6 +651,7 @@ impl Destination {
         DestinationView {
             target: self.target.clone(),
             mails: self.mails,
+            ready: self.ready.len(),
             connections: self.pool.connections(),
             idle: self.pool.idle(),
             opening: self.pool.opening(),

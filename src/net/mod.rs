@@ -7,6 +7,7 @@
 //! - [`message`] is a mail between its final dot and the disk, [`text`] one on its way out.
 //! - [`proxy`] is what a proxy says before its client speaks.
 //! - [`incoming`] drives one connection that brings mail, [`outgoing`] one that takes it away.
+//! - [`login`] is how such a connection says who it is.
 //! - [`settlement`] is an attempt between its end and its record, with the notice that it calls for.
 //! - [`desk`] is what the drivers of one worker share.
 //!
@@ -22,6 +23,7 @@ mod incoming_begin;
 mod incoming_end;
 mod journeys;
 pub mod listener;
+pub mod login;
 pub mod message;
 pub mod outgoing;
 mod outgoing_end;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use crate::lock::Lock;
 use crate::log::Log;
 use crate::settings::Settings;
+use crate::tls::Tls;
 
 use super::rights::Rights;
 use super::server::StartError;
@@ -31,6 +32,7 @@ pub fn rehearse(settings: &Settings) -> Result<Vec<String>, StartError> {
         let addresses: Vec<String> = all.map(SocketAddr::to_string).collect();
         found.push(format!("ports: {}", addresses.join(", ")));
     }
+    Tls::load(&settings.tls.files())?;
     // D-08: as the user that the server would be.
     rights.give_up()?;
     let plugins = open_plugins(settings, &Log::none())?;

@@ -7,12 +7,16 @@ mod ages;
 mod bounds;
 mod client_deadlines;
 mod crowd;
-mod hop;
+mod full_disk;
+pub(crate) mod hop;
 mod hop_deadlines;
 mod memory;
 mod scarcity;
 mod stop;
+mod stop_under_load;
 mod views;
+
+pub(crate) use self::bounds::resident_kib;
 
 use serde_json::Value;
 
@@ -28,19 +32,19 @@ fn send(server: &Server, recipient: &str) -> Reply {
 }
 
 /// Sends one mail, which must be taken, and returns its id in the queue.
-fn queued(server: &Server, recipient: &str) -> String {
+pub(crate) fn queued(server: &Server, recipient: &str) -> String {
     let reply = send(server, recipient).require(250).unwrap();
     id_of(&reply)
 }
 
 /// The first id in `2.0.0 Queued as ID ID …`.
-fn id_of(reply: &Reply) -> String {
+pub(crate) fn id_of(reply: &Reply) -> String {
     let (_, ids) = reply.lines[0].split_once("Queued as ").unwrap();
     ids.split(' ').next().unwrap().to_owned()
 }
 
 /// What `rohrpost queue show` says of a mail that must be there.
-fn show(plan: &ServerBuilder, id: &str) -> Value {
+pub(crate) fn show(plan: &ServerBuilder, id: &str) -> Value {
     serde_json::from_str(&plan.report(&["queue", "show", id])).unwrap()
 }
 
@@ -51,12 +55,12 @@ fn list(plan: &ServerBuilder) -> Vec<Value> {
 }
 
 /// Waits until the status satisfies `is_so`.
-fn await_status(server: &Server, what: &str, is_so: impl Fn(&Status) -> bool) {
+pub(crate) fn await_status(server: &Server, what: &str, is_so: impl Fn(&Status) -> bool) {
     eventually(what, PATIENCE, || is_so(&server.status()).then_some(()));
 }
 
 /// Waits until a count of the status is `value`.
-fn await_count(server: &Server, name: &str, value: u64) {
+pub(crate) fn await_count(server: &Server, name: &str, value: u64) {
     let what = format!("{name} = {value}");
     await_status(server, &what, |status| status.count(name) == value);
 }

@@ -10,11 +10,13 @@ mod coverage;
 mod ending;
 mod event;
 mod hammered;
-mod hop;
+pub(crate) mod hop;
 mod loading;
+mod login;
 mod message;
 mod misuse;
 mod outgoing;
 #[cfg(feature = "count-allocations")]
 mod parked;
 pub(crate) mod probe;
+mod secure;
