@@ -97,7 +97,8 @@ fn aiosmtpd_lets_us_in_and_gets_every_octet() {
     let [certificate, key] = authority.write_for(HOST, plan.directory());
     let received = plan.directory().join("received");
     let receiver = Tool::python("receiver.py").arg("127.0.0.1:0").arg(&received);
-    let receiver = receiver.arg(certificate).arg(key).words("user hunter2").listen_when_ready();
+    let receiver = receiver.arg("").arg(certificate).arg(key).words("user hunter2");
+    let receiver = receiver.listen_when_ready();
     let server = plan
         .smarthost(receiver.address)
         .setting("smtp-out-security", "verified")
