@@ -75,6 +75,8 @@ pub(super) enum Said {
     Octets(usize),
     /// The usual reply, octet by octet.
     Drops,
+    /// Nothing at all.
+    Nothing,
 }
 
 /// How connections are ended from outside.
@@ -258,6 +260,7 @@ impl Talk {
             let verb = line.split(' ').next().unwrap_or_default().to_ascii_uppercase();
             match verb.as_str() {
                 "EHLO" => self.reply(&line, &self.offer())?,
+                "STARTTLS" if self.is_mute(&line) => {}
                 "STARTTLS" => self.starttls()?,
                 "AUTH" => self.auth(&line)?,
                 "RCPT" => {
@@ -397,6 +400,7 @@ impl Talk {
                 let line = format!("{} {}\r\n", &usual[..3], "x".repeat(octets));
                 self.write(line.as_bytes())
             }
+            Some(Said::Nothing) => Ok(()),
             Some(Said::Drops) => {
                 let reply = format!("{usual}\r\n");
                 reply.bytes().try_for_each(|byte| {
@@ -417,6 +421,10 @@ impl Talk {
             }
         }
         Ok(line)
+    }
+
+    fn is_mute(&self, line: &str) -> bool {
+        matches!(self.conduct.says, Some((start, Said::Nothing)) if line.starts_with(start))
     }
 
     fn read_line(&mut self) -> io::Result<String> {

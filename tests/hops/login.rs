@@ -2,7 +2,7 @@
 
 use super::{
     TEXT, arrived,
-    far::{Auth, Conduct, Far},
+    far::{Auth, Conduct, Far, Said},
     paper::{Authority, self_signed},
     post, towards, waits_because_of,
 };
@@ -50,6 +50,18 @@ fn a_login_that_is_refused_costs_no_mail_an_attempt() {
     assert!(!said.contains("hunter2") && !said.contains("AHVzZXI"), "{said}");
     assert_eq!(far.taken(), []);
     far.set(asking("PLAIN", "235 2.7.0 in"));
+    arrived(&server, &far);
+}
+
+/// Design §5: every step of a login has a deadline.
+#[test]
+fn a_login_that_is_never_answered_costs_no_mail_an_attempt() {
+    let says = Some(("AUTH", Said::Nothing));
+    let far = Far::start(Conduct { says, ..asking("LOGIN", "235 2.7.0 in") });
+    let server = with_login(&far).setting("smtp-out-timeout", 1).start();
+    let id = post(&server, "b@example.net");
+    waits_because_of(&server, &id, "authlogin: the far end did not answer in time");
+    far.set(asking("LOGIN", "235 2.7.0 in"));
     arrived(&server, &far);
 }
 

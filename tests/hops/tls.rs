@@ -3,7 +3,7 @@
 
 use super::{
     arrived,
-    far::{Conduct, Far, StartTls},
+    far::{Conduct, Far, Said, StartTls},
     paper::{Authority, self_signed},
     post, post_text, towards, waits_because_of,
 };
@@ -51,6 +51,34 @@ fn a_broken_handshake_costs_no_attempt_and_is_not_repeated() {
         assert_eq!(far.heard_of("STARTTLS").len(), tries, "{starttls:?}");
         assert_eq!(far.opened(), connections, "{starttls:?}");
     }
+}
+
+/// Design §5: the reply to STARTTLS has a deadline as any other, and its silence is as good as a handshake
+/// that fails.
+#[test]
+fn a_starttls_that_is_never_answered_costs_no_attempt() {
+    let says = Some(("STARTTLS", Said::Nothing));
+    let far = Far::start(Conduct { says, ..offering(StartTls::Works) });
+    let server =
+        towards(&far).setting("smtp-out-timeout", 1).setting("retry-interval", 3600).start();
+    post(&server, "b@example.net");
+    assert!(!arrived(&server, &far).secure);
+    assert_eq!(far.opened(), 2);
+}
+
+/// RFC 6066 3: a host is asked for by its name.
+#[test]
+fn the_name_of_the_host_is_asked_for_and_verified() {
+    let authority = Authority::new("trusted");
+    let far =
+        Far::start(Conduct { tls: Some(authority.certify("localhost")), ..Conduct::default() });
+    let plan = towards(&far).setting("smarthost", "localhost");
+    let trusted = authority.write(plan.directory());
+    let plan = plan.setting("smtp-out-security", "verified");
+    let server = plan.setting("smtp-out-ca-file", trusted).start();
+    post(&server, "b@example.net");
+    assert!(arrived(&server, &far).secure);
+    assert_eq!(far.names(), [Some("localhost".to_owned())]);
 }
 
 /// RFC 3207 6: what somebody put behind the 220 is not taken for what the hop says under TLS.
