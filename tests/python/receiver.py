@@ -1,13 +1,14 @@
 """A foreign next hop: accepts every mail and writes down exactly what arrived.
 
-Usage: receiver.py HOST:PORT FILE [FOLDER]. Prints `ready receiver=HOST:PORT pid=N`; then, before each 250,
+Usage: receiver.py HOST:PORT FILE [FOLDER [CERTIFICATE KEY]]. Prints `ready receiver=HOST:PORT pid=N`; then, before each 250,
 appends one line to FILE:
 
     {"recipient": ..., "bytes": ..., "sha256": ..., "received": ...}
 
 `bytes` and `sha256` speak of the content without its first Received field, which is the one that the
 relay under test prefixed; `received` is that field (empty when there was none). One line a recipient.
-With FOLDER, the whole content is kept as well, as FOLDER/<local part>/new/<number>.
+With FOLDER, the whole content is kept as well, as FOLDER/<local part>/new/<number>. With a certificate it
+offers STARTTLS.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import sys
 
 from aiosmtpd.smtp import SMTP
@@ -65,8 +67,12 @@ class Notebook:
         return "250 2.0.0 OK"
 
 
-async def main(address, path, folder=None):
+async def main(address, path, folder=None, certificate=None, key=None):
     host, port = address.rsplit(":", 1)
+    context = None
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
     notebook = Notebook(path, folder)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
@@ -75,6 +81,7 @@ async def main(address, path, folder=None):
             hostname="receiver.example",
             data_size_limit=SIZE_BYTES_MAX,
             enable_SMTPUTF8=True,
+            tls_context=context,
         ),
         host,
         int(port),
