@@ -221,7 +221,7 @@ mod tests {
 
     fn planned(
         values: &[(&str, &str)],
-        host: &str,
+        target: &Target,
         address: &str,
         spared: bool,
     ) -> (Options, Guard) {
