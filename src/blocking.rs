@@ -13,13 +13,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::mailboxes::Mailboxes;
 use crate::net::desk::Mail;
 use crate::net::settlement::Recalled;
-use crate::queue::{MailId, Queue, ReadError, Transaction, TransactionId};
+use crate::queue::{Queue, ReadError, Transaction, TransactionId};
 use crate::smtp::dsn::Ret;
 
 /// Reads that one worker may have asked for at a time.
 pub const READS_MAX: usize = 64;
 
-/// Mails of which one worker may have asked for parts at a time.
+/// Messages of which one worker may have asked for parts at a time.
 pub const RECALLS_MAX: usize = 16;
 
 /// Work that blocks.
@@ -27,8 +27,8 @@ pub const RECALLS_MAX: usize = 16;
 pub enum Job {
     /// Read a transaction back; answered by [`Mail::Loaded`].
     Read(usize, TransactionId),
-    /// Read back what a notice needs of a mail; answered by [`Mail::Recalled`].
-    Recall(usize, MailId, Ret),
+    /// Read back what notices need of these mails of a message; answered by [`Mail::Recalled`].
+    Recall(usize, TransactionId, Box<[u16]>, Ret),
 }
 
 /// The way to the helper thread, before it runs: room for all that `workers` workers may ask for,
@@ -50,10 +50,12 @@ pub fn spawn(
         for job in jobs {
             let (worker, answer) = match job {
                 Job::Read(worker, id) => (worker, Mail::Loaded(id, read(&*queue, id))),
-                Job::Recall(worker, id, ret) => {
-                    let read = read(&*queue, id.transaction);
-                    let recalled = read.and_then(|read| Recalled::of(&read, id, ret));
-                    (worker, Mail::Recalled(id, recalled))
+                Job::Recall(worker, id, mails, ret) => {
+                    let recall = |read: Arc<Transaction>| {
+                        let recalled = mails.iter().map(|&at| (at, Recalled::of(&read, at, ret)));
+                        recalled.collect()
+                    };
+                    (worker, Mail::Recalled(id, read(&*queue, id).map(recall)))
                 }
             };
             mailboxes.deliver(worker, answer);

@@ -15,12 +15,14 @@
 //! | [`notice`] | what senders are told of their mail, as values | decides when an attempt is over |
 //! | [`net`] | sockets, and the drivers that join them to sessions; what drivers share ([`net::desk`]) | decisions about protocol |
 //! | [`tls`] | certificates, keys, authorities, and who is trusted | sockets |
+//! | [`auth`] | users, their hashes, and the thread that computes those | sessions, sockets |
 //! | [`worker`] | the handler of the turn: tokens to drivers, start, accept, dispatch, stop | blocks |
 //! | [`supervisor`] | start, signals and end, on the main thread | touches mail |
 //! | [`settings`], [`cli`], [`program`], [`upkeep`], [`manual`] | names and values, arguments, subcommands | |
 //! | [`control`], [`view`], [`metrics`], [`status`], [`log`] | what is said to whoever asks, and the application log | message text |
 //! | [`limits`], [`memory`], [`clock`], [`lock`] | budgets, live heap octets (tests), dates, the lock of the queue | |
 //! | [`services`] | the thread for asynchronous libraries: look-ups in DNS | touches what a worker owns |
+//! | [`logbook`] | the send log and the received log | blocks a worker, drops a line |
 //! | [`blocking`], [`mailboxes`], [`watchdog`] | the helper thread, the way to the workers, slow plugins | |
 //! | [`sink`] | `rohrpost sink`: takes mail and throws it away | |
 //!
@@ -33,9 +35,11 @@
 //! |---|---|---|
 //! | `worker-N` | `smtp-threads`, pinned unless `smtp-pin: off`: SMTP both ways, plugins, timers, schedule | never |
 //! | `commit` | 1: one write and one sync for what all workers have pending | disk |
-//! | `helper` | 1: reads texts back | disk |
+//! | `helper` | 1: reads texts back, and the headers that notices need | disk |
+//! | `verifier` | 1: computes the hashes of passwords, at most 64 waiting | computes for tens of ms |
 //! | `services` | 1: asks name servers where mail goes, on a runtime that the first question makes | its own awaits |
 //! | log | 1: writes the application log; drops and counts when it is behind | disk |
+//! | `logbook` | 1, where a send log or received log is kept: makes lines and writes them; who is ahead of it waits | disk |
 //! | `watchdog` | 1, where plugins are loaded | sleeps |
 //! | `signals`, control | 1 each | yes |
 //! | main | 1: [`supervisor`] | yes |
@@ -105,12 +109,15 @@
 //!     `net/deadline.rs` and `deadline_ms` of both drivers; of the session,
 //!     `deadlines_and_shutdown_say_421_and_release_all`.
 //! 14. Nothing may relay but clients in `smtp-relay-range`, authenticated ones, and mail for local
-//!     domains. `net/incoming.rs` (`may_relay`); `tests/dialogues/relay-refused.txt`.
+//!     domains; where clients can log in, only if that range was set. `net/incoming.rs` (`may_relay`),
+//!     `net/login.rs`; `tests/dialogues/relay-refused.txt`, `auth-required.txt`.
 //! 15. No plugin, mail or log file is touched with the rights of root once `user` is set, and no
 //!     thread keeps them. `supervisor/rights.rs`; `tests/operation/user.rs`.
 //! 16. A reload changes all workers or none, and drops no connection. `supervisor/reload.rs`;
 //!     `tests/operation/reload.rs`.
-//! 17. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
+//! 17. A password is in memory until it is judged and no longer, in no log and no message about
+//!     settings. `smtp/sasl.rs`, `net/login.rs`; `tests/login.rs` looks through the memory of the server.
+//! 18. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
 //!
 //! # Choices
 //!
@@ -143,6 +150,11 @@
 //!   number is exact. The whole history belongs into a log, not into every mail of a queue that may
 //!   hold millions.
 //! - **A mail that failed for good stays until `max-delivertime`**, so that it can be looked at.
+//! - **The send log and the received log have a thread of their own**, not the application log's: that
+//!   one must be able to say that these cannot be written. A line that has no room holds its outcome
+//!   up, then deliveries, then new mail (452): whoever names a log wants every line. The disk that is
+//!   full does so too; it goes on by itself when there is space. Their default is off, and MailerQ's
+//!   is a file in the working directory, which a daemon has none of.
 //! - **An outcome waits for the notice that it calls for**, which needs the mail's header, perhaps from
 //!   disk ([`net::settlement`]): both are one record batch, so no crash can lose the notice. A bounded
 //!   number waits; then deliveries pause. The notice of an outcome whose text is lost goes without it.
@@ -162,6 +174,20 @@
 //! - **Memory is reserved when a text begins, not at MAIL** as the design has it: MAIL only asks whether
 //!   it would fit. What is reserved at MAIL ten strangers can take away from everybody, by announcing
 //!   much and sending nothing.
+//! - **Where clients can log in they must** (D-35), unless the administrator says which networks need
+//!   not: the default of `smtp-relay-range` is for a server that nobody can log in to. It is the same
+//!   for users of `smtp-auth` and for a plugin that judges logins.
+//! - **AUTH starts over.** What a plugin granted before (D-3A) ends with it, for whoever claims to be
+//!   somebody and is not must not be better off than one who says nothing. A hold that is taken back ends
+//!   what plugins granted, and leaves a login by `smtp-auth` alone. STARTTLS ends any login.
+//! - **A failed login is answered `smtp-auth-delay` after it came**, however it failed, and counts as an
+//!   error: so guessing is slow and has an end, and the time tells nothing. An unknown name is hashed too,
+//!   and always with the same user's cost.
+//! - **One thread computes hashes**, of its own: texts that are read back do not wait behind 26 ms a
+//!   login, and guessing takes one CPU at most. When 64 wait, clients are told to come back (454).
+//! - **PLAIN is read as RFC 4616 has it**: a NUL in a password is refused there, and let through in LOGIN
+//!   (D-38 asks for exact sizes). An empty name or password is refused before anybody is asked: some
+//!   directories take it for an anonymous login.
 //! - **Where mail goes is asked per destination and not per mail**: a destination lives while it has mails
 //!   or connections, and answers are cached by their TTL behind it, in the resolver. Destinations are
 //!   served in turn, each by what wakes it; nothing walks over all of them.
@@ -184,6 +210,7 @@ pub mod delivery;
 pub mod limits;
 pub mod lock;
 pub mod log;
+pub mod logbook;
 pub mod mailboxes;
 pub mod manual;
 pub mod memory;

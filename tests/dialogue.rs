@@ -252,6 +252,7 @@ dialogues! {
     smuggling_lf_dot_crlf "smuggling-lf-dot-crlf",
     smuggling_lf_dot_lf "smuggling-lf-dot-lf",
     smuggling_nul "smuggling-nul",
+    starttls_not_offered "starttls-not-offered",
     unknown_command "unknown-command",
 }
 

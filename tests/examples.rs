@@ -14,8 +14,9 @@ use std::{
     time::Duration,
 };
 
+use crate::login::{base64, plain};
 use crate::support::{
-    PATIENCE, Process, Sanitizer, Server, ServerBuilder, Sink, SmtpClient, asan_library,
+    PATIENCE, Process, Sanitizer, Server, ServerBuilder, Sink, SmtpClient, Tool, asan_library,
     eventually, fresh_port,
 };
 
@@ -285,6 +286,116 @@ fn d_10_d_49_policy_keeps_connections_apart_under_asan() {
         assert_eq!(sink.count_with(&format!("good-{number}@")), 4);
     }
     assert_eq!(server.status().count("held"), LEAVING as u64);
+    let status = server.terminate();
+    assert!(status.success(), "{status}\n{}", server.process());
+}
+
+/// D-34, D-39: the service that comes with the plugin judges logins; without it the server's own users
+/// do.
+#[test]
+fn d_34_auth_asks_the_service_that_comes_with_it() {
+    let plan = with_plugins(&["auth"], Sanitizer::Off);
+    let users = plan.directory().join("users");
+    std::fs::write(&users, "anna ge heim\n\ntim other\n").expect("a new directory can be written");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/plugins/auth-service.py");
+    let mut service = Tool::new("python3").arg(script).arg(&users).arg("0").listen();
+    let plan = plan
+        .environment("AUTH_ADDRESS", service.address.to_string())
+        .environment("AUTH_SECONDS", "60")
+        .setting("smtp-auth", "hardcoded://tim:geheim")
+        .setting("smtp-auth-plaintext", "127.0.0.0/8")
+        .setting("smtp-auth-delay", 0);
+    let mut server = plan.start();
+    let log_in = |name: &str, password: &str, code| {
+        let mut client = SmtpClient::hello(server.smtp()).unwrap();
+        client.command(&plain(name, password)).unwrap().require(code).unwrap();
+        client
+    };
+    mail_to(&mut log_in("anna", "ge heim", 235), "a@example.org", &["b"]);
+    log_in("anna", "geheim", 535);
+    log_in("nobody", "geheim", 535);
+    // The service knows another password, and what it says is final.
+    log_in("tim", "geheim", 535);
+    service.process.kill9();
+    log_in("tim", "geheim", 235);
+    log_in("anna", "ge heim", 535);
+    server.process().await_complaint(PATIENCE, "logins go without an answer: Connection refused");
+    assert!(server.terminate().success());
+}
+
+/// A service that says yes to whoever repeats its name as a password, the later question first, and
+/// nothing to those that begin with `mute`.
+fn stubborn_service() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be picked");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    // It ends with the test process; nothing waits for it.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            std::thread::spawn(move || {
+                let lines = BufReader::new(stream.try_clone().expect("a socket can be shared"));
+                let mut first: Option<String> = None;
+                for line in lines.lines().map_while(Result::ok) {
+                    let words: Vec<&str> = line.split(' ').collect();
+                    if words[1].starts_with(&base64(b"mut")) {
+                        continue;
+                    }
+                    let verdict = if words[1] == words[2] { "yes" } else { "no" };
+                    let answer = format!("{} {verdict}\n", words[0]);
+                    // In two pieces, which the plugin must put together.
+                    match first.take() {
+                        None => first = Some(answer),
+                        Some(earlier) => {
+                            let both = format!("{answer}{earlier}4711 yes\n");
+                            let (head, tail) = both.split_at(3);
+                            let _ = stream.write_all(head.as_bytes());
+                            let _ = stream.write_all(tail.as_bytes());
+                        }
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// D-10, D-27, D-49: many logins share one connection to the service and each gets its own answer; some
+/// clients leave while they wait, some wait longer than the server does, and the close hook cancels what
+/// is open. AddressSanitizer watches.
+#[test]
+fn d_10_d_27_auth_keeps_logins_apart_under_asan() {
+    const PAIRS: usize = 20;
+    let plan = with_plugins(&["auth"], Sanitizer::Address)
+        .environment("AUTH_ADDRESS", stubborn_service().to_string())
+        .environment("AUTH_SECONDS", "60")
+        .setting("plugin-timeout", 4)
+        .setting("smtp-threads", 1)
+        .setting("smtp-auth-plaintext", "127.0.0.0/8")
+        .setting("smtp-auth-delay", 0);
+    let mut server = plan.start();
+    let ask = |name: &str, password: &str| {
+        let mut client = SmtpClient::hello(server.smtp()).unwrap();
+        client.send(format!("{}\r\n", plain(name, password)).as_bytes()).unwrap();
+        client
+    };
+    let mut staying = ask("mute-stays", "x");
+    drop(ask("mute-leaves", "x"));
+    let clients: Vec<_> = (0..2 * PAIRS)
+        .map(|number| {
+            let name = format!("user-{number}");
+            let good = number % 3 != 0;
+            (ask(&name, if good { &name } else { "wrong" }), good)
+        })
+        .collect();
+    for (mut client, good) in clients {
+        client.reply().unwrap().require(if good { 235 } else { 535 }).unwrap();
+    }
+    // The server takes it back, and the plugin learns so when the connection is closed.
+    staying.reply().unwrap().require(454).unwrap();
+    drop(staying);
+    eventually("the end of all connections", PATIENCE, || {
+        (server.status().count("incoming_connections") == 0).then_some(())
+    });
     let status = server.terminate();
     assert!(status.success(), "{status}\n{}", server.process());
 }

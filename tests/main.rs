@@ -16,6 +16,7 @@ mod interop;
 mod interop_in;
 mod interop_out;
 mod limits;
+mod logbook;
 mod login;
 mod manifest;
 mod notices;

@@ -216,7 +216,8 @@ size_t MQ_SmtpSend(MQ_SmtpConnection *connection, const void *buffer, size_t siz
 /* The last value set, by whichever plugin; false at first. A client that is authenticated may send to
  * any recipient; for others, smtp-relay-range and local-domains decide at each RCPT TO. It stays set
  * over all messages of the connection, unless the host takes a step back that was held too long: then it
- * is false again. Setting it takes effect at once, on incoming connections only. */
+ * is false again. Setting it takes effect at once, on incoming connections only; a plugin from which a
+ * step was taken back is not heard until it has handed back. */
 bool MQ_SmtpAuthenticated(MQ_SmtpConnection *connection);
 void MQ_SetSmtpAuthenticated(MQ_SmtpConnection *connection, bool authenticated);
 

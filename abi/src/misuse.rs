@@ -37,6 +37,11 @@ pub(crate) enum Misuse {
     #[error("this plugin is not in control of that step; ignored")]
     NotHeld,
     #[error(
+        "the step was held too long and taken back; what this plugin says about the connection counts \
+         again once it has handed back"
+    )]
+    Late,
+    #[error(
         "the context given names no connection, so nothing can be handed back with it; \
          use the context that was passed to the hook that took control"
     )]
@@ -63,6 +68,7 @@ impl Misuse {
             | Misuse::Stale { .. }
             | Misuse::Doubled
             | Misuse::NotHeld
+            | Misuse::Late
             | Misuse::Argument(_)
             | Misuse::Exhausted { .. }
             | Misuse::TooMuch { .. } => Level::Warning,

@@ -22,6 +22,7 @@ use crate::clock::Wall;
 use crate::delivery::{DestinationId, Journey, Now, Store};
 use crate::limits::Share;
 use crate::log::Log;
+use crate::logbook::Logbook;
 use crate::metrics::{Metrics, Number, WorkerMetrics};
 use crate::plugin::view::Plugins;
 use crate::queue::{
@@ -68,8 +69,10 @@ pub enum Mail {
     Posted,
     /// A transaction was read back, or not.
     Loaded(TransactionId, Result<Arc<Transaction>, ReadError>),
-    /// What a notice needs of a mail was read back, or not.
-    Recalled(MailId, Result<Recalled, ReadError>),
+    /// The send log or received log has room again.
+    LogRoom,
+    /// What notices need of mails of a message was read back, or not.
+    Recalled(TransactionId, Result<Vec<(u16, Recalled)>, ReadError>),
     /// The route of a destination with the milliseconds that it is good for, or why there is none.
     Routed(DestinationId, Routed),
     /// The password that this connection gave was checked: whether it is good.
@@ -196,6 +199,8 @@ pub struct Desk {
     pub committing: HashMap<TransactionId, Committing>,
     /// The mails of this worker.
     pub store: Store,
+    /// The send log and the received log.
+    pub logbook: Logbook,
     /// Attempts that ended and are not handed over yet.
     pub settlements: Settlements,
     /// Connections in the making that go on to their next host.
@@ -226,6 +231,8 @@ pub struct Desk {
     pub delivering: bool,
     /// Whether the queue takes mail; looked at once a second, and decided at the commit.
     pub accepting: Accepting,
+    /// Steps of TLS handshakes that this turn may still do.
+    pub shakes_left: usize,
     timers: HashMap<TimerId, TimerKey>,
     watches: HashMap<WatchId, WatchKey>,
     commands: Vec<Command>,
@@ -240,6 +247,8 @@ pub struct DeskInit {
     pub settings: Arc<Settings>,
     /// See [`Desk::log`].
     pub log: Log,
+    /// See [`Desk::logbook`].
+    pub logbook: Logbook,
     /// See [`Desk::metrics`].
     pub metrics: Arc<Metrics>,
     /// See [`Desk::tls`].
@@ -264,6 +273,9 @@ pub struct DeskInit {
 
 /// How many steps are taken back from other threads at once.
 const POSTED_PER_LOOK: usize = 1_024;
+/// Steps of TLS handshakes in one turn: with the slowest of keys that is 30 ms, after which the others
+/// have their turn.
+const SHAKES_MAX: usize = 40;
 /// Places of a table that are worth no effort to give back.
 const TABLE_KEPT: usize = 256;
 /// Octets of the read buffer that all connections of a worker share.
@@ -287,6 +299,7 @@ impl Desk {
             batch: Vec::new(),
             committing: HashMap::new(),
             store: init.store,
+            logbook: init.logbook,
             settlements: Settlements::default(),
             onward: VecDeque::new(),
             jobs: init.jobs,
@@ -302,6 +315,7 @@ impl Desk {
             facts_wanted: false,
             delivering: true,
             accepting: Accepting::Yes,
+            shakes_left: SHAKES_MAX,
             timers: HashMap::new(),
             watches: HashMap::new(),
             commands: Vec::new(),
@@ -321,6 +335,11 @@ impl Desk {
     /// Both clocks.
     pub fn now(&self, io: &Io) -> Now {
         Now { mono_ms: io.now_ms(), unix_ms: Wall::now_ms() }
+    }
+
+    /// A turn is over.
+    pub fn end_turn(&mut self) {
+        self.shakes_left = SHAKES_MAX;
     }
 
     /// Remembers to offer a connection's output to its socket.
@@ -437,6 +456,7 @@ impl Desk {
         }
         shrink!(by_plugin, committing, timers, watches);
         shrink!(dirty, resumable, sends, batch, commands, onward);
+        self.store.destinations.shrink();
     }
 
     /// D-17: after the cleanup hooks, what is left of timers and watches goes without a word.

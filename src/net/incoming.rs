@@ -360,7 +360,7 @@ impl Incoming {
         match event {
             Event::Mail(from) => {
                 self.draft = None;
-                if let Some(refusal) = not_accepting(desk.accepting) {
+                if let Some(refusal) = not_accepting(desk) {
                     // Sooner than after a text that cannot be kept.
                     return self.decide(Decision::Refuse(refusal.into()), desk, io);
                 }
@@ -633,8 +633,10 @@ impl Incoming {
 }
 
 /// What a client hears at MAIL while the queue takes nothing.
-fn not_accepting(accepting: Accepting) -> Option<Fixed> {
-    match accepting {
+fn not_accepting(desk: &Desk) -> Option<Fixed> {
+    match desk.accepting {
+        // The received log is far behind.
+        Accepting::Yes if !desk.settlements.has_room() => Some(answer::STORAGE_FULL),
         Accepting::Yes => None,
         Accepting::Full => Some(answer::STORAGE_FULL),
         Accepting::Failed => Some(answer::LOCAL_ERROR),

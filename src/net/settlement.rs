@@ -3,8 +3,9 @@
 //!
 //! Most attempts call for nothing and are handed over at once. One that calls for a notice needs the
 //! mail's header: of a mail that was just tried it is in memory; else the helper reads it back, and the
-//! outcome waits so long, as one of [`SETTLEMENTS_MAX`] at most. While there is no room for another,
-//! nothing new is delivered and nothing ages out.
+//! outcome waits so long. Where a send log is kept an outcome also waits until the log took its line.
+//! [`SETTLEMENTS_MAX`] may wait at most: while there is no room for another, nothing new is delivered,
+//! nothing ages out, and no new mail is taken, because a line of the received log may wait here too.
 //!
 //! Must never: record an outcome before the notice of it, drop either, or wait in a worker.
 //!
@@ -17,19 +18,27 @@ use crate::blocking::{Job, RECALLS_MAX};
 use crate::clock::Wall;
 use crate::delivery::{Ended, MailView};
 use crate::log::Level;
+use crate::logbook;
 use crate::metrics::Number;
 use crate::notice::wanted::{self, Occasion};
 use crate::notice::{self, Case, Excerpt, Kind, Stationery};
 use crate::queue::{
-    Attempt, Body, DsnNotify, Entry, Mail, MailDsn, MailId, Next, Origin, ReadError, Transaction,
+    Attempt, Body, DsnNotify, Entry, Mail, MailDsn, Next, Origin, ReadError, Transaction,
+    TransactionId, Wishes,
 };
 use crate::smtp::Address;
 use crate::smtp::dsn::{Notify, Ret};
 
 use super::desk::Desk;
 
-/// Outcomes of one worker that may wait for what they call for.
+/// Outcomes and lines of one worker that may wait for what they call for, before new work pauses; what is
+/// under way then still comes on top.
 pub const SETTLEMENTS_MAX: usize = 1_000;
+/// Recipients of one message whose notices are written from one reading: a message may have thousands, and
+/// each notice holds what comes back of it.
+const RECALLED_MAX: usize = 64;
+/// Octets of notices that may wait with them.
+const NOTICE_BYTES_MAX: usize = 16 << 20;
 
 /// What a notice needs of a mail beside its outcome.
 #[derive(Clone, Debug, Default)]
@@ -43,20 +52,18 @@ pub struct Recalled {
 }
 
 impl Recalled {
-    /// Takes it from a transaction; `ret` is the default of what comes back.
-    ///
-    /// # Errors
-    /// When the mail is not part of it any more.
-    pub fn of(transaction: &Transaction, id: MailId, ret: Ret) -> Result<Self, ReadError> {
-        let mail = transaction.mail(id.index).ok_or(ReadError::Unknown(id.transaction))?;
+    /// Takes it from a transaction; `ret` is the default of what comes back. Nothing but an empty one of a
+    /// mail that is not part of it any more.
+    pub fn of(transaction: &Transaction, index: u16, ret: Ret) -> Self {
+        let Some(mail) = transaction.mail(index) else { return Self::default() };
         let request = wanted::request(transaction, mail);
-        Ok(Self {
+        Self {
             notify: request.notify,
             orcpt: request.orcpt.map(Box::from),
             envid: request.envid.map(Box::from),
             smtputf8: transaction.smtputf8,
             excerpt: Excerpt::of(transaction, mail, wanted::ret_of(transaction, ret)),
-        })
+        }
     }
 }
 
@@ -66,70 +73,123 @@ struct Pending {
     attempt: Attempt,
     mail: MailView,
     kind: Kind,
+    line: Option<logbook::Entry>,
+    /// Its text was asked for.
+    asked: bool,
+}
+
+/// A line that the log had no room for, and the outcome that waits with it.
+#[derive(Debug)]
+struct Unlogged {
+    line: logbook::Entry,
+    outcome: Option<Outcome>,
+}
+
+/// An outcome with the notice of it.
+#[derive(Debug)]
+struct Outcome {
+    notice: Option<Transaction>,
+    attempt: Attempt,
 }
 
 /// Attempts that ended and are not handed over yet.
 #[derive(Debug, Default)]
 pub struct Settlements {
-    /// Those that wait for a read, by their mail: more than one of a mail only if its removal came
-    /// while its failure waited.
-    pending: HashMap<MailId, VecDeque<Pending>>,
-    /// Mails that have to be asked for.
-    unasked: VecDeque<MailId>,
+    /// Those that wait for a read: one serves many recipients of a message.
+    pending: HashMap<TransactionId, Vec<Pending>>,
+    /// Messages that have to be asked for.
+    unasked: VecDeque<TransactionId>,
     /// Reads under way.
     asked: usize,
-    count: usize,
+    /// Those that wait for a read.
+    reading: usize,
+    /// Those that wait for the log, in the order in which they ended.
+    unlogged: VecDeque<Unlogged>,
+    /// Octets of their notices.
+    notice_bytes: usize,
 }
 
 impl Settlements {
     /// Whether another one may wait.
     pub fn has_room(&self) -> bool {
-        self.count < SETTLEMENTS_MAX
+        self.len() < SETTLEMENTS_MAX && self.notice_bytes < NOTICE_BYTES_MAX
     }
 
     /// How many more may wait.
     pub fn room(&self) -> usize {
-        SETTLEMENTS_MAX.saturating_sub(self.count)
+        if self.has_room() { SETTLEMENTS_MAX - self.len() } else { 0 }
     }
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.count
+        self.reading + self.unlogged.len()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.len() == 0
     }
 
     fn push(&mut self, pending: Pending) {
-        let id = pending.attempt.mail;
-        self.count += 1;
-        self.unasked.push_back(id);
-        self.pending.entry(id).or_default().push_back(pending);
+        let id = pending.attempt.mail.transaction;
+        let waiting = self.pending.entry(id).or_default();
+        if waiting.is_empty() {
+            self.unasked.push_back(id);
+        }
+        waiting.push(pending);
+        self.reading += 1;
     }
 
-    fn take(&mut self, id: MailId) -> Option<Pending> {
+    /// The mails of the next message that is to be read, some at a time.
+    fn ask(&mut self) -> Option<(TransactionId, Box<[u16]>)> {
+        let id = self.unasked.pop_front()?;
         let waiting = self.pending.get_mut(&id)?;
-        let pending = waiting.pop_front();
-        if waiting.is_empty() {
-            self.pending.remove(&id);
+        let mut mails = Vec::new();
+        for pending in waiting.iter_mut().filter(|one| !one.asked).take(RECALLED_MAX) {
+            pending.asked = true;
+            mails.push(pending.attempt.mail.index);
         }
-        self.count -= usize::from(pending.is_some());
-        pending
+        self.asked += 1;
+        Some((id, mails.into()))
+    }
+
+    /// Those that an answer is for.
+    fn take(&mut self, id: TransactionId) -> Vec<Pending> {
+        self.asked -= 1;
+        let Some(waiting) = self.pending.remove(&id) else { return Vec::new() };
+        let (answered, others): (Vec<Pending>, Vec<Pending>) =
+            waiting.into_iter().partition(|one| one.asked);
+        if !others.is_empty() {
+            self.pending.insert(id, others);
+            self.unasked.push_back(id);
+        }
+        self.reading -= answered.len();
+        answered
     }
 }
 
 impl Desk {
     /// Records the outcome of an attempt, with the notice that it calls for, and says so where a mail
     /// ends without having arrived.
-    pub fn settle(&mut self, ended: Ended) {
+    pub fn settle(&mut self, mut ended: Ended) {
         self.tell_outcome(&ended.attempt);
-        if matches!(ended.attempt.next, Next::Failed | Next::Removed) {
-            self.settle_unread(ended);
-        } else {
+        let over = matches!(ended.attempt.next, Next::Failed | Next::Removed);
+        if !over && !self.logbook.logs_sent() {
             // An attempt that had no text was none of which anybody wants to hear.
-            self.batch.push(Entry::Settle(ended.attempt));
+            return self.batch.push(Entry::Settle(ended.attempt));
+        }
+        let Some(mail) = self.store.mail_of(&mut ended) else {
+            return self.batch.push(Entry::Settle(ended.attempt));
+        };
+        let attempt = ended.attempt;
+        let line = self.line_of(&attempt, &mail, None);
+        match self.kind_of(&attempt, &mail, true).filter(|_| over) {
+            Some(kind) => {
+                let asked = false;
+                self.settlements.push(Pending { attempt, mail, kind, line, asked });
+                self.ask_for_texts();
+            }
+            None => self.conclude(line, Outcome { notice: None, attempt }),
         }
     }
 
@@ -144,33 +204,75 @@ impl Desk {
             Next::Retry { .. } => notify.delay,
             Next::Failed | Next::Removed => notify.failure,
         });
-        if wanted
-            && let Some(mail) = self.store.mail_of(&mut ended)
-            && let Some(kind) = self.kind_of(&ended.attempt, &mail, hop_tells)
-            && let Ok(recalled) = Recalled::of(transaction, id, self.settings.notices.ret)
-        {
-            self.publish_notice(kind, &ended.attempt, &mail, &recalled);
+        if !wanted && !self.logbook.logs_sent() {
+            return self.batch.push(Entry::Settle(ended.attempt));
         }
-        self.batch.push(Entry::Settle(ended.attempt));
+        let Some(mail) = self.store.mail_of(&mut ended) else {
+            return self.batch.push(Entry::Settle(ended.attempt));
+        };
+        let attempt = ended.attempt;
+        let kind = self.kind_of(&attempt, &mail, hop_tells).filter(|_| wanted);
+        let notice = kind.and_then(|kind| {
+            let recalled = Recalled::of(transaction, id.index, self.settings.notices.ret);
+            self.write_notice(kind, &attempt, &mail, &recalled)
+        });
+        let line = self.line_of(&attempt, &mail, transaction.wishes.as_deref());
+        self.conclude(line, Outcome { notice, attempt });
     }
 
-    /// What a notice needs was read back. One that could not be read is told of without its header.
-    pub fn on_recalled(&mut self, id: MailId, recalled: Result<Recalled, ReadError>) {
-        self.settlements.asked -= 1;
-        if let Some(pending) = self.settlements.take(id) {
-            let Pending { attempt, mail, kind } = pending;
-            if let Err(error) = &recalled {
-                let text = format_args!("the notice of mail {id} has no header: {error}");
-                self.log.limited("notice-header", Level::Warning, "queue", text);
-            }
-            let recalled = recalled.unwrap_or_default();
+    /// What notices of a message need was read back. Those of one that could not be read are told of
+    /// without its header.
+    pub fn on_recalled(
+        &mut self,
+        id: TransactionId,
+        recalled: Result<Vec<(u16, Recalled)>, ReadError>,
+    ) {
+        if let Err(error) = &recalled {
+            let text = format_args!("the notices of message {id} have no header: {error}");
+            self.log.limited("notice-header", Level::Warning, "queue", text);
+        }
+        let mut recalled: HashMap<u16, Recalled> =
+            recalled.unwrap_or_default().into_iter().collect();
+        for Pending { attempt, mail, kind, line, .. } in self.settlements.take(id) {
+            let recalled = recalled.remove(&attempt.mail.index).unwrap_or_default();
             let notify = recalled.notify.unwrap_or(self.settings.notices.notify);
-            if wanted::wants(notify, kind) {
-                self.publish_notice(kind, &attempt, &mail, &recalled);
-            }
-            self.batch.push(Entry::Settle(attempt));
+            let notice = if wanted::wants(notify, kind) {
+                self.write_notice(kind, &attempt, &mail, &recalled)
+            } else {
+                None
+            };
+            self.conclude(line, Outcome { notice, attempt });
         }
         self.ask_for_texts();
+    }
+
+    /// A line for each mail of a transaction that a client brought and that is durable now.
+    pub fn log_received(&mut self, transaction: &Transaction) {
+        if !self.logbook.logs_received() {
+            return;
+        }
+        for mail in &transaction.mails {
+            if let Some(line) = self.logbook.received(transaction, mail) {
+                self.write_line(line, None);
+            }
+        }
+    }
+
+    /// Gives the log what it had no room for, as far as it has now, and hands the outcomes over.
+    pub fn resume_lines(&mut self) {
+        while let Some(Unlogged { line, outcome }) = self.settlements.unlogged.pop_front() {
+            match self.logbook.offer(line, self.index) {
+                Ok(()) => {
+                    if let Some(outcome) = outcome {
+                        self.settlements.notice_bytes -= outcome.notice_bytes();
+                        self.hand_over(outcome);
+                    }
+                }
+                Err(line) => {
+                    return self.settlements.unlogged.push_front(Unlogged { line, outcome });
+                }
+            }
+        }
     }
 
     /// Whether mail may be given to connections, as far as the queue and outcomes are concerned.
@@ -178,43 +280,74 @@ impl Desk {
         self.delivering && self.settlements.has_room()
     }
 
-    /// The stop is over: outcomes that still wait are not recorded. What failed is tried, or ages out,
-    /// after the next start, and its sender hears of it then.
+    /// The time of the stop is over. Lines are lost rather than outcomes. Outcomes that wait for a text are
+    /// not recorded: what failed is tried, or ages out, after the next start, and its sender hears
+    /// of it then.
     pub fn drop_settlements(&mut self) {
-        if !self.settlements.is_empty() {
-            let count = self.settlements.len();
-            let text = format_args!("{count} outcomes were not recorded: their mails come again");
-            self.log.warning("stop", text);
-            self.settlements.pending.clear();
-            self.settlements.unasked.clear();
-            self.settlements.count = 0;
+        let (reading, lines) = (self.settlements.reading, self.settlements.unlogged.len());
+        if reading + lines == 0 {
+            return;
+        }
+        let text = format_args!(
+            "the stop does not wait: {lines} lines of logs are lost, {reading} mails that failed come again"
+        );
+        self.log.critical("stop", text);
+        let Settlements { unlogged, asked, .. } = std::mem::take(&mut self.settlements);
+        // Their answers are still to come.
+        self.settlements.asked = asked;
+        unlogged.into_iter().filter_map(|line| line.outcome).for_each(|one| self.hand_over(one));
+    }
+
+    /// The outcome with its line, if it has one: both go on together.
+    fn conclude(&mut self, line: Option<logbook::Entry>, outcome: Outcome) {
+        match line {
+            Some(line) => self.write_line(line, Some(outcome)),
+            None => self.hand_over(outcome),
         }
     }
 
-    fn settle_unread(&mut self, mut ended: Ended) {
-        let pending = self.store.mail_of(&mut ended).and_then(|mail| {
-            let kind = self.kind_of(&ended.attempt, &mail, true)?;
-            Some((mail, kind))
-        });
-        match pending {
-            Some((mail, kind)) => {
-                self.settlements.push(Pending { attempt: ended.attempt, mail, kind });
-                self.ask_for_texts();
+    fn write_line(&mut self, line: logbook::Entry, outcome: Option<Outcome>) {
+        let line = if self.settlements.unlogged.is_empty() {
+            match self.logbook.offer(line, self.index) {
+                Ok(()) => return outcome.into_iter().for_each(|outcome| self.hand_over(outcome)),
+                Err(line) => line,
             }
-            None => self.batch.push(Entry::Settle(ended.attempt)),
+        } else {
+            line
+        };
+        self.settlements.notice_bytes += outcome.as_ref().map_or(0, Outcome::notice_bytes);
+        self.settlements.unlogged.push_back(Unlogged { line, outcome });
+    }
+
+    /// The notice first: both become durable as one.
+    fn hand_over(&mut self, outcome: Outcome) {
+        let Outcome { notice, attempt } = outcome;
+        if let Some(notice) = notice {
+            self.count(Number::Notices);
+            self.publish(notice);
         }
+        self.batch.push(Entry::Settle(attempt));
+    }
+
+    fn line_of(
+        &self,
+        attempt: &Attempt,
+        mail: &MailView,
+        wishes: Option<&Wishes>,
+    ) -> Option<logbook::Entry> {
+        let addresses = (&*mail.envelope, &*mail.recipient);
+        self.logbook.sent(attempt, mail.attempts, addresses, wishes)
     }
 
     fn ask_for_texts(&mut self) {
         while self.settlements.asked < RECALLS_MAX
-            && let Some(id) = self.settlements.unasked.pop_front()
+            && let Some((id, mails)) = self.settlements.ask()
         {
-            let job = Job::Recall(self.index, id, self.settings.notices.ret);
+            let job = Job::Recall(self.index, id, mails, self.settings.notices.ret);
             if let Err(error) = self.jobs.try_send(job) {
                 // The channel holds all that workers may ask for at a time.
                 unreachable!("the helper takes every job: {error}");
             }
-            self.settlements.asked += 1;
         }
     }
 
@@ -254,20 +387,20 @@ impl Desk {
         }
     }
 
-    /// Writes a notice and hands it over; the outcome must follow in the same turn.
-    fn publish_notice(
+    /// Writes a notice; `None` for a sender that cannot be told.
+    fn write_notice(
         &mut self,
         kind: Kind,
         attempt: &Attempt,
         mail: &MailView,
         recalled: &Recalled,
-    ) {
+    ) -> Option<Transaction> {
         let Ok(sender) = Address::parse(&mail.envelope) else {
             // A plugin may have made anything of it.
             let text =
                 format_args!("mail {}: its sender cannot be told, it is no address", mail.id);
             self.log.limited("notice-sender", Level::Warning, "smtp", text);
-            return;
+            return None;
         };
         let now_ms = Wall::now_ms();
         let id = self.ids.next_id(now_ms * 1000);
@@ -295,7 +428,8 @@ impl Desk {
         let notice = notice::write(&case, recalled.excerpt.as_ref(), &stationery, &mut self.wall);
         let mut text = notice.text;
         text.push(0);
-        let transaction = Transaction {
+        self.log.debug("smtp", format_args!("mail {}: notice {id} goes to its sender", mail.id));
+        Some(Transaction {
             id,
             received_ms: now_ms,
             mails: vec![Mail {
@@ -313,9 +447,13 @@ impl Desk {
             smtputf8: notice.smtputf8,
             wishes: None,
             shelf: None,
-        };
-        self.count(Number::Notices);
-        self.log.debug("smtp", format_args!("mail {}: notice {id} goes to its sender", mail.id));
-        self.publish(transaction);
+        })
+    }
+}
+
+impl Outcome {
+    fn notice_bytes(&self) -> usize {
+        let bytes = self.notice.as_ref().map_or(0, Transaction::body_bytes);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 }

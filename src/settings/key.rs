@@ -10,6 +10,7 @@ use super::hop::Hop;
 use super::machine::Machine;
 use super::model::{Delivery, Dns, General, Logging, Plugin, Queue, Smtp};
 use super::notice::Notices;
+use super::records::Records;
 use super::tls::Tls;
 
 /// One setting: everything that is known of it apart from its value.
@@ -115,6 +116,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         Queue::KEYS,
         Plugin::KEYS,
         Logging::KEYS,
+        Records::KEYS,
     ];
     sections.into_iter().flatten()
 }

@@ -25,6 +25,7 @@ mod mailerq;
 mod model;
 mod network;
 mod notice;
+mod records;
 mod source;
 mod table;
 mod tls;
@@ -45,6 +46,7 @@ pub use model::{
 };
 pub use network::Networks;
 pub use notice::Notices;
+pub use records::Records;
 pub use source::{Arguments, MAIN_FILE, Origin, Sources};
 pub use table::{list, markdown};
 pub use tls::Tls;

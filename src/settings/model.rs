@@ -24,6 +24,7 @@ use super::login::LoginSources;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
 use super::notice::Notices;
+use super::records::Records;
 use super::tls::Tls;
 use crate::auth::LoginSource;
 use crate::limits::ConnectionBounds;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub plugin: Plugin,
     /// The application log.
     pub logging: Logging,
+    /// The send log and the received log.
+    pub records: Records,
     /// Names of the keys that some source has set.
     pub(super) set: BTreeSet<&'static str>,
 }
@@ -80,6 +83,7 @@ impl Settings {
         self.queue.adopt(&new.queue, &mut differing);
         self.plugin.adopt(&new.plugin, &mut differing);
         self.logging.adopt(&new.logging, &mut differing);
+        self.records.adopt(&new.records, &mut differing);
         self.set.clone_from(&new.set);
         differing
     }
@@ -96,6 +100,7 @@ impl Settings {
             queue: Queue::build(values),
             plugin: Plugin::build(values),
             logging: Logging::build(values),
+            records: Records::build(values),
             set: values.set(),
         }
     }

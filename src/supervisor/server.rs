@@ -17,6 +17,7 @@ use crate::control::{self, ControlServer};
 use crate::limits::{Connections, MemoryBudget};
 use crate::lock::{Lock, LockError};
 use crate::log::{Log, LogError, Target};
+use crate::logbook::{Logbook, LogbookError, LogbookThread};
 use crate::mailboxes::Mailboxes;
 use crate::metrics::Metrics;
 use crate::net::desk::{Intake, Mail};
@@ -32,7 +33,7 @@ use super::line::StatusLine;
 use super::readiness::Readiness;
 use super::rights::{Rights, RightsError};
 use super::start::{
-    Bound, Plan, bind, load_plugins, look_ups_max, open_queue, restore, start_workers,
+    Bound, Plan, bind, load_plugins, look_ups_max, open_logbook, open_queue, restore, start_workers,
 };
 
 /// How long the last lines of the log may take to be written.
@@ -58,6 +59,9 @@ pub enum StartError {
     /// The server cannot become the user that it shall be.
     #[error(transparent)]
     Rights(#[from] RightsError),
+    /// The send log or the received log cannot be kept.
+    #[error(transparent)]
+    Logbook(#[from] LogbookError),
     /// The queue cannot be opened.
     #[error("the queue cannot be opened: {0}")]
     Queue(#[from] OpenError),
@@ -96,6 +100,7 @@ impl StartError {
             StartError::Lock(error) => error.exit(),
             StartError::Queue(_) | StartError::System { .. } => cli::EXIT_TRY_AGAIN,
             StartError::Log(_)
+            | StartError::Logbook(_)
             | StartError::Rights(_)
             | StartError::Plugins(_)
             | StartError::Logins(_)
@@ -211,6 +216,8 @@ pub(super) struct Server {
     addresses: Addresses,
     events: (Sender<Event>, Receiver<Event>),
     control: ControlServer,
+    logbook: Logbook,
+    logbook_thread: Option<LogbookThread>,
 }
 
 impl Server {
@@ -231,6 +238,7 @@ impl Server {
         rights.give_up()?;
         let mailboxes = Mailboxes::default();
         let logins = Arc::new(Logins::load(&settings.smtp.auth)?);
+        let (logbook, logbook_thread) = open_logbook(&settings, &mailboxes, log)?;
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
         let addresses = Addresses { clear, secure };
@@ -257,6 +265,7 @@ impl Server {
         let plan = Plan {
             settings: settings.clone(),
             log: log.clone(),
+            logbook: logbook.clone(),
             metrics: metrics.clone(),
             host,
             tls,
@@ -297,6 +306,8 @@ impl Server {
             addresses,
             events,
             control,
+            logbook,
+            logbook_thread,
         })
     }
 
@@ -367,7 +378,10 @@ impl Server {
         loop {
             self.readiness.look(&self.metrics);
             match self.events.1.recv_timeout(STATUS_EVERY) {
-                Ok(Event::Signal(SIGHUP) | Event::Reopen) => log.reopen(),
+                Ok(Event::Signal(SIGHUP) | Event::Reopen) => {
+                    log.reopen();
+                    self.logbook.reopen();
+                }
                 Ok(Event::Reload(answer)) => {
                     let outcome = self.reload(log);
                     // Whoever asked may have given up.
@@ -403,6 +417,9 @@ impl Server {
         let drained = self.stop_workers_within(limit);
         self.control.stop();
         let queue = self.queue.shutdown(QUEUE_PATIENCE);
+        if self.logbook_thread.is_some_and(|thread| !thread.finish(LOG_PATIENCE)) {
+            log.critical("stop", "the last lines of the send or received log were not written");
+        }
         let exit = match (drained, queue) {
             (true, Ok(())) => exit,
             (drained, outcome) => {

@@ -14,6 +14,7 @@ use crate::blocking::{Job, READS_MAX};
 use crate::delivery::{DestinationLimits, Destinations, NextHop, Store, StoreLimits};
 use crate::limits::MemoryBudget;
 use crate::log::{Level, Log};
+use crate::logbook::{Logbook, LogbookThread};
 use crate::mailboxes::Mailboxes;
 use crate::metrics::Metrics;
 use crate::net::desk::{Desk, DeskInit, Mail};
@@ -34,6 +35,7 @@ use super::server::{Event, StartError, system};
 pub(super) struct Plan {
     pub(super) settings: Arc<Settings>,
     pub(super) log: Log,
+    pub(super) logbook: Logbook,
     pub(super) metrics: Arc<Metrics>,
     pub(super) host: &'static rohrpost_abi::Host,
     pub(super) tls: Arc<Tls>,
@@ -69,6 +71,7 @@ impl Plan {
             index,
             settings: settings.clone(),
             log: self.log.clone(),
+            logbook: self.logbook.clone(),
             metrics: self.metrics.clone(),
             tls: self.tls.for_worker(),
             plugins,
@@ -175,6 +178,23 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a text".to_owned())
+}
+
+/// Opens the send log and the received log, where they are kept.
+pub(super) fn open_logbook(
+    settings: &Settings,
+    mailboxes: &Mailboxes,
+    log: &Log,
+) -> Result<(Logbook, Option<LogbookThread>), StartError> {
+    let pages = (settings.records.sent(), settings.records.received());
+    let workers = settings.smtp.threads as usize;
+    let answers = mailboxes.clone();
+    let notify = move |worker| {
+        // A worker whose mailbox is full is awake, and tries again in each turn.
+        let _ = answers.offer(worker, Mail::LogRoom);
+    };
+    let hostname = settings.smtp.hostname.clone();
+    Ok(Logbook::start(pages, workers, hostname, log.clone(), notify)?)
 }
 
 pub(super) fn open_queue(

@@ -229,6 +229,11 @@ impl Worker {
         let now = self.desk.now(io);
         // The rest is due in the next turn: its timer is armed in the past then.
         for _ in 0..DUE_MAX {
+            if !self.desk.store.destinations.wake_rested(now.mono_ms) {
+                break;
+            }
+        }
+        for _ in 0..DUE_MAX {
             if !self.desk.settlements.has_room() {
                 // The timer is armed again when there is.
                 return;
@@ -242,11 +247,6 @@ impl Worker {
             }
             let Some(aged) = self.desk.store.pop_aged(now) else { break };
             aged.into_iter().for_each(|attempt| self.desk.settle(attempt));
-        }
-        for _ in 0..DUE_MAX {
-            if !self.desk.store.destinations.wake_rested(now.mono_ms) {
-                break;
-            }
         }
     }
 

@@ -126,6 +126,7 @@ impl Worker {
                 Ok(()) => {
                     if connection.is_some() {
                         self.desk.numbers().add(Number::Accepted, recipients as u64);
+                        self.desk.log_received(&transaction);
                     }
                     let now = self.desk.now(io);
                     self.desk.store.admit(transaction, reserved, now);
@@ -242,6 +243,8 @@ impl Handler for Worker {
                 let attempts = self.desk.store.on_loaded(id, loaded, now);
                 attempts.into_iter().for_each(|attempt| self.desk.settle(attempt));
             }
+            // The commit phase of this turn goes on with it.
+            Mail::LogRoom => {}
             Mail::Recalled(id, recalled) => self.desk.on_recalled(id, recalled),
             Mail::Routed(destination, routed) => self.on_routed(destination, routed, io),
             Mail::Verified(key, good) => {
@@ -309,6 +312,7 @@ impl Handler for Worker {
     }
 
     fn commit(&mut self, io: &mut Io) {
+        self.desk.resume_lines();
         self.deliver(io);
         let released = self.desk.store.take_released();
         if released > 0 {
@@ -332,6 +336,7 @@ impl Handler for Worker {
         }
         self.end_if_drained(io);
         self.gauge();
+        self.desk.end_turn();
         // What was left over, and what found the mailbox full: then there was mail, hence this turn.
         self.desk.take_posted(io);
         // A flush may let a connection go on, and its plugins ask for more: the next turn comes

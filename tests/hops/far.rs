@@ -401,28 +401,32 @@ impl Talk {
         }
     }
 
-    fn read_line(&mut self) -> io::Result<String> {
+    /// A line with its end.
+    fn read_octets(&mut self) -> io::Result<Vec<u8>> {
         let (mut line, mut byte) = (Vec::new(), [0]);
         while !line.ends_with(b"\r\n") {
             if self.read(&mut byte)? == 1 {
                 line.push(byte[0]);
             }
         }
-        line.truncate(line.len() - 2);
-        Ok(String::from_utf8_lossy(&line).into_owned())
+        Ok(line)
+    }
+
+    fn read_line(&mut self) -> io::Result<String> {
+        let line = self.read_octets()?;
+        Ok(String::from_utf8_lossy(&line[..line.len() - 2]).into_owned())
     }
 
     /// The text of DATA, its dots unstuffed.
     fn read_text(&mut self) -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
         loop {
-            let line = self.read_line()?;
-            match line.strip_prefix('.') {
-                Some("") => return Ok(text),
-                Some(rest) => text.extend_from_slice(rest.as_bytes()),
-                None => text.extend_from_slice(line.as_bytes()),
+            let line = self.read_octets()?;
+            match line.strip_prefix(b".") {
+                Some(b"\r\n") => return Ok(text),
+                Some(rest) => text.extend_from_slice(rest),
+                None => text.extend_from_slice(&line),
             }
-            text.extend_from_slice(b"\r\n");
         }
     }
 

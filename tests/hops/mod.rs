@@ -37,7 +37,12 @@ fn post(server: &Server, recipient: &str) -> String {
 
 fn post_text(server: &Server, recipient: &str, text: &[u8]) -> String {
     let mut client = SmtpClient::hello(server.smtp()).unwrap();
-    let reply = client.mail("a@example.org", recipient, text).unwrap().require(250).unwrap();
+    let stuffed: Vec<u8> =
+        text.split_inclusive(|&byte| byte == b'\n').fold(Vec::new(), |all, line| {
+            let dot = if line.starts_with(b".") { &b"."[..] } else { b"" };
+            [&all[..], dot, line].concat()
+        });
+    let reply = client.mail("a@example.org", recipient, &stuffed).unwrap().require(250).unwrap();
     let (_, ids) = reply.lines[0].split_once("Queued as ").unwrap();
     ids.split(' ').next().unwrap().to_owned()
 }

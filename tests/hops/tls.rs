@@ -92,7 +92,7 @@ fn where_it_is_verified_only_the_host_itself_gets_mail() {
     let authority = Authority::new();
     let other = Authority::new();
     let rows = [
-        ("signed by itself", self_signed(HOST), "starttls"),
+        ("signed by itself", self_signed(HOST), "invalid peer certificate"),
         ("of another authority", other.certify(HOST), "UnknownIssuer"),
         ("expired", authority.certify_expired(HOST), "expired"),
         ("for another address", authority.certify("127.0.0.2"), "not valid for"),

@@ -151,7 +151,11 @@ fn d_27_d_28_a_login_that_is_held_too_long_is_taken_back() {
     say(&mut one, "RSET", 250);
     // D-28: until it hands back it is not asked, and its yes of then is not one of now.
     say(&mut one, &plain("stranger@x", "any"), 535);
-    stage.release("late", "authenticate:1 continue");
+    stage.release("late", "authenticate:1 continue authenticated");
+    assert_eq!(stage.await_line("authenticated"), "10-a authenticated 0");
+    say(&mut one, "MAIL FROM:<a@example.org>", 250);
+    say(&mut one, "RCPT TO:<b@example.net>", 530);
+    say(&mut one, "RSET", 250);
     say(&mut one, &plain("tim@x", "geheim"), 454);
     assert_eq!(stage.calls(&["authenticate"]).len(), 2);
 }

@@ -62,7 +62,11 @@ pub unsafe extern "C" fn MQ_SmtpAuthenticated(connection: *mut Opaque) -> u8 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn MQ_SetSmtpAuthenticated(connection: *mut Opaque, authenticated: u8) {
     access::serve("MQ_SetSmtpAuthenticated", Wanted::Connection, connection, (), |state, token| {
-        state.connection(token)?.set_authenticated(authenticated != 0);
+        let connection = state.connection(token)?;
+        if connection.chain.owes(token.plugin()) {
+            return Err(Misuse::Late);
+        }
+        connection.set_authenticated(authenticated != 0);
         Ok(())
     });
 }
