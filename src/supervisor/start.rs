@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, unbounded};
 use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
 
-use crate::auth::{Check, Logins};
-use crate::blocking::{Job, READS_MAX};
+use crate::auth::{self, Check, Logins};
+use crate::blocking::{self, Job, READS_MAX};
 use crate::delivery::{DestinationLimits, Destinations, NextHop, Store, StoreLimits};
 use crate::limits::MemoryBudget;
 use crate::log::{Level, Log};
@@ -22,7 +22,7 @@ use crate::net::listener::{self, Entrance, WorkerSockets};
 use crate::net::login::{self, Admission};
 use crate::plugin::view::Plugins;
 use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
-use crate::services::Services;
+use crate::services::{self, Services};
 use crate::settings::{Pinning, PluginErrors, Settings};
 use crate::tls::Tls;
 use crate::view::counted;
@@ -106,7 +106,7 @@ impl Plan {
 }
 
 /// The look-ups that all workers may have open at a time.
-pub(super) fn look_ups_max(settings: &Settings) -> usize {
+fn look_ups_max(settings: &Settings) -> usize {
     let workers = settings.smtp.threads;
     (0..workers as usize).map(|index| share(settings.dns.look_ups_max, workers, index)).sum()
 }
@@ -115,6 +115,37 @@ pub(super) fn look_ups_max(settings: &Settings) -> usize {
 fn share(total: u32, workers: u32, index: usize) -> usize {
     let (total, workers) = (total as usize, workers as usize);
     (total / workers + usize::from(index < total % workers)).max(1)
+}
+
+/// The threads that wait on behalf of the workers, and the ways to them.
+pub(super) struct Aides {
+    pub(super) jobs: Sender<Job>,
+    pub(super) checks: Sender<Check>,
+    pub(super) services: Services,
+    pub(super) helper: JoinHandle<()>,
+    pub(super) verifier: JoinHandle<()>,
+}
+
+impl Aides {
+    pub(super) fn start(
+        settings: &Arc<Settings>,
+        listeners: Arc<[SocketAddr]>,
+        queue: &Arc<LogQueue>,
+        mailboxes: &Mailboxes,
+        log: &Log,
+    ) -> Result<Aides, StartError> {
+        let (checks, checks_taken) = auth::verifier::channel();
+        let verifier = auth::verifier::spawn(checks_taken, mailboxes.clone())
+            .map_err(system("the thread that checks passwords cannot be started"))?;
+        let (jobs, jobs_taken) = blocking::channel(settings.smtp.threads as usize);
+        let helper = blocking::spawn(jobs_taken, queue.clone(), mailboxes.clone())
+            .map_err(system("the helper thread cannot be started"))?;
+        let look_ups = look_ups_max(settings);
+        let (settings, mailboxes) = (settings.clone(), mailboxes.clone());
+        let (services, _) = services::spawn(settings, listeners, look_ups, mailboxes, log.clone())
+            .map_err(system("the services thread cannot be started"))?;
+        Ok(Aides { jobs, checks, services, helper, verifier })
+    }
 }
 
 pub(super) fn start_workers(
