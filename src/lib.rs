@@ -115,9 +115,20 @@
 //!     thread keeps them. `supervisor/rights.rs`; `tests/operation/user.rs`.
 //! 16. A reload changes all workers or none, and drops no connection. `supervisor/reload.rs`;
 //!     `tests/operation/reload.rs`.
-//! 17. A password is in memory until it is judged and no longer, in no log and no message about
+//! 17. A client's password is in memory until it is judged and no longer, in no log and no message about
 //!     settings. `smtp/sasl.rs`, `net/login.rs`; `tests/login.rs` looks through the memory of the server.
 //! 18. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
+//! 19. Nothing that a client sent in clear is used after its TLS handshake. `smtp/server/session.rs`
+//!     (`on_secure`, `forget`), `net/incoming_begin.rs`; `rfc_3207_4_2_…` beside the session and in
+//!     `tests/tls/attack.rs`.
+//! 20. Octets count as written when they have left this process, in clear and under TLS, and plaintext
+//!     that TLS still holds is never slept on. `net/secure.rs`; `net/transport_tests.rs`.
+//! 21. No plugin sees a client that a range or limit turns away, its own or that which a proxy names.
+//!     `worker/accept.rs`, `net/incoming_begin.rs`; `d_30_d_31_…` in `tests/plugins/`.
+//! 22. The password of the smarthost goes to nobody else, and in clear or to a host that has not proved
+//!     its name only where `smarthost-auth` says so; where TLS is required nothing goes out in clear, and
+//!     nothing that came before a handshake is used after it. `net/outgoing_secure.rs`,
+//!     `smtp/client/greeting.rs`; their tests, `tests/hops/tls.rs`, `login.rs`.
 //!
 //! # Choices
 //!
@@ -146,6 +157,18 @@
 //! - **A mail that finds its connection closed is given back**, if the connection has carried mail
 //!   before and said nothing about this one: next hops end connections after so many mails or so
 //!   much idleness, and the two sides may do so at the same moment.
+//! - **A connection that has rested is looked at before it gets a mail**, and its first reply has half a
+//!   minute: one that a firewall forgot would else cost every mail the whole `smtp-out-timeout`. Such a
+//!   mail is given back too. Nothing goes ahead of the first reply then.
+//! - **A small text goes out with its envelope** (BDAT) where a next hop takes that: one round trip a mail in
+//!   place of two, and one packet in place of three. Not where plugins are asked after the 354 (D-80), and
+//!   not a large one, which a hop that refuses the recipient would have to read.
+//! - **A handshake that fails is made up for by the next connection**, in clear and for half an hour,
+//!   where TLS is not required: no mail has been given to the first one, so none notices.
+//! - **A password wants a certificate that is verified**, though mail does not: mail is one, a password is
+//!   all that follows. `smarthost-auth` lowers that; a smarthost on this machine is exempt.
+//! - **A login that fails costs no mail an attempt**: it is our own settings that are wrong, and the log says
+//!   so as critical until they are mended.
 //! - **Of a mail's attempts the last eight are kept in memory, the last one over a restart**; their
 //!   number is exact. The whole history belongs into a log, not into every mail of a queue that may
 //!   hold millions.
@@ -199,6 +222,15 @@
 //!   the last one, and at a smarthost, its attempt ends.
 //! - **DNS leads only to the public Internet** unless `dns-private-targets` says more: whoever owns a
 //!   domain could else make us talk to what listens inside.
+//! - **A session of TLS is taken up only where it was begun**: STARTTLS and ports that begin with TLS
+//!   have ticket keys of their own, and a reload makes new ones. Tickets alone, no cache: what clients
+//!   keep costs us nothing.
+//! - **Opportunistic TLS looks at no certificate and no signature** (RFC 7435): whoever could show a
+//!   wrong one could as well strip the offer, and refusing it would send the mail in clear.
+//! - **The header of a proxy is looked at before it is read**, so that exactly it is taken from the
+//!   socket, and what follows finds its way to TLS or to the session without a buffer in between.
+//! - **A turn does a bounded number of steps of handshakes**: each may cost a signature, and the mail of
+//!   others would wait for all of them.
 #![forbid(unsafe_code)]
 
 pub mod auth;

@@ -38,7 +38,7 @@ use super::outgoing_end::unconnected;
 use super::outgoing_secure::{Guard, plan};
 use super::reuse::Reuse;
 use super::tally::Tally;
-use super::text::{Sent, TextOut};
+use super::text::TextOut;
 use super::transport::{Moved, Transport};
 
 /// Mails that one connection starts in one call; more than one only where they fail before anything is
@@ -262,46 +262,6 @@ impl Outgoing {
         self.drive(desk, io)
     }
 
-    fn write(&mut self, desk: &mut Desk, io: &mut Io) {
-        match &mut self.text {
-            None if self.session.output().is_empty() => {}
-            None => match self.transport.write(self.session.output()) {
-                Moved::Some(count) => {
-                    self.tally.on_sent(count);
-                    self.session.consume_output(count);
-                }
-                Moved::Blocked(count) => {
-                    self.writable = false;
-                    self.tally.on_sent(count);
-                    self.session.consume_output(count);
-                }
-                Moved::End | Moved::Gone(_) => return self.on_deaf(),
-            },
-            Some(text) => {
-                let (sent, written) = text.write(self.session.output(), &mut self.transport);
-                self.session.consume_output(written.head);
-                self.tally.on_text(written, text.sent_octets());
-                if written.text > 0 {
-                    self.stage_ms = io.now_ms();
-                }
-                match sent {
-                    Sent::All => {
-                        self.text = None;
-                        self.session.end_body();
-                    }
-                    Sent::Blocked => self.writable = false,
-                    Sent::Gone => self.on_deaf(),
-                    // A far end that keeps up must not make this phase endless.
-                    Sent::Some => io.again(Token::from(self.key)),
-                }
-            }
-        }
-        if let Some(plugin) = self.plugin {
-            let space = rohrpost_abi::OUTPUT_BYTES_MAX.saturating_sub(self.session.output().len());
-            desk.plugins.cell.set_output_space(plugin, space);
-        }
-    }
-
     /// Does all that can be done now.
     pub fn drive(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         let mut reads = 0;
@@ -466,7 +426,8 @@ impl Outgoing {
             if self.session.stage() != Stage::Idle || self.current.is_some() {
                 return;
             }
-            if !desk.mood.delivers() || self.is_used_up(desk) {
+            let outdated = self.guard.is_outdated(desk.settings.hop.security);
+            if !desk.mood.delivers() || self.is_used_up(desk) || outdated {
                 return self.leave(desk, io);
             }
             let delivering = desk.may_deliver();
@@ -603,25 +564,6 @@ impl Outgoing {
         if let Answer::Text(made) = answer {
             self.asked = None;
             self.send_text(made, desk, io);
-        }
-    }
-
-    fn send_text(&mut self, made: Option<crate::queue::Body>, desk: &mut Desk, io: &Io) {
-        let Some(current) = &self.current else { return };
-        let transaction = current.transaction.clone();
-        let stored = transaction.mail(current.id.index).and_then(|mail| transaction.body(mail));
-        let text = match (made, stored) {
-            (Some(made), _) => TextOut::made(transaction.clone(), made),
-            (None, Some(stored)) => TextOut::stored(transaction.clone(), stored.clone()),
-            (None, None) => {
-                self.session.abandon();
-                self.finish(Finish::no_text(), desk, io);
-                self.over = true;
-                return;
-            }
-        };
-        if self.session.begin_body() {
-            self.begin_text(text, desk, io);
         }
     }
 

@@ -206,6 +206,10 @@ impl Outgoing {
         if self.greeted {
             desk.store.destinations.on_closed(self.destination, self.key);
         }
+        if self.session.stage() == Stage::Quit && !self.session.output().is_empty() {
+            // A far end that is left before any mail hears so (RFC 5321 4.1.1.10), if it listens.
+            let _ = self.transport.write(self.session.output());
+        }
         if self.transport.is_secure() {
             self.transport.shut();
         }

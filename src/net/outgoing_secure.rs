@@ -117,6 +117,14 @@ impl Guard {
         }
     }
 
+    /// Whether settings that were read again want more than this.
+    pub(super) fn is_outdated(&self, wanted: Security) -> bool {
+        match wanted {
+            Security::Off | Security::Opportunistic => false,
+            Security::Required | Security::Verified => self.security < wanted,
+        }
+    }
+
     /// Whom the connection is to lead to, if a certificate can say so.
     pub(super) fn name(&self) -> Option<&ServerName<'static>> {
         self.name.as_ref().ok()
@@ -321,6 +329,21 @@ mod tests {
             let target = Target::Domain("example".into());
             let (options, _) = planned(&values, &target, "192.0.2.1:25", true);
             assert_eq!(options.security, asked);
+        }
+    }
+
+    #[test]
+    fn settings_that_want_more_make_a_connection_outdated() {
+        use Security::{Off, Opportunistic, Required, Verified};
+        for (is, wanted, outdated) in [
+            (Off, Opportunistic, false),
+            (Opportunistic, Required, true),
+            (Required, Verified, true),
+            (Verified, Verified, false),
+            (Verified, Off, false),
+        ] {
+            let guard = Guard { security: is, name: name("h"), begun: true, failure: None };
+            assert_eq!(guard.is_outdated(wanted), outdated, "{is:?} {wanted:?}");
         }
     }
 

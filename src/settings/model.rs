@@ -387,6 +387,11 @@ section! {
         "plugin-block-warning" block_warning: Option<Duration> = Preset::Text("50ms"),
             Deadline { max: Duration::from_secs(HOUR_S) };
 
+        /// Whether lines that plugins log name the plugin's file, in parentheses behind the tag
+        /// `[plugin]`.
+        "plugin-log-name" log_name: bool = Preset::Text("no"),
+            Choice(&[("no", false), ("yes", true)]);
+
         /// How often plugins may ask for one step again before it counts as complete; 0 for no
         /// limit.
         "plugin-retries" retries_max: Option<NonZeroU32> = Preset::Text("100"),

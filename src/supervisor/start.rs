@@ -290,13 +290,24 @@ pub(super) fn load_plugins(
     mailboxes: &Mailboxes,
     log: &Log,
 ) -> Result<&'static rohrpost_abi::Host, StartError> {
-    use rohrpost_abi::HostInit;
+    use rohrpost_abi::{HostInit, Speaker};
     let plugins = open_plugins(settings, log)?;
     let (lines, posts) = (log.clone(), mailboxes.clone());
+    let log_name = settings.plugin.log_name;
     let host = rohrpost_abi::install(HostInit {
         plugins,
-        log: Box::new(move |level, plugin, text| {
-            lines.write(log_level(level), "plugin", format_args!("{plugin}: {text}"));
+        log: Box::new(move |level, speaker, plugin, text| {
+            let level = log_level(level);
+            match (speaker, log_name) {
+                // D-B0: MailerQ's line, of which programs that read logs know the tag.
+                (Speaker::Plugin, false) => lines.write(level, "plugin", text),
+                (Speaker::Plugin, true) => {
+                    lines.write(level, "plugin", format_args!("({plugin}) {text}"));
+                }
+                (Speaker::Host, _) => {
+                    lines.write(level, "plugin", format_args!("{plugin}: {text}"))
+                }
+            }
         }),
         post: Box::new(move |worker| {
             // A worker whose mailbox is full is awake, and looks at the end of each turn.
