@@ -117,11 +117,18 @@
 //!     `tests/operation/reload.rs`.
 //! 17. A client's password is in memory until it is judged and no longer, in no log and no message about
 //!     settings. `smtp/sasl.rs`, `net/login.rs`; `tests/login.rs` looks through the memory of the server.
-//! 18. The password of the smarthost goes to nobody else, and in clear or to a host that has not proved
+//! 18. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
+//! 19. Nothing that a client sent in clear is used after its TLS handshake. `smtp/server/session.rs`
+//!     (`on_secure`, `forget`), `net/incoming_begin.rs`; `rfc_3207_4_2_…` beside the session and in
+//!     `tests/tls/attack.rs`.
+//! 20. Octets count as written when they have left this process, in clear and under TLS, and plaintext
+//!     that TLS still holds is never slept on. `net/secure.rs`; `net/transport_tests.rs`.
+//! 21. No plugin sees a client that a range or limit turns away, its own or that which a proxy names.
+//!     `worker/accept.rs`, `net/incoming_begin.rs`; `d_30_d_31_…` in `tests/plugins/`.
+//! 22. The password of the smarthost goes to nobody else, and in clear or to a host that has not proved
 //!     its name only where `smarthost-auth` says so; where TLS is required nothing goes out in clear, and
 //!     nothing that came before a handshake is used after it. `net/outgoing_secure.rs`,
 //!     `smtp/client/greeting.rs`; their tests, `tests/hops/tls.rs`, `login.rs`.
-//! 19. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
 //!
 //! # Choices
 //!
@@ -215,6 +222,15 @@
 //!   the last one, and at a smarthost, its attempt ends.
 //! - **DNS leads only to the public Internet** unless `dns-private-targets` says more: whoever owns a
 //!   domain could else make us talk to what listens inside.
+//! - **A session of TLS is taken up only where it was begun**: STARTTLS and ports that begin with TLS
+//!   have ticket keys of their own, and a reload makes new ones. Tickets alone, no cache: what clients
+//!   keep costs us nothing.
+//! - **Opportunistic TLS looks at no certificate and no signature** (RFC 7435): whoever could show a
+//!   wrong one could as well strip the offer, and refusing it would send the mail in clear.
+//! - **The header of a proxy is looked at before it is read**, so that exactly it is taken from the
+//!   socket, and what follows finds its way to TLS or to the session without a buffer in between.
+//! - **A turn does a bounded number of steps of handshakes**: each may cost a signature, and the mail of
+//!   others would wait for all of them.
 #![forbid(unsafe_code)]
 
 pub mod auth;

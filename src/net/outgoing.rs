@@ -34,6 +34,7 @@ use super::asked::{Answer, Asked};
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
 use super::incoming::Keep;
+use super::outgoing_end::unconnected;
 use super::outgoing_secure::{Guard, plan};
 use super::reuse::Reuse;
 use super::tally::Tally;
@@ -419,35 +420,6 @@ impl Outgoing {
         }
     }
 
-    fn on_lost_event(&mut self, stage: Stage, problem: Problem, desk: &mut Desk, io: &Io) {
-        let result = match problem {
-            Problem::TimedOut => "timeout",
-            Problem::Closed => "lost",
-            Problem::ReplyTooLong
-            | Problem::BadReply
-            | Problem::UnexpectedReply
-            | Problem::EarlyInput => "invalid",
-        };
-        if !self.greeted && self.goes_clear(stage) {
-            return self.go_clear(problem, desk, io);
-        }
-        let failure = self.guard.take_failure();
-        // RFC 3463 3.8, X.7.5: a cryptographic failure.
-        let status = if failure.is_some() { "4.7.5" } else { "" };
-        let text = failure.unwrap_or_else(|| problem.to_string());
-        let mut finish = Finish::without_reply(Fate::Temporary, state_of(stage), result, text);
-        finish.status = status.to_owned();
-        if self.is_outworn(stage, problem) {
-            self.give_back(desk, io);
-        }
-        if self.greeted {
-            self.lose(finish, desk, io);
-        } else {
-            self.on_unreachable(finish, desk, io);
-        }
-        self.over = true;
-    }
-
     /// Starts the next mail, or rests, or leaves.
     fn take_work(&mut self, desk: &mut Desk, io: &mut Io) {
         for _ in 0..STARTS_MAX {
@@ -631,20 +603,6 @@ impl Outgoing {
             desk.mark_dirty(self.key);
         }
     }
-}
-
-impl Current {
-    fn carried(carried: Box<Carried>) -> Current {
-        let (id, transaction) = (carried.id, carried.transaction.clone());
-        Current { id, transaction, before: Some(carried) }
-    }
-}
-
-/// Why a connection did not open.
-fn unconnected(error: &std::io::Error) -> Finish {
-    let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
-    let result = if timed_out { "timeout" } else { "error" };
-    Finish::without_reply(Fate::Temporary, "connect", result, format!("connect: {error}"))
 }
 
 fn describe(error: &dyn std::error::Error) -> String {

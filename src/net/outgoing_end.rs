@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::{Carried, Fate, Finish};
+use crate::delivery::{Carried, Fate, Finish, state_of};
 use crate::smtp::client::{Problem, Stage};
 
 use super::desk::{Desk, Io};
@@ -23,6 +23,42 @@ impl Outgoing {
         }
         self.over = true;
         false
+    }
+
+    /// The connection is of no use any more.
+    pub(super) fn on_lost_event(
+        &mut self,
+        stage: Stage,
+        problem: Problem,
+        desk: &mut Desk,
+        io: &Io,
+    ) {
+        let result = match problem {
+            Problem::TimedOut => "timeout",
+            Problem::Closed => "lost",
+            Problem::ReplyTooLong
+            | Problem::BadReply
+            | Problem::UnexpectedReply
+            | Problem::EarlyInput => "invalid",
+        };
+        if !self.greeted && self.goes_clear(stage) {
+            return self.go_clear(problem, desk, io);
+        }
+        let failure = self.guard.take_failure();
+        // RFC 3463 3.8, X.7.5: a cryptographic failure.
+        let status = if failure.is_some() { "4.7.5" } else { "" };
+        let text = failure.unwrap_or_else(|| problem.to_string());
+        let mut finish = Finish::without_reply(Fate::Temporary, state_of(stage), result, text);
+        finish.status = status.to_owned();
+        if self.is_outworn(stage, problem) {
+            self.give_back(desk, io);
+        }
+        if self.greeted {
+            self.lose(finish, desk, io);
+        } else {
+            self.on_unreachable(finish, desk, io);
+        }
+        self.over = true;
     }
 
     /// A mail was lost with its connection. While a plugin holds it the attempt ends (D-81); else
@@ -179,4 +215,18 @@ impl Outgoing {
         }
         self.deadline.cancel(io);
     }
+}
+
+impl Current {
+    pub(super) fn carried(carried: Box<Carried>) -> Current {
+        let (id, transaction) = (carried.id, carried.transaction.clone());
+        Current { id, transaction, before: Some(carried) }
+    }
+}
+
+/// Why a connection did not open.
+pub(super) fn unconnected(error: &std::io::Error) -> Finish {
+    let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
+    let result = if timed_out { "timeout" } else { "error" };
+    Finish::without_reply(Fate::Temporary, "connect", result, format!("connect: {error}"))
 }
