@@ -160,6 +160,7 @@ pub mod net;
 pub mod plugin;
 pub mod program;
 pub mod queue;
+pub mod results;
 pub mod settings;
 pub mod sink;
 pub mod smtp;

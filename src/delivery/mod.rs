@@ -10,6 +10,7 @@
 
 mod facts;
 mod finish;
+mod patience;
 mod pool;
 mod route;
 mod store;

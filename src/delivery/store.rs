@@ -16,9 +16,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::queue::{
-    Attempt, MailId, Next, ReadError, Retrial, Retry, Schedule, Transaction, TransactionId, Waiting,
+    Attempt, MailId, Next, ReadError, Retrial, Retry, Schedule, Transaction, TransactionId,
+    Waiting, Wishes,
 };
 
+use crate::results::ResultQueues;
+
+use super::patience::Patience;
 use super::{Ended, Fate, Finish};
 
 /// Attempts of a mail that are kept in memory to be shown; the number of all is exact.
@@ -45,7 +49,7 @@ pub struct Now {
 impl Now {
     /// A unix time on the monotonic clock: the past is now, and nothing is further away than
     /// `span_ms`, however wrong the wall clock stood when it was written down.
-    fn mono_of(self, unix_ms: u64, span_ms: u64) -> u64 {
+    pub(super) fn mono_of(self, unix_ms: u64, span_ms: u64) -> u64 {
         self.mono_ms + unix_ms.saturating_sub(self.unix_ms).min(span_ms)
     }
 }
@@ -59,6 +63,8 @@ pub struct StoreLimits {
     pub deliver_ms_max: u64,
     /// Transactions that may be read back at a time.
     pub loading_max: usize,
+    /// Where results go: a mail that failed is kept unless somebody takes its result.
+    pub queues: ResultQueues,
 }
 
 /// Where a transaction's text is.
@@ -111,6 +117,8 @@ struct Held {
     needing: usize,
     /// Mails that are not freed.
     unfreed: usize,
+    /// What it asks for itself.
+    wishes: Option<Box<Wishes>>,
     mails: Box<[MailState]>,
 }
 
@@ -195,12 +203,17 @@ impl Store {
 
     /// A transaction that became durable. `reserved` octets of the memory budget came with it.
     pub fn admit(&mut self, transaction: Arc<Transaction>, reserved: usize, now: Now) {
+        let patience = Patience::of(&self.limits, transaction.wishes.as_deref());
+        let expiry_ms = patience.expiry_ms(transaction.received_ms, now);
+        let place = patience
+            .first_ms(now)
+            .map_or(Place::Ready, |first_ms| Place::Waiting(first_ms.min(expiry_ms)));
         let mails = transaction
             .mails
             .iter()
             .map(|mail| MailState {
                 index: mail.index,
-                place: Place::Ready,
+                place,
                 attempts: 0,
                 envelope: mail.envelope.clone(),
                 recipient: mail.recipient.clone(),
@@ -209,29 +222,39 @@ impl Store {
             .collect::<Box<[MailState]>>();
         let id = transaction.id;
         self.queued += mails.len();
-        self.ready.extend(mails.iter().map(|mail| id.mail(mail.index)));
+        let ids = mails.iter().map(|mail| id.mail(mail.index));
+        match place {
+            Place::Waiting(due_ms) => ids.for_each(|id| self.schedule.insert(due_ms, id)),
+            _ => self.ready.extend(ids),
+        }
         let held = Held {
             received_ms: transaction.received_ms,
-            expiry_ms: self.expiry_ms(transaction.received_ms, now),
+            expiry_ms,
             body_bytes: transaction.body_bytes(),
             reserved,
+            wishes: transaction.wishes.clone(),
             content: Content::Memory(transaction),
-            needing: mails.len(),
+            needing: if needs_text(place) { mails.len() } else { 0 },
             unfreed: mails.len(),
             mails,
         };
         self.held.insert(id, held);
+        self.shrink(id);
     }
 
     /// A transaction that the start found.
     pub fn restore(&mut self, waiting: Waiting, now: Now) {
-        let expiry_ms = self.expiry_ms(waiting.received_ms, now);
-        let pause_ms_max = self.limits.retry.interval_ms_max().max(READ_PAUSE_MS);
+        let patience = Patience::of(&self.limits, waiting.wishes.as_deref());
+        let expiry_ms = patience.expiry_ms(waiting.received_ms, now);
+        let pause_ms_max = patience.pause_ms_max().max(READ_PAUSE_MS);
+        let first = patience
+            .first_ms(now)
+            .map_or(Place::Ready, |first_ms| Place::Waiting(first_ms.min(expiry_ms)));
         let mut mails = Vec::with_capacity(waiting.mails.len());
         for mail in waiting.mails {
             let id = waiting.id.mail(mail.index);
             let place = match mail.last.as_deref().map(|last| last.next) {
-                None => Place::Ready,
+                None => first,
                 Some(Next::Retry { not_before_ms }) => {
                     Place::Waiting(now.mono_of(not_before_ms, pause_ms_max).min(expiry_ms))
                 }
@@ -261,6 +284,7 @@ impl Store {
             content: Content::Disk,
             needing: mails.iter().filter(|mail| needs_text(mail.place)).count(),
             unfreed: mails.len(),
+            wishes: waiting.wishes,
             mails: mails.into(),
         };
         self.held.insert(waiting.id, held);
@@ -406,20 +430,19 @@ impl Store {
     /// An attempt ended. Returns the record that settles it; `None` for a mail that is gone.
     pub fn on_finish(&mut self, id: MailId, mut finish: Finish, now: Now) -> Option<Ended> {
         let (held, place) = find(&mut self.held, id)?;
-        let mail = &mut held.mails[place];
-        mail.attempts += u32::from(finish.fate != Fate::Untried);
+        held.mails[place].attempts += u32::from(finish.fate != Fate::Untried);
         // Its age, told by the clock that does not jump.
         let left_ms = held.expiry_ms.saturating_sub(now.mono_ms);
-        let age_ms = self.limits.deliver_ms_max.saturating_sub(left_ms);
-        let received_ms = now.unix_ms.saturating_sub(age_ms);
+        let patience = Patience::of(&self.limits, held.wishes.as_deref());
+        let failed = if patience.keeps_failed() { Next::Failed } else { Next::Removed };
         let next = match finish.fate {
             Fate::Delivered => Next::Delivered,
-            Fate::Permanent => Next::Failed,
+            Fate::Permanent => failed,
             Fate::Untried => Next::Retry { not_before_ms: now.unix_ms + READ_PAUSE_MS },
             Fate::Temporary => {
-                match self.limits.retry.next(mail.attempts, received_ms, now.unix_ms) {
+                match patience.next(held.mails[place].attempts, left_ms, now.unix_ms) {
                     Retrial::At(not_before_ms) => Next::Retry { not_before_ms },
-                    Retrial::GiveUp => Next::Failed,
+                    Retrial::GiveUp => failed,
                 }
             }
         };
@@ -568,12 +591,6 @@ impl Store {
         ids.into_iter().filter_map(|id| self.view(id)).collect()
     }
 
-    /// When a mail's time is over, on the monotonic clock.
-    fn expiry_ms(&self, received_ms: u64, now: Now) -> u64 {
-        let span_ms = self.limits.deliver_ms_max;
-        now.mono_of(received_ms.saturating_add(span_ms), span_ms)
-    }
-
     fn age_out(&mut self, id: MailId, now: Now) -> Option<Ended> {
         let attempt = Attempt {
             mail: id,
@@ -595,7 +612,8 @@ impl Store {
     fn apply(&mut self, id: MailId, attempt: Attempt, now: Now) -> Option<Ended> {
         let (held, place) = find(&mut self.held, id)?;
         let expiry_ms = held.expiry_ms;
-        let pause_ms_max = self.limits.retry.interval_ms_max().max(READ_PAUSE_MS);
+        let patience = Patience::of(&self.limits, held.wishes.as_deref());
+        let pause_ms_max = patience.pause_ms_max().max(READ_PAUSE_MS);
         let after = match attempt.next {
             Next::Delivered | Next::Removed => Place::Freed,
             Next::Failed => {

@@ -23,6 +23,7 @@ fn store() -> Store {
         retry: Retry { intervals_s: vec![RETRY_S], attempts_max: 0, deliver_ms_max: LIFE_MS },
         deliver_ms_max: LIFE_MS,
         loading_max: 2,
+        queues: ResultQueues::default(),
     })
 }
 

@@ -51,7 +51,8 @@ impl Plan {
             attempts_max: delivery.attempts_max.map_or(0, std::num::NonZeroU32::get),
             deliver_ms_max,
         };
-        let limits = StoreLimits { retry, deliver_ms_max, loading_max: READS_MAX };
+        let queues = settings.queue.result_queues();
+        let limits = StoreLimits { retry, deliver_ms_max, loading_max: READS_MAX, queues };
         let worker = u8::try_from(index).expect("smtp-threads is at most 256");
         let cell = rohrpost_abi::Worker::enter(worker).expect("each worker enters once");
         let retries = settings.plugin.retries_max.map_or(0, std::num::NonZeroU32::get);
