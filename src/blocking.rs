@@ -15,24 +15,31 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::delivery::NextHop;
 use crate::mailboxes::Mailboxes;
 use crate::net::desk::Mail;
-use crate::queue::{Queue, ReadError, Transaction, TransactionId};
+use crate::net::settlement::Recalled;
+use crate::queue::{MailId, Queue, ReadError, Transaction, TransactionId};
+use crate::smtp::dsn::Ret;
 
 /// Reads that one worker may have asked for at a time.
 pub const READS_MAX: usize = 64;
+
+/// Mails of which one worker may have asked for parts at a time.
+pub const RECALLS_MAX: usize = 16;
 
 /// Work that blocks.
 #[derive(Clone, Debug)]
 pub enum Job {
     /// Read a transaction back; answered by [`Mail::Loaded`].
     Read(usize, TransactionId),
+    /// Read back what a notice needs of a mail; answered by [`Mail::Recalled`].
+    Recall(usize, MailId, Ret),
     /// Find the addresses of the next hop; answered by [`Mail::Resolved`].
     Resolve(usize, NextHop),
 }
 
 /// The way to the helper thread, before it runs: room for all that `workers` workers may ask for,
-/// their reads and one name each, so that no job is ever turned away.
+/// their reads, recalls and one name each, so that no job is ever turned away.
 pub fn channel(workers: usize) -> (Sender<Job>, Receiver<Job>) {
-    bounded(workers * (READS_MAX + 1))
+    bounded(workers * (READS_MAX + RECALLS_MAX + 1))
 }
 
 /// Starts the thread; it ends when every sender is gone.
@@ -48,6 +55,11 @@ pub fn spawn(
         for job in jobs {
             let (worker, answer) = match job {
                 Job::Read(worker, id) => (worker, Mail::Loaded(id, read(&*queue, id))),
+                Job::Recall(worker, id, ret) => {
+                    let read = read(&*queue, id.transaction);
+                    let recalled = read.and_then(|read| Recalled::of(&read, id, ret));
+                    (worker, Mail::Recalled(id, recalled))
+                }
                 Job::Resolve(worker, hop) => {
                     resolve_aside(worker, hop, &mailboxes);
                     continue;

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use clap_complete::Shell;
 
 use crate::settings::{self, Arguments};
 
@@ -38,7 +39,55 @@ pub enum Command {
     /// Look at the queue.
     Queue(Queue),
     /// Say how the server is.
-    Status(Arguments),
+    Status(Status),
+    /// Have the server read its settings again.
+    Reload(Reload),
+    /// Have the server take no mail, or take it again.
+    Drain(Drain),
+    /// Print the manual page.
+    Man,
+    /// Print what a shell needs to complete our words.
+    Completions(Shell),
+}
+
+/// A question about the server.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Where the settings come from, of which only `queue-directory` matters.
+    pub arguments: Arguments,
+    /// What is printed.
+    pub form: StatusForm,
+}
+
+/// How a status is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusForm {
+    /// One JSON object.
+    Json,
+    /// One line a field, with what it means (`--table`).
+    Table,
+    /// What the fields mean, as Markdown for the documentation; no server is asked (`--explain`).
+    Explain,
+}
+
+/// What is to be read again.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// Where the settings come from, of which only `queue-directory` matters.
+    pub arguments: Arguments,
+    /// The log files alone are opened again (`--logs`).
+    pub logs: bool,
+}
+
+/// Whether mail is taken.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Where the settings come from, of which only `queue-directory` matters.
+    pub arguments: Arguments,
+    /// Mail is taken again (`--off`).
+    pub off: bool,
+    /// How long to wait until nothing is under way any more.
+    pub patience: Duration,
 }
 
 /// What `check` shows.
@@ -168,12 +217,31 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         "check" => Command::Check(check(matches)),
         "sink" => Command::Sink(sink(matches)),
         "queue" => Command::Queue(queue(matches)),
-        "status" => Command::Status(settings_of(matches)),
+        "status" => Command::Status(Status {
+            arguments: settings_of(matches),
+            form: match (matches.get_flag("table"), matches.get_flag("explain")) {
+                (true, _) => StatusForm::Table,
+                (false, true) => StatusForm::Explain,
+                (false, false) => StatusForm::Json,
+            },
+        }),
+        "reload" => Command::Reload(Reload {
+            arguments: settings_of(matches),
+            logs: matches.get_flag("logs"),
+        }),
+        "drain" => Command::Drain(Drain {
+            arguments: settings_of(matches),
+            off: matches.get_flag("off"),
+            patience: Duration::from_secs(required(matches, "timeout")),
+        }),
+        "man" => Command::Man,
+        "completions" => Command::Completions(required(matches, "shell")),
         other => unreachable!("`{other}` is not among the subcommands of this file"),
     })
 }
 
-fn program() -> clap::Command {
+/// The whole command line, as clap knows it.
+pub fn program() -> clap::Command {
     clap::Command::new("rohrpost")
         .about("An open mail transfer runtime")
         .version(env!("CARGO_PKG_VERSION"))
@@ -186,10 +254,42 @@ fn program() -> clap::Command {
         .subcommand(with_settings(check_command(), Shown::All))
         .subcommand(sink_command())
         .subcommand(queue_command())
-        .subcommand(with_settings(
-            clap::Command::new("status").about("Say how the running server is"),
-            Shown::QueueOnly,
-        ))
+        .subcommands(upkeep().map(|command| with_settings(command, Shown::QueueOnly)))
+        .subcommand(
+            clap::Command::new("man").about("Print the manual page, for `man -l -` or a package"),
+        )
+        .subcommand(
+            clap::Command::new("completions")
+                .about("Print a script that lets a shell complete words of this program")
+                .arg(Arg::new("shell").required(true).value_parser(value_parser!(Shell))),
+        )
+}
+
+/// The subcommands that an operator uses on a running server.
+fn upkeep() -> [clap::Command; 3] {
+    let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
+    let status = clap::Command::new("status")
+        .about("Say how the running server is, as JSON")
+        .arg(flag("table").help("Print one line a field, with what it means"))
+        .arg(
+            flag("explain")
+                .conflicts_with("table")
+                .help("Print what the fields mean, as Markdown; asks no server"),
+        );
+    let reload = clap::Command::new("reload")
+        .about("Have the running server read its settings again; 78 if they are not usable")
+        .arg(flag("logs").help("Only open the log files again, as SIGHUP does"));
+    let timeout = Arg::new("timeout")
+        .long("timeout")
+        .value_name("SECONDS")
+        .value_parser(value_parser!(u64).range(..=DRAIN_S_MAX))
+        .default_value(DRAIN_S_DEFAULT)
+        .help("Wait so long at most; 75 if mail is under way then");
+    let drain = clap::Command::new("drain")
+        .about("Have the running server take no mail, and wait until what is due is delivered")
+        .arg(flag("off").help("Take mail again"))
+        .arg(timeout);
+    [status, reload, drain]
 }
 
 /// Which settings the help text of a command lists; all of them are taken by each command.
@@ -232,7 +332,7 @@ fn help(key: &settings::Key) -> String {
         "" => "empty",
         text => text,
     };
-    format!("{} [default: {default}]", key.meaning())
+    format!("{} [default: {default}] [allowed: {}]", key.meaning(), key.allowed())
 }
 
 fn settings_of(matches: &ArgMatches) -> Arguments {
@@ -383,6 +483,10 @@ fn required<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) 
     matches.get_one::<T>(name).expect("the option is required or has a default").clone()
 }
 
+/// Seconds that `drain` waits.
+const DRAIN_S_DEFAULT: &str = "300";
+/// Whoever waits longer than a day should look again.
+const DRAIN_S_MAX: u64 = 86_400;
 const SINK_LISTEN_DEFAULT: &str = "127.0.0.1:2600";
 /// Lines of a message that `sink --print` shows.
 const PRINT_LINES_DEFAULT: &str = "20";
@@ -441,6 +545,9 @@ mod tests {
         let cases = [
             ("", "Usage"),
             ("fly", "fly"),
+            ("statsu", "'status'"),
+            ("drain --timeout=x", "timeout"),
+            ("completions", "<shell>"),
             ("run --smtp-prot=1", "--smtp-port"),
             ("run --smtp-port", "VALUE"),
             ("queue", "Usage"),
@@ -468,6 +575,22 @@ mod tests {
         }
         let version = parse_words("--version").unwrap_err().text;
         assert_eq!(version, format!("rohrpost {}\n", env!("CARGO_PKG_VERSION")));
+    }
+
+    #[test]
+    fn a_running_server_is_looked_after() {
+        let arguments = Arguments::default;
+        let status = Status { arguments: arguments(), form: StatusForm::Json };
+        assert_eq!(parse_words("status"), Ok(Command::Status(status)));
+        let reload = Reload { arguments: arguments(), logs: true };
+        assert_eq!(parse_words("reload --logs"), Ok(Command::Reload(reload)));
+        let patience = Duration::from_secs(300);
+        let drain = Drain { arguments: arguments(), off: true, patience };
+        assert_eq!(parse_words("drain --off"), Ok(Command::Drain(drain)));
+        let patience = Duration::from_secs(5);
+        let drain = Drain { arguments: arguments(), off: false, patience };
+        assert_eq!(parse_words("drain --timeout=5"), Ok(Command::Drain(drain)));
+        assert_eq!(parse_words("completions fish"), Ok(Command::Completions(Shell::Fish)));
     }
 
     #[test]

@@ -58,6 +58,13 @@ pub enum Request {
     },
     /// Open logs again.
     Reopen,
+    /// Read the settings again: one row that names what changed and what waits for a restart, or
+    /// what is wrong with them.
+    Reload,
+    /// Take no mail any more, but deliver what is there.
+    Drain,
+    /// Take mail again.
+    Resume,
     /// Stop as SIGTERM does.
     Stop,
 }
@@ -343,7 +350,7 @@ mod tests {
                 Ok((0..limit).map(|row| json!({ "id": row, "after": after })).collect())
             }
             Request::QueueShow { id } => Err(format!("no message {id}")),
-            Request::Reopen => Ok(vec![]),
+            Request::Reopen | Request::Reload | Request::Drain | Request::Resume => Ok(vec![]),
             Request::Status | Request::QueueCount | Request::Stop => Ok(vec![json!("row")]),
         }
     }
@@ -459,6 +466,9 @@ mod tests {
             (Request::QueueList { limit: 1, after: None }, r#"{"request":"queue-list","limit":1}"#),
             (Request::QueueShow { id: "a".into() }, r#"{"request":"queue-show","id":"a"}"#),
             (Request::Reopen, r#"{"request":"reopen"}"#),
+            (Request::Reload, r#"{"request":"reload"}"#),
+            (Request::Drain, r#"{"request":"drain"}"#),
+            (Request::Resume, r#"{"request":"resume"}"#),
             (Request::Stop, r#"{"request":"stop"}"#),
         ];
         for (request, text) in cases {

@@ -12,12 +12,13 @@
 //! | [`queue`] | the trait of a queue, and the engine on this machine's disk | sessions, loop, plugins |
 //! | [`delivery`] | the mails of a worker, connections to the next hop, outcomes | sockets, clocks |
 //! | [`plugin`] | the chain of one step, and walking it | sockets, timers |
+//! | [`notice`] | what senders are told of their mail, as values | decides when an attempt is over |
 //! | [`net`] | sockets, and the drivers that join them to sessions; what drivers share ([`net::desk`]) | decisions about protocol |
 //! | [`tls`] | certificates, keys, authorities, and who is trusted | sockets |
 //! | [`worker`] | the handler of the turn: tokens to drivers, start, accept, dispatch, stop | blocks |
 //! | [`supervisor`] | start, signals and end, on the main thread | touches mail |
-//! | [`settings`], [`cli`], [`program`] | names and values, arguments, subcommands | |
-//! | [`control`], [`view`], [`metrics`], [`log`] | what is said to whoever asks, and the application log | message text |
+//! | [`settings`], [`cli`], [`program`], [`upkeep`], [`manual`] | names and values, arguments, subcommands | |
+//! | [`control`], [`view`], [`metrics`], [`status`], [`log`] | what is said to whoever asks, and the application log | message text |
 //! | [`limits`], [`memory`], [`clock`], [`lock`] | budgets, live heap octets (tests), dates, the lock of the queue | |
 //! | [`blocking`], [`mailboxes`], [`watchdog`] | the helper thread, the way to the workers, slow plugins | |
 //! | [`sink`] | `rohrpost sink`: takes mail and throws it away | |
@@ -50,6 +51,7 @@
 //!   -> Store::admit, and 250 to the client if it is still there
 //! Store: ready -> Outgoing, greeted already -> MAIL RCPT DATA -> 354 -> out_data chain -> text, dot
 //!   -> reply -> Finish -> Store::on_finish -> Attempt -> Desk::batch -> settled with the next sync
+//!   -> with the notice to its sender, if one is due, in front ([`net::settlement`])
 //!   -> freed, waiting for its next attempt, or failed and kept until max-delivertime
 //! ```
 //!
@@ -101,7 +103,11 @@
 //!     `deadlines_and_shutdown_say_421_and_release_all`.
 //! 14. Nothing may relay but clients in `smtp-relay-range`, authenticated ones, and mail for local
 //!     domains. `net/incoming.rs` (`may_relay`); `tests/dialogues/relay-refused.txt`.
-//! 15. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
+//! 15. No plugin, mail or log file is touched with the rights of root once `user` is set, and no
+//!     thread keeps them. `supervisor/rights.rs`; `tests/operation/user.rs`.
+//! 16. A reload changes all workers or none, and drops no connection. `supervisor/reload.rs`;
+//!     `tests/operation/reload.rs`.
+//! 17. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
 //!
 //! # Choices
 //!
@@ -124,8 +130,12 @@
 //! - **Of a mail's attempts the last eight are kept in memory, the last one over a restart**; their
 //!   number is exact. The whole history belongs into a log, not into every mail of a queue that may
 //!   hold millions.
-//! - **A mail that failed for good stays until `max-delivertime`**, so that it can be looked at,
-//!   as long as there are no failure notices.
+//! - **A mail that failed for good stays until `max-delivertime`**, so that it can be looked at.
+//! - **An outcome waits for the notice that it calls for**, which needs the mail's header, perhaps from
+//!   disk ([`net::settlement`]): both are one record batch, so no crash can lose the notice. A bounded
+//!   number waits; then deliveries pause. The notice of an outcome whose text is lost goes without it.
+//! - **A delay is told with an attempt**, the first one that ends beyond `dsn-delay`: so it is told once
+//!   without anything kept for it, over restarts too.
 //! - **A delivered mail is freed in memory before its outcome is durable.** Waiting would keep the
 //!   connection idle for a sync and would not narrow the window, which begins with the final dot.
 //! - **Outcomes alone are not synced at once**: they go with the next transaction, or after a short
@@ -154,9 +164,11 @@ pub mod limits;
 pub mod lock;
 pub mod log;
 pub mod mailboxes;
+pub mod manual;
 pub mod memory;
 pub mod metrics;
 pub mod net;
+pub mod notice;
 pub mod plugin;
 pub mod program;
 pub mod queue;
@@ -164,8 +176,10 @@ pub mod results;
 pub mod settings;
 pub mod sink;
 pub mod smtp;
+pub mod status;
 pub mod supervisor;
 pub mod tls;
+pub mod upkeep;
 pub mod view;
 pub mod watchdog;
 pub mod worker;

@@ -166,6 +166,33 @@ pub enum ConnectionLimit {
     Address,
 }
 
+/// The limits in force, which a reload changes.
+#[derive(Debug)]
+struct Bounds {
+    total: AtomicU32,
+    incoming: AtomicU32,
+    outgoing: AtomicU32,
+    /// 0 for no limit.
+    per_address: AtomicU32,
+}
+
+impl Bounds {
+    fn new(bounds: ConnectionBounds) -> Bounds {
+        let zero = || AtomicU32::new(0);
+        let new = Bounds { total: zero(), incoming: zero(), outgoing: zero(), per_address: zero() };
+        new.set(bounds);
+        new
+    }
+
+    fn set(&self, bounds: ConnectionBounds) {
+        self.total.store(bounds.total, Ordering::Relaxed);
+        self.incoming.store(bounds.incoming, Ordering::Relaxed);
+        self.outgoing.store(bounds.outgoing, Ordering::Relaxed);
+        let per_address = bounds.per_address.map_or(0, NonZeroU32::get);
+        self.per_address.store(per_address, Ordering::Relaxed);
+    }
+}
+
 /// Open connections of all workers. Counted once a connection, not once a message.
 ///
 /// The table of addresses holds only addresses with an open connection, so the limit of incoming
@@ -173,7 +200,7 @@ pub enum ConnectionLimit {
 /// addresses that share one because the hash is seeded.
 #[derive(Debug)]
 pub struct Connections {
-    bounds: ConnectionBounds,
+    bounds: Bounds,
     incoming: AtomicU32,
     outgoing: AtomicU32,
     total: AtomicU32,
@@ -185,13 +212,18 @@ impl Connections {
     /// No connections yet.
     pub fn new(bounds: ConnectionBounds) -> Arc<Self> {
         Arc::new(Self {
-            bounds,
+            bounds: Bounds::new(bounds),
             incoming: AtomicU32::new(0),
             outgoing: AtomicU32::new(0),
             total: AtomicU32::new(0),
             addresses: (0..ADDRESS_SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
         })
+    }
+
+    /// Changes the limits. Connections that are open beyond a new one stay.
+    pub fn limit(&self, bounds: ConnectionBounds) {
+        self.bounds.set(bounds);
     }
 
     /// Counts an incoming connection until the permit is dropped.
@@ -201,8 +233,8 @@ impl Connections {
     pub fn accept(self: &Arc<Self>, peer: IpAddr) -> Result<IncomingPermit, ConnectionLimit> {
         let network = network_of(peer);
         let connections = Arc::clone(self);
-        step_up(&self.total, self.bounds.total).or(Err(ConnectionLimit::Total))?;
-        if step_up(&self.incoming, self.bounds.incoming).is_err() {
+        step_up(&self.total, &self.bounds.total).or(Err(ConnectionLimit::Total))?;
+        if step_up(&self.incoming, &self.bounds.incoming).is_err() {
             step_down(&self.total);
             return Err(ConnectionLimit::Direction);
         }
@@ -219,8 +251,8 @@ impl Connections {
     /// # Errors
     /// The limit that is reached; nothing is counted then.
     pub fn connect(self: &Arc<Self>) -> Result<OutgoingPermit, ConnectionLimit> {
-        step_up(&self.total, self.bounds.total).or(Err(ConnectionLimit::Total))?;
-        if step_up(&self.outgoing, self.bounds.outgoing).is_err() {
+        step_up(&self.total, &self.bounds.total).or(Err(ConnectionLimit::Total))?;
+        if step_up(&self.outgoing, &self.bounds.outgoing).is_err() {
             step_down(&self.total);
             return Err(ConnectionLimit::Direction);
         }
@@ -238,20 +270,17 @@ impl Connections {
     }
 
     fn count_address(&self, network: IpAddr) -> bool {
-        let Some(limit) = self.bounds.per_address else {
-            return true;
-        };
         let mut shard = self.shard(network);
         let count = shard.entry(network).or_insert(0);
-        let passes = *count < limit.get();
+        let passes = match self.bounds.per_address.load(Ordering::Relaxed) {
+            0 => true,
+            limit => *count < limit,
+        };
         *count += u32::from(passes);
         passes
     }
 
     fn forget_address(&self, network: IpAddr) {
-        if self.bounds.per_address.is_none() {
-            return;
-        }
         match self.shard(network).entry(network) {
             Entry::Occupied(mut entry) if *entry.get() > 1 => *entry.get_mut() -= 1,
             Entry::Occupied(entry) => drop(entry.remove()),
@@ -302,7 +331,8 @@ fn network_of(peer: IpAddr) -> IpAddr {
     }
 }
 
-fn step_up(count: &AtomicU32, max: u32) -> Result<u32, u32> {
+fn step_up(count: &AtomicU32, max: &AtomicU32) -> Result<u32, u32> {
+    let max = max.load(Ordering::Relaxed);
     let step = |old: u32| (old < max).then(|| old + 1);
     count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step)
 }
@@ -455,6 +485,20 @@ mod tests {
         let _out = connections.connect().unwrap();
         assert_eq!(connections.accept(peer("::1")).unwrap_err(), ConnectionLimit::Total);
         assert_eq!((connections.incoming(), connections.outgoing()), (1, 2));
+    }
+
+    #[test]
+    fn limits_that_change_leave_open_connections_alone() {
+        let connections = Connections::new(bounds(3, 3, 3, 0));
+        let open = [(); 3].map(|()| connections.accept(peer("192.0.2.1")).unwrap());
+        connections.limit(bounds(2, 2, 2, 1));
+        assert_eq!(connections.accept(peer("192.0.2.2")).unwrap_err(), ConnectionLimit::Total);
+        drop(open);
+        // Those that came without a limit for each address were counted all the same.
+        let _first = connections.accept(peer("192.0.2.1")).unwrap();
+        assert_eq!(connections.accept(peer("192.0.2.1")).unwrap_err(), ConnectionLimit::Address);
+        connections.limit(bounds(3, 3, 3, 0));
+        assert!(connections.accept(peer("192.0.2.1")).is_ok());
     }
 
     #[test]

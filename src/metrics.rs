@@ -21,6 +21,11 @@ macro_rules! numbers {
             pub fn name(self) -> &'static str {
                 match self { $(Number::$name => $text,)* }
             }
+
+            /// What it counts, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Number::$name => concat!($($doc),*).trim_ascii(),)* }
+            }
         }
     };
 }
@@ -36,6 +41,8 @@ numbers! {
     Queued = "queued",
     /// Gauge: of these, failed for good and kept until they age out.
     Failed = "failed",
+    /// Gauge: of these, due now: ready for a connection, being read back, or being sent.
+    UnderWay = "under_way",
     /// Gauge: accepted transactions whose commit is under way.
     Committing = "committing",
     /// Gauge: octets of mail in memory.
@@ -56,6 +63,10 @@ numbers! {
     Bounced = "bounced",
     /// Mails that were removed because max-delivertime was over.
     Aged = "aged",
+    /// Notices to senders that were written since the start.
+    Notices = "notices",
+    /// Gauge: attempts that ended and are not recorded yet: a notice or the send log holds them up.
+    Settling = "settling",
     /// Plugin holds that ran into plugin-timeout (D-27).
     Revoked = "plugin_revoked",
     /// Turns of the worker's loop.

@@ -17,7 +17,7 @@ use crate::control::{self, Request};
 use crate::lock::Lock;
 use crate::queue::{DiskStorage, LogReader, MailId, Recovered, TransactionId};
 use crate::settings::{self, Arguments, Loaded, Machine, Report, Settings, Sources};
-use crate::{sink, supervisor, view};
+use crate::{manual, sink, supervisor, upkeep, view};
 
 /// How long a running server may take to answer.
 const ASK_PATIENCE: Duration = Duration::from_secs(10);
@@ -35,34 +35,40 @@ pub fn run(command: Command) -> u8 {
             Ok(loaded) => show_queue(&loaded.settings.queue.directory, &queue.view),
             Err(report) => complain(report, cli::EXIT_SETTINGS),
         },
-        Command::Status(arguments) => match load(arguments) {
-            Ok(loaded) => show(ask(&loaded.settings.queue.directory, &Request::Status)),
-            Err(report) => complain(report, cli::EXIT_SETTINGS),
-        },
+        Command::Status(status) => upkeep::status(status),
+        Command::Reload(reload) => upkeep::reload(reload),
+        Command::Drain(drain) => upkeep::drain(drain),
+        Command::Man => print(manual::page()),
+        Command::Completions(shell) => print(manual::completions(shell)),
     }
 }
 
-fn load(arguments: Arguments) -> Result<Loaded, Report> {
+pub(crate) fn load(arguments: Arguments) -> Result<Loaded, Report> {
     Settings::load(&Sources::of_process(arguments), &Machine::detect())
 }
 
 /// A line on stdout; whoever closed it wants no more.
-fn say(line: impl Display) {
+pub(crate) fn say(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-fn complain(what: impl Display, exit: u8) -> u8 {
+fn print(bytes: Vec<u8>) -> u8 {
+    let _ = std::io::stdout().write_all(&bytes);
+    0
+}
+
+pub(crate) fn complain(what: impl Display, exit: u8) -> u8 {
     eprintln!("rohrpost: {}", what.to_string().trim_end());
     exit
 }
 
 fn serve(arguments: Arguments) -> u8 {
-    let Loaded { settings, warnings } = match load(arguments) {
+    let sources = Sources::of_process(arguments);
+    let loaded = match Settings::load(&sources, &Machine::detect()) {
         Ok(loaded) => loaded,
         Err(report) => return complain(report, cli::EXIT_SETTINGS),
     };
-    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-    match supervisor::run(settings, &warnings) {
+    match supervisor::run(sources, loaded) {
         Ok(exit) => exit,
         Err(error) => complain(&error, error.exit()),
     }
@@ -87,13 +93,13 @@ fn check_settings(check: Check) -> u8 {
     }
 }
 
-fn ask(directory: &Path, request: &Request) -> Result<Vec<Value>, String> {
+pub(crate) fn ask(directory: &Path, request: &Request) -> Result<Vec<Value>, String> {
     let answer =
         control::ask(directory, request, ASK_PATIENCE).map_err(|error| error.to_string())?;
     answer.map(|row| row.map_err(|error| error.to_string())).collect()
 }
 
-fn show(rows: Result<Vec<Value>, String>) -> u8 {
+pub(crate) fn show(rows: Result<Vec<Value>, String>) -> u8 {
     match rows {
         Ok(rows) => {
             rows.iter().for_each(say);

@@ -549,6 +549,12 @@ impl Store {
         self.ready.len()
     }
 
+    /// Mails that need no time to pass: ready, being read back, or being sent; at most, since some
+    /// may be gone.
+    pub fn under_way(&self) -> usize {
+        self.ready.len() + self.loading + self.active
+    }
+
     /// The mail of an attempt that ended, with the attempts before that one; their number counts it.
     pub fn mail_of(&self, ended: &mut Ended) -> Option<MailView> {
         if let Some(freed) = ended.freed.take() {
@@ -606,6 +612,12 @@ impl Store {
             facts: None,
         };
         self.apply(id, attempt, now)
+    }
+
+    /// Changes when a mail that fails for now is tried again, from its next failure on.
+    pub fn retry(&mut self, intervals_s: Vec<u32>, attempts_max: u32) {
+        self.limits.retry.intervals_s = intervals_s;
+        self.limits.retry.attempts_max = attempts_max;
     }
 
     /// Moves a mail to where its latest attempt sends it.

@@ -7,7 +7,7 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Sender, TrySendError};
 
@@ -28,7 +28,8 @@ pub struct Log(Option<Arc<Front>>);
 /// What handles share with each other.
 pub(super) struct Front {
     pub(super) sender: Sender<Item>,
-    pub(super) level: Level,
+    /// The [`Level::rank`] up to which lines are written; 0 writes none.
+    pub(super) rank: AtomicU8,
     pub(super) limits: Limits,
     pub(super) shared: Arc<Shared>,
 }
@@ -46,6 +47,8 @@ pub(super) struct Shared {
 pub(super) enum Item {
     Line(Line),
     Reopen,
+    /// Write to these places from now on.
+    Move(Vec<super::thread::Outlet>),
     /// Write what came before; end if asked to; then answer.
     Flush {
         then: Then,
@@ -70,9 +73,13 @@ impl Log {
         Self(Some(Arc::new(front)))
     }
 
+    pub(super) fn front(&self) -> Option<&Front> {
+        self.0.as_deref()
+    }
+
     /// Whether lines of this level are written: ask before preparing a costly text.
     pub fn enabled(&self, level: Level) -> bool {
-        self.0.as_ref().is_some_and(|front| level <= front.level)
+        self.0.as_ref().is_some_and(|front| front.takes(level))
     }
 
     /// Logs something that somebody must act on.
@@ -128,7 +135,7 @@ impl Log {
         part: &'static str,
         text: impl Display,
     ) {
-        let Some(front) = self.0.as_ref().filter(|front| level <= front.level) else {
+        let Some(front) = self.0.as_ref().filter(|front| front.takes(level)) else {
             return;
         };
         let unix_ms = clock();
@@ -149,7 +156,7 @@ impl Log {
         part: &'static str,
         text: impl Display,
     ) {
-        let Some(front) = self.0.as_ref().filter(|front| level <= front.level) else {
+        let Some(front) = self.0.as_ref().filter(|front| front.takes(level)) else {
             return;
         };
         // A full queue is asked first: formatting for nothing is what a flood would make us do.
@@ -163,11 +170,16 @@ impl Log {
 
 impl std::fmt::Debug for Log {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Log").field(&self.0.as_ref().map(|front| front.level)).finish()
+        let rank = self.0.as_ref().map(|front| front.rank.load(Ordering::Relaxed));
+        f.debug_tuple("Log").field(&rank).finish()
     }
 }
 
 impl Front {
+    fn takes(&self, level: Level) -> bool {
+        level.rank() <= self.rank.load(Ordering::Relaxed)
+    }
+
     fn send(&self, item: Item) {
         let bytes = item.bytes();
         let waiting = self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -188,7 +200,7 @@ impl Item {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Line(line) => line.text.len(),
-            Self::Reopen | Self::Flush { .. } => 0,
+            Self::Reopen | Self::Move(_) | Self::Flush { .. } => 0,
         }
     }
 }

@@ -16,6 +16,16 @@ pub enum Level {
 }
 
 impl Level {
+    /// A number that grows with the level, 0 being below all of them.
+    pub(super) const fn rank(self) -> u8 {
+        match self {
+            Self::Critical => 1,
+            Self::Warning => 2,
+            Self::Info => 3,
+            Self::Debug => 4,
+        }
+    }
+
     /// The name that a line begins with.
     pub fn name(self) -> &'static str {
         match self {

@@ -271,8 +271,7 @@ mod files {
 
     fn start(path: PathBuf) -> (Log, LogThread) {
         let targets = [Target::File(path)];
-        let (log, thread) = Log::start(&targets, Level::Info).unwrap();
-        (log, thread.unwrap())
+        Log::start(&targets, Level::Info).unwrap()
     }
 
     #[test]
@@ -319,6 +318,26 @@ mod files {
     fn d_b2_no_target_means_no_log() {
         let targets = [];
         let (log, thread) = Log::start(&targets, Level::Info).unwrap();
-        assert!(thread.is_none() && !log.enabled(Level::Critical));
+        assert!(!log.enabled(Level::Critical));
+        thread.finish(WAIT).unwrap();
+    }
+
+    #[test]
+    fn places_and_level_change_without_losing_a_line() {
+        let directory = Directory::new("redirect");
+        let (old, new) = (directory.0.join("old"), directory.0.join("new"));
+        let (log, thread) = start(old.clone());
+        log.info("main", "one");
+        log.debug("main", "not yet");
+        log.redirect(&[Target::File(new.clone())], Level::Debug).unwrap();
+        log.debug("main", "two");
+        let missing = [Target::File(directory.0.join("not/there"))];
+        assert!(log.redirect(&missing, Level::Info).is_err());
+        log.debug("main", "three");
+        log.redirect(&[], Level::Debug).unwrap();
+        assert!(!log.enabled(Level::Critical));
+        thread.finish(WAIT).unwrap();
+        let lines = |path| fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!((lines(&old), lines(&new)), (1, 2));
     }
 }

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ use crate::clock::Wall;
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// How often the thread looks whether a file is still where it was, in milliseconds.
 const MOVED_CHECK_MS: u64 = 1000;
+/// How long [`Log::redirect`] waits for room in the queue.
+const MOVE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One place that the log is written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,18 +71,38 @@ pub struct LogThread {
 }
 
 impl Log {
-    /// Opens all targets and starts the thread. Without targets nothing is logged (D-B2); the
-    /// system log is left out.
+    /// Opens all targets and starts the thread. Without targets nothing is logged (D-B2), and no
+    /// text is formatted; the system log is left out.
     ///
     /// # Errors
     /// A file cannot be opened, or the thread not started.
-    pub fn start(targets: &[Target], level: Level) -> Result<(Self, Option<LogThread>), LogError> {
+    pub fn start(targets: &[Target], level: Level) -> Result<(Self, LogThread), LogError> {
         let outlets = targets.iter().filter_map(outlet).collect::<Result<Vec<_>, _>>()?;
-        if outlets.is_empty() {
-            return Ok((Self::none(), None));
-        }
-        let (log, thread) = Self::start_with(outlets, level, Wall::system())?;
-        Ok((log, Some(thread)))
+        Self::start_with(outlets, level, Wall::system())
+    }
+
+    /// Waits until all that was logged before is written.
+    ///
+    /// # Errors
+    /// That took longer than `wait`.
+    pub fn flush(&self, wait: Duration) -> Result<(), LogError> {
+        let Some(front) = self.front() else { return Ok(()) };
+        flush(&front.sender, Then::GoOn, wait)
+    }
+
+    /// Writes to other places, and up to another level, from now on. What was logged before goes
+    /// where it was meant to go.
+    ///
+    /// # Errors
+    /// A file cannot be opened, or the thread is far behind; nothing has changed then.
+    pub fn redirect(&self, targets: &[Target], level: Level) -> Result<(), LogError> {
+        let outlets = targets.iter().filter_map(outlet).collect::<Result<Vec<_>, _>>()?;
+        let Some(front) = self.front() else { return Ok(()) };
+        let rank = rank(&outlets, level);
+        let sent = front.sender.send_timeout(Item::Move(outlets), MOVE_PATIENCE);
+        sent.map_err(|_| LogError::Slow(MOVE_PATIENCE))?;
+        front.rank.store(rank, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Starts the thread with one place to write to, in UTC: for tests and tools.
@@ -100,13 +122,14 @@ impl Log {
         wall: Wall,
     ) -> Result<(Self, LogThread), LogError> {
         let (sender, receiver) = bounded(QUEUE_LINES_MAX);
+        let rank = AtomicU8::new(rank(&outlets, level));
         let shared = Arc::new(Shared::default());
         let back =
             Back { receiver, shared: Arc::clone(&shared), outlets, wall, batch: Batch::default() };
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || back.run());
         let thread = thread.map_err(LogError::Thread)?;
         let limits = Limits::new();
-        let log = Self::new(Front { sender: sender.clone(), level, limits, shared });
+        let log = Self::new(Front { sender: sender.clone(), rank, limits, shared });
         Ok((log, LogThread { sender, thread }))
     }
 }
@@ -117,7 +140,7 @@ impl LogThread {
     /// # Errors
     /// That took longer than `wait`.
     pub fn flush(&self, wait: Duration) -> Result<(), LogError> {
-        self.ask(Then::GoOn, wait)
+        flush(&self.sender, Then::GoOn, wait)
     }
 
     /// Writes what was logged before and ends the thread; lines of other handles that come later
@@ -126,19 +149,19 @@ impl LogThread {
     /// # Errors
     /// That took longer than `wait`; the thread is then left behind.
     pub fn finish(self, wait: Duration) -> Result<(), LogError> {
-        self.ask(Then::End, wait)?;
+        flush(&self.sender, Then::End, wait)?;
         // It has answered, so it is past its last write, and a panic has been printed.
         let _ = self.thread.join();
         Ok(())
     }
+}
 
-    fn ask(&self, then: Then, wait: Duration) -> Result<(), LogError> {
-        let deadline = Instant::now() + wait;
-        let (answer, answered) = bounded(1);
-        let sent = self.sender.send_deadline(Item::Flush { then, answer }, deadline);
-        sent.map_err(|_| LogError::Slow(wait))?;
-        answered.recv_deadline(deadline).map_err(|_| LogError::Slow(wait))
-    }
+fn flush(sender: &Sender<Item>, then: Then, wait: Duration) -> Result<(), LogError> {
+    let deadline = Instant::now() + wait;
+    let (answer, answered) = bounded(1);
+    let sent = sender.send_deadline(Item::Flush { then, answer }, deadline);
+    sent.map_err(|_| LogError::Slow(wait))?;
+    answered.recv_deadline(deadline).map_err(|_| LogError::Slow(wait))
 }
 
 /// The thread's own side.
@@ -180,6 +203,10 @@ impl Back {
             Item::Reopen => {
                 self.write();
                 self.reopen();
+            }
+            Item::Move(outlets) => {
+                self.write();
+                self.outlets = outlets;
             }
             Item::Flush { then, answer } => {
                 self.write();
@@ -228,8 +255,13 @@ impl Back {
     }
 }
 
+/// What is written to these places; nothing where there are none.
+fn rank(outlets: &[Outlet], level: Level) -> u8 {
+    if outlets.is_empty() { 0 } else { level.rank() }
+}
+
 /// One place with the count of what it did not take.
-struct Outlet {
+pub(super) struct Outlet {
     place: Place,
     lost_lines: usize,
     checked_ms: u64,

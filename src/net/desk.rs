@@ -18,17 +18,18 @@ use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
 use crate::blocking::Job;
 use crate::clock::Wall;
-use crate::delivery::{Ended, Now, Pool, Store};
+use crate::delivery::{Now, Pool, Store};
 use crate::limits::Share;
 use crate::log::{Level, Log};
 use crate::metrics::{Metrics, Number, WorkerMetrics};
 use crate::plugin::view::Plugins;
 use crate::queue::{
-    Accepting, Attempt, Completion, Entry, Ids, MailId, Next, ReadError, Transaction,
-    TransactionId, Waiting,
+    Accepting, Completion, Entry, Ids, MailId, ReadError, Transaction, TransactionId, Waiting,
 };
 use crate::settings::Settings;
 use crate::smtp::Memory;
+
+use super::settlement::{Recalled, Settlements};
 
 /// The reactor of a mail worker.
 pub type Io = Reactor<Timer, WatchId, Mail>;
@@ -61,6 +62,8 @@ pub enum Mail {
     Posted,
     /// A transaction was read back, or not.
     Loaded(TransactionId, Result<Arc<Transaction>, ReadError>),
+    /// What a notice needs of a mail was read back, or not.
+    Recalled(MailId, Result<Recalled, ReadError>),
     /// The smarthost's addresses, or why there are none.
     Resolved(Result<Vec<SocketAddr>, String>),
     /// Mail that the start found, to be owned by this worker.
@@ -69,6 +72,10 @@ pub enum Mail {
     Open,
     /// A question of the control socket.
     Ask(Question, Channel<Answer>),
+    /// Whether to take mail from now on.
+    Intake(Intake),
+    /// Settings that may change while the server runs, and whom to tell that they are in force.
+    Settings(Arc<Settings>, Channel<()>),
     /// Stop: take nothing new, finish what is under way.
     Drain,
 }
@@ -104,6 +111,15 @@ pub struct Committing {
     pub reserved: usize,
 }
 
+/// Whether mail is taken while the server runs (`rohrpost drain`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// It is.
+    Open,
+    /// Clients are answered 421.
+    Closed,
+}
+
 /// Whether the worker takes new work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
@@ -111,8 +127,28 @@ pub enum Mood {
     Starting,
     /// Traffic.
     Open,
+    /// Traffic out of the server only ([`Intake::Closed`]).
+    Emptying,
     /// Stopping: what is under way is finished.
     Draining,
+}
+
+impl Mood {
+    /// Whether clients are taken.
+    pub fn takes(self) -> bool {
+        match self {
+            Mood::Open => true,
+            Mood::Starting | Mood::Emptying | Mood::Draining => false,
+        }
+    }
+
+    /// Whether mail is given to connections.
+    pub fn delivers(self) -> bool {
+        match self {
+            Mood::Open | Mood::Emptying => true,
+            Mood::Starting | Mood::Draining => false,
+        }
+    }
 }
 
 /// What the drivers of one worker share.
@@ -142,6 +178,8 @@ pub struct Desk {
     pub committing: HashMap<TransactionId, Committing>,
     /// The mails of this worker.
     pub store: Store,
+    /// Attempts that ended and are not handed over yet.
+    pub settlements: Settlements,
     /// Connections to the next hop.
     pub pool: Pool<Key>,
     /// Where blocking work goes.
@@ -219,6 +257,7 @@ impl Desk {
             batch: Vec::new(),
             committing: HashMap::new(),
             store: init.store,
+            settlements: Settlements::default(),
             pool: init.pool,
             jobs: init.jobs,
             dirty: Vec::new(),
@@ -291,29 +330,6 @@ impl Desk {
     /// Gives octets back to the memory budget.
     pub fn release(&mut self, bytes: usize) {
         Memory::release(&mut self.memory, bytes);
-    }
-
-    /// Records the outcome of an attempt, and says so where a mail ends without having arrived.
-    pub fn settle(&mut self, ended: Ended) {
-        let Ended { attempt, .. } = ended;
-        let number = match attempt.next {
-            Next::Delivered => Number::Delivered,
-            Next::Failed => Number::Bounced,
-            Next::Retry { .. } => Number::Retried,
-            Next::Removed => Number::Aged,
-        };
-        self.count(number);
-        if matches!(attempt.next, Next::Failed | Next::Removed) {
-            let Attempt { mail, state, result, code, status, description, .. } = &attempt;
-            let (kind, what) = match attempt.next {
-                Next::Removed => ("aged", "is removed"),
-                _ => ("failed", "failed for good"),
-            };
-            let text =
-                format_args!("mail {mail} {what}: {state}:{result} {code} {status} {description}");
-            self.log.limited(kind, Level::Warning, "smtp", text);
-        }
-        self.batch.push(Entry::Settle(attempt));
     }
 
     /// The way out leads back to us: every ready mail fails for good.

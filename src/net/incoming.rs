@@ -414,6 +414,9 @@ impl Incoming {
                     }
                 }
             }
+            Event::Authenticate(_) => {
+                self.decide(Decision::Refuse(answer::LOGIN_REFUSED.into()), desk, io);
+            }
             Event::Reset => {
                 self.draft = None;
                 self.text_ms = None;

@@ -10,8 +10,9 @@ use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, Text};
 
 use crate::clock::Wall;
 use crate::limits::Share;
+use crate::notice::wanted;
 use crate::plugin::view::Plugins;
-use crate::queue::{Body, Mail, NO_BODY, Origin, Transaction};
+use crate::queue::{Body, Mail, MailDsn, NO_BODY, Origin, Transaction};
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
 use crate::smtp::server::Received;
 use crate::smtp::trace::Trace;
@@ -27,7 +28,7 @@ const RECEIVED_FIELDS_MAX: usize = 50;
 #[derive(Debug)]
 pub struct Draft {
     from: MailFrom,
-    recipients: Vec<Box<str>>,
+    recipients: Vec<(Box<str>, Option<Box<MailDsn>>)>,
     proposed: Option<RcptTo>,
 }
 
@@ -44,8 +45,9 @@ impl Draft {
 
     /// The proposed recipient is one.
     pub fn accept(&mut self) {
-        if let Some(to) = self.proposed.take() {
-            self.recipients.push(to.address.as_str().into());
+        if let Some(mut to) = self.proposed.take() {
+            let dsn = wanted::of_recipient(&mut to);
+            self.recipients.push((to.address.as_str().into(), dsn));
         }
     }
 }
@@ -119,12 +121,12 @@ impl Message {
             .recipients
             .into_iter()
             .zip(0..)
-            .map(|(recipient, index)| Mail {
+            .map(|((recipient, dsn), index)| Mail {
                 index,
                 envelope: envelope.clone(),
                 recipient,
                 body: 0,
-                dsn: None,
+                dsn,
             })
             .collect();
         Ok(Message {
@@ -206,7 +208,7 @@ impl Message {
     }
 
     /// The transaction, named and dated.
-    pub fn finish(self, origin: Origin, desk: &mut Desk) -> Finished {
+    pub fn finish(mut self, origin: Origin, desk: &mut Desk) -> Finished {
         let received_ms = Wall::now_ms();
         let id = desk.ids.next_id(received_ms * 1000);
         let trace = Trace {
@@ -218,6 +220,8 @@ impl Message {
             date: desk.wall.date(received_ms),
         }
         .to_field();
+        let mut wishes = None;
+        wanted::add_to(&mut wishes, &mut self.from);
         let transaction = Transaction {
             id,
             received_ms,
@@ -227,7 +231,7 @@ impl Message {
             origin,
             eight_bit: self.from.body == BodyKind::EightBit,
             smtputf8: self.from.smtputf8,
-            wishes: None,
+            wishes,
             shelf: None,
         };
         Finished { transaction, reserved: self.reserved }

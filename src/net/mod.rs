@@ -6,6 +6,7 @@
 //! - [`deadline`] gives every wait of a connection its end.
 //! - [`message`] is a mail between its final dot and the disk, [`text`] one on its way out.
 //! - [`incoming`] drives one connection that brings mail, [`outgoing`] one that takes it away.
+//! - [`settlement`] is an attempt between its end and its record, with the notice that it calls for.
 //! - [`desk`] is what the drivers of one worker share.
 //!
 //! No protocol decision is made here: what a command means is the session's business.
@@ -21,6 +22,7 @@ pub mod outgoing;
 mod outgoing_end;
 pub mod receipt;
 mod secure;
+pub mod settlement;
 pub mod spare;
 mod step;
 pub mod text;

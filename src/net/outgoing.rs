@@ -22,6 +22,7 @@ use crate::blocking::Job;
 use crate::delivery::{Fate, Finish, Work, own_listener, state_of};
 use crate::limits::OutgoingPermit;
 use crate::log::Level;
+use crate::notice::wanted;
 use crate::plugin::view::SlotsSpent;
 use crate::queue::{MailId, Transaction};
 use crate::smtp::client::{Envelope, Event, Options, Outcome, Problem, Session, Stage};
@@ -29,7 +30,7 @@ use crate::smtp::command::BodyKind;
 
 use super::asked::{Answer, Asked};
 use super::deadline::Deadline;
-use super::desk::{Desk, Io, Mood};
+use super::desk::{Desk, Io};
 use super::incoming::Keep;
 use super::text::{Sent, TextOut};
 use super::transport::{Moved, Transport};
@@ -416,11 +417,12 @@ impl Outgoing {
             if self.session.stage() != Stage::Idle || self.current.is_some() {
                 return;
             }
-            if desk.mood != Mood::Open || self.is_used_up(desk) {
+            if !desk.mood.delivers() || self.is_used_up(desk) {
                 return self.leave(desk);
             }
+            let delivering = desk.may_deliver();
             let Desk { store, memory, .. } = desk;
-            let work = if desk.delivering {
+            let work = if delivering {
                 store.take_work(|bytes| memory.reserve(bytes as u64))
             } else {
                 None
@@ -478,7 +480,7 @@ impl Outgoing {
             size: size as u64,
             body: if transaction.eight_bit { BodyKind::EightBit } else { BodyKind::SevenBit },
             smtputf8: transaction.smtputf8,
-            request: crate::smtp::dsn::Request::default(),
+            request: wanted::request(transaction, mail),
         };
         let started = self.session.start(envelope);
         self.current = Some(current);
@@ -557,13 +559,13 @@ impl Outgoing {
 
     pub(super) fn finish(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
         self.text = None;
-        let Some(Current { id, .. }) = self.current.take() else {
+        let Some(Current { id, transaction }) = self.current.take() else {
             return;
         };
         let finish = finish.between(self.local.map(|local| local.ip()), Some(self.remote));
         let now = desk.now(io);
-        if let Some(attempt) = desk.store.on_finish(id, finish, now) {
-            desk.settle(attempt);
+        if let Some(ended) = desk.store.on_finish(id, finish, now) {
+            desk.settle_with(ended, &transaction, self.session.extensions().dsn);
         }
     }
 

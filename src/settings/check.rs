@@ -95,6 +95,9 @@ impl Settings {
                 self.smtp.outgoing_max()
             ));
         }
+        let (errors, warnings) = self.hop.faults(&self.delivery);
+        errors.into_iter().for_each(|text| report.fail(text));
+        warnings.into_iter().for_each(|text| report.warn(text));
     }
 
     fn check_directories(&self, report: &mut Report) {

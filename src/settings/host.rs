@@ -1,4 +1,4 @@
-//! Names of hosts and sets of domains.
+//! Names: of hosts, domains and users.
 //!
 //! Owns the syntax of names in settings. Never resolves one.
 //!
@@ -109,6 +109,29 @@ impl Kind for DomainSet {
     }
 }
 
+/// The name of a user of the system; whether there is one is looked at elsewhere.
+pub(super) struct UserName;
+
+impl Kind for UserName {
+    type Value = String;
+
+    fn parse(&self, text: &str) -> Result<String, Reason> {
+        // What /etc/passwd cannot hold in its first column; systems differ in the rest.
+        let strange =
+            |char: char| char.is_whitespace() || char.is_control() || ":/,".contains(char);
+        match text.len() {
+            1..=USER_BYTES_MAX if !text.contains(strange) && !text.starts_with('-') => {
+                Ok(text.to_owned())
+            }
+            _ => Err("is not a user's name".into()),
+        }
+    }
+
+    fn allowed(&self) -> String {
+        "the name of a user of this system".into()
+    }
+}
+
 /// Whether a text is a domain name of letters, digits and hyphens (RFC 5321 2.3.5, RFC 1035 2.3.4);
 /// underscores are let through because networks inside use them.
 pub(super) fn is_domain(text: &str) -> bool {
@@ -125,6 +148,8 @@ fn is_label(label: &str) -> bool {
 
 /// The longest domain name in bytes (RFC 5321 4.5.3.1.2).
 const DOMAIN_BYTES_MAX: usize = 255;
+/// The longest name of a user in bytes (Linux, `LOGIN_NAME_MAX` without its zero).
+const USER_BYTES_MAX: usize = 255;
 /// The longest label of a domain name in bytes (RFC 1035 2.3.4).
 const LABEL_BYTES_MAX: usize = 63;
 

@@ -6,8 +6,10 @@
 
 use std::borrow::Cow;
 
+use super::hop::Hop;
 use super::machine::Machine;
 use super::model::{Delivery, General, Logging, Plugin, Queue, Smtp};
+use super::notice::Notices;
 
 /// One setting: everything that is known of it apart from its value.
 pub struct Key {
@@ -21,6 +23,27 @@ pub struct Key {
     pub(super) doc: &'static str,
     pub(super) allowed: fn() -> String,
     pub(super) check: fn(&str) -> Result<(), Cow<'static, str>>,
+    /// When a new value takes effect.
+    pub change: Change,
+}
+
+/// When a new value of a setting takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// With `rohrpost reload`.
+    Reload,
+    /// When the server is started anew.
+    Restart,
+}
+
+impl Change {
+    /// The word in the documentation.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reload => "reload",
+            Self::Restart => "restart",
+        }
+    }
 }
 
 impl Key {
@@ -74,9 +97,17 @@ pub(super) enum Preset {
 
 /// All keys in the order of the documentation.
 pub fn keys() -> impl Iterator<Item = &'static Key> {
-    [General::KEYS, Smtp::KEYS, Delivery::KEYS, Queue::KEYS, Plugin::KEYS, Logging::KEYS]
-        .into_iter()
-        .flatten()
+    let sections = [
+        General::KEYS,
+        Smtp::KEYS,
+        Delivery::KEYS,
+        Hop::KEYS,
+        Notices::KEYS,
+        Queue::KEYS,
+        Plugin::KEYS,
+        Logging::KEYS,
+    ];
+    sections.into_iter().flatten()
 }
 
 /// Finds a key by its name or by one of its aliases.
@@ -86,14 +117,17 @@ pub fn lookup(name: &str) -> Option<&'static Key> {
 
 /// Declares one section: the typed struct, its rows in the table, and how it is built.
 ///
-/// A row reads `/// meaning` then `"name" field: Type = preset, kind;`.
+/// A row reads `/// meaning` then `"name" field: Type = preset, kind;`, with `, live` before the
+/// semicolon where [`Settings::with_changes`](super::Settings::with_changes) may change the value of a running
+/// server: whoever uses it must look at it each time, or be told.
 macro_rules! section {
     (
         $(#[$meta:meta])*
         $section:ident, $title:literal {
             $(
                 $(#[doc = $doc:literal])+
-                $key:literal $(| $alias:literal)* $field:ident: $type:ty = $preset:expr, $kind:expr;
+                $key:literal $(| $alias:literal)* $field:ident: $type:ty = $preset:expr, $kind:expr
+                    $(, $live:ident)?;
             )+
         }
     ) => {
@@ -117,13 +151,38 @@ macro_rules! section {
                     doc: concat!($($doc),+),
                     allowed: || $kind.allowed(),
                     check: |text| $kind.parse(text).map(drop),
+                    change: change!($($live)?),
                 }
             ),+];
 
             pub(super) fn build(values: &Values<'_>) -> Self {
                 Self { $($field: values.value($key, &$kind)),+ }
             }
+
+            /// Takes over from `new` what may change while the server runs; names every key
+            /// whose value differs.
+            pub(super) fn adopt(&mut self, new: &Self, differing: &mut Vec<&'static str>) {
+                $(
+                    if self.$field != new.$field {
+                        differing.push($key);
+                        if change!($($live)?) == $crate::settings::Change::Reload {
+                            self.$field = new.$field.clone();
+                        }
+                    }
+                )+
+            }
         }
     };
 }
 pub(super) use section;
+
+/// The mark of a row as a [`Change`].
+macro_rules! change {
+    () => {
+        $crate::settings::Change::Restart
+    };
+    (live) => {
+        $crate::settings::Change::Reload
+    };
+}
+pub(super) use change;

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::key::{Key, keys, lookup};
+use super::key::{Change, Key, keys, lookup};
 use super::kind::Kind;
 use super::machine::Machine;
 use super::mailerq::{foreign_keys, foreign_note};
@@ -24,6 +24,17 @@ pub struct Loaded {
     pub settings: Settings,
     /// Problems that do not keep the server from starting.
     pub warnings: Vec<Problem>,
+}
+
+/// Settings of a running server after a reload.
+#[derive(Debug)]
+pub struct Changes {
+    /// What is to hold now.
+    pub settings: Settings,
+    /// Keys whose new value is in it.
+    pub applied: Vec<&'static str>,
+    /// Keys whose new value waits for a restart.
+    pub waiting: Vec<&'static str>,
 }
 
 /// All that is wrong with the settings.
@@ -84,6 +95,23 @@ impl Settings {
         } else {
             Err(report)
         }
+    }
+
+    /// These settings with everything of `new` that may change while the server runs.
+    ///
+    /// # Errors
+    /// What does not fit together: each of the two does with itself.
+    pub fn with_changes(&self, new: &Settings, machine: &Machine) -> Result<Changes, Report> {
+        let mut settings = self.clone();
+        let differing = settings.adopt(new);
+        let mut report = Report::default();
+        settings.check(machine, &mut report);
+        if !report.errors.is_empty() {
+            return Err(report);
+        }
+        let (applied, waiting) =
+            differing.into_iter().partition(|name| row(name).change == Change::Reload);
+        Ok(Changes { settings, applied, waiting })
     }
 
     /// The settings of a machine on which nothing is set.

@@ -90,7 +90,6 @@ pub(super) fn foreign_note(name: &str) -> &'static str {
         "license" | "heartbeat" | "heartbeat-enabled" => {
             "is ignored: Rohrpost needs no licence file and reports to nobody"
         }
-        "user" => "is a setting of MailerQ that Rohrpost does not have yet: it keeps its user",
         "error-log" => "is ignored: use `application-log`",
         _ => "is a setting of MailerQ that Rohrpost does not have; it is ignored",
     }

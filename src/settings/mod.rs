@@ -13,6 +13,7 @@
 //! 78). A panic in here is a bug: a default of ours that its own key refuses.
 
 mod check;
+mod hop;
 mod host;
 mod key;
 mod kind;
@@ -22,21 +23,24 @@ mod machine;
 mod mailerq;
 mod model;
 mod network;
+mod notice;
 mod source;
 mod table;
 
 #[cfg(test)]
 mod tests;
 
+pub use hop::{AuthRule, Hop, Secret, Security, TlsStart};
 pub use host::{Domains, Host};
-pub use key::{Key, keys, lookup};
+pub use key::{Change, Key, keys, lookup};
 pub use list::ListenIp;
-pub use load::{Loaded, Problem, Report};
+pub use load::{Changes, Loaded, Problem, Report};
 pub use machine::Machine;
 pub use mailerq::foreign_keys;
 pub use model::{
     AddressRule, Delivery, General, Logging, Pinning, Plugin, PluginErrors, Queue, Settings, Smtp,
 };
 pub use network::Networks;
+pub use notice::Notices;
 pub use source::{Arguments, MAIN_FILE, Origin, Sources};
 pub use table::{list, markdown};

@@ -10,8 +10,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::host::{DomainName, DomainSet, Domains, Host, HostName};
-use super::key::{Key, Preset, section};
+use super::hop::Hop;
+use super::host::{DomainName, DomainSet, Domains, Host, HostName, UserName};
+use super::key::{Key, Preset, change, section};
 use super::kind::{
     AbsolutePath, Choice, Count, Deadline, GIB, KIB, Kind, Limit, MIB, Optional, Port, QueueName,
     Size, Time, size_text,
@@ -20,6 +21,7 @@ use super::list::{Addresses, ListenIp, LogTargets, Numbers, Ports, Times};
 use super::load::Values;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
+use super::notice::Notices;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
 use crate::results::ResultQueues;
@@ -37,6 +39,10 @@ pub struct Settings {
     pub smtp: Smtp,
     /// Sending mail.
     pub delivery: Delivery,
+    /// How next hops are met.
+    pub hop: Hop,
+    /// Telling senders what became of their mail.
+    pub notices: Notices,
     /// Keeping mail.
     pub queue: Queue,
     /// Plugins.
@@ -53,11 +59,29 @@ impl Settings {
         self.set.contains(key)
     }
 
+    /// Takes over from `new` what may change while the server runs; returns every key whose value
+    /// differs, those that wait for a restart included.
+    pub(super) fn adopt(&mut self, new: &Settings) -> Vec<&'static str> {
+        let mut differing = Vec::new();
+        self.general.adopt(&new.general, &mut differing);
+        self.smtp.adopt(&new.smtp, &mut differing);
+        self.delivery.adopt(&new.delivery, &mut differing);
+        self.hop.adopt(&new.hop, &mut differing);
+        self.notices.adopt(&new.notices, &mut differing);
+        self.queue.adopt(&new.queue, &mut differing);
+        self.plugin.adopt(&new.plugin, &mut differing);
+        self.logging.adopt(&new.logging, &mut differing);
+        self.set.clone_from(&new.set);
+        differing
+    }
+
     pub(super) fn build(values: &Values<'_>) -> Self {
         Self {
             general: General::build(values),
             smtp: Smtp::build(values),
             delivery: Delivery::build(values),
+            hop: Hop::build(values),
+            notices: Notices::build(values),
             queue: Queue::build(values),
             plugin: Plugin::build(values),
             logging: Logging::build(values),
@@ -75,8 +99,12 @@ section! {
             value: |machine| size_text((machine.memory_bytes / 2).max(MEMORY_BYTES_FLOOR)),
         }, Size { min: MEMORY_BYTES_MIN, max: 1024 * GIB };
 
+        /// The user that the server becomes, with its groups, once ports and files that need root
+        /// are open; empty for none. Only root can become another.
+        "user" user: Option<String> = Preset::Text(""), Optional(UserName);
+
         /// How long a stop waits for work that is under way.
-        "shutdown-timeout" shutdown_timeout: Duration = Preset::Text("30"), Time::seconds(0, DAY_S);
+        "shutdown-timeout" shutdown_timeout: Duration = Preset::Text("30"), Time::seconds(0, DAY_S), live;
     }
 }
 
@@ -90,43 +118,43 @@ section! {
         "smtp-port" ports: Vec<u16> = Preset::Text("25"), Ports;
 
         /// Networks that may connect; others are refused at once.
-        "smtp-range" | "smtp-ranges" clients: Networks = Preset::Text("all"), NetworkSet;
+        "smtp-range" | "smtp-ranges" clients: Networks = Preset::Text("all"), NetworkSet, live;
 
         /// Networks whose clients may send to any recipient without logging in.
         "smtp-relay-range" relay_clients: Networks = Preset::Text("127.0.0.0/8;::1/128"),
-            NetworkSet;
+            NetworkSet, live;
 
         /// Domains whose recipients are local: mail for them is accepted from every client.
-        "local-domains" local_domains: Domains = Preset::Text(""), DomainSet;
+        "local-domains" local_domains: Domains = Preset::Text(""), DomainSet, live;
 
         /// The name in our greeting, in EHLO and in Received fields.
         "smtp-hostname" hostname: String = Preset::Derived {
             rule: "the system's host name",
             value: |machine| machine.hostname.clone(),
-        }, DomainName;
+        }, DomainName, live;
 
         /// Connections in both directions together.
         "smtp-connections" connections_max: u32 = Preset::Derived {
             rule: "half of the descriptor limit, at most 65536",
             value: |machine| connections_default(machine).to_string(),
-        }, Count { min: 1, max: CONNECTIONS_MAX };
+        }, Count { min: 1, max: CONNECTIONS_MAX }, live;
 
         /// Incoming connections; empty for no limit below the total.
         "smtp-connections-in" connections_in_max: Option<u32> = Preset::Text(""),
-            Optional(Count { min: 1, max: CONNECTIONS_MAX });
+            Optional(Count { min: 1, max: CONNECTIONS_MAX }), live;
 
         /// Outgoing connections; empty for no limit below the total.
         "smtp-connections-out" connections_out_max: Option<u32> = Preset::Text(""),
-            Optional(Count { min: 1, max: CONNECTIONS_MAX });
+            Optional(Count { min: 1, max: CONNECTIONS_MAX }), live;
 
         /// Incoming connections from one address, or from one /64 of IPv6, the machine itself
         /// included.
         "smtp-connections-per-address" connections_per_address_max: Option<NonZeroU32> =
-            Preset::Text("1000"), Limit { max: CONNECTIONS_MAX };
+            Preset::Text("1000"), Limit { max: CONNECTIONS_MAX }, live;
 
         /// The largest message that is accepted, announced as SIZE.
         "smtp-maxsize" message_bytes_max: u64 = Preset::Text("100MB"),
-            Size { min: KIB, max: MESSAGE_BYTES_MAX };
+            Size { min: KIB, max: MESSAGE_BYTES_MAX }, live;
 
         /// Worker threads, each of which does SMTP in both directions.
         "smtp-threads" threads: u32 = Preset::Derived {
@@ -139,16 +167,16 @@ section! {
             Choice(&[("auto", Pinning::Auto), ("off", Pinning::Off)]);
 
         /// How long a client may stay silent before it is answered 421 and closed.
-        "smtp-timeout" idle_timeout: Duration = Preset::Text("300"), Time::seconds(1, DAY_S);
+        "smtp-timeout" idle_timeout: Duration = Preset::Text("300"), Time::seconds(1, DAY_S), live;
 
         /// How long the body of one message may take from DATA to the final dot.
-        "smtp-data-timeout" data_timeout: Duration = Preset::Text("3600"), Time::seconds(1, DAY_S);
+        "smtp-data-timeout" data_timeout: Duration = Preset::Text("3600"), Time::seconds(1, DAY_S), live;
 
         /// Recipients of one message; those beyond are answered 452 (RFC 5321 4.5.3.1.10).
-        "smtp-recipients" recipients_max: u32 = Preset::Text("1000"), Count { min: 1, max: 50_000 };
+        "smtp-recipients" recipients_max: u32 = Preset::Text("1000"), Count { min: 1, max: 50_000 }, live;
 
         /// Commands of one connection that fail before it is closed with 421; 0 for no limit.
-        "smtp-errors" errors_max: Option<NonZeroU32> = Preset::Text("20"), Limit { max: 1_000_000 };
+        "smtp-errors" errors_max: Option<NonZeroU32> = Preset::Text("20"), Limit { max: 1_000_000 }, live;
 
         /// How closely addresses in MAIL FROM and RCPT TO are looked at; only `strict` is done so
         /// far.
@@ -194,11 +222,11 @@ section! {
 
         /// Messages sent over one connection to the smarthost before it is closed; 0 for no limit.
         "smarthost-messages" smarthost_messages_max: Option<NonZeroU32> = Preset::Text("1000"),
-            Limit { max: u32::MAX };
+            Limit { max: u32::MAX }, live;
 
         /// Times to wait after each failed attempt; the last one repeats.
         "retry-interval" retry_intervals: Vec<Duration> =
-            Preset::Text("600,600,1800,1800,3600,3600,7200"), Times(Time::seconds(1, 30 * DAY_S));
+            Preset::Text("600,600,1800,1800,3600,3600,7200"), Times(Time::seconds(1, 30 * DAY_S)), live;
 
         /// How long delivery is tried before a message fails for good.
         "max-delivertime" | "max-deliver-time" lifetime: Duration = Preset::Text("86400"),
@@ -206,26 +234,26 @@ section! {
 
         /// Attempts before a message fails for good; 0 for no limit.
         "max-attempts" attempts_max: Option<NonZeroU32> = Preset::Text("0"),
-            Limit { max: 1_000_000 };
+            Limit { max: 1_000_000 }, live;
 
         /// How long a connection may take to open.
-        "connect-timeout" connect_timeout: Duration = Preset::Text("30"), Time::seconds(1, HOUR_S);
+        "connect-timeout" connect_timeout: Duration = Preset::Text("30"), Time::seconds(1, HOUR_S), live;
 
         /// How long the other side may take to greet and to answer a command (RFC 5321 4.5.3.2.1 to
         /// 3).
-        "smtp-out-timeout" reply_timeout: Duration = Preset::Text("300"), Time::seconds(1, DAY_S);
+        "smtp-out-timeout" reply_timeout: Duration = Preset::Text("300"), Time::seconds(1, DAY_S), live;
 
         /// How long the other side may take to answer DATA, and to take each block of the body (RFC
-        /// 5321 4.5.3.2.4 and 5).
+        /// 5321 4.5.3.2.4 and 5); the whole body may take that long and a second for each 4 KiB.
         "smtp-out-data-timeout" data_timeout: Duration = Preset::Text("180"),
-            Time::seconds(1, DAY_S);
+            Time::seconds(1, DAY_S), live;
 
         /// How long the other side may take to answer the final dot (RFC 5321 4.5.3.2.6).
-        "smtp-out-dot-timeout" dot_timeout: Duration = Preset::Text("600"), Time::seconds(1, DAY_S);
+        "smtp-out-dot-timeout" dot_timeout: Duration = Preset::Text("600"), Time::seconds(1, DAY_S), live;
 
         /// How long an outgoing connection is kept open without mail for it; 0 closes it at once.
         "smtp-out-idle-timeout" idle_timeout: Duration = Preset::Text("10"),
-            Time::seconds(0, HOUR_S);
+            Time::seconds(0, HOUR_S), live;
     }
 }
 
@@ -294,7 +322,7 @@ section! {
         /// How long one hook of one plugin may hold a connection before control is taken back; 0
         /// for ever.
         "plugin-timeout" hold_timeout: Option<Duration> = Preset::Text("300"),
-            Deadline { max: Duration::from_secs(DAY_S) };
+            Deadline { max: Duration::from_secs(DAY_S) }, live;
 
         /// What a plugin that cannot be loaded does to the start.
         "plugin-errors" errors: PluginErrors = Preset::Text("fatal"),
@@ -309,7 +337,7 @@ section! {
 
         /// How long a stop waits for plugins that hold a connection or a worker.
         "plugin-shutdown-timeout" shutdown_timeout: Duration = Preset::Text("30"),
-            Time::seconds(0, HOUR_S);
+            Time::seconds(0, HOUR_S), live;
 
         /// How long a plugin may keep a worker busy before the log says so; 0 for never.
         "plugin-block-warning" block_warning: Option<Duration> = Preset::Text("50ms"),
@@ -327,7 +355,7 @@ section! {
     Logging, "Log" {
         /// Where the application log goes; MailerQ's default is nowhere, which hides why a start
         /// fails.
-        "application-log" targets: Vec<Target> = Preset::Text("stderr"), LogTargets;
+        "application-log" targets: Vec<Target> = Preset::Text("stderr"), LogTargets, live;
 
         /// The least important level that is logged.
         "log-level" level: Level = Preset::Text("info"), Choice(&[
@@ -335,7 +363,7 @@ section! {
             ("warning", Level::Warning),
             ("info", Level::Info),
             ("debug", Level::Debug),
-        ]);
+        ]), live;
     }
 }
 
@@ -367,7 +395,7 @@ pub enum PluginErrors {
 }
 
 const HOUR_S: u64 = 3600;
-const DAY_S: u64 = 24 * HOUR_S;
+pub(super) const DAY_S: u64 = 24 * HOUR_S;
 
 /// Less than this cannot hold one message and the workers' steps of it.
 const MEMORY_BYTES_MIN: u64 = 16 * MIB;

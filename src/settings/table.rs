@@ -17,16 +17,17 @@ pub fn markdown() -> String {
         if key.section != section {
             section = key.section;
             push(&mut text, format_args!("\n### {section}\n\n"));
-            push(&mut text, format_args!("| Key | Default | Allowed | Meaning |\n"));
-            push(&mut text, format_args!("|---|---|---|---|\n"));
+            push(&mut text, format_args!("| Key | Default | Allowed | Change | Meaning |\n"));
+            push(&mut text, format_args!("|---|---|---|---|---|\n"));
         }
         push(
             &mut text,
             format_args!(
-                "| `{}` | {} | {} | {} |\n",
+                "| `{}` | {} | {} | {} | {} |\n",
                 key.name,
                 default_cell(key),
                 key.allowed(),
+                key.change.name(),
                 key.meaning()
             ),
         );
@@ -43,6 +44,7 @@ pub fn list(machine: &Machine) -> String {
         push(&mut text, format_args!("{}: {default}\n", key.name));
         push(&mut text, format_args!("    {}\n", key.meaning()));
         push(&mut text, format_args!("    allowed: {}\n", key.allowed()));
+        push(&mut text, format_args!("    takes effect: with a {}\n", key.change.name()));
         if !key.aliases.is_empty() {
             push(&mut text, format_args!("    also: {}\n", key.aliases.join(", ")));
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::mailerq::MAILERQ_KEYS;
 use super::source::read_lines;
 use super::*;
-use crate::log::Target;
+use crate::log::{Level, Target};
 
 fn machine() -> Machine {
     Machine {
@@ -255,8 +255,21 @@ fn every_name_of_mailerq_is_either_ours_or_warned_of() {
 
 #[test]
 fn secrets_of_foreign_settings_are_not_repeated() {
-    let (_, warnings) = complaints(&sources(&[("smarthost-password", "hunter2")]));
+    let (_, warnings) = complaints(&sources(&[("smtp-sink-password", "hunter2")]));
     assert!(warnings.iter().all(|warning| !warning.contains("hunter2")));
+}
+
+#[test]
+fn the_password_of_the_smarthost_is_never_shown() {
+    let login = |password| [("smarthost-username", "u"), ("smarthost-password", password)];
+    let settings = load(&login("hunter2"));
+    assert_eq!(settings.hop.password.expose(), "hunter2");
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let (errors, warnings) = complaints(&sources(&login("hunter2\0")));
+    assert_contains(&errors, &["smarthost-password", "control characters"]);
+    assert!(errors.iter().chain(&warnings).all(|text| !text.contains("hunter2")));
+    let (errors, _) = complaints(&sources(&[("smarthost-password", "hunter2")]));
+    assert_contains(&errors, &["smarthost-username", "both or none"]);
 }
 
 #[test]
@@ -438,7 +451,7 @@ fn settings_that_surprise_are_warnings() {
         (&[("smtp-connections", "10"), ("smtp-connections-in", "11")], "which holds"),
         (&[("smtp-connections-out", "10")], "smarthost-connections 50"),
         (&[("smtp-data-timeout", "10")], "ends a body first"),
-        (&[("user", "mail")], "does not have yet"),
+        (&[("www-port", "80")], "does not have"),
         (&[("lock", "/run/x")], "`queue-directory`"),
     ];
     for (pairs, part) in cases {
@@ -476,7 +489,50 @@ fn the_listing_and_the_table_name_every_key() {
         .filter(|line| line.starts_with('|'))
         .map(|line| line.matches('|').count())
         .collect();
-    assert_eq!(widths, HashSet::from([5]));
+    assert_eq!(widths, HashSet::from([6]));
+}
+
+#[test]
+fn a_change_is_applied_or_waits_as_its_row_says() {
+    let machine = machine();
+    let old = load(&[]);
+    // Every kind of value that may change while the server runs, and some that may not.
+    let pairs = [
+        ("log-level", "debug"),
+        ("retry-interval", "1,2"),
+        ("max-attempts", "3"),
+        ("smtp-timeout", "10"),
+        ("smtp-relay-range", "192.0.2.0/24"),
+        ("local-domains", "example.org"),
+        ("smtp-hostname", "other.example.org"),
+        ("smtp-connections-in", "7"),
+        ("smtp-port", "2525"),
+        ("user", "mail"),
+    ];
+    let new = load(&pairs);
+    let changes = old.with_changes(&new, &machine).unwrap();
+    let (waiting, applied): (Vec<_>, Vec<_>) =
+        pairs.iter().map(|(name, _)| *name).partition(|name| ["smtp-port", "user"].contains(name));
+    let sorted = |mut names: Vec<&'static str>| {
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(sorted(changes.applied), sorted(applied));
+    assert_eq!(sorted(changes.waiting), sorted(waiting));
+    assert_eq!(changes.settings.logging.level, Level::Debug);
+    assert_eq!(changes.settings.smtp.connections_in_max, Some(7));
+    assert_eq!(changes.settings.smtp.ports, old.smtp.ports);
+    let again = changes.settings.with_changes(&new, &machine).unwrap();
+    assert_eq!((again.applied, again.waiting.len()), (vec![], 2));
+}
+
+#[test]
+fn a_change_that_does_not_fit_what_waits_for_a_restart_is_refused() {
+    let machine = machine();
+    let old = load(&[("memory-limit", "64MiB"), ("smtp-maxsize", "32MiB")]);
+    let new = load(&[("memory-limit", "1GiB"), ("smtp-maxsize", "512MiB")]);
+    let report = old.with_changes(&new, &machine).unwrap_err();
+    assert!(report.to_string().contains("smtp-maxsize"), "{report}");
 }
 
 /// The README may carry the table; if it does, it is this one.

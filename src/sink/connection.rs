@@ -12,7 +12,7 @@ use crate::cli::{Refusal, Sink, SinkPhase};
 use crate::net::transport::{Moved, Transport};
 use crate::smtp::memory::Unlimited;
 use crate::smtp::server::{Decision, Event, Greeting, Options, Session};
-use crate::smtp::{EnhancedStatus, Reply};
+use crate::smtp::{EnhancedStatus, Reply, answer};
 
 use super::output::{Output, Taken};
 use super::worker::{Chance, SinkTimer};
@@ -189,6 +189,11 @@ impl Connection {
             Event::Rcpt(to) => {
                 self.proposed = Some(to.address.as_str().to_owned());
                 self.answer(SinkPhase::Rcpt, bar, io);
+            }
+            // Never offered here.
+            Event::Authenticate(_) => {
+                let refusal = Decision::Refuse(answer::LOGIN_REFUSED.into());
+                self.session.decide(refusal, &mut Unlimited);
             }
             Event::Message(received) => {
                 let refused = bar.struck(SinkPhase::Dot);

@@ -41,7 +41,7 @@ fixed! {
     /// NOOP.
     NOTHING_DONE = "250 2.0.0 Ok";
     /// HELP.
-    HELP = "214 2.0.0 EHLO HELO MAIL RCPT DATA BDAT RSET NOOP HELP VRFY QUIT (RFC 5321)";
+    HELP = "214 2.0.0 EHLO HELO AUTH MAIL RCPT DATA BDAT RSET NOOP HELP VRFY QUIT (RFC 5321)";
     /// VRFY: neither yes nor no (RFC 5321 3.5.3, 7.3).
     CANNOT_VERIFY = "252 2.0.0 Send some mail, and it will be tried";
     /// EXPN.
@@ -108,6 +108,37 @@ fixed! {
     /// The text has a bare CR or LF: relaying it would let someone smuggle a second mail.
     TEXT_LINE_ENDS = "554 5.6.0 Lines end in CRLF, and CR or LF never stand alone (curl --crlf)";
 
+    /// AUTH accepted (RFC 4954 6).
+    LOGIN_OK = "235 2.7.0 Authentication successful";
+    /// PLAIN without an initial response: an empty challenge (RFC 4954 4).
+    CHALLENGE = "334 ";
+    /// LOGIN: `Username:` in base64.
+    ASK_LOGIN = "334 VXNlcm5hbWU6";
+    /// LOGIN: `Password:` in base64.
+    ASK_PASSWORD = "334 UGFzc3dvcmQ6";
+    /// AUTH without a mechanism, or with too many words.
+    LOGIN_ARGUMENT = "501 5.5.4 Say AUTH, a mechanism and perhaps a response";
+    /// A response that is not base64, or not what the mechanism sends (RFC 4954 4).
+    LOGIN_SYNTAX = "501 5.5.2 The response cannot be read";
+    /// The client said `*` (RFC 4954 4).
+    LOGIN_CANCELLED = "501 5.7.0 Authentication cancelled";
+    /// A response longer than RFC 4954 4 has it.
+    LOGIN_LINE_TOO_LONG = "500 5.5.6 The response is too long";
+    /// A mechanism that was not offered (RFC 4954 4).
+    MECHANISM_UNKNOWN = "504 5.5.4 This mechanism is not known here";
+    /// AUTH after one that was successful (RFC 4954 4).
+    LOGGED_IN = "503 5.5.1 You are authenticated";
+    /// AUTH within a transaction (RFC 4954 4).
+    LOGIN_IN_TRANSACTION = "503 5.5.1 AUTH comes before MAIL";
+    /// AUTH where TLS must come first (RFC 4954 6).
+    LOGIN_NEEDS_TLS = "538 5.7.11 Say STARTTLS first";
+    /// Wrong credentials (RFC 4954 6). It says no more, whatever is wrong with them.
+    LOGIN_REFUSED = "535 5.7.8 Authentication failed";
+    /// Nobody can say now whether they are right (RFC 4954 6).
+    LOGIN_LATER = "454 4.7.0 Authentication is not possible now; try again later";
+    /// A recipient that only authenticated clients may send to (RFC 4954 6).
+    LOGIN_FIRST = "530 5.7.0 Authentication required";
+
     /// More than 50 Received fields (RFC 5321 6.3).
     MAIL_LOOP = "554 5.4.6 Too many Received fields: a loop";
     /// The recipient is not ours and the client may not relay.
@@ -130,6 +161,8 @@ fixed! {
     TOO_MANY_CONNECTIONS = "421 4.7.0 Too many connections; try again later";
     /// No file descriptor is left.
     NO_DESCRIPTORS = "421 4.3.2 Out of resources; try again later";
+    /// The server takes no mail for now, and goes on delivering.
+    NOT_NOW = "421 4.3.2 No mail is taken at the moment; try again later";
     /// The server stops.
     SHUTTING_DOWN = "421 4.3.2 The server is stopping; closing";
 }
@@ -150,7 +183,7 @@ mod tests {
             // RFC 2034 4: every 2yz, 4yz and 5yz reply carries a status of its own class.
             let status = EnhancedStatus::split(fixed.text()).map(|(status, _)| status);
             let class = status.map(|s| u16::from(s.class()));
-            assert_eq!(class, (fixed.code() != 354).then_some(fixed.code() / 100), "{text}");
+            assert_eq!(class, (fixed.code() / 100 != 3).then_some(fixed.code() / 100), "{text}");
         }
     }
 

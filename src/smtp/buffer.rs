@@ -1,13 +1,13 @@
 //! A queue of bytes that costs nothing while it is empty.
 //!
 //! Owns what a session has not parsed yet, or has not sent yet. It never grows by itself: the session
-//! bounds what it puts in.
+//! bounds what it puts in. While secrets may pass through, it wipes what it lets go.
 //!
 //! Diagnostics: consuming more than there is, is a bug and panics.
 
 use std::fmt;
 
-use zeroize::Zeroize;
+use zeroize::Zeroize as _;
 
 /// Capacity that an empty buffer may keep, so that an idle connection stays well under 1 KiB.
 const IDLE_BYTES_MAX: usize = 256;
@@ -18,8 +18,8 @@ pub(super) struct Buffer {
     bytes: Vec<u8>,
     /// Index of the first byte that is not consumed; never past the end.
     start: usize,
-    /// It holds a secret, which is wiped when it is let go.
-    secret: bool,
+    /// Whether what leaves the buffer leaves no trace in it.
+    wipes: bool,
 }
 
 impl Buffer {
@@ -35,17 +35,20 @@ impl Buffer {
         self.len() == 0
     }
 
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.tail().extend_from_slice(bytes);
+    /// Whether bytes that are consumed, dropped or moved are overwritten.
+    pub(super) fn set_wiping(&mut self, wipes: bool) {
+        self.wipes = wipes;
     }
 
-    /// Appends a secret, which is wiped once all is consumed. Made room for first: a vector that grows
-    /// leaves a copy of what it held behind.
-    pub(super) fn push_secret(&mut self, secret: &[u8]) {
-        let tail = self.tail();
-        tail.reserve(secret.len());
-        tail.extend_from_slice(secret);
-        self.secret = true;
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        if self.wipes && self.bytes.capacity() - self.bytes.len() < bytes.len() {
+            // A vector that grows by itself leaves its bytes behind in memory that it has given back.
+            let mut grown = Vec::with_capacity(2 * (self.len() + bytes.len()));
+            grown.extend_from_slice(self.as_slice());
+            self.bytes.zeroize();
+            (self.bytes, self.start) = (grown, 0);
+        }
+        self.tail().extend_from_slice(bytes);
     }
 
     /// The vector to append to. Consumed bytes are cut off first, so that they never pile up.
@@ -53,12 +56,19 @@ impl Buffer {
         if self.start > 0 {
             self.bytes.drain(..self.start);
             self.start = 0;
+            if self.wipes {
+                // What was moved to the front is behind the end still.
+                self.bytes.spare_capacity_mut().zeroize();
+            }
         }
         &mut self.bytes
     }
 
     pub(super) fn consume(&mut self, count: usize) {
         assert!(count <= self.len(), "only bytes that are there can be consumed");
+        if self.wipes {
+            self.bytes[self.start..self.start + count].zeroize();
+        }
         self.start += count;
         if self.is_empty() {
             self.clear();
@@ -66,8 +76,10 @@ impl Buffer {
     }
 
     pub(super) fn clear(&mut self) {
-        self.wipe();
         self.start = 0;
+        if self.wipes {
+            self.bytes.zeroize();
+        }
         self.bytes.clear();
         if self.bytes.capacity() > IDLE_BYTES_MAX {
             self.bytes = Vec::new();
@@ -78,13 +90,6 @@ impl Buffer {
     pub(super) fn drain_into(&mut self, target: &mut Vec<u8>) {
         target.extend_from_slice(self.as_slice());
         self.clear();
-    }
-
-    /// Overwrites what is held and what was, if a secret is among it.
-    fn wipe(&mut self) {
-        if std::mem::take(&mut self.secret) {
-            self.bytes.zeroize();
-        }
     }
 }
 
@@ -97,6 +102,29 @@ impl fmt::Debug for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.wipe();
+        if self.wipes {
+            self.bytes.zeroize();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wiping_buffer_keeps_nothing_that_was_consumed() {
+        let mut buffer = Buffer::default();
+        buffer.set_wiping(true);
+        buffer.push(b"AUTH PLAIN secret\r\nNOOP\r\n");
+        buffer.consume(19);
+        assert_eq!(buffer.as_slice(), b"NOOP\r\n");
+        assert!(buffer.bytes[..19].iter().all(|byte| *byte == 0));
+        buffer.push(b"QUIT\r\n");
+        assert_eq!(buffer.as_slice(), b"NOOP\r\nQUIT\r\n");
+        buffer.push(&[b'x'; 1000]);
+        assert_eq!(buffer.len(), 1012);
+        buffer.consume(1012);
+        assert!(buffer.is_empty() && buffer.bytes.capacity() <= IDLE_BYTES_MAX);
     }
 }

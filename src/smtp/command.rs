@@ -106,6 +106,13 @@ pub enum Command<'a> {
     Vrfy,
     /// EXPN; the argument is ignored.
     Expn,
+    /// AUTH (RFC 4954 4).
+    Auth {
+        /// The name of the mechanism.
+        mechanism: &'a [u8],
+        /// The initial response, `=` for an empty one.
+        initial: Option<&'a [u8]>,
+    },
     /// QUIT.
     Quit,
 }
@@ -134,6 +141,9 @@ pub enum CommandError {
     /// A parameter that was not offered.
     #[error("a parameter is not known")]
     ParameterUnknown,
+    /// AUTH without a mechanism, or with more than a response behind it.
+    #[error("AUTH is not followed by a mechanism and at most one response")]
+    Login,
     /// A non-ASCII sender without SMTPUTF8.
     #[error("the address needs SMTPUTF8")]
     NeedsSmtpUtf8,
@@ -165,6 +175,7 @@ impl<'a> Command<'a> {
             b"HELO" => parse_hello(argument).map(Command::Helo),
             b"RSET" => bare(argument, Command::Rset),
             b"QUIT" => bare(argument, Command::Quit),
+            b"AUTH" => parse_auth(argument),
             b"NOOP" => Ok(Command::Noop),
             b"HELP" => Ok(Command::Help),
             b"VRFY" => Ok(Command::Vrfy),
@@ -200,7 +211,7 @@ fn parse_mail(argument: &[u8], dialect: Dialect) -> Result<MailFrom, CommandErro
         Address::split_path(Path::Reverse, path).map_err(|_| CommandError::Sender)?;
     let body = BodyKind::SevenBit;
     let mut mail = MailFrom { address, size: None, body, smtputf8: false, ret: None, envid: None };
-    let mut body = None;
+    let (mut body, mut submitter) = (None, None);
     for parameter in parameters(rest).ok_or(CommandError::Sender)? {
         if dialect == Dialect::Smtp {
             return Err(CommandError::ParameterUnknown);
@@ -209,6 +220,10 @@ fn parse_mail(argument: &[u8], dialect: Dialect) -> Result<MailFrom, CommandErro
         match (keyword, value) {
             (k, Some(v)) if k.eq_ignore_ascii_case(b"SIZE") => set(&mut mail.size, number(v))?,
             (k, Some(v)) if k.eq_ignore_ascii_case(b"BODY") => set(&mut body, body_kind(v))?,
+            // RFC 4954 5: read, and trusted no further than that: it may be ignored.
+            (k, Some(v)) if k.eq_ignore_ascii_case(b"AUTH") => {
+                set(&mut submitter, is_xtext(v).then_some(()))?;
+            }
             (k, Some(v)) if k.eq_ignore_ascii_case(b"RET") => set(&mut mail.ret, Ret::parse(v))?,
             (k, Some(v)) if k.eq_ignore_ascii_case(b"ENVID") => {
                 set(&mut mail.envid, parse_envid(v))?;
@@ -266,6 +281,14 @@ fn parse_bdat<'a>(argument: &[u8]) -> Result<Command<'a>, CommandError> {
     }
 }
 
+fn parse_auth(argument: &[u8]) -> Result<Command<'_>, CommandError> {
+    let mut words = argument.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+    match (words.next(), words.next(), words.next()) {
+        (Some(mechanism), initial, None) => Ok(Command::Auth { mechanism, initial }),
+        (None | Some(_), _, _) => Err(CommandError::Login),
+    }
+}
+
 /// The words after a path; `None` if it is not followed by a space.
 fn parameters(rest: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     let separated = matches!(rest.first(), None | Some(b' '));
@@ -289,9 +312,26 @@ fn split_parameter(parameter: &[u8]) -> Result<(&[u8], Option<&[u8]>), CommandEr
 }
 
 fn is_offered(keyword: &[u8]) -> bool {
-    [&b"SIZE"[..], b"BODY", b"SMTPUTF8", b"RET", b"ENVID"]
+    [&b"SIZE"[..], b"BODY", b"AUTH", b"SMTPUTF8", b"RET", b"ENVID"]
         .iter()
         .any(|known| keyword.eq_ignore_ascii_case(known))
+}
+
+/// RFC 3461 4: a `+` is followed by two digits of upper-case hexadecimal; `=` is written so too, but
+/// a value holds none anyway. `<>` is such a text.
+fn is_xtext(value: &[u8]) -> bool {
+    let digit = |byte: Option<&u8>| matches!(byte, Some(b'0'..=b'9' | b'A'..=b'F'));
+    let mut bytes = value.iter();
+    while let Some(byte) = bytes.next() {
+        let good = match byte {
+            b'+' => digit(bytes.next()) && digit(bytes.next()),
+            byte => byte.is_ascii_graphic() && *byte != b'=',
+        };
+        if !good {
+            return false;
+        }
+    }
+    true
 }
 
 /// Fills a parameter once, with a value that could be read.

@@ -99,6 +99,14 @@ fn lines_that_are_no_command_say_why() {
         ("MAIL FROM:<a@b> =1", ParameterSyntax),
         ("MAIL FROM:<a@b> X=a=b", ParameterSyntax),
         ("MAIL FROM:<a@b> \u{e4}=1", ParameterSyntax),
+        ("MAIL FROM:<a@b> AUTH", ParameterSyntax),
+        ("MAIL FROM:<a@b> AUTH=a+3d", ParameterSyntax),
+        ("MAIL FROM:<a@b> AUTH=a+4", ParameterSyntax),
+        ("MAIL FROM:<a@b> AUTH=<> AUTH=<>", ParameterSyntax),
+        ("RCPT TO:<a@b> AUTH=<>", ParameterUnknown),
+        ("AUTH", Login),
+        ("AUTH PLAIN x y", Login),
+        ("AUTHPLAIN x", Unknown),
         ("MAIL FROM:<a@b> RET=HEAD", ParameterSyntax),
         ("MAIL FROM:<a@b> RET", ParameterSyntax),
         ("MAIL FROM:<a@b> RET=FULL RET=FULL", ParameterSyntax),
@@ -107,7 +115,6 @@ fn lines_that_are_no_command_say_why() {
         ("MAIL FROM:<a@b> ENVID=a ENVID=b", ParameterSyntax),
         ("MAIL FROM:<a@b> ENVID=\u{e4}", ParameterSyntax),
         ("MAIL FROM:<a@b> NOTIFY=NEVER", ParameterUnknown),
-        ("MAIL FROM:<a@b> AUTH=<>", ParameterUnknown),
         ("RCPT TO:<a@b> RET=FULL", ParameterUnknown),
         ("RCPT TO:<a@b> NOTIFY", ParameterSyntax),
         ("RCPT TO:<a@b> NOTIFY=SOMETIMES", ParameterSyntax),
@@ -159,4 +166,16 @@ fn parameters_need_ehlo() {
 fn addresses_that_are_not_utf8_are_refused() {
     let line = b"MAIL FROM:<\xff@b> SMTPUTF8";
     assert_eq!(Command::parse(line, Dialect::Esmtp), Err(CommandError::Sender));
+}
+
+#[test]
+fn rfc_4954_5_mail_may_name_its_submitter_who_is_not_believed() {
+    for value in ["<>", "e+3Dmc2@example.com", "a@b", "+2B"] {
+        let line = format!("MAIL FROM:<a@b> AUTH={value} SIZE=1");
+        assert_eq!(esmtp(&line), esmtp("MAIL FROM:<a@b> SIZE=1"), "{value}");
+    }
+    assert_eq!(
+        esmtp("auth Plain ="),
+        Ok(Command::Auth { mechanism: b"Plain", initial: Some(b"=") })
+    );
 }

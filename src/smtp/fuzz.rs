@@ -15,7 +15,8 @@ use super::command::BodyKind;
 use super::dsn;
 use super::memory::Memory;
 use super::reply::Reply;
-use super::server::{Decision, Event, Greeting, Options, Session};
+use super::sasl;
+use super::server::{Decision, Event, Greeting, LoginOffer, Options, Session};
 
 /// Room for a few mails, so that it runs out now and then.
 const BUDGET_BYTES: usize = 80 * 1024;
@@ -54,6 +55,9 @@ pub fn server_session(data: &[u8]) {
         decisions: control,
     };
     server.session.greet(Greeting::Accept, &mut server.budget);
+    if control & 4 != 0 {
+        server.session.offer_login(LoginOffer::Yes);
+    }
     let read_bytes = 1 + usize::from(control >> 2) * 7;
     for read in input.chunks(read_bytes) {
         server.read(read);
@@ -116,6 +120,13 @@ impl Server {
             Event::Rcpt(rcpt) => {
                 assert!(!rcpt.address.is_null(), "a recipient has an address");
                 assert!(!rcpt.address.as_str().contains(char::is_control));
+            }
+            Event::Authenticate(credentials) => {
+                let login = credentials.login.as_bytes();
+                assert!((1..=sasl::LOGIN_BYTES_MAX).contains(&login.len()));
+                assert!(!credentials.name().contains(char::is_control));
+                let password = credentials.password.as_bytes();
+                assert!((1..=sasl::PASSWORD_BYTES_MAX).contains(&password.len()));
             }
             Event::Message(received) => {
                 let body = &received.body;

@@ -5,7 +5,8 @@
 //! or decides policy: drivers in `net/` join sessions to sockets and deadlines, and answer the events.
 //!
 //! Spoken: RFC 5321, 1870 (SIZE), 2920 (PIPELINING), 6152 (8BITMIME), 6531 (SMTPUTF8), 3030 (CHUNKING
-//! without BINARYMIME), 3461 (DSN), 2034 and 3463 (enhanced status codes).
+//! without BINARYMIME), 3461 (DSN), 2034 and 3463 (enhanced status codes), 4954 (AUTH, PLAIN and
+//! LOGIN).
 //!
 //! Diagnostics: whatever the peer does wrong becomes a reply to it (server) or an event (client), never
 //! a panic. Panics mean that the driver broke a written contract, and name it.
@@ -21,6 +22,7 @@ pub mod fuzz;
 mod line;
 pub mod memory;
 pub mod reply;
+pub mod sasl;
 pub mod server;
 pub mod stuffer;
 pub mod trace;

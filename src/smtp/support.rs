@@ -147,6 +147,14 @@ impl Driver {
                 self.bodies.push(received.body.as_bytes().to_vec());
                 Decision::Accept
             }
+            Event::Authenticate(credentials) => {
+                self.events.push(format!("{credentials:?}"));
+                match credentials.password.as_bytes() {
+                    b"good" => Decision::Accept,
+                    b"later" => Decision::Refuse(Reply::from(super::answer::LOGIN_LATER)),
+                    _ => Decision::Refuse(Reply::from(super::answer::LOGIN_REFUSED)),
+                }
+            }
             Event::Reset => return self.events.push("reset".into()),
             Event::Close(reason) => return self.events.push(format!("close {reason:?}")),
         };

@@ -5,45 +5,56 @@
 //! **Diagnostics**: a worker that does not answer in time is named.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 use serde_json::{Value, json};
 
 use crate::control::{self, ControlServer, Request};
 use crate::mailboxes::Mailboxes;
 use crate::metrics::{Metrics, Number};
-use crate::net::desk::{Mail, Question};
+use crate::net::desk::{Intake, Mail, Question};
 use crate::queue::{LogQueue, MailId, Queue};
 use crate::settings::Settings;
+use crate::status;
 
-use super::server::{Event, StartError};
+use super::server::{Answer, Event, StartError};
 
 /// How long the control socket waits for a worker's answer.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it waits for the main thread, which may wait for the workers itself.
+const ORDER_PATIENCE: Duration = Duration::from_secs(8);
 
 pub(super) fn serve_control(
     settings: &Settings,
     queue: &Arc<LogQueue>,
     metrics: &Arc<Metrics>,
     mailboxes: &Mailboxes,
+    draining: &Arc<AtomicBool>,
     events: &Sender<Event>,
 ) -> Result<ControlServer, StartError> {
     let (queue, metrics) = (queue.clone(), metrics.clone());
     let (mailboxes, events) = (mailboxes.clone(), events.clone());
-    let handler = move |request| answer(request, &*queue, &metrics, &mailboxes, &events);
+    let draining = draining.clone();
+    let handler = move |request| {
+        let mode = if draining.load(Ordering::Relaxed) { "draining" } else { "open" };
+        answer(request, mode, &*queue, &metrics, &mailboxes, &events)
+    };
     Ok(ControlServer::start(&settings.queue.directory, Box::new(handler))?)
 }
 
 fn answer(
     request: Request,
+    mode: &str,
     queue: &dyn Queue,
     metrics: &Metrics,
     mailboxes: &Mailboxes,
     events: &Sender<Event>,
 ) -> Result<Vec<Value>, String> {
     match request {
-        Request::Status => Ok(vec![status(queue, metrics)]),
+        Request::Status => Ok(vec![status::report(mode, &queue.status(), metrics)]),
         Request::QueueCount => {
             let (queued, failed) = (metrics.sum(Number::Queued), metrics.sum(Number::Failed));
             Ok(vec![json!({ "queued": queued, "failed": failed })])
@@ -69,11 +80,25 @@ fn answer(
             let _ = events.send(Event::Reopen);
             Ok(Vec::new())
         }
+        Request::Reload => order(events, Event::Reload),
+        Request::Drain => order(events, |answer| Event::Intake(Intake::Closed, answer)),
+        Request::Resume => order(events, |answer| Event::Intake(Intake::Open, answer)),
         Request::Stop => {
             let _ = events.send(Event::Stop);
             Ok(Vec::new())
         }
     }
+}
+
+/// Has the main thread do something and waits for its answer.
+fn order(
+    events: &Sender<Event>,
+    event: impl FnOnce(Answer) -> Event,
+) -> Result<Vec<Value>, String> {
+    let (answer, answered) = bounded(1);
+    let _ = events.send(event(answer));
+    let stopping = |_| "the server is stopping, or too busy to answer".to_owned();
+    answered.recv_timeout(ORDER_PATIENCE).map_err(stopping)?
 }
 
 fn ask_all(question: &Question, mailboxes: &Mailboxes) -> Result<Vec<Value>, String> {
@@ -90,19 +115,4 @@ fn ask_all(question: &Question, mailboxes: &Mailboxes) -> Result<Vec<Value>, Str
         rows.extend(answer.map_err(|_| "a worker did not answer in time".to_owned())?);
     }
     Ok(rows)
-}
-
-fn status(queue: &dyn Queue, metrics: &Metrics) -> Value {
-    let log = queue.status();
-    let mut status = json!({
-        "pid": std::process::id(),
-        "version": env!("CARGO_PKG_VERSION"),
-        "settles_unwritten": log.settles_unsynced,
-        "queue": log,
-        "live_bytes": crate::memory::live_bytes(),
-    });
-    for (name, value) in metrics.report() {
-        status[name] = value.into();
-    }
-    status
 }

@@ -1,8 +1,8 @@
 //! The life of the server: settings, plugins, binding, workers, signals, and the ordered end.
 //!
 //! Runs on the main thread. What one part needs of another is made here and handed over; there is
-//! no other wiring. Order of start: queue, plugins, ports, workers, their contexts, and only then
-//! traffic. Order of stop: listeners, connections, contexts, queue, plugins.
+//! no other wiring. Order of start: log, lock, ports and what else needs root, the user's rights,
+//! queue, plugins, workers, their contexts, and only then traffic. Order of stop: listeners, connections, contexts, queue, plugins.
 //!
 //! Must never: touch mail.
 //!
@@ -11,6 +11,9 @@
 
 mod inquiry;
 mod line;
+mod readiness;
+mod reload;
+mod rights;
 mod server;
 mod start;
 

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,18 +15,20 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::control::{self, ControlServer};
 use crate::limits::{Connections, MemoryBudget};
 use crate::lock::{Lock, LockError};
-use crate::log::{Log, LogError, LogThread};
+use crate::log::{Log, LogError, Target};
 use crate::mailboxes::Mailboxes;
 use crate::metrics::Metrics;
-use crate::net::desk::Mail;
+use crate::net::desk::{Intake, Mail};
 use crate::net::listener::BindError;
 use crate::queue::{LogQueue, OpenError, Queue};
-use crate::settings::Settings;
+use crate::settings::{Loaded, Settings, Sources};
 use crate::worker::{Common, Report};
 use crate::{blocking, cli};
 
 use super::inquiry::serve_control;
 use super::line::StatusLine;
+use super::readiness::Readiness;
+use super::rights::{Rights, RightsError};
 use super::start::{Plan, bind, load_plugins, open_queue, restore, start_workers};
 
 /// How long the last lines of the log may take to be written.
@@ -49,6 +51,9 @@ pub enum StartError {
     /// The log cannot be written.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The server cannot become the user that it shall be.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
     /// The queue cannot be opened.
     #[error("the queue cannot be opened: {0}")]
     Queue(#[from] OpenError),
@@ -81,6 +86,7 @@ impl StartError {
             StartError::Lock(error) => error.exit(),
             StartError::Queue(_) | StartError::System { .. } => cli::EXIT_TRY_AGAIN,
             StartError::Log(_)
+            | StartError::Rights(_)
             | StartError::Plugins(_)
             | StartError::Bind(_)
             | StartError::Control(_)
@@ -93,36 +99,49 @@ pub(super) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Start
     move |source| StartError::System { what, source }
 }
 
+/// Where an answer of the main thread goes: the control socket.
+pub(super) type Answer = Sender<Result<Vec<serde_json::Value>, String>>;
+
 /// What reaches the main thread.
 pub(super) enum Event {
     Signal(i32),
     Stop,
     Reopen,
+    Reload(Answer),
+    Intake(Intake, Answer),
     WorkerLost(usize, String),
 }
 
-/// Runs the server until it is told to stop; returns the exit code.
+/// Runs the server until it is told to stop; returns the exit code. `sources` are what `loaded`
+/// came from, to be read again by a reload.
 ///
 /// # Errors
-/// What keeps it from starting. Once it has started it ends with a code.
-pub fn run(settings: Settings, warnings: &[String]) -> Result<u8, StartError> {
+/// What keeps it from starting and has not been said on stderr. Once it has started it ends with a
+/// code.
+pub fn run(sources: Sources, loaded: Loaded) -> Result<u8, StartError> {
+    let Loaded { settings, warnings } = loaded;
     raise_descriptor_limit();
-    let (log, log_thread) = Log::start(&settings.logging.targets, settings.logging.level)?;
-    for warning in warnings {
+    let rights = Rights::of(&settings)?;
+    rights.prepare(&settings)?;
+    let logging = settings.logging.clone();
+    let (log, log_thread) = rights.as_user(|| Log::start(&logging.targets, logging.level))??;
+    for warning in &warnings {
         log.warning("settings", warning);
     }
-    let outcome = Server::start(settings, &log).and_then(|server| server.serve(&log));
+    if let Some(warning) = rights.warning() {
+        log.warning("start", warning);
+    }
+    let server = Server::start(settings, sources, rights, &log);
+    let outcome = server.and_then(|server| server.serve(&log));
     if let Err(error) = &outcome {
         log.critical("start", error);
     }
-    finish_log(log_thread);
-    outcome
-}
-
-fn finish_log(thread: Option<LogThread>) {
-    if let Some(thread) = thread {
-        // Nowhere is left to complain.
-        let _ = thread.finish(LOG_PATIENCE);
+    // Nowhere is left to complain.
+    let _ = log_thread.finish(LOG_PATIENCE);
+    match outcome {
+        // The log has said it there, and once is enough.
+        Err(error) if logging.targets.contains(&Target::Stderr) => Ok(error.exit()),
+        outcome => outcome,
     }
 }
 
@@ -134,13 +153,17 @@ fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-struct Server {
-    settings: Arc<Settings>,
+pub(super) struct Server {
+    pub(super) settings: Arc<Settings>,
+    pub(super) sources: Sources,
+    pub(super) readiness: Readiness,
+    pub(super) draining: Arc<AtomicBool>,
+    pub(super) connections: Arc<Connections>,
     _lock: Lock,
     queue: Arc<LogQueue>,
     host: &'static rohrpost_abi::Host,
     metrics: Arc<Metrics>,
-    mailboxes: Mailboxes,
+    pub(super) mailboxes: Mailboxes,
     workers: Vec<JoinHandle<()>>,
     helper: JoinHandle<()>,
     reports: Receiver<Report>,
@@ -150,14 +173,22 @@ struct Server {
 }
 
 impl Server {
-    fn start(settings: Settings, log: &Log) -> Result<Server, StartError> {
+    fn start(
+        settings: Settings,
+        sources: Sources,
+        rights: Rights,
+        log: &Log,
+    ) -> Result<Server, StartError> {
         let settings = Arc::new(settings);
-        let lock = Lock::take(&settings.queue.directory)?;
+        let threads = settings.smtp.threads as usize;
+        // Before the ports: it names the process that has them.
+        let lock = rights.as_user(|| Lock::take(&settings.queue.directory))??;
+        let (addresses, sockets) = bind(&settings, threads)?;
+        // D-08: everything from here on, plugins above all, runs without the rights of root.
+        rights.give_up()?;
         let mailboxes = Mailboxes::default();
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
-        let threads = settings.smtp.threads as usize;
-        let (addresses, sockets) = bind(&settings, threads)?;
         let addresses: Arc<[SocketAddr]> = addresses.into();
         // D-08: after everything that can fail for the administrator, before the workers.
         host.plugins().initialize();
@@ -167,6 +198,7 @@ impl Server {
             .map_err(system("the helper thread cannot be started"))?;
         let (report, reports) = unbounded();
         let events = unbounded();
+        let connections = Connections::new(settings.smtp.connection_bounds());
         let plan = Plan {
             settings: settings.clone(),
             log: log.clone(),
@@ -178,7 +210,7 @@ impl Server {
             listeners: addresses.clone(),
             common: Common {
                 queue: queue.clone(),
-                connections: Connections::new(settings.smtp.connection_bounds()),
+                connections: connections.clone(),
                 spares: Arc::default(),
                 reports: report,
             },
@@ -186,9 +218,14 @@ impl Server {
         };
         let workers = start_workers(&plan, sockets, &mailboxes)?;
         restore(recovered, &mailboxes, threads);
-        let control = serve_control(&settings, &queue, &metrics, &mailboxes, &events.0)?;
+        let draining = Arc::default();
+        let control = serve_control(&settings, &queue, &metrics, &mailboxes, &draining, &events.0)?;
         Ok(Server {
             settings,
+            sources,
+            readiness: Readiness::new(threads),
+            draining,
+            connections,
             _lock: lock,
             queue,
             host,
@@ -204,14 +241,15 @@ impl Server {
     }
 
     /// From the first context to the last.
-    fn serve(self, log: &Log) -> Result<u8, StartError> {
+    fn serve(mut self, log: &Log) -> Result<u8, StartError> {
         let _watchdog = self.start_watchdog(log);
         if let Err(error) = self.await_contexts() {
             self.stop_workers();
             return Err(error);
         }
         (0..self.workers.len()).for_each(|worker| self.mailboxes.deliver(worker, Mail::Open));
-        listen_to_signals(self.events.0.clone()).map_err(system("signals cannot be caught"))?;
+        listen_to_signals(self.events.0.clone(), log.clone())
+            .map_err(system("signals cannot be caught"))?;
         self.say_ready(log);
         let exit = self.watch(log);
         Ok(self.end(log, exit))
@@ -248,8 +286,7 @@ impl Server {
     }
 
     fn say_ready(&self, log: &Log) {
-        let addresses: Vec<String> = self.addresses.iter().map(SocketAddr::to_string).collect();
-        let addresses = addresses.join(",");
+        let addresses = self.address_text();
         let pid = std::process::id();
         // Nobody may be listening.
         let mut out = std::io::stdout();
@@ -257,14 +294,29 @@ impl Server {
         let plugins: Vec<&str> = self.host.plugins().names().collect();
         let plugins = if plugins.is_empty() { "none".into() } else { plugins.join(", ") };
         log.info("start", format_args!("listening on {addresses}; plugins: {plugins}"));
+        self.readiness.ready(&self.mode_text());
+    }
+
+    pub(super) fn address_text(&self) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(SocketAddr::to_string).collect();
+        addresses.join(",")
     }
 
     /// Waits for a reason to stop, and keeps the status line moving meanwhile.
-    fn watch(&self, log: &Log) -> u8 {
+    fn watch(&mut self, log: &Log) -> u8 {
         let mut line = StatusLine::new();
         loop {
+            self.readiness.look(&self.metrics);
             match self.events.1.recv_timeout(STATUS_EVERY) {
                 Ok(Event::Signal(SIGHUP) | Event::Reopen) => log.reopen(),
+                Ok(Event::Reload(answer)) => {
+                    let outcome = self.reload(log);
+                    // Whoever asked may have given up.
+                    let _ = answer.send(outcome);
+                }
+                Ok(Event::Intake(intake, answer)) => {
+                    let _ = answer.send(self.take_mail(intake, log));
+                }
                 Ok(Event::Signal(signal)) => {
                     log.info("stop", format_args!("signal {signal}: draining"));
                     return 0;
@@ -284,6 +336,7 @@ impl Server {
     }
 
     fn end(self, log: &Log, exit: u8) -> u8 {
+        self.readiness.stopping();
         let begun = Instant::now();
         let limit = self.settings.general.shutdown_timeout
             + self.settings.plugin.shutdown_timeout
@@ -341,13 +394,15 @@ impl Server {
     }
 }
 
-fn listen_to_signals(events: Sender<Event>) -> std::io::Result<()> {
+fn listen_to_signals(events: Sender<Event>, log: Log) -> std::io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let stops = AtomicU32::new(0);
         for signal in signals.forever() {
             if signal != SIGHUP && stops.fetch_add(1, Ordering::Relaxed) > 0 {
                 // The second one is final: mail that was answered 250 is on disk already.
+                log.warning("stop", format_args!("signal {signal} again: ending at once"));
+                let _ = log.flush(LOG_PATIENCE);
                 std::process::exit(i32::from(cli::EXIT_TRY_AGAIN));
             }
             if events.send(Event::Signal(signal)).is_err() {

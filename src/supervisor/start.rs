@@ -5,7 +5,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crossbeam_channel::{Sender, unbounded};
 use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
@@ -21,7 +20,7 @@ use crate::net::listener::{self, WorkerSockets};
 use crate::plugin::view::Plugins;
 use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
 use crate::settings::{Pinning, PluginErrors, Settings};
-use crate::worker::{Common, Worker};
+use crate::worker::{Common, Worker, intervals_s};
 
 use super::server::{Event, StartError, system};
 
@@ -44,10 +43,9 @@ impl Plan {
     fn desk(&self, index: usize) -> Desk {
         let settings = &self.settings;
         let delivery = &settings.delivery;
-        let seconds = |time: &Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         let deliver_ms_max = delivery.lifetime.as_millis() as u64;
         let retry = Retry {
-            intervals_s: delivery.retry_intervals.iter().map(seconds).collect(),
+            intervals_s: intervals_s(&delivery.retry_intervals),
             attempts_max: delivery.attempts_max.map_or(0, std::num::NonZeroU32::get),
             deliver_ms_max,
         };

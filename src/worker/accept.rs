@@ -99,8 +99,13 @@ impl Worker {
         local: SocketAddr,
         io: &mut Io,
     ) {
-        if self.desk.mood != Mood::Open {
-            return turn_away(stream, answer::SHUTTING_DOWN);
+        if !self.desk.mood.takes() {
+            self.desk.count(Number::Turned);
+            let reply = match self.desk.mood {
+                Mood::Emptying => answer::NOT_NOW,
+                Mood::Starting | Mood::Open | Mood::Draining => answer::SHUTTING_DOWN,
+            };
+            return turn_away(stream, reply);
         }
         if !self.desk.settings.smtp.clients.contains(remote.ip()) {
             self.desk.count(Number::Turned);

@@ -10,7 +10,7 @@ use mio::Token;
 use mio::net::TcpStream;
 
 use crate::delivery::{NextHop, own_listener};
-use crate::net::desk::{Io, Mood, Timer};
+use crate::net::desk::{Io, Timer};
 use crate::net::incoming::Keep;
 use crate::net::outgoing::{Departure, Outgoing};
 use crate::net::transport::Transport;
@@ -25,7 +25,7 @@ const RESOLVED_MS_MAX: u64 = 60_000;
 impl Worker {
     /// Gives ready mails to idle connections, and opens more if there are too few.
     pub(super) fn deliver(&mut self, io: &mut Io) {
-        if self.desk.mood != Mood::Open || !self.desk.delivering || self.desk.store.ready() == 0 {
+        if !self.desk.mood.delivers() || !self.desk.may_deliver() || self.desk.store.ready() == 0 {
             return;
         }
         let Some(hop) = self.hop.clone() else { return };
@@ -95,6 +95,10 @@ impl Worker {
         let now = self.desk.now(io);
         // The rest is due in the next turn: its timer is armed in the past then.
         for _ in 0..DUE_MAX {
+            if !self.desk.settlements.has_room() {
+                // The timer is armed again when there is.
+                break;
+            }
             let Some(due) = self.desk.store.pop_due(now) else { break };
             due.into_iter().for_each(|attempt| self.desk.settle(attempt));
         }
@@ -102,7 +106,8 @@ impl Worker {
 
     pub(super) fn arm_delivery(&mut self, io: &mut Io) {
         let back_at = self.desk.pool.back_at_ms(io.now_ms());
-        let next = [self.desk.store.next_due(), back_at].into_iter().flatten().min();
+        let due = self.desk.store.next_due().filter(|_| self.desk.settlements.has_room());
+        let next = [due, back_at].into_iter().flatten().min();
         let Some(next) = next else { return };
         match self.delivery_timer {
             Some((_, armed)) if armed <= next => {}

@@ -13,7 +13,9 @@
 mod accept;
 mod context;
 mod dispatch;
+mod reload;
 mod stop;
 mod turn;
 
+pub(crate) use reload::intervals_s;
 pub use turn::{Common, Report, Worker};

@@ -6,12 +6,30 @@
 
 use rohrpost_abi::ContextStep;
 
-use crate::net::desk::{Io, Mood, Timer};
+use crate::net::desk::{Intake, Io, Mood, Timer};
 use crate::net::incoming::Keep;
 
 use super::turn::{Connection, TICK_MS, Worker};
 
 impl Worker {
+    /// Takes no mail any more, or takes it again. A client that is sending may finish what it has
+    /// begun. A stop is final.
+    pub(super) fn on_intake(&mut self, intake: Intake, io: &mut Io) {
+        match (self.desk.mood, intake) {
+            (Mood::Emptying, Intake::Open) => self.desk.mood = Mood::Open,
+            (Mood::Open, Intake::Closed) => {
+                self.desk.mood = Mood::Emptying;
+                for key in self.keys() {
+                    self.with(key, io, |connection, desk, io| match connection {
+                        Connection::Incoming(incoming) => incoming.on_drain(desk, io),
+                        _ => Keep::Yes,
+                    });
+                }
+            }
+            (Mood::Open | Mood::Emptying | Mood::Starting | Mood::Draining, _) => {}
+        }
+    }
+
     pub(super) fn on_drain(&mut self, io: &mut Io) {
         if self.desk.mood == Mood::Draining {
             return;
@@ -54,6 +72,7 @@ impl Worker {
         if !self.connections.is_empty() {
             io.arm(io.now_ms() + TICK_MS, Timer::StopAll);
         }
+        self.desk.drop_settlements();
         for key in self.keys() {
             self.with(key, io, |connection, desk, io| match connection {
                 Connection::Incoming(incoming) => incoming.on_abort(desk, io),
@@ -69,6 +88,7 @@ impl Worker {
             && self.context.is_none()
             && self.connections.is_empty()
             && self.desk.committing.is_empty()
+            && self.desk.settlements.is_empty()
             && self.desk.batch.is_empty();
         if drained && !io.is_stopped() {
             let timeout = self.desk.settings.plugin.shutdown_timeout;

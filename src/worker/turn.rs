@@ -24,6 +24,8 @@ use crate::queue::{Completion, Queue};
 use crate::smtp::server;
 use crate::view;
 
+use super::reload::session_options;
+
 /// Time between two looks at ages and gauges.
 pub(super) const TICK_MS: u64 = 1_000;
 
@@ -83,14 +85,7 @@ pub struct Worker {
 impl Worker {
     /// A worker that has not begun: [`Worker::begin`] initialises its contexts.
     pub fn new(desk: Desk, common: Common, sockets: Vec<std::net::TcpListener>) -> Worker {
-        let smtp = &desk.settings.smtp;
-        let options = server::Options {
-            size_max: smtp.message_bytes_max,
-            recipients_max: smtp.recipients_max as usize,
-            errors_max: smtp.errors_max.map_or(u32::MAX, std::num::NonZeroU32::get),
-            dsn: false,
-            ..server::Options::new(smtp.hostname.clone())
-        };
+        let options = session_options(&desk.settings);
         let delivery = &desk.settings.delivery;
         let hop = delivery
             .smarthost
@@ -165,8 +160,10 @@ impl Worker {
     pub(super) fn on_tick(&mut self, io: &mut Io) {
         io.arm(io.now_ms() + TICK_MS, Timer::Tick);
         let now = self.desk.now(io);
-        let aged = self.desk.store.pop_aged(now);
-        aged.into_iter().for_each(|attempt| self.desk.settle(attempt));
+        if self.desk.settlements.has_room() {
+            let aged = self.desk.store.pop_aged(now);
+            aged.into_iter().for_each(|attempt| self.desk.settle(attempt));
+        }
         for key in std::mem::take(&mut self.accept_again) {
             io.again(Token::from(key));
         }
@@ -197,8 +194,10 @@ impl Worker {
         let numbers = self.desk.numbers();
         numbers.set(Number::Queued, self.desk.store.queued() as u64);
         numbers.set(Number::Failed, self.desk.store.failed() as u64);
+        numbers.set(Number::UnderWay, self.desk.store.under_way() as u64);
         numbers.set(Number::Committing, self.desk.committing.len() as u64);
         numbers.set(Number::OutgoingConnections, self.desk.pool.connections() as u64);
+        numbers.set(Number::Settling, self.desk.settlements.len() as u64);
         numbers.set(Number::MemoryUsed, self.desk.memory.used());
         numbers.add(Number::Turns, 1);
     }
@@ -256,6 +255,7 @@ impl Handler for Worker {
                 let attempts = self.desk.store.on_loaded(id, loaded, now);
                 attempts.into_iter().for_each(|attempt| self.desk.settle(attempt));
             }
+            Mail::Recalled(id, recalled) => self.desk.on_recalled(id, recalled),
             Mail::Resolved(Ok(addresses)) => {
                 self.resolving = false;
                 self.resolved_ms = Some(io.now_ms());
@@ -280,6 +280,12 @@ impl Handler for Worker {
                 // Whoever asked may have given up.
                 let _ = answers.send(self.answer(&question, io));
             }
+            Mail::Settings(settings, done) => {
+                self.adopt(settings);
+                // Whoever asked may have given up.
+                let _ = done.send(());
+            }
+            Mail::Intake(intake) => self.on_intake(intake, io),
             Mail::Drain => self.on_drain(io),
         }
     }

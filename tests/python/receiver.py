@@ -1,12 +1,13 @@
 """A foreign next hop: accepts every mail and writes down exactly what arrived.
 
-Usage: receiver.py HOST:PORT FILE. Prints `ready receiver=HOST:PORT pid=N`; then, before each 250,
+Usage: receiver.py HOST:PORT FILE [FOLDER]. Prints `ready receiver=HOST:PORT pid=N`; then, before each 250,
 appends one line to FILE:
 
     {"recipient": ..., "bytes": ..., "sha256": ..., "received": ...}
 
 `bytes` and `sha256` speak of the content without its first Received field, which is the one that the
 relay under test prefixed; `received` is that field (empty when there was none). One line a recipient.
+With FOLDER, the whole content is kept as well, as FOLDER/<local part>/new/<number>.
 """
 
 import asyncio
@@ -31,8 +32,19 @@ class PatientSMTP(SMTP):
 
 
 class Notebook:
-    def __init__(self, path):
+    def __init__(self, path, folder):
         self.file = open(path, "a", encoding="utf-8")
+        self.folder = folder
+        self.kept = 0
+
+    def keep(self, recipient, content):
+        box = re.sub(r"[^A-Za-z0-9._-]", "_", recipient.rsplit("@", 1)[0])
+        os.makedirs(os.path.join(self.folder, box, "new"), exist_ok=True)
+        self.kept += 1
+        new = os.path.join(self.folder, box, f"new.{self.kept}")
+        with open(new, "wb") as file:
+            file.write(content)
+        os.rename(new, os.path.join(self.folder, box, "new", str(self.kept)))
 
     async def handle_DATA(self, server, session, envelope):
         content = envelope.original_content or b""
@@ -47,13 +59,15 @@ class Notebook:
                 "received": received.decode("latin-1"),
             }
             self.file.write(json.dumps(entry) + "\n")
+            if self.folder:
+                self.keep(recipient, content)
         self.file.flush()
         return "250 2.0.0 OK"
 
 
-async def main(address, path):
+async def main(address, path, folder=None):
     host, port = address.rsplit(":", 1)
-    notebook = Notebook(path)
+    notebook = Notebook(path, folder)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
         lambda: PatientSMTP(
@@ -75,4 +89,4 @@ async def main(address, path):
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2]))
+    asyncio.run(main(*sys.argv[1:]))

@@ -92,6 +92,11 @@ impl Process {
         self.pid = Pid::from_raw(pid).expect("a process id is positive");
     }
 
+    /// The child itself, whatever process signals go to.
+    pub(crate) fn child_pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The process that signals go to.
     pub(crate) fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()

@@ -118,6 +118,15 @@ impl ServerBuilder {
         ask(subcommand, &self.queue_directory())
     }
 
+    /// Runs a subcommand on this queue to its end, whatever that is.
+    pub(crate) fn order(&self, subcommand: &[&str]) -> Said {
+        let mut command = program();
+        command.args(subcommand).arg("--queue-directory").arg(self.queue_directory());
+        let mut process = Process::spawn("rohrpost order", &mut command);
+        let code = process.wait(PATIENCE).code();
+        Said { code, stdout: process.stdout.complete(), stderr: process.stderr.complete() }
+    }
+
     /// Starts a server that must not come up; how it ended, and what it said.
     pub(crate) fn start_in_vain(&self) -> (Option<i32>, String) {
         std::fs::create_dir_all(self.queue_directory()).expect("a new directory can be written");
@@ -143,6 +152,14 @@ impl ServerBuilder {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
+}
+
+/// How a subcommand ended, and what it said.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// What the server told of itself: the fields of `rohrpost status`.
@@ -185,6 +202,8 @@ impl Server {
             .setting("smtp-ip", "127.0.0.1")
             .setting("smtp-port", 0)
             .setting("smtp-threads", 2)
+            // A test that is not about notices shall not meet them among its mails.
+            .setting("dsn-notify", "NEVER")
             .environment("RUST_BACKTRACE", "1")
             .smarthost(SocketAddr::from(([127, 0, 0, 1], 9)))
     }

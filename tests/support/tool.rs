@@ -25,7 +25,7 @@ pub(crate) struct Tool {
 }
 
 impl Tool {
-    /// `smtp-source`, `smtp-sink`, `swaks`, `curl`, `strace` or `python3`.
+    /// One of `target/tools/bin`.
     pub(crate) fn new(name: &str) -> Tool {
         let mut command = Command::new(Tool::path(name));
         command.stdin(Stdio::null());
@@ -42,13 +42,16 @@ impl Tool {
 
     /// Where a fetched program is.
     pub(crate) fn path(name: &str) -> PathBuf {
+        present(Tool::folder("bin").join(name))
+    }
+
+    /// A folder below `target/tools`: `bin`, `deb`, `node`, `stamp`.
+    pub(crate) fn folder(name: &str) -> PathBuf {
         let tools = std::env::var_os("ROHRPOST_TOOLS").map_or_else(
             || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"),
             PathBuf::from,
         );
-        let path = tools.join("bin").join(name);
-        assert!(path.exists(), "no {}: run tests/tools/fetch.sh once", path.display());
-        path
+        present(tools.join(name))
     }
 
     /// One more argument.
@@ -97,6 +100,11 @@ impl Tool {
         let (addresses, _) = process.await_line(PATIENCE, |line| ready(line, "receiver"));
         Listener { process, address: addresses[0] }
     }
+}
+
+fn present(path: PathBuf) -> PathBuf {
+    assert!(path.exists(), "no {}: run tests/tools/fetch.sh once", path.display());
+    path
 }
 
 /// A foreign program that listens.

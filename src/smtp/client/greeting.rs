@@ -109,7 +109,7 @@ impl Session {
         let next = login.and_then(|login| exchange.next(&login.credentials));
         match next {
             Some((next, line)) if reply.code() == 334 => {
-                self.output.push_secret(line.as_bytes());
+                self.output.push(line.as_bytes());
                 self.state = State::AwaitAuth(next);
             }
             None if reply.is_success() => {
@@ -152,7 +152,7 @@ impl Session {
             None => self.lack(stage, Lack::Mechanism),
             Some(mechanism) => {
                 let (exchange, line) = Exchange::begin(mechanism, credentials);
-                self.output.push_secret(line.as_bytes());
+                self.output.push(line.as_bytes());
                 self.state = State::AwaitAuth(exchange);
             }
         }
@@ -160,6 +160,7 @@ impl Session {
 
     fn ready(&mut self) {
         self.login = None;
+        self.output.set_wiping(false);
         self.state = State::Idle;
         self.events.push_back(Event::Ready { extensions: self.extensions });
     }

@@ -12,6 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::super::sasl::Mechanism;
+
 /// A name and a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -68,25 +70,6 @@ impl Mechanisms {
             Self { plain: true, .. } => Some(Mechanism::Plain),
             Self { login: true, .. } => Some(Mechanism::Login),
             Self { plain: false, login: false } => None,
-        }
-    }
-}
-
-/// A mechanism.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mechanism {
-    /// PLAIN.
-    Plain,
-    /// LOGIN.
-    Login,
-}
-
-impl Mechanism {
-    /// Its name in AUTH.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "PLAIN",
-            Self::Login => "LOGIN",
         }
     }
 }

@@ -27,9 +27,10 @@ mod login;
 mod parser;
 mod session;
 
+pub use super::sasl::Mechanism;
 pub use envelope::{Envelope, Extensions, StartError};
 pub use event::{Event, Origin, Outcome, Problem, Stage};
-pub use login::{Credentials, Exchange, Login, Mechanism, Mechanisms};
+pub use login::{Credentials, Exchange, Login, Mechanisms};
 pub use session::{Options, Security, Session};
 
 #[cfg(test)]

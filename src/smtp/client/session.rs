@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use super::super::buffer::Buffer;
 use super::super::reply::Reply;
+use super::super::sasl::Mechanism;
 use super::envelope::{Checked, Envelope, Extensions, StartError, WRITES};
 use super::event::{Event, Origin, Outcome, Problem, Stage};
-use super::login::{Exchange, Login, Mechanism};
+use super::login::{Exchange, Login};
 use super::parser::{Bounds, ReplyParser};
 
 /// Names and bounds of the sending side.
@@ -144,6 +145,9 @@ impl Session {
             bytes_max: options.reply_bytes_max,
         };
         let implicit = options.security == Security::Implicit;
+        let mut output = Buffer::default();
+        // Until the login is done.
+        output.set_wiping(options.login.is_some());
         Self {
             helo: options.helo.as_str().into(),
             state: if implicit { State::AwaitHandshake } else { State::AwaitBanner },
@@ -155,7 +159,7 @@ impl Session {
             far_name: None,
             dirty: false,
             parser: ReplyParser::new(bounds),
-            output: Buffer::default(),
+            output,
             events: VecDeque::new(),
         }
     }

@@ -19,6 +19,9 @@ use super::session::{Chunk, ChunkFate, Question, Session, State, Transaction, re
 impl Session {
     /// A line that ends in LF.
     pub(super) fn on_line(&mut self, line: &[u8], memory: &mut dyn Memory) {
+        if matches!(self.state, State::AwaitResponse(_)) {
+            return self.on_response(line, memory);
+        }
         let content = match line::content(line, self.options.command_line_bytes_max) {
             Ok(content) => content,
             Err(error) => return self.fail(line_reply(error), memory),
@@ -42,6 +45,7 @@ impl Session {
             Command::Help => self.say(answer::HELP),
             Command::Vrfy => self.say(answer::CANNOT_VERIFY),
             Command::Expn => self.fail(answer::NOT_IMPLEMENTED, memory),
+            Command::Auth { mechanism, initial } => self.on_auth(mechanism, initial, memory),
             Command::Quit => {
                 self.say(answer::GOODBYE);
                 self.close(CloseReason::Quit, memory);
@@ -58,6 +62,7 @@ impl Session {
             CommandError::Recipient => answer::RECIPIENT_SYNTAX,
             CommandError::ParameterSyntax => answer::PARAMETER_SYNTAX,
             CommandError::ParameterUnknown => answer::PARAMETER_UNKNOWN,
+            CommandError::Login => answer::LOGIN_ARGUMENT,
             CommandError::NeedsSmtpUtf8 => answer::NEEDS_SMTPUTF8,
             CommandError::ChunkSize => {
                 // What follows may be text: read as commands, it could say anything.
@@ -112,6 +117,9 @@ impl Session {
                 write!(size, "{}", options.size_max).expect("a vector takes all that is written");
                 self.say_all(&[b"250-", hostname, b"\r\n250-PIPELINING\r\n250-SIZE ", &size]);
                 self.say_all(&[b"\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"]);
+                if self.is_confidential() {
+                    self.say_all(&[b"250-AUTH PLAIN LOGIN\r\n"]);
+                }
                 if options.dsn {
                     self.say_all(&[b"250-DSN\r\n"]);
                 }
@@ -269,10 +277,11 @@ impl Session {
     }
 
     fn protocol(&self) -> Protocol {
-        match (&self.transaction, self.dialect()) {
-            (Some(transaction), _) if transaction.smtputf8 => Protocol::Utf8Smtp,
-            (_, Dialect::Esmtp) => Protocol::Esmtp,
-            (_, Dialect::Smtp) => Protocol::Smtp,
+        Protocol {
+            dialect: self.dialect(),
+            smtputf8: self.transaction.as_ref().is_some_and(|transaction| transaction.smtputf8),
+            secure: false,
+            authenticated: self.login.done,
         }
     }
 
@@ -287,7 +296,7 @@ impl Session {
         }
     }
 
-    fn ask(&mut self, question: Question, event: Event) {
+    pub(super) fn ask(&mut self, question: Question, event: Event) {
         self.state = State::AwaitDecision(question);
         self.event = Some(event);
     }
@@ -318,8 +327,9 @@ impl Session {
             }
         };
         let reply = refusal(reply);
-        // A recipient that is refused for good is an error: guessing them must have an end.
-        let counts = question == Question::Rcpt && reply.is_permanent();
+        // What is refused for good is an error: guessing recipients, and passwords, must have an end.
+        let guess = matches!(question, Question::Rcpt | Question::Authenticate);
+        let counts = guess && reply.is_permanent();
         if counts && self.count_error(memory) {
             return;
         }
@@ -332,6 +342,7 @@ impl Session {
     fn on_accepted(&mut self, question: Question) {
         match question {
             Question::Mail => {}
+            Question::Authenticate => self.on_logged_in(),
             Question::Rcpt => {
                 let transaction =
                     self.transaction.as_mut().expect("recipients come within a transaction");
@@ -347,6 +358,7 @@ fn accepted_reply(question: Question) -> Fixed {
         Question::Mail => answer::SENDER_OK,
         Question::Rcpt => answer::RECIPIENT_OK,
         Question::Message => answer::MESSAGE_OK,
+        Question::Authenticate => answer::LOGIN_OK,
     }
 }
 
@@ -359,7 +371,7 @@ fn fault_reply(fault: Fault) -> Fixed {
     }
 }
 
-fn line_reply(error: LineError) -> Fixed {
+pub(super) fn line_reply(error: LineError) -> Fixed {
     match error {
         LineError::TooLong => answer::LINE_TOO_LONG,
         LineError::LineEnd => answer::LINE_END,

@@ -7,6 +7,7 @@
 use super::super::body::Body;
 use super::super::command::{Dialect, MailFrom, RcptTo};
 use super::super::reply::Reply;
+use super::super::sasl::Credentials;
 
 /// What happened.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Event {
     Rcpt(RcptTo),
     /// A message is complete: decide once it is durable. The transaction ends with the answer.
     Message(Received),
+    /// A client says who it is: decide. Outside of a transaction, and where it was offered.
+    Authenticate(Credentials),
     /// The transaction was dropped by RSET, a new EHLO, or a fault in the text: the driver drops what
     /// it kept of sender and recipients. Nothing is to be decided.
     Reset,
@@ -49,26 +52,47 @@ pub enum Via {
     Bdat,
 }
 
-/// The `with` word of a Received field (RFC 3848, RFC 6531 4.3).
+/// What a message came over: the `with` word of a Received field (RFC 3848, RFC 6531 4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// After HELO.
-    Smtp,
-    /// After EHLO.
-    Esmtp,
-    /// With the SMTPUTF8 parameter.
-    Utf8Smtp,
+pub struct Protocol {
+    /// What was spoken.
+    pub dialect: Dialect,
+    /// Whether the transaction had the SMTPUTF8 parameter.
+    pub smtputf8: bool,
+    /// Whether the connection was encrypted.
+    pub secure: bool,
+    /// Whether AUTH was successful.
+    pub authenticated: bool,
 }
 
 impl Protocol {
     /// The registered keyword.
     pub const fn keyword(self) -> &'static str {
-        match self {
-            Self::Smtp => "SMTP",
-            Self::Esmtp => "ESMTP",
-            Self::Utf8Smtp => "UTF8SMTP",
+        match (self.dialect, self.smtputf8, self.secure, self.authenticated) {
+            // AUTH and STARTTLS are extensions: HELO has none.
+            (Dialect::Smtp, _, _, _) => "SMTP",
+            (Dialect::Esmtp, false, false, false) => "ESMTP",
+            (Dialect::Esmtp, false, true, false) => "ESMTPS",
+            (Dialect::Esmtp, false, false, true) => "ESMTPA",
+            (Dialect::Esmtp, false, true, true) => "ESMTPSA",
+            (Dialect::Esmtp, true, false, false) => "UTF8SMTP",
+            (Dialect::Esmtp, true, true, false) => "UTF8SMTPS",
+            (Dialect::Esmtp, true, false, true) => "UTF8SMTPA",
+            (Dialect::Esmtp, true, true, true) => "UTF8SMTPSA",
         }
     }
+}
+
+/// Whether a client may say who it is (RFC 4954).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LoginOffer {
+    /// There is nobody to ask.
+    #[default]
+    No,
+    /// It may, once the connection is encrypted; until then it is not told so (D-37).
+    AfterTls,
+    /// It may.
+    Yes,
 }
 
 /// How the client introduced itself.
@@ -106,7 +130,7 @@ pub enum Greeting {
     Refuse(Reply),
 }
 
-/// The answer to [`Event::Mail`], [`Event::Rcpt`] or [`Event::Message`].
+/// The answer to [`Event::Mail`], [`Event::Rcpt`], [`Event::Message`] or [`Event::Authenticate`].
 ///
 /// A refusal whose code is not 4yz or 5yz goes out as `451 4.3.0`, and an acceptance whose code is not
 /// 2yz as the ordinary one: what the client hears is always what was decided.

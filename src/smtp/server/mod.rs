@@ -5,8 +5,8 @@
 //! 2. While [`Session::wants_input`]: if [`Session::body_target`] gives a buffer, append to it what the
 //!    socket has and call [`Session::handle_body`]; else read into a buffer of its own and call
 //!    [`Session::handle_input`].
-//! 3. Call [`Session::poll_event`] until it returns `None`. A [`Event::Mail`], [`Event::Rcpt`] or
-//!    [`Event::Message`] parks the session; [`Session::decide`] answers it, now or much later; then
+//! 3. Call [`Session::poll_event`] until it returns `None`. A [`Event::Mail`], [`Event::Rcpt`],
+//!    [`Event::Message`] or [`Event::Authenticate`] parks the session; [`Session::decide`] answers it, now or much later; then
 //!    poll again, as commands may wait that were read before.
 //! 4. Write [`Session::output`], tell [`Session::consume_output`], and poll again: a session whose
 //!    output was full goes on then.
@@ -19,18 +19,27 @@
 //! the transaction is dropped: RSET, EHLO, a refused MAIL, a fault in the text, close, `on_lost`. With
 //! [`Event::Message`] it goes to the driver, which releases [`Received::reserved`] bytes.
 //!
+//! # Secrets
+//! While [`Session::is_confidential`], what is read may be a password: the session wipes what it keeps of
+//! it, and the driver wipes the buffer that it read into.
+//!
 //! Diagnostics: see each file.
 
 mod dialogue;
 mod event;
+mod login;
 mod options;
 mod receiver;
 mod session;
 
-pub use event::{CloseReason, Decision, Event, Greeting, Hello, Phase, Protocol, Received, Via};
+pub use event::{
+    CloseReason, Decision, Event, Greeting, Hello, LoginOffer, Phase, Protocol, Received, Via,
+};
 pub use options::Options;
 pub use session::Session;
 
+#[cfg(test)]
+mod login_tests;
 #[cfg(test)]
 mod outcomes;
 #[cfg(test)]

@@ -24,6 +24,8 @@ const STATES: &[(&str, &[u8])] = &[
     ("bad-chunk", b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 3\r\nx\ny"),
     ("data", b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"),
     ("done", b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx\r\n.\r\n"),
+    ("asked", b"EHLO c\r\nAUTH LOGIN\r\n"),
+    ("login", b"EHLO c\r\nAUTH PLAIN AHRpbQBnb29k\r\n"),
     ("weary", b"X\r\nX\r\nX\r\n"),
     ("closing", b"QUIT\r\n"),
 ];
@@ -70,6 +72,18 @@ const COMMANDS: &[&[u8]] = &[
     b"HELP\r\n",
     b"VRFY a\r\n",
     b"EXPN a\r\n",
+    b"AUTH\r\n",
+    b"AUTH PLAIN\r\n",
+    b"AUTH LOGIN\r\n",
+    b"AUTH PLAIN AHRpbQBnb29k\r\n",
+    b"AUTH PLAIN AHRpbQBiYWQ=\r\n",
+    b"AUTH PLAIN AHRpbQBsYXRlcg==\r\n",
+    b"AUTH PLAIN x\r\n",
+    b"AUTH PLAIN x x\r\n",
+    b"AUTH CRAM-MD5\r\n",
+    b"*\r\n",
+    b"MAIL FROM:<a@b> AUTH=<>\r\n",
+    b"MAIL FROM:<a@b> AUTH=a+4\r\n",
     b"QUIT\r\n",
     b"STARTTLS\r\n",
     b"\r\n",
@@ -83,7 +97,9 @@ const COMMANDS: &[&[u8]] = &[
 
 fn driver() -> Driver {
     let options = Options { size_max: 100, recipients_max: 2, errors_max: 3, ..Options::new("h") };
-    Driver::new(options, usize::MAX)
+    let mut driver = Driver::new(options, usize::MAX);
+    driver.session.offer_login(LoginOffer::Yes);
+    driver
 }
 
 /// The state in a word or two, from what decides about the next command.
@@ -98,11 +114,13 @@ fn name(session: &Session) -> String {
         },
         State::AwaitText => "text",
         State::AwaitChunk(_) => "chunk",
-        State::SkipLine => "skip",
+        State::SkipLine(_) => "skip",
+        State::AwaitResponse(_) => "response",
         State::AwaitGreeting => "greeting",
         State::AwaitDecision(_) => "parked",
         State::Closing => "closing",
     };
+    let base = if session.login.done { &format!("{base} login") } else { base };
     match &session.transaction {
         None => base.to_owned(),
         Some(t) => {
@@ -128,7 +146,9 @@ fn outcomes() -> String {
             let codes: Vec<_> = answers
                 .lines()
                 .filter(|line| line.get(3..4) == Some(" "))
-                .map(|line| line.split(' ').take(2).filter(|w| w.as_bytes()[0] < b'A'))
+                .map(|line| {
+                    line.split(' ').take(2).filter(|w| w.bytes().next().is_some_and(|b| b < b'A'))
+                })
                 .map(|words| words.collect::<Vec<_>>().join(" "))
                 .collect();
             let after = name(&driver.session);

@@ -15,7 +15,8 @@ use super::super::command::Dialect;
 use super::super::line;
 use super::super::memory::Memory;
 use super::super::reply::Reply;
-use super::event::{CloseReason, Decision, Event, Greeting, Hello, Phase};
+use super::super::sasl::{self, Exchange};
+use super::event::{CloseReason, Decision, Event, Greeting, Hello, LoginOffer, Phase};
 use super::options::Options;
 use super::receiver::{Framing, Progress, Receiver};
 
@@ -28,6 +29,7 @@ pub struct Session {
     pub(super) transaction: Option<Transaction>,
     /// At most one; while it waits to be polled nothing is parsed.
     pub(super) event: Option<Event>,
+    pub(super) login: Login,
     input: Buffer,
     output: Buffer,
     pub(super) errors: u32,
@@ -39,8 +41,10 @@ pub struct Session {
 pub(super) enum State {
     AwaitGreeting,
     AwaitCommand,
-    /// The rest of a line that is too long already.
-    SkipLine,
+    /// The rest of a line that is too long already; then this is said.
+    SkipLine(Fixed),
+    /// A line of an AUTH exchange.
+    AwaitResponse(Exchange),
     AwaitDecision(Question),
     /// The text of DATA.
     AwaitText,
@@ -54,6 +58,15 @@ pub(super) enum Question {
     Mail,
     Rcpt,
     Message,
+    Authenticate,
+}
+
+/// What is known about who the client is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Login {
+    pub(super) offer: LoginOffer,
+    /// AUTH was successful.
+    pub(super) done: bool,
 }
 
 /// The rest of a chunk, and what is answered at its end.
@@ -104,6 +117,7 @@ impl Session {
             hello: None,
             transaction: None,
             event: None,
+            login: Login::default(),
             input: Buffer::default(),
             output: Buffer::default(),
             errors: 0,
@@ -216,7 +230,8 @@ impl Session {
             State::AwaitChunk(chunk) => !matches!(chunk.fate, ChunkFate::Skip(_)),
             State::AwaitGreeting
             | State::AwaitCommand
-            | State::SkipLine
+            | State::SkipLine(_)
+            | State::AwaitResponse(_)
             | State::AwaitDecision(_)
             | State::Closing => false,
         };
@@ -234,7 +249,8 @@ impl Session {
             State::AwaitChunk(chunk) => Framing::Chunk(chunk.left),
             State::AwaitGreeting
             | State::AwaitCommand
-            | State::SkipLine
+            | State::SkipLine(_)
+            | State::AwaitResponse(_)
             | State::AwaitDecision(_)
             | State::Closing => return,
         };
@@ -255,7 +271,7 @@ impl Session {
     pub fn phase(&self) -> Phase {
         match self.state {
             State::AwaitGreeting => Phase::Greeting,
-            State::AwaitCommand | State::SkipLine => Phase::Command,
+            State::AwaitCommand | State::SkipLine(_) | State::AwaitResponse(_) => Phase::Command,
             State::AwaitText | State::AwaitChunk(_) => Phase::Data,
             State::AwaitDecision(_) => Phase::Parked,
             State::Closing => Phase::Closing,
@@ -283,7 +299,8 @@ impl Session {
             State::Closing => {}
             State::AwaitGreeting
             | State::AwaitCommand
-            | State::SkipLine
+            | State::SkipLine(_)
+            | State::AwaitResponse(_)
             | State::AwaitText
             | State::AwaitChunk(_) => {
                 self.say(answer::SHUTTING_DOWN);
@@ -303,6 +320,31 @@ impl Session {
         self.output.clear();
     }
 
+    /// Says whether the client may log in, from now on. Ignored once it has.
+    pub fn offer_login(&mut self, offer: LoginOffer) {
+        if !self.login.done {
+            self.login.offer = offer;
+            self.input.set_wiping(self.is_confidential());
+        }
+    }
+
+    /// Told that a login holds no longer, so that the client may try again.
+    pub fn on_logged_out(&mut self) {
+        self.login.done = false;
+        self.input.set_wiping(self.is_confidential());
+    }
+
+    /// Told that a login was successful.
+    pub(super) fn on_logged_in(&mut self) {
+        self.login.done = true;
+        self.input.set_wiping(false);
+    }
+
+    /// Whether what is read now may hold a password, so that its copies are to be wiped.
+    pub fn is_confidential(&self) -> bool {
+        self.login.offer == LoginOffer::Yes && !self.login.done
+    }
+
     /// How the client introduced itself last.
     pub fn hello(&self) -> Option<&Hello> {
         self.hello.as_ref()
@@ -311,7 +353,11 @@ impl Session {
     /// Whether parsing may go on.
     fn runs(&self) -> bool {
         let reading = match self.state {
-            State::AwaitCommand | State::SkipLine | State::AwaitText | State::AwaitChunk(_) => true,
+            State::AwaitCommand
+            | State::SkipLine(_)
+            | State::AwaitResponse(_)
+            | State::AwaitText
+            | State::AwaitChunk(_) => true,
             State::AwaitGreeting | State::AwaitDecision(_) | State::Closing => false,
         };
         reading && self.event.is_none() && self.output.len() < self.options.output_bytes_max
@@ -336,8 +382,8 @@ impl Session {
         while used < bytes.len() && self.runs() {
             let rest = &bytes[used..];
             let step = match &self.state {
-                State::AwaitCommand => self.take_line(rest, memory),
-                State::SkipLine => self.skip_line(rest, memory),
+                State::AwaitCommand | State::AwaitResponse(_) => self.take_line(rest, memory),
+                State::SkipLine(reply) => self.skip_line(*reply, rest, memory),
                 State::AwaitText => self.take_text(Framing::Text, rest, memory),
                 State::AwaitChunk(Chunk { left, fate: ChunkFate::Skip(_) }) => {
                     self.skip_chunk(*left, rest, memory)
@@ -356,25 +402,29 @@ impl Session {
     }
 
     fn take_line(&mut self, rest: &[u8], memory: &mut dyn Memory) -> usize {
+        let (bytes_max, too_long) = match self.state {
+            State::AwaitResponse(_) => (sasl::LINE_BYTES_MAX, answer::LOGIN_LINE_TOO_LONG),
+            _ => (self.options.command_line_bytes_max, answer::LINE_TOO_LONG),
+        };
         match line::complete(rest) {
             Some(count) => {
                 self.on_line(&rest[..count], memory);
                 count
             }
-            None if rest.len() < self.options.command_line_bytes_max => 0,
+            None if rest.len() < bytes_max => 0,
             None => {
-                self.state = State::SkipLine;
+                self.state = State::SkipLine(too_long);
                 rest.len()
             }
         }
     }
 
-    fn skip_line(&mut self, rest: &[u8], memory: &mut dyn Memory) -> usize {
+    fn skip_line(&mut self, reply: Fixed, rest: &[u8], memory: &mut dyn Memory) -> usize {
         let Some(count) = line::complete(rest) else {
             return rest.len();
         };
         self.state = State::AwaitCommand;
-        self.fail(answer::LINE_TOO_LONG, memory);
+        self.fail(reply, memory);
         count
     }
 

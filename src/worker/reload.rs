@@ -1,0 +1,48 @@
+//! What a worker makes of its settings, at its start and when they change while it runs.
+//!
+//! Most code looks at the settings of the desk each time; what was made from them is made anew in
+//! here. Sessions that are under way keep the options with which they greeted their client.
+//!
+//! Must never: drop a connection or a mail for a change.
+//!
+//! **Diagnostics**: none; the settings were checked before.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::settings::Settings;
+use crate::smtp::server;
+
+use super::turn::Worker;
+
+impl Worker {
+    /// Uses other settings from now on.
+    pub(super) fn adopt(&mut self, settings: Arc<Settings>) {
+        self.options = Arc::new(session_options(&settings));
+        let delivery = &settings.delivery;
+        self.desk.store.retry(
+            intervals_s(&delivery.retry_intervals),
+            delivery.attempts_max.map_or(0, NonZeroU32::get),
+        );
+        self.desk.settings = settings;
+    }
+}
+
+/// What the sessions of incoming connections are told of the settings.
+pub(super) fn session_options(settings: &Settings) -> server::Options {
+    let smtp = &settings.smtp;
+    server::Options {
+        size_max: smtp.message_bytes_max,
+        recipients_max: smtp.recipients_max as usize,
+        errors_max: smtp.errors_max.map_or(u32::MAX, NonZeroU32::get),
+        dsn: settings.notices.advertise,
+        ..server::Options::new(smtp.hostname.clone())
+    }
+}
+
+/// `retry-interval` as the queue's schedule takes it.
+pub(crate) fn intervals_s(intervals: &[Duration]) -> Vec<u32> {
+    let seconds = |time: &Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    intervals.iter().map(seconds).collect()
+}

@@ -1,0 +1,12 @@
+//! What an operator does: starting as root, reloading, draining, running below a service manager.
+//!
+//! **Diagnostics**: what the server or the subcommand said.
+
+mod drain;
+mod readiness;
+mod reload;
+mod text;
+mod user;
+
+/// A mail that is nothing special.
+const TEXT: &[u8] = b"Subject: operation\r\n\r\nText.\r\n";
