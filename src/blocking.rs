@@ -15,9 +15,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::delivery::NextHop;
 use crate::mailboxes::Mailboxes;
 use crate::net::desk::Mail;
-use crate::net::settlement::Recalled;
+use crate::net::settlement::{RecallFor, Recalled};
 use crate::queue::{MailId, Queue, ReadError, Transaction, TransactionId};
-use crate::smtp::dsn::Ret;
 
 /// Reads that one worker may have asked for at a time.
 pub const READS_MAX: usize = 64;
@@ -30,8 +29,8 @@ pub const RECALLS_MAX: usize = 16;
 pub enum Job {
     /// Read a transaction back; answered by [`Mail::Loaded`].
     Read(usize, TransactionId),
-    /// Read back what a notice needs of a mail; answered by [`Mail::Recalled`].
-    Recall(usize, MailId, Ret),
+    /// Read back what is needed to tell of the end of a mail; answered by [`Mail::Recalled`].
+    Recall(usize, MailId, RecallFor),
     /// Find the addresses of the next hop; answered by [`Mail::Resolved`].
     Resolve(usize, NextHop),
 }
@@ -55,10 +54,12 @@ pub fn spawn(
         for job in jobs {
             let (worker, answer) = match job {
                 Job::Read(worker, id) => (worker, Mail::Loaded(id, read(&*queue, id))),
-                Job::Recall(worker, id, ret) => {
-                    let read = read(&*queue, id.transaction);
-                    let recalled = read.and_then(|read| Recalled::of(&read, id, ret));
-                    (worker, Mail::Recalled(id, recalled))
+                Job::Recall(worker, id, what) => {
+                    let read = without_panic(id.transaction, || {
+                        queue.recall(id.transaction, &[id.index], what.text_bytes)
+                    });
+                    let recalled = read.and_then(|read| Recalled::of(read, id, what));
+                    (worker, Mail::Recalled(id, recalled.map(Box::new)))
                 }
                 Job::Resolve(worker, hop) => {
                     resolve_aside(worker, hop, &mailboxes);
@@ -70,14 +71,20 @@ pub fn spawn(
     })
 }
 
-/// A panic in here is a bug, but one text that cannot be read must not keep all others waiting.
 fn read(queue: &dyn Queue, id: TransactionId) -> Result<Arc<Transaction>, ReadError> {
-    let read = std::panic::AssertUnwindSafe(|| queue.read(id));
+    without_panic(id, || queue.read(id)).map(Arc::new)
+}
+
+/// A panic in here is a bug, but one text that cannot be read must not keep all others waiting.
+fn without_panic<T>(
+    id: TransactionId,
+    read: impl FnOnce() -> Result<T, ReadError>,
+) -> Result<T, ReadError> {
     let bug = |_| {
         let source = std::io::Error::other("reading it panicked; this is a bug");
         Err(ReadError::Io { id, source })
     };
-    std::panic::catch_unwind(read).unwrap_or_else(bug).map(Arc::new)
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(bug)
 }
 
 /// The resolver may take half a minute, and texts must not wait for it: each look-up has a thread of

@@ -160,6 +160,7 @@ pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod delivery;
+pub mod header;
 pub mod limits;
 pub mod lock;
 pub mod log;

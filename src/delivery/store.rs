@@ -167,6 +167,8 @@ pub struct MailView {
     pub attempts: u32,
     /// The latest of them, oldest first.
     pub recent: Vec<Attempt>,
+    /// What it asks for itself.
+    pub wishes: Option<Box<Wishes>>,
 }
 
 /// The mails of one worker.
@@ -565,6 +567,16 @@ impl Store {
         Some(view)
     }
 
+    /// Where the settings send results.
+    pub fn queues(&self) -> &ResultQueues {
+        &self.limits.queues
+    }
+
+    /// What a transaction asks for itself.
+    pub fn wishes(&self, id: TransactionId) -> Option<&Wishes> {
+        self.held.get(&id)?.wishes.as_deref()
+    }
+
     /// One mail, explained.
     pub fn view(&self, id: MailId) -> Option<MailView> {
         let held = self.held.get(&id.transaction)?;
@@ -689,6 +701,7 @@ fn taken(id: MailId, held: &mut Held, place: usize) -> MailView {
         place: mail.place,
         attempts: mail.attempts,
         recent: std::mem::take(&mut mail.recent),
+        wishes: held.wishes.clone(),
     }
 }
 
@@ -702,6 +715,7 @@ fn view(id: MailId, held: &Held, mail: &MailState) -> MailView {
         place: mail.place,
         attempts: mail.attempts,
         recent: mail.recent.clone(),
+        wishes: held.wishes.clone(),
     }
 }
 

@@ -63,7 +63,7 @@ pub enum Mail {
     /// A transaction was read back, or not.
     Loaded(TransactionId, Result<Arc<Transaction>, ReadError>),
     /// What a notice needs of a mail was read back, or not.
-    Recalled(MailId, Result<Recalled, ReadError>),
+    Recalled(MailId, Result<Box<Recalled>, ReadError>),
     /// The smarthost's addresses, or why there are none.
     Resolved(Result<Vec<SocketAddr>, String>),
     /// Mail that the start found, to be owned by this worker.

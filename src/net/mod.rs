@@ -21,6 +21,7 @@ pub mod message;
 pub mod outgoing;
 mod outgoing_end;
 pub mod receipt;
+mod resulting;
 mod secure;
 pub mod settlement;
 pub mod spare;

@@ -8,6 +8,11 @@
 //!
 //! Diagnostics: none; what cannot be said is left out.
 
+mod extracted;
+mod facts;
+mod object;
 mod queues;
 
+pub use facts::facts;
+pub use object::{MIME_BYTES_MAX, Original, text_bytes_needed};
 pub use queues::{Ending, ResultQueues};
