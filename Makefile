@@ -9,7 +9,7 @@ FEATURES := $(if $(shell grep -s '^count-allocations' Cargo.toml),--features cou
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 LOG := target/test.log
 
-.PHONY: build run test tools fuzz bench clean
+.PHONY: build run test tools fuzz bench deb clean
 
 build: ## the server, for use
 	cargo build --release --locked
@@ -34,6 +34,9 @@ fuzz: ## each fuzz target for a while: make fuzz FUZZ_SECONDS=600
 
 bench: ## criterion's answers to the questions in benches/
 	cargo bench --workspace --locked
+
+deb: build ## a Debian package in target/debian
+	packaging/deb.sh
 
 clean:
 	cargo clean

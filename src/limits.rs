@@ -231,19 +231,23 @@ impl Connections {
     /// # Errors
     /// The limit that is reached; nothing is counted then.
     pub fn accept(self: &Arc<Self>, peer: IpAddr) -> Result<IncomingPermit, ConnectionLimit> {
-        let network = network_of(peer);
-        let connections = Arc::clone(self);
+        let mut permit = self.accept_unnamed()?;
+        permit.name(peer)?;
+        Ok(permit)
+    }
+
+    /// The same for a proxy whose client is not known yet: it counts for no address until it is
+    /// [named](IncomingPermit::name).
+    ///
+    /// # Errors
+    /// The limit that is reached; nothing is counted then.
+    pub fn accept_unnamed(self: &Arc<Self>) -> Result<IncomingPermit, ConnectionLimit> {
         step_up(&self.total, &self.bounds.total).or(Err(ConnectionLimit::Total))?;
         if step_up(&self.incoming, &self.bounds.incoming).is_err() {
             step_down(&self.total);
             return Err(ConnectionLimit::Direction);
         }
-        if !self.count_address(network) {
-            step_down(&self.incoming);
-            step_down(&self.total);
-            return Err(ConnectionLimit::Address);
-        }
-        Ok(IncomingPermit { connections, network })
+        Ok(IncomingPermit { connections: Arc::clone(self), network: None })
     }
 
     /// Counts an outgoing connection until the permit is dropped.
@@ -299,12 +303,32 @@ impl Connections {
 #[derive(Debug)]
 pub struct IncomingPermit {
     connections: Arc<Connections>,
-    network: IpAddr,
+    network: Option<IpAddr>,
+}
+
+impl IncomingPermit {
+    /// Counts the connection for an address, in place of any that it counted for.
+    ///
+    /// # Errors
+    /// [`ConnectionLimit::Address`]; it counts for none then.
+    pub fn name(&mut self, peer: IpAddr) -> Result<(), ConnectionLimit> {
+        if let Some(network) = self.network.take() {
+            self.connections.forget_address(network);
+        }
+        let network = network_of(peer);
+        if !self.connections.count_address(network) {
+            return Err(ConnectionLimit::Address);
+        }
+        self.network = Some(network);
+        Ok(())
+    }
 }
 
 impl Drop for IncomingPermit {
     fn drop(&mut self) {
-        self.connections.forget_address(self.network);
+        if let Some(network) = self.network {
+            self.connections.forget_address(network);
+        }
         step_down(&self.connections.incoming);
         step_down(&self.connections.total);
     }

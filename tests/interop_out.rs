@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::{
-    peers::{House, Peer, Received, Text, UNDER_TEST, find, texts},
+    peers::{House, Peer, Received, Text, UNDER_TEST, assert_same_octets, find, texts},
     support::{Random, Server, ServerBuilder, SmtpClient},
 };
 
@@ -69,21 +69,7 @@ fn assert_same(text: &Text, kept: &Received, house: House) {
     if header_alone && matches!(house, House::Exim | House::Haraka) {
         sent.extend_from_slice(b"\r\n");
     }
-    if sent != kept.rest {
-        let at = sent.iter().zip(&kept.rest).take_while(|(a, b)| a == b).count();
-        let near = |octets: &[u8]| {
-            octets[at.saturating_sub(60)..octets.len().min(at + 60)].escape_ascii().to_string()
-        };
-        panic!(
-            "{}, \"{}\": {} octets were sent, {} kept; they differ at {at}\nsent: {}\nkept: {}",
-            house.name(),
-            text.name,
-            sent.len(),
-            kept.rest.len(),
-            near(&sent),
-            near(&kept.rest)
-        );
-    }
+    assert_same_octets(&format!("{}, {}", house.name(), text.name), &sent, &kept.rest);
 }
 
 fn keeps_every_octet(house: House) {

@@ -12,6 +12,7 @@ mod dialogue;
 mod durability;
 mod examples;
 mod interop;
+mod interop_in;
 mod interop_out;
 mod limits;
 mod manifest;

@@ -28,6 +28,7 @@ use crate::queue::{
 };
 use crate::settings::Settings;
 use crate::smtp::Memory;
+use crate::tls::Tls;
 
 use super::settlement::{Recalled, Settlements};
 
@@ -74,8 +75,9 @@ pub enum Mail {
     Ask(Question, Channel<Answer>),
     /// Whether to take mail from now on.
     Intake(Intake),
-    /// Settings that may change while the server runs, and whom to tell that they are in force.
-    Settings(Arc<Settings>, Channel<()>),
+    /// Settings that may change while the server runs, the files of TLS read again, and whom to tell
+    /// that they are in force.
+    Settings(Arc<Settings>, Arc<Tls>, Channel<()>),
     /// Stop: take nothing new, finish what is under way.
     Drain,
 }
@@ -162,6 +164,8 @@ pub struct Desk {
     pub log: Log,
     /// The numbers of all workers; this one writes its own.
     pub metrics: Arc<Metrics>,
+    /// What TLS is done with.
+    pub tls: Tls,
     /// The plugin interface.
     pub plugins: Plugins,
     /// This worker's share of the memory budget.
@@ -198,6 +202,8 @@ pub struct Desk {
     pub listeners: Arc<[SocketAddr]>,
     /// Whether new work is taken.
     pub mood: Mood,
+    /// Whether somebody wants to know of attempts what connections tell of themselves.
+    pub facts_wanted: bool,
     /// Whether the queue wants deliveries to go on; looked at once a second.
     pub delivering: bool,
     /// Whether the queue takes mail; looked at once a second, and decided at the commit.
@@ -218,6 +224,8 @@ pub struct DeskInit {
     pub log: Log,
     /// See [`Desk::metrics`].
     pub metrics: Arc<Metrics>,
+    /// See [`Desk::tls`].
+    pub tls: Tls,
     /// See [`Desk::plugins`].
     pub plugins: Plugins,
     /// See [`Desk::memory`].
@@ -249,6 +257,7 @@ impl Desk {
             settings: init.settings,
             log: init.log,
             metrics: init.metrics,
+            tls: init.tls,
             plugins: init.plugins,
             memory: init.memory,
             ids: init.ids,
@@ -267,6 +276,7 @@ impl Desk {
             by_plugin: HashMap::new(),
             listeners: init.listeners,
             mood: Mood::Starting,
+            facts_wanted: false,
             delivering: true,
             accepting: Accepting::Yes,
             timers: HashMap::new(),

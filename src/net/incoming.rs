@@ -11,26 +11,29 @@
 //! rate-limited by kind; what a client does wrong is answered, not logged.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use mio::Token;
-use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Hook, OUTPUT_BYTES_MAX};
+use rohrpost_abi::{ConnectionId, Hook, OUTPUT_BYTES_MAX};
 use rohrpost_reactor::{Key, Readiness};
 
 use crate::limits::IncomingPermit;
 use crate::metrics::Number;
 use crate::plugin::chain::{Chain, Verdict};
-use crate::plugin::view::{SlotsSpent, Walk};
+use crate::plugin::view::Walk;
 use crate::queue::{Accepting, Origin, Refusal, TransactionId};
-use crate::smtp::server::{Decision, Event, Greeting, Options, Phase, Session};
+use crate::smtp::server::{Decision, Event, Greeting, Phase, Session};
 use crate::smtp::{Fixed, Reply, answer};
 
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
+use super::incoming_begin::Shake;
+use super::listener::Entrance;
 use super::message::{Draft, Finished, Message};
 use super::receipt::receipt;
 use super::step::{Step, terminated};
 use super::transport::{Moved, Transport};
+
+pub use super::incoming_begin::Arrival;
 
 /// Reads of one connection in one turn; then the others have their turn.
 pub(super) const READS_MAX: usize = 16;
@@ -47,6 +50,10 @@ pub enum Keep {
 /// What is under way.
 #[derive(Debug)]
 pub(super) enum Stage {
+    /// A proxy is to say for whom it speaks.
+    Header,
+    /// TLS is being agreed on.
+    Handshake(Shake),
     /// The session parses what the client sends.
     Session,
     /// Plugins are asked; the host goes on when the chain is done.
@@ -76,6 +83,7 @@ pub struct Incoming {
     pub(super) session: Session,
     pub(super) remote: SocketAddr,
     pub(super) local: SocketAddr,
+    pub(super) entrance: Entrance,
     pub(super) plugin: Option<ConnectionId>,
     pub(super) stage: Stage,
     pub(super) draft: Option<Draft>,
@@ -98,75 +106,10 @@ pub struct Incoming {
     /// When the text began.
     pub(super) text_ms: Option<u64>,
     /// Its place among the connections, given back when it is dropped.
-    pub(super) _permit: IncomingPermit,
-}
-
-/// What a new connection is made of.
-#[derive(Debug)]
-pub struct Arrival {
-    /// The registered socket.
-    pub transport: Transport,
-    /// The client.
-    pub remote: SocketAddr,
-    /// Our end.
-    pub local: SocketAddr,
-    /// Its place among the connections.
-    pub permit: IncomingPermit,
-    /// Limits and names of the session.
-    pub options: Arc<Options>,
+    pub(super) permit: IncomingPermit,
 }
 
 impl Incoming {
-    /// A connection that passed the limits; drive it to start its connect chain (D-30).
-    pub fn new(arrival: Arrival, desk: &mut Desk, io: &Io, key: Key) -> Incoming {
-        let init = ConnectionInit {
-            fd: arrival.transport.descriptor(),
-            direction: Direction::Incoming,
-            secure: false,
-            authenticated: false,
-        };
-        let mut session = Session::new(arrival.options);
-        let (plugin, stage) = match desk.plugins.open(init) {
-            Ok(plugin) => {
-                let chain = desk.plugins.chain(Hook::Connect);
-                (plugin, Stage::Step(Step::Connect, chain))
-            }
-            Err(SlotsSpent) => {
-                // No plugin could see the connection, and it must not pass them by.
-                let reply = answer::NO_DESCRIPTORS.into();
-                session.greet(Greeting::Refuse(reply), &mut desk.memory);
-                (None, Stage::Session)
-            }
-        };
-        if let Some(plugin) = plugin {
-            desk.by_plugin.insert(plugin, key);
-        }
-        desk.numbers().add(Number::IncomingConnections, 1);
-        Incoming {
-            key,
-            transport: arrival.transport,
-            session,
-            remote: arrival.remote,
-            local: arrival.local,
-            plugin,
-            stage,
-            draft: None,
-            peer: Peer::There,
-            readable: true,
-            read_closed: false,
-            writable: true,
-            queued_flush: false,
-            leaving: false,
-            lingering: false,
-            last: false,
-            deadline: Deadline::new(key),
-            stage_ms: io.now_ms(),
-            progress_ms: io.now_ms(),
-            text_ms: None,
-            _permit: arrival.permit,
-        }
-    }
-
     /// Something happened to the socket.
     pub fn on_ready(&mut self, ready: Readiness, desk: &mut Desk, io: &mut Io) -> Keep {
         self.readable |= ready.readable() || ready.read_closed();
@@ -177,7 +120,7 @@ impl Incoming {
         }
         if ready.gone() {
             self.on_gone(desk);
-        } else if ready.writable() && !self.session.output().is_empty() {
+        } else if ready.writable() && !self.sendable().is_empty() {
             self.mark_dirty(desk);
         }
         self.drive(desk, io)
@@ -232,6 +175,10 @@ impl Incoming {
     /// The server stops: idle clients are told now, others after their transaction.
     pub fn on_drain(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         self.last = true;
+        if matches!(self.stage, Stage::Header | Stage::Handshake(_)) {
+            // Nothing was said yet, and nothing can be said now.
+            self.on_gone(desk);
+        }
         self.drive(desk, io)
     }
 
@@ -259,10 +206,10 @@ impl Incoming {
     /// Offers the output to the socket.
     pub fn flush(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         self.queued_flush = false;
-        if self.peer == Peer::Gone || !self.writable || self.session.output().is_empty() {
+        if self.peer == Peer::Gone || !self.writable || self.sendable().is_empty() {
             return Keep::Yes;
         }
-        match self.transport.write(self.session.output()) {
+        match self.write() {
             Moved::Some(count) => self.on_written(count, io),
             Moved::Blocked(count) => {
                 self.writable = false;
@@ -288,6 +235,16 @@ impl Incoming {
     fn drive_after(&mut self, mut reads: usize, desk: &mut Desk, io: &mut Io) -> Keep {
         loop {
             match &self.stage {
+                Stage::Header => {
+                    if !self.read_header(desk, io) {
+                        break;
+                    }
+                }
+                Stage::Handshake(_) => {
+                    if !self.shake(desk, io) {
+                        break;
+                    }
+                }
                 Stage::Step(..) => {
                     if !self.walk(desk, io) {
                         break;
@@ -311,7 +268,7 @@ impl Incoming {
                 }
             }
         }
-        if !self.session.output().is_empty() && self.writable {
+        if !self.sendable().is_empty() && self.writable {
             self.mark_dirty(desk);
         }
         let deadline = self.deadline_ms(desk);
@@ -390,6 +347,7 @@ impl Incoming {
                 self.draft = Some(Draft::new(from));
                 self.begin(Step::MailFrom(text), desk, io);
             }
+            Event::StartTls => self.on_starttls(desk, io),
             Event::Rcpt(to) => {
                 if !self.may_relay(&to.address, desk) {
                     self.decide(Decision::Refuse(answer::NO_RELAY.into()), desk, io);
@@ -491,7 +449,8 @@ impl Incoming {
         match step {
             Step::Close => self.stage = Stage::Done,
             _ if self.peer == Peer::Gone => self.drop_step(step, desk),
-            Step::Connect => self.session.greet(Greeting::Accept, &mut desk.memory),
+            Step::Connect => self.on_welcome(desk, io),
+            Step::Secure => self.on_secure(desk),
             Step::MailFrom(_) => self.decide(Decision::Accept, desk, io),
             Step::RcptTo(_) => {
                 if let Some(draft) = &mut self.draft {
@@ -526,7 +485,8 @@ impl Incoming {
             }
             return;
         }
-        let Finished { transaction, reserved } = message.finish(self.origin(desk), desk);
+        let cipher = self.transport.cipher();
+        let Finished { transaction, reserved } = message.finish(self.origin(desk), cipher, desk);
         let id = desk.commit(transaction, reserved, self.key);
         self.stage = Stage::Commit(id);
         self.stage_ms = io.now_ms();
@@ -538,7 +498,7 @@ impl Incoming {
             local: self.local,
             helo: self.session.hello().map(|hello| hello.name.clone()).unwrap_or_default(),
             user: None,
-            secure: false,
+            secure: self.session.is_secure(),
             authenticated: self.is_authenticated(desk),
         }
     }
@@ -573,7 +533,7 @@ impl Incoming {
     fn drop_step(&mut self, step: Step, desk: &mut Desk) {
         match step {
             Step::Data(message) | Step::Message(message, _) => self.drop_message(*message, desk),
-            Step::Connect | Step::MailFrom(_) | Step::RcptTo(_) | Step::Close => {}
+            Step::Connect | Step::Secure | Step::MailFrom(_) | Step::RcptTo(_) | Step::Close => {}
         }
     }
 
@@ -605,7 +565,7 @@ impl Incoming {
         }
         let stage = std::mem::replace(&mut self.stage, Stage::Session);
         let Stage::Step(step, _) = stage else { return };
-        let connect = matches!(step, Step::Connect);
+        let (connect, secure) = (matches!(step, Step::Connect), matches!(step, Step::Secure));
         if matches!(step, Step::MailFrom(_)) {
             self.draft = None;
         }
@@ -614,6 +574,9 @@ impl Incoming {
             // There is no command to answer: the banner refuses (RFC 5321 3.1).
             let reply = if reply.code() == 421 { reply } else { answer::PLUGIN_TIMEOUT.into() };
             self.session.greet(Greeting::Refuse(reply), &mut desk.memory);
+        } else if secure {
+            self.session.on_secure();
+            self.session.dismiss(reply, &mut desk.memory);
         } else if reply.code() == 421 {
             // RFC 5321 3.8: that reply announces the end, and is the last.
             self.decide(Decision::RefuseAndClose(reply), desk, io);
@@ -622,9 +585,17 @@ impl Incoming {
         }
     }
 
+    fn write(&mut self) -> Moved {
+        let length = self.sendable().len();
+        self.transport.write(&self.session.output()[..length])
+    }
+
     fn on_written(&mut self, count: usize, io: &Io) {
         if count > 0 {
             self.progress_ms = io.now_ms();
+        }
+        if let Stage::Handshake(Shake::After(clear)) = &mut self.stage {
+            *clear -= count;
         }
         self.session.consume_output(count);
     }

@@ -12,6 +12,7 @@ use crate::smtp::server::{Decision, Phase};
 
 use super::desk::{Desk, Io};
 use super::incoming::{Incoming, Peer, READS_MAX, Stage};
+use super::incoming_begin::HEADER_MS;
 use super::step::Step;
 use super::transport::Moved;
 
@@ -78,6 +79,16 @@ impl Incoming {
 
     pub(super) fn on_deadline(&mut self, desk: &mut Desk, io: &Io) {
         match &self.stage {
+            Stage::Header => {
+                let text = format_args!("{} is in smtp-proxy and sent no header", self.remote);
+                desk.log.limited("proxy-header", crate::log::Level::Warning, "smtp", text);
+                self.on_gone(desk);
+            }
+            Stage::Handshake(_) => {
+                let what = "did not finish its TLS handshake";
+                self.log_deadline(what, "smtp-tls-timeout", desk);
+                self.on_gone(desk);
+            }
             Stage::Step(..) => {
                 self.revoke(desk, io, answer::LOCAL_ERROR.into(), "plugin-timeout");
             }
@@ -127,6 +138,11 @@ impl Incoming {
         let settings = &desk.settings;
         let idle_ms = settings.smtp.idle_timeout.as_millis() as u64;
         match &self.stage {
+            Stage::Header => Some(self.stage_ms + HEADER_MS),
+            // From its beginning on, whatever drips.
+            Stage::Handshake(_) => {
+                Some(self.stage_ms + settings.tls.handshake_timeout.as_millis() as u64)
+            }
             Stage::Step(..) => {
                 let hold = settings.plugin.hold_timeout?;
                 Some(self.stage_ms + hold.as_millis() as u64)

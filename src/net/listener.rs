@@ -34,14 +34,25 @@ impl BindError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => " (another server listens there; stop it or set smtp-port)",
+        io::ErrorKind::AddrInUse => {
+            " (another server listens there; stop it, or see smtp-port and smtp-secure-port)"
+        }
         io::ErrorKind::PermissionDenied => " (ports below 1024 need root)",
         io::ErrorKind::AddrNotAvailable => " (this machine has no such address; see smtp-ip)",
         _ => "",
     }
 }
 
-/// The sockets of one worker, one per address.
+/// How clients come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entrance {
+    /// In clear, perhaps with STARTTLS later.
+    Clear,
+    /// With TLS from the first octet.
+    Secure,
+}
+
+/// The sockets of one worker, one per address and port.
 pub type WorkerSockets = Vec<TcpListener>;
 
 /// Binds every address × port for `workers` workers. Port 0 is resolved once, so that all

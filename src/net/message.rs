@@ -14,7 +14,7 @@ use crate::notice::wanted;
 use crate::plugin::view::Plugins;
 use crate::queue::{Body, Mail, MailDsn, NO_BODY, Origin, Transaction};
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
-use crate::smtp::server::Received;
+use crate::smtp::server::{Protocol, Received};
 use crate::smtp::trace::Trace;
 use crate::smtp::{Fixed, Memory, answer, is_crlf_only};
 
@@ -88,7 +88,7 @@ pub struct Message {
     from: MailFrom,
     mails: Vec<Mail>,
     bodies: Vec<Body>,
-    protocol: &'static str,
+    protocol: Protocol,
     reserved: usize,
     /// The recipient whose chain runs next, or runs.
     next: usize,
@@ -133,7 +133,7 @@ impl Message {
             from: draft.from,
             mails,
             bodies: vec![body],
-            protocol: received.protocol.keyword(),
+            protocol: received.protocol,
             reserved,
             next: 0,
             open: None,
@@ -207,15 +207,16 @@ impl Message {
         Ok(())
     }
 
-    /// The transaction, named and dated.
-    pub fn finish(mut self, origin: Origin, desk: &mut Desk) -> Finished {
+    /// The transaction, named and dated; `cipher` is that of TLS, if it came under TLS.
+    pub fn finish(mut self, origin: Origin, cipher: Option<&str>, desk: &mut Desk) -> Finished {
         let received_ms = Wall::now_ms();
         let id = desk.ids.next_id(received_ms * 1000);
         let trace = Trace {
             helo: &origin.helo,
             remote: origin.remote.ip(),
             hostname: &desk.settings.smtp.hostname,
-            protocol: self.protocol,
+            protocol: Protocol { authenticated: origin.authenticated, ..self.protocol }.keyword(),
+            cipher,
             id: &id.to_string(),
             date: desk.wall.date(received_ms),
         }

@@ -5,6 +5,7 @@
 //! - [`receipt`] is the 250 that a client gets.
 //! - [`deadline`] gives every wait of a connection its end.
 //! - [`message`] is a mail between its final dot and the disk, [`text`] one on its way out.
+//! - [`proxy`] is what a proxy says before its client speaks.
 //! - [`incoming`] drives one connection that brings mail, [`outgoing`] one that takes it away.
 //! - [`settlement`] is an attempt between its end and its record, with the notice that it calls for.
 //! - [`desk`] is what the drivers of one worker share.
@@ -15,16 +16,22 @@ mod asked;
 pub mod deadline;
 pub mod desk;
 pub mod incoming;
+mod incoming_begin;
 mod incoming_end;
 pub mod listener;
 pub mod message;
 pub mod outgoing;
 mod outgoing_end;
+mod outgoing_facts;
+mod outgoing_text;
+pub mod proxy;
 pub mod receipt;
 mod resulting;
+mod reuse;
 mod secure;
 pub mod settlement;
 pub mod spare;
 mod step;
+mod tally;
 pub mod text;
 pub mod transport;

@@ -32,6 +32,8 @@ use super::asked::{Answer, Asked};
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
 use super::incoming::Keep;
+use super::reuse::Reuse;
+use super::tally::Tally;
 use super::text::{Sent, TextOut};
 use super::transport::{Moved, Transport};
 
@@ -68,6 +70,12 @@ pub struct Outgoing {
     pub(super) writable: bool,
     pub(super) queued_flush: bool,
     pub(super) idle: bool,
+    /// What reusing it risks.
+    pub(super) reuse: Reuse,
+    /// What it has carried.
+    pub(super) tally: Tally,
+    /// When the text under way must be out.
+    pub(super) text_until_ms: u64,
     /// The session is over, or the socket is: what is left is to be cleaned up.
     pub(super) over: bool,
     /// A write failed.
@@ -113,6 +121,9 @@ impl Outgoing {
             writable: false,
             queued_flush: false,
             idle: false,
+            reuse: Reuse::default(),
+            tally: Tally::default(),
+            text_until_ms: 0,
             over: false,
             deaf: false,
             lost: None,
@@ -148,6 +159,13 @@ impl Outgoing {
     /// There is mail for an idle connection.
     pub fn on_work(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         self.idle = false;
+        if self.reuse.on_woken(io.now_ms()) {
+            // The far end may have gone meanwhile, and said so: better to know before than after.
+            self.readable = true;
+            if self.drive(desk, io) == Keep::No {
+                return Keep::No;
+            }
+        }
         self.take_work(desk, io);
         self.drive(desk, io)
     }
@@ -217,33 +235,37 @@ impl Outgoing {
     }
 
     fn write(&mut self, desk: &mut Desk, io: &mut Io) {
-        if !self.session.output().is_empty() {
-            match self.transport.write(self.session.output()) {
-                Moved::Some(count) => self.session.consume_output(count),
+        match &mut self.text {
+            None if self.session.output().is_empty() => {}
+            None => match self.transport.write(self.session.output()) {
+                Moved::Some(count) => {
+                    self.tally.on_sent(count);
+                    self.session.consume_output(count);
+                }
                 Moved::Blocked(count) => {
                     self.writable = false;
+                    self.tally.on_sent(count);
                     self.session.consume_output(count);
                 }
                 Moved::End | Moved::Gone(_) => return self.on_deaf(),
-            }
-        }
-        if let Some(text) = &mut self.text
-            && self.session.output().is_empty()
-            && self.writable
-        {
-            let (sent, count) = text.write(&mut self.transport);
-            if count > 0 {
-                self.stage_ms = io.now_ms();
-            }
-            match sent {
-                Sent::All => {
-                    self.text = None;
-                    self.session.end_body();
+            },
+            Some(text) => {
+                let (sent, written) = text.write(self.session.output(), &mut self.transport);
+                self.session.consume_output(written.head);
+                self.tally.on_text(written, text.sent_octets());
+                if written.text > 0 {
+                    self.stage_ms = io.now_ms();
                 }
-                Sent::Blocked => self.writable = false,
-                Sent::Gone => self.on_deaf(),
-                // A far end that keeps up must not make this phase endless.
-                Sent::Some => io.again(Token::from(self.key)),
+                match sent {
+                    Sent::All => {
+                        self.text = None;
+                        self.session.end_body();
+                    }
+                    Sent::Blocked => self.writable = false,
+                    Sent::Gone => self.on_deaf(),
+                    // A far end that keeps up must not make this phase endless.
+                    Sent::Some => io.again(Token::from(self.key)),
+                }
             }
         }
         if let Some(plugin) = self.plugin {
@@ -370,7 +392,7 @@ impl Outgoing {
                 self.on_unreachable(&reply.to_string(), desk, io);
             }
             Event::Done(Outcome::Refused { stage, reply, .. })
-                if reply.code() == 421 && self.is_outworn(stage) =>
+                if reply.code() == 421 && self.is_outworn(stage, Problem::Closed) =>
             {
                 self.give_back(desk);
             }
@@ -385,7 +407,7 @@ impl Outgoing {
                 if !self.greeted {
                     self.on_unreachable(&format!("{}: {problem}", state_of(stage)), desk, io);
                 }
-                if problem == Problem::Closed && self.is_outworn(stage) {
+                if self.is_outworn(stage, problem) {
                     self.give_back(desk);
                 }
                 let result = match problem {
@@ -438,12 +460,12 @@ impl Outgoing {
                         unreachable!("the helper takes every job: {error}");
                     }
                 }
-                None => return self.rest(desk),
+                None => return self.rest(desk, io),
             }
         }
         if self.session.stage() == Stage::Idle && self.current.is_none() {
             // Mail after mail that failed before anything was sent: the others have their turn.
-            self.rest(desk);
+            self.rest(desk, io);
             io.stay_awake();
         }
     }
@@ -452,13 +474,14 @@ impl Outgoing {
         desk.settings.delivery.smarthost_messages_max.is_some_and(|max| self.messages >= max.get())
     }
 
-    fn rest(&mut self, desk: &mut Desk) {
+    fn rest(&mut self, desk: &mut Desk, io: &Io) {
         // With mail that waits for memory the next one is worth the wait.
         if desk.settings.delivery.idle_timeout.is_zero() && desk.store.ready() == 0 {
             return self.leave(desk);
         }
         if !self.idle {
             self.idle = true;
+            self.reuse.on_idle(io.now_ms());
             desk.pool.on_idle(self.key);
         }
     }
@@ -482,12 +505,22 @@ impl Outgoing {
             smtputf8: transaction.smtputf8,
             request: wanted::request(transaction, mail),
         };
-        let started = self.session.start(envelope);
+        self.reuse.on_start();
+        self.tally.on_start();
+        let ahead = self.text_ahead(transaction, body, desk);
+        let started = match &ahead {
+            Some(text) => self.session.start_chunk(envelope, text.octets() as u64),
+            None => self.session.start(envelope),
+        };
         self.current = Some(current);
         match started {
             Ok(()) => {
                 self.messages += 1;
                 self.stage_ms = io.now_ms();
+                // Else it was refused before anything was sent.
+                if let Some(text) = ahead.filter(|_| self.session.stage() == Stage::Body) {
+                    self.begin_text(text, desk, io);
+                }
             }
             Err(crate::smtp::client::StartError::Busy) => {
                 // Octets that nobody asked for. It counts as an attempt: a hop that always does so
@@ -552,8 +585,7 @@ impl Outgoing {
             }
         };
         if self.session.begin_body() {
-            self.text = Some(text);
-            self.stage_ms = io.now_ms();
+            self.begin_text(text, desk, io);
         }
     }
 
@@ -562,18 +594,12 @@ impl Outgoing {
         let Some(Current { id, transaction }) = self.current.take() else {
             return;
         };
-        let finish = finish.between(self.local.map(|local| local.ip()), Some(self.remote));
+        let mut finish = finish.between(self.local.map(|local| local.ip()), Some(self.remote));
+        finish.facts = self.facts(desk);
         let now = desk.now(io);
         if let Some(ended) = desk.store.on_finish(id, finish, now) {
             desk.settle_with(ended, &transaction, self.session.extensions().dsn);
         }
-    }
-
-    /// Whether a connection that has carried mail before ended with nothing said about this one: the
-    /// far end had enough of it, and the mail was not tried. One that carries its first mail has no
-    /// such excuse, so a mail is given back once and not for ever.
-    fn is_outworn(&self, stage: Stage) -> bool {
-        self.messages > 1 && matches!(stage, Stage::Reset | Stage::Mail)
     }
 
     /// The mail under way was not tried after all.

@@ -110,19 +110,21 @@ impl Outgoing {
                 Stage::Data | Stage::Held | Stage::Body => settings.data_timeout,
                 Stage::FinalDot => settings.dot_timeout,
                 Stage::Quit | Stage::Closed => Duration::from_millis(QUIT_MS),
-                Stage::Banner
-                | Stage::Ehlo
-                | Stage::StartTls
-                | Stage::Handshake
-                | Stage::Auth(_)
-                | Stage::Reset
-                | Stage::Mail
-                | Stage::Rcpt => settings.reply_timeout,
+                Stage::Banner | Stage::Ehlo | Stage::StartTls | Stage::Auth(_) | Stage::Rcpt => {
+                    settings.reply_timeout
+                }
+                Stage::Handshake => desk.settings.hop.handshake_timeout,
+                Stage::Reset | Stage::Mail => self.reuse.patience(settings.reply_timeout),
             }
         };
         // While a plugin holds the mail its own deadline counts, and none where the settings say so;
         // the far end ends the wait by itself.
-        if self.is_held() { hold } else { Some(self.stage_ms + patience.as_millis() as u64) }
+        let block_ms = self.stage_ms + patience.as_millis() as u64;
+        match self.stage {
+            _ if self.is_held() => hold,
+            Stage::Body if self.text.is_some() => Some(block_ms.min(self.text_until_ms)),
+            _ => Some(block_ms),
+        }
     }
 
     pub(super) fn settle_deadline(&mut self, desk: &Desk, io: &mut Io) {

@@ -197,17 +197,19 @@ impl Secure {
         let _ = self.send(stream);
     }
 
+    pub(super) fn cipher(&self) -> Option<&'static str> {
+        let suite = self.connection.negotiated_cipher_suite().filter(|_| self.is_open())?;
+        Some(cipher_name(suite.suite()))
+    }
+
     pub(super) fn secured(&self) -> Option<Secured> {
-        if !self.is_open() {
-            return None;
-        }
         let server_name = match &self.connection {
             Connection::Server(server) => server.server_name().map(Box::from),
             Connection::Client(_) => None,
         };
         Some(Secured {
             version: version_name(self.connection.protocol_version()),
-            cipher: cipher_name(self.connection.negotiated_cipher_suite()?.suite()),
+            cipher: self.cipher()?,
             server_name,
         })
     }

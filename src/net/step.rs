@@ -13,6 +13,7 @@ use super::message::Message;
 #[derive(Debug)]
 pub(super) enum Step {
     Connect,
+    Secure,
     /// The address with its zero.
     MailFrom(Vec<u8>),
     RcptTo(Vec<u8>),
@@ -26,6 +27,7 @@ impl Step {
     pub(super) fn hook(&self) -> Hook {
         match self {
             Step::Connect => Hook::Connect,
+            Step::Secure => Hook::Secure,
             Step::MailFrom(_) => Hook::MailFrom,
             Step::RcptTo(_) => Hook::RcptTo,
             Step::Data(_) => Hook::Data,
@@ -43,6 +45,7 @@ impl Step {
     ) -> Walk {
         let step = match self {
             Step::Connect => rohrpost_abi::Step::Connect,
+            Step::Secure => rohrpost_abi::Step::Secure,
             Step::MailFrom(text) => rohrpost_abi::Step::MailFrom(zeroed(text)),
             Step::RcptTo(text) => rohrpost_abi::Step::RcptTo(zeroed(text)),
             Step::Data(message) => rohrpost_abi::Step::Data(zeroed(message.text_with_nul())),

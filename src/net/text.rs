@@ -1,4 +1,6 @@
-//! A message text on its way to a socket: stuffed as it goes, never copied.
+//! A message text on its way to a socket, stuffed as it goes or counted as one chunk, and never copied.
+//!
+//! Commands that wait to be sent go before it in the same write, so that a small mail leaves in one.
 //!
 //! Must never: hold more than references to the text.
 //!
@@ -18,6 +20,12 @@ const SLICES_MAX: usize = 64;
 /// Writes of one text in one turn.
 const WRITES_MAX: usize = 16;
 
+/// What a far end has to take of a text at least, on the average.
+const BYTES_PER_S_MIN: usize = 4096;
+
+/// What ends a text whose last line has no end.
+const LINE_END: &[u8] = b"\r\n";
+
 /// A text that is being sent.
 #[derive(Debug)]
 pub struct TextOut {
@@ -25,10 +33,25 @@ pub struct TextOut {
     body: Body,
     /// Whether our Received field goes before it.
     traced: bool,
-    place: Place,
-    /// Octets of the slice at `place` that are out.
-    skip: usize,
-    ended: bool,
+    form: Form,
+    /// Octets that are out, as they are sent.
+    sent: usize,
+}
+
+/// How it goes out, and how much of it is.
+#[derive(Debug)]
+enum Form {
+    /// As DATA wants it (RFC 5321 4.5.2): stuffed, ended by a dot.
+    Stuffed {
+        place: Place,
+        /// Octets of the slice at `place` that are out.
+        skip: usize,
+    },
+    /// As BDAT wants it (RFC 3030 2): as it is, so many octets.
+    Chunk {
+        /// Octets that are out.
+        sent: usize,
+    },
 }
 
 /// How far a text has come.
@@ -44,10 +67,20 @@ pub enum Sent {
     Gone,
 }
 
+/// Octets that a write brought out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Of what goes before the text.
+    pub head: usize,
+    /// Of the text as it is sent.
+    pub text: usize,
+}
+
 impl TextOut {
     /// The stored text, with our Received field before it.
     pub fn stored(transaction: Arc<Transaction>, body: Body) -> TextOut {
-        TextOut { transaction, body, traced: true, place: Place::START, skip: 0, ended: false }
+        let form = Form::Stuffed { place: Place::START, skip: 0 };
+        TextOut { transaction, body, traced: true, form, sent: 0 }
     }
 
     /// A text that a plugin made for this attempt: it is final as it is.
@@ -55,18 +88,56 @@ impl TextOut {
         TextOut { traced: false, ..TextOut::stored(transaction, body) }
     }
 
-    /// Writes as much as the socket takes. Returns how far it came, and the octets written.
-    pub fn write(&mut self, transport: &mut Transport) -> (Sent, usize) {
-        let mut total = 0;
+    /// The same text as one chunk of [`octets`](Self::octets).
+    pub fn into_chunk(self) -> TextOut {
+        TextOut { form: Form::Chunk { sent: 0 }, ..self }
+    }
+
+    /// Octets of the text with the end of its last line, before any stuffing.
+    pub fn octets(&self) -> usize {
+        self.parts().iter().map(|part| part.len()).sum()
+    }
+
+    /// Octets of it that are out: without the stuffing, once it is all.
+    pub fn sent_octets(&self) -> usize {
+        self.sent.min(self.octets())
+    }
+
+    /// How long all of it may take, in milliseconds, besides the time that each block may: a far end that
+    /// takes an octet now and then must not keep a connection for days.
+    pub fn patience_ms(&self) -> u64 {
+        (self.octets() as u64).saturating_mul(1000) / BYTES_PER_S_MIN as u64
+    }
+
+    /// Our Received field, the body, and a line's end if they lack one: the text is the same whichever
+    /// way it goes.
+    fn parts(&self) -> [&[u8]; 3] {
+        let trace: &[u8] = if self.traced { &self.transaction.trace } else { &[] };
+        let body = self.body.as_bytes();
+        let last = if body.is_empty() { trace } else { body };
+        let whole = last.is_empty() || last.ends_with(LINE_END);
+        [trace, body, if whole { &[] } else { LINE_END }]
+    }
+
+    /// Writes `head` and behind it as much of the text as the socket takes. What of `head` is out must
+    /// not be given again, and nothing may be added to it before the text is out.
+    pub fn write(&mut self, head: &[u8], transport: &mut Transport) -> (Sent, Written) {
+        let mut total = Written::default();
         for _ in 0..WRITES_MAX {
-            let (moved, places) = self.write_some(transport);
+            let head = &head[total.head..];
+            let (moved, ended) = match self.form {
+                Form::Stuffed { place, skip } => self.write_stuffed(head, place, skip, transport),
+                Form::Chunk { sent } => self.write_chunk(head, sent, transport),
+            };
             let count = match moved {
                 Moved::Some(count) | Moved::Blocked(count) => count,
                 Moved::End | Moved::Gone(_) => return (Sent::Gone, total),
             };
-            total += count;
-            self.advance(count, &places);
-            if self.ended {
+            let of_head = count.min(head.len());
+            total.head += of_head;
+            total.text += count - of_head;
+            self.sent += count - of_head;
+            if ended {
                 return (Sent::All, total);
             }
             if matches!(moved, Moved::Blocked(_)) {
@@ -76,34 +147,81 @@ impl TextOut {
         (Sent::Some, total)
     }
 
-    /// One write of the slices that come next; with where each ends.
-    fn write_some(&self, transport: &mut Transport) -> (Moved, Vec<(usize, Place)>) {
-        let trace: &[u8] = if self.traced { &self.transaction.trace } else { &[] };
-        let mut stuffer =
-            Stuffer::resume(trace, self.body.as_bytes(), LineRepair::Trust, self.place);
-        let mut slices = Vec::with_capacity(4);
+    /// One write of what comes next; whether the text is out behind it.
+    fn write_stuffed(
+        &mut self,
+        head: &[u8],
+        place: Place,
+        skip: usize,
+        transport: &mut Transport,
+    ) -> (Moved, bool) {
+        let [trace, body, _] = self.parts();
+        let mut stuffer = Stuffer::resume(trace, body, LineRepair::Trust, place);
+        let mut slices = Vec::with_capacity(5);
         let mut places = Vec::with_capacity(4);
+        if !head.is_empty() {
+            slices.push(IoSlice::new(head));
+        }
         while slices.len() < SLICES_MAX
             && let Some(slice) = stuffer.next()
         {
-            let skip = if slices.is_empty() { self.skip } else { 0 };
+            let skip = if places.is_empty() { skip } else { 0 };
             places.push((slice.len(), stuffer.place()));
             slices.push(IoSlice::new(&slice[skip..]));
         }
-        (transport.write_slices(&slices), places)
+        let moved = transport.write_slices(&slices);
+        let ended = match &moved {
+            Moved::Some(count) | Moved::Blocked(count) if *count >= head.len() => {
+                let (place, skip) = advanced(place, count - head.len() + skip, &places);
+                self.form = Form::Stuffed { place, skip };
+                place.is_end() && skip == 0
+            }
+            Moved::Some(_) | Moved::Blocked(_) | Moved::End | Moved::Gone(_) => false,
+        };
+        (moved, ended)
     }
 
-    /// `count` octets of the slices that end at `places` are out.
-    fn advance(&mut self, count: usize, places: &[(usize, Place)]) {
-        let mut left = count + self.skip;
-        for &(length, place) in places {
-            if left < length {
-                break;
-            }
-            left -= length;
-            self.place = place;
+    fn write_chunk(
+        &mut self,
+        head: &[u8],
+        sent: usize,
+        transport: &mut Transport,
+    ) -> (Moved, bool) {
+        let mut skip = sent;
+        let mut rest = self.parts();
+        for part in &mut rest {
+            let count = skip.min(part.len());
+            *part = &part[count..];
+            skip -= count;
         }
-        self.skip = left;
-        self.ended = self.place.is_end() && self.skip == 0;
+        let left: usize = rest.iter().map(|part| part.len()).sum();
+        let moved = transport.write_slices(&[
+            IoSlice::new(head),
+            IoSlice::new(rest[0]),
+            IoSlice::new(rest[1]),
+            IoSlice::new(rest[2]),
+        ]);
+        let ended = match &moved {
+            Moved::Some(count) | Moved::Blocked(count) if *count >= head.len() => {
+                let count = count - head.len();
+                self.form = Form::Chunk { sent: sent + count };
+                count == left
+            }
+            Moved::Some(_) | Moved::Blocked(_) | Moved::End | Moved::Gone(_) => false,
+        };
+        (moved, ended)
     }
+}
+
+/// Where the text is when `left` octets, counted from the slice at `place`, are out; with those of the
+/// slice that is begun.
+fn advanced(mut place: Place, mut left: usize, places: &[(usize, Place)]) -> (Place, usize) {
+    for &(length, next) in places {
+        if left < length {
+            break;
+        }
+        left -= length;
+        place = next;
+    }
+    (place, left)
 }

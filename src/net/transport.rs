@@ -95,6 +95,11 @@ impl Transport {
         self.secure.as_ref().is_some_and(|secure| secure.is_open())
     }
 
+    /// The registered name of the cipher suite, once the stream [is secure](Self::is_secure).
+    pub fn cipher(&self) -> Option<&'static str> {
+        self.secure.as_ref()?.cipher()
+    }
+
     /// What was agreed on, once the stream [is secure](Self::is_secure).
     pub fn secured(&self) -> Option<Secured> {
         self.secure.as_ref()?.secured()
@@ -107,6 +112,23 @@ impl Transport {
             // A connection that is lost says so to the next read.
             let _ = secure.send(&self.stream);
         }
+    }
+
+    /// Looks at the next octets of a plain stream, and leaves them there. 0 is the end.
+    ///
+    /// # Errors
+    /// What the system said; `WouldBlock` where there are none yet.
+    pub fn peek(&self, space: &mut [u8]) -> io::Result<usize> {
+        self.stream.peek(space)
+    }
+
+    /// Takes as many octets as `space` has from a plain stream, after a [`peek`](Self::peek) has seen
+    /// that they are there.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn skip(&mut self, space: &mut [u8]) -> io::Result<()> {
+        io::Read::read_exact(&mut self.stream, space)
     }
 
     /// Appends what is waiting to `buffer`, at most what fits its spare capacity.

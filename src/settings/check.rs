@@ -19,6 +19,7 @@ impl Settings {
         self.check_connections(machine, report);
         self.check_memory(report);
         self.check_smtp(report);
+        self.tls.faults(&self.smtp.ports).into_iter().for_each(|fault| report.fail(fault));
         self.check_delivery(report);
         self.check_directories(report);
         if self.logging.targets.contains(&Target::Syslog) {
@@ -28,7 +29,8 @@ impl Settings {
 
     fn check_connections(&self, machine: &Machine, report: &mut Report) {
         let connections = u64::from(self.smtp.connections_max);
-        let listeners = self.smtp.listen.addresses().len() * self.smtp.ports.len();
+        let ports = self.smtp.ports.len() + self.tls.secure_ports().len();
+        let listeners = self.smtp.listen.addresses().len() * ports;
         let needed = connections + (listeners as u64 * u64::from(self.smtp.threads)) + RESERVED;
         // A default that does not fit is ours to bear with: very low limits still serve a few.
         if needed > machine.descriptors && self.is_set("smtp-connections") {

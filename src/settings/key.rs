@@ -10,6 +10,7 @@ use super::hop::Hop;
 use super::machine::Machine;
 use super::model::{Delivery, General, Logging, Plugin, Queue, Smtp};
 use super::notice::Notices;
+use super::tls::Tls;
 
 /// One setting: everything that is known of it apart from its value.
 pub struct Key {
@@ -100,6 +101,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
     let sections = [
         General::KEYS,
         Smtp::KEYS,
+        Tls::KEYS,
         Delivery::KEYS,
         Hop::KEYS,
         Notices::KEYS,

@@ -244,6 +244,9 @@ impl<K: Kind> Kind for Optional<K> {
     }
 }
 
+pub(super) const HOUR_S: u64 = 3600;
+pub(super) const DAY_S: u64 = 24 * HOUR_S;
+
 pub(super) const KB: u64 = 1000;
 pub(super) const MB: u64 = 1000 * KB;
 pub(super) const GB: u64 = 1000 * MB;

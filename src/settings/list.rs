@@ -5,6 +5,7 @@
 //! Diagnostics: refusals name the item that is wrong.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::kind::{AbsolutePath, Kind, Reason, Time, digits};
@@ -142,6 +143,28 @@ impl Kind for LogTargets {
     }
 }
 
+/// Absolute paths, separated by `,`; may be empty.
+pub(super) struct Paths;
+
+impl Kind for Paths {
+    type Value = Vec<PathBuf>;
+
+    fn parse(&self, text: &str) -> Result<Vec<PathBuf>, Reason> {
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        items(text, PATHS_MAX, |word| {
+            AbsolutePath
+                .parse(word)
+                .map_err(|reason| format!("names `{word}`, which {reason}").into())
+        })
+    }
+
+    fn allowed(&self) -> String {
+        "absolute paths separated by `,`, or empty".into()
+    }
+}
+
 /// How many addresses one setting may name.
 const ADDRESSES_MAX: usize = 64;
 /// How many ports one setting may name: each costs one socket a worker.
@@ -150,6 +173,8 @@ const PORTS_MAX: usize = 64;
 const TIMES_MAX: usize = 64;
 /// How many numbers one setting may name.
 const NUMBERS_MAX: usize = 64;
+/// How many files one setting may name.
+const PATHS_MAX: usize = 100;
 /// How many places the log may go to.
 const LOG_TARGETS_MAX: usize = 8;
 

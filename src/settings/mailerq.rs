@@ -72,7 +72,7 @@ pub(super) const MAILERQ_KEYS: &[&[&str]] = &[
 /// Other spellings that MailerQ's documentation uses for settings that Rohrpost does not have.
 #[rustfmt::skip]
 const MAILERQ_ALIASES: &[&str] = &[
-    "smtp-privatekey", "smtp-defaultips", "smtp-defaultip", "smtp-sink-ip", "smtp-username",
+    "smtp-defaultips", "smtp-defaultip", "smtp-sink-ip", "smtp-username",
     "smtp-password", "database", "storage", "heartbeat-enabled", "www-private-key", "www-password",
 ];
 
@@ -90,6 +90,7 @@ pub(super) fn foreign_note(name: &str) -> &'static str {
         "license" | "heartbeat" | "heartbeat-enabled" => {
             "is ignored: Rohrpost needs no licence file and reports to nobody"
         }
+        "smtp-ciphers" => "is ignored: there is no weak cipher suite to leave out",
         "error-log" => "is ignored: use `application-log`",
         _ => "is a setting of MailerQ that Rohrpost does not have; it is ignored",
     }

@@ -26,6 +26,7 @@ mod network;
 mod notice;
 mod source;
 mod table;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -44,3 +45,4 @@ pub use network::Networks;
 pub use notice::Notices;
 pub use source::{Arguments, MAIN_FILE, Origin, Sources};
 pub use table::{list, markdown};
+pub use tls::Tls;

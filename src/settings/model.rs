@@ -14,14 +14,15 @@ use super::hop::Hop;
 use super::host::{DomainName, DomainSet, Domains, Host, HostName, UserName};
 use super::key::{Key, Preset, change, section};
 use super::kind::{
-    AbsolutePath, Choice, Count, Deadline, GIB, KIB, Kind, Limit, MIB, Optional, Port, QueueName,
-    Size, Time, size_text,
+    AbsolutePath, Choice, Count, DAY_S, Deadline, GIB, HOUR_S, KIB, Kind, Limit, MIB, Optional,
+    Port, QueueName, Size, Time, size_text,
 };
 use super::list::{Addresses, ListenIp, LogTargets, Numbers, Ports, Times};
 use super::load::Values;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
 use super::notice::Notices;
+use super::tls::Tls;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
 use crate::results::ResultQueues;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub general: General,
     /// Receiving mail, and the connections of both directions.
     pub smtp: Smtp,
+    /// TLS in both directions.
+    pub tls: Tls,
     /// Sending mail.
     pub delivery: Delivery,
     /// How next hops are met.
@@ -65,6 +68,7 @@ impl Settings {
         let mut differing = Vec::new();
         self.general.adopt(&new.general, &mut differing);
         self.smtp.adopt(&new.smtp, &mut differing);
+        self.tls.adopt(&new.tls, &mut differing);
         self.delivery.adopt(&new.delivery, &mut differing);
         self.hop.adopt(&new.hop, &mut differing);
         self.notices.adopt(&new.notices, &mut differing);
@@ -79,6 +83,7 @@ impl Settings {
         Self {
             general: General::build(values),
             smtp: Smtp::build(values),
+            tls: Tls::build(values),
             delivery: Delivery::build(values),
             hop: Hop::build(values),
             notices: Notices::build(values),
@@ -126,6 +131,10 @@ section! {
 
         /// Domains whose recipients are local: mail for them is accepted from every client.
         "local-domains" local_domains: Domains = Preset::Text(""), DomainSet, live;
+
+        /// Networks of proxies: connections from there begin with a header of the PROXY protocol that
+        /// says who the client is, and no others may.
+        "smtp-proxy" proxies: Networks = Preset::Text(""), NetworkSet, live;
 
         /// The name in our greeting, in EHLO and in Received fields.
         "smtp-hostname" hostname: String = Preset::Derived {
@@ -393,9 +402,6 @@ pub enum PluginErrors {
     /// The plugin is left out.
     Skip,
 }
-
-const HOUR_S: u64 = 3600;
-pub(super) const DAY_S: u64 = 24 * HOUR_S;
 
 /// Less than this cannot hold one message and the workers' steps of it.
 const MEMORY_BYTES_MIN: u64 = 16 * MIB;

@@ -7,9 +7,8 @@
 use std::time::Duration;
 
 use super::key::{Key, Preset, change, section};
-use super::kind::{Choice, Kind, Reason, Time};
+use super::kind::{Choice, DAY_S, Kind, Reason, Time};
 use super::load::Values;
-use super::model::DAY_S;
 use crate::smtp::dsn::{Notify, Ret};
 
 section! {

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mio::Token;
 use rohrpost_reactor::{Key, Reactor, Readiness};
@@ -215,6 +216,10 @@ impl Connection {
                 }
                 let decision = refused.map_or(Decision::Accept, Decision::Refuse);
                 self.decide(decision, bar.sink.dot_delay + bar.sink.command_delay, io);
+            }
+            // It is not offered.
+            Event::StartTls => {
+                self.decide(Decision::Refuse(answer::TLS_UNAVAILABLE.into()), Duration::ZERO, io);
             }
             Event::Reset => self.recipients.clear(),
             Event::Close(_) => self.closing = true,

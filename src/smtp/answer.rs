@@ -59,6 +59,9 @@ fixed! {
     /// The message is durable.
     MESSAGE_OK = "250 2.0.0 Message accepted";
 
+    /// STARTTLS: the next octet is TLS (RFC 3207 4).
+    READY_FOR_TLS = "220 2.0.0 Ready to start TLS";
+
     /// No such command.
     UNKNOWN_COMMAND = "500 5.5.2 Unknown command";
     /// Longer than the limit of command lines.
@@ -87,6 +90,14 @@ fixed! {
     NEEDS_SMTPUTF8 = "553 5.6.7 This address needs the SMTPUTF8 parameter";
     /// MAIL before EHLO.
     HELLO_FIRST = "503 5.5.1 EHLO first";
+    /// STARTTLS when TLS is active already.
+    TLS_TWICE = "503 5.5.1 TLS is active already";
+    /// A command that must not come between MAIL and the end of the text.
+    IN_TRANSACTION = "503 5.5.1 Not within a mail; RSET first";
+    /// MAIL in clear where TLS is demanded (RFC 3207 4).
+    TLS_FIRST = "530 5.7.0 Must issue a STARTTLS command first";
+    /// STARTTLS, and there is no usable certificate now (RFC 3207 4).
+    TLS_UNAVAILABLE = "454 4.7.0 TLS is not available now";
     /// RCPT, DATA or BDAT before MAIL.
     MAIL_FIRST = "503 5.5.1 MAIL first";
     /// MAIL within a transaction.

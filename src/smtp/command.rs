@@ -113,6 +113,8 @@ pub enum Command<'a> {
         /// The initial response, `=` for an empty one.
         initial: Option<&'a [u8]>,
     },
+    /// STARTTLS (RFC 3207).
+    StartTls,
     /// QUIT.
     Quit,
 }
@@ -161,6 +163,13 @@ pub enum CommandError {
 impl<'a> Command<'a> {
     /// Reads one line.
     pub fn parse(line: &'a [u8], dialect: Dialect) -> Result<Self, CommandError> {
+        if let Some((verb, rest)) = line.split_first_chunk::<8>()
+            && verb.eq_ignore_ascii_case(b"STARTTLS")
+            && matches!(rest.first(), None | Some(b' '))
+        {
+            // RFC 3207 4: no parameters.
+            return bare(rest.trim_ascii(), Command::StartTls);
+        }
         let (verb, rest) = line.split_first_chunk::<4>().ok_or(CommandError::Unknown)?;
         if !matches!(rest.first(), None | Some(b' ')) {
             return Err(CommandError::Unknown);

@@ -48,7 +48,12 @@ pub fn server_session(data: &[u8]) {
     let Some((&control, input)) = data.split_first() else {
         return;
     };
-    let options = Options { size_max: 50_000, output_bytes_max: 1024, ..Options::new("fuzz") };
+    let options = Options {
+        size_max: 50_000,
+        output_bytes_max: 1024,
+        starttls: true,
+        ..Options::new("fuzz")
+    };
     let mut server = Server {
         session: Session::new(Arc::new(options)),
         budget: Budget { held: 0 },
@@ -136,6 +141,7 @@ impl Server {
                 assert!(body.capacity() <= received.reserved, "a body is paid for");
                 self.budget.release(received.reserved);
             }
+            Event::StartTls => {}
             Event::Reset | Event::Close(_) => return,
         }
         self.decisions = self.decisions.rotate_left(3) ^ 0x1d;
@@ -145,6 +151,11 @@ impl Server {
             _ => Decision::Accept,
         };
         self.session.decide(decision, &mut self.budget);
+        if self.session.phase() == super::server::Phase::Handshake {
+            self.session.handle_input(b"QUIT\r\n", &mut self.budget);
+            assert!(!self.session.wants_input() && self.session.is_dry(), "TLS comes first");
+            self.session.on_secure();
+        }
     }
 }
 

@@ -155,6 +155,10 @@ impl Driver {
                     _ => Decision::Refuse(Reply::from(super::answer::LOGIN_REFUSED)),
                 }
             }
+            Event::StartTls => {
+                self.events.push("starttls".into());
+                Decision::Accept
+            }
             Event::Reset => return self.events.push("reset".into()),
             Event::Close(reason) => return self.events.push(format!("close {reason:?}")),
         };

@@ -17,6 +17,8 @@ pub struct Trace<'a> {
     pub hostname: &'a str,
     /// The `with` keyword (RFC 3848).
     pub protocol: &'a str,
+    /// The cipher suite of TLS, if it was active (RFC 8314 4.3).
+    pub cipher: Option<&'a str>,
     /// The name of the transaction.
     pub id: &'a str,
     /// The date (RFC 5322 3.3).
@@ -33,8 +35,9 @@ impl Trace<'_> {
             IpAddr::V6(address) => format!("[IPv6:{address}]"),
         };
         let Trace { hostname, protocol, id, date, .. } = self;
+        let tls = self.cipher.map(|cipher| format!("\r\n\ttls {cipher}")).unwrap_or_default();
         format!(
-            "Received: from {helo} ({remote})\r\n\tby {hostname} (Rohrpost) with {protocol} id {id};\r\n\t{date}\r\n"
+            "Received: from {helo} ({remote})\r\n\tby {hostname} (Rohrpost) with {protocol} id {id}{tls};\r\n\t{date}\r\n"
         )
         .into_bytes()
         .into()
@@ -59,6 +62,7 @@ mod tests {
             remote: remote.parse().unwrap(),
             hostname: "mx.example",
             protocol: "ESMTP",
+            cipher: None,
             id: "0000000000001",
             date: "Mon, 23 Sep 2019 12:46:56 +0000",
         };

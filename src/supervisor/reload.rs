@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::log::Log;
 use crate::net::desk::{Intake, Mail};
 use crate::settings::{Changes, Loaded, Machine, Settings};
+use crate::tls::Tls;
 
 use super::server::Server;
 
@@ -42,14 +43,15 @@ impl Server {
             Settings::load(&self.sources, &machine).map_err(|report| report.to_string())?;
         let Changes { settings, applied, waiting } =
             self.settings.with_changes(&new, &machine).map_err(|report| report.to_string())?;
-        // What can fail comes first.
+        // What can fail comes first. The files are read even where their names are the old ones.
+        let tls = Tls::load(&settings.tls.files()).map_err(|error| error.to_string())?;
         if settings.logging != self.settings.logging {
             let logging = &settings.logging;
             log.redirect(&logging.targets, logging.level).map_err(|error| error.to_string())?;
         }
         self.settings = Arc::new(settings);
         self.connections.limit(self.settings.smtp.connection_bounds());
-        let late = self.tell_workers();
+        let late = self.tell_workers(&Arc::new(tls));
         let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         Ok(vec![json!({
             "applied": applied,
@@ -61,11 +63,12 @@ impl Server {
 
     /// Hands the settings to the workers; how many have not taken them in time. They will: the
     /// message is in their mailbox.
-    fn tell_workers(&self) -> usize {
+    fn tell_workers(&self, tls: &Arc<Tls>) -> usize {
         let workers = self.mailboxes.len();
         let (done, dones) = bounded(workers);
         for worker in 0..workers {
-            self.mailboxes.deliver(worker, Mail::Settings(self.settings.clone(), done.clone()));
+            let mail = Mail::Settings(self.settings.clone(), tls.clone(), done.clone());
+            self.mailboxes.deliver(worker, mail);
         }
         let end = Instant::now() + CHANGE_PATIENCE;
         workers - (0..workers).map_while(|_| dones.recv_deadline(end).ok()).count()

@@ -22,6 +22,7 @@ use crate::net::desk::{Intake, Mail};
 use crate::net::listener::BindError;
 use crate::queue::{LogQueue, OpenError, Queue};
 use crate::settings::{Loaded, Settings, Sources};
+use crate::tls::{self, Tls};
 use crate::worker::{Common, Report};
 use crate::{blocking, cli};
 
@@ -29,7 +30,7 @@ use super::inquiry::serve_control;
 use super::line::StatusLine;
 use super::readiness::Readiness;
 use super::rights::{Rights, RightsError};
-use super::start::{Plan, bind, load_plugins, open_queue, restore, start_workers};
+use super::start::{Bound, Plan, bind, load_plugins, open_queue, restore, start_workers};
 
 /// How long the last lines of the log may take to be written.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -60,6 +61,9 @@ pub enum StartError {
     /// A plugin is not usable.
     #[error(transparent)]
     Plugins(#[from] rohrpost_abi::LoadError),
+    /// A certificate or key is not usable.
+    #[error(transparent)]
+    Tls(#[from] tls::LoadError),
     /// A port cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -88,6 +92,7 @@ impl StartError {
             StartError::Log(_)
             | StartError::Rights(_)
             | StartError::Plugins(_)
+            | StartError::Tls(_)
             | StartError::Bind(_)
             | StartError::Control(_)
             | StartError::Context(_) => cli::EXIT_SETTINGS,
@@ -153,6 +158,34 @@ fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
+/// Where the server listens.
+struct Addresses {
+    clear: Vec<SocketAddr>,
+    secure: Vec<SocketAddr>,
+}
+
+impl Addresses {
+    fn all(&self) -> Arc<[SocketAddr]> {
+        self.clear.iter().chain(&self.secure).copied().collect()
+    }
+}
+
+/// As the line that says `ready` has it.
+impl std::fmt::Display for Addresses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "smtp={}", list(&self.clear))?;
+        if !self.secure.is_empty() {
+            write!(f, " smtps={}", list(&self.secure))?;
+        }
+        Ok(())
+    }
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    let texts: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+    texts.join(",")
+}
+
 pub(super) struct Server {
     pub(super) settings: Arc<Settings>,
     pub(super) sources: Sources,
@@ -167,7 +200,7 @@ pub(super) struct Server {
     workers: Vec<JoinHandle<()>>,
     helper: JoinHandle<()>,
     reports: Receiver<Report>,
-    addresses: Arc<[SocketAddr]>,
+    addresses: Addresses,
     events: (Sender<Event>, Receiver<Event>),
     control: ControlServer,
 }
@@ -183,13 +216,15 @@ impl Server {
         let threads = settings.smtp.threads as usize;
         // Before the ports: it names the process that has them.
         let lock = rights.as_user(|| Lock::take(&settings.queue.directory))??;
-        let (addresses, sockets) = bind(&settings, threads)?;
+        let Bound { clear, secure, doors } = bind(&settings, threads)?;
+        // With the rights of whoever starts: keys are not for everybody's eyes.
+        let tls = Arc::new(Tls::load(&settings.tls.files())?);
         // D-08: everything from here on, plugins above all, runs without the rights of root.
         rights.give_up()?;
         let mailboxes = Mailboxes::default();
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
-        let addresses: Arc<[SocketAddr]> = addresses.into();
+        let addresses = Addresses { clear, secure };
         // D-08: after everything that can fail for the administrator, before the workers.
         host.plugins().initialize();
         let metrics = Arc::new(Metrics::new(threads));
@@ -204,10 +239,11 @@ impl Server {
             log: log.clone(),
             metrics: metrics.clone(),
             host,
+            tls,
             budget: MemoryBudget::new(settings.general.memory_bytes_max, settings.smtp.threads),
             id_floor: recovered.id_max,
             jobs,
-            listeners: addresses.clone(),
+            listeners: addresses.all(),
             common: Common {
                 queue: queue.clone(),
                 connections: connections.clone(),
@@ -216,7 +252,7 @@ impl Server {
             },
             lost: events.0.clone(),
         };
-        let workers = start_workers(&plan, sockets, &mailboxes)?;
+        let workers = start_workers(&plan, doors, &mailboxes)?;
         restore(recovered, &mailboxes, threads);
         let draining = Arc::default();
         let control = serve_control(&settings, &queue, &metrics, &mailboxes, &draining, &events.0)?;
@@ -286,11 +322,11 @@ impl Server {
     }
 
     fn say_ready(&self, log: &Log) {
-        let addresses = self.address_text();
+        let addresses = &self.addresses;
         let pid = std::process::id();
         // Nobody may be listening.
         let mut out = std::io::stdout();
-        let _ = writeln!(out, "ready smtp={addresses} pid={pid}").and_then(|()| out.flush());
+        let _ = writeln!(out, "ready {addresses} pid={pid}").and_then(|()| out.flush());
         let plugins: Vec<&str> = self.host.plugins().names().collect();
         let plugins = if plugins.is_empty() { "none".into() } else { plugins.join(", ") };
         log.info("start", format_args!("listening on {addresses}; plugins: {plugins}"));
@@ -298,8 +334,7 @@ impl Server {
     }
 
     pub(super) fn address_text(&self) -> String {
-        let addresses: Vec<String> = self.addresses.iter().map(SocketAddr::to_string).collect();
-        addresses.join(",")
+        list(&self.addresses.all())
     }
 
     /// Waits for a reason to stop, and keeps the status line moving meanwhile.

@@ -16,11 +16,12 @@ use crate::log::{Level, Log};
 use crate::mailboxes::Mailboxes;
 use crate::metrics::Metrics;
 use crate::net::desk::{Desk, DeskInit, Mail};
-use crate::net::listener::{self, WorkerSockets};
+use crate::net::listener::{self, Entrance, WorkerSockets};
 use crate::plugin::view::Plugins;
 use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
 use crate::settings::{Pinning, PluginErrors, Settings};
-use crate::worker::{Common, Worker, intervals_s};
+use crate::tls::Tls;
+use crate::worker::{Common, Doors, Worker, intervals_s};
 
 use super::server::{Event, StartError, system};
 
@@ -31,6 +32,7 @@ pub(super) struct Plan {
     pub(super) log: Log,
     pub(super) metrics: Arc<Metrics>,
     pub(super) host: &'static rohrpost_abi::Host,
+    pub(super) tls: Arc<Tls>,
     pub(super) budget: Arc<MemoryBudget>,
     pub(super) id_floor: Option<TransactionId>,
     pub(super) jobs: Sender<Job>,
@@ -59,6 +61,7 @@ impl Plan {
             settings: settings.clone(),
             log: self.log.clone(),
             metrics: self.metrics.clone(),
+            tls: self.tls.for_worker(),
             plugins: Plugins::new(self.host, cell, self.log.clone(), retries),
             memory: self.budget.share(),
             ids: Ids::new(worker, self.id_floor),
@@ -82,7 +85,7 @@ fn share(total: u32, workers: u32, index: usize) -> usize {
 
 pub(super) fn start_workers(
     plan: &Plan,
-    sockets: Vec<WorkerSockets>,
+    doors: Vec<Doors>,
     mailboxes: &Mailboxes,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let (made, senders) = unbounded();
@@ -90,15 +93,15 @@ pub(super) fn start_workers(
         Pinning::Auto => Pin::Auto,
         Pinning::Off => Pin::Off,
     };
-    let count = sockets.len();
+    let count = doors.len();
     let plan = Arc::new(plan.clone());
     let mut threads = Vec::with_capacity(count);
-    for (index, sockets) in sockets.into_iter().enumerate() {
+    for (index, doors) in doors.into_iter().enumerate() {
         let (plan, made) = (plan.clone(), made.clone());
         let name = format!("worker-{index}");
         let thread = rohrpost_reactor::spawn(&name, index, pin, move |index| {
             let lost = plan.lost.clone();
-            let work = std::panic::AssertUnwindSafe(|| run_worker(&plan, index, sockets, made));
+            let work = std::panic::AssertUnwindSafe(|| run_worker(&plan, index, doors, made));
             let why = match std::panic::catch_unwind(work) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error.to_string(),
@@ -124,7 +127,7 @@ pub(super) fn start_workers(
 fn run_worker(
     plan: &Plan,
     index: usize,
-    sockets: WorkerSockets,
+    doors: Doors,
     made: Sender<(usize, rohrpost_reactor::Sender<Mail>)>,
 ) -> std::io::Result<()> {
     let config = Config { watches_max: rohrpost_abi::WATCHES_MAX, ..Config::default() };
@@ -132,7 +135,7 @@ fn run_worker(
     // The receiver waits for exactly one from each worker.
     let _ = made.send((index, io.sender()));
     drop(made);
-    let mut worker = Worker::new(plan.desk(index), plan.common.clone(), sockets);
+    let mut worker = Worker::new(plan.desk(index), plan.common.clone(), doors);
     worker.begin(&mut io);
     io.run(&mut worker)
 }
@@ -244,18 +247,43 @@ fn log_level(level: rohrpost_abi::Level) -> Level {
     }
 }
 
-pub(super) fn bind(
+/// Every port, with how clients come in there.
+pub(super) struct Bound {
+    /// In clear.
+    pub(super) clear: Vec<SocketAddr>,
+    /// With TLS from the first octet.
+    pub(super) secure: Vec<SocketAddr>,
+    /// One share for each worker.
+    pub(super) doors: Vec<Doors>,
+}
+
+pub(super) fn bind(settings: &Settings, workers: usize) -> Result<Bound, StartError> {
+    let mut doors: Vec<Doors> = (0..workers).map(|_| Vec::new()).collect();
+    let mut open = |ports: &[u16], entrance| -> Result<Vec<SocketAddr>, StartError> {
+        let (addresses, sockets) = bind_all(settings, ports, workers)?;
+        for (doors, sockets) in doors.iter_mut().zip(sockets) {
+            doors.extend(sockets.into_iter().map(|socket| (socket, entrance)));
+        }
+        Ok(addresses)
+    };
+    let clear = open(&settings.smtp.ports, Entrance::Clear)?;
+    let secure = open(settings.tls.secure_ports(), Entrance::Secure)?;
+    Ok(Bound { clear, secure, doors })
+}
+
+fn bind_all(
     settings: &Settings,
+    ports: &[u16],
     workers: usize,
 ) -> Result<(Vec<SocketAddr>, Vec<WorkerSockets>), StartError> {
     use crate::settings::ListenIp;
-    let smtp = &settings.smtp;
-    let bound = listener::bind(&smtp.listen.addresses(), &smtp.ports, workers);
-    match (&smtp.listen, bound) {
+    let listen = &settings.smtp.listen;
+    let bound = listener::bind(&listen.addresses(), ports, workers);
+    match (listen, bound) {
         // A system without IPv6 has no [::].
         (ListenIp::All, Err(error)) if error.is_without_ipv6() => {
             let v4 = [std::net::Ipv4Addr::UNSPECIFIED.into()];
-            Ok(listener::bind(&v4, &smtp.ports, workers)?)
+            Ok(listener::bind(&v4, ports, workers)?)
         }
         (_, bound) => Ok(bound?),
     }

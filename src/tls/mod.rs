@@ -30,7 +30,7 @@ pub use server::{CertificateFiles, Server};
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// All that TLS needs, in both directions. Made at the start, and again by each reload.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tls {
     /// Our side of incoming connections; `None` without a certificate.
     pub server: Option<Server>,
@@ -60,6 +60,11 @@ impl Tls {
             certificates => Some(Server::load(certificates)?),
         };
         Ok(Tls { server, client: Client::load(files.authorities.as_deref())? })
+    }
+
+    /// The same for one worker, which shares no lock with the others.
+    pub fn for_worker(&self) -> Tls {
+        Tls { server: self.server.clone(), client: self.client.for_worker() }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::log::Level;
 use crate::metrics::Number;
 use crate::net::desk::{Io, Mood};
 use crate::net::incoming::{Arrival, Incoming, Keep};
-use crate::net::listener::BACKLOG;
+use crate::net::listener::{BACKLOG, Entrance};
 use crate::net::transport::Transport;
 use crate::smtp::{Fixed, answer};
 
@@ -28,18 +28,23 @@ impl Worker {
     /// Every worker is ready: listeners are registered, mail that was found is delivered.
     pub(super) fn open(&mut self, io: &mut Io) {
         self.desk.mood = Mood::Open;
-        for socket in std::mem::take(&mut self.sockets) {
-            if let Err(error) = self.listen(socket, io) {
+        for (socket, entrance) in std::mem::take(&mut self.doors) {
+            if let Err(error) = self.listen(socket, entrance, io) {
                 self.desk.log.critical("smtp", format_args!("a listener was lost: {error}"));
             }
         }
     }
 
-    pub(super) fn listen(&mut self, socket: std::net::TcpListener, io: &mut Io) -> io::Result<()> {
+    pub(super) fn listen(
+        &mut self,
+        socket: std::net::TcpListener,
+        entrance: Entrance,
+        io: &mut Io,
+    ) -> io::Result<()> {
         let address = socket.local_addr()?;
         let listener = TcpListener::from_std(socket);
-        let key = self.connections.insert(Connection::Listener(listener, address));
-        let Some(Connection::Listener(listener, _)) = self.connections.get_mut(key) else {
+        let key = self.connections.insert(Connection::Listener(listener, address, entrance));
+        let Some(Connection::Listener(listener, ..)) = self.connections.get_mut(key) else {
             unreachable!("it was inserted as one")
         };
         io.registry().register(listener, Token::from(key), Interest::READABLE)
@@ -49,12 +54,13 @@ impl Worker {
     pub(super) fn accept(&mut self, key: Key, io: &mut Io) -> bool {
         self.common.spares.fill();
         for _ in 0..ACCEPTS_MAX {
-            let Some(Connection::Listener(listener, local)) = self.connections.get(key) else {
+            let Some(Connection::Listener(listener, local, entrance)) = self.connections.get(key)
+            else {
                 return true;
             };
-            let local = *local;
+            let (local, entrance) = (*local, *entrance);
             match listener.accept() {
-                Ok((stream, remote)) => self.arrive(stream, remote, local, io),
+                Ok((stream, remote)) => self.arrive(stream, remote, local, entrance, io),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) if is_out_of_descriptors(&error) => {
                     self.turn_some_away(key);
@@ -80,10 +86,10 @@ impl Worker {
         let mut turned = 0;
         common.spares.without_one(|| {
             while turned < ACCEPTS_MAX as u64
-                && let Some(Connection::Listener(listener, _)) = connections.get(key)
+                && let Some(Connection::Listener(listener, _, entrance)) = connections.get(key)
                 && let Ok((stream, _)) = listener.accept()
             {
-                turn_away(stream, answer::NO_DESCRIPTORS);
+                turn_away(stream, *entrance, answer::NO_DESCRIPTORS);
                 turned += 1;
             }
         });
@@ -97,6 +103,7 @@ impl Worker {
         stream: TcpStream,
         remote: SocketAddr,
         local: SocketAddr,
+        entrance: Entrance,
         io: &mut Io,
     ) {
         if !self.desk.mood.takes() {
@@ -105,19 +112,26 @@ impl Worker {
                 Mood::Emptying => answer::NOT_NOW,
                 Mood::Starting | Mood::Open | Mood::Draining => answer::SHUTTING_DOWN,
             };
-            return turn_away(stream, reply);
+            return turn_away(stream, entrance, reply);
         }
         if !self.desk.settings.smtp.clients.contains(remote.ip()) {
             self.desk.count(Number::Turned);
-            return turn_away(stream, answer::CLIENT_REFUSED);
+            return turn_away(stream, entrance, answer::CLIENT_REFUSED);
         }
-        let permit = match self.common.connections.accept(remote.ip()) {
+        // D-51: a proxy's own address is nobody's limit; that of its client is, once it is known.
+        let proxied = self.desk.settings.smtp.proxies.contains(remote.ip());
+        let connections = &self.common.connections;
+        let permit = match proxied {
+            true => connections.accept_unnamed(),
+            false => connections.accept(remote.ip()),
+        };
+        let permit = match permit {
             Ok(permit) => permit,
             Err(limit) => {
                 self.desk.count(Number::Turned);
                 let text = format_args!("{} is turned away: {limit}", remote.ip());
                 self.desk.log.limited("connections", Level::Warning, "smtp", text);
-                return turn_away(stream, answer::TOO_MANY_CONNECTIONS);
+                return turn_away(stream, entrance, answer::TOO_MANY_CONNECTIONS);
             }
         };
         self.desk.count(Number::Connected);
@@ -127,7 +141,8 @@ impl Worker {
         let key = self.connections.insert(Connection::Opening);
         match Transport::register(stream, io.registry(), Token::from(key)) {
             Ok(transport) => {
-                let arrival = Arrival { transport, remote, local, permit, options };
+                let arrival =
+                    Arrival { transport, remote, local, entrance, proxied, permit, options };
                 let incoming = Incoming::new(arrival, &mut self.desk, io, key);
                 self.put(key, Connection::Incoming(Box::new(incoming)), io);
             }
@@ -160,7 +175,7 @@ impl Worker {
                 self.connections.remove(key);
             }
         }
-        self.sockets.clear();
+        self.doors.clear();
     }
 }
 
@@ -171,7 +186,11 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Says why and closes; a client that does not read it loses nothing.
-fn turn_away(mut stream: TcpStream, reply: Fixed) {
-    let _ = stream.write(reply.as_bytes());
+/// Says why and closes; a client that does not read it loses nothing. One that expects TLS would not
+/// understand it.
+fn turn_away(mut stream: TcpStream, entrance: Entrance, reply: Fixed) {
+    match entrance {
+        Entrance::Clear => drop(stream.write(reply.as_bytes())),
+        Entrance::Secure => {}
+    }
 }

@@ -18,4 +18,4 @@ mod stop;
 mod turn;
 
 pub(crate) use reload::intervals_s;
-pub use turn::{Common, Report, Worker};
+pub use turn::{Common, Doors, Report, Worker};

@@ -13,13 +13,15 @@ use std::time::Duration;
 
 use crate::settings::Settings;
 use crate::smtp::server;
+use crate::tls::Tls;
 
 use super::turn::Worker;
 
 impl Worker {
     /// Uses other settings from now on.
-    pub(super) fn adopt(&mut self, settings: Arc<Settings>) {
-        self.options = Arc::new(session_options(&settings));
+    pub(super) fn adopt(&mut self, settings: Arc<Settings>, tls: &Tls) {
+        self.options = Arc::new(session_options(&settings, tls));
+        self.desk.tls = tls.for_worker();
         let delivery = &settings.delivery;
         self.desk.store.retry(
             intervals_s(&delivery.retry_intervals),
@@ -30,13 +32,15 @@ impl Worker {
 }
 
 /// What the sessions of incoming connections are told of the settings.
-pub(super) fn session_options(settings: &Settings) -> server::Options {
+pub(super) fn session_options(settings: &Settings, tls: &Tls) -> server::Options {
     let smtp = &settings.smtp;
     server::Options {
         size_max: smtp.message_bytes_max,
         recipients_max: smtp.recipients_max as usize,
         errors_max: smtp.errors_max.map_or(u32::MAX, NonZeroU32::get),
         dsn: settings.notices.advertise,
+        starttls: tls.server.is_some(),
+        tls_required: settings.tls.required,
         ..server::Options::new(smtp.hostname.clone())
     }
 }

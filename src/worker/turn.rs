@@ -17,6 +17,7 @@ use crate::limits::Connections;
 use crate::metrics::Number;
 use crate::net::desk::{Committing, Desk, Io, Mail, Question, Timer};
 use crate::net::incoming::{Incoming, Keep};
+use crate::net::listener::Entrance;
 use crate::net::outgoing::Outgoing;
 use crate::net::spare::Spares;
 use crate::plugin::chain::Chain;
@@ -34,7 +35,7 @@ pub(super) const TICK_MS: u64 = 1_000;
 pub(super) enum Connection {
     /// Its socket is being registered.
     Opening,
-    Listener(TcpListener, SocketAddr),
+    Listener(TcpListener, SocketAddr, Entrance),
     Incoming(Box<Incoming>),
     Outgoing(Box<Outgoing>),
 }
@@ -49,6 +50,9 @@ pub enum Report {
     /// It has ended in order.
     Ended(usize),
 }
+
+/// The sockets that one worker listens on, and how clients come in there.
+pub type Doors = Vec<(std::net::TcpListener, Entrance)>;
 
 /// What a worker shares with the others.
 #[derive(Clone)]
@@ -69,7 +73,7 @@ pub struct Worker {
     pub(super) connections: Slab<Connection>,
     pub(super) common: Common,
     pub(super) options: Arc<server::Options>,
-    pub(super) sockets: Vec<std::net::TcpListener>,
+    pub(super) doors: Doors,
     pub(super) hop: Option<NextHop>,
     /// Addresses of the next hop, as found at `resolved_ms`.
     pub(super) addresses: Vec<SocketAddr>,
@@ -84,19 +88,19 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that has not begun: [`Worker::begin`] initialises its contexts.
-    pub fn new(desk: Desk, common: Common, sockets: Vec<std::net::TcpListener>) -> Worker {
-        let options = session_options(&desk.settings);
+    pub fn new(desk: Desk, common: Common, doors: Doors) -> Worker {
+        let options = session_options(&desk.settings, &desk.tls);
         let delivery = &desk.settings.delivery;
         let hop = delivery
             .smarthost
             .as_ref()
             .map(|host| NextHop { host: host.to_string(), port: delivery.smarthost_port });
         Worker {
+            options: Arc::new(options),
             desk,
             connections: Slab::new(),
             common,
-            options: Arc::new(options),
-            sockets,
+            doors,
             addresses: hop.as_ref().and_then(NextHop::literal).into_iter().collect(),
             hop,
             address_next: 0,
@@ -280,8 +284,8 @@ impl Handler for Worker {
                 // Whoever asked may have given up.
                 let _ = answers.send(self.answer(&question, io));
             }
-            Mail::Settings(settings, done) => {
-                self.adopt(settings);
+            Mail::Settings(settings, tls, done) => {
+                self.adopt(settings, &tls);
                 // Whoever asked may have given up.
                 let _ = done.send(());
             }

@@ -22,7 +22,7 @@ use std::{
 use tempfile::TempDir;
 
 pub(crate) use self::{
-    received::{Received, UNDER_TEST, find},
+    received::{Received, UNDER_TEST, assert_same_octets, find},
     text::{Text, texts},
 };
 use crate::support::{PATIENCE, Process, SmtpClient, Tool, eventually, within};
@@ -219,13 +219,28 @@ impl Peer {
     }
 }
 
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // What the process itself wrote is shown by its own drop.
+        if std::thread::panicking() {
+            eprintln!("{}", Logs(self.folder.path()));
+        }
+    }
+}
+
 /// What it wrote, for a panic message.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.process)?;
-        for entry in
-            std::fs::read_dir(self.folder.path().join("log")).into_iter().flatten().flatten()
-        {
+        write!(f, "{}{}", self.process, Logs(self.folder.path()))
+    }
+}
+
+/// The ends of the log files of a peer.
+struct Logs<'a>(&'a Path);
+
+impl fmt::Display for Logs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for entry in std::fs::read_dir(self.0.join("log")).into_iter().flatten().flatten() {
             if entry.path().is_file() {
                 let text =
                     String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap_or_default())
@@ -297,7 +312,7 @@ fn filled_in(text: &str, house: House, address: SocketAddr, role: Role) -> Strin
     let role = match (house, role) {
         (House::Postfix, Role::Receiver) => "virtual_mailbox_domains = static:all".to_owned(),
         (House::Postfix, Role::Sender(relay)) => {
-            format!("relayhost = [{}]:{}", relay.ip(), relay.port())
+            format!("virtual_mailbox_domains =\nrelayhost = [{}]:{}", relay.ip(), relay.port())
         }
         (House::Exim, Role::Sender(relay)) => format!("RELAY_PORT = {}", relay.port()),
         (_, Role::Receiver) => String::new(),

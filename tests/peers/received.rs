@@ -33,6 +33,15 @@ impl Received {
         Received { added: Vec::new(), trace: Vec::new(), rest: octets }
     }
 
+    /// What stands below the first `count` fields under ours.
+    pub(crate) fn below(&self, count: usize) -> &[u8] {
+        let mut at = 0;
+        for _ in 0..count {
+            at = field_end(&self.rest, at).unwrap_or(self.rest.len());
+        }
+        &self.rest[at..]
+    }
+
     /// The names of the fields that came before ours.
     pub(crate) fn added_names(&self) -> Vec<String> {
         let (mut names, mut at) = (Vec::new(), 0);
@@ -64,6 +73,24 @@ fn field_end(octets: &[u8], at: usize) -> Option<usize> {
 
 pub(crate) fn find(octets: &[u8], what: &[u8]) -> Option<usize> {
     octets.windows(what.len()).position(|window| window == what)
+}
+
+/// Panics with the first place at which `kept` is not what was `sent`.
+pub(crate) fn assert_same_octets(name: &str, sent: &[u8], kept: &[u8]) {
+    if sent == kept {
+        return;
+    }
+    let at = sent.iter().zip(kept).take_while(|(a, b)| a == b).count();
+    let near = |octets: &[u8]| {
+        octets[at.saturating_sub(60)..octets.len().min(at + 60)].escape_ascii().to_string()
+    };
+    let (sent_bytes, kept_bytes) = (sent.len(), kept.len());
+    panic!(
+        "\"{name}\": {sent_bytes} octets were sent, {kept_bytes} kept; they differ at {at}\nsent: {}\n\
+         kept: {}",
+        near(sent),
+        near(kept)
+    );
 }
 
 impl fmt::Debug for Received {

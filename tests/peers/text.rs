@@ -3,6 +3,7 @@
 //! All of them are lines ended by CRLF without a CR or LF of their own, as RFC 5321 2.3.8 has it; the
 //! random ones come from the seed that the test prints.
 
+use super::find;
 use crate::support::Random;
 
 /// RFC 5321 4.5.3.1.6: octets of a line, without its end.
@@ -22,6 +23,14 @@ impl Text {
     /// Whether a final dot can end it: DATA has no way to send a text without a last line end.
     pub(crate) fn ends_in_line_end(&self) -> bool {
         self.octets.is_empty() || self.octets.ends_with(b"\r\n")
+    }
+
+    /// The header, and what is below the empty line that ends it.
+    pub(crate) fn parts(&self) -> (&[u8], &[u8]) {
+        match find(&self.octets, b"\r\n\r\n") {
+            Some(at) => (&self.octets[..at + 2], &self.octets[at + 4..]),
+            None => (&self.octets, b""),
+        }
     }
 
     /// As DATA carries it, without the final dot: RFC 5321 4.5.2.

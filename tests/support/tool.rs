@@ -40,6 +40,14 @@ impl Tool {
         tool
     }
 
+    /// One of the scripts in `tests/node`.
+    pub(crate) fn node(script: &str) -> Tool {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node");
+        let mut tool = Tool::new("node").arg(folder.join(script));
+        tool.name = script.to_owned();
+        tool
+    }
+
     /// Where a fetched program is.
     pub(crate) fn path(name: &str) -> PathBuf {
         present(Tool::folder("bin").join(name))

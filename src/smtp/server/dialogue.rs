@@ -46,6 +46,7 @@ impl Session {
             Command::Vrfy => self.say(answer::CANNOT_VERIFY),
             Command::Expn => self.fail(answer::NOT_IMPLEMENTED, memory),
             Command::Auth { mechanism, initial } => self.on_auth(mechanism, initial, memory),
+            Command::StartTls => self.on_starttls(memory),
             Command::Quit => {
                 self.say(answer::GOODBYE);
                 self.close(CloseReason::Quit, memory);
@@ -117,6 +118,9 @@ impl Session {
                 write!(size, "{}", options.size_max).expect("a vector takes all that is written");
                 self.say_all(&[b"250-", hostname, b"\r\n250-PIPELINING\r\n250-SIZE ", &size]);
                 self.say_all(&[b"\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"]);
+                if self.offers_tls() {
+                    self.say_all(&[b"250-STARTTLS\r\n"]);
+                }
                 if self.is_confidential() {
                     self.say_all(&[b"250-AUTH PLAIN LOGIN\r\n"]);
                 }
@@ -128,9 +132,29 @@ impl Session {
         }
     }
 
+    fn offers_tls(&self) -> bool {
+        self.options.starttls && !self.secure
+    }
+
+    /// RFC 3207 4.
+    fn on_starttls(&mut self, memory: &mut dyn Memory) {
+        if self.secure {
+            self.fail(answer::TLS_TWICE, memory);
+        } else if !self.offers_tls() {
+            self.fail(answer::NOT_IMPLEMENTED, memory);
+        } else if self.transaction.is_some() {
+            self.fail(answer::IN_TRANSACTION, memory);
+        } else {
+            self.ask(Question::StartTls, Event::StartTls);
+        }
+    }
+
     fn on_mail(&mut self, mail: MailFrom, memory: &mut dyn Memory) {
         if self.hello.is_none() {
             return self.fail(answer::HELLO_FIRST, memory);
+        }
+        if self.options.tls_required && !self.secure {
+            return self.fail(answer::TLS_FIRST, memory);
         }
         if self.transaction.is_some() {
             return self.fail(answer::MAIL_TWICE, memory);
@@ -280,7 +304,7 @@ impl Session {
         Protocol {
             dialect: self.dialect(),
             smtputf8: self.transaction.as_ref().is_some_and(|transaction| transaction.smtputf8),
-            secure: false,
+            secure: self.secure,
             authenticated: self.login.done,
         }
     }
@@ -343,6 +367,10 @@ impl Session {
         match question {
             Question::Mail => {}
             Question::Authenticate => self.on_logged_in(),
+            Question::StartTls => {
+                self.forget();
+                self.state = State::AwaitTls;
+            }
             Question::Rcpt => {
                 let transaction =
                     self.transaction.as_mut().expect("recipients come within a transaction");
@@ -357,6 +385,7 @@ fn accepted_reply(question: Question) -> Fixed {
     match question {
         Question::Mail => answer::SENDER_OK,
         Question::Rcpt => answer::RECIPIENT_OK,
+        Question::StartTls => answer::READY_FOR_TLS,
         Question::Message => answer::MESSAGE_OK,
         Question::Authenticate => answer::LOGIN_OK,
     }

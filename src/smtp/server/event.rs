@@ -16,6 +16,9 @@ pub enum Event {
     Mail(MailFrom),
     /// A recipient is proposed: decide.
     Rcpt(RcptTo),
+    /// The client wants TLS: decide. Accepted, it hears 220, everything that it has sent so far is
+    /// forgotten, and the session waits for [`Session::on_secure`](super::Session::on_secure).
+    StartTls,
     /// A message is complete: decide once it is durable. The transaction ends with the answer.
     Message(Received),
     /// A client says who it is: decide. Outside of a transaction, and where it was offered.
@@ -66,7 +69,7 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// The registered keyword.
+    /// The registered keyword. There is none for TLS or a login after HELO, which has neither.
     pub const fn keyword(self) -> &'static str {
         match (self.dialect, self.smtputf8, self.secure, self.authenticated) {
             // AUTH and STARTTLS are extensions: HELO has none.
@@ -130,7 +133,8 @@ pub enum Greeting {
     Refuse(Reply),
 }
 
-/// The answer to [`Event::Mail`], [`Event::Rcpt`], [`Event::Message`] or [`Event::Authenticate`].
+/// The answer to [`Event::Mail`], [`Event::Rcpt`], [`Event::StartTls`], [`Event::Message`] or
+/// [`Event::Authenticate`].
 ///
 /// A refusal whose code is not 4yz or 5yz goes out as `451 4.3.0`, and an acceptance whose code is not
 /// 2yz as the ordinary one: what the client hears is always what was decided.
@@ -153,6 +157,8 @@ pub enum Phase {
     Greeting,
     /// A command of the client (RFC 5321 4.5.3.2.7).
     Command,
+    /// The driver's TLS handshake.
+    Handshake,
     /// Text or chunks of the client (RFC 5321 4.5.3.2.5).
     Data,
     /// A decision of the driver: the client is not at fault (D-48).

@@ -6,11 +6,15 @@
 //!    socket has and call [`Session::handle_body`]; else read into a buffer of its own and call
 //!    [`Session::handle_input`].
 //! 3. Call [`Session::poll_event`] until it returns `None`. A [`Event::Mail`], [`Event::Rcpt`],
-//!    [`Event::Message`] or [`Event::Authenticate`] parks the session; [`Session::decide`] answers it, now or much later; then
+//!    [`Event::StartTls`], [`Event::Message`] or [`Event::Authenticate`] parks the session;
+//!    [`Session::decide`] answers it, now or much later; then
 //!    poll again, as commands may wait that were read before.
 //! 4. Write [`Session::output`], tell [`Session::consume_output`], and poll again: a session whose
 //!    output was full goes on then.
-//! 5. Run the deadline that [`Session::phase`] names. After [`Event::Close`], write what is left and
+//! 5. After an accepted [`Event::StartTls`], write the output that there is, do the handshake, and
+//!    call [`Session::on_secure`]; on a connection that begins with TLS, call it before the
+//!    greeting.
+//! 6. Run the deadline that [`Session::phase`] names. After [`Event::Close`], write what is left and
 //!    close. If the peer vanishes, call [`Session::on_lost`] before the session is dropped.
 //!
 //! # Memory
@@ -42,5 +46,7 @@ pub use session::Session;
 mod login_tests;
 #[cfg(test)]
 mod outcomes;
+#[cfg(test)]
+mod starttls_tests;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,10 @@ pub struct Options {
     /// Errors of the client that are forgiven since its last accepted message; one more ends the
     /// session. Of the driver's refusals only those of recipients count, if they are permanent.
     pub errors_max: u32,
+    /// Whether STARTTLS is offered to clients in clear.
+    pub starttls: bool,
+    /// Whether mail is taken only under TLS.
+    pub tls_required: bool,
     /// Whether `DSN` is offered, and with it the parameters of RFC 3461.
     pub dsn: bool,
     /// Octets of unsent replies at which the session stops to read commands.
@@ -34,6 +38,8 @@ impl Options {
             recipients_max: 1000,
             command_line_bytes_max: 2048,
             errors_max: 20,
+            starttls: false,
+            tls_required: false,
             dsn: true,
             output_bytes_max: 64 * 1024,
         }

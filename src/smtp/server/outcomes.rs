@@ -27,6 +27,7 @@ const STATES: &[(&str, &[u8])] = &[
     ("asked", b"EHLO c\r\nAUTH LOGIN\r\n"),
     ("login", b"EHLO c\r\nAUTH PLAIN AHRpbQBnb29k\r\n"),
     ("weary", b"X\r\nX\r\nX\r\n"),
+    ("secure", b"EHLO c\r\n"),
     ("closing", b"QUIT\r\n"),
 ];
 
@@ -86,6 +87,9 @@ const COMMANDS: &[&[u8]] = &[
     b"MAIL FROM:<a@b> AUTH=a+4\r\n",
     b"QUIT\r\n",
     b"STARTTLS\r\n",
+    b"STARTTLS x\r\n",
+    b"starttls \r\nQUIT\r\n",
+    b"STARTTLSX\r\n",
     b"\r\n",
     b"NOOP\n",
     b"NO\rOP\r\n",
@@ -96,7 +100,13 @@ const COMMANDS: &[&[u8]] = &[
 ];
 
 fn driver() -> Driver {
-    let options = Options { size_max: 100, recipients_max: 2, errors_max: 3, ..Options::new("h") };
+    let options = Options {
+        size_max: 100,
+        recipients_max: 2,
+        errors_max: 3,
+        starttls: true,
+        ..Options::new("h")
+    };
     let mut driver = Driver::new(options, usize::MAX);
     driver.session.offer_login(LoginOffer::Yes);
     driver
@@ -118,6 +128,7 @@ fn name(session: &Session) -> String {
         State::AwaitResponse(_) => "response",
         State::AwaitGreeting => "greeting",
         State::AwaitDecision(_) => "parked",
+        State::AwaitTls => "handshake",
         State::Closing => "closing",
     };
     let base = if session.login.done { &format!("{base} login") } else { base };
@@ -139,6 +150,9 @@ fn outcomes() -> String {
     for (state, dialogue) in STATES {
         for command in COMMANDS {
             let mut driver = driver();
+            if *state == "secure" {
+                driver.session.on_secure();
+            }
             driver.feed(dialogue);
             driver.settle();
             driver.events.clear();

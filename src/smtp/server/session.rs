@@ -33,6 +33,7 @@ pub struct Session {
     input: Buffer,
     output: Buffer,
     pub(super) errors: u32,
+    pub(super) secure: bool,
     stop: Stop,
 }
 
@@ -46,6 +47,8 @@ pub(super) enum State {
     /// A line of an AUTH exchange.
     AwaitResponse(Exchange),
     AwaitDecision(Question),
+    /// The client has heard 220, and the driver does the handshake.
+    AwaitTls,
     /// The text of DATA.
     AwaitText,
     AwaitChunk(Chunk),
@@ -57,6 +60,7 @@ pub(super) enum State {
 pub(super) enum Question {
     Mail,
     Rcpt,
+    StartTls,
     Message,
     Authenticate,
 }
@@ -121,6 +125,7 @@ impl Session {
             input: Buffer::default(),
             output: Buffer::default(),
             errors: 0,
+            secure: false,
             stop: Stop::No,
         }
     }
@@ -143,10 +148,42 @@ impl Session {
         }
     }
 
+    /// Told that the handshake is over. What the client said before it is forgotten (RFC 3207 4.2),
+    /// but not how many errors it made.
+    pub fn on_secure(&mut self) {
+        self.secure = true;
+        self.forget();
+        if matches!(self.state, State::AwaitTls) {
+            self.state = State::AwaitCommand;
+        }
+    }
+
+    /// Whether TLS is active.
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// Drops the introduction, and what came after the STARTTLS: whoever sits on the line could have put
+    /// it there (CVE-2011-0411).
+    pub(super) fn forget(&mut self) {
+        self.hello = None;
+        self.login.done = false;
+        self.input.clear();
+    }
+
+    /// Says `reply`, which refuses, and ends the session: for a client that is not at fault, and waits for
+    /// nothing. Ignored while a decision is open.
+    pub fn dismiss(&mut self, reply: Reply, memory: &mut dyn Memory) {
+        if !matches!(self.state, State::AwaitDecision(_) | State::AwaitTls | State::Closing) {
+            self.say_reply(&refusal(reply));
+            self.close(CloseReason::Refused, memory);
+        }
+    }
+
     /// Takes all of `input`: parses as far as it may and keeps the rest. A driver that heeds
     /// [`wants_input`](Self::wants_input) never makes it keep more than one read.
     pub fn handle_input(&mut self, input: &[u8], memory: &mut dyn Memory) {
-        if matches!(self.state, State::Closing) {
+        if matches!(self.state, State::Closing | State::AwaitTls) {
             return;
         }
         if self.input.is_empty() {
@@ -178,9 +215,8 @@ impl Session {
         }
         self.state = State::AwaitCommand;
         self.on_decision(question, decision, memory);
-        if self.stop == Stop::AfterDecision && !matches!(self.state, State::Closing) {
-            self.say(answer::SHUTTING_DOWN);
-            self.close(CloseReason::Shutdown, memory);
+        if self.stop == Stop::AfterDecision {
+            self.on_shutdown(memory);
         }
     }
 
@@ -233,6 +269,7 @@ impl Session {
             | State::SkipLine(_)
             | State::AwaitResponse(_)
             | State::AwaitDecision(_)
+            | State::AwaitTls
             | State::Closing => false,
         };
         if !receiving || !self.runs() || !self.input.is_empty() {
@@ -252,6 +289,7 @@ impl Session {
             | State::SkipLine(_)
             | State::AwaitResponse(_)
             | State::AwaitDecision(_)
+            | State::AwaitTls
             | State::Closing => return,
         };
         let Some(transaction) = &mut self.transaction else {
@@ -274,15 +312,17 @@ impl Session {
             State::AwaitCommand | State::SkipLine(_) | State::AwaitResponse(_) => Phase::Command,
             State::AwaitText | State::AwaitChunk(_) => Phase::Data,
             State::AwaitDecision(_) => Phase::Parked,
+            State::AwaitTls => Phase::Handshake,
             State::Closing => Phase::Closing,
         }
     }
 
-    /// Told that the deadline of `phase` passed. Ignored if another phase has begun, and while parked:
-    /// the client is not at fault then (D-48), and the driver decides (D-27).
+    /// Told that the deadline of `phase` passed. Ignored if another phase has begun; while parked, when
+    /// the client is not at fault (D-48) and the driver decides (D-27); and in a handshake, in which
+    /// nothing can be said.
     pub fn on_timeout(&mut self, phase: Phase, memory: &mut dyn Memory) {
         match phase {
-            Phase::Parked | Phase::Closing => {}
+            Phase::Parked | Phase::Handshake | Phase::Closing => {}
             Phase::Greeting | Phase::Command | Phase::Data => {
                 if phase == self.phase() {
                     self.say(answer::TIMED_OUT);
@@ -297,6 +337,8 @@ impl Session {
         match self.state {
             State::AwaitDecision(_) => self.stop = Stop::AfterDecision,
             State::Closing => {}
+            // In clear it would not be understood any more.
+            State::AwaitTls => self.close(CloseReason::Shutdown, memory),
             State::AwaitGreeting
             | State::AwaitCommand
             | State::SkipLine(_)
@@ -358,7 +400,9 @@ impl Session {
             | State::AwaitResponse(_)
             | State::AwaitText
             | State::AwaitChunk(_) => true,
-            State::AwaitGreeting | State::AwaitDecision(_) | State::Closing => false,
+            State::AwaitGreeting | State::AwaitDecision(_) | State::AwaitTls | State::Closing => {
+                false
+            }
         };
         reading && self.event.is_none() && self.output.len() < self.options.output_bytes_max
     }
@@ -391,7 +435,10 @@ impl Session {
                 State::AwaitChunk(Chunk { left, .. }) => {
                     self.take_text(Framing::Chunk(*left), rest, memory)
                 }
-                State::AwaitGreeting | State::AwaitDecision(_) | State::Closing => 0,
+                State::AwaitGreeting
+                | State::AwaitDecision(_)
+                | State::AwaitTls
+                | State::Closing => 0,
             };
             if step == 0 {
                 break;

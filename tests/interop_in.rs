@@ -1,0 +1,259 @@
+//! Rohrpost as the server of programs that others wrote: what they were given to send is, octet for
+//! octet, what leaves the server on its other side.
+//!
+//! Each program sends the same texts. What it legitimately changes is written down beside it.
+//! **Diagnostics**: the first mail that differs is shown with the place at which it does.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    peers::{House, Peer, Text, UNDER_TEST, assert_same_octets, texts},
+    support::{Random, Server, Tool},
+};
+
+/// How long all mails of one program may take on a loaded machine.
+const BATCH: Duration = Duration::from_secs(120);
+
+/// Mails of random octets beside those of each kind.
+const RANDOM_MAILS: usize = 5;
+
+/// Texts as files, each with its recipients in NUMBER.to: in NUMBER.crlf the octets, in NUMBER.lf with the
+/// line ends of this system, in NUMBER.cut without the last one.
+struct Outbox {
+    folder: PathBuf,
+    texts: Vec<Text>,
+}
+
+impl Outbox {
+    /// Those of `texts` that `suits` the program.
+    fn new(folder: &Path, name: &str, suits: impl Fn(&Text) -> bool) -> Outbox {
+        let folder = folder.join("outbox");
+        std::fs::create_dir(&folder).expect("a new directory can be written");
+        let mut random = Random::from_environment(name);
+        let mut texts = texts(&mut random, RANDOM_MAILS);
+        texts.retain(|text| text.ends_in_line_end() && suits(text));
+        let outbox = Outbox { folder, texts };
+        for (number, text) in outbox.texts.iter().enumerate() {
+            let to: Vec<String> = outbox.recipients(number);
+            std::fs::write(outbox.path(number, "crlf"), &text.octets).expect("room on the disk");
+            let lf = text.with_line_feeds();
+            std::fs::write(outbox.path(number, "lf"), &lf).expect("room on the disk");
+            let cut = lf.strip_suffix(b"\n").unwrap_or(&lf);
+            std::fs::write(outbox.path(number, "cut"), cut).expect("room on the disk");
+            std::fs::write(outbox.path(number, "to"), to.join("\n") + "\n")
+                .expect("room on the disk");
+        }
+        outbox
+    }
+
+    fn path(&self, number: usize, kind: &str) -> PathBuf {
+        self.folder.join(format!("{number:03}.{kind}"))
+    }
+
+    /// The first mail goes to two, the others to one each.
+    fn recipients(&self, number: usize) -> Vec<String> {
+        let second = (number == 0).then(|| "second@example.net".to_owned());
+        [format!("m{number}@example.net")].into_iter().chain(second).collect()
+    }
+}
+
+/// A server, and behind it one that keeps what it passes on.
+struct Way {
+    server: Server,
+    behind: Peer,
+}
+
+impl Way {
+    fn open() -> Way {
+        let behind = Peer::receiver(House::Aiosmtpd);
+        let plan = Server::builder().setting("smtp-hostname", UNDER_TEST);
+        Way { server: plan.smarthost(behind.address()).start(), behind }
+    }
+
+    fn smtp(&self) -> SocketAddr {
+        self.server.smtp()
+    }
+
+    fn outbox(&self, name: &str, suits: impl Fn(&Text) -> bool) -> Outbox {
+        Outbox::new(self.server.plan().directory(), name, suits)
+    }
+
+    /// Waits until each mail has arrived, if it comes by a sender that queues it.
+    fn await_all(&self, outbox: &Outbox) {
+        for number in 0..outbox.texts.len() {
+            self.behind.await_kept(&format!("m{number}"), BATCH);
+        }
+    }
+
+    /// Each mail has arrived once for each recipient, below `added` fields of the sender.
+    fn assert_arrived(&self, outbox: &Outbox, added: usize) {
+        self.server.await_empty_queue(BATCH);
+        let mut mails = 0;
+        for (number, text) in outbox.texts.iter().enumerate() {
+            for recipient in outbox.recipients(number) {
+                let (local_part, _) = recipient.split_once('@').expect("it is an address");
+                let kept = self.behind.await_kept(local_part, BATCH);
+                let own = kept.below(added);
+                assert_same_octets(text.name, &text.octets, &own);
+                mails += 1;
+            }
+        }
+        assert_eq!(self.behind.count(), mails);
+    }
+}
+
+/// Sends each mail of `outbox` by a run of its own, with a file in `kind`.
+fn one_by_one(outbox: &Outbox, kind: &str, tool: impl Fn(&[String]) -> Tool) {
+    for number in 0..outbox.texts.len() {
+        let tool = tool(&outbox.recipients(number));
+        tool.input(&outbox.path(number, kind)).run(BATCH);
+    }
+}
+
+#[test]
+fn smtplib_is_served() {
+    let way = Way::open();
+    let outbox = way.outbox("smtplib", |_| true);
+    let script = Tool::python("send_files.py").arg("smtplib").arg(way.smtp().to_string());
+    script.arg(&outbox.folder).run(BATCH);
+    way.assert_arrived(&outbox, 0);
+}
+
+#[test]
+fn aiosmtplib_is_served() {
+    let way = Way::open();
+    let outbox = way.outbox("aiosmtplib", |_| true);
+    let script = Tool::python("send_files.py").arg("aiosmtplib").arg(way.smtp().to_string());
+    script.arg(&outbox.folder).run(BATCH);
+    way.assert_arrived(&outbox, 0);
+}
+
+#[test]
+fn nodemailer_is_served() {
+    let way = Way::open();
+    let outbox = way.outbox("nodemailer", |_| true);
+    let script = Tool::node("send_files.js").arg(way.smtp().to_string());
+    script.arg(&outbox.folder).run(BATCH);
+    way.assert_arrived(&outbox, 0);
+}
+
+#[test]
+fn msmtp_is_served() {
+    let way = Way::open();
+    let outbox = way.outbox("msmtp", |_| true);
+    one_by_one(&outbox, "lf", |recipients| {
+        let tool = Tool::new("msmtp").words("--host=127.0.0.1 --domain=client.example");
+        let tool = tool.arg(format!("--port={}", way.smtp().port()));
+        let tool = tool.words("--timeout=60 --from=a@example.org --tls=off --auth=off --");
+        recipients.iter().fold(tool, |tool, recipient| tool.arg(recipient))
+    });
+    way.assert_arrived(&outbox, 0);
+}
+
+#[test]
+fn curl_is_served() {
+    let way = Way::open();
+    let outbox = way.outbox("curl", |_| true);
+    one_by_one(&outbox, "crlf", |recipients| {
+        let tool = Tool::new("curl").words("--silent --show-error --max-time 60 -T -");
+        let tool = tool.words("--mail-from a@example.org --url");
+        let tool = tool.arg(format!("smtp://{}/client.example", way.smtp()));
+        let to = |tool: Tool, recipient: &String| tool.arg("--mail-rcpt").arg(recipient);
+        recipients.iter().fold(tool, to)
+    });
+    way.assert_arrived(&outbox, 0);
+}
+
+#[test]
+fn swaks_is_served() {
+    let way = Way::open();
+    // It ends the last line itself, and knows better how a mail ends that has a dot or nothing there.
+    let outbox = way.outbox("swaks", |text| {
+        !text.octets.ends_with(b"\r\n.\r\n") && !text.octets.ends_with(b"\r\n\r\n")
+    });
+    one_by_one(&outbox, "cut", |recipients| {
+        let tool = Tool::new("swaks").words("--silent 2 --timeout 60 --helo client.example");
+        let tool = tool.words("--from a@example.org --data - --server");
+        tool.arg(way.smtp().to_string()).arg("--to").arg(recipients.join(","))
+    });
+    way.assert_arrived(&outbox, 0);
+}
+
+/// s-nail writes the header itself, and is told to leave the text as it is.
+#[test]
+fn s_nail_is_served() {
+    let way = Way::open();
+    let outbox = way.outbox("s-nail", |text| {
+        let lines = text.octets.split(|&octet| octet == b'\n');
+        // Beyond that it makes quoted-printable of the text, and of control characters base64.
+        let short = lines.map(<[u8]>::len).max().unwrap_or_default() <= 900;
+        let plain =
+            text.octets.iter().all(|octet| octet.is_ascii_graphic() || b" \r\n".contains(octet));
+        short && plain && text.name != "a header alone"
+    });
+    for number in 0..outbox.texts.len() {
+        let (_, body) = outbox.texts[number].parts();
+        let path = outbox.path(number, "body");
+        std::fs::write(
+            &path,
+            body.iter().copied().filter(|&octet| octet != b'\r').collect::<Vec<_>>(),
+        )
+        .unwrap();
+        let tool = Tool::new("s-nail").words("-:/ -S v15-compat -S mime-encoding=8b");
+        let tool = tool.words("-S hostname=client.example -S from=a@example.org -r a@example.org");
+        let tool = tool.arg("-S").arg(format!("mta=smtp://{}", way.smtp()));
+        let tool = tool.words("-S smtp-auth=none -S nosave -s").arg(outbox.texts[number].name);
+        let recipients = outbox.recipients(number);
+        let tool = recipients.iter().fold(tool, |tool, recipient| tool.arg(recipient));
+        tool.input(&path).run(BATCH);
+    }
+    way.server.await_empty_queue(BATCH);
+    for (number, text) in outbox.texts.iter().enumerate() {
+        for recipient in outbox.recipients(number) {
+            let (local_part, _) = recipient.split_once('@').unwrap();
+            let kept = way.behind.await_kept(local_part, BATCH);
+            let kept = Text { name: text.name, octets: kept.rest };
+            assert_same_octets(text.name, text.parts().1, kept.parts().1);
+        }
+    }
+}
+
+/// Queued by Postfix' own sendmail, delivered by its own client.
+#[test]
+fn postfix_is_served() {
+    let way = Way::open();
+    let sender = Peer::sender(House::Postfix, way.smtp());
+    let outbox = way.outbox("postfix", |_| true);
+    for number in 0..outbox.texts.len() {
+        let recipients = outbox.recipients(number);
+        let command =
+            ["/mnt/usr/sbin/sendmail", "-C", "/etc/postfix", "-oi", "-f", "a@example.org"];
+        let recipients = recipients.iter().map(String::as_str);
+        let command: Vec<&str> = command.into_iter().chain(recipients).collect();
+        sender.run_inside(&command, &outbox.path(number, "lf"));
+    }
+    way.await_all(&outbox);
+    // Its Received field.
+    way.assert_arrived(&outbox, 1);
+}
+
+/// Delivered by Exim from the process that took it, by BDAT as we offer it. It ends every header.
+#[test]
+fn exim_is_served() {
+    let way = Way::open();
+    let sender = Peer::sender(House::Exim, way.smtp());
+    let outbox = way.outbox("exim", |text| text.name != "a header alone");
+    for number in 0..outbox.texts.len() {
+        let recipients = outbox.recipients(number);
+        let command = ["/mnt/usr/sbin/exim4", "-odf", "-oi", "-f", "a@example.org"];
+        let recipients = recipients.iter().map(String::as_str);
+        let command: Vec<&str> = command.into_iter().chain(recipients).collect();
+        sender.run_inside(&command, &outbox.path(number, "lf"));
+    }
+    way.await_all(&outbox);
+    way.assert_arrived(&outbox, 1);
+}
