@@ -179,6 +179,7 @@ pub mod sink;
 pub mod smtp;
 pub mod status;
 pub mod supervisor;
+pub mod taking;
 pub mod tls;
 pub mod upkeep;
 pub mod view;

@@ -719,6 +719,9 @@ fn view(id: MailId, held: &Held, mail: &MailState) -> MailView {
     }
 }
 
+#[path = "store_by_hand.rs"]
+mod by_hand;
+
 #[cfg(test)]
 #[path = "store_tests.rs"]
 mod tests;

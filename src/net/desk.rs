@@ -18,6 +18,7 @@ use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
 use crate::blocking::Job;
 use crate::clock::Wall;
+use crate::control::Which;
 use crate::delivery::{Now, Pool, Store};
 use crate::limits::Share;
 use crate::log::{Level, Log};
@@ -96,6 +97,15 @@ pub enum Question {
     Show(MailId),
     /// All mails of a transaction.
     ShowAll(TransactionId),
+    /// Remove mails: ids of mails, or of transactions.
+    Remove(Vec<String>),
+    /// Make waiting mails due now.
+    Retry {
+        /// Which.
+        which: Which,
+        /// Only those due before: where the part before this one ended.
+        before: Option<(u64, MailId)>,
+    },
 }
 
 /// One mail as the control socket shows it.

@@ -595,7 +595,7 @@ impl Outgoing {
             return;
         };
         let mut finish = finish.between(self.local.map(|local| local.ip()), Some(self.remote));
-        finish.facts = self.facts(desk);
+        finish.facts = self.facts(&transaction, desk);
         let now = desk.now(io);
         if let Some(ended) = desk.store.on_finish(id, finish, now) {
             desk.settle_with(ended, &transaction, self.session.extensions().dsn);

@@ -5,14 +5,15 @@
 //! **Diagnostics**: none.
 
 use crate::delivery::Facts;
+use crate::queue::Transaction;
 
 use super::desk::Desk;
 use super::outgoing::Outgoing;
 
 impl Outgoing {
     /// What is known now, if somebody wants it.
-    pub(super) fn facts(&self, desk: &Desk) -> Option<Box<Facts>> {
-        desk.facts_wanted.then(|| {
+    pub(super) fn facts(&self, transaction: &Transaction, desk: &Desk) -> Option<Box<Facts>> {
+        (desk.facts_wanted || desk.wants_facts(transaction)).then(|| {
             Box::new(Facts {
                 mta: self.session.far_name().cloned(),
                 authentication: self.session.mechanism().map(|mechanism| mechanism.name()),

@@ -163,6 +163,14 @@ impl Desk {
         self.settle_later(ended, mail, kind, results);
     }
 
+    /// The same for a mail that an operator removed: results tell of it, a notice does not.
+    pub fn settle_removed(&mut self, mut ended: Ended) {
+        self.tell_outcome(&ended.attempt);
+        let results = self.wants_results(&ended);
+        let mail = self.store.mail_of(&mut ended);
+        self.settle_later(ended, mail, None, results);
+    }
+
     /// The same for a mail that was tried, whose text is at hand; `hop_tells` says whether the far end
     /// offers DSN.
     pub fn settle_with(&mut self, mut ended: Ended, transaction: &Transaction, hop_tells: bool) {

@@ -40,6 +40,15 @@ impl<K: Copy + Ord> Schedule<K> {
         self.due.pop_first().map(|(_, key)| key)
     }
 
+    /// Some keys with their times, the latest first: those before `before`, at most `limit`.
+    pub fn latest(&self, before: Option<(u64, K)>, limit: usize) -> Vec<(u64, K)> {
+        let keys = match before {
+            Some(before) => self.due.range(..before),
+            None => self.due.range(..),
+        };
+        keys.rev().take(limit).copied().collect()
+    }
+
     /// When the next key is due.
     pub fn next_due(&self) -> Option<u64> {
         self.due.first().map(|&(due_ms, _)| due_ms)

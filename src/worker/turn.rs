@@ -180,7 +180,7 @@ impl Worker {
         self.connections.iter().map(|(key, _)| key).collect()
     }
 
-    pub(super) fn answer(&self, question: &Question, io: &Io) -> Vec<serde_json::Value> {
+    pub(super) fn answer(&mut self, question: &Question, io: &Io) -> Vec<serde_json::Value> {
         let now = self.desk.now(io);
         let explain = |mail| view::mail(&mail, &self.desk.pool, self.hop.as_ref(), now);
         match question {
@@ -190,6 +190,8 @@ impl Worker {
             Question::ShowAll(id) => {
                 self.desk.store.view_all(*id).into_iter().map(explain).collect()
             }
+            Question::Remove(ids) => return self.remove_by_hand(ids, io),
+            Question::Retry { which, before } => return self.retry_by_hand(which, *before, io),
             Question::Show(id) => self.desk.store.view(*id).map(explain).into_iter().collect(),
         }
     }
