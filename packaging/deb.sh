@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds the Debian package from a program that is built already; prints its path at the end.
 #
-#   packaging/deb.sh [PROFILE]      PROFILE is release (the default) or dev
+#   packaging/deb.sh [PROFILE]      PROFILE is release unless it is given; dev tries the packaging itself
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +14,7 @@ folder=$profile && [ "$profile" != dev ] || folder=debug
 program=$target/$folder/rohrpost
 
 [ -x "$program" ] || { echo "no $program; cargo build --profile $profile first" >&2; exit 1; }
-if ! "$tools/bin/cargo-deb" --version 2>/dev/null | grep -qx "$cargo_deb"; then
+if ! "$tools/bin/cargo-deb" --version 2>/dev/null | grep -qw "$cargo_deb"; then
 	cargo install --root "$tools" cargo-deb --version "$cargo_deb" --locked
 fi
 

@@ -1,18 +1,15 @@
-//! The thread that may wait for disks on behalf of the workers, and those that wait for a resolver.
+//! The thread that may wait for disks on behalf of the workers.
 //!
-//! Jobs come over a bounded channel and are answered into the asking worker's mailbox: reads in order,
-//! names when they are found.
+//! Jobs come over a bounded channel and are answered into the asking worker's mailbox, in order.
 //! Must never: touch what a worker owns.
 //!
 //! **Diagnostics**: what goes wrong is the answer; a worker that is gone is not an error.
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::delivery::NextHop;
 use crate::mailboxes::Mailboxes;
 use crate::net::desk::Mail;
 use crate::net::settlement::{RecallFor, Recalled};
@@ -31,14 +28,12 @@ pub enum Job {
     Read(usize, TransactionId),
     /// Read back what is needed to tell of the end of a mail; answered by [`Mail::Recalled`].
     Recall(usize, MailId, RecallFor),
-    /// Find the addresses of the next hop; answered by [`Mail::Resolved`].
-    Resolve(usize, NextHop),
 }
 
 /// The way to the helper thread, before it runs: room for all that `workers` workers may ask for,
-/// their reads, recalls and one name each, so that no job is ever turned away.
+/// so that no job is ever turned away.
 pub fn channel(workers: usize) -> (Sender<Job>, Receiver<Job>) {
-    bounded(workers * (READS_MAX + RECALLS_MAX + 1))
+    bounded(workers * (READS_MAX + RECALLS_MAX))
 }
 
 /// Starts the thread; it ends when every sender is gone.
@@ -61,10 +56,6 @@ pub fn spawn(
                     let recalled = read.and_then(|read| Recalled::of(read, id, what));
                     (worker, Mail::Recalled(id, recalled.map(Box::new)))
                 }
-                Job::Resolve(worker, hop) => {
-                    resolve_aside(worker, hop, &mailboxes);
-                    continue;
-                }
             };
             mailboxes.deliver(worker, answer);
         }
@@ -85,25 +76,4 @@ fn without_panic<T>(
         Err(ReadError::Io { id, source })
     };
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(bug)
-}
-
-/// The resolver may take half a minute, and texts must not wait for it: each look-up has a thread of
-/// its own, one a worker at most.
-fn resolve_aside(worker: usize, hop: NextHop, mailboxes: &Mailboxes) {
-    let answers = mailboxes.clone();
-    let work = move || answers.deliver(worker, Mail::Resolved(resolve(&hop)));
-    if let Err(error) = std::thread::Builder::new().name("resolver".into()).spawn(work) {
-        let why = format!("no thread for the resolver: {error}");
-        mailboxes.deliver(worker, Mail::Resolved(Err(why)));
-    }
-}
-
-fn resolve(hop: &NextHop) -> Result<Vec<SocketAddr>, String> {
-    match (hop.host.as_str(), hop.port).to_socket_addrs() {
-        Ok(found) => {
-            let found: Vec<SocketAddr> = found.collect();
-            if found.is_empty() { Err(format!("{} has no address", hop.host)) } else { Ok(found) }
-        }
-        Err(error) => Err(format!("{} cannot be resolved: {error}", hop.host)),
-    }
 }

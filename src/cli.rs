@@ -100,6 +100,8 @@ pub struct Check {
     pub arguments: Arguments,
     /// What else to print.
     pub listing: Listing,
+    /// Whether to try what a start does before it takes mail (`--start`).
+    pub rehearse: bool,
 }
 
 /// What `check` prints besides problems.
@@ -327,7 +329,8 @@ fn settings_of(matches: &ArgMatches) -> Arguments {
 fn check_command() -> clap::Command {
     let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
     clap::Command::new("check")
-        .about("Check the settings and exit: 0 if they are usable, 78 if not; opens nothing")
+        .about("Check the settings and exit: 0 if they are usable, 78 if not")
+        .arg(flag("start").help("Also open the ports, load the plugins, and close all again"))
         .arg(flag("list").help("Print all settings with defaults, allowed values and meaning"))
         .arg(flag("markdown").help("Print the same as Markdown").conflicts_with("list"))
 }
@@ -338,7 +341,8 @@ fn check(matches: &ArgMatches) -> Check {
         (false, true) => Listing::Markdown,
         (false, false) => Listing::None,
     };
-    Check { arguments: settings_of(matches), listing }
+    let rehearse = matches.get_flag("start");
+    Check { arguments: settings_of(matches), listing, rehearse }
 }
 
 fn sink_command() -> clap::Command {
@@ -562,6 +566,8 @@ mod tests {
         assert_eq!(view("queue count"), (QueueView::Count, vec![]));
         assert_eq!(view("queue list"), (QueueView::List { limit: 1000 }, vec![]));
         assert_eq!(view("queue list --limit 5").0, QueueView::List { limit: 5 });
+        let destinations = QueueView::Destinations { limit: 5 };
+        assert_eq!(view("queue destinations --limit 5").0, destinations);
         let show = QueueView::Show { id: "7a".into() };
         assert_eq!(view("queue show 7a --queue-directory /q"), (show, directory));
     }

@@ -52,6 +52,11 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<String>,
     },
+    /// Destinations, those with the most mail first: one row each.
+    QueueDestinations {
+        /// Rows at most, not above [`ROWS_MAX`].
+        limit: u32,
+    },
     /// All that is known of one message: one row, or none.
     QueueShow {
         /// The message's id.
@@ -424,7 +429,10 @@ mod tests {
             | Request::Reload
             | Request::Drain
             | Request::Resume => Ok(vec![]),
-            Request::Status | Request::QueueCount | Request::Stop => Ok(vec![json!("row")]),
+            Request::Status
+            | Request::QueueCount
+            | Request::QueueDestinations { .. }
+            | Request::Stop => Ok(vec![json!("row")]),
         }
     }
 
@@ -537,6 +545,10 @@ mod tests {
             (Request::Status, r#"{"request":"status"}"#),
             (Request::QueueCount, r#"{"request":"queue-count"}"#),
             (Request::QueueList { limit: 1, after: None }, r#"{"request":"queue-list","limit":1}"#),
+            (
+                Request::QueueDestinations { limit: 1 },
+                r#"{"request":"queue-destinations","limit":1}"#,
+            ),
             (Request::QueueShow { id: "a".into() }, r#"{"request":"queue-show","id":"a"}"#),
             (Request::Reopen, r#"{"request":"reopen"}"#),
             (Request::Reload, r#"{"request":"reload"}"#),

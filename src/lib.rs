@@ -10,7 +10,7 @@
 //! | `abi/` | the plugin interface: header, tokens, loading, the way into and out of plugin code; all `unsafe` | knows of SMTP or of the loop |
 //! | [`smtp`] | the dialogue as values: server session, client session, text | sockets, clocks, files |
 //! | [`queue`] | the trait of a queue, and the engine on this machine's disk | sessions, loop, plugins |
-//! | [`delivery`] | the mails of a worker, connections to the next hop, outcomes | sockets, clocks |
+//! | [`delivery`] | the mails of a worker, their destinations and routes, connections, outcomes | sockets, clocks |
 //! | [`plugin`] | the chain of one step, and walking it | sockets, timers |
 //! | [`notice`] | what senders are told of their mail, as values | decides when an attempt is over |
 //! | [`net`] | sockets, and the drivers that join them to sessions; what drivers share ([`net::desk`]) | decisions about protocol |
@@ -20,6 +20,7 @@
 //! | [`settings`], [`cli`], [`program`], [`upkeep`], [`manual`] | names and values, arguments, subcommands | |
 //! | [`control`], [`view`], [`metrics`], [`status`], [`log`] | what is said to whoever asks, and the application log | message text |
 //! | [`limits`], [`memory`], [`clock`], [`lock`] | budgets, live heap octets (tests), dates, the lock of the queue | |
+//! | [`services`] | the thread for asynchronous libraries: look-ups in DNS | touches what a worker owns |
 //! | [`blocking`], [`mailboxes`], [`watchdog`] | the helper thread, the way to the workers, slow plugins | |
 //! | [`sink`] | `rohrpost sink`: takes mail and throws it away | |
 //!
@@ -33,7 +34,7 @@
 //! | `worker-N` | `smtp-threads`, pinned unless `smtp-pin: off`: SMTP both ways, plugins, timers, schedule | never |
 //! | `commit` | 1: one write and one sync for what all workers have pending | disk |
 //! | `helper` | 1: reads texts back | disk |
-//! | `resolver` | one a look-up, at most one a worker: resolves the name of the smarthost | resolver |
+//! | `services` | 1: asks name servers where mail goes, on a runtime that the first question makes | its own awaits |
 //! | log | 1: writes the application log; drops and counts when it is behind | disk |
 //! | `watchdog` | 1, where plugins are loaded | sleeps |
 //! | `signals`, control | 1 each | yes |
@@ -49,7 +50,8 @@
 //!   -> Transaction (texts once, all recipients) -> Desk::batch -> commit phase -> Queue::hand_over
 //!   -> commit thread: write, fdatasync -> Completion -> mailbox
 //!   -> Store::admit, and 250 to the client if it is still there
-//! Store: ready -> Outgoing, greeted already -> MAIL RCPT DATA -> 354 -> out_data chain -> text, dot
+//! Store: ready -> Destinations: route (services: MX, A, AAAA), journey from host to host
+//!   -> Outgoing, greeted already -> MAIL RCPT DATA -> 354 -> out_data chain -> text, dot
 //!   -> reply -> Finish -> Store::on_finish -> Attempt -> Desk::batch -> settled with the next sync
 //!   -> with the notice to its sender, if one is due, in front ([`net::settlement`])
 //!   -> freed, waiting for its next attempt, or failed and kept until max-delivertime
@@ -83,8 +85,9 @@
 //!    `settles_unwritten` in the status is the bound of it. `tests/crash.rs` counts.
 //! 5. Once handed to commit a mail is ours, whether the client is there or not. `net/desk.rs`
 //!    (`committing`), `worker/turn.rs` (`on_committed`); the endings in `tests/plugins/ending.rs`.
-//! 6. A mail is given only to a connection that was greeted, so a hop that is down costs no mail an
-//!    attempt. `delivery/pool.rs`; its tests.
+//! 6. A mail is given only to a connection that was greeted: a host that is down costs no attempt
+//!    while there is another, and a smarthost that is down costs none at all. `delivery/journey.rs`,
+//!    `delivery/destinations.rs`; their tests and `tests/routes/`.
 //! 7. Protocols are values: `smtp/`, `queue/mail.rs`, `queue/schedule.rs` and `plugin/chain.rs` name
 //!    no socket, clock, file or thread. `tests/tidy.rs`.
 //! 8. Every outcome of every state and command is reviewed text. `smtp/server/outcomes.rs`,
@@ -121,9 +124,18 @@
 //! - **The timer of a connection moves only to an earlier time.** Most deadlines move later with
 //!   every command; the timer is left where it is and looks again when it fires. A busy connection
 //!   so touches the wheel once in a while, not per command.
-//! - **A next hop that cannot be reached goes offline**, 1 s doubling to 60 s, and its mails wait
+//! - **A smarthost that cannot be reached goes offline**, 1 s doubling to 60 s, and its mails wait
 //!   without an attempt: an attempt is a mail's own trouble, and the retry schedule is too coarse
 //!   for a hop that restarts.
+//! - **Root opens ports and reads keys before the queue is read and plugins are loaded**, so that all of
+//!   that happens as the `user`. Clients that come while a large queue is read wait for their greeting.
+//! - **A reload swaps the settings of a worker as a whole**, by a message; sessions that have greeted
+//!   their client keep the name and the limits they announced. Ports, threads and the queue's own
+//!   settings wait for a restart: half of a worker cannot be made anew.
+//! - **A drain keeps the listeners open and answers 421**: a closed port below 1024 could not be opened
+//!   again without root, and a sender that is told 421 tries its next host at once.
+//! - **The reserve is given to outcomes alone**: while it is spent no mail is taken, whatever
+//!   `queue-min-free` says.
 //! - **A mail that finds its connection closed is given back**, if the connection has carried mail
 //!   before and said nothing about this one: next hops end connections after so many mails or so
 //!   much idleness, and the two sides may do so at the same moment.
@@ -150,9 +162,17 @@
 //! - **Memory is reserved when a text begins, not at MAIL** as the design has it: MAIL only asks whether
 //!   it would fit. What is reserved at MAIL ten strangers can take away from everybody, by announcing
 //!   much and sending nothing.
-//! - **Names are resolved by the system's resolver on a thread for each look-up**, as long as there is one
-//!   smarthost: a resolver that hangs must not keep texts from being read back. Routing by MX will bring
-//!   a resolver of its own.
+//! - **Where mail goes is asked per destination and not per mail**: a destination lives while it has mails
+//!   or connections, and answers are cached by their TTL behind it, in the resolver. Destinations are
+//!   served in turn, each by what wakes it; nothing walks over all of them.
+//! - **An address that could not be reached is tried last for a minute**, even if its preference is
+//!   the best: a dead first MX would else cost every connection the whole connect-timeout.
+//! - **A domain that cannot be reached ends the attempts of what is ready, a smarthost does not**: the
+//!   first is the other side's trouble and may last for days, the second is our own.
+//! - **A mail whose connection is lost goes on to a host that it has not tried**, in the same attempt; at
+//!   the last one, and at a smarthost, its attempt ends.
+//! - **DNS leads only to the public Internet** unless `dns-private-targets` says more: whoever owns a
+//!   domain could else make us talk to what listens inside.
 #![forbid(unsafe_code)]
 
 pub mod blocking;
@@ -174,6 +194,7 @@ pub mod plugin;
 pub mod program;
 pub mod queue;
 pub mod results;
+pub mod services;
 pub mod settings;
 pub mod sink;
 pub mod smtp;

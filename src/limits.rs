@@ -263,6 +263,12 @@ impl Connections {
         Ok(OutgoingPermit { connections: Arc::clone(self) })
     }
 
+    /// Whether no outgoing connection could be opened now.
+    pub fn is_full_outgoing(&self) -> bool {
+        self.outgoing() >= self.bounds.outgoing.load(Ordering::Relaxed)
+            || self.total.load(Ordering::Relaxed) >= self.bounds.total.load(Ordering::Relaxed)
+    }
+
     /// Incoming connections that are open.
     pub fn incoming(&self) -> u32 {
         self.incoming.load(Ordering::Relaxed)

@@ -35,6 +35,8 @@ numbers! {
     IncomingConnections = "incoming_connections",
     /// Gauge: open outgoing connections, connecting ones included.
     OutgoingConnections = "outgoing_connections",
+    /// Gauge: destinations that mail waits or connections are open for; each worker counts its own.
+    Destinations = "destinations",
     /// Gauge: steps that a plugin holds.
     Held = "held",
     /// Gauge: mails that are owned and neither delivered nor removed.

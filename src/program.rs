@@ -86,7 +86,14 @@ fn check_settings(check: Check) -> u8 {
             if check.listing == Listing::None {
                 say("the settings are usable");
             }
-            0
+            match check.rehearse.then(|| supervisor::rehearse(&loaded.settings)) {
+                None => 0,
+                Some(Ok(found)) => {
+                    found.iter().for_each(say);
+                    0
+                }
+                Some(Err(error)) => complain(&error, error.exit()),
+            }
         }
         Err(report) => complain(report, cli::EXIT_SETTINGS),
     }

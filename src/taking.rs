@@ -187,7 +187,9 @@ struct Loan {
 impl Drop for Loan {
     fn drop(&mut self) {
         let mut lent = self.taking.lent();
-        lent.retain(|id| !self.ids.contains(id));
+        for id in &self.ids {
+            lent.remove(id);
+        }
         drop(lent);
         self.taking.takers.fetch_sub(1, Ordering::Relaxed);
     }

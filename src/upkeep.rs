@@ -14,6 +14,7 @@ use crate::control::{self, ControlError, Request};
 use crate::program::{ask, complain, load, say, show};
 use crate::settings::Arguments;
 use crate::status;
+use crate::view::counted;
 
 /// How long a running server may take to answer.
 const ASK_PATIENCE: Duration = Duration::from_secs(10);
@@ -85,7 +86,11 @@ fn told(row: &Value) -> Vec<String> {
         lines.push(format!("needs a restart: {}", restart.join(", ")));
     }
     if let Some(late @ 1..) = row["late_workers"].as_u64() {
-        lines.push(format!("{late} busy workers change over later"));
+        let verb = if late == 1 { "changes" } else { "change" };
+        lines.push(format!("{} {verb} over later", counted(late, "busy worker")));
+    }
+    if row["certificates"].as_u64().is_some_and(|count| count > 0) {
+        lines.push("certificates were read again".to_owned());
     }
     lines.push("plugins are not reloaded; they are loaded at the start".to_owned());
     lines
@@ -104,21 +109,21 @@ pub fn drain(what: Drain) -> u8 {
         }
         match await_rest(directory, what.patience) {
             Ok(rest) if rest.is_at_rest() => {
-                say(format_args!("drained: {} left for later attempts", mails(rest.queued)));
+                say(format_args!(
+                    "drained: {} left for later attempts",
+                    counted(rest.queued, "mail")
+                ));
                 0
             }
             Ok(rest) => {
-                let (under_way, clients) = (mails(rest.under_way), rest.clients);
-                let text = format_args!("still draining: {under_way} due, {clients} clients");
+                let under_way = counted(rest.under_way, "mail");
+                let clients = counted(rest.clients, "client");
+                let text = format_args!("still draining: {under_way} due, {clients}");
                 complain(text, cli::EXIT_TRY_AGAIN)
             }
             Err(error) => complain(error, cli::EXIT_TRY_AGAIN),
         }
     })
-}
-
-fn mails(count: u64) -> String {
-    if count == 1 { "1 mail".to_owned() } else { format!("{count} mails") }
 }
 
 /// How far a drain is.
@@ -174,7 +179,7 @@ mod tests {
         let row = json!({ "applied": [], "restart": [], "late_workers": 1, "warnings": ["hm"] });
         let lines = told(&row);
         assert_eq!(lines[..2], ["warning: hm", "the settings are as they were"]);
-        assert_eq!(lines[2], "1 busy workers change over later");
+        assert_eq!(lines[2], "1 busy worker changes over later");
     }
 
     #[test]
@@ -182,6 +187,5 @@ mod tests {
         let busy = json!({ "queued": 2, "under_way": 1 });
         assert!(!Rest::of(&busy).is_at_rest());
         assert!(Rest::of(&json!({ "queued": 2, "under_way": 0 })).is_at_rest());
-        assert_eq!((mails(1), mails(2)), ("1 mail".to_owned(), "2 mails".to_owned()));
     }
 }

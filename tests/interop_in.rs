@@ -171,9 +171,12 @@ fn curl_is_served() {
 #[test]
 fn swaks_is_served() {
     let way = Way::open();
-    // It ends the last line itself, and knows better how a mail ends that has a dot or nothing there.
+    // It ends the last line itself, knows better how a mail ends that has a dot or nothing there, and
+    // puts something else in the place of backslashes and percent signs.
     let outbox = way.outbox("swaks", |text| {
-        !text.octets.ends_with(b"\r\n.\r\n") && !text.octets.ends_with(b"\r\n\r\n")
+        let ends = [&b"\r\n.\r\n"[..], b"\r\n\r\n"].iter().any(|end| text.octets.ends_with(end));
+        let marked = text.octets.iter().any(|octet| b"\\%".contains(octet));
+        text.name != "a header alone" && !ends && !marked
     });
     one_by_one(&outbox, "cut", |recipients| {
         let tool = Tool::new("swaks").words("--silent 2 --timeout 60 --helo client.example");

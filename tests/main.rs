@@ -20,5 +20,7 @@ mod notices;
 mod operation;
 mod peers;
 mod plugins;
+mod routes;
+mod smuggling;
 mod support;
 mod tidy;

@@ -34,6 +34,11 @@ pub enum QueueView {
         /// Lines at most.
         limit: u32,
     },
+    /// One line a destination, those with the most mail first; a running server's only.
+    Destinations {
+        /// Lines at most.
+        limit: u32,
+    },
     /// All that is known of one message.
     Show {
         /// The message's id, as `list` prints it.
@@ -65,11 +70,15 @@ pub(super) fn command() -> clap::Command {
         .default_value(LIST_LINES_DEFAULT)
         .help("Messages to list at most");
     let id = Arg::new("id").value_name("ID").required(true).help("The id that `list` prints");
+    let destinations = clap::Command::new("destinations")
+        .about("Print one line a destination: its mail, its connections, and what it waits for")
+        .arg(limit.clone());
     let list = clap::Command::new("list").about("Print one line a message").arg(limit);
     let show = clap::Command::new("show").about("Print all that is known of a message").arg(id);
     let count = clap::Command::new("count").about("Print how much is in the queue");
     let queue = clap::Command::new("queue").about("Look at the queue").subcommand_required(true);
-    let views = [count, list, show, take_command(), remove_command(), retry_command()];
+    let views =
+        [count, destinations, list, show, take_command(), remove_command(), retry_command()];
     let views = views.map(|view| with_settings(view, Shown::QueueOnly));
     queue.arg_required_else_help(true).subcommands(views)
 }
@@ -134,6 +143,7 @@ pub(super) fn read(matches: &ArgMatches) -> Queue {
     let view = match name {
         "count" => QueueView::Count,
         "list" => QueueView::List { limit: required(matches, "limit") },
+        "destinations" => QueueView::Destinations { limit: required(matches, "limit") },
         "show" => QueueView::Show { id: required(matches, "id") },
         "take" => QueueView::Take {
             name: required(matches, "name"),

@@ -11,8 +11,8 @@ use crate::queue::Attempt;
 use crate::smtp::Reply;
 use crate::smtp::client::{Exchange, Outcome, Stage};
 
+use super::explain::MailView;
 use super::facts::Facts;
-use super::store::MailView;
 
 /// What an attempt means for the mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

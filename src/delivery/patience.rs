@@ -7,7 +7,7 @@
 
 use crate::queue::{Retrial, Retry, Wishes};
 
-use super::{Now, StoreLimits};
+use super::{Now, Place, StoreLimits};
 
 /// Nothing is further away than this, however wrong the wall clock stood when it was written down.
 const SPAN_MS_MAX: u64 = 365 * 24 * 3600 * 1000;
@@ -35,8 +35,13 @@ impl<'a> Patience<'a> {
         }
     }
 
+    /// What it waits for at first.
+    pub(super) fn first(&self, expiry_ms: u64, now: Now) -> Place {
+        self.first_ms(now).map_or(Place::Ready, |first_ms| Place::Waiting(first_ms.min(expiry_ms)))
+    }
+
     /// When it may first be tried, on the monotonic clock; none for at once.
-    pub(super) fn first_ms(&self, now: Now) -> Option<u64> {
+    fn first_ms(&self, now: Now) -> Option<u64> {
         let not_before_ms = self.wishes?.not_before_ms?;
         (not_before_ms > now.unix_ms).then(|| now.mono_of(not_before_ms, SPAN_MS_MAX))
     }

@@ -19,7 +19,8 @@ pub struct Pool<K> {
     share: usize,
     opening: usize,
     open: usize,
-    idle: Vec<K>,
+    /// With the number under which the connection grew idle.
+    idle: Vec<(K, u64)>,
     pause_ms: u64,
     offline_until_ms: u64,
     trouble: Option<String>,
@@ -39,8 +40,9 @@ impl<K: Copy + PartialEq> Pool<K> {
         }
     }
 
-    /// The connection that was used last, so that those beyond the need grow idle and close.
-    pub fn take_idle(&mut self) -> Option<K> {
+    /// The connection that was used last, so that those beyond the need grow idle and close; with
+    /// its number.
+    pub fn take_idle(&mut self) -> Option<(K, u64)> {
         self.idle.pop()
     }
 
@@ -75,26 +77,33 @@ impl<K: Copy + PartialEq> Pool<K> {
         self.trouble = None;
     }
 
-    /// A greeted connection has nothing to do.
-    pub fn on_idle(&mut self, key: K) {
-        self.idle.push(key);
+    /// A greeted connection has nothing to do, and is known as `number` until it has.
+    pub fn on_idle(&mut self, key: K, number: u64) {
+        self.idle.push((key, number));
     }
 
-    /// An idle connection has something to do after all, or is about to leave.
-    pub fn on_busy(&mut self, key: K) {
-        self.idle.retain(|&idle| idle != key);
+    /// An idle connection has something to do after all, or is about to leave. Its number, if it was
+    /// idle.
+    pub fn on_busy(&mut self, key: K) -> Option<u64> {
+        let place = self.idle.iter().position(|&(idle, _)| idle == key)?;
+        Some(self.idle.remove(place).1)
     }
 
-    /// A greeted connection was closed, idle or not.
-    pub fn on_closed(&mut self, key: K) {
+    /// A greeted connection was closed; its number, if it was idle.
+    pub fn on_closed(&mut self, key: K) -> Option<u64> {
         self.open -= 1;
-        self.idle.retain(|&idle| idle != key);
+        self.on_busy(key)
     }
 
-    /// An opening connection failed before it was greeted: the hop rests for a while. Connections
-    /// that were opened together fail together; that counts as one failure.
+    /// An opening connection failed before it was greeted.
     pub fn on_failed(&mut self, why: String, now_ms: u64) {
         self.opening -= 1;
+        self.rest(why, now_ms);
+    }
+
+    /// The hop is left alone for a while. Connections that were opened together fail together; that
+    /// counts as one failure.
+    pub fn rest(&mut self, why: String, now_ms: u64) {
         self.trouble = Some(why);
         if now_ms >= self.offline_until_ms {
             self.pause_ms = (self.pause_ms * 2).clamp(OFFLINE_MS_MIN, OFFLINE_MS_MAX);
@@ -115,6 +124,11 @@ impl<K: Copy + PartialEq> Pool<K> {
     /// Why the last connection failed, until one succeeds.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
+    }
+
+    /// How many connections are being opened.
+    pub fn opening(&self) -> usize {
+        self.opening
     }
 
     /// Open and opening connections.
@@ -175,13 +189,14 @@ mod tests {
     #[test]
     fn a_closed_connection_is_never_handed_out() {
         let mut pool = Pool::new(2);
-        for key in [7, 8] {
+        for key in [7_u32, 8] {
             pool.on_opening();
             pool.on_greeted();
-            pool.on_idle(key);
+            pool.on_idle(key, u64::from(key) + 100);
         }
-        pool.on_closed(8);
-        assert_eq!(pool.take_idle(), Some(7));
+        assert_eq!(pool.on_closed(8), Some(108));
+        assert_eq!(pool.on_busy(8), None);
+        assert_eq!(pool.take_idle(), Some((7, 107)));
         assert_eq!(pool.take_idle(), None);
         assert_eq!(pool.connections(), 1);
     }

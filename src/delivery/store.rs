@@ -3,7 +3,8 @@
 //! A mail is ready, loading, active, waiting or failed, and nothing else; each state has a way
 //! out: readiness by a connection, loading by the helper's answer, activity by the end of the
 //! attempt, waiting and failure by the schedule. Age-out works in all of them but two: `Active`,
-//! which ends within the deadlines of its connection, and `Loading`, which ends with the read.
+//! which ends within the deadlines of its connection, and `Loading`, which ends with the read. Mails
+//! that need a connection belong to a destination ([`Store::destinations`]) as long as they do.
 //!
 //! Memory: a body stays from the commit until the first attempt ended, then it is read back when
 //! due. [`Store::take_released`] tells how many octets of the budget came free.
@@ -12,16 +13,17 @@
 //!
 //! **Diagnostics**: [`Store::view`] explains one mail, with its attempts and why it waits.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::queue::{
     Attempt, MailId, Next, ReadError, Retrial, Retry, Schedule, Transaction, TransactionId,
     Waiting, Wishes,
 };
-
 use crate::results::ResultQueues;
 
+use super::destinations::{DestinationId, Destinations};
+use super::explain::taken;
 use super::patience::Patience;
 use super::{Ended, Fate, Finish};
 
@@ -29,10 +31,8 @@ use super::{Ended, Fate, Finish};
 const ATTEMPTS_SHOWN: usize = 8;
 /// Ready mails that are looked at for one whose text is in memory, when there is no room for another.
 const MEMORY_SCAN: usize = 1_000;
-/// Ready mails whose age is looked at per call of [`Store::pop_aged`].
-const AGED_SCAN: usize = 1_000;
-/// Ready mails that fail in one call because there is no way out.
-const FAILED_AT_ONCE: usize = 10_000;
+/// When a transaction is looked at again whose time was over while some of its mail was under way.
+const AGED_PAUSE_MS: u64 = 1_000;
 /// How long a mail rests whose text could not be read back.
 const READ_PAUSE_MS: u64 = 60_000;
 
@@ -105,11 +105,11 @@ pub enum Work {
 }
 
 #[derive(Debug)]
-struct Held {
-    received_ms: u64,
+pub(super) struct Held {
+    pub(super) received_ms: u64,
     /// When its time is over, on the monotonic clock: a step of the wall clock removes no mail.
     expiry_ms: u64,
-    body_bytes: u64,
+    pub(super) body_bytes: u64,
     reserved: usize,
     content: Content,
     /// Mails that need the text now or soon: ready, loading or active. Counted, so that a
@@ -118,8 +118,8 @@ struct Held {
     /// Mails that are not freed.
     unfreed: usize,
     /// What it asks for itself.
-    wishes: Option<Box<Wishes>>,
-    mails: Box<[MailState]>,
+    pub(super) wishes: Option<Box<Wishes>>,
+    pub(super) mails: Box<[MailState]>,
 }
 
 impl Held {
@@ -139,96 +139,80 @@ fn needs_text(place: Place) -> bool {
 }
 
 #[derive(Debug)]
-struct MailState {
-    index: u16,
-    place: Place,
-    attempts: u32,
-    envelope: Box<str>,
-    recipient: Box<str>,
-    recent: Vec<Attempt>,
-}
-
-/// One mail, explained.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MailView {
-    /// Its name.
-    pub id: MailId,
-    /// When it was received, unix milliseconds.
-    pub received_ms: u64,
-    /// Sender; empty is the null sender.
-    pub envelope: Box<str>,
-    /// Recipient.
-    pub recipient: Box<str>,
-    /// Octets of its transaction's texts.
-    pub body_bytes: u64,
-    /// What it waits for.
-    pub place: Place,
-    /// How many attempts there were.
-    pub attempts: u32,
-    /// The latest of them, oldest first.
-    pub recent: Vec<Attempt>,
-    /// What it asks for itself.
-    pub wishes: Option<Box<Wishes>>,
+pub(super) struct MailState {
+    pub(super) index: u16,
+    pub(super) place: Place,
+    /// Where it goes; of use while it is ready, loading or active.
+    pub(super) destination: DestinationId,
+    pub(super) attempts: u32,
+    pub(super) envelope: Box<str>,
+    pub(super) recipient: Box<str>,
+    pub(super) recent: Vec<Attempt>,
 }
 
 /// The mails of one worker.
 #[derive(Debug)]
 pub struct Store {
-    limits: StoreLimits,
-    held: HashMap<TransactionId, Held>,
-    ready: VecDeque<MailId>,
+    pub(super) limits: StoreLimits,
+    pub(super) held: HashMap<TransactionId, Held>,
+    /// Where ready mails wait for connections.
+    pub destinations: Destinations,
     schedule: Schedule<MailId>,
+    /// When the time of each transaction is over.
+    ages: Schedule<TransactionId>,
     loading: usize,
     active: usize,
     queued: usize,
     failed: usize,
     released: usize,
-    scan: usize,
 }
 
 impl Store {
     /// An empty store.
-    pub fn new(limits: StoreLimits) -> Store {
+    pub fn new(limits: StoreLimits, destinations: Destinations) -> Store {
         Store {
             limits,
             held: HashMap::new(),
-            ready: VecDeque::new(),
+            destinations,
             schedule: Schedule::new(),
+            ages: Schedule::new(),
             loading: 0,
             active: 0,
             queued: 0,
             failed: 0,
             released: 0,
-            scan: 0,
         }
     }
 
     /// A transaction that became durable. `reserved` octets of the memory budget came with it.
     pub fn admit(&mut self, transaction: Arc<Transaction>, reserved: usize, now: Now) {
-        let patience = Patience::of(&self.limits, transaction.wishes.as_deref());
+        let id = transaction.id;
+        let wishes = transaction.wishes.as_deref();
+        let patience = Patience::of(&self.limits, wishes);
         let expiry_ms = patience.expiry_ms(transaction.received_ms, now);
-        let place = patience
-            .first_ms(now)
-            .map_or(Place::Ready, |first_ms| Place::Waiting(first_ms.min(expiry_ms)));
-        let mails = transaction
-            .mails
-            .iter()
-            .map(|mail| MailState {
+        let place = patience.first(expiry_ms, now);
+        let mut mails = Vec::with_capacity(transaction.mails.len());
+        for mail in &transaction.mails {
+            let id = id.mail(mail.index);
+            let mut destination = DestinationId::default();
+            match place {
+                Place::Waiting(due_ms) => self.schedule.insert(due_ms, id),
+                _ => {
+                    destination = make_ready(&mut self.destinations, wishes, &mail.recipient, id);
+                }
+            }
+            mails.push(MailState {
                 index: mail.index,
                 place,
+                destination,
                 attempts: 0,
                 envelope: mail.envelope.clone(),
                 recipient: mail.recipient.clone(),
                 recent: Vec::new(),
-            })
-            .collect::<Box<[MailState]>>();
-        let id = transaction.id;
-        self.queued += mails.len();
-        let ids = mails.iter().map(|mail| id.mail(mail.index));
-        match place {
-            Place::Waiting(due_ms) => ids.for_each(|id| self.schedule.insert(due_ms, id)),
-            _ => self.ready.extend(ids),
+            });
         }
+        self.queued += mails.len();
+        self.ages.insert(expiry_ms, id);
         let held = Held {
             received_ms: transaction.received_ms,
             expiry_ms,
@@ -238,7 +222,7 @@ impl Store {
             content: Content::Memory(transaction),
             needing: if needs_text(place) { mails.len() } else { 0 },
             unfreed: mails.len(),
-            mails,
+            mails: mails.into(),
         };
         self.held.insert(id, held);
         self.shrink(id);
@@ -246,12 +230,11 @@ impl Store {
 
     /// A transaction that the start found.
     pub fn restore(&mut self, waiting: Waiting, now: Now) {
-        let patience = Patience::of(&self.limits, waiting.wishes.as_deref());
+        let wishes = waiting.wishes.as_deref();
+        let patience = Patience::of(&self.limits, wishes);
         let expiry_ms = patience.expiry_ms(waiting.received_ms, now);
         let pause_ms_max = patience.pause_ms_max().max(READ_PAUSE_MS);
-        let first = patience
-            .first_ms(now)
-            .map_or(Place::Ready, |first_ms| Place::Waiting(first_ms.min(expiry_ms)));
+        let first = patience.first(expiry_ms, now);
         let mut mails = Vec::with_capacity(waiting.mails.len());
         for mail in waiting.mails {
             let id = waiting.id.mail(mail.index);
@@ -262,16 +245,20 @@ impl Store {
                 }
                 Some(Next::Failed | Next::Delivered | Next::Removed) => Place::Failed,
             };
+            let mut destination = DestinationId::default();
             match place {
                 Place::Waiting(due_ms) => self.schedule.insert(due_ms, id),
-                Place::Failed => self.schedule.insert(expiry_ms, id),
-                _ => self.ready.push_back(id),
+                Place::Failed => {}
+                _ => {
+                    destination = make_ready(&mut self.destinations, wishes, &mail.recipient, id);
+                }
             }
             self.failed += usize::from(place == Place::Failed);
             self.queued += 1;
             mails.push(MailState {
                 index: mail.index,
                 place,
+                destination,
                 attempts: mail.attempts,
                 envelope: mail.envelope,
                 recipient: mail.recipient,
@@ -289,6 +276,7 @@ impl Store {
             wishes: waiting.wishes,
             mails: mails.into(),
         };
+        self.ages.insert(expiry_ms, waiting.id);
         self.held.insert(waiting.id, held);
     }
 
@@ -306,19 +294,24 @@ impl Store {
         }
     }
 
-    /// The next ready mail, made active, or the text that has to be read back for one. `reserve`
-    /// asks the memory budget for a text's octets; refused, the mail stays ready, and one whose
+    /// The next ready mail of a destination, made active, or the text that has to be read back for
+    /// one. `reserve` asks the memory budget for a text's octets; refused, the mail stays ready, and one whose
     /// text is in memory goes first. If nothing else is under way the text is read back all the
     /// same, one at a time: else a text that is larger than the budget would never go out, nor
     /// anything behind it.
-    pub fn take_work(&mut self, mut reserve: impl FnMut(usize) -> bool) -> Option<Work> {
-        while let Some(&id) = self.ready.front() {
+    pub fn take_work(
+        &mut self,
+        destination: DestinationId,
+        mut reserve: impl FnMut(usize) -> bool,
+    ) -> Option<Work> {
+        let ready = &mut self.destinations.get_mut(destination)?.ready;
+        while let Some(&id) = ready.front() {
             let Some((held, place)) = find(&mut self.held, id) else {
-                self.ready.pop_front();
+                ready.pop_front();
                 continue;
             };
             if held.mails[place].place != Place::Ready {
-                self.ready.pop_front();
+                ready.pop_front();
                 continue;
             }
             match &held.content {
@@ -326,12 +319,12 @@ impl Store {
                     let transaction = transaction.clone();
                     held.move_to(place, Place::Active);
                     self.active += 1;
-                    self.ready.pop_front();
+                    ready.pop_front();
                     return Some(Work::Deliver(id, transaction));
                 }
                 Content::Loading => {
                     held.move_to(place, Place::Loading);
-                    self.ready.pop_front();
+                    ready.pop_front();
                 }
                 Content::Disk => {
                     let bytes = usize::try_from(held.body_bytes).unwrap_or(usize::MAX);
@@ -340,7 +333,7 @@ impl Store {
                     }
                     let reserved = reserve(bytes);
                     if !reserved {
-                        let work = self.take_from_memory();
+                        let work = self.take_from_memory(destination);
                         if work.is_some() || self.loading + self.active > 0 {
                             return work;
                         }
@@ -349,7 +342,7 @@ impl Store {
                     held.reserved = if reserved { bytes } else { 0 };
                     held.content = Content::Loading;
                     held.move_to(place, Place::Loading);
-                    self.ready.pop_front();
+                    self.destinations.get_mut(destination)?.ready.pop_front();
                     self.loading += 1;
                     return Some(Work::Load(id.transaction));
                 }
@@ -359,9 +352,10 @@ impl Store {
     }
 
     /// The first ready mail, among as many as are looked at, whose text is in memory.
-    fn take_from_memory(&mut self) -> Option<Work> {
-        for at in 0..MEMORY_SCAN.min(self.ready.len()) {
-            let id = self.ready[at];
+    fn take_from_memory(&mut self, destination: DestinationId) -> Option<Work> {
+        let ready = &mut self.destinations.get_mut(destination)?.ready;
+        for at in 0..MEMORY_SCAN.min(ready.len()) {
+            let id = ready[at];
             let Some((held, place)) = find(&mut self.held, id) else {
                 continue;
             };
@@ -371,7 +365,7 @@ impl Store {
                 let transaction = transaction.clone();
                 held.move_to(place, Place::Active);
                 self.active += 1;
-                self.ready.remove(at);
+                ready.remove(at);
                 return Some(Work::Deliver(id, transaction));
             }
         }
@@ -394,14 +388,17 @@ impl Store {
         for mail in &mut held.mails {
             if mail.place == Place::Loading {
                 mail.place = Place::Ready;
-                loading.push(id.mail(mail.index));
+                loading.push((mail.destination, id.mail(mail.index)));
             }
         }
         match loaded {
             Ok(transaction) => {
                 held.content = Content::Memory(transaction);
                 // They were at the front before; the newest goes first, so reverse.
-                loading.into_iter().rev().for_each(|id| self.ready.push_front(id));
+                for (destination, mail) in loading.into_iter().rev() {
+                    self.destinations.push(destination, mail, true);
+                }
+                self.destinations.feed(1);
                 Vec::new()
             }
             Err(error) => {
@@ -414,7 +411,7 @@ impl Store {
                 let finish = Finish::without_reply(fate, "storage", "error", error.to_string());
                 loading
                     .into_iter()
-                    .filter_map(|id| self.on_finish(id, finish.clone(), now))
+                    .filter_map(|(_, mail)| self.on_finish(mail, finish.clone(), now))
                     .collect()
             }
         }
@@ -425,7 +422,7 @@ impl Store {
         if let Some((held, place)) = find(&mut self.held, id) {
             held.move_to(place, Place::Ready);
             self.active -= 1;
-            self.ready.push_front(id);
+            self.destinations.push(held.mails[place].destination, id, true);
         }
     }
 
@@ -476,7 +473,9 @@ impl Store {
         match held.mails[place].place {
             Place::Waiting(_) if !aged => {
                 held.move_to(place, Place::Ready);
-                self.ready.push_back(id);
+                let wishes = held.wishes.as_deref();
+                let mail = &mut held.mails[place];
+                mail.destination = make_ready(&mut self.destinations, wishes, &mail.recipient, id);
                 Some(None)
             }
             Place::Waiting(_) | Place::Failed => Some(self.age_out(id, now)),
@@ -484,51 +483,49 @@ impl Store {
         }
     }
 
-    /// Looks at some of the ready mails, in turn, and ages out those whose time is over though no
-    /// connection came.
-    pub fn pop_aged(&mut self, now: Now) -> Vec<Ended> {
-        let mut aged = Vec::new();
-        for _ in 0..AGED_SCAN.min(self.ready.len()) {
-            self.scan = (self.scan + 1) % self.ready.len();
-            let id = self.ready[self.scan];
-            let Some((held, place)) = find(&mut self.held, id) else {
-                continue;
-            };
-            if held.mails[place].place == Place::Ready && now.mono_ms >= held.expiry_ms {
-                aged.extend(self.age_out(id, now));
-            }
+    /// The mails of a transaction whose time is over, with the records that free them; those under
+    /// way follow when their attempt has ended. `None` if no time is over.
+    pub fn pop_aged(&mut self, now: Now) -> Option<Vec<Ended>> {
+        let id = self.ages.pop_due(now.mono_ms)?;
+        let Some(held) = self.held.get(&id) else { return Some(Vec::new()) };
+        if held.mails.iter().any(|mail| matches!(mail.place, Place::Loading | Place::Active)) {
+            self.ages.insert(now.mono_ms + AGED_PAUSE_MS, id);
         }
-        // While no connection comes nobody else takes what is gone off the queue.
-        while let Some(&id) = self.ready.front()
-            && find(&mut self.held, id)
-                .is_none_or(|(held, place)| held.mails[place].place != Place::Ready)
-        {
-            self.ready.pop_front();
-        }
-        aged
+        let ages_now = |place| matches!(place, Place::Ready | Place::Waiting(_) | Place::Failed);
+        let aged: Vec<MailId> = held
+            .mails
+            .iter()
+            .filter(|mail| ages_now(mail.place))
+            .map(|mail| id.mail(mail.index))
+            .collect();
+        Some(aged.into_iter().filter_map(|mail| self.age_out(mail, now)).collect())
     }
 
-    /// Ready mails fail for good: there is no way out for any of them. The others follow at the next
-    /// call.
-    pub fn fail_ready(&mut self, why: &str, now: Now) -> Vec<Ended> {
-        let finish = Finish::without_reply(Fate::Permanent, "connect", "error", why);
-        let count = self.ready.len().min(FAILED_AT_ONCE);
-        let ready: Vec<MailId> = self.ready.drain(..count).collect();
-        let is_ready = |store: &mut Store, id| {
-            find(&mut store.held, id)
-                .is_some_and(|(held, place)| held.mails[place].place == Place::Ready)
+    /// Some of the mails of a destination that end their attempt without a connection, if any do
+    /// ([`Destinations::end_ready`]).
+    pub fn end_some(
+        &mut self,
+        destination: DestinationId,
+        count_max: usize,
+        now: Now,
+    ) -> Vec<Ended> {
+        let Some((mails, finish)) = self.destinations.take_ending(destination, count_max) else {
+            return Vec::new();
         };
-        ready
-            .into_iter()
-            .filter_map(|id| {
-                if is_ready(self, id) { self.on_finish(id, finish.clone(), now) } else { None }
-            })
-            .collect()
+        let mut ended = Vec::with_capacity(mails.len());
+        for id in mails {
+            if let Some((held, place)) = find(&mut self.held, id)
+                && held.mails[place].place == Place::Ready
+            {
+                ended.extend(self.on_finish(id, finish.clone(), now));
+            }
+        }
+        ended
     }
 
     /// The next time something is due, on the monotonic clock.
     pub fn next_due(&self) -> Option<u64> {
-        self.schedule.next_due()
+        [self.schedule.next_due(), self.ages.next_due()].into_iter().flatten().min()
     }
 
     /// Octets of the memory budget that came free since the last call.
@@ -546,67 +543,9 @@ impl Store {
         self.failed
     }
 
-    /// Mails (at most: some may be gone) that wait for a connection.
-    pub fn ready(&self) -> usize {
-        self.ready.len()
-    }
-
-    /// Mails that need no time to pass: ready, being read back, or being sent; at most, since some
-    /// may be gone.
+    /// Mails that need no time to pass: ready, being read back, or being sent.
     pub fn under_way(&self) -> usize {
-        self.ready.len() + self.loading + self.active
-    }
-
-    /// The mail of an attempt that ended, with the attempts before that one; their number counts it.
-    pub fn mail_of(&self, ended: &mut Ended) -> Option<MailView> {
-        if let Some(freed) = ended.freed.take() {
-            return Some(freed);
-        }
-        let mut view = self.view(ended.attempt.mail)?;
-        view.recent.pop();
-        Some(view)
-    }
-
-    /// Where the settings send results.
-    pub fn queues(&self) -> &ResultQueues {
-        &self.limits.queues
-    }
-
-    /// What a transaction asks for itself.
-    pub fn wishes(&self, id: TransactionId) -> Option<&Wishes> {
-        self.held.get(&id)?.wishes.as_deref()
-    }
-
-    /// One mail, explained.
-    pub fn view(&self, id: MailId) -> Option<MailView> {
-        let held = self.held.get(&id.transaction)?;
-        let place = held.mails.binary_search_by_key(&id.index, |mail| mail.index).ok()?;
-        let mail = &held.mails[place];
-        (mail.place != Place::Freed).then(|| view(id, held, mail))
-    }
-
-    /// All mails of one transaction, explained.
-    pub fn view_all(&self, id: TransactionId) -> Vec<MailView> {
-        let mails = self.held.get(&id).map(|held| &*held.mails).unwrap_or_default();
-        mails.iter().filter_map(|mail| self.view(id.mail(mail.index))).collect()
-    }
-
-    /// Mails by id, those after `after` and at most `limit`.
-    pub fn views(&self, after: Option<MailId>, limit: usize) -> Vec<MailView> {
-        let mut ids: Vec<MailId> = self
-            .held
-            .iter()
-            .flat_map(|(id, held)| held.mails.iter().map(move |mail| (*id, mail)))
-            .filter(|(_, mail)| mail.place != Place::Freed)
-            .map(|(id, mail)| id.mail(mail.index))
-            .filter(|&id| after.is_none_or(|after| id > after))
-            .collect();
-        if limit < ids.len() {
-            ids.select_nth_unstable(limit);
-            ids.truncate(limit);
-        }
-        ids.sort_unstable();
-        ids.into_iter().filter_map(|id| self.view(id)).collect()
+        self.destinations.mails()
     }
 
     fn age_out(&mut self, id: MailId, now: Now) -> Option<Ended> {
@@ -641,7 +580,10 @@ impl Store {
         let after = match attempt.next {
             Next::Delivered | Next::Removed => Place::Freed,
             Next::Failed => {
-                self.schedule.insert(expiry_ms, id);
+                if now.mono_ms >= expiry_ms {
+                    // Its time was over before its attempt was: the look at ages has passed it.
+                    self.schedule.insert(expiry_ms, id);
+                }
                 Place::Failed
             }
             Next::Retry { not_before_ms } => {
@@ -653,6 +595,7 @@ impl Store {
         let before = held.move_to(place, after);
         let freed = (after == Place::Freed).then(|| taken(id, held, place));
         let mail = &mut held.mails[place];
+        let left = needs_text(before).then_some(mail.destination);
         if mail.recent.len() == ATTEMPTS_SHOWN {
             mail.recent.remove(0);
         }
@@ -663,6 +606,10 @@ impl Store {
         self.failed -= usize::from(before == Place::Failed);
         self.active -= usize::from(before == Place::Active);
         self.queued -= usize::from(mail.place == Place::Freed);
+        if let Some(destination) = left {
+            let held = &self.held;
+            self.destinations.leave(destination, |mail| is_ready(held, mail));
+        }
         self.shrink(id.transaction);
         Some(Ended { attempt, freed, facts: None })
     }
@@ -677,6 +624,7 @@ impl Store {
             self.released += std::mem::take(&mut held.reserved);
         }
         if held.unfreed == 0 {
+            self.ages.remove(held.expiry_ms, id);
             self.held.remove(&id);
         }
     }
@@ -688,35 +636,26 @@ fn find(held: &mut HashMap<TransactionId, Held>, id: MailId) -> Option<(&mut Hel
     Some((held, place))
 }
 
-/// What is known of a mail that was freed, moved out: mail that arrives at once costs no copy.
-fn taken(id: MailId, held: &mut Held, place: usize) -> MailView {
-    let (received_ms, body_bytes) = (held.received_ms, held.body_bytes);
-    let mail = &mut held.mails[place];
-    MailView {
-        id,
-        received_ms,
-        envelope: std::mem::take(&mut mail.envelope),
-        recipient: std::mem::take(&mut mail.recipient),
-        body_bytes,
-        place: mail.place,
-        attempts: mail.attempts,
-        recent: std::mem::take(&mut mail.recent),
-        wishes: held.wishes.clone(),
-    }
+fn is_ready(held: &HashMap<TransactionId, Held>, id: MailId) -> bool {
+    let mails = held.get(&id.transaction).map(|held| &*held.mails).unwrap_or_default();
+    let place = mails.binary_search_by_key(&id.index, |mail| mail.index);
+    place.is_ok_and(|place| mails[place].place == Place::Ready)
 }
 
-fn view(id: MailId, held: &Held, mail: &MailState) -> MailView {
-    MailView {
-        id,
-        received_ms: held.received_ms,
-        envelope: mail.envelope.clone(),
-        recipient: mail.recipient.clone(),
-        body_bytes: held.body_bytes,
-        place: mail.place,
-        attempts: mail.attempts,
-        recent: mail.recent.clone(),
-        wishes: held.wishes.clone(),
-    }
+/// A mail begins to wait for a connection of its destination.
+fn make_ready(
+    destinations: &mut Destinations,
+    wishes: Option<&Wishes>,
+    recipient: &str,
+    id: MailId,
+) -> DestinationId {
+    let destination = match wishes.and_then(|wishes| wishes.smarthost.as_deref()) {
+        Some(smarthost) => destinations.of_host(smarthost),
+        None => destinations.of_recipient(recipient),
+    };
+    destinations.enter(destination);
+    destinations.push(destination, id, false);
+    destination
 }
 
 #[path = "store_by_hand.rs"]
@@ -724,4 +663,4 @@ mod by_hand;
 
 #[cfg(test)]
 #[path = "store_tests.rs"]
-mod tests;
+pub(super) mod tests;

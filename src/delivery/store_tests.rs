@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
+use crate::delivery::{Account, DestinationLimits, MailView, NextHop};
 use crate::queue::{Body, Mail, Origin, WaitingMail};
 
 const LIFE_MS: u64 = 100_000;
@@ -19,12 +20,55 @@ fn at(mono_ms: u64) -> Now {
 }
 
 fn store() -> Store {
-    Store::new(StoreLimits {
+    store_to(Some(NextHop { host: "relay.example".into(), port: 25, account: Account::OfSettings }))
+}
+
+/// A store whose mails go to their domains, without a smarthost.
+fn store_to(smarthost: Option<NextHop>) -> Store {
+    let limits = StoreLimits {
         retry: Retry { intervals_s: vec![RETRY_S], attempts_max: 0, deliver_ms_max: LIFE_MS },
         deliver_ms_max: LIFE_MS,
         loading_max: 2,
         queues: ResultQueues::default(),
-    })
+    };
+    let few = DestinationLimits {
+        domain_connections_max: 2,
+        smarthost_connections_max: 2,
+        look_ups_max: 2,
+    };
+    Store::new(limits, Destinations::new(few, smarthost, 1))
+}
+
+/// Where all mail of [`transaction`] goes.
+fn way(store: &mut Store) -> DestinationId {
+    store.destinations.of_recipient("r0@example.net")
+}
+
+fn take_work(store: &mut Store, reserve: impl FnMut(usize) -> bool) -> Option<Work> {
+    let way = way(store);
+    store.take_work(way, reserve)
+}
+
+fn ready(store: &mut Store) -> usize {
+    let way = way(store);
+    store.destinations.ready(way)
+}
+
+fn fail_ready(store: &mut Store, finish: Finish, now: Now) -> Vec<Ended> {
+    let way = way(store);
+    store.destinations.end_ready(way, finish);
+    store.end_some(way, usize::MAX, now)
+}
+
+fn aged(store: &mut Store, now: Now) -> Vec<Ended> {
+    let mut aged = Vec::new();
+    while let Some(more) = store.pop_aged(now) {
+        aged.extend(more);
+    }
+    while let Some(due) = store.pop_due(now) {
+        aged.extend(due);
+    }
+    aged
 }
 
 fn transaction(id: u64, mails: u16, bytes: usize, now: Now) -> Arc<Transaction> {
@@ -57,6 +101,11 @@ fn transaction(id: u64, mails: u16, bytes: usize, now: Now) -> Arc<Transaction> 
         wishes: None,
         shelf: None,
     })
+}
+
+/// A transaction of one mail, for tests of other files.
+pub(in crate::delivery) fn transaction_of(id: u64) -> Arc<Transaction> {
+    transaction(id, 1, 10, at(0))
 }
 
 fn waiting(transaction: &Transaction, last: Option<Next>) -> Waiting {
@@ -101,7 +150,7 @@ fn finish(fate: Fate) -> Finish {
 }
 
 fn deliver(store: &mut Store) -> MailId {
-    match store.take_work(|_| true) {
+    match take_work(store, |_| true) {
         Some(Work::Deliver(id, _)) => id,
         other => panic!("{other:?}"),
     }
@@ -121,7 +170,7 @@ fn each_fate_has_its_place_and_its_count() {
     for (fate, expected, counts) in rows {
         let mut store = store();
         store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
-        assert_eq!((store.queued(), store.ready()), (1, 1));
+        assert_eq!((store.queued(), ready(&mut store)), (1, 1));
         let id = deliver(&mut store);
         assert_eq!(place(&store, id), Some(Place::Active));
         let attempt = store.on_finish(id, finish(fate), at(0)).unwrap().attempt;
@@ -141,7 +190,7 @@ fn mails_of_one_transaction_share_its_text_until_the_last_needs_it_no_more() {
     store.admit(transaction(1, 3, 10, at(0)), 64, at(0));
     let ids = [(); 3].map(|()| deliver(&mut store));
     assert_eq!(ids.map(|id| id.index), [0, 1, 2], "in their order");
-    assert!(store.take_work(|_| true).is_none());
+    assert!(take_work(&mut store, |_| true).is_none());
     store.on_finish(ids[1], finish(Fate::Delivered), at(1));
     store.on_finish(ids[0], finish(Fate::Temporary), at(1));
     assert_eq!(store.take_released(), 0);
@@ -157,7 +206,7 @@ fn mails_of_one_transaction_share_its_text_until_the_last_needs_it_no_more() {
 fn every_state_ages_out() {
     let over = at(LIFE_MS);
     let early = at(LIFE_MS - 1);
-    let ready = |store: &mut Store| store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
+    let new = |store: &mut Store| store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
     let waiting_now = |store: &mut Store| {
         let next = Next::Retry { not_before_ms: UNIX_MS + 2 * LIFE_MS };
         store.restore(waiting(&transaction(1, 1, 10, at(0)), Some(next)), at(0));
@@ -171,13 +220,13 @@ fn every_state_ages_out() {
     };
     let loading = |store: &mut Store| {
         on_disk(store);
-        assert!(matches!(store.take_work(|_| true), Some(Work::Load(_))));
+        assert!(matches!(take_work(store, |_| true), Some(Work::Load(_))));
         let text = transaction(1, 1, 10, at(0));
         store.on_loaded(text.id, Ok(text), at(1));
     };
     type Make<'a> = &'a dyn Fn(&mut Store);
     let rows: [(&str, Make<'_>); 5] = [
-        ("ready", &ready),
+        ("ready", &new),
         ("ready on disk", &on_disk),
         ("waiting", &waiting_now),
         ("failed", &failed),
@@ -186,20 +235,13 @@ fn every_state_ages_out() {
     for (name, make) in rows {
         let mut store = store();
         make(&mut store);
-        let aged = |store: &mut Store, now| {
-            let mut aged = store.pop_aged(now);
-            while let Some(due) = store.pop_due(now) {
-                aged.extend(due);
-            }
-            aged
-        };
         assert_eq!(aged(&mut store, early), [], "{name}");
         let settled = aged(&mut store, over);
         assert_eq!(settled.len(), 1, "{name}");
         assert_eq!(settled[0].attempt.next, Next::Removed, "{name}");
         assert_eq!(aged(&mut store, at(2 * LIFE_MS)), [], "{name}: only once");
         assert_eq!((store.queued(), store.failed()), (0, 0), "{name}");
-        assert_eq!(store.ready(), 0, "{name}: nothing is left to look at");
+        assert_eq!(ready(&mut store), 0, "{name}: nothing is left to look at");
         assert!(store.held.is_empty(), "{name}");
     }
 }
@@ -209,7 +251,7 @@ fn a_mail_under_way_ages_out_when_its_attempt_has_ended() {
     let mut store = store();
     store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
     let id = deliver(&mut store);
-    assert!(store.pop_aged(at(LIFE_MS)).is_empty());
+    assert!(aged(&mut store, at(LIFE_MS)).is_empty());
     let attempt = store.on_finish(id, finish(Fate::Temporary), at(LIFE_MS)).unwrap().attempt;
     assert_eq!(attempt.next, Next::Failed, "no attempt can follow");
     let settled = store.pop_due(at(LIFE_MS)).unwrap().unwrap();
@@ -230,8 +272,8 @@ fn a_text_that_cannot_be_read_waits_or_fails() {
         let name = error.to_string();
         let mut store = store();
         store.restore(waiting(&transaction(1, 2, 10, at(0)), None), at(0));
-        assert!(matches!(store.take_work(|bytes| bytes == 10), Some(Work::Load(_))));
-        assert!(store.take_work(|_| true).is_none(), "one reading serves both");
+        assert!(matches!(take_work(&mut store, |bytes| bytes == 10), Some(Work::Load(_))));
+        assert!(take_work(&mut store, |_| true).is_none(), "one reading serves both");
         let settled = store.on_loaded(id, Err(error), at(0));
         assert_eq!(settled.len(), 2, "{name}");
         for index in 0..2 {
@@ -247,14 +289,15 @@ fn no_more_texts_are_read_at_a_time_than_allowed() {
     for id in 1..=3 {
         store.restore(waiting(&transaction(id, 1, 10, at(0)), None), at(0));
     }
-    let mut load = || store.take_work(|_| true);
+    let way = way(&mut store);
+    let mut load = || store.take_work(way, |_| true);
     let Some(Work::Load(first)) = load() else { panic!() };
     assert!(matches!(load(), Some(Work::Load(_))));
     assert!(load().is_none());
     let text = transaction(first.as_u64(), 1, 10, at(0));
     store.on_loaded(first, Ok(text), at(0));
     assert_eq!(deliver(&mut store).transaction, first);
-    assert!(matches!(store.take_work(|_| true), Some(Work::Load(_))));
+    assert!(matches!(take_work(&mut store, |_| true), Some(Work::Load(_))));
 }
 
 /// Memory: what does not fit waits, but not what is in memory behind it; and alone it goes out.
@@ -265,10 +308,10 @@ fn a_text_that_does_not_fit_blocks_nothing() {
     store.admit(transaction(2, 1, 10, at(0)), 64, at(0));
     let behind = deliver_refused(&mut store);
     assert_eq!(behind.transaction.as_u64(), 2);
-    assert!(store.take_work(|_| false).is_none(), "while it is under way");
+    assert!(take_work(&mut store, |_| false).is_none(), "while it is under way");
     store.on_finish(behind, finish(Fate::Delivered), at(0));
     assert_eq!(store.take_released(), 64);
-    assert!(matches!(store.take_work(|_| false), Some(Work::Load(_))));
+    assert!(matches!(take_work(&mut store, |_| false), Some(Work::Load(_))));
     let text = transaction(1, 1, 10, at(0));
     store.on_loaded(text.id, Ok(text), at(0));
     let alone = deliver_refused(&mut store);
@@ -277,7 +320,7 @@ fn a_text_that_does_not_fit_blocks_nothing() {
 }
 
 fn deliver_refused(store: &mut Store) -> MailId {
-    match store.take_work(|_| false) {
+    match take_work(store, |_| false) {
         Some(Work::Deliver(id, _)) => id,
         other => panic!("{other:?}"),
     }
@@ -293,7 +336,7 @@ fn a_text_is_unloaded_only_while_nobody_sends_it() {
     store.give_back(id);
     store.unload(id.transaction);
     assert_eq!(store.take_released(), 64);
-    assert!(matches!(store.take_work(|_| true), Some(Work::Load(_))));
+    assert!(matches!(take_work(&mut store, |_| true), Some(Work::Load(_))));
     store.unload(id.transaction);
     assert_eq!(store.take_released(), 0, "it is on its way");
 }
@@ -308,7 +351,7 @@ fn whoever_settles_an_attempt_is_told_of_its_mail_and_of_those_before() {
         let mail = store.mail_of(&mut first).unwrap();
         assert_eq!((mail.attempts, mail.recent.len()), (1, 0));
         store.pop_due(at(u64::from(RETRY_S) * 1000));
-        assert!(matches!(store.take_work(|_| true), Some(Work::Load(_))));
+        assert!(matches!(take_work(&mut store, |_| true), Some(Work::Load(_))));
         store.on_loaded(id.transaction, Ok(transaction(1, 1, 10, at(0))), at(0));
         assert_eq!(deliver(&mut store), id);
         let mut last = store.on_finish(id, finish(fate), at(0)).unwrap();
@@ -323,11 +366,11 @@ fn own_listener_fails_all_that_is_ready_and_nothing_else() {
     let mut store = store();
     store.admit(transaction(1, 2, 10, at(0)), 64, at(0));
     let active = deliver(&mut store);
-    let settled = store.fail_ready("a loop", at(0));
+    let settled = fail_ready(&mut store, finish(Fate::Permanent), at(0));
     assert_eq!(settled.len(), 1);
     assert_eq!(settled[0].attempt.next, Next::Failed);
     assert_eq!(place(&store, active), Some(Place::Active));
-    assert_eq!((store.failed(), store.ready()), (1, 0));
+    assert_eq!((store.failed(), ready(&mut store)), (1, 0));
 }
 
 #[test]
@@ -336,7 +379,7 @@ fn the_latest_attempts_are_kept_and_all_are_counted() {
     store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
     let mut now = 0;
     for attempts in 1..=9 {
-        let loaded = match store.take_work(|_| true).unwrap() {
+        let loaded = match take_work(&mut store, |_| true).unwrap() {
             Work::Deliver(id, _) => id,
             Work::Load(id) => {
                 store.on_loaded(id, Ok(transaction(1, 1, 10, at(0))), at(now));
@@ -364,6 +407,7 @@ enum Known {
 /// A store with everything that a worker would keep beside it.
 struct Model {
     store: Store,
+    way: DestinationId,
     now_ms: u64,
     /// Mails that must be there.
     mails: BTreeMap<MailId, Known>,
@@ -429,7 +473,7 @@ impl Model {
 
     fn take(&mut self) {
         let (mut reserved, budget) = (self.reserved, self.budget);
-        let work = self.store.take_work(|bytes| {
+        let work = self.store.take_work(self.way, |bytes| {
             let fits = reserved + bytes <= budget;
             reserved += if fits { bytes } else { 0 };
             fits
@@ -492,11 +536,7 @@ impl Model {
     fn pass(&mut self, ms: u64) {
         self.now_ms += ms;
         let now = self.now();
-        let mut settled = self.store.pop_aged(now);
-        while let Some(due) = self.store.pop_due(now) {
-            settled.extend(due);
-        }
-        for ended in settled {
+        for ended in aged(&mut self.store, now) {
             assert_eq!(ended.attempt.next, Next::Removed);
             self.settle(&ended.attempt);
         }
@@ -511,7 +551,10 @@ impl Model {
         let ids: Vec<MailId> = views.iter().map(|view| view.id).collect();
         assert!(ids.iter().eq(self.mails.keys()), "{ids:?}");
         let idle = |view: &MailView| matches!(view.place, Place::Ready);
-        assert!(views.iter().filter(|view| idle(view)).count() <= self.store.ready());
+        assert!(
+            views.iter().filter(|view| idle(view)).count()
+                <= self.store.destinations.ready(self.way)
+        );
         if self.mails.is_empty() && self.loading.is_empty() {
             assert_eq!(self.reserved, 0, "memory of mail that is gone");
         }
@@ -527,8 +570,10 @@ fn counts_agree_with_a_model_over_random_operations() {
     println!("ROHRPOST_SEED={seed}");
     for round in 0..60 {
         let mut dice = crate::queue::Dice::new(seed + round);
+        let mut store = store();
         let mut model = Model {
-            store: store(),
+            way: way(&mut store),
+            store,
             now_ms: 0,
             mails: BTreeMap::new(),
             born: BTreeMap::new(),
@@ -553,7 +598,7 @@ fn counts_agree_with_a_model_over_random_operations() {
         model.pass(2 * LIFE_MS);
         model.reserved -= model.store.take_released();
         assert!(model.mails.is_empty() && model.store.held.is_empty());
-        assert_eq!((model.reserved, model.store.ready()), (0, 0));
+        assert_eq!((model.reserved, ready(&mut model.store)), (0, 0));
         model.check();
     }
 }

@@ -19,14 +19,15 @@ use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 use crate::blocking::Job;
 use crate::clock::Wall;
 use crate::control::Which;
-use crate::delivery::{Now, Pool, Store};
+use crate::delivery::{DestinationId, Journey, Now, Store};
 use crate::limits::Share;
-use crate::log::{Level, Log};
+use crate::log::Log;
 use crate::metrics::{Metrics, Number, WorkerMetrics};
 use crate::plugin::view::Plugins;
 use crate::queue::{
     Accepting, Completion, Entry, Ids, MailId, ReadError, Transaction, TransactionId, Waiting,
 };
+use crate::services::{Routed, Services};
 use crate::settings::Settings;
 use crate::smtp::Memory;
 use crate::tls::Tls;
@@ -43,7 +44,7 @@ pub enum Timer {
     Connection(Key),
     /// A plugin's.
     Plugin(TimerId),
-    /// The next mail is due, or the next hop may be tried again.
+    /// The next mail is due, or a destination may be tried again.
     Delivery,
     /// Once a second: age-out, gauges, resuming to accept.
     Tick,
@@ -66,8 +67,8 @@ pub enum Mail {
     Loaded(TransactionId, Result<Arc<Transaction>, ReadError>),
     /// What a notice needs of a mail was read back, or not.
     Recalled(MailId, Result<Box<Recalled>, ReadError>),
-    /// The smarthost's addresses, or why there are none.
-    Resolved(Result<Vec<SocketAddr>, String>),
+    /// The route of a destination with the milliseconds that it is good for, or why there is none.
+    Routed(DestinationId, Routed),
     /// Mail that the start found, to be owned by this worker.
     Restore(Vec<Waiting>),
     /// Every worker is ready: take connections.
@@ -106,9 +107,14 @@ pub enum Question {
         /// Only those due before: where the part before this one ended.
         before: Option<(u64, MailId)>,
     },
+    /// Its destinations, at most this many, those with the most mail first.
+    Destinations {
+        /// Rows at most.
+        limit: usize,
+    },
 }
 
-/// One mail as the control socket shows it.
+/// Mails or destinations as the control socket shows them.
 pub type Answer = Vec<serde_json::Value>;
 
 /// A transaction on its way to the disk.
@@ -194,10 +200,12 @@ pub struct Desk {
     pub store: Store,
     /// Attempts that ended and are not handed over yet.
     pub settlements: Settlements,
-    /// Connections to the next hop.
-    pub pool: Pool<Key>,
+    /// Connections in the making that go on to their next host.
+    pub onward: VecDeque<Journey>,
     /// Where blocking work goes.
     pub jobs: Channel<Job>,
+    /// Where name servers are asked.
+    pub services: Services,
     /// Connections whose output has not been offered to their socket.
     pub dirty: Vec<Key>,
     /// Held connections with a verdict, oldest first (D-2F).
@@ -244,10 +252,10 @@ pub struct DeskInit {
     pub ids: Ids,
     /// See [`Desk::store`].
     pub store: Store,
-    /// See [`Desk::pool`].
-    pub pool: Pool<Key>,
     /// See [`Desk::jobs`].
     pub jobs: Channel<Job>,
+    /// See [`Desk::services`].
+    pub services: Services,
     /// See [`Desk::listeners`].
     pub listeners: Arc<[SocketAddr]>,
 }
@@ -277,8 +285,9 @@ impl Desk {
             committing: HashMap::new(),
             store: init.store,
             settlements: Settlements::default(),
-            pool: init.pool,
+            onward: VecDeque::new(),
             jobs: init.jobs,
+            services: init.services,
             dirty: Vec::new(),
             resumable: VecDeque::new(),
             sends: VecDeque::new(),
@@ -352,14 +361,6 @@ impl Desk {
         Memory::release(&mut self.memory, bytes);
     }
 
-    /// The way out leads back to us: every ready mail fails for good.
-    pub fn fail_ready(&mut self, why: &str, io: &Io) {
-        let now = self.now(io);
-        let attempts = self.store.fail_ready(why, now);
-        self.log.limited("loop", Level::Critical, "smtp", why);
-        attempts.into_iter().for_each(|attempt| self.settle(attempt));
-    }
-
     /// Applies what plugins asked for in the callback that just returned: timers and watches at
     /// once; output and verdicts wait for the verdict phase. Calls no plugin, so that there is an
     /// end to it: a watch that is refused has its last callback in the next turn.
@@ -431,7 +432,7 @@ impl Desk {
             )*};
         }
         shrink!(by_plugin, committing, timers, watches);
-        shrink!(dirty, resumable, sends, batch, commands);
+        shrink!(dirty, resumable, sends, batch, commands, onward);
     }
 
     /// D-17: after the cleanup hooks, what is left of timers and watches goes without a word.

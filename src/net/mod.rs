@@ -18,6 +18,7 @@ pub mod desk;
 pub mod incoming;
 mod incoming_begin;
 mod incoming_end;
+mod journeys;
 pub mod listener;
 pub mod message;
 pub mod outgoing;

@@ -8,8 +8,8 @@
 //! Must never: touch the disk; say that a mail was delivered before its final 250 was read, or
 //! forget it afterwards.
 //!
-//! **Diagnostics**: every attempt ends in a [`Finish`]; a hop that cannot be reached is the pool's
-//! trouble and costs no mail an attempt.
+//! **Diagnostics**: every attempt ends in a [`Finish`]; a host that cannot be reached is the journey's
+//! trouble, which may have another one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,9 @@ use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Hook};
 use rohrpost_reactor::{Key, Readiness};
 
 use crate::blocking::Job;
-use crate::delivery::{Fate, Finish, Work, own_listener, state_of};
+use crate::delivery::{
+    Carried, DestinationId, Fate, Finish, Journey, Stop, Target, Work, own_listener, state_of,
+};
 use crate::limits::OutgoingPermit;
 use crate::log::Level;
 use crate::notice::wanted;
@@ -46,8 +48,10 @@ const READS_MAX: usize = 4;
 /// The mail under way.
 #[derive(Debug)]
 pub(super) struct Current {
-    id: MailId,
-    transaction: Arc<Transaction>,
+    pub(super) id: MailId,
+    pub(super) transaction: Arc<Transaction>,
+    /// What it has behind it in this attempt, where a connection was lost before.
+    pub(super) before: Option<Box<Carried>>,
 }
 
 /// One connection that takes mail away.
@@ -56,7 +60,14 @@ pub struct Outgoing {
     pub(super) key: Key,
     pub(super) transport: Transport,
     pub(super) session: Session,
-    pub(super) remote: SocketAddr,
+    /// Whose mail it carries.
+    pub(super) destination: DestinationId,
+    /// What that is: a domain, or a smarthost.
+    pub(super) target: Target,
+    /// The host at the other end.
+    pub(super) stop: Stop,
+    /// Until it is greeted: where else it may go.
+    pub(super) journey: Option<Journey>,
     pub(super) local: Option<SocketAddr>,
     pub(super) plugin: Option<ConnectionId>,
     pub(super) connected: bool,
@@ -93,8 +104,10 @@ pub struct Outgoing {
 pub struct Departure {
     /// The registered, connecting socket.
     pub transport: Transport,
-    /// Where it goes.
-    pub remote: SocketAddr,
+    /// Where it goes: the name of the host, as MX or the settings have it, and its address.
+    pub stop: Stop,
+    /// Where else it may go.
+    pub journey: Journey,
     /// Its place among the connections.
     pub permit: OutgoingPermit,
 }
@@ -107,7 +120,10 @@ impl Outgoing {
             key,
             transport: departure.transport,
             session: Session::new(&options),
-            remote: departure.remote,
+            destination: departure.journey.destination,
+            target: departure.journey.target.clone(),
+            stop: departure.stop,
+            journey: Some(departure.journey),
             local: None,
             plugin: None,
             connected: false,
@@ -170,6 +186,14 @@ impl Outgoing {
         self.drive(desk, io)
     }
 
+    /// An idle connection is to make room for another.
+    pub fn on_unneeded(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        if self.idle {
+            self.leave(desk, io);
+        }
+        self.drive(desk, io)
+    }
+
     /// A plugin handed the mail back.
     pub fn on_resume(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if let Some(asked) = &mut self.asked {
@@ -193,7 +217,7 @@ impl Outgoing {
     /// The server stops: the mail under way is the last.
     pub fn on_drain(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if self.current.is_none() {
-            self.leave(desk);
+            self.leave(desk, io);
         }
         self.drive(desk, io)
     }
@@ -211,14 +235,12 @@ impl Outgoing {
         self.revoke(desk, "the server stops");
         if !matches!(self.session.stage(), Stage::Body | Stage::FinalDot) {
             // Nothing of its text is out: that was no attempt.
-            self.give_back(desk);
+            self.give_back(desk, io);
         }
         self.session.on_lost(Problem::TimedOut);
         let keep = self.drive(desk, io);
         if keep == Keep::Yes && !self.over {
-            if !self.greeted {
-                desk.pool.on_given_up();
-            }
+            self.give_up(desk, io);
             self.over = true;
             return self.drive(desk, io);
         }
@@ -329,7 +351,7 @@ impl Outgoing {
 
     fn try_connected(&mut self, desk: &mut Desk, io: &Io) -> bool {
         if let Some(error) = self.transport.take_error() {
-            return self.on_unreachable(&format!("connect: {error}"), desk, io);
+            return self.on_unreachable(unconnected(&error), desk, io);
         }
         if !self.writable || !self.transport.connected() {
             return false;
@@ -339,9 +361,12 @@ impl Outgoing {
         self.local = self.transport.local();
         // Listeners on all addresses are known by our own end only.
         let local = self.local.map(|local| local.ip());
-        if let Some(error) = own_listener(&desk.listeners, self.remote, local) {
-            desk.fail_ready(&error.to_string(), io);
-            return self.on_unreachable(&error.to_string(), desk, io);
+        if let Some(error) = own_listener(&desk.listeners, self.stop.address, local) {
+            if let Some(journey) = self.journey.take() {
+                desk.on_own_stop(journey, &self.stop, error, io);
+            }
+            self.over = true;
+            return false;
         }
         true
     }
@@ -366,7 +391,9 @@ impl Outgoing {
         match event {
             Event::Ready { .. } => {
                 self.greeted = true;
-                desk.pool.on_greeted();
+                desk.store.destinations.on_greeted(self.destination, self.stop.address);
+                let carried = self.journey.take().and_then(|journey| journey.carried);
+                self.current = carried.map(Current::carried);
                 let init = ConnectionInit {
                     fd: self.transport.descriptor(),
                     direction: Direction::Outgoing,
@@ -376,25 +403,34 @@ impl Outgoing {
                 self.plugin = match desk.plugins.open(init) {
                     Ok(plugin) => plugin,
                     // No plugin could see the mail, and it must not pass them by.
-                    Err(SlotsSpent) => return self.leave(desk),
+                    Err(SlotsSpent) => {
+                        self.give_back(desk, io);
+                        return self.leave(desk, io);
+                    }
                 };
                 if let Some(plugin) = self.plugin {
                     desk.by_plugin.insert(plugin, self.key);
+                }
+                if let Some(current) = self.current.take() {
+                    self.start(current, desk, io);
                 }
                 self.take_work(desk, io);
             }
             Event::StartTls => unreachable!("no session is told to encrypt its connection yet"),
             Event::Data354 => self.on_354(desk, io),
             Event::Done(outcome) if !self.greeted => {
-                let Outcome::Refused { reply, .. } = outcome else {
+                let Outcome::Refused { stage, reply, .. } = outcome else {
                     return;
                 };
-                self.on_unreachable(&reply.to_string(), desk, io);
+                let mut why = Finish::of_reply(state_of(stage), &reply);
+                // Whatever it says, it says it of itself and not of a mail.
+                why.fate = Fate::Temporary;
+                self.on_unreachable(why, desk, io);
             }
             Event::Done(Outcome::Refused { stage, reply, .. })
                 if reply.code() == 421 && self.is_outworn(stage, Problem::Closed) =>
             {
-                self.give_back(desk);
+                self.give_back(desk, io);
             }
             Event::Done(outcome) => {
                 let finish = Finish::of_outcome(&outcome);
@@ -403,34 +439,36 @@ impl Outgoing {
                     self.take_work(desk, io);
                 }
             }
-            Event::Lost { stage, problem } => {
-                if !self.greeted {
-                    self.on_unreachable(&format!("{}: {problem}", state_of(stage)), desk, io);
-                }
-                if self.is_outworn(stage, problem) {
-                    self.give_back(desk);
-                }
-                let result = match problem {
-                    Problem::TimedOut => "timeout",
-                    Problem::Closed => "lost",
-                    Problem::ReplyTooLong
-                    | Problem::BadReply
-                    | Problem::UnexpectedReply
-                    | Problem::EarlyInput => "invalid",
-                };
-                let text = problem.to_string();
-                let finish = Finish::without_reply(Fate::Temporary, state_of(stage), result, text);
-                self.finish(finish, desk, io);
-                self.over = true;
-            }
+            Event::Lost { stage, problem } => self.on_lost_event(stage, problem, desk, io),
             Event::Goodbye => {
-                if !self.greeted {
-                    self.on_unreachable("the next hop said goodbye", desk, io);
-                }
-                self.give_back(desk);
-                self.over = true;
+                let why = "the far end said goodbye";
+                let why = Finish::without_reply(Fate::Temporary, "intro", "lost", why);
+                self.on_unreachable(why, desk, io);
+                self.give_back(desk, io);
             }
         }
+    }
+
+    fn on_lost_event(&mut self, stage: Stage, problem: Problem, desk: &mut Desk, io: &Io) {
+        let result = match problem {
+            Problem::TimedOut => "timeout",
+            Problem::Closed => "lost",
+            Problem::ReplyTooLong
+            | Problem::BadReply
+            | Problem::UnexpectedReply
+            | Problem::EarlyInput => "invalid",
+        };
+        let text = problem.to_string();
+        let finish = Finish::without_reply(Fate::Temporary, state_of(stage), result, text);
+        if self.is_outworn(stage, problem) {
+            self.give_back(desk, io);
+        }
+        if self.greeted {
+            self.lose(finish, desk, io);
+        } else {
+            self.on_unreachable(finish, desk, io);
+        }
+        self.over = true;
     }
 
     /// Starts the next mail, or rests, or leaves.
@@ -440,18 +478,18 @@ impl Outgoing {
                 return;
             }
             if !desk.mood.delivers() || self.is_used_up(desk) {
-                return self.leave(desk);
+                return self.leave(desk, io);
             }
             let delivering = desk.may_deliver();
             let Desk { store, memory, .. } = desk;
             let work = if delivering {
-                store.take_work(|bytes| memory.reserve(bytes as u64))
+                store.take_work(self.destination, |bytes| memory.reserve(bytes as u64))
             } else {
                 None
             };
             match work {
                 Some(Work::Deliver(id, transaction)) => {
-                    self.start(Current { id, transaction }, desk, io);
+                    self.start(Current { id, transaction, before: None }, desk, io);
                 }
                 Some(Work::Load(id)) => {
                     let job = Job::Read(desk.index, id);
@@ -466,28 +504,37 @@ impl Outgoing {
         if self.session.stage() == Stage::Idle && self.current.is_none() {
             // Mail after mail that failed before anything was sent: the others have their turn.
             self.rest(desk, io);
+            desk.store.destinations.wake(self.destination);
             io.stay_awake();
         }
     }
 
     fn is_used_up(&self, desk: &Desk) -> bool {
-        desk.settings.delivery.smarthost_messages_max.is_some_and(|max| self.messages >= max.get())
+        let settings = &desk.settings.delivery;
+        let max = match self.target {
+            Target::Host(_) => settings.smarthost_messages_max,
+            Target::Domain(_) => settings.domain_messages_max,
+        };
+        max.is_some_and(|max| self.messages >= max.get())
     }
 
     fn rest(&mut self, desk: &mut Desk, io: &Io) {
+        let destinations = &mut desk.store.destinations;
         // With mail that waits for memory the next one is worth the wait.
-        if desk.settings.delivery.idle_timeout.is_zero() && desk.store.ready() == 0 {
-            return self.leave(desk);
+        if desk.settings.delivery.idle_timeout.is_zero()
+            && destinations.ready(self.destination) == 0
+        {
+            return self.leave(desk, io);
         }
         if !self.idle {
             self.idle = true;
             self.reuse.on_idle(io.now_ms());
-            desk.pool.on_idle(self.key);
+            destinations.on_idle(self.destination, self.key);
         }
     }
 
     fn start(&mut self, current: Current, desk: &mut Desk, io: &Io) {
-        let Current { id, transaction } = &current;
+        let Current { id, transaction, .. } = &current;
         let Some(mail) = transaction.mail(id.index) else {
             unreachable!("the store hands out mails of the transaction")
         };
@@ -591,21 +638,23 @@ impl Outgoing {
 
     pub(super) fn finish(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
         self.text = None;
-        let Some(Current { id, transaction }) = self.current.take() else {
+        let Some(Current { id, transaction, .. }) = self.current.take() else {
             return;
         };
-        let mut finish = finish.between(self.local.map(|local| local.ip()), Some(self.remote));
+        let mut finish =
+            finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
         finish.facts = self.facts(&transaction, desk);
-        let now = desk.now(io);
-        if let Some(ended) = desk.store.on_finish(id, finish, now) {
-            desk.settle_with(ended, &transaction, self.session.extensions().dsn);
-        }
+        desk.finish(id, &transaction, finish, self.session.extensions().dsn, io);
     }
 
-    /// The mail under way was not tried after all.
-    pub(super) fn give_back(&mut self, desk: &mut Desk) {
-        if let Some(Current { id, .. }) = self.current.take() {
-            desk.store.give_back(id);
+    /// The mail under way was not tried here after all; nor elsewhere, unless it came from there.
+    pub(super) fn give_back(&mut self, desk: &mut Desk, io: &Io) {
+        match self.current.take() {
+            Some(Current { id, before: None, .. }) => desk.store.give_back(id),
+            Some(Current { id, transaction, before: Some(before) }) => {
+                desk.finish(id, &transaction, before.finish, false, io);
+            }
+            None => {}
         }
     }
 
@@ -623,6 +672,20 @@ impl Outgoing {
             desk.mark_dirty(self.key);
         }
     }
+}
+
+impl Current {
+    fn carried(carried: Box<Carried>) -> Current {
+        let (id, transaction) = (carried.id, carried.transaction.clone());
+        Current { id, transaction, before: Some(carried) }
+    }
+}
+
+/// Why a connection did not open.
+fn unconnected(error: &std::io::Error) -> Finish {
+    let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
+    let result = if timed_out { "timeout" } else { "error" };
+    Finish::without_reply(Fate::Temporary, "connect", result, format!("connect: {error}"))
 }
 
 fn describe(error: &dyn std::error::Error) -> String {

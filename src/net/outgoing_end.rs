@@ -2,30 +2,44 @@
 //!
 //! Must never: forget a mail that was started.
 //!
-//! **Diagnostics**: a hop that cannot be reached is logged, rate-limited, and is the pool's trouble.
+//! **Diagnostics**: why a far end could not be talked to goes to the journey, which may have another.
 
 use std::time::Duration;
 
-use crate::delivery::{Fate, Finish};
-use crate::log::Level;
+use crate::delivery::{Carried, Fate, Finish};
 use crate::smtp::client::{Problem, Stage};
 
 use super::desk::{Desk, Io};
-use super::outgoing::Outgoing;
+use super::outgoing::{Current, Outgoing};
 
 /// How long the far end may take to answer QUIT.
 const QUIT_MS: u64 = 5_000;
 
 impl Outgoing {
-    pub(super) fn on_unreachable(&mut self, why: &str, desk: &mut Desk, io: &Io) -> bool {
-        if !self.greeted && !self.over {
-            let why = format!("{}: {why}", self.remote);
-            let text = format_args!("the next hop cannot be reached: {why}");
-            desk.log.limited("next-hop", Level::Warning, "smtp", text);
-            desk.pool.on_failed(why, io.now_ms());
+    /// The far end could not be talked to; the next host is tried.
+    pub(super) fn on_unreachable(&mut self, why: Finish, desk: &mut Desk, io: &Io) -> bool {
+        if let Some(journey) = self.journey.take() {
+            desk.on_stop_failed(journey, &self.stop, why, io);
         }
         self.over = true;
         false
+    }
+
+    /// A mail was lost with its connection. While a plugin holds it the attempt ends (D-81); else
+    /// another host may take it in the same attempt, with its hooks run again (D-85).
+    pub(super) fn lose(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
+        if self.is_held() {
+            return self.finish(finish, desk, io);
+        }
+        self.text = None;
+        let Some(Current { id, transaction, before }) = self.current.take() else {
+            return;
+        };
+        let finish = finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
+        let mut tried = before.map(|before| before.tried).unwrap_or_default();
+        tried.push(self.stop.host.clone());
+        let carried = Box::new(Carried { id, transaction, finish, tried });
+        desk.carry_on(self.destination, carried, io);
     }
 
     /// Nothing can be written any more; what the far end said before it went still counts, a refusal
@@ -43,10 +57,10 @@ impl Outgoing {
         self.lost = Some(Problem::Closed);
     }
 
-    pub(super) fn leave(&mut self, desk: &mut Desk) {
+    pub(super) fn leave(&mut self, desk: &mut Desk, io: &Io) {
         if !self.connected {
             // A connect may take as long as its deadline, and nothing is lost with it.
-            desk.pool.on_given_up();
+            self.give_up(desk, io);
             self.over = true;
             return;
         }
@@ -56,10 +70,17 @@ impl Outgoing {
             return;
         }
         if self.idle {
-            desk.pool.on_busy(self.key);
+            desk.store.destinations.on_busy(self.destination, self.key);
             self.idle = false;
         }
         self.session.quit();
+    }
+
+    /// A connection that was not greeted is not needed any more.
+    pub(super) fn give_up(&mut self, desk: &mut Desk, io: &Io) {
+        if let Some(journey) = self.journey.take() {
+            desk.give_up(journey, io);
+        }
     }
 
     /// D-27: takes the mail back from the plugin that holds it.
@@ -88,9 +109,11 @@ impl Outgoing {
             );
         }
         if !self.connected {
-            self.on_unreachable("connect: no answer within connect-timeout", desk, io);
+            let why = "connect: no answer within connect-timeout";
+            let why = Finish::without_reply(Fate::Temporary, "connect", "timeout", why);
+            self.on_unreachable(why, desk, io);
         } else if self.idle {
-            self.leave(desk);
+            self.leave(desk, io);
         } else {
             self.session.on_lost(Problem::TimedOut);
         }
@@ -136,13 +159,14 @@ impl Outgoing {
         if let Some(asked) = self.asked.take() {
             asked.close(desk);
         }
-        self.give_back(desk);
+        self.give_up(desk, io);
+        self.give_back(desk, io);
         if let Some(plugin) = self.plugin.take() {
             desk.by_plugin.remove(&plugin);
             desk.plugins.cell.close_connection(plugin);
         }
         if self.greeted {
-            desk.pool.on_closed(self.key);
+            desk.store.destinations.on_closed(self.destination, self.key);
         }
         self.deadline.cancel(io);
     }

@@ -112,6 +112,11 @@ impl Settlements {
         self.count < SETTLEMENTS_MAX
     }
 
+    /// How many more may wait.
+    pub fn room(&self) -> usize {
+        SETTLEMENTS_MAX.saturating_sub(self.count)
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.count

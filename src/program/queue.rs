@@ -33,6 +33,12 @@ pub(super) fn run(directory: &Path, view: &QueueView) -> u8 {
     if let QueueView::Take { name, max, follow } = view {
         return take(directory, name, *max, *follow);
     }
+    if let QueueView::Show { id } = view
+        && id.parse::<TransactionId>().is_err()
+        && let Err(error) = id.parse::<MailId>()
+    {
+        return complain(error, cli::EXIT_USAGE);
+    }
     let rows =
         if Lock::is_taken(directory) { asked(directory, view) } else { read(directory, view) };
     match (rows, view) {
@@ -65,6 +71,9 @@ fn asked(directory: &Path, view: &QueueView) -> Result<Vec<Value>, String> {
         QueueView::Remove { ids } => ask(directory, &Request::QueueRemove { ids: ids.clone() }),
         QueueView::Retry(which) => ask(directory, &Request::QueueRetry { which: which.clone() }),
         QueueView::Take { .. } => unreachable!("it is dealt with before"),
+        QueueView::Destinations { limit } => {
+            ask(directory, &Request::QueueDestinations { limit: *limit })
+        }
         QueueView::List { limit } => {
             let mut rows: Vec<Value> = Vec::new();
             loop {
@@ -104,6 +113,9 @@ fn read(directory: &Path, queue_view: &QueueView) -> Result<Vec<Value>, String> 
             vec![json!({ "queued": all().count(), "failed": failed, "queues": queues })]
         }
         QueueView::List { limit } => all().take(*limit as usize).collect(),
+        QueueView::Destinations { .. } => {
+            return Err("no server is running: no mail is on its way anywhere".to_owned());
+        }
         QueueView::Show { id } => {
             let names = |row: &Value, id: &dyn Display| row["id"] == id.to_string();
             match (id.parse::<MailId>(), id.parse::<TransactionId>()) {

@@ -363,6 +363,22 @@ impl Storage for MemoryStorage {
         state.truncate(at, length)
     }
 
+    fn reserve(&self, name: &str, bytes: u64) -> io::Result<()> {
+        let mut state = self.state();
+        state.whole_call()?;
+        if state.names.contains_key(name) {
+            return Ok(());
+        }
+        if bytes > state.capacity.saturating_sub(state.used_bytes()) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let at = state.files.len();
+        let length = usize::try_from(bytes).unwrap_or(usize::MAX);
+        state.files.push(Contents { bytes: vec![0; length], ..Contents::default() });
+        state.names.insert(name.to_owned(), at);
+        Ok(())
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.state();
         state.whole_call()?;

@@ -8,7 +8,7 @@
 //! operation.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,9 @@ pub trait Storage: Send + Sync {
     /// Cuts an existing file off after `length` bytes, which gives back what followed. A crash may
     /// undo it.
     fn truncate(&self, name: &str, length: u64) -> io::Result<()>;
+
+    /// A file that takes up so many bytes and holds nothing; one that is there may stay.
+    fn reserve(&self, name: &str, bytes: u64) -> io::Result<()>;
 
     /// Takes a file away.
     fn remove(&self, name: &str) -> io::Result<()>;
@@ -115,6 +118,20 @@ impl Storage for DiskStorage {
 
     fn truncate(&self, name: &str, length: u64) -> io::Result<()> {
         OpenOptions::new().write(true).open(self.directory.join(name))?.set_len(length)
+    }
+
+    fn reserve(&self, name: &str, bytes: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let path = self.directory.join(name);
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            // File systems that cannot promise room have to be given something to keep.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                io::copy(&mut io::repeat(0).take(bytes), &mut file).map(drop)
+            }
+            outcome => Ok(outcome?),
+        }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

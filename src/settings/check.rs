@@ -87,15 +87,15 @@ impl Settings {
     }
 
     fn check_delivery(&self, report: &mut Report) {
-        if self.delivery.smarthost.is_none() {
-            report.warn("smarthost is not set: mail is kept, but nothing can be delivered yet");
-        }
         if self.delivery.smarthost_connections_max > self.smtp.outgoing_max() {
             report.warn(format!(
                 "smarthost-connections {} is above the {} outgoing connections, which hold",
                 self.delivery.smarthost_connections_max,
                 self.smtp.outgoing_max()
             ));
+        }
+        if self.dns.interval > self.dns.timeout {
+            report.warn("dns-interval is above dns-timeout, which ends a look-up first");
         }
         let (errors, warnings) = self.hop.faults(&self.delivery);
         errors.into_iter().for_each(|text| report.fail(text));

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use super::hop::Hop;
 use super::machine::Machine;
-use super::model::{Delivery, General, Logging, Plugin, Queue, Smtp};
+use super::model::{Delivery, Dns, General, Logging, Plugin, Queue, Smtp};
 use super::notice::Notices;
 use super::tls::Tls;
 
@@ -104,6 +104,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         Tls::KEYS,
         Delivery::KEYS,
         Hop::KEYS,
+        Dns::KEYS,
         Notices::KEYS,
         Queue::KEYS,
         Plugin::KEYS,

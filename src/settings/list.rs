@@ -4,7 +4,7 @@
 //!
 //! Diagnostics: refusals name the item that is wrong.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,8 +41,9 @@ impl Kind for Addresses {
             return Ok(ListenIp::All);
         }
         let addresses = items(text, ADDRESSES_MAX, |word| {
-            let bare = word.strip_prefix('[').and_then(|w| w.strip_suffix(']')).unwrap_or(word);
-            bare.parse().map_err(|_| format!("names `{word}`, which is not an address").into())
+            bare(word)
+                .parse()
+                .map_err(|_| format!("names `{word}`, which is not an address").into())
         })?;
         Ok(ListenIp::Only(addresses))
     }
@@ -50,6 +51,48 @@ impl Kind for Addresses {
     fn allowed(&self) -> String {
         "`all`, or addresses separated by `,`".into()
     }
+}
+
+/// One address; the unspecified one stands for none.
+pub(super) struct Address;
+
+impl Kind for Address {
+    type Value = IpAddr;
+
+    fn parse(&self, text: &str) -> Result<IpAddr, Reason> {
+        bare(text).parse().map_err(|_| "is not an address".into())
+    }
+
+    fn allowed(&self) -> String {
+        "an address".into()
+    }
+}
+
+/// Addresses of name servers, each with a port or not, separated by `,`; may be empty.
+pub(super) struct NameServers;
+
+impl Kind for NameServers {
+    type Value = Vec<SocketAddr>;
+
+    fn parse(&self, text: &str) -> Result<Vec<SocketAddr>, Reason> {
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        items(text, NAME_SERVERS_MAX, |word| {
+            let whole = word.parse::<SocketAddr>();
+            whole
+                .or_else(|_| bare(word).parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)))
+                .map_err(|_| format!("names `{word}`, which is not an address").into())
+        })
+    }
+
+    fn allowed(&self) -> String {
+        "addresses such as `192.0.2.1` or `[2001:db8::1]:53` separated by `,`, or empty".into()
+    }
+}
+
+fn bare(word: &str) -> &str {
+    word.strip_prefix('[').and_then(|word| word.strip_suffix(']')).unwrap_or(word)
 }
 
 /// Ports and ranges of ports, separated by `,`; 0 lets the system choose.
@@ -167,6 +210,10 @@ impl Kind for Paths {
 
 /// How many addresses one setting may name.
 const ADDRESSES_MAX: usize = 64;
+/// How many name servers one setting may name.
+const NAME_SERVERS_MAX: usize = 16;
+/// The port of DNS (RFC 1035 4.2).
+const DNS_PORT: u16 = 53;
 /// How many ports one setting may name: each costs one socket a worker.
 const PORTS_MAX: usize = 64;
 /// How many retry intervals one setting may name; the last one repeats.

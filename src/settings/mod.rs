@@ -39,7 +39,8 @@ pub use load::{Changes, Loaded, Problem, Report};
 pub use machine::Machine;
 pub use mailerq::foreign_keys;
 pub use model::{
-    AddressRule, Delivery, General, Logging, Pinning, Plugin, PluginErrors, Queue, Settings, Smtp,
+    AddressRule, Delivery, Dns, General, Logging, Pinning, Plugin, PluginErrors, Queue, Settings,
+    Smtp,
 };
 pub use network::Networks;
 pub use notice::Notices;

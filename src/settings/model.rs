@@ -6,6 +6,7 @@
 //! Diagnostics: none; a row refuses a text through its kind.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::kind::{
     AbsolutePath, Choice, Count, DAY_S, Deadline, GIB, HOUR_S, KIB, Kind, Limit, MIB, Optional,
     Port, QueueName, Size, Time, size_text,
 };
-use super::list::{Addresses, ListenIp, LogTargets, Numbers, Ports, Times};
+use super::list::{Address, Addresses, ListenIp, LogTargets, NameServers, Numbers, Ports, Times};
 use super::load::Values;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
@@ -46,6 +47,8 @@ pub struct Settings {
     pub hop: Hop,
     /// Telling senders what became of their mail.
     pub notices: Notices,
+    /// Asking name servers.
+    pub dns: Dns,
     /// Keeping mail.
     pub queue: Queue,
     /// Plugins.
@@ -70,6 +73,7 @@ impl Settings {
         self.smtp.adopt(&new.smtp, &mut differing);
         self.tls.adopt(&new.tls, &mut differing);
         self.delivery.adopt(&new.delivery, &mut differing);
+        self.dns.adopt(&new.dns, &mut differing);
         self.hop.adopt(&new.hop, &mut differing);
         self.notices.adopt(&new.notices, &mut differing);
         self.queue.adopt(&new.queue, &mut differing);
@@ -87,6 +91,7 @@ impl Settings {
             delivery: Delivery::build(values),
             hop: Hop::build(values),
             notices: Notices::build(values),
+            dns: Dns::build(values),
             queue: Queue::build(values),
             plugin: Plugin::build(values),
             logging: Logging::build(values),
@@ -219,7 +224,7 @@ impl Smtp {
 section! {
     /// Sending mail.
     Delivery, "Delivery" {
-        /// The host that all mail is sent to; empty for none.
+        /// The host that all mail is sent to; empty to deliver to the hosts that DNS names.
         "smarthost" smarthost: Option<Host> = Preset::Text(""), Optional(HostName);
 
         /// The port of the smarthost.
@@ -232,6 +237,25 @@ section! {
         /// Messages sent over one connection to the smarthost before it is closed; 0 for no limit.
         "smarthost-messages" smarthost_messages_max: Option<NonZeroU32> = Preset::Text("1000"),
             Limit { max: u32::MAX }, live;
+
+        /// Connections to one domain, over all workers; each worker may have one at least.
+        "domain-connections" domain_connections_max: u32 = Preset::Text("20"),
+            Count { min: 1, max: CONNECTIONS_MAX };
+
+        /// Messages sent over one connection to a domain before it is closed; 0 for no limit.
+        "domain-messages" domain_messages_max: Option<NonZeroU32> = Preset::Text("100"),
+            Limit { max: u32::MAX }, live;
+
+        /// The port of the hosts that MX records name.
+        "smtp-out-port" mx_port: u16 = Preset::Text("25"), Port;
+
+        /// An address that every connection goes to, whatever the route, to try things out: nothing is
+        /// looked up, and mail stays queued by its domain; `0.0.0.0` or empty for none.
+        "smtp-sink-address" | "smtp-sink-ip" sink: Option<IpAddr> = Preset::Text(""),
+            Optional(Address);
+
+        /// The port of `smtp-sink-address`.
+        "smtp-sink-port" sink_port: u16 = Preset::Text("25"), Port;
 
         /// Times to wait after each failed attempt; the last one repeats.
         "retry-interval" retry_intervals: Vec<Duration> =
@@ -263,6 +287,34 @@ section! {
         /// How long an outgoing connection is kept open without mail for it; 0 closes it at once.
         "smtp-out-idle-timeout" idle_timeout: Duration = Preset::Text("10"),
             Time::seconds(0, HOUR_S), live;
+    }
+}
+
+section! {
+    /// Asking name servers where mail goes. `/etc/hosts` counts too.
+    Dns, "DNS" {
+        /// Name servers, each with a port or not; empty for those of `/etc/resolv.conf`.
+        "dns-servers" servers: Vec<SocketAddr> = Preset::Text(""), NameServers;
+
+        /// How long finding one route may take altogether.
+        "dns-timeout" timeout: Duration = Preset::Text("60"), Time::seconds(1, HOUR_S);
+
+        /// How long one question waits for its answer before it is asked again.
+        "dns-interval" interval: Duration = Preset::Text("3"),
+            Time { min: Duration::from_millis(100), max: Duration::from_secs(60) };
+
+        /// How often a question is asked that gets no answer.
+        "dns-attempts" attempts: u32 = Preset::Text("5"), Count { min: 1, max: 100 };
+
+        /// How long an answer is good for at least, whatever it says itself.
+        "dns-min-ttl" ttl_min: Duration = Preset::Text("60"), Time::seconds(1, DAY_S);
+
+        /// Routes that are looked up at a time, over all workers; each worker may have one at least.
+        "dns-capacity" look_ups_max: u32 = Preset::Text("100"), Count { min: 1, max: 10_000 };
+
+        /// Networks beyond the public Internet, such as private ones and this machine, that DNS may send
+        /// mail to; other addresses there are left out, so that no stranger's records lead inside.
+        "dns-private-targets" private_targets: Networks = Preset::Text(""), NetworkSet;
     }
 }
 

@@ -443,7 +443,7 @@ fn settings_that_cannot_work_together_are_errors() {
 #[test]
 fn settings_that_surprise_are_warnings() {
     let cases: &[(&[(&str, &str)], &str)] = &[
-        (&[], "nothing can be delivered yet"),
+        (&[("dns-timeout", "1")], "dns-interval is above"),
         (&[("smtp-hostname", "mail")], "not fully qualified"),
         (&[("smtp-validate-address", "loose")], "`strict` is used"),
         (&[("application-log", "syslog")], "not supported yet"),

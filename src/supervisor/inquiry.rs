@@ -19,6 +19,7 @@ use crate::queue::{LogQueue, MailId, Queue};
 use crate::settings::Settings;
 use crate::status;
 use crate::taking::Taking;
+use crate::view;
 
 use super::by_hand;
 use super::server::{Answer, Event, StartError};
@@ -80,6 +81,11 @@ fn answer(
             rows.sort_by_cached_key(|row| row["id"].as_str()?.parse::<MailId>().ok());
             rows.truncate(limit);
             Ok(rows)
+        }
+        Request::QueueDestinations { limit } => {
+            let limit = limit.min(control::ROWS_MAX) as usize;
+            let rows = ask_all(&Question::Destinations { limit }, mailboxes)?;
+            Ok(view::merged_destinations(rows, limit))
         }
         Request::QueueShow { id } => {
             // The Received field has the transaction's name, the client was told its mails'.

@@ -13,9 +13,11 @@ mod by_hand;
 mod inquiry;
 mod line;
 mod readiness;
+mod rehearsal;
 mod reload;
 mod rights;
 mod server;
 mod start;
 
+pub use rehearsal::rehearse;
 pub use server::{StartError, run};

@@ -56,6 +56,7 @@ impl Server {
         Ok(vec![json!({
             "applied": applied,
             "restart": waiting,
+            "certificates": self.settings.tls.certificates.len(),
             "late_workers": late,
             "warnings": warnings,
         })])

@@ -130,6 +130,18 @@ impl Rights {
         Ok(())
     }
 
+    /// Looks whether the queue directory, if there is one, belongs to the user.
+    ///
+    /// # Errors
+    /// It belongs to somebody else.
+    pub(super) fn inspect(&self, settings: &Settings) -> Result<(), RightsError> {
+        let directory = &settings.queue.directory;
+        match &self.account {
+            Some(account) if directory.is_dir() => account.inspect(directory),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Does something as the user, and is root again afterwards.
     ///
     /// # Errors

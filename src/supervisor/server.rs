@@ -25,13 +25,15 @@ use crate::settings::{Loaded, Settings, Sources};
 use crate::taking::Taking;
 use crate::tls::{self, Tls};
 use crate::worker::{Common, Report};
-use crate::{blocking, cli};
+use crate::{blocking, cli, services};
 
 use super::inquiry::serve_control;
 use super::line::StatusLine;
 use super::readiness::Readiness;
 use super::rights::{Rights, RightsError};
-use super::start::{Bound, Plan, bind, load_plugins, open_queue, restore, start_workers};
+use super::start::{
+    Bound, Plan, bind, load_plugins, look_ups_max, open_queue, restore, start_workers,
+};
 
 /// How long the last lines of the log may take to be written.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -233,6 +235,14 @@ impl Server {
         let (jobs, jobs_taken) = blocking::channel(threads);
         let helper = blocking::spawn(jobs_taken, queue.clone(), mailboxes.clone())
             .map_err(system("the helper thread cannot be started"))?;
+        let (services, _) = services::spawn(
+            settings.clone(),
+            addresses.all(),
+            look_ups_max(&settings),
+            mailboxes.clone(),
+            log.clone(),
+        )
+        .map_err(system("the services thread cannot be started"))?;
         let (report, reports) = unbounded();
         let events = unbounded();
         let connections = Connections::new(settings.smtp.connection_bounds());
@@ -245,6 +255,7 @@ impl Server {
             budget: MemoryBudget::new(settings.general.memory_bytes_max, settings.smtp.threads),
             id_floor: recovered.id_max,
             jobs,
+            services,
             listeners: addresses.all(),
             common: Common {
                 queue: queue.clone(),

@@ -10,7 +10,7 @@ use crossbeam_channel::{Sender, unbounded};
 use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
 
 use crate::blocking::{Job, READS_MAX};
-use crate::delivery::{Pool, Store, StoreLimits};
+use crate::delivery::{Account, DestinationLimits, Destinations, NextHop, Store, StoreLimits};
 use crate::limits::MemoryBudget;
 use crate::log::{Level, Log};
 use crate::mailboxes::Mailboxes;
@@ -19,8 +19,10 @@ use crate::net::desk::{Desk, DeskInit, Mail};
 use crate::net::listener::{self, Entrance, WorkerSockets};
 use crate::plugin::view::Plugins;
 use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
+use crate::services::Services;
 use crate::settings::{Pinning, PluginErrors, Settings};
 use crate::tls::Tls;
+use crate::view::counted;
 use crate::worker::{Common, Doors, Worker, intervals_s};
 
 use super::server::{Event, StartError, system};
@@ -36,6 +38,7 @@ pub(super) struct Plan {
     pub(super) budget: Arc<MemoryBudget>,
     pub(super) id_floor: Option<TransactionId>,
     pub(super) jobs: Sender<Job>,
+    pub(super) services: Services,
     pub(super) listeners: Arc<[SocketAddr]>,
     pub(super) common: Common,
     pub(super) lost: Sender<Event>,
@@ -65,16 +68,38 @@ impl Plan {
             plugins: Plugins::new(self.host, cell, self.log.clone(), retries),
             memory: self.budget.share(),
             ids: Ids::new(worker, self.id_floor),
-            store: Store::new(limits),
-            pool: Pool::new(share(
-                delivery.smarthost_connections_max,
-                settings.smtp.threads,
-                index,
-            )),
+            store: Store::new(limits, self.destinations(index)),
             jobs: self.jobs.clone(),
+            services: self.services.clone(),
             listeners: self.listeners.clone(),
         })
     }
+}
+
+impl Plan {
+    fn destinations(&self, index: usize) -> Destinations {
+        let delivery = &self.settings.delivery;
+        let share = |total| share(total, self.settings.smtp.threads, index);
+        let limits = DestinationLimits {
+            domain_connections_max: share(delivery.domain_connections_max),
+            smarthost_connections_max: share(delivery.smarthost_connections_max),
+            look_ups_max: share(self.settings.dns.look_ups_max),
+        };
+        let smarthost = delivery.smarthost.as_ref().map(|host| NextHop {
+            host: host.to_string(),
+            port: delivery.smarthost_port,
+            account: Account::OfSettings,
+        });
+        // Chance spreads load, and no more: the time is as good a seed as any.
+        let seed = crate::clock::Wall::now_ms() << 8 | index as u64;
+        Destinations::new(limits, smarthost, seed)
+    }
+}
+
+/// The look-ups that all workers may have open at a time.
+pub(super) fn look_ups_max(settings: &Settings) -> usize {
+    let workers = settings.smtp.threads;
+    (0..workers as usize).map(|index| share(settings.dns.look_ups_max, workers, index)).sum()
 }
 
 /// The part of `total` that worker `index` of `workers` has, at least one.
@@ -182,7 +207,14 @@ fn report_recovery(recovered: &Recovered, log: &Log) {
         );
     }
     let mails: usize = recovered.waiting.iter().map(|waiting| waiting.mails.len()).sum();
-    log.info("queue", format_args!("{mails} mails found in {} segments", report.segments));
+    log.info(
+        "queue",
+        format_args!(
+            "{} found in {} of the log",
+            counted(mails as u64, "mail"),
+            counted(report.segments, "segment")
+        ),
+    );
 }
 
 /// Mail belongs to the worker that its id names, or, after a change of `smtp-threads`, to another.
@@ -198,12 +230,12 @@ pub(super) fn restore(recovered: Recovered, mailboxes: &Mailboxes, workers: usiz
     }
 }
 
-pub(super) fn load_plugins(
+/// Loads the plugins that the settings name; those left out are logged.
+pub(super) fn open_plugins(
     settings: &Settings,
-    mailboxes: &Mailboxes,
     log: &Log,
-) -> Result<&'static rohrpost_abi::Host, StartError> {
-    use rohrpost_abi::{Copies, HostInit, LoadOptions, OnError, PluginDirectory};
+) -> Result<rohrpost_abi::Plugins, StartError> {
+    use rohrpost_abi::{Copies, LoadOptions, OnError, PluginDirectory};
     let plugin = &settings.plugin;
     let path = plugin.directory.clone();
     let options = LoadOptions {
@@ -224,6 +256,16 @@ pub(super) fn load_plugins(
     for skipped in skipped {
         log.critical("plugin", format_args!("left out (plugin-errors: skip): {}", skipped.error));
     }
+    Ok(plugins)
+}
+
+pub(super) fn load_plugins(
+    settings: &Settings,
+    mailboxes: &Mailboxes,
+    log: &Log,
+) -> Result<&'static rohrpost_abi::Host, StartError> {
+    use rohrpost_abi::HostInit;
+    let plugins = open_plugins(settings, log)?;
     let (lines, posts) = (log.clone(), mailboxes.clone());
     let host = rohrpost_abi::install(HostInit {
         plugins,

@@ -89,6 +89,7 @@ impl Worker {
             && self.connections.is_empty()
             && self.desk.committing.is_empty()
             && self.desk.settlements.is_empty()
+            && self.desk.onward.is_empty()
             && self.desk.batch.is_empty();
         if drained && !io.is_stopped() {
             let timeout = self.desk.settings.plugin.shutdown_timeout;

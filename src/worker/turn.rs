@@ -12,7 +12,6 @@ use mio::net::TcpListener;
 use rohrpost_abi::{ContextStep, WatchId};
 use rohrpost_reactor::{Handler, Key, Pending, Readiness, Ready, Slab, TimerKey, WatchKey};
 
-use crate::delivery::NextHop;
 use crate::limits::Connections;
 use crate::metrics::Number;
 use crate::net::desk::{Committing, Desk, Io, Mail, Question, Timer};
@@ -74,12 +73,6 @@ pub struct Worker {
     pub(super) common: Common,
     pub(super) options: Arc<server::Options>,
     pub(super) doors: Doors,
-    pub(super) hop: Option<NextHop>,
-    /// Addresses of the next hop, as found at `resolved_ms`.
-    pub(super) addresses: Vec<SocketAddr>,
-    pub(super) address_next: usize,
-    pub(super) resolving: bool,
-    pub(super) resolved_ms: Option<u64>,
     pub(super) accept_again: Vec<Key>,
     pub(super) context: Option<(ContextStep, Chain)>,
     pub(super) context_timer: Option<TimerKey>,
@@ -90,22 +83,12 @@ impl Worker {
     /// A worker that has not begun: [`Worker::begin`] initialises its contexts.
     pub fn new(desk: Desk, common: Common, doors: Doors) -> Worker {
         let options = session_options(&desk.settings, &desk.tls);
-        let delivery = &desk.settings.delivery;
-        let hop = delivery
-            .smarthost
-            .as_ref()
-            .map(|host| NextHop { host: host.to_string(), port: delivery.smarthost_port });
         Worker {
             options: Arc::new(options),
             desk,
             connections: Slab::new(),
             common,
             doors,
-            addresses: hop.as_ref().and_then(NextHop::literal).into_iter().collect(),
-            hop,
-            address_next: 0,
-            resolving: false,
-            resolved_ms: None,
             accept_again: Vec::new(),
             context: None,
             context_timer: None,
@@ -163,11 +146,7 @@ impl Worker {
 
     pub(super) fn on_tick(&mut self, io: &mut Io) {
         io.arm(io.now_ms() + TICK_MS, Timer::Tick);
-        let now = self.desk.now(io);
-        if self.desk.settlements.has_room() {
-            let aged = self.desk.store.pop_aged(now);
-            aged.into_iter().for_each(|attempt| self.desk.settle(attempt));
-        }
+        self.relieve(io);
         for key in std::mem::take(&mut self.accept_again) {
             io.again(Token::from(key));
         }
@@ -182,7 +161,7 @@ impl Worker {
 
     pub(super) fn answer(&mut self, question: &Question, io: &Io) -> Vec<serde_json::Value> {
         let now = self.desk.now(io);
-        let explain = |mail| view::mail(&mail, &self.desk.pool, self.hop.as_ref(), now);
+        let explain = |mail| view::mail(&mail, &self.desk.store.destinations, now);
         match question {
             Question::List { limit, after } => {
                 self.desk.store.views(*after, *limit).into_iter().map(explain).collect()
@@ -193,6 +172,9 @@ impl Worker {
             Question::Remove(ids) => return self.remove_by_hand(ids, io),
             Question::Retry { which, before } => return self.retry_by_hand(which, *before, io),
             Question::Show(id) => self.desk.store.view(*id).map(explain).into_iter().collect(),
+            Question::Destinations { limit } => {
+                view::destinations(&self.desk.store.destinations, *limit, now)
+            }
         }
     }
 
@@ -202,8 +184,9 @@ impl Worker {
         numbers.set(Number::Failed, self.desk.store.failed() as u64);
         numbers.set(Number::UnderWay, self.desk.store.under_way() as u64);
         numbers.set(Number::Committing, self.desk.committing.len() as u64);
-        numbers.set(Number::OutgoingConnections, self.desk.pool.connections() as u64);
         numbers.set(Number::Settling, self.desk.settlements.len() as u64);
+        numbers.set(Number::OutgoingConnections, self.desk.store.destinations.connections() as u64);
+        numbers.set(Number::Destinations, self.desk.store.destinations.len() as u64);
         numbers.set(Number::MemoryUsed, self.desk.memory.used());
         numbers.add(Number::Turns, 1);
     }
@@ -262,21 +245,7 @@ impl Handler for Worker {
                 attempts.into_iter().for_each(|attempt| self.desk.settle(attempt));
             }
             Mail::Recalled(id, recalled) => self.desk.on_recalled(id, recalled),
-            Mail::Resolved(Ok(addresses)) => {
-                self.resolving = false;
-                self.resolved_ms = Some(io.now_ms());
-                self.addresses = addresses;
-            }
-            Mail::Resolved(Err(why)) => {
-                self.resolving = false;
-                // Not again at once; old addresses serve meanwhile.
-                self.resolved_ms = Some(io.now_ms());
-                if self.addresses.is_empty() {
-                    self.resolved_ms = None;
-                    self.desk.pool.on_opening();
-                    self.desk.pool.on_failed(why, io.now_ms());
-                }
-            }
+            Mail::Routed(destination, routed) => self.on_routed(destination, routed, io),
             Mail::Restore(waiting) => {
                 let now = self.desk.now(io);
                 waiting.into_iter().for_each(|mail| self.desk.store.restore(mail, now));
@@ -338,6 +307,7 @@ impl Handler for Worker {
         let released = self.desk.store.take_released();
         if released > 0 {
             self.desk.release(released);
+            self.desk.store.destinations.feed(1);
         }
         if !self.desk.batch.is_empty() {
             let batch = std::mem::take(&mut self.desk.batch);
@@ -360,7 +330,7 @@ impl Handler for Worker {
         self.desk.take_posted(io);
         // A flush may let a connection go on, and its plugins ask for more: the next turn comes
         // at once then.
-        if self.pending() != Pending::NONE {
+        if self.pending() != Pending::NONE || self.has_work() {
             io.stay_awake();
         }
     }

@@ -30,15 +30,6 @@ fn a_mail_without_a_connection_ages_out() {
 }
 
 #[test]
-fn a_mail_without_a_way_out_ages_out() {
-    let server = short_lived().setting("smarthost", "").start();
-    let id = queued(&server, "nowhere@example.net");
-    let mail = show(server.plan(), &id);
-    assert_eq!(mail["why"], "there is no way out: set smarthost");
-    all_gone(server);
-}
-
-#[test]
 fn a_mail_that_waits_ages_out() {
     let hop = Hop::start(Some((At::Rcpt, How::Say("450 4.2.1 later"))));
     let server = short_lived().smarthost(hop.address()).setting("retry-interval", 1).start();

@@ -19,7 +19,7 @@ use crate::support::{PATIENCE, eventually};
 
 /// A step of the dialogue, as the hop sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum At {
+pub(crate) enum At {
     Banner,
     Ehlo,
     Mail,
@@ -33,25 +33,31 @@ pub(super) enum At {
 
 /// What it does there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum How {
+pub(crate) enum How {
     /// Nothing, for ever.
     Stall,
     /// Some octets of a reply that never ends; of a text it reads as few.
     Drip,
     /// A reply of this kind.
     Say(&'static str),
+    /// The end of the connection, without a word.
+    Close,
 }
+
+/// Where it misbehaves, and how; or not at all.
+pub(crate) type Fault = Option<(At, How)>;
 
 /// A next hop. Dropping it ends its listener.
 #[derive(Debug)]
-pub(super) struct Hop {
+pub(crate) struct Hop {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
-    fault: Mutex<Option<(At, How)>>,
+    /// The connection with the number N has the one at N modulo their count.
+    faults: Mutex<Vec<Fault>>,
     mails: Mutex<Vec<Taken>>,
     opened: AtomicUsize,
     over: AtomicBool,
@@ -59,9 +65,9 @@ struct Shared {
 
 /// A mail that the hop took.
 #[derive(Debug, Clone)]
-pub(super) struct Taken {
-    pub(super) recipient: String,
-    pub(super) bytes: usize,
+pub(crate) struct Taken {
+    pub(crate) recipient: String,
+    pub(crate) bytes: usize,
 }
 
 /// Octets of the hop's receive buffer: small, so that a text does not fit.
@@ -72,7 +78,7 @@ const PACE: Duration = Duration::from_millis(200);
 
 impl Hop {
     /// A hop on a port that the system picks.
-    pub(super) fn start(fault: Option<(At, How)>) -> Hop {
+    pub(crate) fn start(fault: Fault) -> Hop {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(RECEIVE_BYTES).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -81,10 +87,10 @@ impl Hop {
     }
 
     /// A hop on a listener that is there already.
-    pub(super) fn on(listener: TcpListener, fault: Option<(At, How)>) -> Hop {
+    pub(crate) fn on(listener: TcpListener, fault: Fault) -> Hop {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
-        *shared.fault.lock().unwrap() = fault;
+        *shared.faults.lock().unwrap() = vec![fault];
         let taken = shared.clone();
         std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
@@ -92,36 +98,41 @@ impl Hop {
                     return;
                 }
                 let taken = taken.clone();
-                taken.opened.fetch_add(1, SeqCst);
+                let number = taken.opened.fetch_add(1, SeqCst);
                 std::thread::spawn(move || {
                     // How a connection ends is judged at the other end.
-                    let _ = Dialogue::new(stream, taken).and_then(|mut one| one.serve());
+                    let _ = Dialogue::new(stream, taken, number).and_then(|mut one| one.serve());
                 });
             }
         });
         Hop { address, shared }
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// From now on, `fault` or none.
-    pub(super) fn set(&self, fault: Option<(At, How)>) {
-        *self.shared.fault.lock().unwrap() = fault;
+    pub(crate) fn set(&self, fault: Fault) {
+        self.set_in_turn(&[fault]);
+    }
+
+    /// From now on, these by turns, a connection each.
+    pub(crate) fn set_in_turn(&self, faults: &[Fault]) {
+        *self.shared.faults.lock().unwrap() = faults.to_vec();
     }
 
     /// Connections it has taken so far.
-    pub(super) fn opened(&self) -> usize {
+    pub(crate) fn opened(&self) -> usize {
         self.shared.opened.load(SeqCst)
     }
 
-    pub(super) fn mails(&self) -> Vec<Taken> {
+    pub(crate) fn mails(&self) -> Vec<Taken> {
         self.shared.mails.lock().unwrap().clone()
     }
 
     /// Waits until it took a mail for `recipient`.
-    pub(super) fn await_mail(&self, recipient: &str) {
+    pub(crate) fn await_mail(&self, recipient: &str) {
         eventually(&format!("a mail for {recipient}"), PATIENCE, || {
             let mails = self.shared.mails.lock().unwrap();
             mails.iter().any(|mail| mail.recipient.contains(recipient)).then_some(())
@@ -140,12 +151,13 @@ impl Drop for Hop {
 struct Dialogue {
     lines: BufReader<TcpStream>,
     shared: Arc<Shared>,
+    number: usize,
 }
 
 impl Dialogue {
-    fn new(stream: TcpStream, shared: Arc<Shared>) -> io::Result<Dialogue> {
+    fn new(stream: TcpStream, shared: Arc<Shared>, number: usize) -> io::Result<Dialogue> {
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Dialogue { lines: BufReader::new(stream), shared })
+        Ok(Dialogue { lines: BufReader::new(stream), shared, number })
     }
 
     fn serve(&mut self) -> io::Result<()> {
@@ -213,7 +225,8 @@ impl Dialogue {
     }
 
     fn fault(&self, at: At) -> Option<How> {
-        let fault = *self.shared.fault.lock().unwrap();
+        let faults = self.shared.faults.lock().unwrap();
+        let fault = faults[self.number % faults.len()];
         fault.filter(|(there, _)| *there == at).map(|(_, how)| how)
     }
 
@@ -221,6 +234,7 @@ impl Dialogue {
         let reply = match self.fault(at) {
             None => reply,
             Some(How::Say(other)) => other,
+            Some(How::Close) => return Err(io::ErrorKind::ConnectionAborted.into()),
             Some(How::Stall) => {
                 // To the end, which the other side makes.
                 return io::copy(&mut self.lines, &mut io::sink())

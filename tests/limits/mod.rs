@@ -7,11 +7,13 @@ mod ages;
 mod bounds;
 mod client_deadlines;
 mod crowd;
-mod hop;
+mod full_disk;
+pub(crate) mod hop;
 mod hop_deadlines;
 mod memory;
 mod scarcity;
 mod stop;
+mod stop_under_load;
 mod views;
 
 use serde_json::Value;
@@ -28,7 +30,7 @@ fn send(server: &Server, recipient: &str) -> Reply {
 }
 
 /// Sends one mail, which must be taken, and returns its id in the queue.
-fn queued(server: &Server, recipient: &str) -> String {
+pub(crate) fn queued(server: &Server, recipient: &str) -> String {
     let reply = send(server, recipient).require(250).unwrap();
     id_of(&reply)
 }
@@ -40,7 +42,7 @@ fn id_of(reply: &Reply) -> String {
 }
 
 /// What `rohrpost queue show` says of a mail that must be there.
-fn show(plan: &ServerBuilder, id: &str) -> Value {
+pub(crate) fn show(plan: &ServerBuilder, id: &str) -> Value {
     serde_json::from_str(&plan.report(&["queue", "show", id])).unwrap()
 }
 
@@ -51,12 +53,12 @@ fn list(plan: &ServerBuilder) -> Vec<Value> {
 }
 
 /// Waits until the status satisfies `is_so`.
-fn await_status(server: &Server, what: &str, is_so: impl Fn(&Status) -> bool) {
+pub(crate) fn await_status(server: &Server, what: &str, is_so: impl Fn(&Status) -> bool) {
     eventually(what, PATIENCE, || is_so(&server.status()).then_some(()));
 }
 
 /// Waits until a count of the status is `value`.
-fn await_count(server: &Server, name: &str, value: u64) {
+pub(crate) fn await_count(server: &Server, name: &str, value: u64) {
     let what = format!("{name} = {value}");
     await_status(server, &what, |status| status.count(name) == value);
 }

@@ -19,7 +19,7 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    pub(super) fn new(octets: Vec<u8>) -> Received {
+    pub(crate) fn new(octets: Vec<u8>) -> Received {
         let mut at = 0;
         while let Some(end) = field_end(&octets, at) {
             let field = &octets[at..end];

@@ -10,11 +10,11 @@ mod coverage;
 mod ending;
 mod event;
 mod hammered;
-mod hop;
+pub(crate) mod hop;
 mod loading;
 mod message;
 mod misuse;
 mod outgoing;
 #[cfg(feature = "count-allocations")]
 mod parked;
-mod probe;
+pub(crate) mod probe;

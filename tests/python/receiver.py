@@ -38,7 +38,7 @@ class Notebook:
         self.kept = 0
 
     def keep(self, recipient, content):
-        box = re.sub(r"[^A-Za-z0-9._-]", "_", recipient.rsplit("@", 1)[0])
+        box = re.sub(r"[^A-Za-z0-9_-]", "_", recipient.rsplit("@", 1)[0]) or "_"
         os.makedirs(os.path.join(self.folder, box, "new"), exist_ok=True)
         self.kept += 1
         new = os.path.join(self.folder, box, f"new.{self.kept}")

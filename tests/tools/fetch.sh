@@ -4,7 +4,7 @@
 #   bin/    wrappers: smtp-source smtp-sink posttls-finger swaks curl strace openssl msmtp s-nail
 #           sslscan python3 node
 #   deb/    unpacked Debian packages, one folder a tool; Postfix, Exim and OpenSMTPD among them
-#   python/ aiosmtpd, aiosmtplib and what they need, as pinned in python.txt
+#   python/ aiosmtpd, aiosmtplib, dnslib and what they need, as pinned in python.txt
 #   node/   Haraka and nodemailer, as pinned in node/package-lock.json, and the Node of node.txt
 #   stamp/  TOOL_VERSION_ for everything that is in place
 #
@@ -217,9 +217,9 @@ END
     else
         # No pip, or one that refuses: Debian's own packages do as well, by another version.
         local modules package
-        for package in python3-aiosmtpd python3-aiosmtplib; do known $package; done
+        for package in python3-aiosmtpd python3-aiosmtplib python3-dnslib; do known $package; done
         mapfile -t modules < <(apt-cache depends python3-aiosmtpd | awk '/Depends: python3-/ { print $2 }')
-        unpack aiosmtpd python3-aiosmtpd python3-aiosmtplib "${modules[@]}"
+        unpack aiosmtpd python3-aiosmtpd python3-aiosmtplib python3-dnslib "${modules[@]}"
         path=$tools/deb/aiosmtpd/usr/lib/python3/dist-packages
         pinned=debian_$(candidate python3-aiosmtpd)
         version=debian_$(candidate python3-aiosmtplib)

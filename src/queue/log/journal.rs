@@ -27,6 +27,7 @@ use super::head::Head;
 use super::index::{Held, HeldMail, Index};
 use super::record::Place;
 use super::recovery::Replay;
+use super::reserve::Reserve;
 use super::segment::{Location, SegmentName, Segments};
 use super::space::Space;
 use super::unsynced::{Companion, Durable, Group, Unsynced};
@@ -55,6 +56,8 @@ pub struct Options {
     pub settle_sync_ms: u64,
     /// Transactions are refused while fewer bytes are free, so that outcomes can still be written.
     pub min_free_bytes: u64,
+    /// Bytes kept for outcomes when others fill the disk; 0 for none.
+    pub reserve_bytes: u64,
 }
 
 impl Options {
@@ -64,7 +67,12 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, settle_sync_ms: 100, min_free_bytes: 64 << 20 }
+        Self {
+            segment_bytes: 64 << 20,
+            settle_sync_ms: 100,
+            min_free_bytes: 64 << 20,
+            reserve_bytes: 2 << 20,
+        }
     }
 }
 
@@ -144,6 +152,7 @@ impl Journal {
             // Once more than needed is no failure: the next start tries again.
             let _ = storage.remove(&name.to_string());
         }
+        let reserve = Reserve::find(&*storage, options.reserve_bytes);
         Self {
             storage,
             index,
@@ -157,7 +166,7 @@ impl Journal {
             untrimmed: None,
             batch: Batch::new(SegmentName { number: 0, salt: 0 }, 0),
             unsynced: Unsynced::default(),
-            space: Space::new(options.min_free_bytes),
+            space: Space::new(options.min_free_bytes, reserve),
             compaction: super::compaction::Compaction::default(),
             options,
         }
@@ -173,7 +182,8 @@ impl Journal {
     pub(super) fn commit(&mut self, queue: &mut VecDeque<Handed>, now_ms: u64) -> Completions {
         let mut done = Completions::new();
         if let Err(error) = self.space.look(&*self.storage, now_ms) {
-            self.gauges.trouble("the free space could not be determined", &error);
+            self.gauges
+                .trouble("the free space could not be determined, or no reserve be made", &error);
         }
         self.prepare(now_ms, &mut done);
         let mut round = Round::default();
@@ -275,7 +285,7 @@ impl Journal {
             .and_then(|()| head.sync())
             .and_then(|()| self.storage.sync_directory());
         if let Err(error) = written {
-            self.space.on_failure();
+            self.space.on_failure(&*self.storage, &error);
             // If it stays, the next opening says that nothing in it counts.
             if self.storage.remove(&name.to_string()).is_err() {
                 let _ = self.storage.truncate(&name.to_string(), 0);
@@ -444,7 +454,7 @@ impl Journal {
         self.on_compaction_failed(now_ms);
         self.previous = (name.number, synced);
         self.state = closed(now_ms, REOPEN_MS_MIN, refusal);
-        self.space.on_failure();
+        self.space.on_failure(&*self.storage, error);
         self.trim();
     }
 

@@ -26,6 +26,7 @@ mod journal;
 mod reader;
 mod record;
 mod recovery;
+mod reserve;
 mod scan;
 mod segment;
 mod shelves;

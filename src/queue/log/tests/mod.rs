@@ -35,7 +35,7 @@ pub(super) struct Rig {
 
 /// Small segments, so that a short test has many.
 pub(super) fn options() -> Options {
-    Options { segment_bytes: 2000, settle_sync_ms: 100, min_free_bytes: 0 }
+    Options { segment_bytes: 2000, settle_sync_ms: 100, min_free_bytes: 0, reserve_bytes: 0 }
 }
 
 impl Rig {

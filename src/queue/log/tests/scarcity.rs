@@ -154,6 +154,63 @@ fn on_a_disk_that_runs_short_one_mail_that_stays_keeps_nothing_else() {
 }
 
 #[test]
+fn on_a_disk_that_others_fill_outcomes_are_written_from_the_reserve() {
+    for floor in [0, 20_000] {
+        let storage = MemoryStorage::new(1);
+        storage.limit(200_000);
+        let kept = Options { reserve_bytes: 5_000, min_free_bytes: floor, ..options() };
+        let (mut rig, _) = Rig::open_with(&storage, kept.clone()).unwrap();
+        for number in 1..=20 {
+            rig.accept(&transaction(number, 1, 50)).unwrap();
+        }
+        assert_eq!(storage.contents("reserve").unwrap().len(), 5_000);
+        // Others take all that is left.
+        storage.limit(storage.used_bytes());
+        for number in 1..=20 {
+            rig.settle(id(number).mail(0), Next::Delivered);
+        }
+        // It never rests: it looks for room once a second.
+        for _ in 0..10 {
+            rig.now_ms += 200;
+            rig.commit([]);
+        }
+        assert_eq!(rig.status().settles_unsynced, 0, "floor {floor}");
+        assert_eq!(storage.contents("reserve"), None);
+        // What outcomes need is not given to mail.
+        assert_eq!(rig.status().accepting, Accepting::Full);
+        assert_eq!(rig.accept(&transaction(21, 1, 10)), Err(Refusal::Full), "floor {floor}");
+        drop(rig);
+        storage.crash(Loss::Unsynced);
+        let (mut rig, recovered) = Rig::open_with(&storage, kept).unwrap();
+        assert_eq!(recovered.waiting, [], "floor {floor}");
+        assert_eq!(rig.status().accepting, Accepting::Full, "floor {floor}");
+        storage.limit(200_000);
+        rig.now_ms = rig.journal.next_wake(rig.now_ms).expect("it looks again by itself") + 1_000;
+        rig.commit([]);
+        assert_eq!(rig.status().accepting, Accepting::Yes, "floor {floor}");
+        assert_eq!(storage.contents("reserve").unwrap().len(), 5_000);
+        assert_eq!(rig.accept(&transaction(21, 1, 10)), Ok(()));
+    }
+}
+
+#[test]
+fn a_disk_that_keeps_no_reserve_is_used_without() {
+    let kept = Options { reserve_bytes: 5_000, ..options() };
+    // One of the first calls makes the reserve.
+    let mut without = 0;
+    for call in 1..10 {
+        let storage = MemoryStorage::new(1);
+        storage.fail_call(call, Fault::Error(ErrorKind::Unsupported));
+        let Ok((mut rig, _)) = Rig::open_with(&storage, kept.clone()) else { continue };
+        rig.now_ms += 5_000;
+        rig.commit([]);
+        assert_eq!(rig.accept(&transaction(1, 1, 50)), Ok(()), "call {call}");
+        without += u32::from(storage.contents("reserve").is_none());
+    }
+    assert_eq!(without, 1);
+}
+
+#[test]
 fn a_mail_larger_than_any_record_is_refused_for_good() {
     let storage = MemoryStorage::new(1);
     let (mut rig, _) = Rig::open(&storage).unwrap();

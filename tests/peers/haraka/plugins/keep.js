@@ -13,7 +13,7 @@ exports.hook_rcpt = (next) => next(OK)
 exports.hook_queue = function (next, connection) {
     const { transaction } = connection
     const base = this.config.get('keep').trim()
-    const boxes = transaction.rcpt_to.map((to) => to.user.replace(/[^A-Za-z0-9._-]/g, '_'))
+    const boxes = transaction.rcpt_to.map((to) => to.user.replace(/[^A-Za-z0-9_-]/g, '_') || '_')
     const name = `${process.pid}.${serial++}`
     const first = path.join(base, boxes[0], 'tmp')
     fs.mkdirSync(first, { recursive: true })

@@ -1,0 +1,124 @@
+//! What a store says of its mails to whoever asks.
+//!
+//! Must never: change anything.
+//!
+//! **Diagnostics**: none; a mail that is gone is absent.
+
+use crate::queue::{Attempt, MailId, TransactionId, Wishes};
+use crate::results::ResultQueues;
+
+use super::destinations::DestinationId;
+use super::finish::Ended;
+use super::store::{Held, MailState, Place, Store};
+
+/// One mail, explained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MailView {
+    /// Its name.
+    pub id: MailId,
+    /// When it was received, unix milliseconds.
+    pub received_ms: u64,
+    /// Sender; empty is the null sender.
+    pub envelope: Box<str>,
+    /// Recipient.
+    pub recipient: Box<str>,
+    /// Octets of its transaction's texts.
+    pub body_bytes: u64,
+    /// What it waits for.
+    pub place: Place,
+    /// Where it goes; of use while it is ready, loading or active.
+    pub destination: DestinationId,
+    /// How many attempts there were.
+    pub attempts: u32,
+    /// The latest of them, oldest first.
+    pub recent: Vec<Attempt>,
+    /// What it asks for itself.
+    pub wishes: Option<Box<Wishes>>,
+}
+
+impl Store {
+    /// The mail of an attempt that ended, with the attempts before that one; their number counts it.
+    pub fn mail_of(&self, ended: &mut Ended) -> Option<MailView> {
+        if let Some(freed) = ended.freed.take() {
+            return Some(freed);
+        }
+        let mut view = self.view(ended.attempt.mail)?;
+        view.recent.pop();
+        Some(view)
+    }
+
+    /// Where the settings send results.
+    pub fn queues(&self) -> &ResultQueues {
+        &self.limits.queues
+    }
+
+    /// What a transaction asks for itself.
+    pub fn wishes(&self, id: TransactionId) -> Option<&Wishes> {
+        self.held.get(&id)?.wishes.as_deref()
+    }
+
+    /// One mail, explained.
+    pub fn view(&self, id: MailId) -> Option<MailView> {
+        let held = self.held.get(&id.transaction)?;
+        let place = held.mails.binary_search_by_key(&id.index, |mail| mail.index).ok()?;
+        let mail = &held.mails[place];
+        (mail.place != Place::Freed).then(|| view(id, held, mail))
+    }
+
+    /// All mails of one transaction, explained.
+    pub fn view_all(&self, id: TransactionId) -> Vec<MailView> {
+        let mails = self.held.get(&id).map(|held| &*held.mails).unwrap_or_default();
+        mails.iter().filter_map(|mail| self.view(id.mail(mail.index))).collect()
+    }
+
+    /// Mails by id, those after `after` and at most `limit`.
+    pub fn views(&self, after: Option<MailId>, limit: usize) -> Vec<MailView> {
+        let mut ids: Vec<MailId> = self
+            .held
+            .iter()
+            .flat_map(|(id, held)| held.mails.iter().map(move |mail| (*id, mail)))
+            .filter(|(_, mail)| mail.place != Place::Freed)
+            .map(|(id, mail)| id.mail(mail.index))
+            .filter(|&id| after.is_none_or(|after| id > after))
+            .collect();
+        if limit < ids.len() {
+            ids.select_nth_unstable(limit);
+            ids.truncate(limit);
+        }
+        ids.sort_unstable();
+        ids.into_iter().filter_map(|id| self.view(id)).collect()
+    }
+}
+
+/// What is known of a mail that was freed, moved out: mail that arrives at once costs no copy.
+pub(super) fn taken(id: MailId, held: &mut Held, place: usize) -> MailView {
+    let (received_ms, body_bytes) = (held.received_ms, held.body_bytes);
+    let mail = &mut held.mails[place];
+    MailView {
+        id,
+        received_ms,
+        envelope: std::mem::take(&mut mail.envelope),
+        recipient: std::mem::take(&mut mail.recipient),
+        body_bytes,
+        place: mail.place,
+        destination: mail.destination,
+        attempts: mail.attempts,
+        recent: std::mem::take(&mut mail.recent),
+        wishes: held.wishes.clone(),
+    }
+}
+
+fn view(id: MailId, held: &Held, mail: &MailState) -> MailView {
+    MailView {
+        id,
+        received_ms: held.received_ms,
+        envelope: mail.envelope.clone(),
+        recipient: mail.recipient.clone(),
+        body_bytes: held.body_bytes,
+        place: mail.place,
+        destination: mail.destination,
+        attempts: mail.attempts,
+        recent: mail.recent.clone(),
+        wishes: held.wishes.clone(),
+    }
+}

@@ -1,0 +1,230 @@
+//! The services thread: what well-kept asynchronous libraries do better than we would, on a runtime of
+//! its own. So far: asking name servers where mail goes.
+//!
+//! It sleeps until the first request and makes its runtime then. Requests come over a bounded channel
+//! and are answered into the asking worker's mailbox, each exactly once: whatever becomes of a request,
+//! dropping it answers it.
+//!
+//! Must never: touch what a worker owns; keep a worker waiting.
+//!
+//! **Diagnostics**: what goes wrong is the answer; a panic is logged, and the thread starts anew.
+
+mod lookup;
+
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+
+use crate::delivery::mx::{NoAnswer, Unroutable};
+use crate::delivery::{DestinationId, Finish, Route, Target};
+use crate::log::Log;
+use crate::mailboxes::Mailboxes;
+use crate::net::desk::Mail;
+use crate::settings::Settings;
+
+use lookup::LookUps;
+
+/// How long an answer to a full mailbox rests before it is offered again.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+/// How long the thread rests when it could not make its runtime.
+const FAILED_PAUSE: Duration = Duration::from_secs(1);
+
+/// The way to the services thread.
+#[derive(Clone, Debug)]
+pub struct Services {
+    requests: mpsc::Sender<Request>,
+    mailboxes: Mailboxes,
+}
+
+/// A route with the milliseconds that it is good for, or how the attempts end that wanted it.
+pub type Routed = Result<(Route, u64), Finish>;
+
+impl Services {
+    /// Looks up the route of a destination; [`Mail::Routed`] answers.
+    ///
+    /// # Errors
+    /// The answer, where the request cannot even be made.
+    pub fn look_up(
+        &self,
+        worker: usize,
+        destination: DestinationId,
+        target: Target,
+    ) -> Result<(), Finish> {
+        let mailboxes = Some(self.mailboxes.clone());
+        let request = Request { worker, destination, target, mailboxes };
+        self.requests.try_send(request).map_err(|error| {
+            let mut request = error.into_inner();
+            // This is the worker's own thread, which must not wait for its own mailbox.
+            request.mailboxes = None;
+            unanswered("there are too many look-ups, or their thread has ended")
+        })
+    }
+}
+
+/// One question and who waits for the answer.
+#[derive(Debug)]
+struct Request {
+    worker: usize,
+    destination: DestinationId,
+    target: Target,
+    /// Gone when it has been answered.
+    mailboxes: Option<Mailboxes>,
+}
+
+impl Request {
+    async fn answer(mut self, routed: Routed) {
+        let Some(mailboxes) = self.mailboxes.take() else { return };
+        let mut mail = Mail::Routed(self.destination, routed);
+        while let Err(back) = mailboxes.offer(self.worker, mail) {
+            mail = back;
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
+    }
+}
+
+/// A request that nobody answered, because of a panic or the end of the runtime.
+impl Drop for Request {
+    fn drop(&mut self) {
+        if let Some(mailboxes) = self.mailboxes.take() {
+            let finish =
+                unanswered("the look-up was cut off by a bug, or by the end of its thread");
+            mailboxes.deliver(self.worker, Mail::Routed(self.destination, Err(finish)));
+        }
+    }
+}
+
+fn unanswered(text: &str) -> Finish {
+    Unroutable::NoAnswer(NoAnswer { timed_out: false, text: text.to_owned() }).finish()
+}
+
+/// Starts the thread; it ends when every [`Services`] is gone. There is room for `requests_max`
+/// requests: all that workers may have open at a time.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn spawn(
+    settings: Arc<Settings>,
+    listeners: Arc<[SocketAddr]>,
+    requests_max: usize,
+    mailboxes: Mailboxes,
+    log: Log,
+) -> std::io::Result<(Services, JoinHandle<()>)> {
+    let (requests, mut taken) = mpsc::channel(requests_max);
+    let thread = std::thread::Builder::new().name("services".into()).spawn(move || {
+        while let Some(first) = taken.blocking_recv() {
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    log.critical("services", format_args!("no runtime for look-ups: {error}"));
+                    drop(first);
+                    std::thread::sleep(FAILED_PAUSE);
+                    continue;
+                }
+            };
+            let look_ups = LookUps::new(settings.clone(), listeners.clone());
+            let work = AssertUnwindSafe(|| serve(runtime, look_ups, first, &mut taken));
+            if catch_unwind(work).is_err() {
+                log.critical("services", "the services thread panicked, and starts anew");
+            }
+        }
+    })?;
+    Ok((Services { requests, mailboxes }, thread))
+}
+
+/// Answers requests until nobody can ask any more.
+fn serve(
+    runtime: Runtime,
+    mut look_ups: LookUps,
+    first: Request,
+    requests: &mut mpsc::Receiver<Request>,
+) {
+    runtime.block_on(async move {
+        let mut next = Some(first);
+        while let Some(request) = next {
+            let look_up = look_ups.begin(&request.target);
+            // A panic in a task is its own: the request is dropped, and so answered.
+            tokio::spawn(async move {
+                let routed = look_up.await;
+                request.answer(routed).await;
+            });
+            next = requests.recv().await;
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::Fate;
+    use rohrpost_reactor::{
+        Config, Handler, Pending, Reactor, Readiness, Ready, SystemClock, TimerKey, WatchKey,
+    };
+
+    /// A mailbox and who reads it.
+    fn mailbox() -> (Mailboxes, Reactor<u8, u8, Mail>) {
+        let reactor = Reactor::new(Config::default(), SystemClock::new()).unwrap();
+        let mailboxes = Mailboxes::default();
+        mailboxes.fill(vec![reactor.sender()]);
+        (mailboxes, reactor)
+    }
+
+    /// Reads one answer.
+    #[derive(Default)]
+    struct Answers(Vec<Routed>);
+
+    type Io = Reactor<u8, u8, Mail>;
+
+    impl Handler for Answers {
+        type Timer = u8;
+        type Watch = u8;
+        type Mail = Mail;
+
+        fn on_timer(&mut self, _: &mut Io, _: TimerKey, _: u8) {}
+        fn on_watch(&mut self, _: &mut Io, _: WatchKey, _: u8, _: Ready) {}
+        fn on_socket(&mut self, _: &mut Io, _: mio::Token, _: Readiness) {}
+        fn on_mail(&mut self, io: &mut Io, mail: Mail) {
+            if let Mail::Routed(_, routed) = mail {
+                self.0.push(routed);
+                io.stop();
+            }
+        }
+        fn resume(&mut self, _: &mut Io) -> bool {
+            false
+        }
+        fn commit(&mut self, _: &mut Io) {}
+        fn flush(&mut self, _: &mut Io) {}
+        fn pending(&self) -> Pending {
+            Pending::NONE
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_dropped_is_answered() {
+        let (mailboxes, mut reactor) = mailbox();
+        let destination = DestinationId::default();
+        let target = Target::Domain("example.org".into());
+        drop(Request { worker: 0, destination, target, mailboxes: Some(mailboxes) });
+        let mut answers = Answers::default();
+        reactor.run(&mut answers).unwrap();
+        let finish = answers.0.pop().unwrap().unwrap_err();
+        assert_eq!((finish.fate, &*finish.status), (Fate::Temporary, "4.4.3"));
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_made_says_so_and_answers_nobody_else() {
+        let (mailboxes, _reactor) = mailbox();
+        let (requests, taken) = mpsc::channel(1);
+        let services = Services { requests, mailboxes };
+        let ask =
+            || services.look_up(0, DestinationId::default(), Target::Domain("example.org".into()));
+        assert!(ask().is_ok());
+        assert_eq!(ask().unwrap_err().status, "4.4.3", "full");
+        drop(taken);
+        assert_eq!(ask().unwrap_err().status, "4.4.3", "ended");
+    }
+}

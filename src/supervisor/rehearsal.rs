@@ -1,0 +1,43 @@
+//! `rohrpost check --start`: what a start does before it takes mail, and then none of it is left.
+//!
+//! Must never: write into the queue directory, or call a hook of a plugin.
+//!
+//! **Diagnostics**: [`StartError`], as a start would give it.
+
+use std::net::SocketAddr;
+
+use crate::lock::Lock;
+use crate::log::Log;
+use crate::settings::Settings;
+use crate::tls::Tls;
+
+use super::rights::Rights;
+use super::server::StartError;
+use super::start::{bind, open_plugins};
+
+/// Opens what a start opens and closes it; sentences about what was found.
+///
+/// # Errors
+/// What would keep a server from starting.
+pub fn rehearse(settings: &Settings) -> Result<Vec<String>, StartError> {
+    let mut found = Vec::new();
+    let rights = Rights::of(settings)?;
+    found.extend(rights.warning().map(|warning| format!("warning: {warning}")));
+    rights.inspect(settings)?;
+    if Lock::is_taken(&settings.queue.directory) {
+        found.push("a server runs on this queue; its ports were not tried".to_owned());
+    } else {
+        let bound = bind(settings, 1)?;
+        let all = bound.clear.iter().chain(&bound.secure);
+        let addresses: Vec<String> = all.map(SocketAddr::to_string).collect();
+        found.push(format!("ports: {}", addresses.join(", ")));
+    }
+    Tls::load(&settings.tls.files())?;
+    // D-08: as the user that the server would be.
+    rights.give_up()?;
+    let plugins = open_plugins(settings, &Log::none())?;
+    let names: Vec<&str> = plugins.names().collect();
+    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    found.push(format!("plugins: {names}"));
+    Ok(found)
+}
