@@ -180,6 +180,7 @@ pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod delivery;
+pub mod extract;
 pub mod header;
 pub mod limits;
 pub mod lock;

@@ -22,7 +22,7 @@ use super::list::{Address, Addresses, ListenIp, LogTargets, NameServers, Numbers
 use super::load::Values;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
-use super::notice::Notices;
+use super::notice::{Notices, Switch};
 use super::tls::Tls;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
@@ -196,6 +196,10 @@ section! {
         /// far.
         "smtp-validate-address" address_rule: AddressRule = Preset::Text("strict"),
             Choice(&[("strict", AddressRule::Strict), ("loose", AddressRule::Loose)]);
+
+        /// Whether `x-mq-*` fields are taken out of texts, and followed where the client may send to
+        /// any recipient.
+        "smtp-extract" extract: bool = Preset::Text("yes"), Switch, live;
     }
 }
 
