@@ -13,12 +13,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::mailboxes::Mailboxes;
 use crate::net::desk::Mail;
 use crate::net::settlement::{RecallFor, Recalled};
-use crate::queue::{MailId, Queue, ReadError, Transaction, TransactionId};
+use crate::queue::{Queue, ReadError, Transaction, TransactionId};
 
 /// Reads that one worker may have asked for at a time.
 pub const READS_MAX: usize = 64;
 
-/// Mails of which one worker may have asked for parts at a time.
+/// Messages of which one worker may have asked for parts at a time.
 pub const RECALLS_MAX: usize = 16;
 
 /// Work that blocks.
@@ -26,8 +26,8 @@ pub const RECALLS_MAX: usize = 16;
 pub enum Job {
     /// Read a transaction back; answered by [`Mail::Loaded`].
     Read(usize, TransactionId),
-    /// Read back what is needed to tell of the end of a mail; answered by [`Mail::Recalled`].
-    Recall(usize, MailId, RecallFor),
+    /// Read back what is to be told of these mails of a message; answered by [`Mail::Recalled`].
+    Recall(usize, TransactionId, Box<[u16]>, RecallFor),
 }
 
 /// The way to the helper thread, before it runs: room for all that `workers` workers may ask for,
@@ -49,12 +49,10 @@ pub fn spawn(
         for job in jobs {
             let (worker, answer) = match job {
                 Job::Read(worker, id) => (worker, Mail::Loaded(id, read(&*queue, id))),
-                Job::Recall(worker, id, what) => {
-                    let read = without_panic(id.transaction, || {
-                        queue.recall(id.transaction, &[id.index], what.text_bytes)
-                    });
-                    let recalled = read.and_then(|read| Recalled::of(read, id, what));
-                    (worker, Mail::Recalled(id, recalled.map(Box::new)))
+                Job::Recall(worker, id, mails, what) => {
+                    let read = without_panic(id, || queue.recall(id, &mails, what.text_bytes));
+                    let recalled = read.map(|read| Recalled::each(read, what));
+                    (worker, Mail::Recalled(id, recalled))
                 }
             };
             mailboxes.deliver(worker, answer);

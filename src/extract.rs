@@ -167,7 +167,10 @@ impl Reader {
                 set(&mut self.port, value.parse().ok().filter(|port: &u16| *port != 0)?)
             }
             "smarthost-username" => set(&mut self.username, plain(&value)?),
-            "smarthost-password" => set(&mut self.password, Password::new(value)),
+            "smarthost-password" => {
+                let plain = plain(&value)?;
+                set(&mut self.password, Password::new(plain.into()))
+            }
             "dsn-notify" => {
                 let notify = notify(&value)?;
                 self.found.dsn.get_or_insert_default().notify = notify;

@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn fields_are_unfolded_and_end_with_the_header() {
-        let rows: &[(&[u8], &[(&str, &str)])] = &[
+        type Pairs = &'static [(&'static str, &'static str)];
+        let rows: &[(&[u8], Pairs)] = &[
             (b"", &[]),
             (b"\r\nA: b\r\n", &[]),
             (b"A: b\r\nC:d\r\n\r\nE: f\r\n", &[("A", "b"), ("C", "d")]),

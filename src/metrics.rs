@@ -73,6 +73,12 @@ numbers! {
     Settling = "settling",
     /// Plugin holds that ran into plugin-timeout (D-27).
     Revoked = "plugin_revoked",
+    /// Logins that were successful.
+    LoggedIn = "logged_in",
+    /// Logins that were refused.
+    LoginsFailed = "logins_failed",
+    /// Passwords that were given away to be hashed, those of unknown users included.
+    PasswordsHashed = "passwords_hashed",
     /// Turns of the worker's loop.
     Turns = "turns",
 }

@@ -219,6 +219,10 @@ macro_rules! dialogues {
 
 dialogues! {
     addresses "addresses",
+    auth_login "auth-login",
+    auth_long "auth-long",
+    auth_plain "auth-plain",
+    auth_required "auth-required",
     bare_lf_command "bare-lf-command",
     bare_lf_data "bare-lf-data",
     bdat "bdat",
@@ -248,6 +252,7 @@ dialogues! {
     smuggling_lf_dot_crlf "smuggling-lf-dot-crlf",
     smuggling_lf_dot_lf "smuggling-lf-dot-lf",
     smuggling_nul "smuggling-nul",
+    starttls_not_offered "starttls-not-offered",
     unknown_command "unknown-command",
 }
 

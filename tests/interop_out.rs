@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use crate::{
+    limits,
     peers::{House, Peer, Received, Text, UNDER_TEST, assert_same_octets, find, texts},
-    support::{Random, Server, ServerBuilder, SmtpClient},
+    support::{Random, Server, ServerBuilder, SmtpClient, eventually},
 };
 
 /// How long a whole batch may take on a loaded machine.
@@ -72,10 +73,19 @@ fn assert_same(text: &Text, kept: &Received, house: House) {
     assert_same_octets(&format!("{}, {}", house.name(), text.name), &sent, &kept.rest);
 }
 
-fn keeps_every_octet(house: House) {
+/// How a mail leaves, where the receiver lets us choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chunking {
+    Auto,
+    Off,
+}
+
+fn keeps_every_octet(house: House, chunking: Chunking) -> Peer {
     let mut random = Random::from_environment(house.name());
     let peer = Peer::receiver(house);
-    let server = plan().smarthost(peer.address()).start();
+    let value = if chunking == Chunking::Auto { "auto" } else { "off" };
+    let plan = plan().setting("smtp-out-chunking", value);
+    let server = plan.smarthost(peer.address()).start();
     let texts = texts(&mut random, RANDOM_MAILS);
     let mut client = SmtpClient::hello(server.smtp()).unwrap();
     let mut sent = Vec::new();
@@ -93,29 +103,109 @@ fn keeps_every_octet(house: House) {
         assert_same(text, &peer.await_kept(recipient, BATCH), house);
     }
     assert_eq!(peer.count(), sent.len(), "{peer}");
+    peer
 }
 
 #[test]
 fn postfix_keeps_every_octet() {
-    keeps_every_octet(House::Postfix);
+    let peer = keeps_every_octet(House::Postfix, Chunking::Auto);
+    assert!(peer.logged(" bdat="), "{peer}");
+}
+
+#[test]
+fn postfix_keeps_every_octet_without_chunks() {
+    let peer = keeps_every_octet(House::Postfix, Chunking::Off);
+    assert!(!peer.logged(" bdat="), "{peer}");
 }
 
 #[test]
 fn exim_keeps_every_octet() {
-    keeps_every_octet(House::Exim);
+    let peer = keeps_every_octet(House::Exim, Chunking::Auto);
+    assert!(peer.logged(" K S="), "{peer}");
+}
+
+#[test]
+fn exim_keeps_every_octet_without_chunks() {
+    let peer = keeps_every_octet(House::Exim, Chunking::Off);
+    assert!(!peer.logged(" K S="), "{peer}");
 }
 
 #[test]
 fn opensmtpd_keeps_every_octet() {
-    keeps_every_octet(House::OpenSmtpd);
+    keeps_every_octet(House::OpenSmtpd, Chunking::Auto);
 }
 
 #[test]
 fn haraka_keeps_every_octet() {
-    keeps_every_octet(House::Haraka);
+    keeps_every_octet(House::Haraka, Chunking::Auto);
 }
 
 #[test]
 fn aiosmtpd_keeps_every_octet() {
-    keeps_every_octet(House::Aiosmtpd);
+    keeps_every_octet(House::Aiosmtpd, Chunking::Auto);
+}
+
+/// RFC 6531 3.2: a mail with such addresses goes to whoever offers SMTPUTF8, and to nobody else.
+#[test]
+fn international_addresses_reach_those_who_take_them() {
+    for house in House::ALL {
+        let peer = Peer::receiver(house);
+        let server = plan().smarthost(peer.address()).start();
+        let mut client = SmtpClient::hello(server.smtp()).unwrap();
+        let text = "Subject: Grüße\r\n\r\nGrüße\r\n";
+        for command in
+            ["MAIL FROM:<> BODY=8BITMIME SMTPUTF8", "RCPT TO:<grüße@example.net>", "DATA"]
+        {
+            assert!(client.command(command).unwrap().code < 400, "{command}");
+        }
+        client.send(text.as_bytes()).unwrap();
+        let id = limits::id_of(&client.command(".").unwrap().require(250).unwrap());
+        if house == House::OpenSmtpd {
+            let mail = eventually("a mail that failed", BATCH, || {
+                let mail = limits::show(server.plan(), &id);
+                (mail["state"] == "failed").then_some(mail)
+            });
+            assert!(mail["results"].to_string().contains("5.6.7"), "{mail}");
+            assert_eq!(peer.count(), 0);
+        } else {
+            server.await_empty_queue(BATCH);
+            eventually("a mail that is kept", BATCH, || (peer.count() == 1).then_some(()));
+            // Its recipient in letters and digits alone; some count octets, some characters.
+            let kept = [peer.kept("gr____e"), peer.kept("gr__e")].concat();
+            assert_same_octets(house.name(), text.as_bytes(), &kept[0].rest);
+        }
+    }
+}
+
+/// RFC 3461 5.2: what the sender wants to hear is passed on to whoever offers DSN; they then tell it.
+#[test]
+fn wishes_for_notices_are_passed_on() {
+    for house in [House::Postfix, House::Exim, House::OpenSmtpd] {
+        let peer = Peer::receiver(house);
+        let server = plan().smarthost(peer.address()).start();
+        let mut client = SmtpClient::hello(server.smtp()).unwrap();
+        for command in [
+            "MAIL FROM:<teller@example.org> RET=HDRS ENVID=proof-1",
+            "RCPT TO:<told@example.net> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;first@example.com",
+            "RCPT TO:<untold@example.net> NOTIFY=NEVER",
+            "DATA",
+        ] {
+            assert!(client.command(command).unwrap().code < 400, "{command}");
+        }
+        client.send(b"Subject: x\r\n\r\nText.\r\n").unwrap();
+        client.command(".").unwrap().require(250).unwrap();
+        server.await_empty_queue(BATCH);
+        peer.await_kept("told", BATCH);
+        peer.await_kept("untold", BATCH);
+        let notice = peer.await_kept("teller", BATCH).rest;
+        let notice = String::from_utf8_lossy(&notice).to_ascii_lowercase();
+        assert!(notice.contains("told@example.net"), "{}: {notice}", house.name());
+        // OpenSMTPD tells the sender neither.
+        let told =
+            ["original-envelope-id: proof-1", "original-recipient: rfc822;first@example.com"];
+        for field in told.iter().filter(|_| house != House::OpenSmtpd) {
+            assert!(notice.contains(field), "{}: no {field} in\n{notice}", house.name());
+        }
+        assert!(!notice.contains("untold"), "{}: {notice}", house.name());
+    }
 }

@@ -33,6 +33,8 @@ const AVOIDED_MS: u64 = 60_000;
 const AVOIDED_MAX: usize = 32;
 /// How long an old route serves on when a look-up failed, before the next one.
 const STALE_MS: u64 = 60_000;
+/// Places of a table that are worth no effort to give back.
+const TABLE_KEPT: usize = 256;
 /// Mails gone from a queue's middle that are worth no effort to sweep out.
 const GONE_KEPT: usize = 64;
 
@@ -417,7 +419,7 @@ impl Destinations {
         }
         destination.route = None;
         if is_host || finish.fate == Fate::Temporary {
-            destination.pool.rest(finish.description.clone(), now_ms);
+            destination.pool.rest(finish.trouble(), now_ms);
             rest(&mut self.rests, id, destination.pool.back_at_ms(now_ms));
         }
         if !is_host {
@@ -564,7 +566,7 @@ impl Destinations {
     /// that nothing else is connected to end their attempt so; those of a smarthost wait.
     pub fn on_unreachable(&mut self, id: DestinationId, finish: Finish, now_ms: u64) {
         let Some(destination) = self.slab.get_mut(id.0) else { return };
-        destination.pool.on_failed(finish.description.clone(), now_ms);
+        destination.pool.on_failed(finish.trouble(), now_ms);
         rest(&mut self.rests, id, destination.pool.back_at_ms(now_ms));
         self.connections -= 1;
         let is_domain = matches!(destination.target, Target::Domain(_));
@@ -583,7 +585,7 @@ impl Destinations {
         }
     }
 
-    /// Whether ready mails are to end, as [`Destinations::take_ending`] gives them out.
+    /// Whether ready mails are to end, some at a time.
     pub fn is_ending(&self, id: DestinationId) -> bool {
         self.slab.get(id.0).is_some_and(|destination| destination.ending.is_some())
     }
@@ -616,6 +618,19 @@ impl Destinations {
     pub fn wake_rested(&mut self, now_ms: u64) -> bool {
         let rested = self.rests.pop_due(now_ms);
         rested.inspect(|&id| self.wake(id)).is_some()
+    }
+
+    /// Gives back what tables took for a peak that is over; costs nothing while they are in use.
+    pub fn shrink(&mut self) {
+        let is_spare = |capacity: usize, len: usize| capacity > TABLE_KEPT && capacity / 4 > len;
+        if is_spare(self.domains.capacity(), self.domains.len()) {
+            self.domains.shrink_to(TABLE_KEPT.max(2 * self.domains.len()));
+        }
+        for list in [&mut self.awake, &mut self.starved, &mut self.unasked] {
+            if is_spare(list.capacity(), list.len()) {
+                list.shrink_to(TABLE_KEPT.max(2 * list.len()));
+            }
+        }
     }
 
     /// A destination, explained.

@@ -118,6 +118,23 @@ impl Finish {
         }
     }
 
+    /// What went wrong in one line: where, at what step, and what was said.
+    pub fn trouble(&self) -> String {
+        let Finish { state, code, status, description, to, .. } = self;
+        let mut line = to.map(|to| format!("{to}: ")).unwrap_or_default();
+        // What went wrong on the way to a step says so itself.
+        if !description.starts_with(state) {
+            line.push_str(&format!("{state}: "));
+        }
+        if *code > 0 {
+            line.push_str(&format!("{code} "));
+        }
+        if !status.is_empty() {
+            line.push_str(&format!("{status} "));
+        }
+        line + description
+    }
+
     /// Adds the two ends of the connection.
     pub fn between(mut self, from: Option<IpAddr>, to: Option<SocketAddr>) -> Finish {
         self.from = from;

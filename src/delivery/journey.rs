@@ -70,6 +70,11 @@ impl Journey {
         self.stops.pop_front()
     }
 
+    /// A stop is to be tried once more, before all others: for a host that is met another way then.
+    pub fn repeat(&mut self, stop: Stop) {
+        self.stops.push_front(stop);
+    }
+
     /// Whether there is one more.
     pub fn goes_on(&self) -> bool {
         !self.stops.is_empty()

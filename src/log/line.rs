@@ -65,7 +65,7 @@ impl Line {
 }
 
 /// Appends a text with everything escaped that could act on a terminal or look like a new line.
-fn push_safe(text: &str, out: &mut String) {
+pub(crate) fn push_safe(text: &str, out: &mut String) {
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return out.push_str(text);
     }

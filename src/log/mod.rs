@@ -7,6 +7,7 @@
 //! Diagnostics: [`LogError`] where a log cannot be opened or not be written out in time; lines
 //! that were lost are reported in the log itself.
 
+pub(crate) mod file;
 mod handle;
 mod level;
 mod limit;
@@ -18,4 +19,5 @@ mod tests;
 
 pub use handle::Log;
 pub use level::Level;
+pub(crate) use line::push_safe;
 pub use thread::{LogError, LogThread, Target};

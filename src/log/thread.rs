@@ -6,10 +6,8 @@
 //! Diagnostics: lines that handles dropped, and lines that a place did not take, are reported in
 //! the log as soon as it can be written again.
 
-use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
@@ -17,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::file::{LogFile, Patience};
 use super::handle::{Front, Item, Log, QUEUE_LINES_MAX, Shared, Then};
 use super::level::Level;
 use super::limit::Limits;
@@ -25,8 +24,6 @@ use crate::clock::Wall;
 
 /// Bytes that are written at once: a batch ends when it has become longer than this.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
-/// How often the thread looks whether a file is still where it was, in milliseconds.
-const MOVED_CHECK_MS: u64 = 1000;
 /// How long [`Log::redirect`] waits for room in the queue.
 const MOVE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -264,21 +261,20 @@ fn rank(outlets: &[Outlet], level: Level) -> u8 {
 pub(super) struct Outlet {
     place: Place,
     lost_lines: usize,
-    checked_ms: u64,
 }
 
 enum Place {
     Writer(Box<dyn Write + Send>),
-    File { path: PathBuf, file: File },
+    File(LogFile),
 }
 
 fn outlet(target: &Target) -> Option<Result<Outlet, LogError>> {
     let place = match target {
         Target::Stdout => Place::Writer(Box::new(io::stdout())),
         Target::Stderr => Place::Writer(Box::new(io::stderr())),
-        Target::File(path) => match open(path) {
-            Ok(file) => Place::File { path: path.clone(), file },
-            Err(error) => return Some(Err(error)),
+        Target::File(path) => match LogFile::open(path, Patience::Waits) {
+            Ok(file) => Place::File(file),
+            Err(source) => return Some(Err(LogError::Open { path: path.clone(), source })),
         },
         Target::Syslog => return None,
     };
@@ -287,13 +283,12 @@ fn outlet(target: &Target) -> Option<Result<Outlet, LogError>> {
 
 impl Outlet {
     fn new(place: Place) -> Self {
-        Self { place, lost_lines: 0, checked_ms: 0 }
+        Self { place, lost_lines: 0 }
     }
 
     fn write(&mut self, batch: &Batch, stamp: &str) {
-        if batch.unix_ms.abs_diff(self.checked_ms) >= MOVED_CHECK_MS {
-            self.checked_ms = batch.unix_ms;
-            self.follow();
+        if let Place::File(file) = &mut self.place {
+            file.follow(batch.unix_ms);
         }
         let written = match self.lost_lines {
             0 => self.place.write(&batch.text),
@@ -310,21 +305,9 @@ impl Outlet {
         self.lost_lines = if written.is_ok() { 0 } else { self.lost_lines + batch.lines };
     }
 
-    /// Opens a file again that was moved or removed, as log rotation does. If that fails, the old
-    /// file is still better than none, and the next look tries again.
-    fn follow(&mut self) {
-        if let Place::File { path, file } = &self.place
-            && !is_same(file.metadata().ok(), path.metadata().ok())
-        {
-            let _ = self.reopen();
-        }
-    }
-
     fn reopen(&mut self) -> Result<(), LogError> {
-        if let Place::File { path, file } = &mut self.place {
-            *file = open(path)?;
-        }
-        Ok(())
+        let Place::File(file) = &mut self.place else { return Ok(()) };
+        file.reopen().map_err(|source| LogError::Open { path: file.path().into(), source })
     }
 }
 
@@ -332,20 +315,7 @@ impl Place {
     fn write(&mut self, text: &str) -> io::Result<()> {
         match self {
             Self::Writer(writer) => writer.write_all(text.as_bytes()).and_then(|()| writer.flush()),
-            Self::File { file, .. } => file.write_all(text.as_bytes()),
+            Self::File(file) => file.file().write_all(text.as_bytes()),
         }
-    }
-}
-
-fn open(path: &Path) -> Result<File, LogError> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o640);
-    options.open(path).map_err(|source| LogError::Open { path: path.into(), source })
-}
-
-fn is_same(open: Option<Metadata>, named: Option<Metadata>) -> bool {
-    match (open, named) {
-        (Some(open), Some(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        _ => false,
     }
 }

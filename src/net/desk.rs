@@ -16,12 +16,14 @@ use crossbeam_channel::Sender as Channel;
 use rohrpost_abi::{Command, ConnectionId, TimerId, WatchId};
 use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
+use crate::auth::Logins;
 use crate::blocking::Job;
 use crate::clock::Wall;
 use crate::control::Which;
 use crate::delivery::{DestinationId, Journey, Now, Store};
 use crate::limits::Share;
 use crate::log::Log;
+use crate::logbook::Logbook;
 use crate::metrics::{Metrics, Number, WorkerMetrics};
 use crate::plugin::view::Plugins;
 use crate::queue::{
@@ -32,7 +34,10 @@ use crate::settings::Settings;
 use crate::smtp::Memory;
 use crate::tls::Tls;
 
+use super::broken::BrokenTls;
 use super::settlement::{Recalled, Settlements};
+
+use super::login::Admission;
 
 /// The reactor of a mail worker.
 pub type Io = Reactor<Timer, WatchId, Mail>;
@@ -65,10 +70,14 @@ pub enum Mail {
     Posted,
     /// A transaction was read back, or not.
     Loaded(TransactionId, Result<Arc<Transaction>, ReadError>),
-    /// What a notice needs of a mail was read back, or not.
-    Recalled(MailId, Result<Box<Recalled>, ReadError>),
+    /// The send log or received log has room again.
+    LogRoom,
+    /// What is to be told of mails of a message was read back, or not.
+    Recalled(TransactionId, Result<Vec<(u16, Recalled)>, ReadError>),
     /// The route of a destination with the milliseconds that it is good for, or why there is none.
     Routed(DestinationId, Routed),
+    /// The password that this connection gave was checked: whether it is good.
+    Verified(Key, bool),
     /// Mail that the start found, to be owned by this worker.
     Restore(Vec<Waiting>),
     /// Every worker is ready: take connections.
@@ -79,7 +88,7 @@ pub enum Mail {
     Intake(Intake),
     /// Settings that may change while the server runs, the files of TLS read again, and whom to tell
     /// that they are in force.
-    Settings(Arc<Settings>, Arc<Tls>, Channel<()>),
+    Settings(Arc<Settings>, Arc<Tls>, Arc<Logins>, Channel<()>),
     /// Stop: take nothing new, finish what is under way.
     Drain,
 }
@@ -182,6 +191,8 @@ pub struct Desk {
     pub metrics: Arc<Metrics>,
     /// What TLS is done with.
     pub tls: Tls,
+    /// Next hops that cannot do the TLS that they offer.
+    pub broken_tls: BrokenTls,
     /// The plugin interface.
     pub plugins: Plugins,
     /// This worker's share of the memory budget.
@@ -198,6 +209,8 @@ pub struct Desk {
     pub committing: HashMap<TransactionId, Committing>,
     /// The mails of this worker.
     pub store: Store,
+    /// The send log and the received log.
+    pub logbook: Logbook,
     /// Attempts that ended and are not handed over yet.
     pub settlements: Settlements,
     /// Connections in the making that go on to their next host.
@@ -206,6 +219,8 @@ pub struct Desk {
     pub jobs: Channel<Job>,
     /// Where name servers are asked.
     pub services: Services,
+    /// Who may log in, and who must.
+    pub admission: Admission,
     /// Connections whose output has not been offered to their socket.
     pub dirty: Vec<Key>,
     /// Held connections with a verdict, oldest first (D-2F).
@@ -226,6 +241,8 @@ pub struct Desk {
     pub delivering: bool,
     /// Whether the queue takes mail; looked at once a second, and decided at the commit.
     pub accepting: Accepting,
+    /// Steps of TLS handshakes that this turn may still do.
+    pub shakes_left: usize,
     timers: HashMap<TimerId, TimerKey>,
     watches: HashMap<WatchId, WatchKey>,
     commands: Vec<Command>,
@@ -240,6 +257,8 @@ pub struct DeskInit {
     pub settings: Arc<Settings>,
     /// See [`Desk::log`].
     pub log: Log,
+    /// See [`Desk::logbook`].
+    pub logbook: Logbook,
     /// See [`Desk::metrics`].
     pub metrics: Arc<Metrics>,
     /// See [`Desk::tls`].
@@ -256,12 +275,17 @@ pub struct DeskInit {
     pub jobs: Channel<Job>,
     /// See [`Desk::services`].
     pub services: Services,
+    /// See [`Desk::admission`].
+    pub admission: Admission,
     /// See [`Desk::listeners`].
     pub listeners: Arc<[SocketAddr]>,
 }
 
 /// How many steps are taken back from other threads at once.
 const POSTED_PER_LOOK: usize = 1_024;
+/// Steps of TLS handshakes in one turn: with the slowest of keys that is 30 ms, after which the others
+/// have their turn.
+const SHAKES_MAX: usize = 40;
 /// Places of a table that are worth no effort to give back.
 const TABLE_KEPT: usize = 256;
 /// Octets of the read buffer that all connections of a worker share.
@@ -276,6 +300,7 @@ impl Desk {
             log: init.log,
             metrics: init.metrics,
             tls: init.tls,
+            broken_tls: BrokenTls::default(),
             plugins: init.plugins,
             memory: init.memory,
             ids: init.ids,
@@ -284,10 +309,12 @@ impl Desk {
             batch: Vec::new(),
             committing: HashMap::new(),
             store: init.store,
+            logbook: init.logbook,
             settlements: Settlements::default(),
             onward: VecDeque::new(),
             jobs: init.jobs,
             services: init.services,
+            admission: init.admission,
             dirty: Vec::new(),
             resumable: VecDeque::new(),
             sends: VecDeque::new(),
@@ -298,6 +325,7 @@ impl Desk {
             facts_wanted: false,
             delivering: true,
             accepting: Accepting::Yes,
+            shakes_left: SHAKES_MAX,
             timers: HashMap::new(),
             watches: HashMap::new(),
             commands: Vec::new(),
@@ -317,6 +345,11 @@ impl Desk {
     /// Both clocks.
     pub fn now(&self, io: &Io) -> Now {
         Now { mono_ms: io.now_ms(), unix_ms: Wall::now_ms() }
+    }
+
+    /// A turn is over.
+    pub fn end_turn(&mut self) {
+        self.shakes_left = SHAKES_MAX;
     }
 
     /// Remembers to offer a connection's output to its socket.
@@ -433,6 +466,7 @@ impl Desk {
         }
         shrink!(by_plugin, committing, timers, watches);
         shrink!(dirty, resumable, sends, batch, commands, onward);
+        self.store.destinations.shrink();
     }
 
     /// D-17: after the cleanup hooks, what is left of timers and watches goes without a word.

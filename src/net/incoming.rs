@@ -15,19 +15,21 @@ use std::net::SocketAddr;
 use mio::Token;
 use rohrpost_abi::{ConnectionId, Hook, OUTPUT_BYTES_MAX};
 use rohrpost_reactor::{Key, Readiness};
+use zeroize::Zeroize as _;
 
 use crate::limits::IncomingPermit;
 use crate::metrics::Number;
 use crate::plugin::chain::{Chain, Verdict};
 use crate::plugin::view::Walk;
 use crate::queue::{Accepting, Origin, Refusal, TransactionId};
-use crate::smtp::server::{Decision, Event, Greeting, Phase, Session};
+use crate::smtp::server::{Decision, Event, Phase, Session};
 use crate::smtp::{Fixed, Reply, answer};
 
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
 use super::incoming_begin::Shake;
 use super::listener::Entrance;
+use super::login::Login;
 use super::message::{Draft, Finished, Message};
 use super::receipt::receipt;
 use super::step::{Step, terminated};
@@ -58,6 +60,10 @@ pub(super) enum Stage {
     Session,
     /// Plugins are asked; the host goes on when the chain is done.
     Step(Step, Chain),
+    /// The password that the client gave is being checked.
+    Verify,
+    /// It was wrong, and the client hears so a little later.
+    Refusal,
     /// The message is on its way to the disk.
     Commit(TransactionId),
     /// The close chain is done.
@@ -87,6 +93,7 @@ pub struct Incoming {
     pub(super) plugin: Option<ConnectionId>,
     pub(super) stage: Stage,
     pub(super) draft: Option<Draft>,
+    pub(super) login: Login,
     pub(super) peer: Peer,
     pub(super) readable: bool,
     pub(super) read_closed: bool,
@@ -172,6 +179,12 @@ impl Incoming {
         self.drive(desk, io)
     }
 
+    /// The password that the client gave was checked.
+    pub fn on_verified(&mut self, good: bool, desk: &mut Desk, io: &mut Io) -> Keep {
+        self.on_hashed(good, desk, io);
+        self.drive(desk, io)
+    }
+
     /// The server stops: idle clients are told now, others after their transaction.
     pub fn on_drain(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         self.last = true;
@@ -195,6 +208,7 @@ impl Incoming {
         if self.is_held() {
             self.revoke(desk, io, answer::SHUTTING_DOWN.into(), "the server stops");
         }
+        self.abort_login(desk, io);
         if self.leaving {
             // It was told at an earlier call and did not listen.
             self.on_gone(desk);
@@ -250,7 +264,10 @@ impl Incoming {
                         break;
                     }
                 }
-                Stage::Commit(_) => break,
+                Stage::Verify | Stage::Refusal if self.is_login_over() => {
+                    self.begin_close(desk, io);
+                }
+                Stage::Commit(_) | Stage::Verify | Stage::Refusal => break,
                 Stage::Session if self.is_over() => self.begin_close(desk, io),
                 Stage::Session if self.leaving && self.session.output().is_empty() => {
                     if !self.linger(&mut reads, desk, io) {
@@ -314,7 +331,11 @@ impl Incoming {
         } else {
             desk.scratch.clear();
             let moved = self.transport.read(&mut desk.scratch);
+            let confidential = self.session.is_confidential();
             self.session.handle_input(&desk.scratch, &mut desk.memory);
+            if confidential {
+                desk.scratch.as_mut_slice().zeroize();
+            }
             moved
         };
         // Octets of a text are progress; those of a command are only when it is answered, so that
@@ -339,7 +360,7 @@ impl Incoming {
         match event {
             Event::Mail(from) => {
                 self.draft = None;
-                if let Some(refusal) = not_accepting(desk.accepting) {
+                if let Some(refusal) = not_accepting(desk) {
                     // Sooner than after a text that cannot be kept.
                     return self.decide(Decision::Refuse(refusal.into()), desk, io);
                 }
@@ -350,7 +371,8 @@ impl Incoming {
             Event::StartTls => self.on_starttls(desk, io),
             Event::Rcpt(to) => {
                 if !self.may_relay(&to.address, desk) {
-                    self.decide(Decision::Refuse(answer::NO_RELAY.into()), desk, io);
+                    let refusal = desk.admission.refusal();
+                    self.decide(Decision::Refuse(refusal.into()), desk, io);
                     return;
                 }
                 let text = terminated(to.address.as_str());
@@ -372,9 +394,7 @@ impl Incoming {
                     }
                 }
             }
-            Event::Authenticate(_) => {
-                self.decide(Decision::Refuse(answer::LOGIN_REFUSED.into()), desk, io);
-            }
+            Event::Authenticate(credentials) => self.on_credentials(credentials, desk, io),
             Event::Reset => {
                 self.draft = None;
                 self.text_ms = None;
@@ -398,7 +418,8 @@ impl Incoming {
 
     /// Whether the client may send to anybody.
     fn is_relayed(&self, desk: &Desk) -> bool {
-        desk.settings.smtp.relay_clients.contains(self.remote.ip()) || self.is_authenticated(desk)
+        let trusted = desk.admission.trusts(&desk.settings.smtp, self.remote.ip());
+        trusted || self.is_authenticated(desk)
     }
 
     /// What the text asks for counts only from clients that may send to anybody.
@@ -469,6 +490,7 @@ impl Incoming {
             _ if self.peer == Peer::Gone => self.drop_step(step, desk),
             Step::Connect => self.on_welcome(desk, io),
             Step::Secure => self.on_secure(desk),
+            Step::Authenticate(credentials) => self.judge(*credentials, desk, io),
             Step::MailFrom(_) => self.decide(Decision::Accept, desk, io),
             Step::RcptTo(_) => {
                 if let Some(draft) = &mut self.draft {
@@ -518,14 +540,10 @@ impl Incoming {
             remote: self.remote,
             local: self.local,
             helo: self.session.hello().map(|hello| hello.name.clone()).unwrap_or_default(),
-            user: None,
+            user: self.user(desk),
             secure: self.session.is_secure(),
             authenticated: self.is_authenticated(desk),
         }
-    }
-
-    fn is_authenticated(&self, desk: &Desk) -> bool {
-        self.plugin.is_some_and(|plugin| desk.plugins.cell.authenticated(plugin))
     }
 
     fn refuse_message(
@@ -554,7 +572,12 @@ impl Incoming {
     fn drop_step(&mut self, step: Step, desk: &mut Desk) {
         match step {
             Step::Data(message) | Step::Message(message, _) => self.drop_message(*message, desk),
-            Step::Connect | Step::Secure | Step::MailFrom(_) | Step::RcptTo(_) | Step::Close => {}
+            Step::Connect
+            | Step::Secure
+            | Step::Authenticate(_)
+            | Step::MailFrom(_)
+            | Step::RcptTo(_)
+            | Step::Close => {}
         }
     }
 
@@ -577,26 +600,28 @@ impl Incoming {
         }
         desk.numbers().sub(Number::Held, 1);
         desk.count(Number::Revoked);
-        // The plugin is not asked again until it hands back (D-28), so what it granted before, perhaps
-        // to another sender, holds no longer.
-        desk.plugins.cell.set_authenticated(plugin, false);
         if matches!(step, Step::Close) {
             chain.on_verdict(Verdict::Continue);
             return;
         }
+        self.revoke_login(desk);
         let stage = std::mem::replace(&mut self.stage, Stage::Session);
         let Stage::Step(step, _) = stage else { return };
-        let (connect, secure) = (matches!(step, Step::Connect), matches!(step, Step::Secure));
+        let secure = matches!(step, Step::Secure);
+        let unasked = secure || matches!(step, Step::Connect);
+        // RFC 4954 6 has a reply of its own for a login that could not be judged.
+        let judged = matches!(step, Step::Authenticate(_)) && reply.code() != 421;
+        let reply = if judged { answer::LOGIN_LATER.into() } else { reply };
         if matches!(step, Step::MailFrom(_)) {
             self.draft = None;
         }
         self.drop_step(step, desk);
-        if connect {
-            // There is no command to answer: the banner refuses (RFC 5321 3.1).
+        if unasked {
+            // There is no command to answer (RFC 5321 3.1).
             let reply = if reply.code() == 421 { reply } else { answer::PLUGIN_TIMEOUT.into() };
-            self.session.greet(Greeting::Refuse(reply), &mut desk.memory);
-        } else if secure {
-            self.session.on_secure();
+            if secure {
+                self.session.on_secure();
+            }
             self.session.dismiss(reply, &mut desk.memory);
         } else if reply.code() == 421 {
             // RFC 5321 3.8: that reply announces the end, and is the last.
@@ -630,8 +655,10 @@ impl Incoming {
 }
 
 /// What a client hears at MAIL while the queue takes nothing.
-fn not_accepting(accepting: Accepting) -> Option<Fixed> {
-    match accepting {
+fn not_accepting(desk: &Desk) -> Option<Fixed> {
+    match desk.accepting {
+        // The received log is far behind.
+        Accepting::Yes if !desk.settlements.has_room() => Some(answer::STORAGE_FULL),
         Accepting::Yes => None,
         Accepting::Full => Some(answer::STORAGE_FULL),
         Accepting::Failed => Some(answer::LOCAL_ERROR),

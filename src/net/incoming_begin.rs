@@ -28,6 +28,7 @@ use super::deadline::Deadline;
 use super::desk::{Desk, Io};
 use super::incoming::{Incoming, Peer, Stage};
 use super::listener::Entrance;
+use super::login::Login;
 use super::proxy::{self, Parsed};
 use super::step::Step;
 use super::transport::{Handshake, Transport};
@@ -77,6 +78,7 @@ impl Incoming {
             plugin: None,
             stage: Stage::Header,
             draft: None,
+            login: Login::default(),
             peer: Peer::There,
             readable: true,
             read_closed: false,
@@ -99,6 +101,7 @@ impl Incoming {
 
     /// Starts the connect chain.
     fn connect(&mut self, desk: &mut Desk, io: &Io) {
+        self.offer_login(desk);
         let init = ConnectionInit {
             fd: self.transport.descriptor(),
             direction: Direction::Incoming,
@@ -239,6 +242,11 @@ impl Incoming {
             // The flush goes first.
             _ => return false,
         }
+        if desk.shakes_left == 0 {
+            io.again(Token::from(self.key));
+            return false;
+        }
+        desk.shakes_left -= 1;
         match self.transport.handshake() {
             Handshake::Done => self.on_handshake(desk, io),
             Handshake::Blocked => return false,
@@ -272,6 +280,8 @@ impl Incoming {
     /// The secure chain is done.
     pub(super) fn on_secure(&mut self, desk: &mut Desk) {
         self.session.on_secure();
+        self.forget_login(desk);
+        self.offer_login(desk);
         if self.session.phase() == Phase::Greeting {
             self.session.greet(Greeting::Accept, &mut desk.memory);
         }
@@ -284,7 +294,12 @@ impl Incoming {
             // A lost peer has cleared its output.
             Stage::Handshake(Shake::After(clear)) => &output[..clear.min(output.len())],
             Stage::Handshake(Shake::Begun) | Stage::Header => &[],
-            Stage::Session | Stage::Step(..) | Stage::Commit(_) | Stage::Done => output,
+            Stage::Session
+            | Stage::Step(..)
+            | Stage::Verify
+            | Stage::Refusal
+            | Stage::Commit(_)
+            | Stage::Done => output,
         }
     }
 }

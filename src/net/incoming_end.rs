@@ -13,6 +13,7 @@ use crate::smtp::server::{Decision, Phase};
 use super::desk::{Desk, Io};
 use super::incoming::{Incoming, Peer, READS_MAX, Stage};
 use super::incoming_begin::HEADER_MS;
+use super::login::VERIFY_MS;
 use super::step::Step;
 use super::transport::Moved;
 
@@ -101,6 +102,10 @@ impl Incoming {
                 );
                 self.decide(Decision::RefuseAndClose(answer::COMMIT_TIMEOUT.into()), desk, io);
             }
+            Stage::Verify => {
+                self.decide(Decision::RefuseAndClose(answer::LOGIN_TIMEOUT.into()), desk, io);
+            }
+            Stage::Refusal => self.refuse_login(desk, io),
             Stage::Session if self.leaving => self.on_gone(desk),
             Stage::Session if !self.session.output().is_empty() => {
                 self.log_deadline("takes no replies", "smtp-timeout", desk);
@@ -148,6 +153,8 @@ impl Incoming {
                 Some(self.stage_ms + hold.as_millis() as u64)
             }
             Stage::Commit(_) => Some(self.stage_ms + COMMIT_MS),
+            Stage::Verify => Some(self.stage_ms + VERIFY_MS),
+            Stage::Refusal => Some(self.refusal_ms(desk)),
             Stage::Session if self.lingering => Some(self.stage_ms + LINGER_MS),
             Stage::Session if self.leaving => Some(self.stage_ms + LEAVE_MS),
             Stage::Session => {

@@ -16,7 +16,7 @@ impl Desk {
     /// is over.
     pub fn on_stop_failed(&mut self, mut journey: Journey, stop: &Stop, why: Finish, io: &Io) {
         let Stop { host, address, preference } = stop;
-        let text = format_args!("{host} ({address}) cannot be reached: {}", why.description);
+        let text = format_args!("{host} ({address}) cannot be reached: {}", why.trouble());
         self.log.limited("next-hop", Level::Warning, "smtp", text);
         self.store.destinations.avoid(journey.destination, *address, io.now_ms());
         journey.on_failed(*preference, why.between(None, Some(*address)));
@@ -80,10 +80,7 @@ impl Desk {
                 self.store.destinations.on_given_up(journey.destination);
                 self.finish(carried.id, &carried.transaction, carried.finish, false, io);
             }
-            (Some(mut failure), None) => {
-                if let Some(to) = failure.to {
-                    failure.description = format!("{to}: {}", failure.description);
-                }
+            (Some(failure), None) => {
                 let now_ms = io.now_ms();
                 self.store.destinations.on_unreachable(journey.destination, failure, now_ms);
             }

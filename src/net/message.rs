@@ -242,6 +242,7 @@ impl Message {
             helo: &origin.helo,
             remote: origin.remote.ip(),
             hostname: &desk.settings.smtp.hostname,
+            // A plugin may have said so as well.
             protocol: Protocol { authenticated: origin.authenticated, ..self.protocol }.keyword(),
             cipher,
             id: &id.to_string(),

@@ -7,12 +7,15 @@
 //! - [`message`] is a mail between its final dot and the disk, [`text`] one on its way out.
 //! - [`proxy`] is what a proxy says before its client speaks.
 //! - [`incoming`] drives one connection that brings mail, [`outgoing`] one that takes it away.
+//! - [`login`] is how such a connection says who it is.
 //! - [`settlement`] is an attempt between its end and its record, with the notice that it calls for.
 //! - [`desk`] is what the drivers of one worker share.
 //!
 //! No protocol decision is made here: what a command means is the session's business.
 
 mod asked;
+pub mod broken;
+mod certificate;
 pub mod deadline;
 pub mod desk;
 pub mod incoming;
@@ -20,10 +23,12 @@ mod incoming_begin;
 mod incoming_end;
 mod journeys;
 pub mod listener;
+pub mod login;
 pub mod message;
 pub mod outgoing;
 mod outgoing_end;
 mod outgoing_facts;
+mod outgoing_secure;
 mod outgoing_text;
 pub mod proxy;
 pub mod receipt;

@@ -27,13 +27,14 @@ use crate::log::Level;
 use crate::notice::wanted;
 use crate::plugin::view::SlotsSpent;
 use crate::queue::{MailId, Transaction};
-use crate::smtp::client::{Envelope, Event, Options, Outcome, Problem, Session, Stage};
+use crate::smtp::client::{Envelope, Event, Outcome, Problem, Session, Stage};
 use crate::smtp::command::BodyKind;
 
 use super::asked::{Answer, Asked};
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
 use super::incoming::Keep;
+use super::outgoing_secure::{Guard, plan};
 use super::reuse::Reuse;
 use super::tally::Tally;
 use super::text::{Sent, TextOut};
@@ -60,6 +61,7 @@ pub struct Outgoing {
     pub(super) key: Key,
     pub(super) transport: Transport,
     pub(super) session: Session,
+    pub(super) guard: Guard,
     /// Whose mail it carries.
     pub(super) destination: DestinationId,
     /// What that is: a domain, or a smarthost.
@@ -115,11 +117,14 @@ pub struct Departure {
 impl Outgoing {
     /// A connection whose connect is under way; the pool counts it as opening already.
     pub fn new(departure: Departure, io: &Io, key: Key, desk: &Desk) -> Outgoing {
-        let options = Options::new(desk.settings.smtp.hostname.clone());
+        let Departure { stop, journey, .. } = &departure;
+        let spared = desk.broken_tls.spares(stop.address, io.now_ms());
+        let (options, guard) = plan(stop, &journey.target, &desk.settings, spared);
         Outgoing {
             key,
             transport: departure.transport,
             session: Session::new(&options),
+            guard,
             destination: departure.journey.destination,
             target: departure.journey.target.clone(),
             stop: departure.stop,
@@ -337,6 +342,9 @@ impl Outgoing {
             self.session.on_lost(problem);
             return true;
         }
+        if self.session.stage() == Stage::Handshake {
+            return self.shake_hands(desk, io);
+        }
         if !self.readable {
             return false;
         }
@@ -397,7 +405,7 @@ impl Outgoing {
                 let init = ConnectionInit {
                     fd: self.transport.descriptor(),
                     direction: Direction::Outgoing,
-                    secure: false,
+                    secure: self.transport.is_secure(),
                     authenticated: false,
                 };
                 self.plugin = match desk.plugins.open(init) {
@@ -416,12 +424,14 @@ impl Outgoing {
                 }
                 self.take_work(desk, io);
             }
-            Event::StartTls => unreachable!("no session is told to encrypt its connection yet"),
+            // The session waits for the handshake: the next step.
+            Event::StartTls => {}
             Event::Data354 => self.on_354(desk, io),
             Event::Done(outcome) if !self.greeted => {
                 let Outcome::Refused { stage, reply, .. } = outcome else {
                     return;
                 };
+                self.log_refusal(stage, &reply, desk);
                 let mut why = Finish::of_reply(state_of(stage), &reply);
                 // Whatever it says, it says it of itself and not of a mail.
                 why.fate = Fate::Temporary;
@@ -458,8 +468,15 @@ impl Outgoing {
             | Problem::UnexpectedReply
             | Problem::EarlyInput => "invalid",
         };
-        let text = problem.to_string();
-        let finish = Finish::without_reply(Fate::Temporary, state_of(stage), result, text);
+        if !self.greeted && self.goes_clear(stage) {
+            return self.go_clear(problem, desk, io);
+        }
+        let failure = self.guard.take_failure();
+        // RFC 3463 3.8, X.7.5: a cryptographic failure.
+        let status = if failure.is_some() { "4.7.5" } else { "" };
+        let text = failure.unwrap_or_else(|| problem.to_string());
+        let mut finish = Finish::without_reply(Fate::Temporary, state_of(stage), result, text);
+        finish.status = status.to_owned();
         if self.is_outworn(stage, problem) {
             self.give_back(desk, io);
         }

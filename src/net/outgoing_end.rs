@@ -35,7 +35,9 @@ impl Outgoing {
         let Some(Current { id, transaction, before }) = self.current.take() else {
             return;
         };
-        let finish = finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
+        let mut finish =
+            finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
+        finish.facts = self.facts(&transaction, desk);
         let mut tried = before.map(|before| before.tried).unwrap_or_default();
         tried.push(self.stop.host.clone());
         let carried = Box::new(Carried { id, transaction, finish, tried });
@@ -167,6 +169,9 @@ impl Outgoing {
         }
         if self.greeted {
             desk.store.destinations.on_closed(self.destination, self.key);
+        }
+        if self.transport.is_secure() {
+            self.transport.shut();
         }
         self.deadline.cancel(io);
     }

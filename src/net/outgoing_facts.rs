@@ -4,26 +4,54 @@
 //!
 //! **Diagnostics**: none.
 
-use crate::delivery::Facts;
+use std::sync::Arc;
+
+use crate::delivery::{Certificate, Cipher, Facts};
 use crate::queue::Transaction;
 
+use super::certificate;
 use super::desk::Desk;
 use super::outgoing::Outgoing;
+use super::transport::Secured;
 
 impl Outgoing {
     /// What is known now, if somebody wants it.
-    pub(super) fn facts(&self, transaction: &Transaction, desk: &Desk) -> Option<Box<Facts>> {
-        (desk.facts_wanted || desk.wants_facts(transaction)).then(|| {
-            Box::new(Facts {
-                mta: self.session.far_name().cloned(),
-                authentication: self.session.mechanism().map(|mechanism| mechanism.name()),
-                cipher: None,
-                certificate: None,
-                messages: self.messages,
-                sent_connection_bytes: self.tally.connection_bytes,
-                sent_data_bytes: self.tally.text_bytes,
-                dsn: self.session.extensions().dsn,
-            })
-        })
+    pub(super) fn facts(&mut self, transaction: &Transaction, desk: &Desk) -> Option<Box<Facts>> {
+        if !desk.facts_wanted && !desk.wants_facts(transaction) {
+            return None;
+        }
+        Some(Box::new(Facts {
+            mta: self.session.far_name().cloned(),
+            authentication: self.session.mechanism().map(|mechanism| mechanism.name()),
+            cipher: self.transport.secured().map(|secured| cipher(&secured)),
+            certificate: self.certificate(desk),
+            messages: self.messages,
+            sent_connection_bytes: self.tally.connection_bytes,
+            sent_data_bytes: self.tally.text_bytes,
+            dsn: self.session.extensions().dsn,
+        }))
     }
+
+    /// The far end's certificate; read once, and shared by all mails of the connection.
+    fn certificate(&mut self, desk: &Desk) -> Option<Arc<Certificate>> {
+        if self.tally.certificate.is_none() {
+            let certificates = self.transport.peer_certificates();
+            let own = certificates.first()?;
+            let name = self.guard.name();
+            let verdict = name.map_or_else(
+                || Err("no certificate can be for this host".to_owned()),
+                |name| desk.tls.client.judge(certificates, name),
+            );
+            let read = certificate::read(own, verdict.as_ref().copied().map_err(String::as_str));
+            self.tally.certificate = Some(Arc::new(read?));
+        }
+        self.tally.certificate.clone()
+    }
+}
+
+fn cipher(secured: &Secured) -> Cipher {
+    let Secured { version, cipher, cipher_id, .. } = *secured;
+    // AES-128 is the only one of rustls' whose key has not 256 bits.
+    let bits = if cipher.contains("AES_128") { 128 } else { 256 };
+    Cipher { name: cipher, version, bits, id: cipher_id }
 }

@@ -222,12 +222,15 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (state >> 33) as usize % end
         };
-        let seeds = [
-            b"PROXY TCP4 192.0.2.1 198.51.100.7 12345 25\r\nEHLO x\r\n".to_vec(),
-            b"PROXY UNKNOWN\r\n".to_vec(),
-            [binary(1, 0x11, &V4), b"EHLO".to_vec()].concat(),
-            binary(1, 0x21, &[7; 40]),
-        ];
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/proxy_header");
+        let mut paths: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        let seeds: Vec<_> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
+        seeds.iter().for_each(|seed| {
+            fuzz(seed);
+            assert!(matches!(parse(seed), Ok(Parsed::Header { .. })), "{}", seed.escape_ascii());
+        });
         for round in 0..4000 {
             let mut bytes = seeds[round % seeds.len()].clone();
             for _ in 0..below(4) {

@@ -9,8 +9,7 @@
 
 use crate::clock::Wall;
 use crate::delivery::{Ended, MailView};
-use crate::metrics::Number;
-use crate::queue::{Attempt, Body, Mail, MailId, Next, Origin, Transaction};
+use crate::queue::{Attempt, Body, Mail, Next, Origin, Transaction};
 use crate::results::{Ending, Original};
 
 use super::desk::Desk;
@@ -34,32 +33,28 @@ impl Desk {
         self.store.queues().names(wishes, ending).next().is_some()
     }
 
-    /// What a result repeats of the message.
-    pub(super) fn original(&self, transaction: &Transaction, id: MailId) -> Option<Original> {
-        let mail = transaction.mail(id.index)?;
-        Some(Original::of(transaction, mail, &self.settings.smtp.hostname))
-    }
-
-    /// Puts a result of `mail` into each queue that takes it; `past` are the attempts before, as far as
-    /// they were read back. The outcome must follow in the same turn.
-    pub(super) fn publish_results(
+    /// Writes a result of `mail` for each queue that takes it; `transaction` is its message and `past` its
+    /// attempts before, as far as they could be read.
+    pub(super) fn write_results(
         &mut self,
+        told: &mut Vec<Transaction>,
         attempt: &Attempt,
         mail: &MailView,
-        original: Option<Original>,
+        transaction: Option<&Transaction>,
         past: &[(u32, Attempt)],
     ) {
         let Some(ending) = ending(attempt) else { return };
-        let names: Vec<Box<str>> =
-            self.store.queues().names(mail.wishes.as_deref(), ending).map(Box::from).collect();
+        let hostname = &self.settings.smtp.hostname;
+        let original = transaction.and_then(|transaction| {
+            Some(Original::of(transaction, transaction.mail(mail.id.index)?, hostname))
+        });
         let original = original.unwrap_or_else(|| {
             Original::lost(mail.id, &mail.envelope, &mail.recipient, mail.received_ms)
         });
-        let text = original.with_attempts(attempts(attempt, mail, past), mail.attempts);
-        let body = body(text);
-        for name in names {
-            let now_ms = Wall::now_ms();
-            let result = Transaction {
+        let body = body(original.with_attempts(attempts(attempt, mail, past), mail.attempts));
+        let now_ms = Wall::now_ms();
+        for name in self.store.queues().names(mail.wishes.as_deref(), ending) {
+            told.push(Transaction {
                 id: self.ids.next_id(now_ms * 1000),
                 received_ms: now_ms,
                 mails: vec![Mail {
@@ -71,14 +66,12 @@ impl Desk {
                 }],
                 bodies: vec![body.clone()],
                 trace: Box::default(),
-                origin: Origin::internal(&self.settings.smtp.hostname),
+                origin: Origin::internal(hostname),
                 eight_bit: false,
                 smtputf8: false,
                 wishes: None,
-                shelf: Some(name),
-            };
-            self.count(Number::Results);
-            self.publish(result);
+                shelf: Some(name.into()),
+            });
         }
     }
 }

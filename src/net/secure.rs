@@ -18,6 +18,7 @@ use std::io::{self, BufRead, IoSlice, Write};
 use std::mem::MaybeUninit;
 
 use mio::net::TcpStream;
+use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, Connection, ProtocolVersion};
 
 use super::transport::Moved;
@@ -51,6 +52,8 @@ pub struct Secured {
     pub version: &'static str,
     /// The registered name of the cipher suite.
     pub cipher: &'static str,
+    /// The registered number of it.
+    pub cipher_id: u16,
     /// The name that a client asked for (SNI); `None` if it did not, and on the client's side.
     pub server_name: Option<Box<str>>,
 }
@@ -198,8 +201,17 @@ impl Secure {
     }
 
     pub(super) fn cipher(&self) -> Option<&'static str> {
+        self.suite().map(cipher_name)
+    }
+
+    fn suite(&self) -> Option<CipherSuite> {
         let suite = self.connection.negotiated_cipher_suite().filter(|_| self.is_open())?;
-        Some(cipher_name(suite.suite()))
+        Some(suite.suite())
+    }
+
+    /// What the peer proved itself with: its own certificate first. Empty before it did.
+    pub(super) fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        self.connection.peer_certificates().unwrap_or_default()
     }
 
     pub(super) fn secured(&self) -> Option<Secured> {
@@ -207,9 +219,11 @@ impl Secure {
             Connection::Server(server) => server.server_name().map(Box::from),
             Connection::Client(_) => None,
         };
+        let suite = self.suite()?;
         Some(Secured {
             version: version_name(self.connection.protocol_version()),
-            cipher: self.cipher()?,
+            cipher: cipher_name(suite),
+            cipher_id: suite.into(),
             server_name,
         })
     }

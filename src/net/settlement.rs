@@ -1,11 +1,11 @@
 //! An attempt between its end and its record: the notice and the results that it calls for are written
 //! first, and all are handed over together, so that they become durable as one.
 //!
-//! Most attempts call for nothing and are handed over at once. One that calls for a notice or a result
-//! needs the mail's header, and a result the attempts before: of a mail that was just tried for the first
-//! time all is in memory; else the helper reads it back, and the
-//! outcome waits so long, as one of [`SETTLEMENTS_MAX`] at most. While there is no room for another,
-//! nothing new is delivered and nothing ages out.
+//! Most attempts call for nothing and are handed over at once. One that calls for a notice needs the
+//! mail's header, and one that calls for results its attempts before as well: of a mail that was just
+//! tried for the first time all is in memory; else the helper reads it back, and the outcome waits so long. Where a send log is kept an outcome also waits until the log took its line.
+//! [`SETTLEMENTS_MAX`] may wait at most: while there is no room for another, nothing new is delivered,
+//! nothing ages out, and no new mail is taken, because a line of the received log may wait here too.
 //!
 //! Must never: record an outcome before the notice of it, drop either, or wait in a worker.
 //!
@@ -13,35 +13,41 @@
 //! sender hears of it.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use crate::blocking::{Job, RECALLS_MAX};
 use crate::clock::Wall;
 use crate::delivery::{Ended, MailView};
 use crate::log::Level;
+use crate::logbook;
 use crate::metrics::Number;
 use crate::notice::wanted::{self, Occasion};
 use crate::notice::{self, Case, Excerpt, Kind, Stationery, TEXT_BYTES_NEEDED};
 use crate::queue::{
     self, Attempt, Body, DsnNotify, Entry, Mail, MailDsn, MailId, Next, Origin, ReadError,
-    Transaction,
+    Transaction, TransactionId, Wishes,
 };
-use crate::results::{self, Original, text_bytes_needed};
+use crate::results::{self, text_bytes_needed};
 use crate::smtp::Address;
 use crate::smtp::dsn::{Notify, Ret};
 
 use super::desk::Desk;
 
-/// Outcomes of one worker that may wait for what they call for.
+/// Outcomes and lines of one worker that may wait for what they call for, before new work pauses; what is
+/// under way then still comes on top.
 pub const SETTLEMENTS_MAX: usize = 1_000;
+/// Recipients of one message whose notices are written from one reading: a message may have thousands, and
+/// each notice holds what comes back of it.
+const RECALLED_MAX: usize = 64;
+/// Octets of notices and results that may wait with them.
+const NOTICE_BYTES_MAX: usize = 16 << 20;
 
-/// What is to be read back of a mail.
+/// What is to be read back of mails.
 #[derive(Clone, Copy, Debug)]
 pub struct RecallFor {
     /// The default of what comes back with a notice.
     ret: Ret,
-    /// Whether there will be results.
-    results: bool,
-    /// Octets of the text.
+    /// Octets of each text.
     pub text_bytes: usize,
 }
 
@@ -54,32 +60,34 @@ pub struct Recalled {
     envid: Option<Box<str>>,
     smtputf8: bool,
     excerpt: Option<Excerpt>,
-    /// For results: what was read.
-    read: Option<Box<queue::Recalled>>,
+    /// What was read, shared by all its mails.
+    pub(super) read: Option<Arc<queue::Recalled>>,
 }
 
 impl Recalled {
-    /// Takes it from what was read.
-    ///
-    /// # Errors
-    /// When the mail is not part of it any more.
-    pub fn of(read: queue::Recalled, id: MailId, what: RecallFor) -> Result<Self, ReadError> {
-        let recalled = Self::of_transaction(&read.transaction, id, what.ret)?;
-        let read = what.results.then(|| Box::new(read));
-        Ok(Self { read, ..recalled })
+    /// Takes what was read apart.
+    pub fn each(read: queue::Recalled, what: RecallFor) -> Vec<(u16, Self)> {
+        let read = Arc::new(read);
+        let of = |mail: &Mail| {
+            let recalled = Self::of(&read.transaction, mail.index, what.ret);
+            (mail.index, Self { read: Some(read.clone()), ..recalled })
+        };
+        read.transaction.mails.iter().map(of).collect()
     }
 
-    fn of_transaction(transaction: &Transaction, id: MailId, ret: Ret) -> Result<Self, ReadError> {
-        let mail = transaction.mail(id.index).ok_or(ReadError::Unknown(id.transaction))?;
+    /// Takes it from a transaction; `ret` is the default of what comes back. Nothing but an empty one of a
+    /// mail that is not part of it any more.
+    fn of(transaction: &Transaction, index: u16, ret: Ret) -> Self {
+        let Some(mail) = transaction.mail(index) else { return Self::default() };
         let request = wanted::request(transaction, mail);
-        Ok(Self {
+        Self {
             notify: request.notify,
             orcpt: request.orcpt.map(Box::from),
             envid: request.envid.map(Box::from),
             smtputf8: transaction.smtputf8,
             excerpt: Excerpt::of(transaction, mail, wanted::ret_of(transaction, ret)),
             read: None,
-        })
+        }
     }
 }
 
@@ -91,89 +99,145 @@ struct Pending {
     /// The notice of it, if the sender wants one.
     kind: Option<Kind>,
     results: bool,
+    line: Option<logbook::Entry>,
+    /// Its text was asked for.
+    asked: bool,
+}
+
+/// A line that the log had no room for, and the outcome that waits with it.
+#[derive(Debug)]
+struct Unlogged {
+    line: logbook::Entry,
+    outcome: Option<Outcome>,
+}
+
+/// An outcome with what tells of it: a notice, results.
+#[derive(Debug)]
+struct Outcome {
+    told: Vec<Transaction>,
+    attempt: Attempt,
 }
 
 /// Attempts that ended and are not handed over yet.
 #[derive(Debug, Default)]
 pub struct Settlements {
-    /// Those that wait for a read, by their mail: more than one of a mail only if its removal came
-    /// while its failure waited.
-    pending: HashMap<MailId, VecDeque<Pending>>,
-    /// Mails that have to be asked for.
-    unasked: VecDeque<(MailId, RecallFor)>,
+    /// Those that wait for a read: one serves many recipients of a message.
+    pending: HashMap<TransactionId, Vec<Pending>>,
+    /// Messages that have to be asked for.
+    unasked: VecDeque<TransactionId>,
     /// Reads under way.
     asked: usize,
-    count: usize,
+    /// Those that wait for a read.
+    reading: usize,
+    /// Those that wait for the log, in the order in which they ended.
+    unlogged: VecDeque<Unlogged>,
+    /// Octets of what tells of them.
+    told_bytes: usize,
 }
 
 impl Settlements {
     /// Whether another one may wait.
     pub fn has_room(&self) -> bool {
-        self.count < SETTLEMENTS_MAX
+        self.len() < SETTLEMENTS_MAX && self.told_bytes < NOTICE_BYTES_MAX
     }
 
     /// How many more may wait.
     pub fn room(&self) -> usize {
-        SETTLEMENTS_MAX.saturating_sub(self.count)
+        if self.has_room() { SETTLEMENTS_MAX - self.len() } else { 0 }
     }
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.count
+        self.reading + self.unlogged.len()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.len() == 0
     }
 
-    fn push(&mut self, pending: Pending, what: RecallFor) {
-        let id = pending.attempt.mail;
-        self.count += 1;
-        self.unasked.push_back((id, what));
-        self.pending.entry(id).or_default().push_back(pending);
-    }
-
-    /// Whether an outcome of this mail waits: those behind it must not pass.
+    /// Whether an outcome of this mail waits for a read: those behind it must not pass.
     fn waits(&self, id: MailId) -> bool {
-        !self.pending.is_empty() && self.pending.contains_key(&id)
+        let waiting = self.pending.get(&id.transaction);
+        waiting.is_some_and(|waiting| waiting.iter().any(|one| one.attempt.mail == id))
     }
 
-    fn take(&mut self, id: MailId) -> Option<Pending> {
-        let waiting = self.pending.get_mut(&id)?;
-        let pending = waiting.pop_front();
+    fn push(&mut self, pending: Pending) {
+        let id = pending.attempt.mail.transaction;
+        let waiting = self.pending.entry(id).or_default();
         if waiting.is_empty() {
-            self.pending.remove(&id);
+            self.unasked.push_back(id);
         }
-        self.count -= usize::from(pending.is_some());
-        pending
+        waiting.push(pending);
+        self.reading += 1;
+    }
+
+    /// The mails of the next message that is to be read, some at a time, and the octets of its text.
+    fn ask(&mut self) -> Option<(TransactionId, Box<[u16]>, usize)> {
+        let id = self.unasked.pop_front()?;
+        let waiting = self.pending.get_mut(&id)?;
+        let mut mails = Vec::new();
+        let mut text_bytes = TEXT_BYTES_NEEDED;
+        for pending in waiting.iter_mut().filter(|one| !one.asked).take(RECALLED_MAX) {
+            pending.asked = true;
+            let index = pending.attempt.mail.index;
+            if !mails.contains(&index) {
+                mails.push(index);
+            }
+            if pending.results {
+                text_bytes = text_bytes.max(text_bytes_needed(pending.mail.wishes.as_deref()));
+            }
+        }
+        self.asked += 1;
+        Some((id, mails.into(), text_bytes))
+    }
+
+    /// Those that an answer is for.
+    fn take(&mut self, id: TransactionId) -> Vec<Pending> {
+        self.asked -= 1;
+        let Some(waiting) = self.pending.remove(&id) else { return Vec::new() };
+        let (answered, others): (Vec<Pending>, Vec<Pending>) =
+            waiting.into_iter().partition(|one| one.asked);
+        if !others.is_empty() {
+            self.pending.insert(id, others);
+            self.unasked.push_back(id);
+        }
+        self.reading -= answered.len();
+        answered
     }
 }
 
 impl Desk {
     /// Records the outcome of an attempt, with what it calls for, and says so where a mail ends without
     /// having arrived.
-    pub fn settle(&mut self, mut ended: Ended) {
-        self.tell_outcome(&ended.attempt);
-        let ends = matches!(ended.attempt.next, Next::Failed | Next::Removed);
-        let results = self.wants_results(&ended);
-        if !ends && !results && !self.settlements.waits(ended.attempt.mail) {
-            // An attempt that had no text was none of which anybody wants a notice.
-            self.batch.push(Entry::Settle(ended.attempt));
-            return;
-        }
-        let mail = self.store.mail_of(&mut ended);
-        let kind = mail.as_ref().filter(|_| ends);
-        let kind = kind.and_then(|mail| self.kind_of(&ended.attempt, mail, true));
-        self.settle_later(ended, mail, kind, results);
+    pub fn settle(&mut self, ended: Ended) {
+        // An attempt that had no text was none of which anybody wants a notice.
+        let noticed = matches!(ended.attempt.next, Next::Failed | Next::Removed);
+        self.settle_unread(ended, noticed);
     }
 
     /// The same for a mail that an operator removed: results tell of it, a notice does not.
-    pub fn settle_removed(&mut self, mut ended: Ended) {
+    pub fn settle_removed(&mut self, ended: Ended) {
+        self.settle_unread(ended, false);
+    }
+
+    fn settle_unread(&mut self, mut ended: Ended, noticed: bool) {
         self.tell_outcome(&ended.attempt);
         let results = self.wants_results(&ended);
-        let mail = self.store.mail_of(&mut ended);
-        self.settle_later(ended, mail, None, results);
+        let waits = self.settlements.waits(ended.attempt.mail);
+        if !noticed && !results && !waits && !self.logbook.logs_sent() {
+            return self.batch.push(Entry::Settle(ended.attempt));
+        }
+        let Some(mail) = self.store.mail_of(&mut ended) else {
+            return self.batch.push(Entry::Settle(ended.attempt));
+        };
+        let attempt = ended.attempt;
+        let line = self.line_of(&attempt, &mail, mail.wishes.as_deref());
+        let kind = self.kind_of(&attempt, &mail, true).filter(|_| noticed);
+        if kind.is_none() && !results && !waits {
+            return self.conclude(line, Outcome { told: Vec::new(), attempt });
+        }
+        self.settle_later(Pending { attempt, mail, kind, results, line, asked: false });
     }
 
     /// The same for a mail that was tried, whose text is at hand; `hop_tells` says whether the far end
@@ -188,57 +252,100 @@ impl Desk {
             Next::Failed | Next::Removed => notify.failure,
         });
         let results = self.wants_results(&ended);
-        if !noticed && !results && !self.settlements.waits(id) {
-            self.batch.push(Entry::Settle(ended.attempt));
-            return;
+        let waits = self.settlements.waits(id);
+        if !noticed && !results && !waits && !self.logbook.logs_sent() {
+            return self.batch.push(Entry::Settle(ended.attempt));
         }
-        ended.attempt.facts =
-            ended.facts.take().filter(|_| results).and_then(|f| results::facts(&f));
-        let mail = self.store.mail_of(&mut ended);
-        let kind = mail.as_ref().filter(|_| noticed);
-        let kind = kind.and_then(|mail| self.kind_of(&ended.attempt, mail, hop_tells));
+        let facts = ended.facts.take().filter(|_| results);
+        ended.attempt.facts = facts.and_then(|facts| results::facts(&facts));
+        let Some(mail) = self.store.mail_of(&mut ended) else {
+            return self.batch.push(Entry::Settle(ended.attempt));
+        };
+        let attempt = ended.attempt;
+        let line = self.line_of(&attempt, &mail, transaction.wishes.as_deref());
+        let kind = self.kind_of(&attempt, &mail, hop_tells).filter(|_| noticed);
         // Attempts before this one are in the log, with all that was known of them.
-        let first = mail.as_ref().is_some_and(|mail| mail.attempts <= 1);
-        let recalled = Recalled::of_transaction(transaction, id, self.settings.notices.ret);
-        match (mail, recalled) {
-            (Some(mail), Ok(recalled)) if (first || !results) && !self.settlements.waits(id) => {
-                let pending = Pending { attempt: ended.attempt, mail, kind, results };
-                let original = results.then(|| self.original(transaction, id)).flatten();
-                self.tell(pending, &recalled, original);
-            }
-            (mail, _) => self.settle_later(ended, mail, kind, results),
+        let later = waits || (results && mail.attempts > 1);
+        let pending = Pending { attempt, mail, kind, results, line, asked: false };
+        if later {
+            return self.settle_later(pending);
         }
+        let recalled = match pending.kind {
+            Some(_) => Recalled::of(transaction, id.index, self.settings.notices.ret),
+            None => Recalled::default(),
+        };
+        self.tell(pending, &recalled, Some(transaction));
     }
 
-    /// What was asked for was read back. A mail that could not be read is told of without its text.
-    pub fn on_recalled(&mut self, id: MailId, recalled: Result<Box<Recalled>, ReadError>) {
-        self.settlements.asked -= 1;
-        if let Some(mut pending) = self.settlements.take(id) {
-            if let Err(error) = &recalled {
-                let text = format_args!("what is told of mail {id} has no header: {error}");
-                self.log.limited("notice-header", Level::Warning, "queue", text);
-            }
-            let recalled = recalled.unwrap_or_default();
+    /// What is to be told of mails of a message was read back. Those of one that could not be read are
+    /// told of without its text.
+    pub fn on_recalled(
+        &mut self,
+        id: TransactionId,
+        recalled: Result<Vec<(u16, Recalled)>, ReadError>,
+    ) {
+        if let Err(error) = &recalled {
+            let text = format_args!("what is told of message {id} has no header: {error}");
+            self.log.limited("notice-header", Level::Warning, "queue", text);
+        }
+        let recalled: HashMap<u16, Recalled> = recalled.unwrap_or_default().into_iter().collect();
+        let nothing = Recalled::default();
+        for mut pending in self.settlements.take(id) {
+            let recalled = recalled.get(&pending.attempt.mail.index).unwrap_or(&nothing);
             let notify = recalled.notify.unwrap_or(self.settings.notices.notify);
             pending.kind = pending.kind.filter(|kind| wanted::wants(notify, *kind));
-            let read = recalled.read.as_deref();
-            let original = read.and_then(|read| self.original(&read.transaction, id));
-            self.tell(pending, &recalled, original);
+            let read = recalled.read.clone();
+            self.tell(pending, recalled, read.as_deref().map(|read| &read.transaction));
         }
         self.ask_for_texts();
     }
 
-    /// Hands over what is told of an outcome, and the outcome.
-    fn tell(&mut self, pending: Pending, recalled: &Recalled, original: Option<Original>) {
-        let Pending { attempt, mail, kind, results } = pending;
-        if let Some(kind) = kind {
-            self.publish_notice(kind, &attempt, &mail, recalled);
-        }
+    /// Keeps an outcome until what is to be told of it was read back, and behind those of the same mail
+    /// that wait already.
+    fn settle_later(&mut self, pending: Pending) {
+        self.settlements.push(pending);
+        self.ask_for_texts();
+    }
+
+    /// Writes what is to be told of an outcome, and lets it go.
+    fn tell(&mut self, pending: Pending, recalled: &Recalled, transaction: Option<&Transaction>) {
+        let Pending { attempt, mail, kind, results, line, .. } = pending;
+        let notice = kind.and_then(|kind| self.write_notice(kind, &attempt, &mail, recalled));
+        let mut told: Vec<Transaction> = notice.into_iter().collect();
         if results {
-            let past = recalled.read.as_deref().and_then(|read| read.attempts.first());
-            self.publish_results(&attempt, &mail, original, past.map_or(&[], |past| past));
+            let past = recalled.read.as_deref().map_or(&[][..], |read| past(read, mail.id));
+            self.write_results(&mut told, &attempt, &mail, transaction, past);
         }
-        self.batch.push(Entry::Settle(attempt));
+        self.conclude(line, Outcome { told, attempt });
+    }
+
+    /// A line for each mail of a transaction that a client brought and that is durable now.
+    pub fn log_received(&mut self, transaction: &Transaction) {
+        if !self.logbook.logs_received() {
+            return;
+        }
+        for mail in &transaction.mails {
+            if let Some(line) = self.logbook.received(transaction, mail) {
+                self.write_line(line, None);
+            }
+        }
+    }
+
+    /// Gives the log what it had no room for, as far as it has now, and hands the outcomes over.
+    pub fn resume_lines(&mut self) {
+        while let Some(Unlogged { line, outcome }) = self.settlements.unlogged.pop_front() {
+            match self.logbook.offer(line, self.index) {
+                Ok(()) => {
+                    if let Some(outcome) = outcome {
+                        self.settlements.told_bytes -= outcome.told_bytes();
+                        self.hand_over(outcome);
+                    }
+                }
+                Err(line) => {
+                    return self.settlements.unlogged.push_front(Unlogged { line, outcome });
+                }
+            }
+        }
     }
 
     /// Whether mail may be given to connections, as far as the queue and outcomes are concerned.
@@ -246,61 +353,84 @@ impl Desk {
         self.delivering && self.settlements.has_room()
     }
 
-    /// The stop is over. Outcomes that still wait are not recorded: what failed is tried, or ages out, after
-    /// the next start, and is told of then. But what has arrived must not be tried again, so that is told
-    /// of with what is known of it.
+    /// The time of the stop is over. Lines are lost rather than outcomes. Outcomes that wait for a text are
+    /// not recorded: what failed is tried, or ages out, after the next start, and is told of then. But what
+    /// has arrived must not be tried again: it is told of with what is known of it.
     pub fn drop_settlements(&mut self) {
-        let waiting = std::mem::take(&mut self.settlements.pending);
-        self.settlements.unasked.clear();
-        self.settlements.count = 0;
-        let mut count = 0;
-        for pending in waiting.into_values().flatten() {
+        let lines = self.settlements.unlogged.len();
+        if self.settlements.is_empty() {
+            return;
+        }
+        let Settlements { unlogged, pending, asked, .. } = std::mem::take(&mut self.settlements);
+        // Their answers are still to come.
+        self.settlements.asked = asked;
+        unlogged.into_iter().filter_map(|line| line.outcome).for_each(|one| self.hand_over(one));
+        let mut reading = 0;
+        for pending in pending.into_values().flatten() {
             if pending.attempt.next == Next::Delivered {
-                self.tell(pending, &Recalled::default(), None);
+                self.tell(Pending { line: None, ..pending }, &Recalled::default(), None);
             } else {
-                count += 1;
+                reading += 1;
             }
         }
-        if count > 0 {
-            let text = format_args!("{count} outcomes were not recorded: their mails come again");
-            self.log.warning("stop", text);
+        let text = format_args!(
+            "the stop does not wait: {lines} lines of logs are lost, {reading} mails that failed come again"
+        );
+        self.log.critical("stop", text);
+    }
+
+    /// The outcome with its line, if it has one: both go on together.
+    fn conclude(&mut self, line: Option<logbook::Entry>, outcome: Outcome) {
+        match line {
+            Some(line) => self.write_line(line, Some(outcome)),
+            None => self.hand_over(outcome),
         }
     }
 
-    /// Keeps an outcome until what is to be told of it was read back, and behind those of the same mail
-    /// that wait already.
-    fn settle_later(
-        &mut self,
-        ended: Ended,
-        mail: Option<MailView>,
-        kind: Option<Kind>,
-        results: bool,
-    ) {
-        let attempt = ended.attempt;
-        match mail.filter(|_| kind.is_some() || results || self.settlements.waits(attempt.mail)) {
-            Some(mail) => {
-                let text_bytes = match results {
-                    true => text_bytes_needed(mail.wishes.as_deref()).max(TEXT_BYTES_NEEDED),
-                    false => TEXT_BYTES_NEEDED,
-                };
-                let what = RecallFor { ret: self.settings.notices.ret, results, text_bytes };
-                self.settlements.push(Pending { attempt, mail, kind, results }, what);
-                self.ask_for_texts();
+    fn write_line(&mut self, line: logbook::Entry, outcome: Option<Outcome>) {
+        let line = if self.settlements.unlogged.is_empty() {
+            match self.logbook.offer(line, self.index) {
+                Ok(()) => return outcome.into_iter().for_each(|outcome| self.hand_over(outcome)),
+                Err(line) => line,
             }
-            None => self.batch.push(Entry::Settle(attempt)),
+        } else {
+            line
+        };
+        self.settlements.told_bytes += outcome.as_ref().map_or(0, Outcome::told_bytes);
+        self.settlements.unlogged.push_back(Unlogged { line, outcome });
+    }
+
+    /// What tells of it first: all become durable as one.
+    fn hand_over(&mut self, outcome: Outcome) {
+        let Outcome { told, attempt } = outcome;
+        for told in told {
+            let number = if told.shelf.is_some() { Number::Results } else { Number::Notices };
+            self.count(number);
+            self.publish(told);
         }
+        self.batch.push(Entry::Settle(attempt));
+    }
+
+    fn line_of(
+        &self,
+        attempt: &Attempt,
+        mail: &MailView,
+        wishes: Option<&Wishes>,
+    ) -> Option<logbook::Entry> {
+        let addresses = (&*mail.envelope, &*mail.recipient);
+        self.logbook.sent(attempt, mail.attempts, addresses, wishes)
     }
 
     fn ask_for_texts(&mut self) {
         while self.settlements.asked < RECALLS_MAX
-            && let Some((id, what)) = self.settlements.unasked.pop_front()
+            && let Some((id, mails, text_bytes)) = self.settlements.ask()
         {
-            let job = Job::Recall(self.index, id, what);
+            let what = RecallFor { ret: self.settings.notices.ret, text_bytes };
+            let job = Job::Recall(self.index, id, mails, what);
             if let Err(error) = self.jobs.try_send(job) {
                 // The channel holds all that workers may ask for at a time.
                 unreachable!("the helper takes every job: {error}");
             }
-            self.settlements.asked += 1;
         }
     }
 
@@ -340,20 +470,20 @@ impl Desk {
         }
     }
 
-    /// Writes a notice and hands it over; the outcome must follow in the same turn.
-    fn publish_notice(
+    /// Writes a notice; `None` for a sender that cannot be told.
+    fn write_notice(
         &mut self,
         kind: Kind,
         attempt: &Attempt,
         mail: &MailView,
         recalled: &Recalled,
-    ) {
+    ) -> Option<Transaction> {
         let Ok(sender) = Address::parse(&mail.envelope) else {
             // A plugin may have made anything of it.
             let text =
                 format_args!("mail {}: its sender cannot be told, it is no address", mail.id);
             self.log.limited("notice-sender", Level::Warning, "smtp", text);
-            return;
+            return None;
         };
         let now_ms = Wall::now_ms();
         let id = self.ids.next_id(now_ms * 1000);
@@ -381,7 +511,8 @@ impl Desk {
         let notice = notice::write(&case, recalled.excerpt.as_ref(), &stationery, &mut self.wall);
         let mut text = notice.text;
         text.push(0);
-        let transaction = Transaction {
+        self.log.debug("smtp", format_args!("mail {}: notice {id} goes to its sender", mail.id));
+        Some(Transaction {
             id,
             received_ms: now_ms,
             mails: vec![Mail {
@@ -399,9 +530,19 @@ impl Desk {
             smtputf8: notice.smtputf8,
             wishes: None,
             shelf: None,
-        };
-        self.count(Number::Notices);
-        self.log.debug("smtp", format_args!("mail {}: notice {id} goes to its sender", mail.id));
-        self.publish(transaction);
+        })
     }
+}
+
+impl Outcome {
+    fn told_bytes(&self) -> usize {
+        let bytes: u64 = self.told.iter().map(Transaction::body_bytes).sum();
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+}
+
+/// The attempts of a mail that were read back.
+fn past(read: &queue::Recalled, id: MailId) -> &[(u32, Attempt)] {
+    let place = read.transaction.mails.binary_search_by_key(&id.index, |mail| mail.index);
+    place.ok().and_then(|place| read.attempts.get(place)).map_or(&[], |past| past)
 }

@@ -6,6 +6,7 @@ use rohrpost_abi::{ConnectionId, Hook, MessageId, Terminated};
 
 use crate::plugin::chain::Chain;
 use crate::plugin::view::{Plugins, Walk};
+use crate::smtp::sasl::Credentials;
 
 use super::message::Message;
 
@@ -16,6 +17,8 @@ pub(super) enum Step {
     Secure,
     /// The address with its zero.
     MailFrom(Vec<u8>),
+    /// Wiped when the step is dropped (D-38).
+    Authenticate(Box<Credentials>),
     RcptTo(Vec<u8>),
     Data(Box<Message>),
     Message(Box<Message>, MessageId),
@@ -27,6 +30,7 @@ impl Step {
     pub(super) fn hook(&self) -> Hook {
         match self {
             Step::Connect => Hook::Connect,
+            Step::Authenticate(_) => Hook::Authenticate,
             Step::Secure => Hook::Secure,
             Step::MailFrom(_) => Hook::MailFrom,
             Step::RcptTo(_) => Hook::RcptTo,
@@ -45,6 +49,10 @@ impl Step {
     ) -> Walk {
         let step = match self {
             Step::Connect => rohrpost_abi::Step::Connect,
+            Step::Authenticate(credentials) => rohrpost_abi::Step::Authenticate {
+                login: zeroed(credentials.login.as_bytes_with_nul()),
+                password: zeroed(credentials.password.as_bytes_with_nul()),
+            },
             Step::Secure => rohrpost_abi::Step::Secure,
             Step::MailFrom(text) => rohrpost_abi::Step::MailFrom(zeroed(text)),
             Step::RcptTo(text) => rohrpost_abi::Step::RcptTo(zeroed(text)),

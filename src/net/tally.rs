@@ -4,15 +4,21 @@
 //!
 //! **Diagnostics**: none.
 
+use std::sync::Arc;
+
+use crate::delivery::Certificate;
+
 use super::text::Written;
 
-/// Octets that were sent.
-#[derive(Clone, Copy, Debug, Default)]
+/// Octets that were sent, and what is known of whom they were sent to.
+#[derive(Debug, Default)]
 pub(super) struct Tally {
     /// On the connection, before encryption.
     pub(super) connection_bytes: u64,
     /// Of the text of the last mail, before stuffing.
     pub(super) text_bytes: u64,
+    /// The far end's certificate, once somebody has asked.
+    pub(super) certificate: Option<Arc<Certificate>>,
 }
 
 impl Tally {

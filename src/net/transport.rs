@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 
 use super::secure::Secure;
@@ -103,6 +103,11 @@ impl Transport {
     /// What was agreed on, once the stream [is secure](Self::is_secure).
     pub fn secured(&self) -> Option<Secured> {
         self.secure.as_ref()?.secured()
+    }
+
+    /// What the peer proved itself with: its own certificate first. Empty in clear.
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        self.secure.as_ref().map_or(&[], |secure| secure.peer_certificates())
     }
 
     /// The socket takes octets again: offers it what TLS has to say of its own. Costs nothing on a

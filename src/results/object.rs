@@ -230,3 +230,164 @@ fn time(unix_ms: u64) -> String {
     let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
     time.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::{
+        Body, MailDsn, Next, Origin, Password, QueueWishes, Smarthost, TransactionId,
+    };
+
+    /// Everything is asked for.
+    fn wishes() -> Wishes {
+        Wishes {
+            retries_s: Some([60, 300].into()),
+            attempts_max: Some(7),
+            deliver_until_ms: Some(1_000_000_000_000),
+            not_before_ms: Some(1_000_000_001_000),
+            queues: QueueWishes {
+                results: QueueWish::Off,
+                retry: QueueWish::Named("again".into()),
+                ..QueueWishes::default()
+            },
+            keepmime: true,
+            tags: ["a".into()].into(),
+            smarthost: Some(Box::new(Smarthost {
+                host: "relay.example".into(),
+                port: 587,
+                username: Some("user".into()),
+                password: Some(Password::new("hush".into())),
+            })),
+            properties: Some(r#"{"customer":12,"envelope":"forged"}"#.into()),
+            dsn_ret: Some(Ret::Full),
+            dsn_envid: Some("QQ".into()),
+        }
+    }
+
+    fn transaction(text: &[u8], wishes: Option<Wishes>) -> Transaction {
+        let address = "192.0.2.1:1025".parse().unwrap();
+        let mail = Mail {
+            index: 3,
+            envelope: "a@example.org".into(),
+            recipient: "b@example.net".into(),
+            body: 0,
+            dsn: Some(Box::new(MailDsn {
+                notify: DsnNotify::SUCCESS.with(DsnNotify::DELAY),
+                orcpt: Some("rfc822;c@example.net".into()),
+            })),
+        };
+        Transaction {
+            id: TransactionId::from_u64(1),
+            received_ms: 1_000_000_000_000,
+            mails: vec![mail],
+            bodies: vec![Body::try_from([text, b"\0"].concat()).unwrap()],
+            trace: (*b"Received: here\r\n").into(),
+            origin: Origin {
+                remote: address,
+                local: address,
+                helo: "client.example".into(),
+                user: Some("alice".into()),
+                secure: true,
+                authenticated: true,
+            },
+            eight_bit: false,
+            smtputf8: false,
+            wishes: wishes.map(Box::new),
+            shelf: None,
+        }
+    }
+
+    fn ended(result: &str, facts: Option<&str>) -> Attempt {
+        Attempt {
+            mail: TransactionId::from_u64(1).mail(3),
+            at_ms: 1_000_000_000_000,
+            next: Next::Delivered,
+            state: "message".into(),
+            result: result.into(),
+            code: 250,
+            status: "2.0.0".into(),
+            description: "taken".into(),
+            from: Some("192.0.2.7".parse().unwrap()),
+            to: Some("[2001:db8::1]:25".parse().unwrap()),
+            facts: facts.map(Box::from),
+        }
+    }
+
+    fn object(transaction: &Transaction, attempts: &[Attempt]) -> Value {
+        let original = Original::of(transaction, &transaction.mails[0], "mx.example");
+        serde_json::from_slice(&original.with_attempts(attempts.iter(), 9)).unwrap()
+    }
+
+    #[test]
+    fn a_message_is_told_of_under_the_names_of_mailerq_and_without_its_password() {
+        let found = object(&transaction(b"Subject: s\r\n\r\nbody\r\n", Some(wishes())), &[]);
+        let expected = json!({
+            "envelope": "a@example.org",
+            "recipient": "b@example.net",
+            "message-id": "0000000000001-3",
+            "hostname": "mx.example",
+            "received": "2001-09-09 01:46:40",
+            "connection": {
+                "local-ip": "192.0.2.1", "local-port": 1025,
+                "remote-ip": "192.0.2.1", "remote-port": 1025,
+                "secure": true, "user": "alice",
+            },
+            "dsn": { "notify": "SUCCESS,DELAY", "orcpt": "rfc822;c@example.net", "ret": "FULL", "envid": "QQ" },
+            "retries": [60, 300],
+            "maxattempts": 7,
+            "maxdelivertime": "2001-09-09 01:46:40",
+            "nextattempt": { "time": "2001-09-09 01:46:41" },
+            "queues": { "results": null, "retry": "again" },
+            "keepmime": true,
+            "tags": ["a"],
+            "smarthost": { "hostname": "relay.example", "port": 587, "username": "user" },
+            "customer": 12,
+            "mime": "Received: here\r\nSubject: s\r\n\r\nbody\r\n",
+            "extracted": {
+                "to": [], "subject": "s", "headers": { "Subject": "s" },
+                "envelope": { "local": "a", "domain": "example.org" },
+                "recipient": { "local": "b", "domain": "example.net" },
+            },
+            "attempts": 9,
+            "results": [],
+        });
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_text_that_is_no_utf_8_or_too_long_is_told_of_otherwise() {
+        let keep = Wishes { keepmime: true, ..Wishes::default() };
+        let found = object(&transaction(b"\xff\r\n", Some(keep.clone())), &[]);
+        assert_eq!(
+            (&found["mime-base64"], found.get("mime")),
+            (&json!("UmVjZWl2ZWQ6IGhlcmUNCv8NCg=="), None)
+        );
+        let long = vec![b'x'; MIME_BYTES_MAX + 1];
+        let found = object(&transaction(&long, Some(keep)), &[]);
+        assert_eq!((&found["mime-omitted"], found.get("mime")), (&true.into(), None));
+        let found = object(&transaction(b"x", None), &[]);
+        assert_eq!((found.get("mime"), found.get("tags")), (None, None));
+    }
+
+    #[test]
+    fn attempts_carry_what_is_known_of_their_connection() {
+        let facts = r#"{"dsn":true,"mta":"mx","cipher":{"name":"c"}}"#;
+        let attempts = [
+            ended("error", Some(facts)),
+            ended("accepted", Some(facts)),
+            ended("lost", Some("[]")),
+        ];
+        let found = object(&transaction(b"", None), &attempts);
+        let results = found["results"].as_array().unwrap();
+        assert_eq!((results[0].get("dsn"), &results[1]["dsn"]), (None, &true.into()));
+        assert_eq!(
+            (&results[0]["mta"], &results[0]["cipher"]["name"]),
+            (&"mx".into(), &"c".into())
+        );
+        assert_eq!(
+            (&results[0]["from"], &results[0]["to"]),
+            (&"192.0.2.7".into(), &"2001:db8::1".into())
+        );
+        assert_eq!((&results[2]["code"], &results[2]["result"]), (&250.into(), &"lost".into()));
+    }
+}

@@ -83,7 +83,7 @@ impl LookUps {
             };
             found
                 .map(|(route, fresh)| (route, fresh.as_millis() as u64))
-                .map_err(|error| error.finish())
+                .map_err(|error| Box::new(error.finish()))
         }
     }
 

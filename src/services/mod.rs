@@ -42,7 +42,7 @@ pub struct Services {
 }
 
 /// A route with the milliseconds that it is good for, or how the attempts end that wanted it.
-pub type Routed = Result<(Route, u64), Finish>;
+pub type Routed = Result<(Route, u64), Box<Finish>>;
 
 impl Services {
     /// Looks up the route of a destination; [`Mail::Routed`] answers.
@@ -54,7 +54,7 @@ impl Services {
         worker: usize,
         destination: DestinationId,
         target: Target,
-    ) -> Result<(), Finish> {
+    ) -> Result<(), Box<Finish>> {
         let mailboxes = Some(self.mailboxes.clone());
         let request = Request { worker, destination, target, mailboxes };
         self.requests.try_send(request).map_err(|error| {
@@ -98,8 +98,9 @@ impl Drop for Request {
     }
 }
 
-fn unanswered(text: &str) -> Finish {
-    Unroutable::NoAnswer(NoAnswer { timed_out: false, text: text.to_owned() }).finish()
+fn unanswered(text: &str) -> Box<Finish> {
+    let why = Unroutable::NoAnswer(NoAnswer { timed_out: false, text: text.to_owned() });
+    Box::new(why.finish())
 }
 
 /// Starts the thread; it ends when every [`Services`] is gone. There is room for `requests_max`

@@ -11,6 +11,7 @@ use super::load::{Problem, Report};
 use super::machine::Machine;
 use super::model::{AddressRule, Settings};
 use super::source::Origin;
+use crate::auth::{LoginSource, Logins};
 use crate::log::Target;
 
 impl Settings {
@@ -19,6 +20,7 @@ impl Settings {
         self.check_connections(machine, report);
         self.check_memory(report);
         self.check_smtp(report);
+        self.check_logins(report);
         self.tls.faults(&self.smtp.ports).into_iter().for_each(|fault| report.fail(fault));
         self.check_delivery(report);
         self.check_directories(report);
@@ -86,6 +88,34 @@ impl Settings {
         }
     }
 
+    fn check_logins(&self, report: &mut Report) {
+        use std::os::unix::fs::PermissionsExt as _;
+        if let Err(error) = Logins::load(&self.smtp.auth) {
+            report.fail(format!("smtp-auth: {error}"));
+        }
+        if !self.smtp.auth.is_empty()
+            && self.smtp.auth_plaintext.is_empty()
+            && self.tls.certificates.is_empty()
+        {
+            report.warn(
+                "smtp-auth names users, but nobody can log in: there is no TLS (smtp-certificate), and \
+                 smtp-auth-plaintext is empty",
+            );
+        }
+        for source in &self.smtp.auth {
+            if let LoginSource::File(path) = source
+                && let Ok(found) = fs::metadata(path)
+                && found.permissions().mode() & READABLE_BY_OTHERS != 0
+            {
+                report.warn(format!(
+                    "smtp-auth: {} can be read by every user of this machine, who may then try \
+                     passwords on its hashes",
+                    path.display()
+                ));
+            }
+        }
+    }
+
     fn check_delivery(&self, report: &mut Report) {
         if self.delivery.smarthost_connections_max > self.smtp.outgoing_max() {
             report.warn(format!(
@@ -149,5 +179,7 @@ impl Report {
 
 /// Descriptors for logs, segments, polls, the resolver and the control socket.
 const RESERVED: u64 = 64;
+/// The bit of a file's mode that lets everybody read it.
+const READABLE_BY_OTHERS: u32 = 0o004;
 /// The longest path of a Unix socket, without its closing zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;

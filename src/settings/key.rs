@@ -10,6 +10,7 @@ use super::hop::Hop;
 use super::machine::Machine;
 use super::model::{Delivery, Dns, General, Logging, Plugin, Queue, Smtp};
 use super::notice::Notices;
+use super::records::Records;
 use super::tls::Tls;
 
 /// One setting: everything that is known of it apart from its value.
@@ -23,6 +24,7 @@ pub struct Key {
     pub(super) preset: Preset,
     pub(super) doc: &'static str,
     pub(super) allowed: fn() -> String,
+    pub(super) is_secret: fn() -> bool,
     pub(super) check: fn(&str) -> Result<(), Cow<'static, str>>,
     /// When a new value takes effect.
     pub change: Change,
@@ -56,6 +58,11 @@ impl Key {
     /// The values that are allowed, as a phrase.
     pub fn allowed(&self) -> String {
         (self.allowed)()
+    }
+
+    /// Whether its value is not to be repeated: a part of it may be a password.
+    pub fn is_secret(&self) -> bool {
+        (self.is_secret)()
     }
 
     /// The default as a reader of the documentation wants to see it: without this machine's facts.
@@ -109,6 +116,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         Queue::KEYS,
         Plugin::KEYS,
         Logging::KEYS,
+        Records::KEYS,
     ];
     sections.into_iter().flatten()
 }
@@ -153,6 +161,7 @@ macro_rules! section {
                     preset: $preset,
                     doc: concat!($($doc),+),
                     allowed: || $kind.allowed(),
+                    is_secret: || $kind.is_secret(),
                     check: |text| $kind.parse(text).map(drop),
                     change: change!($($live)?),
                 }

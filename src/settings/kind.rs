@@ -24,6 +24,11 @@ pub(super) trait Kind {
 
     /// The values that are allowed, as a phrase.
     fn allowed(&self) -> String;
+
+    /// Whether a value is not to be repeated in what is said about it.
+    fn is_secret(&self) -> bool {
+        false
+    }
 }
 
 /// A whole number between two bounds, both allowed.

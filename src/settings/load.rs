@@ -137,7 +137,10 @@ impl<'a> Values<'a> {
             Ok(()) => drop(self.chosen.insert(key.name, value)),
             Err(reason) => {
                 let allowed = key.allowed();
-                let text = format!("{} `{value}` {reason}; allowed: {allowed}", key.name);
+                let text = match key.is_secret() {
+                    true => format!("{} {reason}; allowed: {allowed}", key.name),
+                    false => format!("{} `{value}` {reason}; allowed: {allowed}", key.name),
+                };
                 report.errors.push(Problem::new(origin.clone(), text));
             }
         }

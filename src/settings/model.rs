@@ -20,10 +20,13 @@ use super::kind::{
 };
 use super::list::{Address, Addresses, ListenIp, LogTargets, NameServers, Numbers, Ports, Times};
 use super::load::Values;
+use super::login::LoginSources;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
 use super::notice::{Notices, Switch};
+use super::records::Records;
 use super::tls::Tls;
+use crate::auth::LoginSource;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
 use crate::results::ResultQueues;
@@ -55,6 +58,8 @@ pub struct Settings {
     pub plugin: Plugin,
     /// The application log.
     pub logging: Logging,
+    /// The send log and the received log.
+    pub records: Records,
     /// Names of the keys that some source has set.
     pub(super) set: BTreeSet<&'static str>,
 }
@@ -79,6 +84,7 @@ impl Settings {
         self.queue.adopt(&new.queue, &mut differing);
         self.plugin.adopt(&new.plugin, &mut differing);
         self.logging.adopt(&new.logging, &mut differing);
+        self.records.adopt(&new.records, &mut differing);
         self.set.clone_from(&new.set);
         differing
     }
@@ -95,6 +101,7 @@ impl Settings {
             queue: Queue::build(values),
             plugin: Plugin::build(values),
             logging: Logging::build(values),
+            records: Records::build(values),
             set: values.set(),
         }
     }
@@ -130,9 +137,24 @@ section! {
         /// Networks that may connect; others are refused at once.
         "smtp-range" | "smtp-ranges" clients: Networks = Preset::Text("all"), NetworkSet, live;
 
-        /// Networks whose clients may send to any recipient without logging in.
+        /// Networks whose clients may send to any recipient without logging in. Where clients can log
+        /// in (`smtp-auth`, or a plugin that judges logins) the default holds no longer: then all
+        /// must, but those in networks that are set here.
         "smtp-relay-range" relay_clients: Networks = Preset::Text("127.0.0.0/8;::1/128"),
             NetworkSet, live;
+
+        /// Who may log in: `hardcoded://user:password,user:password` or `file:///path`, a file with a
+        /// line `user:hash` for each (`$5$`, `$6$` or `$y$`); several are separated by `,`.
+        "smtp-auth" auth: Vec<LoginSource> = Preset::Text(""), LoginSources,
+            live;
+
+        /// Networks whose clients may log in without TLS, so that everybody on the way can read their
+        /// passwords.
+        "smtp-auth-plaintext" auth_plaintext: Networks = Preset::Text(""), NetworkSet, live;
+
+        /// When a failed login is answered, counted from its AUTH command; 0 at once.
+        "smtp-auth-delay" auth_delay: Duration = Preset::Text("1"), Time::seconds(0, 60),
+            live;
 
         /// Domains whose recipients are local: mail for them is accepted from every client.
         "local-domains" local_domains: Domains = Preset::Text(""), DomainSet, live;

@@ -432,12 +432,25 @@ fn settings_that_cannot_work_together_are_errors() {
         (&[("queue-directory", "/proc/self/status")], "is not a directory"),
         (&[("application-log", "/nonexistent/a/log")], "not a place for a file"),
         (&[("application-log", "/tmp")], "not a place for a file"),
+        (&[("smtp-auth", "file:///nonexistent/users")], "the users cannot be read"),
+        (&[("smtp-auth", "hardcoded://a:b,a:c")], "user `a` is named twice"),
     ];
     for (pairs, part) in cases {
         assert_contains(&complaints(&sources(pairs)).0, &[part]);
     }
     let long = format!("/tmp/{}", "x".repeat(100));
     assert_contains(&complaints(&sources(&[("queue-directory", &long)])).0, &["too long"]);
+}
+
+#[test]
+fn what_is_said_of_a_bad_password_list_does_not_repeat_it() {
+    for text in ["geheim", "hardcoded://geheim", "ldap://host/geheim", "file://geheim"] {
+        let (errors, _) = complaints(&sources(&[("smtp-auth", text)]));
+        assert_contains(&errors, &["smtp-auth", "allowed: `hardcoded://`"]);
+        assert!(!errors.concat().contains("geheim"), "{errors:?}");
+    }
+    let settings = load(&[("smtp-auth", "hardcoded://tim:geheim")]);
+    assert!(!format!("{settings:?}").contains("geheim"));
 }
 
 #[test]
@@ -451,6 +464,7 @@ fn settings_that_surprise_are_warnings() {
         (&[("smtp-connections", "10"), ("smtp-connections-in", "11")], "which holds"),
         (&[("smtp-connections-out", "10")], "smarthost-connections 50"),
         (&[("smtp-data-timeout", "10")], "ends a body first"),
+        (&[("smtp-auth", "hardcoded://a:b")], "nobody can log in: there is no TLS"),
         (&[("www-port", "80")], "does not have"),
         (&[("lock", "/run/x")], "`queue-directory`"),
     ];

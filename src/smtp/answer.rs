@@ -147,6 +147,8 @@ fixed! {
     LOGIN_REFUSED = "535 5.7.8 Authentication failed";
     /// Nobody can say now whether they are right (RFC 4954 6).
     LOGIN_LATER = "454 4.7.0 Authentication is not possible now; try again later";
+    /// The check of a password took longer than a client waits.
+    LOGIN_TIMEOUT = "421 4.7.0 Authentication took too long; closing";
     /// A recipient that only authenticated clients may send to (RFC 4954 6).
     LOGIN_FIRST = "530 5.7.0 Authentication required";
 

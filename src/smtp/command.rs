@@ -326,8 +326,8 @@ fn is_offered(keyword: &[u8]) -> bool {
         .any(|known| keyword.eq_ignore_ascii_case(known))
 }
 
-/// RFC 3461 4: a `+` is followed by two digits of upper-case hexadecimal; `=` is written so too, but
-/// a value holds none anyway. `<>` is such a text.
+/// RFC 3461 4: a `+` is followed by two digits of upper-case hexadecimal, and `=` is written so too.
+/// `<>` is such a text.
 fn is_xtext(value: &[u8]) -> bool {
     let digit = |byte: Option<&u8>| matches!(byte, Some(b'0'..=b'9' | b'A'..=b'F'));
     let mut bytes = value.iter();

@@ -205,7 +205,9 @@ impl Exchange {
     }
 
     fn decode(self, text: &[u8]) -> Next {
-        match decoded(text) {
+        let message = decoded(text);
+        bleach_stack::<DECODER_STACK_BYTES>();
+        match message {
             Some(message) => self.take(message),
             None => Next::Failed(Failure::Malformed),
         }
@@ -246,7 +248,20 @@ fn plain(message: &Secret) -> Result<Credentials, Failure> {
     Credentials::new(Mechanism::Plain, login, password)
 }
 
+/// Octets of the stack that decoding may touch.
+const DECODER_STACK_BYTES: usize = 4 * 1024;
+
+/// Overwrites what calls that have returned have left on the stack, as far as `BYTES` below the caller:
+/// code that works on secrets, and is not ours, copies parts of them there.
+#[inline(never)]
+pub fn bleach_stack<const BYTES: usize>() {
+    let mut room = [0u8; BYTES];
+    room.zeroize();
+    std::hint::black_box(&room);
+}
+
 /// RFC 4648 4, and nothing that is almost that.
+#[inline(never)]
 fn decoded(text: &[u8]) -> Option<Secret> {
     let mut bytes = Zeroizing::new(vec![0; base64::decoded_len_estimate(text.len()) + 1]);
     let count = STANDARD.decode_slice(text, &mut bytes).ok()?;

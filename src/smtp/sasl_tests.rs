@@ -65,7 +65,8 @@ fn login_asks_for_a_name_and_a_password() {
     let (user, password) = (base64(b"Username:"), base64(b"Password:"));
     let (user, password) = (str::from_utf8(&user).unwrap(), str::from_utf8(&password).unwrap());
     let (tim, pass) = (base64(b"tim"), base64(b"pass"));
-    let rows: &[(&str, Option<&[u8]>, &[&[u8]], String)] = &[
+    type Row<'a> = (&'a str, Option<&'a [u8]>, &'a [&'a [u8]], String);
+    let rows: &[Row<'_>] = &[
         ("asked for both", None, &[&tim, &pass], format!("{user} {password} tim:pass")),
         ("a name at once", Some(&tim), &[&pass], format!("{password} tim:pass")),
         ("an empty name at once", Some(b"="), &[&pass], format!("{password} Refused")),

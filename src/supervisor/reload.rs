@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use serde_json::{Value, json};
 
+use crate::auth::Logins;
 use crate::log::Log;
 use crate::net::desk::{Intake, Mail};
 use crate::settings::{Changes, Loaded, Machine, Settings};
@@ -45,13 +46,14 @@ impl Server {
             self.settings.with_changes(&new, &machine).map_err(|report| report.to_string())?;
         // What can fail comes first. The files are read even where their names are the old ones.
         let tls = Tls::load(&settings.tls.files()).map_err(|error| error.to_string())?;
+        let logins = Logins::load(&settings.smtp.auth).map_err(|error| error.to_string())?;
         if settings.logging != self.settings.logging {
             let logging = &settings.logging;
             log.redirect(&logging.targets, logging.level).map_err(|error| error.to_string())?;
         }
         self.settings = Arc::new(settings);
         self.connections.limit(self.settings.smtp.connection_bounds());
-        let late = self.tell_workers(&Arc::new(tls));
+        let late = self.tell_workers(&Arc::new(tls), &Arc::new(logins));
         let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         Ok(vec![json!({
             "applied": applied,
@@ -64,11 +66,12 @@ impl Server {
 
     /// Hands the settings to the workers; how many have not taken them in time. They will: the
     /// message is in their mailbox.
-    fn tell_workers(&self, tls: &Arc<Tls>) -> usize {
+    fn tell_workers(&self, tls: &Arc<Tls>, logins: &Arc<Logins>) -> usize {
         let workers = self.mailboxes.len();
         let (done, dones) = bounded(workers);
         for worker in 0..workers {
-            let mail = Mail::Settings(self.settings.clone(), tls.clone(), done.clone());
+            let settings = self.settings.clone();
+            let mail = Mail::Settings(settings, tls.clone(), logins.clone(), done.clone());
             self.mailboxes.deliver(worker, mail);
         }
         let end = Instant::now() + CHANGE_PATIENCE;

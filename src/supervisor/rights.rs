@@ -127,6 +127,10 @@ impl Rights {
                 account.make_file(path)?;
             }
         }
+        let records = [&settings.records.sent_file, &settings.records.received_file];
+        for path in records.into_iter().flatten() {
+            account.make_file(path)?;
+        }
         Ok(())
     }
 

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::auth::{self, Logins, LoginsError};
 use crate::control::{self, ControlServer};
 use crate::limits::{Connections, MemoryBudget};
 use crate::lock::{Lock, LockError};
 use crate::log::{Log, LogError, Target};
+use crate::logbook::{Logbook, LogbookError, LogbookThread};
 use crate::mailboxes::Mailboxes;
 use crate::metrics::Metrics;
 use crate::net::desk::{Intake, Mail};
@@ -32,7 +34,7 @@ use super::line::StatusLine;
 use super::readiness::Readiness;
 use super::rights::{Rights, RightsError};
 use super::start::{
-    Bound, Plan, bind, load_plugins, look_ups_max, open_queue, restore, start_workers,
+    Bound, Plan, bind, load_plugins, look_ups_max, open_logbook, open_queue, restore, start_workers,
 };
 
 /// How long the last lines of the log may take to be written.
@@ -58,9 +60,15 @@ pub enum StartError {
     /// The server cannot become the user that it shall be.
     #[error(transparent)]
     Rights(#[from] RightsError),
+    /// The send log or the received log cannot be kept.
+    #[error(transparent)]
+    Logbook(#[from] LogbookError),
     /// The queue cannot be opened.
     #[error("the queue cannot be opened: {0}")]
     Queue(#[from] OpenError),
+    /// The users that may log in cannot be read.
+    #[error(transparent)]
+    Logins(#[from] LoginsError),
     /// A plugin is not usable.
     #[error(transparent)]
     Plugins(#[from] rohrpost_abi::LoadError),
@@ -93,8 +101,10 @@ impl StartError {
             StartError::Lock(error) => error.exit(),
             StartError::Queue(_) | StartError::System { .. } => cli::EXIT_TRY_AGAIN,
             StartError::Log(_)
+            | StartError::Logbook(_)
             | StartError::Rights(_)
             | StartError::Plugins(_)
+            | StartError::Logins(_)
             | StartError::Tls(_)
             | StartError::Bind(_)
             | StartError::Control(_)
@@ -202,11 +212,14 @@ pub(super) struct Server {
     pub(super) mailboxes: Mailboxes,
     workers: Vec<JoinHandle<()>>,
     helper: JoinHandle<()>,
+    verifier: JoinHandle<()>,
     reports: Receiver<Report>,
     addresses: Addresses,
     events: (Sender<Event>, Receiver<Event>),
     control: ControlServer,
     taking: Arc<Taking>,
+    logbook: Logbook,
+    logbook_thread: Option<LogbookThread>,
 }
 
 impl Server {
@@ -226,12 +239,17 @@ impl Server {
         // D-08: everything from here on, plugins above all, runs without the rights of root.
         rights.give_up()?;
         let mailboxes = Mailboxes::default();
+        let logins = Arc::new(Logins::load(&settings.smtp.auth)?);
+        let (logbook, logbook_thread) = open_logbook(&settings, &mailboxes, log)?;
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
         let addresses = Addresses { clear, secure };
         // D-08: after everything that can fail for the administrator, before the workers.
         host.plugins().initialize();
         let metrics = Arc::new(Metrics::new(threads));
+        let (checks, checks_taken) = auth::verifier::channel();
+        let verifier = auth::verifier::spawn(checks_taken, mailboxes.clone())
+            .map_err(system("the thread that checks passwords cannot be started"))?;
         let (jobs, jobs_taken) = blocking::channel(threads);
         let helper = blocking::spawn(jobs_taken, queue.clone(), mailboxes.clone())
             .map_err(system("the helper thread cannot be started"))?;
@@ -249,6 +267,7 @@ impl Server {
         let plan = Plan {
             settings: settings.clone(),
             log: log.clone(),
+            logbook: logbook.clone(),
             metrics: metrics.clone(),
             host,
             tls,
@@ -256,6 +275,8 @@ impl Server {
             id_floor: recovered.id_max,
             jobs,
             services,
+            logins,
+            checks,
             listeners: addresses.all(),
             common: Common {
                 queue: queue.clone(),
@@ -284,11 +305,14 @@ impl Server {
             mailboxes,
             workers,
             helper,
+            verifier,
             reports,
             addresses,
             events,
             control,
             taking,
+            logbook,
+            logbook_thread,
         })
     }
 
@@ -359,7 +383,10 @@ impl Server {
         loop {
             self.readiness.look(&self.metrics);
             match self.events.1.recv_timeout(STATUS_EVERY) {
-                Ok(Event::Signal(SIGHUP) | Event::Reopen) => log.reopen(),
+                Ok(Event::Signal(SIGHUP) | Event::Reopen) => {
+                    log.reopen();
+                    self.logbook.reopen();
+                }
                 Ok(Event::Reload(answer)) => {
                     let outcome = self.reload(log);
                     // Whoever asked may have given up.
@@ -399,6 +426,9 @@ impl Server {
         let drained = self.stop_workers_within(limit);
         self.control.stop();
         let queue = self.queue.shutdown(QUEUE_PATIENCE);
+        if self.logbook_thread.is_some_and(|thread| !thread.finish(LOG_PATIENCE)) {
+            log.critical("stop", "the last lines of the send or received log were not written");
+        }
         let exit = match (drained, queue) {
             (true, Ok(())) => exit,
             (drained, outcome) => {
@@ -416,6 +446,7 @@ impl Server {
             self.host.plugins().cleanup();
             drop(self.workers);
             drop(self.helper);
+            drop(self.verifier);
         }
         log.info("stop", format_args!("stopped after {} ms", begun.elapsed().as_millis()));
         exit

@@ -9,14 +9,17 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, unbounded};
 use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
 
+use crate::auth::{Check, Logins};
 use crate::blocking::{Job, READS_MAX};
 use crate::delivery::{Account, DestinationLimits, Destinations, NextHop, Store, StoreLimits};
 use crate::limits::MemoryBudget;
 use crate::log::{Level, Log};
+use crate::logbook::{Logbook, LogbookThread};
 use crate::mailboxes::Mailboxes;
 use crate::metrics::Metrics;
 use crate::net::desk::{Desk, DeskInit, Mail};
 use crate::net::listener::{self, Entrance, WorkerSockets};
+use crate::net::login::{self, Admission};
 use crate::plugin::view::Plugins;
 use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
 use crate::services::Services;
@@ -32,6 +35,7 @@ use super::server::{Event, StartError, system};
 pub(super) struct Plan {
     pub(super) settings: Arc<Settings>,
     pub(super) log: Log,
+    pub(super) logbook: Logbook,
     pub(super) metrics: Arc<Metrics>,
     pub(super) host: &'static rohrpost_abi::Host,
     pub(super) tls: Arc<Tls>,
@@ -39,6 +43,8 @@ pub(super) struct Plan {
     pub(super) id_floor: Option<TransactionId>,
     pub(super) jobs: Sender<Job>,
     pub(super) services: Services,
+    pub(super) logins: Arc<Logins>,
+    pub(super) checks: Sender<Check>,
     pub(super) listeners: Arc<[SocketAddr]>,
     pub(super) common: Common,
     pub(super) lost: Sender<Event>,
@@ -59,18 +65,23 @@ impl Plan {
         let worker = u8::try_from(index).expect("smtp-threads is at most 256");
         let cell = rohrpost_abi::Worker::enter(worker).expect("each worker enters once");
         let retries = settings.plugin.retries_max.map_or(0, std::num::NonZeroU32::get);
+        let plugins = Plugins::new(self.host, cell, self.log.clone(), retries);
+        let asks_plugins = login::asks_plugins(&plugins);
+        let (logins, checks) = (self.logins.clone(), self.checks.clone());
         Desk::new(DeskInit {
             index,
             settings: settings.clone(),
             log: self.log.clone(),
+            logbook: self.logbook.clone(),
             metrics: self.metrics.clone(),
             tls: self.tls.for_worker(),
-            plugins: Plugins::new(self.host, cell, self.log.clone(), retries),
+            plugins,
             memory: self.budget.share(),
             ids: Ids::new(worker, self.id_floor),
             store: Store::new(limits, self.destinations(index)),
             jobs: self.jobs.clone(),
             services: self.services.clone(),
+            admission: Admission::new(settings, logins, checks, asks_plugins),
             listeners: self.listeners.clone(),
         })
     }
@@ -169,6 +180,23 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a text".to_owned())
+}
+
+/// Opens the send log and the received log, where they are kept.
+pub(super) fn open_logbook(
+    settings: &Settings,
+    mailboxes: &Mailboxes,
+    log: &Log,
+) -> Result<(Logbook, Option<LogbookThread>), StartError> {
+    let pages = (settings.records.sent(), settings.records.received());
+    let workers = settings.smtp.threads as usize;
+    let answers = mailboxes.clone();
+    let notify = move |worker| {
+        // A worker whose mailbox is full is awake, and tries again in each turn.
+        let _ = answers.offer(worker, Mail::LogRoom);
+    };
+    let hostname = settings.smtp.hostname.clone();
+    Ok(Logbook::start(pages, workers, hostname, log.clone(), notify)?)
 }
 
 pub(super) fn open_queue(

@@ -16,8 +16,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
@@ -30,7 +30,14 @@ const SESSIONS_MAX: usize = 256;
 #[derive(Debug, Clone)]
 pub struct Client {
     opportunistic: Arc<ClientConfig>,
-    verified: Result<Arc<ClientConfig>, Arc<str>>,
+    verified: Result<Verified, Arc<str>>,
+}
+
+/// Who may be trusted, and what connections to them are made with.
+#[derive(Debug, Clone)]
+struct Verified {
+    config: Arc<ClientConfig>,
+    verifier: Arc<WebPkiServerVerifier>,
 }
 
 impl Client {
@@ -44,7 +51,7 @@ impl Client {
             None => system_roots(),
         };
         let verified = match roots {
-            Ok(roots) => Ok(Arc::new(verified(roots)?)),
+            Ok(roots) => Ok(verified(roots)?),
             Err(why) => Err(why.into()),
         };
         Ok(Client { opportunistic: Arc::new(opportunistic()?), verified })
@@ -59,7 +66,10 @@ impl Client {
         };
         Client {
             opportunistic: apart(&self.opportunistic),
-            verified: self.verified.as_ref().map(apart).map_err(Arc::clone),
+            verified: self
+                .verified
+                .clone()
+                .map(|Verified { config, verifier }| Verified { config: apart(&config), verifier }),
         }
     }
 
@@ -73,7 +83,24 @@ impl Client {
     /// # Errors
     /// Why there are no authorities to trust.
     pub fn verified(&self) -> Result<Arc<ClientConfig>, Arc<str>> {
-        self.verified.clone()
+        self.verified.as_ref().map(|verified| verified.config.clone()).map_err(Arc::clone)
+    }
+
+    /// Whether a verified connection would have taken these certificates, the server's own first: for
+    /// reports on connections that took them unseen.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn judge(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+    ) -> Result<(), String> {
+        let verifier = &self.verified.as_ref().map_err(|why| why.to_string())?.verifier;
+        let (own, issuers) = certificates.split_first().ok_or("it has none")?;
+        let now = UnixTime::now();
+        let verdict = verifier.verify_server_cert(own, issuers, name, &[], now);
+        verdict.map(drop).map_err(|error| error.to_string())
     }
 }
 
@@ -101,13 +128,16 @@ fn system_roots() -> Result<RootCertStore, String> {
     ))
 }
 
-fn verified(roots: RootCertStore) -> Result<ClientConfig, LoadError> {
+fn verified(roots: RootCertStore) -> Result<Verified, LoadError> {
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|source| setup(rustls::Error::General(source.to_string())))?;
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(setup)?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    let mut config = builder.with_webpki_verifier(verifier.clone()).with_no_client_auth();
     config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
-    Ok(config)
+    Ok(Verified { config: Arc::new(config), verifier })
 }
 
 fn opportunistic() -> Result<ClientConfig, LoadError> {

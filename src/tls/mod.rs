@@ -184,3 +184,6 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, LoadError> 
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;

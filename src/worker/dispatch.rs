@@ -107,7 +107,9 @@ impl Worker {
     /// Finds the route of a destination, or has it looked up.
     fn look_up(&mut self, id: DestinationId, target: Target, io: &Io) {
         let routed = match self.route_at_hand(&target) {
-            Some(routed) => routed.map(|route| (route, FIXED_MS)).map_err(|error| error.finish()),
+            Some(routed) => {
+                routed.map(|route| (route, FIXED_MS)).map_err(|error| Box::new(error.finish()))
+            }
             None => match self.desk.services.look_up(self.desk.index, id, target) {
                 Ok(()) => return,
                 Err(finish) => Err(finish),
@@ -146,7 +148,7 @@ impl Worker {
         let destinations = &mut self.desk.store.destinations;
         match routed {
             Ok((route, fresh_ms)) => destinations.on_routed(id, route, fresh_ms, io.now_ms()),
-            Err(finish) => destinations.on_unroutable(id, finish, io.now_ms()),
+            Err(finish) => destinations.on_unroutable(id, *finish, io.now_ms()),
         }
     }
 
@@ -227,6 +229,11 @@ impl Worker {
         let now = self.desk.now(io);
         // The rest is due in the next turn: its timer is armed in the past then.
         for _ in 0..DUE_MAX {
+            if !self.desk.store.destinations.wake_rested(now.mono_ms) {
+                break;
+            }
+        }
+        for _ in 0..DUE_MAX {
             if !self.desk.settlements.has_room() {
                 // The timer is armed again when there is.
                 return;
@@ -240,11 +247,6 @@ impl Worker {
             }
             let Some(aged) = self.desk.store.pop_aged(now) else { break };
             aged.into_iter().for_each(|attempt| self.desk.settle(attempt));
-        }
-        for _ in 0..DUE_MAX {
-            if !self.desk.store.destinations.wake_rested(now.mono_ms) {
-                break;
-            }
         }
     }
 

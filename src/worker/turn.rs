@@ -126,6 +126,7 @@ impl Worker {
                 Ok(()) => {
                     if connection.is_some() {
                         self.desk.numbers().add(Number::Accepted, recipients as u64);
+                        self.desk.log_received(&transaction);
                     }
                     let now = self.desk.now(io);
                     self.desk.store.admit(transaction, reserved, now);
@@ -169,8 +170,8 @@ impl Worker {
             Question::ShowAll(id) => {
                 self.desk.store.view_all(*id).into_iter().map(explain).collect()
             }
-            Question::Remove(ids) => return self.remove_by_hand(ids, io),
-            Question::Retry { which, before } => return self.retry_by_hand(which, *before, io),
+            Question::Remove(ids) => self.remove_by_hand(ids, io),
+            Question::Retry { which, before } => self.retry_by_hand(which, *before, io),
             Question::Show(id) => self.desk.store.view(*id).map(explain).into_iter().collect(),
             Question::Destinations { limit } => {
                 view::destinations(&self.desk.store.destinations, *limit, now)
@@ -244,8 +245,18 @@ impl Handler for Worker {
                 let attempts = self.desk.store.on_loaded(id, loaded, now);
                 attempts.into_iter().for_each(|attempt| self.desk.settle(attempt));
             }
+            // The commit phase of this turn goes on with it.
+            Mail::LogRoom => {}
             Mail::Recalled(id, recalled) => self.desk.on_recalled(id, recalled),
             Mail::Routed(destination, routed) => self.on_routed(destination, routed, io),
+            Mail::Verified(key, good) => {
+                self.with(key, io, |connection, desk, io| match connection {
+                    Connection::Incoming(incoming) => incoming.on_verified(good, desk, io),
+                    Connection::Outgoing(_) | Connection::Opening | Connection::Listener(..) => {
+                        Keep::Yes
+                    }
+                })
+            }
             Mail::Restore(waiting) => {
                 let now = self.desk.now(io);
                 waiting.into_iter().for_each(|mail| self.desk.store.restore(mail, now));
@@ -255,8 +266,8 @@ impl Handler for Worker {
                 // Whoever asked may have given up.
                 let _ = answers.send(self.answer(&question, io));
             }
-            Mail::Settings(settings, tls, done) => {
-                self.adopt(settings, &tls);
+            Mail::Settings(settings, tls, logins, done) => {
+                self.adopt(settings, &tls, logins);
                 // Whoever asked may have given up.
                 let _ = done.send(());
             }
@@ -303,6 +314,7 @@ impl Handler for Worker {
     }
 
     fn commit(&mut self, io: &mut Io) {
+        self.desk.resume_lines();
         self.deliver(io);
         let released = self.desk.store.take_released();
         if released > 0 {
@@ -326,6 +338,7 @@ impl Handler for Worker {
         }
         self.end_if_drained(io);
         self.gauge();
+        self.desk.end_turn();
         // What was left over, and what found the mailbox full: then there was mail, hence this turn.
         self.desk.take_posted(io);
         // A flush may let a connection go on, and its plugins ask for more: the next turn comes

@@ -254,7 +254,7 @@ fn what_a_hop_refuses_is_told_by_queue_show() {
 }
 
 /// Memory that is in use, as the system counts it.
-pub(super) fn resident_kib(pid: i32) -> u64 {
+pub(crate) fn resident_kib(pid: i32) -> u64 {
     field_kib(pid, "VmRSS:")
 }
 

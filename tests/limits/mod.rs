@@ -16,6 +16,8 @@ mod stop;
 mod stop_under_load;
 mod views;
 
+pub(crate) use self::bounds::resident_kib;
+
 use serde_json::Value;
 
 use crate::support::{PATIENCE, Reply, Server, ServerBuilder, SmtpClient, Status, eventually};
@@ -36,7 +38,7 @@ pub(crate) fn queued(server: &Server, recipient: &str) -> String {
 }
 
 /// The first id in `2.0.0 Queued as ID ID …`.
-fn id_of(reply: &Reply) -> String {
+pub(crate) fn id_of(reply: &Reply) -> String {
     let (_, ids) = reply.lines[0].split_once("Queued as ").unwrap();
     ids.split(' ').next().unwrap().to_owned()
 }

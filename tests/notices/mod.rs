@@ -232,6 +232,31 @@ fn a_mail_that_nobody_could_take_is_told_of_after_a_restart() {
     server.await_empty_queue(PATIENCE);
 }
 
+/// Many recipients of one message end at the same time: each is told of, from a few readings of its text.
+#[test]
+fn each_recipient_of_a_crowd_is_told_of() {
+    const CROWD: usize = 600;
+    let relay = Relay::start(&[]);
+    let server = plan(&relay).setting("retry-interval", 2).setting("max-delivertime", 3).start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    client.command("MAIL FROM:<alice@example.org>").unwrap().require(250).unwrap();
+    for number in 0..CROWD {
+        let command = format!("RCPT TO:<later{number}@example.net>");
+        client.command(&command).unwrap().require(250).unwrap();
+    }
+    client.command("DATA").unwrap().require(354).unwrap();
+    client.send(TEXT).unwrap();
+    client.command(".").unwrap().require(250).unwrap();
+    server.await_empty_queue(PATIENCE);
+    let notices = relay.taken_by("alice@example.org");
+    let told: std::collections::BTreeSet<&str> = notices
+        .iter()
+        .filter_map(|notice| notice.text.lines().find(|line| line.starts_with("Final-Recipient")))
+        .collect();
+    assert_eq!((notices.len(), told.len()), (CROWD, CROWD));
+    assert!(notices.iter().all(|notice| notice.text.contains("Subject: For Bob")));
+}
+
 /// RFC 6533: a sender of UTF-8 reads UTF-8.
 #[test]
 fn a_mail_in_utf8_is_told_of_in_utf8() {

@@ -85,3 +85,26 @@ fn systemd_understands_the_unit() {
     let said = process.stderr.complete();
     assert!(status.success() && !said.contains("rohrpost.service"), "{said}");
 }
+
+/// Each block of settings in the README is what somebody will paste.
+#[test]
+fn the_settings_in_the_readme_are_usable() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let blocks: Vec<&str> =
+        readme.split("```conf\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    assert!(blocks.len() >= 4);
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("users.txt"), format!("alice:{HASH}\n")).unwrap();
+    let folder = place.path().to_str().unwrap();
+    for (number, block) in blocks.into_iter().enumerate() {
+        let file = place.path().join(format!("{number}.txt"));
+        std::fs::write(&file, block.replace("/etc/rohrpost", folder)).unwrap();
+        let (code, said) = check(&file);
+        assert_eq!(code, Some(0), "{block}{said}");
+        assert!(!said.contains("does not have"), "{block}{said}");
+    }
+}
+
+/// What `openssl passwd -6 -salt saltstring 'Hello world!'` prints.
+const HASH: &str = "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1";

@@ -211,6 +211,14 @@ impl Peer {
         kept.remove(0)
     }
 
+    /// Whether one of its log files contains `text`.
+    pub(crate) fn logged(&self, text: &str) -> bool {
+        let files =
+            std::fs::read_dir(self.folder.path().join("log")).into_iter().flatten().flatten();
+        let mut texts = files.filter_map(|file| std::fs::read(file.path()).ok());
+        texts.any(|log| find(&log, text.as_bytes()).is_some())
+    }
+
     /// How many mails it has kept, for whomever.
     pub(crate) fn count(&self) -> usize {
         let boxes = std::fs::read_dir(self.folder.path().join("mail"));

@@ -12,9 +12,11 @@ mod event;
 mod hammered;
 pub(crate) mod hop;
 mod loading;
+mod login;
 mod message;
 mod misuse;
 mod outgoing;
 #[cfg(feature = "count-allocations")]
 mod parked;
 pub(crate) mod probe;
+mod secure;

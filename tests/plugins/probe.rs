@@ -48,10 +48,11 @@ pub(crate) fn compiled(source: &str, sanitizer: Sanitizer) -> PathBuf {
     object
 }
 
-/// The source of a probe of this name.
-fn probe_source(name: &str) -> String {
+/// The source of a probe of this name, which may judge logins.
+fn probe_source(name: &str, judges: bool) -> String {
     let probe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins/c/probe.c");
-    format!("#define PROBE_NAME \"{name}\"\n#include \"{}\"\n", probe.display())
+    let judges = if judges { "#define PROBE_AUTHENTICATES\n" } else { "" };
+    format!("#define PROBE_NAME \"{name}\"\n{judges}#include \"{}\"\n", probe.display())
 }
 
 /// A server that is not started yet, with probes.
@@ -64,6 +65,17 @@ pub(crate) struct Stage {
 impl Stage {
     /// A server with one worker and these probes, which are asked in the order of their names.
     pub(crate) fn new(names: &[&str]) -> Stage {
+        Stage::with(names, false)
+    }
+
+    /// The same with probes that judge logins, for clients that may log in without TLS.
+    pub(crate) fn judging(names: &[&str]) -> Stage {
+        Stage::with(names, true)
+            .setting("smtp-auth-plaintext", "127.0.0.0/8")
+            .setting("smtp-auth-delay", 0)
+    }
+
+    fn with(names: &[&str], judges: bool) -> Stage {
         let plan = Server::builder();
         let directory = plan.directory().join("probe");
         fs::create_dir_all(&directory).expect("a new directory can be written");
@@ -76,7 +88,7 @@ impl Stage {
             .environment("PROBE_DIRECTORY", directory.as_os_str());
         let stage = Stage { plan, directory };
         for name in names {
-            stage.add(name, &compiled(&probe_source(name), Sanitizer::Off));
+            stage.add(name, &compiled(&probe_source(name, judges), Sanitizer::Off));
         }
         stage
     }

@@ -1,6 +1,6 @@
 //! A plain blocking SMTP client: bytes out, lines in, every read with a deadline.
 //!
-//! It owns one connection and understands replies (RFC 5321 4.2), nothing else: a test that sends
+//! It speaks in clear or under TLS. It owns one connection and understands replies (RFC 5321 4.2), nothing else: a test that sends
 //! nonsense must be able to. **Diagnostics**: a reply that is late, missing or other than expected
 //! panics with the dialogue so far.
 
@@ -8,8 +8,11 @@ use std::{
     fmt::Write as _,
     io::{self, BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    sync::Arc,
     time::Duration,
 };
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
 /// How long a reply may take.
 const REPLY_SECONDS_MAX: u64 = 30;
@@ -28,10 +31,51 @@ pub(crate) struct Reply {
     pub(crate) lines: Vec<String>,
 }
 
+/// One connection, in clear or under TLS.
+#[derive(Debug)]
+enum Stream {
+    Clear(TcpStream),
+    Secure(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Stream::Clear(socket) => socket,
+            Stream::Secure(stream) => &stream.sock,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Clear(socket) => socket.read(buffer),
+            Stream::Secure(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Clear(socket) => socket.write(bytes),
+            Stream::Secure(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Clear(socket) => socket.flush(),
+            Stream::Secure(stream) => stream.flush(),
+        }
+    }
+}
+
 /// A connection to a server.
 #[derive(Debug)]
 pub(crate) struct SmtpClient {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Stream>,
     transcript: String,
 }
 
@@ -42,7 +86,8 @@ impl SmtpClient {
         stream.set_read_timeout(Some(Duration::from_secs(REPLY_SECONDS_MAX)))?;
         stream.set_write_timeout(Some(Duration::from_secs(REPLY_SECONDS_MAX)))?;
         stream.set_nodelay(true)?;
-        Ok(SmtpClient { stream: BufReader::new(stream), transcript: String::new() })
+        let stream = BufReader::new(Stream::Clear(stream));
+        Ok(SmtpClient { stream, transcript: String::new() })
     }
 
     /// Connects, reads the banner and says EHLO.
@@ -53,10 +98,51 @@ impl SmtpClient {
         Ok(client)
     }
 
+    /// Says STARTTLS and does the handshake; EHLO is still to be said.
+    pub(crate) fn starttls(self, config: &Arc<ClientConfig>, name: &str) -> io::Result<SmtpClient> {
+        let mut client = self;
+        client.command("STARTTLS")?.require(220)?;
+        client.handshake(config, name)
+    }
+
+    /// Does the handshake now.
+    pub(crate) fn handshake(
+        self,
+        config: &Arc<ClientConfig>,
+        name: &str,
+    ) -> io::Result<SmtpClient> {
+        let SmtpClient { stream, mut transcript } = self;
+        if !stream.buffer().is_empty() {
+            return Err(io::Error::other("the server said something before the handshake"));
+        }
+        let Stream::Clear(mut socket) = stream.into_inner() else {
+            return Err(io::Error::other("TLS is there already"));
+        };
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let mut connection =
+            ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket)?;
+        }
+        let _ = writeln!(transcript, "TLS {:?}", connection.protocol_version());
+        let stream = Stream::Secure(Box::new(StreamOwned::new(connection, socket)));
+        Ok(SmtpClient { stream: BufReader::new(stream), transcript })
+    }
+
+    /// The state of TLS, once there is one.
+    pub(crate) fn tls(&self) -> Option<&ClientConnection> {
+        match self.stream.get_ref() {
+            Stream::Clear(_) => None,
+            Stream::Secure(stream) => Some(&stream.conn),
+        }
+    }
+
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.note("C", &bytes.escape_ascii().to_string());
-        self.stream.get_mut().write_all(bytes)
+        let stream = self.stream.get_mut();
+        stream.write_all(bytes)?;
+        stream.flush()
     }
 
     /// Sends one line and reads one reply.
@@ -122,7 +208,7 @@ impl SmtpClient {
     /// Ends our direction; replies can still be read.
     pub(crate) fn half_close(&mut self) -> io::Result<()> {
         self.note("C", "(half-close)");
-        self.stream.get_ref().shutdown(Shutdown::Write)
+        self.stream.get_ref().socket().shutdown(Shutdown::Write)
     }
 
     /// The dialogue so far, its end if it is long.

@@ -4,6 +4,7 @@
 //! Nothing here knows what is being tested, and nothing waits without a bound. **Diagnostics**: every
 //! failure panics with the step, the process and the tail of what that process wrote.
 
+mod certificate;
 mod client;
 mod plugin;
 mod process;
@@ -16,6 +17,7 @@ mod wait;
 
 #[allow(unused_imports, reason = "an offer to every test module, not all taken yet")]
 pub(crate) use self::{
+    certificate::{Authority, Certificate},
     client::{Reply, SmtpClient},
     plugin::{Sanitizer, asan_library, compile_plugin},
     process::{Process, Written},

@@ -122,6 +122,11 @@ impl Process {
         self.wait(deadline)
     }
 
+    /// Asks it to open its files again (SIGHUP).
+    pub(crate) fn hang_up(&self) {
+        let _ = kill_process(self.pid, Signal::HUP);
+    }
+
     /// Asks politely (SIGTERM), and that is all.
     pub(crate) fn ask_to_end(&self) {
         // Not waited for yet, so the number is still its own even if it has ended.

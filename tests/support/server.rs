@@ -42,13 +42,13 @@ fn without_settings(command: &mut Command) {
     }
 }
 
-/// Reads `ready KIND=address[,address] pid=N`.
+/// Reads `ready KIND=address[,address] pid=N`, in which other words may stand.
 pub(super) fn ready(line: &str, kind: &str) -> Option<(Vec<SocketAddr>, i32)> {
-    let mut words = line.strip_prefix("ready ")?.split(' ');
-    let addresses = words.next()?.strip_prefix(kind)?.strip_prefix('=')?;
-    let addresses = addresses.split(',').map(|one| one.parse().ok()).collect::<Option<_>>()?;
-    let pid = words.next()?.strip_prefix("pid=")?.parse().ok()?;
-    Some((addresses, pid))
+    let words = line.strip_prefix("ready ")?;
+    let value =
+        |name: &str| words.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    let addresses = value(kind)?.split(',').map(|one| one.parse().ok()).collect::<Option<_>>()?;
+    Some((addresses, value("pid")?.parse().ok()?))
 }
 
 /// How a server shall be started. Keep it to start another on the same queue.
@@ -99,12 +99,16 @@ impl ServerBuilder {
     pub(crate) fn start(&self) -> Server {
         std::fs::create_dir_all(self.queue_directory()).expect("a new directory can be written");
         let mut process = Process::spawn("rohrpost run", &mut self.command());
-        let (addresses, pid) = process.await_line(PATIENCE, |line| ready(line, "smtp"));
+        let (addresses, secure_addresses, pid) = process.await_line(PATIENCE, |line| {
+            let (addresses, pid) = ready(line, "smtp")?;
+            let secure = ready(line, "smtps").map(|(addresses, _)| addresses);
+            Some((addresses, secure.unwrap_or_default(), pid))
+        });
         if self.tracer.is_empty() {
             assert_eq!(pid, process.pid(), "the ready line names its own process");
         }
         process.set_pid(pid);
-        Server { builder: self.clone(), process, addresses }
+        Server { builder: self.clone(), process, addresses, secure_addresses }
     }
 
     /// Starts the program and waits for nothing: for starts that are to fail.
@@ -185,6 +189,7 @@ pub(crate) struct Server {
     builder: ServerBuilder,
     process: Process,
     addresses: Vec<SocketAddr>,
+    secure_addresses: Vec<SocketAddr>,
 }
 
 impl Server {
@@ -206,6 +211,11 @@ impl Server {
             .setting("dsn-notify", "NEVER")
             .environment("RUST_BACKTRACE", "1")
             .smarthost(SocketAddr::from(([127, 0, 0, 1], 9)))
+    }
+
+    /// The first address on which TLS begins with the first octet.
+    pub(crate) fn smtps(&self) -> SocketAddr {
+        self.secure_addresses[0]
     }
 
     /// The first address it listens on.
@@ -273,6 +283,8 @@ fn ask(subcommand: &[&str], queue: &Path) -> String {
 fn ready_lines_are_read_whole_or_not_at_all() {
     let (addresses, pid) = ready("ready smtp=127.0.0.1:40123,[::1]:25 pid=4711", "smtp").unwrap();
     assert_eq!((addresses.len(), addresses[0].port(), pid), (2, 40123, 4711));
+    let both = "ready smtp=127.0.0.1:25 smtps=127.0.0.1:465 pid=1";
+    assert_eq!(ready(both, "smtps").unwrap().0[0].port(), 465);
     for line in
         ["ready sink=127.0.0.1:1 pid=1", "ready smtp=nowhere pid=1", "ready smtp=[::1]:1", ""]
     {

@@ -169,7 +169,8 @@ fetch_program() { # NAME, that of its package too
     have "$1" "$1" && return
     if command -v "$1" >/dev/null; then
         link "$1"
-        stamp "$1" system
+        stamp "$1" "system_$({ "$1" --version || "$1" version; } 2>/dev/null |
+            grep -oE '[0-9]+\.[0-9][0-9a-z.]*' | head -1)"
         return
     fi
     known "$1"

@@ -153,6 +153,10 @@ impl Session {
     pub fn on_secure(&mut self) {
         self.secure = true;
         self.forget();
+        self.on_logged_out();
+        if self.login.offer == LoginOffer::AfterTls {
+            self.offer_login(LoginOffer::Yes);
+        }
         if matches!(self.state, State::AwaitTls) {
             self.state = State::AwaitCommand;
         }

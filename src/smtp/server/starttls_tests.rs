@@ -128,6 +128,26 @@ fn rfc_3848_the_keyword_says_what_protected_the_message() {
     panic!("the message came");
 }
 
+/// D-37, and RFC 3207 4.2: what was proved in clear proves nothing under TLS.
+#[test]
+fn a_login_is_offered_under_tls_and_one_in_clear_is_forgotten() {
+    let mut driver = Driver::new(offering(), usize::MAX);
+    driver.session.offer_login(LoginOffer::AfterTls);
+    assert!(!driver.answers(b"EHLO c\r\n").contains("AUTH"));
+    driver.feed(b"STARTTLS\r\n");
+    driver.session.on_secure();
+    assert!(driver.answers(b"EHLO c\r\n").contains("250-AUTH PLAIN LOGIN\r\n"));
+    assert!(driver.answers(b"AUTH PLAIN AHRpbQBnb29k\r\n").starts_with("235 "));
+
+    let mut driver = Driver::new(offering(), usize::MAX);
+    driver.session.offer_login(LoginOffer::Yes);
+    driver.feed(b"EHLO c\r\n");
+    assert!(driver.answers(b"AUTH PLAIN AHRpbQBnb29k\r\n").starts_with("235 "));
+    driver.feed(b"STARTTLS\r\n");
+    driver.session.on_secure();
+    assert!(driver.answers(b"EHLO c\r\n").contains("AUTH"));
+}
+
 #[test]
 fn a_stop_and_a_deadline_say_nothing_within_a_handshake() {
     let mut session = asked(b"STARTTLS\r\n");

@@ -6,6 +6,8 @@
  * what follows a ':' is the word's value, with %XX for a byte. What is seen goes to `journal`, a line
  * each, `NAME WHAT...`, in one write, so that the lines of all probes have one order.
  *
+ * It judges logins only if PROBE_AUTHENTICATES is defined: exporting that hook changes the server.
+ *
  * `await:TAG` waits for the file TAG in that directory and runs what stands in it with what this hook
  * was given; `hold:TAG` takes control as well. */
 #define _GNU_SOURCE
@@ -403,6 +405,22 @@ MQ_EXPORT bool mq_context_cleanup(MQ_Context *context) {
 MQ_EXPORT bool mq_smtp_in_connect(MQ_Context *context, MQ_SmtpConnection *connection) {
     struct at at = {context, connection, NULL};
     return seen("connect", "", at);
+}
+
+#ifdef PROBE_AUTHENTICATES
+MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_SmtpConnection *connection, const char *login,
+                                       size_t loginsize, const char *passwd, size_t passwdsize) {
+    struct at at = {context, connection, NULL};
+    char text[600];
+    snprintf(text, sizeof text, "%s/%zu:%s/%zu,%d%d", login, loginsize, passwd, passwdsize, login[loginsize],
+             passwd[passwdsize]);
+    return seen("authenticate", text, at);
+}
+#endif
+
+MQ_EXPORT bool mq_smtp_in_secure(MQ_Context *context, MQ_SmtpConnection *connection) {
+    struct at at = {context, connection, NULL};
+    return seen("secured", "", at);
 }
 
 MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *connection, const char *mailfrom, size_t size) {
