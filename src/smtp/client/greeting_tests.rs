@@ -173,7 +173,8 @@ fn a_password_is_sent_in_clear_only_where_its_owner_says_so() {
 
 #[test]
 fn a_login_that_fails_ends_the_connection() {
-    let rows: &[(&[u8], (Stage, u16, Origin))] = &[
+    type Refusal = (Stage, u16, Origin);
+    let rows: &[(&[u8], Refusal)] = &[
         (b"250 mx\r\n", (Stage::Auth(Exchange::Plain), 454, Origin::Local)),
         (b"250-mx\r\n250 AUTH GSSAPI\r\n", (Stage::Auth(Exchange::Plain), 454, Origin::Local)),
         (
