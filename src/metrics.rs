@@ -61,7 +61,7 @@ numbers! {
     Delivered = "delivered",
     /// Attempts that ended in a temporary failure, the last ones before giving up included.
     Retried = "retried",
-    /// Mails that failed for good and are kept until they age out.
+    /// Mails that failed for good.
     Bounced = "bounced",
     /// Mails that were removed because max-delivertime was over.
     Aged = "aged",

@@ -213,16 +213,17 @@ impl Desk {
     pub fn settle(&mut self, ended: Ended) {
         // An attempt that had no text was none of which anybody wants a notice.
         let noticed = matches!(ended.attempt.next, Next::Failed | Next::Removed);
+        self.tell_outcome(&ended.attempt);
         self.settle_unread(ended, noticed);
     }
 
     /// The same for a mail that an operator removed: results tell of it, a notice does not.
     pub fn settle_removed(&mut self, ended: Ended) {
+        self.log.info("smtp", format_args!("mail {} is removed by hand", ended.attempt.mail));
         self.settle_unread(ended, false);
     }
 
     fn settle_unread(&mut self, mut ended: Ended, noticed: bool) {
-        self.tell_outcome(&ended.attempt);
         let results = self.wants_results(&ended);
         let waits = self.settlements.waits(ended.attempt.mail);
         if !noticed && !results && !waits && !self.logbook.logs_sent() {
@@ -455,14 +456,16 @@ impl Desk {
             Next::Delivered => Number::Delivered,
             Next::Failed => Number::Bounced,
             Next::Retry { .. } => Number::Retried,
-            Next::Removed => Number::Aged,
+            Next::Removed if attempt.is_age_out() => Number::Aged,
+            // It failed, and is not kept because a named queue takes its result.
+            Next::Removed => Number::Bounced,
         };
         self.count(number);
         if matches!(attempt.next, Next::Failed | Next::Removed) {
             let Attempt { mail, state, result, code, status, description, .. } = attempt;
-            let (kind, what) = match attempt.next {
-                Next::Removed => ("aged", "is removed"),
-                _ => ("failed", "failed for good"),
+            let (kind, what) = match attempt.is_age_out() {
+                true => ("aged", "is removed"),
+                false => ("failed", "failed for good"),
             };
             let text =
                 format_args!("mail {mail} {what}: {state}:{result} {code} {status} {description}");
@@ -488,6 +491,7 @@ impl Desk {
         let now_ms = Wall::now_ms();
         let id = self.ids.next_id(now_ms * 1000);
         let lifetime_ms = self.settings.delivery.lifetime.as_millis() as u64;
+        let until_ms = mail.wishes.as_deref().and_then(|wishes| wishes.deliver_until_ms);
         let case = Case {
             kind,
             mail: mail.id,
@@ -497,7 +501,7 @@ impl Desk {
             envid: recalled.envid.as_deref(),
             smtputf8: recalled.smtputf8,
             received_ms: mail.received_ms,
-            until_ms: mail.received_ms.saturating_add(lifetime_ms),
+            until_ms: until_ms.unwrap_or(mail.received_ms.saturating_add(lifetime_ms)),
             attempts: mail.attempts,
             outcome: attempt,
             before: mail.recent.last(),

@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 
-use crate::queue::{Attempt, MailId, Next};
+use crate::queue::{Attempt, MailId};
 use crate::smtp::{Address, EnhancedStatus};
 
 /// What is told.
@@ -57,8 +57,8 @@ impl<'a> Case<'a> {
     /// The attempt whose words explain the outcome: of a mail that aged out the one before, because its
     /// end says nothing but that the time is over.
     pub(super) fn words(&self) -> &'a Attempt {
-        match (self.outcome.next, self.before) {
-            (Next::Removed, Some(before)) => before,
+        match (self.outcome.is_age_out(), self.before) {
+            (true, Some(before)) => before,
             _ => self.outcome,
         }
     }
@@ -75,7 +75,7 @@ impl<'a> Case<'a> {
         let temporary = matches!(outcome.code, 400..=499) || outcome.status.starts_with('4');
         let unheard = outcome.code == 0 && !outcome.status.starts_with('5');
         let silence = matches!(&*outcome.result, "timeout" | "lost");
-        outcome.next == Next::Removed || temporary || (unheard && (silence || self.attempts > 1))
+        outcome.is_age_out() || temporary || (unheard && (silence || self.attempts > 1))
     }
 
     /// The status for programs (RFC 3463), of the class that the kind asks for (RFC 3464 2.3.4).

@@ -184,6 +184,7 @@ fn the_status_has_the_class_of_the_action() {
         ("gave up at once", Kind::Failed, Next::Failed, "data", "error", (451, ""), 1, "5.4.7"),
         ("silent", Kind::Failed, Next::Failed, "message", "timeout", (0, ""), 1, "5.4.7"),
         ("aged", Kind::Failed, Next::Removed, "process", "timeout", (0, ""), 0, "5.4.7"),
+        ("not kept", Kind::Failed, Next::Removed, "rcptto", "error", (550, "5.1.1"), 1, "5.1.1"),
         ("no route", Kind::Failed, Next::Failed, "dns", "error", (0, "5.1.2"), 1, "5.1.2"),
         ("a loop", Kind::Failed, Next::Failed, "connect", "error", (0, ""), 1, "5.4.4"),
         ("text lost", Kind::Failed, Next::Failed, "storage", "error", (0, ""), 1, "5.3.0"),

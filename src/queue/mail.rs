@@ -348,6 +348,11 @@ pub struct Attempt {
 impl Attempt {
     /// Most bytes of [`Attempt::facts`]; an engine keeps no more.
     pub const FACTS_BYTES_MAX: usize = 16 << 10;
+
+    /// Whether its mail's time was over: nothing was tried, and what was said before explains it.
+    pub fn is_age_out(&self) -> bool {
+        self.next == Next::Removed && (&*self.state, &*self.result) == ("process", "timeout")
+    }
 }
 
 /// What becomes of a mail after an attempt.

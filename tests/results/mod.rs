@@ -107,6 +107,8 @@ fn mail_that_failed_leaves_the_queue_with_its_result() {
         assert_eq!((&attempt["code"], attempt.get("dsn")), (&550.into(), None));
     }
     server.await_empty_queue(PATIENCE);
+    let status = server.status();
+    assert_eq!((status.count("bounced"), status.count("aged")), (1, 0));
 }
 
 #[test]
