@@ -407,11 +407,15 @@ impl Incoming {
         }
     }
 
+    /// Whether the client may send to anybody.
+    fn is_relayed(&self, desk: &Desk) -> bool {
+        desk.admission.trusts(&desk.settings.smtp, self.remote.ip()) || self.is_authenticated(desk)
+    }
+
     /// Design §5: who may send to whom.
     fn may_relay(&self, to: &crate::smtp::Address, desk: &Desk) -> bool {
         let smtp = &desk.settings.smtp;
-        desk.admission.trusts(smtp, self.remote.ip())
-            || self.is_authenticated(desk)
+        self.is_relayed(desk)
             || smtp.local_domains.contains(to.domain())
             // RFC 5321 4.5.1: `<postmaster>` without a domain is ours, if anything is.
             || (to.domain().is_empty() && !smtp.local_domains.is_empty())
