@@ -13,6 +13,8 @@
 //! | [`delivery`] | the mails of a worker, their destinations and routes, connections, outcomes | sockets, clocks |
 //! | [`plugin`] | the chain of one step, and walking it | sockets, timers |
 //! | [`notice`] | what senders are told of their mail, as values | decides when an attempt is over |
+//! | [`results`], [`taking`] | results of mail as values; named queues and whoever takes from them | makes anything nobody asked for |
+//! | [`header`], [`extract`] | the header of a text; what a client asks for in it | refuses a mail for what its header says |
 //! | [`net`] | sockets, and the drivers that join them to sessions; what drivers share ([`net::desk`]) | decisions about protocol |
 //! | [`tls`] | certificates, keys, authorities, and who is trusted | sockets |
 //! | [`auth`] | users, their hashes, and the thread that computes those | sessions, sockets |
@@ -35,8 +37,9 @@
 //! |---|---|---|
 //! | `worker-N` | `smtp-threads`, pinned unless `smtp-pin: off`: SMTP both ways, plugins, timers, schedule | never |
 //! | `commit` | 1: one write and one sync for what all workers have pending | disk |
-//! | `helper` | 1: reads texts back, and the headers that notices need | disk |
+//! | `helper` | 1: reads texts back, and what notices and results need | disk |
 //! | `verifier` | 1: computes the hashes of passwords, at most 64 waiting | computes for tens of ms |
+//! | `taker` | 1 a taker, 16 at most: sends results and waits until they are acknowledged | disk, its taker |
 //! | `services` | 1: asks name servers where mail goes, on a runtime that the first question makes | its own awaits |
 //! | log | 1: writes the application log; drops and counts when it is behind | disk |
 //! | `logbook` | 1, where a send log or received log is kept: makes lines and writes them; who is ahead of it waits | disk |
@@ -57,7 +60,7 @@
 //! Store: ready -> Destinations: route (services: MX, A, AAAA), journey from host to host
 //!   -> Outgoing, greeted already -> MAIL RCPT DATA -> 354 -> out_data chain -> text, dot
 //!   -> reply -> Finish -> Store::on_finish -> Attempt -> Desk::batch -> settled with the next sync
-//!   -> with the notice to its sender, if one is due, in front ([`net::settlement`])
+//!   -> with the notice to its sender and results, if any are due, in front ([`net::settlement`])
 //!   -> freed, waiting for its next attempt, or failed and kept until max-delivertime
 //! ```
 //!
@@ -115,9 +118,26 @@
 //!     thread keeps them. `supervisor/rights.rs`; `tests/operation/user.rs`.
 //! 16. A reload changes all workers or none, and drops no connection. `supervisor/reload.rs`;
 //!     `tests/operation/reload.rs`.
-//! 17. A password is in memory until it is judged and no longer, in no log and no message about
+//! 17. A client's password is in memory until it is judged and no longer, in no log and no message about
 //!     settings. `smtp/sasl.rs`, `net/login.rs`; `tests/login.rs` looks through the memory of the server.
 //! 18. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
+//! 19. Nothing that a client sent in clear is used after its TLS handshake. `smtp/server/session.rs`
+//!     (`on_secure`, `forget`), `net/incoming_begin.rs`; `rfc_3207_4_2_…` beside the session and in
+//!     `tests/tls/attack.rs`.
+//! 20. Octets count as written when they have left this process, in clear and under TLS, and plaintext
+//!     that TLS still holds is never slept on. `net/secure.rs`; `net/transport_tests.rs`.
+//! 21. No plugin sees a client that a range or limit turns away, its own or that which a proxy names.
+//!     `worker/accept.rs`, `net/incoming_begin.rs`; `d_30_d_31_…` in `tests/plugins/`.
+//! 22. The password of the smarthost goes to nobody else, and in clear or to a host that has not proved
+//!     its name only where `smarthost-auth` says so; where TLS is required nothing goes out in clear, and
+//!     nothing that came before a handshake is used after it. `net/outgoing_secure.rs`,
+//!     `smtp/client/greeting.rs`; their tests, `tests/hops/tls.rs`, `login.rs`.
+//! 23. There is no outcome without its result or notice, nor one of these without its outcome, whatever is
+//!     torn or fails. `queue/log/journal.rs` (`add_group`), `recovery.rs`; `queue/log/tests/crash.rs`
+//!     (`check_results`).
+//! 24. A result is taken at least once, and by one taker at a time. `taking.rs`; `tests/results/taking.rs`.
+//! 25. A login of the settings goes to their smarthost, one that a message brings to the host that it
+//!     names. `net/outgoing_secure.rs` (`login`).
 //!
 //! # Choices
 //!
@@ -146,10 +166,30 @@
 //! - **A mail that finds its connection closed is given back**, if the connection has carried mail
 //!   before and said nothing about this one: next hops end connections after so many mails or so
 //!   much idleness, and the two sides may do so at the same moment.
+//! - **A connection that has rested is looked at before it gets a mail**, and its first reply has half a
+//!   minute: one that a firewall forgot would else cost every mail the whole `smtp-out-timeout`. Such a
+//!   mail is given back too. Nothing goes ahead of the first reply then.
+//! - **A small text goes out with its envelope** (BDAT) where a next hop takes that: one round trip a mail in
+//!   place of two, and one packet in place of three. Not where plugins are asked after the 354 (D-80), and
+//!   not a large one, which a hop that refuses the recipient would have to read.
+//! - **A handshake that fails is made up for by the next connection**, in clear and for half an hour,
+//!   where TLS is not required: no mail has been given to the first one, so none notices.
+//! - **A password wants a certificate that is verified**, though mail does not: mail is one, a password is
+//!   all that follows. `smarthost-auth` lowers that; a smarthost on this machine is exempt.
+//! - **A login that fails costs no mail an attempt**: it is our own settings that are wrong, and the log says
+//!   so as critical until they are mended.
 //! - **Of a mail's attempts the last eight are kept in memory, the last one over a restart**; their
 //!   number is exact. The whole history belongs into a log, not into every mail of a queue that may
 //!   hold millions.
-//! - **A mail that failed for good stays until `max-delivertime`**, so that it can be looked at.
+//! - **A mail that failed for good stays until `max-delivertime`**, so that it can be looked at, unless a
+//!   named queue takes its result: then it is there that it is looked at.
+//! - **The queue keeps up to a hundred attempts of a mail**, the first ten and the latest, and they are
+//!   read back when a result is written: memory for them would be paid by every mail that waits.
+//! - **Named queues are part of the log**: an entry is a transaction like any other, so it is as durable as
+//!   mail, is rewritten and freed as mail is, and costs memory for its id only. They may be above their
+//!   bound for a second, because it is looked at once a second.
+//! - **Fields named `x-mq-` of strangers are taken out and mean nothing.** They are this server's own words;
+//!   followed, they would let anybody choose where our mail goes, and when.
 //! - **The send log and the received log have a thread of their own**, not the application log's: that
 //!   one must be able to say that these cannot be written. A line that has no room holds its outcome
 //!   up, then deliveries, then new mail (452): whoever names a log wants every line. The disk that is
@@ -199,6 +239,15 @@
 //!   the last one, and at a smarthost, its attempt ends.
 //! - **DNS leads only to the public Internet** unless `dns-private-targets` says more: whoever owns a
 //!   domain could else make us talk to what listens inside.
+//! - **A session of TLS is taken up only where it was begun**: STARTTLS and ports that begin with TLS
+//!   have ticket keys of their own, and a reload makes new ones. Tickets alone, no cache: what clients
+//!   keep costs us nothing.
+//! - **Opportunistic TLS looks at no certificate and no signature** (RFC 7435): whoever could show a
+//!   wrong one could as well strip the offer, and refusing it would send the mail in clear.
+//! - **The header of a proxy is looked at before it is read**, so that exactly it is taken from the
+//!   socket, and what follows finds its way to TLS or to the session without a buffer in between.
+//! - **A turn does a bounded number of steps of handshakes**: each may cost a signature, and the mail of
+//!   others would wait for all of them.
 #![forbid(unsafe_code)]
 
 pub mod auth;
@@ -207,6 +256,8 @@ pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod delivery;
+pub mod extract;
+pub mod header;
 pub mod limits;
 pub mod lock;
 pub mod log;
@@ -220,12 +271,14 @@ pub mod notice;
 pub mod plugin;
 pub mod program;
 pub mod queue;
+pub mod results;
 pub mod services;
 pub mod settings;
 pub mod sink;
 pub mod smtp;
 pub mod status;
 pub mod supervisor;
+pub mod taking;
 pub mod tls;
 pub mod upkeep;
 pub mod view;

@@ -56,7 +56,7 @@ pub(super) enum Piece {
 /// Why a text is no form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// Longer than [`TEMPLATE_BYTES_MAX`].
+    /// Longer than a form may be.
     #[error("is longer than 4096 octets")]
     TooLong,
     /// A line end or another control character.
@@ -82,7 +82,7 @@ pub enum TemplateError {
     /// `{else}` or `{/if}` without an `{if}`, or an `{if}` without its end.
     #[error("has an {{if}}, {{else}} or {{/if}} without the others")]
     Unpaired,
-    /// More than [`DEPTH_MAX`] deep.
+    /// Deeper than a form may be.
     #[error("has {{if}} in {{if}} more than 8 deep")]
     TooDeep,
 }

@@ -34,10 +34,11 @@ use super::asked::{Answer, Asked};
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
 use super::incoming::Keep;
+use super::outgoing_end::unconnected;
 use super::outgoing_secure::{Guard, plan};
 use super::reuse::Reuse;
 use super::tally::Tally;
-use super::text::{Sent, TextOut};
+use super::text::TextOut;
 use super::transport::{Moved, Transport};
 
 /// Mails that one connection starts in one call; more than one only where they fail before anything is
@@ -261,46 +262,6 @@ impl Outgoing {
         self.drive(desk, io)
     }
 
-    fn write(&mut self, desk: &mut Desk, io: &mut Io) {
-        match &mut self.text {
-            None if self.session.output().is_empty() => {}
-            None => match self.transport.write(self.session.output()) {
-                Moved::Some(count) => {
-                    self.tally.on_sent(count);
-                    self.session.consume_output(count);
-                }
-                Moved::Blocked(count) => {
-                    self.writable = false;
-                    self.tally.on_sent(count);
-                    self.session.consume_output(count);
-                }
-                Moved::End | Moved::Gone(_) => return self.on_deaf(),
-            },
-            Some(text) => {
-                let (sent, written) = text.write(self.session.output(), &mut self.transport);
-                self.session.consume_output(written.head);
-                self.tally.on_text(written, text.sent_octets());
-                if written.text > 0 {
-                    self.stage_ms = io.now_ms();
-                }
-                match sent {
-                    Sent::All => {
-                        self.text = None;
-                        self.session.end_body();
-                    }
-                    Sent::Blocked => self.writable = false,
-                    Sent::Gone => self.on_deaf(),
-                    // A far end that keeps up must not make this phase endless.
-                    Sent::Some => io.again(Token::from(self.key)),
-                }
-            }
-        }
-        if let Some(plugin) = self.plugin {
-            let space = rohrpost_abi::OUTPUT_BYTES_MAX.saturating_sub(self.session.output().len());
-            desk.plugins.cell.set_output_space(plugin, space);
-        }
-    }
-
     /// Does all that can be done now.
     pub fn drive(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         let mut reads = 0;
@@ -459,42 +420,14 @@ impl Outgoing {
         }
     }
 
-    fn on_lost_event(&mut self, stage: Stage, problem: Problem, desk: &mut Desk, io: &Io) {
-        let result = match problem {
-            Problem::TimedOut => "timeout",
-            Problem::Closed => "lost",
-            Problem::ReplyTooLong
-            | Problem::BadReply
-            | Problem::UnexpectedReply
-            | Problem::EarlyInput => "invalid",
-        };
-        if !self.greeted && self.goes_clear(stage) {
-            return self.go_clear(problem, desk, io);
-        }
-        let failure = self.guard.take_failure();
-        // RFC 3463 3.8, X.7.5: a cryptographic failure.
-        let status = if failure.is_some() { "4.7.5" } else { "" };
-        let text = failure.unwrap_or_else(|| problem.to_string());
-        let mut finish = Finish::without_reply(Fate::Temporary, state_of(stage), result, text);
-        finish.status = status.to_owned();
-        if self.is_outworn(stage, problem) {
-            self.give_back(desk, io);
-        }
-        if self.greeted {
-            self.lose(finish, desk, io);
-        } else {
-            self.on_unreachable(finish, desk, io);
-        }
-        self.over = true;
-    }
-
     /// Starts the next mail, or rests, or leaves.
     fn take_work(&mut self, desk: &mut Desk, io: &mut Io) {
         for _ in 0..STARTS_MAX {
             if self.session.stage() != Stage::Idle || self.current.is_some() {
                 return;
             }
-            if !desk.mood.delivers() || self.is_used_up(desk) {
+            let outdated = self.guard.is_outdated(desk.settings.hop.security);
+            if !desk.mood.delivers() || self.is_used_up(desk) || outdated {
                 return self.leave(desk, io);
             }
             let delivering = desk.may_deliver();
@@ -634,25 +567,6 @@ impl Outgoing {
         }
     }
 
-    fn send_text(&mut self, made: Option<crate::queue::Body>, desk: &mut Desk, io: &Io) {
-        let Some(current) = &self.current else { return };
-        let transaction = current.transaction.clone();
-        let stored = transaction.mail(current.id.index).and_then(|mail| transaction.body(mail));
-        let text = match (made, stored) {
-            (Some(made), _) => TextOut::made(transaction.clone(), made),
-            (None, Some(stored)) => TextOut::stored(transaction.clone(), stored.clone()),
-            (None, None) => {
-                self.session.abandon();
-                self.finish(Finish::no_text(), desk, io);
-                self.over = true;
-                return;
-            }
-        };
-        if self.session.begin_body() {
-            self.begin_text(text, desk, io);
-        }
-    }
-
     pub(super) fn finish(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
         self.text = None;
         let Some(Current { id, transaction, .. }) = self.current.take() else {
@@ -660,7 +574,7 @@ impl Outgoing {
         };
         let mut finish =
             finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
-        finish.facts = self.facts(desk);
+        finish.facts = self.facts(&transaction, desk);
         desk.finish(id, &transaction, finish, self.session.extensions().dsn, io);
     }
 
@@ -689,20 +603,6 @@ impl Outgoing {
             desk.mark_dirty(self.key);
         }
     }
-}
-
-impl Current {
-    fn carried(carried: Box<Carried>) -> Current {
-        let (id, transaction) = (carried.id, carried.transaction.clone());
-        Current { id, transaction, before: Some(carried) }
-    }
-}
-
-/// Why a connection did not open.
-fn unconnected(error: &std::io::Error) -> Finish {
-    let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
-    let result = if timed_out { "timeout" } else { "error" };
-    Finish::without_reply(Fate::Temporary, "connect", result, format!("connect: {error}"))
 }
 
 fn describe(error: &dyn std::error::Error) -> String {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::{Carried, Fate, Finish};
+use crate::delivery::{Carried, Fate, Finish, state_of};
 use crate::smtp::client::{Problem, Stage};
 
 use super::desk::{Desk, Io};
@@ -25,6 +25,42 @@ impl Outgoing {
         false
     }
 
+    /// The connection is of no use any more.
+    pub(super) fn on_lost_event(
+        &mut self,
+        stage: Stage,
+        problem: Problem,
+        desk: &mut Desk,
+        io: &Io,
+    ) {
+        let result = match problem {
+            Problem::TimedOut => "timeout",
+            Problem::Closed => "lost",
+            Problem::ReplyTooLong
+            | Problem::BadReply
+            | Problem::UnexpectedReply
+            | Problem::EarlyInput => "invalid",
+        };
+        if !self.greeted && self.goes_clear(stage) {
+            return self.go_clear(problem, desk, io);
+        }
+        let failure = self.guard.take_failure();
+        // RFC 3463 3.8, X.7.5: a cryptographic failure.
+        let status = if failure.is_some() { "4.7.5" } else { "" };
+        let text = failure.unwrap_or_else(|| problem.to_string());
+        let mut finish = Finish::without_reply(Fate::Temporary, state_of(stage), result, text);
+        finish.status = status.to_owned();
+        if self.is_outworn(stage, problem) {
+            self.give_back(desk, io);
+        }
+        if self.greeted {
+            self.lose(finish, desk, io);
+        } else {
+            self.on_unreachable(finish, desk, io);
+        }
+        self.over = true;
+    }
+
     /// A mail was lost with its connection. While a plugin holds it the attempt ends (D-81); else
     /// another host may take it in the same attempt, with its hooks run again (D-85).
     pub(super) fn lose(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
@@ -37,7 +73,7 @@ impl Outgoing {
         };
         let mut finish =
             finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
-        finish.facts = self.facts(desk);
+        finish.facts = self.facts(&transaction, desk);
         let mut tried = before.map(|before| before.tried).unwrap_or_default();
         tried.push(self.stop.host.clone());
         let carried = Box::new(Carried { id, transaction, finish, tried });
@@ -170,9 +206,27 @@ impl Outgoing {
         if self.greeted {
             desk.store.destinations.on_closed(self.destination, self.key);
         }
+        if self.session.stage() == Stage::Quit && !self.session.output().is_empty() {
+            // A far end that is left before any mail hears so (RFC 5321 4.1.1.10), if it listens.
+            let _ = self.transport.write(self.session.output());
+        }
         if self.transport.is_secure() {
             self.transport.shut();
         }
         self.deadline.cancel(io);
     }
+}
+
+impl Current {
+    pub(super) fn carried(carried: Box<Carried>) -> Current {
+        let (id, transaction) = (carried.id, carried.transaction.clone());
+        Current { id, transaction, before: Some(carried) }
+    }
+}
+
+/// Why a connection did not open.
+pub(super) fn unconnected(error: &std::io::Error) -> Finish {
+    let timed_out = error.kind() == std::io::ErrorKind::TimedOut;
+    let result = if timed_out { "timeout" } else { "error" };
+    Finish::without_reply(Fate::Temporary, "connect", result, format!("connect: {error}"))
 }

@@ -1,5 +1,5 @@
-//! The text of a mail on an outgoing connection: when it goes, how, and how long it may take; and whether
-//! a connection that ended meanwhile says anything about the mail.
+//! What goes out on an outgoing connection, the text of a mail above all: when, how, and how long it may
+//! take; and whether a connection that ended meanwhile says anything about the mail.
 //!
 //! A small text goes out together with its envelope (BDAT) where that costs nothing: the far end offers
 //! CHUNKING and PIPELINING, no plugin is to be asked between a 354 and the text (D-80), and the
@@ -13,14 +13,17 @@
 
 use std::sync::Arc;
 
+use mio::Token;
 use rohrpost_abi::Hook;
 
+use crate::delivery::Finish;
 use crate::queue::{Body, Transaction};
 use crate::smtp::client::{Problem, Stage};
 
 use super::desk::{Desk, Io};
 use super::outgoing::Outgoing;
-use super::text::TextOut;
+use super::text::{Sent, TextOut};
+use super::transport::Moved;
 
 /// The largest text that goes ahead of the replies: what a refusal may waste.
 const AHEAD_BYTES_MAX: usize = 64 * 1024;
@@ -42,6 +45,26 @@ impl Outgoing {
         (text.octets() <= AHEAD_BYTES_MAX).then_some(text)
     }
 
+    /// The far end waits for the text: the stored one, or the one that plugins made.
+    pub(super) fn send_text(&mut self, made: Option<Body>, desk: &mut Desk, io: &Io) {
+        let Some(current) = &self.current else { return };
+        let transaction = current.transaction.clone();
+        let stored = transaction.mail(current.id.index).and_then(|mail| transaction.body(mail));
+        let text = match (made, stored) {
+            (Some(made), _) => TextOut::made(transaction.clone(), made),
+            (None, Some(stored)) => TextOut::stored(transaction.clone(), stored.clone()),
+            (None, None) => {
+                self.session.abandon();
+                self.finish(Finish::no_text(), desk, io);
+                self.over = true;
+                return;
+            }
+        };
+        if self.session.begin_body() {
+            self.begin_text(text, desk, io);
+        }
+    }
+
     /// The text goes out from now on.
     pub(super) fn begin_text(&mut self, text: TextOut, desk: &Desk, io: &Io) {
         let now_ms = io.now_ms();
@@ -49,6 +72,47 @@ impl Outgoing {
         self.text_until_ms = now_ms.saturating_add(block_ms).saturating_add(text.patience_ms());
         self.stage_ms = now_ms;
         self.text = Some(text);
+    }
+
+    /// Offers the socket what there is: commands, and behind them the text.
+    pub(super) fn write(&mut self, desk: &mut Desk, io: &mut Io) {
+        match &mut self.text {
+            None if self.session.output().is_empty() => {}
+            None => match self.transport.write(self.session.output()) {
+                Moved::Some(count) => {
+                    self.tally.on_sent(count);
+                    self.session.consume_output(count);
+                }
+                Moved::Blocked(count) => {
+                    self.writable = false;
+                    self.tally.on_sent(count);
+                    self.session.consume_output(count);
+                }
+                Moved::End | Moved::Gone(_) => return self.on_deaf(),
+            },
+            Some(text) => {
+                let (sent, written) = text.write(self.session.output(), &mut self.transport);
+                self.session.consume_output(written.head);
+                self.tally.on_text(written, text.sent_octets());
+                if written.text > 0 {
+                    self.stage_ms = io.now_ms();
+                }
+                match sent {
+                    Sent::All => {
+                        self.text = None;
+                        self.session.end_body();
+                    }
+                    Sent::Blocked => self.writable = false,
+                    Sent::Gone => self.on_deaf(),
+                    // A far end that keeps up must not make this phase endless.
+                    Sent::Some => io.again(Token::from(self.key)),
+                }
+            }
+        }
+        if let Some(plugin) = self.plugin {
+            let space = rohrpost_abi::OUTPUT_BYTES_MAX.saturating_sub(self.session.output().len());
+            desk.plugins.cell.set_output_space(plugin, space);
+        }
     }
 
     /// Whether the connection ended with nothing said about the mail under way.

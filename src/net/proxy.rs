@@ -168,7 +168,7 @@ mod tests {
     fn d_51_both_versions_name_client_and_server() {
         let both = addresses("192.0.2.1:12345", "198.51.100.7:25");
         let tlv: &[u8] = &[4, 0, 1, 42];
-        let rows: &[(Vec<u8>, Option<(SocketAddr, SocketAddr)>)] = &[
+        let rows = [
             (b"PROXY TCP4 192.0.2.1 198.51.100.7 12345 25\r\n".to_vec(), both),
             (
                 b"PROXY TCP6 2001:db8::1 2001:db8::2 1 25\r\n".to_vec(),
@@ -182,7 +182,7 @@ mod tests {
             (binary(0, 0x00, &[]), None),
             (binary(1, 0x00, &[]), None),
         ];
-        for (bytes, expected) in rows {
+        for (bytes, expected) in &rows {
             let header = Parsed::Header { length: bytes.len(), addresses: *expected };
             assert_eq!(parse(bytes), Ok(header), "{}", bytes.escape_ascii());
             // TLS or a greedy client may follow at once.

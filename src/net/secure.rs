@@ -8,6 +8,9 @@
 //! What is held is bounded: a piece of [`PIECE_BYTES`] on the way out, and on the way in one record
 //! of 16 KiB and a part of the next.
 //!
+//! What is decrypted passes through buffers of rustls, which are freed and not wiped: of a password
+//! under TLS a copy may be left in free memory until that is used again.
+//!
 //! Must never: hand out plaintext before the handshake is over; sleep on plaintext (a read that left
 //! some is never [`Moved::Blocked`]).
 //!

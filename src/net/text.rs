@@ -225,3 +225,104 @@ fn advanced(mut place: Place, mut left: usize, places: &[(usize, Place)]) -> (Pl
     }
     (place, left)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+    use mio::{Poll, Token};
+
+    use super::*;
+    use crate::queue::{Origin, TransactionId};
+
+    fn text(trace: &[u8], body: &[u8]) -> TextOut {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 25));
+        let transaction = Transaction {
+            id: TransactionId::from_u64(1),
+            received_ms: 0,
+            mails: Vec::new(),
+            bodies: Vec::new(),
+            trace: trace.into(),
+            origin: Origin {
+                remote: address,
+                local: address,
+                helo: "client.example".into(),
+                user: None,
+                secure: false,
+                authenticated: false,
+            },
+            eight_bit: false,
+            smtputf8: false,
+            wishes: None,
+            shelf: None,
+        };
+        let body = Body::try_from([body, b"\0"].concat()).unwrap();
+        TextOut::stored(Arc::new(transaction), body)
+    }
+
+    /// What the other end of a small socket gets of a command and a text.
+    fn sent(mut text: TextOut) -> (Vec<u8>, usize) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket2::SockRef::from(&listener).set_recv_buffer_size(4096).unwrap();
+        let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        socket2::SockRef::from(&near).set_send_buffer_size(4096).unwrap();
+        near.set_nonblocking(true).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            far.read_to_end(&mut all).unwrap();
+            all
+        });
+        let poll = Poll::new().unwrap();
+        let near = mio::net::TcpStream::from_std(near);
+        let mut transport = Transport::register(near, poll.registry(), Token(1)).unwrap();
+        let mut head: &[u8] = b"MAIL\r\n";
+        let mut count = 0;
+        loop {
+            let (sent, written) = text.write(head, &mut transport);
+            head = &head[written.head..];
+            count += written.text;
+            match sent {
+                Sent::All => break,
+                Sent::Some | Sent::Blocked => std::thread::yield_now(),
+                Sent::Gone => panic!("the other end reads"),
+            }
+        }
+        assert_eq!(text.sent_octets(), text.octets());
+        drop(transport);
+        (reader.join().unwrap(), count)
+    }
+
+    /// RFC 3030 2, RFC 5321 4.5.2: the same text, whichever way it goes.
+    #[test]
+    fn a_text_is_the_same_stuffed_and_as_a_chunk() {
+        let long = b".dots and a line without an end.\r\n".repeat(4000);
+        let rows: &[(&[u8], &[u8], &[u8])] = &[
+            (b"R: x\r\n", b"a\r\n.b\r\n", b"R: x\r\na\r\n.b\r\n"),
+            (b"R: x\r\n", b"a", b"R: x\r\na\r\n"),
+            (b"R: x\r\n", b"", b"R: x\r\n"),
+            (b"", b"", b""),
+            (b"", &long, &long),
+        ];
+        for &(trace, body, expected) in rows {
+            let (stuffed, count) = sent(text(trace, body));
+            assert_eq!(stuffed.len(), count + 6);
+            let mut wire = Vec::from(b"MAIL\r\n");
+            Stuffer::new(trace, body, LineRepair::Trust).write_to(&mut wire);
+            assert!(stuffed == wire, "{}", body.len());
+            let chunk = text(trace, body).into_chunk();
+            assert_eq!(chunk.octets(), expected.len());
+            if !expected.is_empty() {
+                let (whole, count) = sent(chunk);
+                assert!(whole == [b"MAIL\r\n", expected].concat(), "{}", body.len());
+                assert_eq!(count, expected.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_may_take_a_second_for_each_4_kib() {
+        assert_eq!(text(b"", &[b'x'; 40_958]).patience_ms(), 10_000);
+    }
+}

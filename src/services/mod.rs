@@ -217,6 +217,25 @@ mod tests {
     }
 
     #[test]
+    fn a_look_up_that_panics_is_answered_and_harms_no_other() {
+        let (mailboxes, mut reactor) = mailbox();
+        let destination = DestinationId::default();
+        let target = Target::Domain("example.org".into());
+        let request = Request { worker: 0, destination, target, mailboxes: Some(mailboxes) };
+        let runtime = Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async move {
+            let task = tokio::spawn(async move {
+                let _held = request;
+                panic!("as a bug in a library would");
+            });
+            assert!(task.await.unwrap_err().is_panic());
+        });
+        let mut answers = Answers::default();
+        reactor.run(&mut answers).unwrap();
+        assert_eq!(answers.0.pop().unwrap().unwrap_err().status, "4.4.3");
+    }
+
+    #[test]
     fn a_request_that_cannot_be_made_says_so_and_answers_nobody_else() {
         let (mailboxes, _reactor) = mailbox();
         let (requests, taken) = mpsc::channel(1);

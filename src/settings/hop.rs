@@ -28,28 +28,28 @@ section! {
             ("required", Security::Required),
             ("verified", Security::Verified),
             ("off", Security::Off),
-        ]);
+        ]), live;
 
         /// How long a next hop may take for the TLS handshake, however fast it drips.
         "smtp-out-tls-timeout" handshake_timeout: Duration = Preset::Text("60"),
-            Time::seconds(1, 3600);
+            Time::seconds(1, 3600), live;
 
         /// Whether texts of up to 64 KiB go out together with their envelope (BDAT) where a next hop
         /// offers CHUNKING and PIPELINING: `auto`, or `off` for a hop that does that wrong.
         "smtp-out-chunking" chunking: bool = Preset::Text("auto"),
-            Choice(&[("auto", true), ("off", false)]);
+            Choice(&[("auto", true), ("off", false)]), live;
 
         /// Whether the smarthost begins TLS when it is asked to (`starttls`, as smtp-out-security
         /// says) or with the first octet (`implicit`, usually on port 465).
         "smarthost-tls" smarthost_tls: TlsStart = Preset::Text("starttls"),
-            Choice(&[("starttls", TlsStart::StartTls), ("implicit", TlsStart::Implicit)]);
+            Choice(&[("starttls", TlsStart::StartTls), ("implicit", TlsStart::Implicit)]), live;
 
         /// The name to log in to the smarthost with; empty for no login.
-        "smarthost-username" username: String = Preset::Text(""), Word;
+        "smarthost-username" username: String = Preset::Text(""), Word, live;
 
         /// The password to log in to the smarthost with. Everybody on this machine can read a command
         /// line: put it into a file, or into the environment.
-        "smarthost-password" password: Secret = Preset::Text(""), Password;
+        "smarthost-password" password: Secret = Preset::Text(""), Password, live;
 
         /// Where the password may go: only to a smarthost whose certificate is `verified`, `encrypted`
         /// to any, or in `clear`. A smarthost on this machine may always have it.
@@ -57,7 +57,7 @@ section! {
             ("verified", AuthRule::Verified),
             ("encrypted", AuthRule::Encrypted),
             ("clear", AuthRule::Clear),
-        ]);
+        ]), live;
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::support::{PATIENCE, eventually};
 
@@ -75,6 +75,8 @@ pub(super) enum Said {
     Octets(usize),
     /// The usual reply, octet by octet.
     Drops,
+    /// Nothing at all.
+    Nothing,
 }
 
 /// How connections are ended from outside.
@@ -125,13 +127,20 @@ pub(super) struct Far {
     shared: Arc<Shared>,
 }
 
+/// Octets of the hop's receive buffer: small, so that writes to it stop in the middle.
+const RECEIVE_BYTES: usize = 8 << 10;
+
 /// How often a connection looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Far {
     /// A hop on a port that the system picks.
     pub(super) fn start(conduct: Conduct) -> Far {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(RECEIVE_BYTES).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(128).unwrap();
+        let listener = TcpListener::from(socket);
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         *shared.conduct.lock().unwrap() = conduct;
@@ -251,6 +260,7 @@ impl Talk {
             let verb = line.split(' ').next().unwrap_or_default().to_ascii_uppercase();
             match verb.as_str() {
                 "EHLO" => self.reply(&line, &self.offer())?,
+                "STARTTLS" if self.is_mute(&line) => {}
                 "STARTTLS" => self.starttls()?,
                 "AUTH" => self.auth(&line)?,
                 "RCPT" => {
@@ -390,6 +400,7 @@ impl Talk {
                 let line = format!("{} {}\r\n", &usual[..3], "x".repeat(octets));
                 self.write(line.as_bytes())
             }
+            Some(Said::Nothing) => Ok(()),
             Some(Said::Drops) => {
                 let reply = format!("{usual}\r\n");
                 reply.bytes().try_for_each(|byte| {
@@ -410,6 +421,10 @@ impl Talk {
             }
         }
         Ok(line)
+    }
+
+    fn is_mute(&self, line: &str) -> bool {
+        matches!(self.conduct.says, Some((start, Said::Nothing)) if line.starts_with(start))
     }
 
     fn read_line(&mut self) -> io::Result<String> {

@@ -4,7 +4,9 @@
 
 use std::{path::Path, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
 use rustls::{
     ServerConfig,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
@@ -14,8 +16,9 @@ use rustls::{
 pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    pub(super) fn new() -> Authority {
+    pub(super) fn new(name: &str) -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
@@ -30,6 +33,20 @@ impl Authority {
     /// TLS with a certificate for `name`, signed by this authority.
     pub(super) fn certify(&self, name: &str) -> Arc<ServerConfig> {
         self.sign(CertificateParams::new(vec![name.to_owned()]).unwrap())
+    }
+
+    /// Writes a certificate for `name` and its key to files of `folder`; where those are.
+    pub(super) fn write_for(&self, name: &str, folder: &Path) -> [String; 2] {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        [("certificate.pem", certificate.pem()), ("key.pem", key.serialize_pem())].map(
+            |(file, text)| {
+                let path = folder.join(file);
+                std::fs::write(&path, text).unwrap();
+                path.to_str().unwrap().to_owned()
+            },
+        )
     }
 
     /// The same, but its time was over long ago.

@@ -3,10 +3,11 @@
 
 use super::{
     arrived,
-    far::{Conduct, Far, StartTls},
+    far::{Conduct, Far, Said, StartTls},
     paper::{Authority, self_signed},
     post, post_text, towards, waits_because_of,
 };
+use crate::plugins::probe::Stage;
 
 const HOST: &str = "127.0.0.1";
 
@@ -52,6 +53,34 @@ fn a_broken_handshake_costs_no_attempt_and_is_not_repeated() {
     }
 }
 
+/// Design §5: the reply to STARTTLS has a deadline as any other, and its silence is as good as a handshake
+/// that fails.
+#[test]
+fn a_starttls_that_is_never_answered_costs_no_attempt() {
+    let says = Some(("STARTTLS", Said::Nothing));
+    let far = Far::start(Conduct { says, ..offering(StartTls::Works) });
+    let server =
+        towards(&far).setting("smtp-out-timeout", 1).setting("retry-interval", 3600).start();
+    post(&server, "b@example.net");
+    assert!(!arrived(&server, &far).secure);
+    assert_eq!(far.opened(), 2);
+}
+
+/// RFC 6066 3: a host is asked for by its name.
+#[test]
+fn the_name_of_the_host_is_asked_for_and_verified() {
+    let authority = Authority::new("trusted");
+    let far =
+        Far::start(Conduct { tls: Some(authority.certify("localhost")), ..Conduct::default() });
+    let plan = towards(&far).setting("smarthost", "localhost");
+    let trusted = authority.write(plan.directory());
+    let plan = plan.setting("smtp-out-security", "verified");
+    let server = plan.setting("smtp-out-ca-file", trusted).start();
+    post(&server, "b@example.net");
+    assert!(arrived(&server, &far).secure);
+    assert_eq!(far.names(), [Some("localhost".to_owned())]);
+}
+
 /// RFC 3207 6: what somebody put behind the 220 is not taken for what the hop says under TLS.
 #[test]
 fn nothing_that_came_before_the_handshake_is_used_after_it() {
@@ -89,8 +118,8 @@ fn where_tls_is_required_nothing_goes_out_in_clear() {
 
 #[test]
 fn where_it_is_verified_only_the_host_itself_gets_mail() {
-    let authority = Authority::new();
-    let other = Authority::new();
+    let authority = Authority::new("trusted");
+    let other = Authority::new("unknown");
     let rows = [
         ("signed by itself", self_signed(HOST), "invalid peer certificate"),
         ("of another authority", other.certify(HOST), "UnknownIssuer"),
@@ -110,6 +139,23 @@ fn where_it_is_verified_only_the_host_itself_gets_mail() {
         assert_eq!(far.taken(), [], "{what}");
         far.set(Conduct { tls: Some(authority.certify(HOST)), ..Conduct::default() });
         assert!(arrived(&server, &far).secure, "{what}");
+    }
+}
+
+/// `MQ_SmtpSecure` of a connection that takes mail away; and with a plugin to be asked between 354 and the
+/// text (D-80) no text goes ahead of its envelope.
+#[test]
+fn plugins_see_that_a_connection_is_secure() {
+    for (starttls, secure) in [(StartTls::Works, 1), (StartTls::Garbage, 0)] {
+        let keywords = &["PIPELINING", "CHUNKING"];
+        let far = Far::start(Conduct { keywords, ..offering(starttls) });
+        let stage = Stage::new(&["10-a"]).smarthost(far.address());
+        stage.script("10-a out-data secure continue\n");
+        let server = stage.start();
+        post(&server, "b@example.net");
+        let taken = arrived(&server, &far);
+        assert_eq!((taken.secure, taken.chunk), (secure == 1, false));
+        stage.await_line(&format!("10-a secure {secure}"));
     }
 }
 
@@ -137,7 +183,7 @@ fn where_tls_is_off_it_is_not_asked_for() {
 fn a_large_text_arrives_whole_under_tls() {
     let far = Far::start(offering(StartTls::Works));
     let server = towards(&far).start();
-    let text = b".A line of a mail that is larger than all buffers.\r\n".repeat(100_000);
+    let text = b".A line of a mail that is larger than all buffers.\r\n".repeat(20_000);
     post_text(&server, "b@example.net", &text);
     let taken = far.await_mails(1);
     assert!(taken[0].secure && taken[0].text == text, "{} octets", taken[0].text.len());

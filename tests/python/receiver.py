@@ -1,13 +1,15 @@
 """A foreign next hop: accepts every mail and writes down exactly what arrived.
 
-Usage: receiver.py HOST:PORT FILE [FOLDER]. Prints `ready receiver=HOST:PORT pid=N`; then, before each 250,
+Usage: receiver.py HOST:PORT FILE [FOLDER [CERTIFICATE KEY [USER PASSWORD]]]. Prints `ready receiver=HOST:PORT pid=N`; then, before each 250,
 appends one line to FILE:
 
     {"recipient": ..., "bytes": ..., "sha256": ..., "received": ...}
 
 `bytes` and `sha256` speak of the content without its first Received field, which is the one that the
 relay under test prefixed; `received` is that field (empty when there was none). One line a recipient.
-With FOLDER, the whole content is kept as well, as FOLDER/<local part>/new/<number>.
+With FOLDER, unless it is empty, the whole content is kept as well, as FOLDER/<local part>/new/<number>.
+With a certificate it offers STARTTLS; with a user and password besides it takes mail only under TLS and
+from that user.
 """
 
 import asyncio
@@ -16,9 +18,10 @@ import json
 import os
 import re
 import signal
+import ssl
 import sys
 
-from aiosmtpd.smtp import SMTP
+from aiosmtpd.smtp import SMTP, AuthResult
 
 SIZE_BYTES_MAX = 64 << 20
 LINE_BYTES_MAX = 1 << 20
@@ -65,7 +68,26 @@ class Notebook:
         return "250 2.0.0 OK"
 
 
-async def main(address, path, folder=None):
+def protection(certificate, key, user=None, password=None):
+    """What makes aiosmtpd offer TLS, or insist on TLS and on a login."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    if user is None:
+        return {"tls_context": context}
+    expected = (user.encode(), password.encode())
+
+    def authenticator(server, session, envelope, mechanism, data):
+        return AuthResult(success=(data.login, data.password) == expected)
+
+    return {
+        "tls_context": context,
+        "require_starttls": True,
+        "authenticator": authenticator,
+        "auth_required": True,
+    }
+
+
+async def main(address, path, folder=None, *secrets):
     host, port = address.rsplit(":", 1)
     notebook = Notebook(path, folder)
     loop = asyncio.get_running_loop()
@@ -75,6 +97,7 @@ async def main(address, path, folder=None):
             hostname="receiver.example",
             data_size_limit=SIZE_BYTES_MAX,
             enable_SMTPUTF8=True,
+            **(protection(*secrets) if secrets else {}),
         ),
         host,
         int(port),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Listener, PATIENCE, Tool, eventually};
+use crate::support::{Listener, Tool};
 
 /// A running name server. Dropping it kills it.
 pub(super) struct NameServer {
@@ -42,11 +42,6 @@ impl NameServer {
     pub(super) fn asked(&self, question: &str) -> usize {
         let log = std::fs::read_to_string(self.file("log")).unwrap();
         log.lines().filter(|line| *line == question).count()
-    }
-
-    pub(super) fn await_asked(&self, question: &str, count: usize) {
-        let what = format!("{count} times {question}");
-        eventually(&what, PATIENCE, || (self.asked(question) >= count).then_some(()));
     }
 
     fn file(&self, name: &str) -> PathBuf {
