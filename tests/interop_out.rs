@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::{
     limits,
-    peers::{House, Peer, Received, Text, UNDER_TEST, assert_same_octets, find, texts},
-    support::{Random, Server, ServerBuilder, SmtpClient, eventually},
+    peers::{House, LOGIN, Peer, Received, Text, UNDER_TEST, assert_same_octets, find, texts},
+    support::{Authority, Random, Server, ServerBuilder, SmtpClient, eventually},
 };
 
 /// How long a whole batch may take on a loaded machine.
@@ -18,7 +18,8 @@ const BATCH: Duration = Duration::from_secs(120);
 const RANDOM_MAILS: usize = 20;
 
 /// Fields that a receiver may put above ours.
-const ADDED: &[&str] = &["return-path", "delivered-to", "x-original-to", "received"];
+const ADDED: &[&str] =
+    &["return-path", "delivered-to", "x-original-to", "received", "authentication-results"];
 
 /// How a mail comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +144,74 @@ fn haraka_keeps_every_octet() {
 #[test]
 fn aiosmtpd_keeps_every_octet() {
     keeps_every_octet(House::Aiosmtpd, Chunking::Auto);
+}
+
+/// RFC 3207: over TLS, by the certificate that each has for its address.
+fn keeps_every_octet_over_tls(house: House, security: &str, login: bool) {
+    let mut random = Random::from_environment(house.name());
+    let authority = Authority::new();
+    let peer = Peer::secure_receiver(house, &authority);
+    let plan = plan().smarthost(peer.address());
+    let trusted = plan.directory().join("authority.pem");
+    authority.write(&trusted);
+    let mut plan =
+        plan.setting("smtp-out-security", security).setting("smtp-out-ca-file", trusted.display());
+    if login {
+        plan = plan.setting("smarthost-username", LOGIN.0).setting("smarthost-password", LOGIN.1);
+    }
+    let server = plan.start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    let mut texts = texts(&mut random, 5);
+    texts.retain(Text::ends_in_line_end);
+    for (number, text) in texts.iter().enumerate() {
+        submit(&mut client, Way::Data, &format!("m{number}@example.net"), text);
+    }
+    server.await_empty_queue(BATCH);
+    for (number, text) in texts.iter().enumerate() {
+        let kept = peer.await_kept(&format!("m{number}"), BATCH);
+        assert_same(text, &kept, house);
+        // What each says of how it came; aiosmtpd says nothing.
+        let added = String::from_utf8_lossy(&kept.added).to_ascii_lowercase();
+        let said = match house {
+            House::Postfix => "(using tlsv1.3",
+            House::Exim if login => "with esmtpsa",
+            House::Exim => "with esmtps",
+            // Its TLS may work or not, see below.
+            House::OpenSmtpd => "",
+            House::Haraka if login => "with esmtpsa",
+            House::Haraka => "with esmtps",
+            House::Aiosmtpd => "",
+        };
+        assert!(added.contains(said), "{}: {added}", house.name());
+    }
+    assert_eq!(peer.count(), texts.len());
+}
+
+#[test]
+fn postfix_keeps_every_octet_over_tls() {
+    keeps_every_octet_over_tls(House::Postfix, "verified", false);
+}
+
+#[test]
+fn exim_keeps_every_octet_over_tls_and_a_login() {
+    keeps_every_octet_over_tls(House::Exim, "verified", true);
+}
+
+/// Debian 12 has built OpenSMTPD 6.8 with OpenSSL 3, with which it offers STARTTLS and then cannot sign:
+/// the handshake fails, and the mail goes in clear within the same attempt (design, section 5).
+#[test]
+fn opensmtpd_keeps_every_octet_though_its_tls_may_fail() {
+    keeps_every_octet_over_tls(House::OpenSmtpd, "opportunistic", false);
+}
+
+#[test]
+fn haraka_keeps_every_octet_over_tls_and_a_login() {
+    keeps_every_octet_over_tls(House::Haraka, "verified", true);
+}
+
+#[test]
+fn aiosmtpd_keeps_every_octet_over_tls() {
+    keeps_every_octet_over_tls(House::Aiosmtpd, "verified", false);
 }
 
 /// RFC 6531 3.2: a mail with such addresses goes to whoever offers SMTPUTF8, and to nobody else.

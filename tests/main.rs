@@ -23,6 +23,7 @@ mod notices;
 mod operation;
 mod peers;
 mod plugins;
+mod results;
 mod routes;
 mod smuggling;
 mod support;

@@ -68,7 +68,7 @@ extern "C" fn declines(context: *mut c_void, connection: *mut c_void) -> u8 {
 fn hook(criterion: &mut Criterion) {
     let init = HostInit {
         plugins: load(),
-        log: Box::new(|level, plugin, text| panic!("[{level}] {plugin}: {text}")),
+        log: Box::new(|level, _, plugin, text| panic!("[{level}] {plugin}: {text}")),
         post: Box::new(|_| {}),
     };
     let host = rohrpost_abi::install(init).expect("the first of this process");

@@ -50,9 +50,18 @@ impl fmt::Display for Level {
     }
 }
 
-/// Takes one line for the application log: level, plugin, text without line ends. Called on any
-/// thread, also right before an abort; must not block, and must not call plugins.
-pub type LogSink = Box<dyn Fn(Level, &str, &str) + Send + Sync>;
+/// Who says a line of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// A plugin, with `MQ_log` (D-B0).
+    Plugin,
+    /// The host, about a plugin.
+    Host,
+}
+
+/// Takes one line for the application log: level, who says it, plugin, text without line ends. Called
+/// on any thread, also right before an abort; must not block, and must not call plugins.
+pub type LogSink = Box<dyn Fn(Level, Speaker, &str, &str) + Send + Sync>;
 
 /// Tells a worker that hand-backs wait for its
 /// [`Worker::apply_posted`](crate::Worker::apply_posted). Called on threads of plugins, once until the
@@ -115,11 +124,16 @@ pub(crate) fn plugin_name(plugin: Option<PluginIndex>) -> &'static str {
         .unwrap_or(UNKNOWN_PLUGIN)
 }
 
-/// Sends one line to the log, or to stderr while there is no host.
+/// Sends one line of the host's own to the log, or to stderr while there is no host.
 pub(crate) fn log(level: Level, plugin: Option<PluginIndex>, text: &str) {
+    say(level, Speaker::Host, plugin, text);
+}
+
+/// Sends one line to the log, or to stderr while there is no host.
+pub(crate) fn say(level: Level, speaker: Speaker, plugin: Option<PluginIndex>, text: &str) {
     let name = plugin_name(plugin);
     match installed() {
-        Some(host) => (host.log)(level, name, text),
+        Some(host) => (host.log)(level, speaker, name, text),
         // Nothing is left to do about a closed stderr.
         None => drop(writeln!(io::stderr(), "rohrpost: [{level}] {name}: {text}")),
     }

@@ -78,7 +78,9 @@ pub use call::Current;
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
 pub use hook::{Hook, Site};
-pub use host::{AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, WORKERS_MAX, install};
+pub use host::{
+    AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
+};
 pub use id::{ConnectionId, MessageId, TimerId, WatchId};
 pub use load::{Accepted, LoadError, LoadOptions, OnError, PluginDirectory, Skipped, VERSION_G1};
 pub use message::{Direction, Edit, MessageEdits, MessageInit};

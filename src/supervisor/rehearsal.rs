@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 
+use crate::auth::Logins;
 use crate::lock::Lock;
 use crate::log::Log;
 use crate::settings::Settings;
@@ -33,6 +34,7 @@ pub fn rehearse(settings: &Settings) -> Result<Vec<String>, StartError> {
         found.push(format!("ports: {}", addresses.join(", ")));
     }
     Tls::load(&settings.tls.files())?;
+    Logins::load(&settings.smtp.auth)?;
     // D-08: as the user that the server would be.
     rights.give_up()?;
     let plugins = open_plugins(settings, &Log::none())?;

@@ -3,7 +3,6 @@
 //! **Diagnostics**: [`StartError`] with an exit code; afterwards the application log.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -12,7 +11,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::auth::{self, Logins, LoginsError};
+use crate::auth::LoginsError;
+use crate::cli;
 use crate::control::{self, ControlServer};
 use crate::limits::{Connections, MemoryBudget};
 use crate::lock::{Lock, LockError};
@@ -24,17 +24,16 @@ use crate::net::desk::{Intake, Mail};
 use crate::net::listener::BindError;
 use crate::queue::{LogQueue, OpenError, Queue};
 use crate::settings::{Loaded, Settings, Sources};
-use crate::tls::{self, Tls};
+use crate::taking::Taking;
+use crate::tls;
 use crate::worker::{Common, Report};
-use crate::{blocking, cli, services};
 
+use super::ground::{Addresses, Ground, list};
 use super::inquiry::serve_control;
 use super::line::StatusLine;
 use super::readiness::Readiness;
 use super::rights::{Rights, RightsError};
-use super::start::{
-    Bound, Plan, bind, load_plugins, look_ups_max, open_logbook, open_queue, restore, start_workers,
-};
+use super::start::{Aides, Plan, load_plugins, open_logbook, open_queue, restore, start_workers};
 
 /// How long the last lines of the log may take to be written.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -170,34 +169,6 @@ fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-/// Where the server listens.
-struct Addresses {
-    clear: Vec<SocketAddr>,
-    secure: Vec<SocketAddr>,
-}
-
-impl Addresses {
-    fn all(&self) -> Arc<[SocketAddr]> {
-        self.clear.iter().chain(&self.secure).copied().collect()
-    }
-}
-
-/// As the line that says `ready` has it.
-impl std::fmt::Display for Addresses {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "smtp={}", list(&self.clear))?;
-        if !self.secure.is_empty() {
-            write!(f, " smtps={}", list(&self.secure))?;
-        }
-        Ok(())
-    }
-}
-
-fn list(addresses: &[SocketAddr]) -> String {
-    let texts: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
-    texts.join(",")
-}
-
 pub(super) struct Server {
     pub(super) settings: Arc<Settings>,
     pub(super) sources: Sources,
@@ -216,6 +187,7 @@ pub(super) struct Server {
     addresses: Addresses,
     events: (Sender<Event>, Receiver<Event>),
     control: ControlServer,
+    taking: Arc<Taking>,
     logbook: Logbook,
     logbook_thread: Option<LogbookThread>,
 }
@@ -229,36 +201,16 @@ impl Server {
     ) -> Result<Server, StartError> {
         let settings = Arc::new(settings);
         let threads = settings.smtp.threads as usize;
-        // Before the ports: it names the process that has them.
-        let lock = rights.as_user(|| Lock::take(&settings.queue.directory))??;
-        let Bound { clear, secure, doors } = bind(&settings, threads)?;
-        // With the rights of whoever starts: keys are not for everybody's eyes.
-        let tls = Arc::new(Tls::load(&settings.tls.files())?);
-        // D-08: everything from here on, plugins above all, runs without the rights of root.
-        rights.give_up()?;
+        let Ground { lock, addresses, doors, tls, logins } = Ground::take(&settings, rights)?;
         let mailboxes = Mailboxes::default();
-        let logins = Arc::new(Logins::load(&settings.smtp.auth)?);
         let (logbook, logbook_thread) = open_logbook(&settings, &mailboxes, log)?;
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
-        let addresses = Addresses { clear, secure };
         // D-08: after everything that can fail for the administrator, before the workers.
         host.plugins().initialize();
         let metrics = Arc::new(Metrics::new(threads));
-        let (checks, checks_taken) = auth::verifier::channel();
-        let verifier = auth::verifier::spawn(checks_taken, mailboxes.clone())
-            .map_err(system("the thread that checks passwords cannot be started"))?;
-        let (jobs, jobs_taken) = blocking::channel(threads);
-        let helper = blocking::spawn(jobs_taken, queue.clone(), mailboxes.clone())
-            .map_err(system("the helper thread cannot be started"))?;
-        let (services, _) = services::spawn(
-            settings.clone(),
-            addresses.all(),
-            look_ups_max(&settings),
-            mailboxes.clone(),
-            log.clone(),
-        )
-        .map_err(system("the services thread cannot be started"))?;
+        let Aides { jobs, checks, services, helper, verifier } =
+            Aides::start(&settings, addresses.all(), &queue, &mailboxes, log)?;
         let (report, reports) = unbounded();
         let events = unbounded();
         let connections = Connections::new(settings.smtp.connection_bounds());
@@ -287,7 +239,9 @@ impl Server {
         let workers = start_workers(&plan, doors, &mailboxes)?;
         restore(recovered, &mailboxes, threads);
         let draining = Arc::default();
-        let control = serve_control(&settings, &queue, &metrics, &mailboxes, &draining, &events.0)?;
+        let taking = Taking::new(queue.clone(), log.clone());
+        let control =
+            serve_control(&settings, &queue, &metrics, &mailboxes, &draining, &events.0, &taking)?;
         Ok(Server {
             settings,
             sources,
@@ -306,6 +260,7 @@ impl Server {
             addresses,
             events,
             control,
+            taking,
             logbook,
             logbook_thread,
         })
@@ -402,7 +357,11 @@ impl Server {
                     log.critical("stop", format_args!("worker {worker} panicked: {why}"));
                     return cli::EXIT_BUG;
                 }
-                Err(RecvTimeoutError::Timeout) => line.show(&self.metrics, &self.queue.status()),
+                Err(RecvTimeoutError::Timeout) => {
+                    let queue = &self.settings.queue;
+                    self.taking.trim(u64::from(queue.results_max), queue.results_bytes_max);
+                    line.show(&self.metrics, &self.queue.status());
+                }
                 Err(RecvTimeoutError::Disconnected) => return cli::EXIT_BUG,
             }
         }

@@ -9,9 +9,9 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, unbounded};
 use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
 
-use crate::auth::{Check, Logins};
-use crate::blocking::{Job, READS_MAX};
-use crate::delivery::{DestinationLimits, Destinations, NextHop, Store, StoreLimits};
+use crate::auth::{self, Check, Logins};
+use crate::blocking::{self, Job, READS_MAX};
+use crate::delivery::{Account, DestinationLimits, Destinations, NextHop, Store, StoreLimits};
 use crate::limits::MemoryBudget;
 use crate::log::{Level, Log};
 use crate::logbook::{Logbook, LogbookThread};
@@ -22,7 +22,7 @@ use crate::net::listener::{self, Entrance, WorkerSockets};
 use crate::net::login::{self, Admission};
 use crate::plugin::view::Plugins;
 use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
-use crate::services::Services;
+use crate::services::{self, Services};
 use crate::settings::{Pinning, PluginErrors, Settings};
 use crate::tls::Tls;
 use crate::view::counted;
@@ -60,7 +60,8 @@ impl Plan {
             attempts_max: delivery.attempts_max.map_or(0, std::num::NonZeroU32::get),
             deliver_ms_max,
         };
-        let limits = StoreLimits { retry, deliver_ms_max, loading_max: READS_MAX };
+        let queues = settings.queue.result_queues();
+        let limits = StoreLimits { retry, deliver_ms_max, loading_max: READS_MAX, queues };
         let worker = u8::try_from(index).expect("smtp-threads is at most 256");
         let cell = rohrpost_abi::Worker::enter(worker).expect("each worker enters once");
         let retries = settings.plugin.retries_max.map_or(0, std::num::NonZeroU32::get);
@@ -95,10 +96,11 @@ impl Plan {
             smarthost_connections_max: share(delivery.smarthost_connections_max),
             look_ups_max: share(self.settings.dns.look_ups_max),
         };
-        let smarthost = delivery
-            .smarthost
-            .as_ref()
-            .map(|host| NextHop { host: host.to_string(), port: delivery.smarthost_port });
+        let smarthost = delivery.smarthost.as_ref().map(|host| NextHop {
+            host: host.to_string(),
+            port: delivery.smarthost_port,
+            account: Account::OfSettings,
+        });
         // Chance spreads load, and no more: the time is as good a seed as any.
         let seed = crate::clock::Wall::now_ms() << 8 | index as u64;
         Destinations::new(limits, smarthost, seed)
@@ -106,7 +108,7 @@ impl Plan {
 }
 
 /// The look-ups that all workers may have open at a time.
-pub(super) fn look_ups_max(settings: &Settings) -> usize {
+fn look_ups_max(settings: &Settings) -> usize {
     let workers = settings.smtp.threads;
     (0..workers as usize).map(|index| share(settings.dns.look_ups_max, workers, index)).sum()
 }
@@ -115,6 +117,37 @@ pub(super) fn look_ups_max(settings: &Settings) -> usize {
 fn share(total: u32, workers: u32, index: usize) -> usize {
     let (total, workers) = (total as usize, workers as usize);
     (total / workers + usize::from(index < total % workers)).max(1)
+}
+
+/// The threads that wait on behalf of the workers, and the ways to them.
+pub(super) struct Aides {
+    pub(super) jobs: Sender<Job>,
+    pub(super) checks: Sender<Check>,
+    pub(super) services: Services,
+    pub(super) helper: JoinHandle<()>,
+    pub(super) verifier: JoinHandle<()>,
+}
+
+impl Aides {
+    pub(super) fn start(
+        settings: &Arc<Settings>,
+        listeners: Arc<[SocketAddr]>,
+        queue: &Arc<LogQueue>,
+        mailboxes: &Mailboxes,
+        log: &Log,
+    ) -> Result<Aides, StartError> {
+        let (checks, checks_taken) = auth::verifier::channel();
+        let verifier = auth::verifier::spawn(checks_taken, mailboxes.clone())
+            .map_err(system("the thread that checks passwords cannot be started"))?;
+        let (jobs, jobs_taken) = blocking::channel(settings.smtp.threads as usize);
+        let helper = blocking::spawn(jobs_taken, queue.clone(), mailboxes.clone())
+            .map_err(system("the helper thread cannot be started"))?;
+        let look_ups = look_ups_max(settings);
+        let (settings, mailboxes) = (settings.clone(), mailboxes.clone());
+        let (services, _) = services::spawn(settings, listeners, look_ups, mailboxes, log.clone())
+            .map_err(system("the services thread cannot be started"))?;
+        Ok(Aides { jobs, checks, services, helper, verifier })
+    }
 }
 
 pub(super) fn start_workers(
@@ -290,13 +323,24 @@ pub(super) fn load_plugins(
     mailboxes: &Mailboxes,
     log: &Log,
 ) -> Result<&'static rohrpost_abi::Host, StartError> {
-    use rohrpost_abi::HostInit;
+    use rohrpost_abi::{HostInit, Speaker};
     let plugins = open_plugins(settings, log)?;
     let (lines, posts) = (log.clone(), mailboxes.clone());
+    let log_name = settings.plugin.log_name;
     let host = rohrpost_abi::install(HostInit {
         plugins,
-        log: Box::new(move |level, plugin, text| {
-            lines.write(log_level(level), "plugin", format_args!("{plugin}: {text}"));
+        log: Box::new(move |level, speaker, plugin, text| {
+            let level = log_level(level);
+            match (speaker, log_name) {
+                // D-B0: MailerQ's line, of which programs that read logs know the tag.
+                (Speaker::Plugin, false) => lines.write(level, "plugin", text),
+                (Speaker::Plugin, true) => {
+                    lines.write(level, "plugin", format_args!("({plugin}) {text}"));
+                }
+                (Speaker::Host, _) => {
+                    lines.write(level, "plugin", format_args!("{plugin}: {text}"))
+                }
+            }
         }),
         post: Box::new(move |worker| {
             // A worker whose mailbox is full is awake, and looks at the end of each turn.

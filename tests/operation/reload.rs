@@ -124,3 +124,24 @@ fn logs_alone_are_opened_again() {
         log.exists().then_some(())
     });
 }
+
+#[test]
+fn a_reload_changes_who_may_log_in() {
+    let users = |password: &str| {
+        format!("smtp-auth: hardcoded://alice:{password}\nsmtp-auth-plaintext: 127.0.0.0/8\n")
+    };
+    let stage = Stage::new(&users("one"));
+    let server = stage.plan.start();
+    // alice with `one`, and with `two` (RFC 4616).
+    let (one, two) = ("AUTH PLAIN AGFsaWNlAG9uZQ==", "AUTH PLAIN AGFsaWNlAHR3bw==");
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    client.command(one).unwrap().require(235).unwrap();
+    let (code, said) = stage.reload(&users("two"));
+    assert_eq!(code, 0, "{said}");
+    assert!(!said.contains("two"), "no password is told: {said}");
+    // Whoever has logged in stays so.
+    client.mail("a@example.org", "b@example.net", TEXT).unwrap().require(250).unwrap();
+    let mut again = SmtpClient::hello(server.smtp()).unwrap();
+    again.command(one).unwrap().require(535).unwrap();
+    again.command(two).unwrap().require(235).unwrap();
+}

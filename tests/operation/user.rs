@@ -9,6 +9,7 @@ use std::path::Path;
 use rustix::process::geteuid;
 
 use super::TEXT;
+use super::packaging::HASH;
 use crate::support::{PATIENCE, Sanitizer, Server, Sink, SmtpClient, compile_plugin};
 
 /// A user that every system has, and its number.
@@ -51,8 +52,14 @@ fn d_08_root_is_given_up_for_good_before_a_plugin_is_loaded() {
     compile_plugin(&source, &plugins, "who", Sanitizer::Off);
     let (dump, log) = (plan.directory().join("dump"), plan.directory().join("log"));
     let sink = Sink::start(&dump);
+    // What the user could not read any more.
+    let users = plan.directory().join("users.txt");
+    fs::write(&users, format!("alice:{HASH}\n")).unwrap();
+    fs::set_permissions(&users, Permissions::from_mode(0o600)).unwrap();
     let plan = plan
         .smarthost(sink.address())
+        .setting("smtp-auth", format!("file://{}", users.display()))
+        .setting("smtp-relay-range", "127.0.0.0/8")
         .setting("plugin-directory", plugins.display())
         .setting("application-log", log.display());
     let mut server = plan.start();

@@ -25,7 +25,7 @@ pub(crate) use self::{
     received::{Received, UNDER_TEST, assert_same_octets, find},
     text::{Text, texts},
 };
-use crate::support::{PATIENCE, Process, SmtpClient, Tool, eventually, within};
+use crate::support::{Authority, PATIENCE, Process, SmtpClient, Tool, eventually, within};
 
 /// Whose server it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +80,9 @@ enum Role {
     Sender(SocketAddr),
 }
 
+/// The user that peers log in with, and that log in to peers, under TLS: name and password.
+pub(crate) const LOGIN: (&str, &str) = ("tim", "geheim");
+
 /// A running server of another house. Dropping it ends it and all that it started.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -92,40 +95,67 @@ pub(crate) struct Peer {
 impl Peer {
     /// One that takes mail for everybody and keeps it.
     pub(crate) fn receiver(house: House) -> Peer {
-        Peer::start(house, Role::Receiver)
+        Peer::start(house, Role::Receiver, None)
+    }
+
+    /// One that also offers STARTTLS, with a certificate for its address, and all but Postfix, OpenSMTPD and
+    /// aiosmtpd then a login for [`LOGIN`].
+    pub(crate) fn secure_receiver(house: House, authority: &Authority) -> Peer {
+        Peer::start(house, Role::Receiver, Some(authority))
     }
 
     /// One that sends all the mail that it is given to `relay`.
     pub(crate) fn sender(house: House, relay: SocketAddr) -> Peer {
-        Peer::start(house, Role::Sender(relay))
+        Peer::start(house, Role::Sender(relay), None)
     }
 
-    fn start(house: House, role: Role) -> Peer {
+    /// One that does so only by TLS with a certificate of `authority` for `localhost`; Exim logs in.
+    pub(crate) fn secure_sender(house: House, relay: SocketAddr, authority: &Authority) -> Peer {
+        Peer::start(house, Role::Sender(relay), Some(authority))
+    }
+
+    fn start(house: House, role: Role, authority: Option<&Authority>) -> Peer {
         let folder = tempfile::tempdir().expect("a temporary directory can be made");
         let address = own_address();
+        let keys = folder.path().join("etc/tls");
+        if let Some(authority) = authority {
+            std::fs::create_dir_all(&keys).expect("a new directory can be written");
+            authority.write(&keys.join("ca.pem"));
+            let made = authority.certify(&keys, &[&address.ip().to_string()]);
+            std::fs::rename(made.chain, keys.join("cert.pem")).expect("it was just made");
+            std::fs::rename(made.key, keys.join("key.pem")).expect("it was just made");
+        }
+        let secure = authority.is_some();
         let process = match house {
             House::Postfix | House::Exim | House::OpenSmtpd => {
                 furnish(&source(house.name()).join("etc"), folder.path(), "etc", |text| {
-                    filled_in(text, house, address, role)
+                    filled_in(text, house, address, role, secure)
                 });
                 in_room(house, folder.path())
             }
             House::Haraka => {
                 furnish(&source(house.name()), folder.path(), "haraka", |text| {
                     let mail = folder.path().join("mail").display().to_string();
-                    filled_in(text, house, address, role).replace("@MAIL@", &mail)
+                    filled_in(text, house, address, role, secure).replace("@MAIL@", &mail)
                 });
+                if secure {
+                    for name in ["cert.pem", "key.pem"] {
+                        let to = folder.path().join(format!("haraka/config/tls_{name}"));
+                        std::fs::copy(keys.join(name), to).expect("room on the disk");
+                    }
+                }
                 Tool::new("node")
                     .arg(Tool::folder("node").join("node_modules/Haraka/bin/haraka"))
                     .arg("-c")
                     .arg(folder.path().join("haraka"))
                     .spawn()
             }
-            House::Aiosmtpd => Tool::python("receiver.py")
-                .arg(address.to_string())
-                .arg(folder.path().join("digests"))
-                .arg(folder.path().join("mail"))
-                .spawn(),
+            House::Aiosmtpd => {
+                let tool = Tool::python("receiver.py").arg(address.to_string());
+                let tool = tool.arg(folder.path().join("digests")).arg(folder.path().join("mail"));
+                let files = if secure { &["cert.pem", "key.pem"][..] } else { &[] };
+                files.iter().fold(tool, |tool, name| tool.arg(keys.join(name))).spawn()
+            }
         };
         let mut peer = Peer { house, address, process, folder };
         peer.await_greeting();
@@ -316,19 +346,41 @@ fn furnish(from: &Path, folder: &Path, name: &str, fill_in: impl Fn(&str) -> Str
     }
 }
 
-fn filled_in(text: &str, house: House, address: SocketAddr, role: Role) -> String {
+fn filled_in(text: &str, house: House, address: SocketAddr, role: Role, secure: bool) -> String {
     let role = match (house, role) {
+        (House::Postfix, Role::Receiver) if secure => {
+            "virtual_mailbox_domains = static:all\nsmtpd_tls_security_level = may\n\
+             smtpd_tls_chain_files = /etc/tls/key.pem, /etc/tls/cert.pem\n\
+             smtpd_tls_received_header = yes"
+                .to_owned()
+        }
         (House::Postfix, Role::Receiver) => "virtual_mailbox_domains = static:all".to_owned(),
         (House::Postfix, Role::Sender(relay)) => {
-            format!("virtual_mailbox_domains =\nrelayhost = [{}]:{}", relay.ip(), relay.port())
+            let relay =
+                format!("virtual_mailbox_domains =\nrelayhost = [localhost]:{}", relay.port());
+            let secured = "\nsmtp_tls_security_level = verify\nsmtp_tls_CAfile = /etc/tls/ca.pem";
+            relay + if secure { secured } else { "" }
         }
-        (House::Exim, Role::Sender(relay)) => format!("RELAY_PORT = {}", relay.port()),
-        (_, Role::Receiver) => String::new(),
-        (_, Role::Sender(_)) => panic!("{} is no sender here", house.name()),
+        (House::Exim, role) => {
+            let relay = match role {
+                Role::Sender(relay) => format!("RELAY_PORT = {}\n", relay.port()),
+                Role::Receiver => String::new(),
+            };
+            relay + if secure { "SECURE = yes" } else { "" }
+        }
+        (House::OpenSmtpd, Role::Receiver) if secure => {
+            "pki peer cert \"/etc/tls/cert.pem\"\npki peer key \"/etc/tls/key.pem\"".to_owned()
+        }
+        (House::Haraka, Role::Receiver) if secure => "tls\nauth/flat_file".to_owned(),
+        (House::OpenSmtpd | House::Haraka | House::Aiosmtpd, Role::Receiver) => String::new(),
+        (House::OpenSmtpd | House::Haraka | House::Aiosmtpd, Role::Sender(_)) => {
+            panic!("{} is no sender here", house.name())
+        }
     };
     text.replace("@ADDRESS@", &address.ip().to_string())
         .replace("@PORT@", &address.port().to_string())
         .replace("@ROLE@", &role)
+        .replace("@SECURE@", if secure { "tls pki peer" } else { "" })
 }
 
 fn with_carriage_returns(octets: &[u8]) -> Vec<u8> {

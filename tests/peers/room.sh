@@ -41,6 +41,7 @@ mkdir -p /var/cache/ldconfig
 ldconfig
 chown keeper:keeper /var/mail
 
+if [ -f /etc/tls/key.pem ]; then chmod 600 /etc/tls/key.pem; fi
 if [ -x /etc/prepare ]; then /etc/prepare; fi
 "$@" &
 wait $!

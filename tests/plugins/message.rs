@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::probe::{Stage, await_status, client, client_in_transaction, mail, say};
-use crate::support::{PATIENCE, Sink};
+use crate::support::{PATIENCE, Sink, eventually};
 
 /// The mails that a sink wrote down, with the host's Received field cut off.
 fn sunk(sink: &Sink, count: usize) -> Vec<Value> {
@@ -193,4 +193,57 @@ fn d_6e_addresses_that_are_set_too_late_are_seen_by_plugins_only() {
     );
     assert_eq!(stage.lines("20-b envelope"), ["20-b envelope other@example.org"]);
     assert_eq!(stage.lines("20-b recipient"), ["20-b recipient another@example.org"]);
+}
+
+#[test]
+fn d_6f_a_recipient_that_a_plugin_sets_is_where_the_mail_goes() {
+    let stage = Stage::new(&["10-a"])
+        .setting("smtp-relay-range", "192.0.2.0/24")
+        .setting("local-domains", "here.example");
+    stage.script("10-a message@local set-recipient:moved@elsewhere.example\n");
+    let sink = stage.sink(&[]);
+    let server = stage.clone().smarthost(sink.address()).start();
+    let mut client = client(&server);
+    // The client may send to local recipients alone; what a plugin makes of them is not its doing.
+    say(&mut client, "MAIL FROM:<a@example.org>", 250);
+    say(&mut client, "RCPT TO:<moved@elsewhere.example>", 550);
+    say(&mut client, "RCPT TO:<local@here.example>", 250);
+    say(&mut client, "DATA", 354);
+    client.send(b"text\r\n.\r\n").unwrap();
+    client.reply().unwrap().require(250).unwrap();
+    let mails = sunk(&sink, 1);
+    assert_eq!(mails[0]["recipients"], serde_json::json!(["moved@elsewhere.example"]));
+}
+
+#[test]
+fn d_45_a_text_that_the_host_refuses_reaches_no_plugin() {
+    let stage = Stage::new(&["10-a"]).setting("smtp-maxsize", "1KiB");
+    let server = stage.start();
+    let loops = "Received: x\r\n".repeat(51);
+    let large = "x".repeat(70) + "\r\n";
+    for (text, code) in [(loops, 554), (large.repeat(20), 552), ("a\nb\r\n".into(), 554)] {
+        let mut client = client_in_transaction(&server);
+        say(&mut client, "DATA", 354);
+        client.send(text.as_bytes()).unwrap();
+        client.send(b".\r\n").unwrap();
+        client.reply().unwrap().require(code).unwrap();
+    }
+    assert_eq!(stage.calls(&["data", "message"]), [""; 0]);
+}
+
+#[test]
+fn d_46_what_the_server_writes_itself_passes_no_incoming_hook() {
+    let stage = Stage::new(&["10-a"]).setting("dsn-notify", "FAILURE");
+    let hop = super::hop::Hop::listen();
+    let server = stage.clone().smarthost(hop.address()).start();
+    mail(&mut client(&server), "someone@example.org");
+    let mut visit = hop.accept();
+    visit.expect("MAIL FROM:<sender@example.org>");
+    visit.say("250 ok");
+    visit.expect("RCPT TO:");
+    visit.say("550 5.1.1 nobody");
+    // The failed mail is kept, and the notice to its sender is a mail of its own.
+    eventually("the notice", PATIENCE, || (server.queue_count() == 2).then_some(()));
+    let hooks = ["mailfrom", "rcptto", "data", "message"];
+    assert_eq!(stage.calls(&hooks), hooks.map(|hook| format!("10-a {hook}")));
 }

@@ -20,3 +20,4 @@ mod outgoing;
 mod parked;
 pub(crate) mod probe;
 mod secure;
+mod speech;

@@ -184,3 +184,33 @@ fn a_farewell_and_the_end_that_come_together_are_both_noticed() {
     await_status(&server, "delivered", 1);
     await_status(&server, "outgoing_connections", 0);
 }
+
+#[test]
+fn d_84_data_of_an_outgoing_connection_lasts_as_long_as_it_does() {
+    let stage = Stage::new(&["10-a"]).setting("smarthost-messages", 2);
+    stage.script("10-a out-data data set-data:7\n");
+    let hop = Hop::listen();
+    let server = stage.clone().smarthost(hop.address()).start();
+    let mut client = client(&server);
+    for count in 1..=3 {
+        mail(&mut client, "someone@example.org");
+        await_status(&server, "accepted", count);
+    }
+    let mut visit = hop.accept_to_data();
+    for _ in 0..2 {
+        visit.say("354 go on");
+        visit.text();
+        visit.say("250 taken");
+        if stage.lines("kept").len() < 2 {
+            visit.mail_to_data();
+        }
+    }
+    visit.expect("QUIT");
+    visit.say("221 bye");
+    let mut other = hop.accept_to_data();
+    other.say("354 go on");
+    other.text();
+    other.say("250 taken");
+    await_status(&server, "delivered", 3);
+    assert_eq!(stage.lines("kept"), ["10-a kept 0", "10-a kept 7", "10-a kept 0"]);
+}

@@ -1,6 +1,6 @@
 """A foreign next hop: accepts every mail and writes down exactly what arrived.
 
-Usage: receiver.py HOST:PORT FILE [FOLDER [CERTIFICATE KEY USER PASSWORD]]. Prints `ready receiver=HOST:PORT pid=N`; then, before each 250,
+Usage: receiver.py HOST:PORT FILE [FOLDER [CERTIFICATE KEY [USER PASSWORD]]]. Prints `ready receiver=HOST:PORT pid=N`; then, before each 250,
 appends one line to FILE:
 
     {"recipient": ..., "bytes": ..., "sha256": ..., "received": ...}
@@ -8,7 +8,8 @@ appends one line to FILE:
 `bytes` and `sha256` speak of the content without its first Received field, which is the one that the
 relay under test prefixed; `received` is that field (empty when there was none). One line a recipient.
 With FOLDER, unless it is empty, the whole content is kept as well, as FOLDER/<local part>/new/<number>.
-With a certificate it takes mail only under TLS (STARTTLS), and only from that user.
+With a certificate it offers STARTTLS; with a user and password besides it takes mail only under TLS and
+from that user.
 """
 
 import asyncio
@@ -67,10 +68,12 @@ class Notebook:
         return "250 2.0.0 OK"
 
 
-def protection(certificate, key, user, password):
-    """What makes aiosmtpd insist on TLS and on a login."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+def protection(certificate, key, user=None, password=None):
+    """What makes aiosmtpd offer TLS, or insist on TLS and on a login."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
+    if user is None:
+        return {"tls_context": context}
     expected = (user.encode(), password.encode())
 
     def authenticator(server, session, envelope, mechanism, data):

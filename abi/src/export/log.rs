@@ -7,7 +7,7 @@ use std::ffi::{c_char, c_int};
 use std::slice;
 
 use crate::call;
-use crate::host::{self, Level};
+use crate::host::{self, Level, Speaker};
 
 /// How much of one message is logged (D-B1).
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -29,7 +29,7 @@ pub unsafe extern "C" fn MQ_log(priority: c_int, message: *const c_char) {
         let plugin = call::current().map(|current| current.plugin);
         let (level, mark) = level(priority);
         for line in lines(message) {
-            host::log(level, plugin, &format!("{mark}{line}"));
+            host::say(level, Speaker::Plugin, plugin, &format!("{mark}{line}"));
         }
     });
 }

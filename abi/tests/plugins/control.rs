@@ -374,7 +374,7 @@ scenario! {
         let stage = Stage::new();
         let again = HostInit {
             plugins: Plugins::default(),
-            log: Box::new(|_, _, _| {}),
+            log: Box::new(|_, _, _, _| {}),
             post: Box::new(|_| {}),
         };
         assert!(rohrpost_abi::install(again).is_err());

@@ -64,7 +64,7 @@ scenario! {
         let installed = rohrpost_abi::install(HostInit {
             plugins,
             // The log is called from within the hook.
-            log: Box::new(move |_, _, _| {
+            log: Box::new(move |_, _, _, _| {
                 let host: &'static Host = its_host.get().expect("set below");
                 let current = thread::spawn(|| host.current(5)).join().expect("no panic");
                 its_seen.lock().expect("no panic").push(current.expect("a hook runs"));

@@ -287,7 +287,7 @@ pub(crate) fn install(
     let (lines, woken) = (Arc::clone(lines), Arc::clone(woken));
     abi::install(HostInit {
         plugins,
-        log: Box::new(move |level, plugin, text| {
+        log: Box::new(move |level, _, plugin, text| {
             assert!(!text.contains("panic"), "a log that is broken");
             if level == Level::Critical {
                 // What is only in memory is lost in an abort.

@@ -10,7 +10,8 @@ exports.hook_lookup_rdns = (next) => next(OK, 'peer.example')
 
 exports.hook_rcpt = (next) => next(OK)
 
-exports.hook_queue = function (next, connection) {
+// The second is asked for clients that have logged in.
+exports.hook_queue = exports.hook_queue_outbound = function (next, connection) {
     const { transaction } = connection
     const base = this.config.get('keep').trim()
     const boxes = transaction.rcpt_to.map((to) => to.user.replace(/[^A-Za-z0-9_-]/g, '_') || '_')

@@ -1,0 +1,190 @@
+/*
+ * greylist.c - lets mail from strangers wait, in the dialogue itself.
+ *
+ * A hook of this generation cannot answer "try again later", which is what greylisting is made of. What it
+ * can do is not to answer for a while: programs that send to whoever they can rarely wait, and a mail server
+ * waits for minutes (RFC 5321 4.5.3.2.3 asks for five). So the first recipient that is new from this network
+ * and this sender waits for GREYLIST_SECONDS (20; keep it below plugin-timeout), once in each mail. If the
+ * text comes then, all its recipients are known for GREYLIST_HOURS (840, which is five weeks), and do not
+ * wait. A client that hangs up instead has left nothing behind. Whoever is authenticated never waits.
+ *
+ * The pattern to copy: what workers share is behind a lock that is held for a few comparisons and never
+ * around a call of the host; the table has a fixed size, and what is not used makes room by itself.
+ */
+#define _GNU_SOURCE
+#include <mailerq.h>
+
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <time.h>
+
+enum { ADDRESS = 320, NEW = 100, BUCKETS = 1 << 14, PLACES = 8 };
+
+/* An SMTP connection, from its first MAIL to its close hook. All its hooks and callbacks run on one
+ * thread, and no other connection sees it: nothing here needs a lock. */
+struct client {
+    MQ_Context *context; /* of the hook that holds the step: the one to hand back with */
+    MQ_Timer *timer;
+    bool waited;         /* this mail has waited */
+    size_t count;        /* recipients of this mail that are not known yet */
+    uint64_t new[NEW];
+    char sender[ADDRESS];
+};
+
+/* A triplet of network, sender and recipient, as a number that cannot be guessed. */
+struct entry { uint64_t key; time_t until; };
+
+/* Shared by all workers: behind the lock. 2 MiB, and never more. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct entry table[BUCKETS][PLACES];
+
+/* Written once by mq_initialize, before any worker runs: workers may read it without a lock. */
+static uint64_t seed[2];
+static float patience;
+static time_t memory;
+
+MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }
+
+MQ_EXPORT void mq_initialize(void)
+{
+    const char *seconds = getenv("GREYLIST_SECONDS"), *hours = getenv("GREYLIST_HOURS");
+    patience = seconds != NULL ? strtof(seconds, NULL) : 20;
+    memory = (time_t)((hours != NULL ? strtod(hours, NULL) : 840) * 3600);
+    if (getrandom(seed, sizeof seed, 0) != (ssize_t)sizeof seed)
+        MQ_log(MQ_WARN, "greylist: no randomness; whoever knows this program can make entries collide");
+}
+
+/* FNV-1a with a secret start and end: short texts, and nobody sees the numbers. */
+static uint64_t mix(uint64_t sum, const void *bytes, size_t size)
+{
+    const unsigned char *byte = bytes;
+    for (; size > 0; size--)
+        sum = (sum ^ *byte++) * UINT64_C(0x100000001b3);
+    return (sum ^ 0xff) * UINT64_C(0x100000001b3); /* an end, so that parts cannot move */
+}
+
+/* The network of the peer: /24 of IPv4, /64 of IPv6, for senders that share their mail among machines. */
+static uint64_t mix_network(uint64_t sum, MQ_SmtpConnection *connection)
+{
+    struct sockaddr_in6 address; /* the larger one */
+    socklen_t size = sizeof address;
+    memset(&address, 0, sizeof address);
+    if (getpeername(MQ_SmtpFileDescriptor(connection), (struct sockaddr *)&address, &size) != 0)
+        return sum;
+    if (address.sin6_family == AF_INET)
+        return mix(sum, &((struct sockaddr_in *)&address)->sin_addr, 3);
+    if (IN6_IS_ADDR_V4MAPPED(&address.sin6_addr))
+        return mix(sum, address.sin6_addr.s6_addr + 12, 3);
+    return mix(sum, &address.sin6_addr, 8);
+}
+
+static uint64_t key_of(MQ_SmtpConnection *connection, const char *sender, const char *recipient)
+{
+    uint64_t sum = mix_network(seed[0], connection);
+    sum = mix(sum, sender, strlen(sender));
+    sum = mix(sum, recipient, strlen(recipient));
+    return mix(sum, &seed[1], sizeof seed[1]) | 1; /* 0 is no entry */
+}
+
+/* Whether a key is known; what is used stays known. */
+static bool is_known(uint64_t key, time_t now)
+{
+    struct entry *bucket = table[key >> 8 & (BUCKETS - 1)];
+    bool known = false;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < PLACES && !known; i++)
+        if (bucket[i].key == key && bucket[i].until > now)
+            known = true, bucket[i].until = now + memory;
+    pthread_mutex_unlock(&lock);
+    return known;
+}
+
+/* Makes a key known. A full bucket gives up what would be forgotten first. */
+static void learn(uint64_t key, time_t now)
+{
+    struct entry *bucket = table[key >> 8 & (BUCKETS - 1)], *place = bucket;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < PLACES; i++) {
+        if (bucket[i].key == key) {
+            place = &bucket[i];
+            break;
+        }
+        if (bucket[i].until < place->until)
+            place = &bucket[i];
+    }
+    place->key = key, place->until = now + memory;
+    pthread_mutex_unlock(&lock);
+}
+
+static void on_time(void *data)
+{
+    struct client *client = data;
+    client->timer = NULL; /* it has fired, and with that it is released */
+    MQ_Continue(client->context);
+}
+
+/* A mail begins. Kept here, for the hook of a recipient is not told the sender. */
+MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *connection, const char *mailfrom, size_t size)
+{
+    struct client *client = MQ_SmtpData(connection);
+    (void)context, (void)size;
+    if (client == NULL) {
+        if ((client = calloc(1, sizeof *client)) == NULL)
+            return false;
+        MQ_SetSmtpData(connection, client);
+    }
+    client->count = 0, client->waited = false;
+    snprintf(client->sender, ADDRESS, "%s", mailfrom);
+    return false;
+}
+
+MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_SmtpConnection *connection, const char *rcptto, size_t size)
+{
+    struct client *client = MQ_SmtpData(connection);
+    char line[2 * ADDRESS + 64];
+    uint64_t key;
+    (void)size;
+    if (client == NULL || client->timer != NULL || MQ_SmtpAuthenticated(connection))
+        return false;
+    key = key_of(connection, client->sender, rcptto);
+    if (is_known(key, time(NULL)))
+        return false;
+    if (client->count < NEW)
+        client->new[client->count++] = key;
+    if (client->waited)
+        return false;
+    client->waited = true, client->context = context;
+    if ((client->timer = MQ_TimerStart(context, patience, on_time, client)) == NULL)
+        return false; /* no room for a timer is no reason to lose mail */
+    snprintf(line, sizeof line, "greylist: <%s> to <%.*s> waits", client->sender, ADDRESS, rcptto);
+    MQ_log(MQ_INFO, line);
+    return true;
+}
+
+/* The text came: the client has waited, and is one that does. */
+MQ_EXPORT bool mq_smtp_in_data(MQ_Context *context, MQ_SmtpConnection *connection, const char *mime, size_t size)
+{
+    struct client *client = MQ_SmtpData(connection);
+    time_t now = time(NULL);
+    (void)context, (void)mime, (void)size;
+    for (; client != NULL && client->count > 0; client->count--)
+        learn(client->new[client->count - 1], now);
+    return false;
+}
+
+/* The server may take a held step back: the timer can still run here. */
+MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_SmtpConnection *connection)
+{
+    struct client *client = MQ_SmtpData(connection);
+    (void)context;
+    if (client != NULL && client->timer != NULL)
+        MQ_TimerStop(client->timer);
+    free(client);
+    return false;
+}
