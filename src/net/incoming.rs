@@ -407,11 +407,6 @@ impl Incoming {
         }
     }
 
-    /// Whether the client may send to anybody.
-    fn is_relayed(&self, desk: &Desk) -> bool {
-        desk.admission.trusts(&desk.settings.smtp, self.remote.ip()) || self.is_authenticated(desk)
-    }
-
     /// Design §5: who may send to whom.
     fn may_relay(&self, to: &crate::smtp::Address, desk: &Desk) -> bool {
         let smtp = &desk.settings.smtp;
