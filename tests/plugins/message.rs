@@ -247,3 +247,17 @@ fn d_46_what_the_server_writes_itself_passes_no_incoming_hook() {
     let hooks = ["mailfrom", "rcptto", "data", "message"];
     assert_eq!(stage.calls(&hooks), hooks.map(|hook| format!("10-a {hook}")));
 }
+
+#[test]
+fn d_44_fields_for_the_server_are_gone_before_the_hook_of_a_recipient() {
+    let stage = Stage::new(&["10-a"]).setting("smtp-extract", "yes");
+    stage.script("10-a message mime-is:Subject:%20x%0D%0A%0D%0Atext%0D%0A\n");
+    let server = stage.start();
+    let mut client = client_in_transaction(&server);
+    say(&mut client, "DATA", 354);
+    client.send(b"x-mq-maxattempts: 7\r\nSubject: x\r\n\r\ntext\r\n.\r\n").unwrap();
+    client.reply().unwrap().require(250).unwrap();
+    // D-41: the text itself is shown as it came.
+    assert!(stage.lines("10-a data")[0].contains("x-mq-maxattempts"), "{:?}", stage.journal());
+    assert_eq!(stage.lines("mime-is"), ["10-a mime-is 1"]);
+}
