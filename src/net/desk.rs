@@ -235,8 +235,6 @@ pub struct Desk {
     pub listeners: Arc<[SocketAddr]>,
     /// Whether new work is taken.
     pub mood: Mood,
-    /// Whether somebody wants to know of attempts what connections tell of themselves.
-    pub facts_wanted: bool,
     /// Whether the queue wants deliveries to go on; looked at once a second.
     pub delivering: bool,
     /// Whether the queue takes mail; looked at once a second, and decided at the commit.
@@ -322,7 +320,6 @@ impl Desk {
             by_plugin: HashMap::new(),
             listeners: init.listeners,
             mood: Mood::Starting,
-            facts_wanted: false,
             delivering: true,
             accepting: Accepting::Yes,
             shakes_left: SHAKES_MAX,

@@ -17,7 +17,7 @@ use super::transport::Secured;
 impl Outgoing {
     /// What is known now, if somebody wants it.
     pub(super) fn facts(&mut self, transaction: &Transaction, desk: &Desk) -> Option<Box<Facts>> {
-        if !desk.facts_wanted && !desk.wants_facts(transaction) {
+        if !desk.wants_facts(transaction) {
             return None;
         }
         Some(Box::new(Facts {

@@ -5,6 +5,7 @@
 //! was awaited.
 
 mod chunk;
+mod facts;
 mod far;
 mod login;
 mod paper;
