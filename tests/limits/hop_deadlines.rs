@@ -36,9 +36,16 @@ const LARGE_BYTES: usize = 12 << 20;
 fn post(server: &Server, at: At) -> String {
     let mut client = SmtpClient::hello(server.smtp()).unwrap();
     if at == At::Rset {
-        // RSET goes out only behind a mail whose MAIL was taken and the rest was not.
-        let refused = client.mail("a@example.org", "refused@example.net", b"x\r\n");
-        refused.unwrap().require(250).unwrap();
+        // RSET goes out only behind a mail whose MAIL was taken and the rest was not. Both come in one
+        // message, so that the connection does not rest between them: after a rest, silence would say
+        // nothing of the mail.
+        client.command("MAIL FROM:<a@example.org>").unwrap().require(250).unwrap();
+        for recipient in ["refused@example.net", "b@example.net"] {
+            client.command(&format!("RCPT TO:<{recipient}>")).unwrap().require(250).unwrap();
+        }
+        client.command("DATA").unwrap().require(354).unwrap();
+        let reply = client.command("x\r\n.").unwrap().require(250).unwrap();
+        return reply.lines[0].rsplit_once(' ').unwrap().1.to_owned();
     }
     let line = [b'x'; 62];
     let lines = if at == At::Body { LARGE_BYTES / 64 } else { 1 };

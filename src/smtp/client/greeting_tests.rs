@@ -173,21 +173,22 @@ fn a_password_is_sent_in_clear_only_where_its_owner_says_so() {
 
 #[test]
 fn a_login_that_fails_ends_the_connection() {
-    let rows: &[(&[u8], (Stage, u16, Origin))] = &[
-        (b"250 mx\r\n", (Stage::Auth(Exchange::Plain), 454, Origin::Local)),
-        (b"250-mx\r\n250 AUTH GSSAPI\r\n", (Stage::Auth(Exchange::Plain), 454, Origin::Local)),
+    let auth = |exchange, code, origin| (Stage::Auth(exchange), code, origin);
+    let rows = [
+        (&b"250 mx\r\n"[..], auth(Exchange::Plain, 454, Origin::Local)),
+        (b"250-mx\r\n250 AUTH GSSAPI\r\n", auth(Exchange::Plain, 454, Origin::Local)),
         (
             b"250-mx\r\n250 AUTH PLAIN\r\n535 5.7.8 no\r\n",
-            (Stage::Auth(Exchange::PlainResponse), 535, Origin::Remote),
+            auth(Exchange::PlainResponse, 535, Origin::Remote),
         ),
         (
             b"250-mx\r\n250 AUTH LOGIN\r\n454 4.7.0 later\r\n",
-            (Stage::Auth(Exchange::Login), 454, Origin::Remote),
+            auth(Exchange::Login, 454, Origin::Remote),
         ),
     ];
     for (input, expected) in rows {
         let mut session = secured(login(false));
-        assert_eq!(refusal(&hear(&mut session, input)), *expected, "{}", input.escape_ascii());
+        assert_eq!(refusal(&hear(&mut session, input)), expected, "{}", input.escape_ascii());
         assert!(sent(&mut session).ends_with("QUIT\r\n"));
     }
 }
