@@ -12,9 +12,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::mailboxes::Mailboxes;
 use crate::net::desk::Mail;
-use crate::net::settlement::Recalled;
+use crate::net::settlement::{RecallFor, Recalled};
 use crate::queue::{Queue, ReadError, Transaction, TransactionId};
-use crate::smtp::dsn::Ret;
 
 /// Reads that one worker may have asked for at a time.
 pub const READS_MAX: usize = 64;
@@ -27,8 +26,8 @@ pub const RECALLS_MAX: usize = 16;
 pub enum Job {
     /// Read a transaction back; answered by [`Mail::Loaded`].
     Read(usize, TransactionId),
-    /// Read back what notices need of these mails of a message; answered by [`Mail::Recalled`].
-    Recall(usize, TransactionId, Box<[u16]>, Ret),
+    /// Read back what is to be told of these mails of a message; answered by [`Mail::Recalled`].
+    Recall(usize, TransactionId, Box<[u16]>, RecallFor),
 }
 
 /// The way to the helper thread, before it runs: room for all that `workers` workers may ask for,
@@ -50,12 +49,10 @@ pub fn spawn(
         for job in jobs {
             let (worker, answer) = match job {
                 Job::Read(worker, id) => (worker, Mail::Loaded(id, read(&*queue, id))),
-                Job::Recall(worker, id, mails, ret) => {
-                    let recall = |read: Arc<Transaction>| {
-                        let recalled = mails.iter().map(|&at| (at, Recalled::of(&read, at, ret)));
-                        recalled.collect()
-                    };
-                    (worker, Mail::Recalled(id, read(&*queue, id).map(recall)))
+                Job::Recall(worker, id, mails, what) => {
+                    let read = without_panic(id, || queue.recall(id, &mails, what.text_bytes));
+                    let recalled = read.map(|read| Recalled::each(read, what));
+                    (worker, Mail::Recalled(id, recalled))
                 }
             };
             mailboxes.deliver(worker, answer);
@@ -63,12 +60,18 @@ pub fn spawn(
     })
 }
 
-/// A panic in here is a bug, but one text that cannot be read must not keep all others waiting.
 fn read(queue: &dyn Queue, id: TransactionId) -> Result<Arc<Transaction>, ReadError> {
-    let read = std::panic::AssertUnwindSafe(|| queue.read(id));
+    without_panic(id, || queue.read(id)).map(Arc::new)
+}
+
+/// A panic in here is a bug, but one text that cannot be read must not keep all others waiting.
+fn without_panic<T>(
+    id: TransactionId,
+    read: impl FnOnce() -> Result<T, ReadError>,
+) -> Result<T, ReadError> {
     let bug = |_| {
         let source = std::io::Error::other("reading it panicked; this is a bug");
         Err(ReadError::Io { id, source })
     };
-    std::panic::catch_unwind(read).unwrap_or_else(bug).map(Arc::new)
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(bug)
 }

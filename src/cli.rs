@@ -18,6 +18,9 @@ use clap_complete::Shell;
 
 use crate::settings::{self, Arguments};
 
+mod queue;
+pub use queue::{Queue, QueueView};
+
 /// The command was used wrongly (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
 /// The program found a bug in itself (`EX_SOFTWARE`).
@@ -112,37 +115,6 @@ pub enum Listing {
     Markdown,
 }
 
-/// A question about the queue.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Queue {
-    /// Where the settings come from, of which only `queue-directory` matters.
-    pub arguments: Arguments,
-    /// The question.
-    pub view: QueueView,
-}
-
-/// What to show of the queue.
-#[derive(Debug, PartialEq, Eq)]
-pub enum QueueView {
-    /// How much is in it.
-    Count,
-    /// One line a message.
-    List {
-        /// Lines at most.
-        limit: u32,
-    },
-    /// One line a destination, those with the most mail first; a running server's only.
-    Destinations {
-        /// Lines at most.
-        limit: u32,
-    },
-    /// All that is known of one message.
-    Show {
-        /// The message's id, as `list` prints it.
-        id: String,
-    },
-}
-
 /// How a sink behaves. Its purpose is to be delivered to: in benchmarks and tests.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Sink {
@@ -223,7 +195,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         "run" => Command::Run(settings_of(matches)),
         "check" => Command::Check(check(matches)),
         "sink" => Command::Sink(sink(matches)),
-        "queue" => Command::Queue(queue(matches)),
+        "queue" => Command::Queue(queue::read(matches)),
         "status" => Command::Status(Status {
             arguments: settings_of(matches),
             form: match (matches.get_flag("table"), matches.get_flag("explain")) {
@@ -260,7 +232,7 @@ pub fn program() -> clap::Command {
         ))
         .subcommand(with_settings(check_command(), Shown::All))
         .subcommand(sink_command())
-        .subcommand(queue_command())
+        .subcommand(queue::command())
         .subcommands(upkeep().map(|command| with_settings(command, Shown::QueueOnly)))
         .subcommand(
             clap::Command::new("man").about("Print the manual page, for `man -l -` or a package"),
@@ -373,37 +345,6 @@ fn check(matches: &ArgMatches) -> Check {
     Check { arguments: settings_of(matches), listing, rehearse }
 }
 
-fn queue_command() -> clap::Command {
-    let limit = Arg::new("limit")
-        .long("limit")
-        .value_name("N")
-        .value_parser(value_parser!(u32))
-        .default_value(LIST_LINES_DEFAULT)
-        .help("Messages to list at most");
-    let id = Arg::new("id").value_name("ID").required(true).help("The id that `list` prints");
-    let destinations = clap::Command::new("destinations")
-        .about("Print one line a destination: its mail, its connections, and what it waits for")
-        .arg(limit.clone());
-    let list = clap::Command::new("list").about("Print one line a message").arg(limit);
-    let show = clap::Command::new("show").about("Print all that is known of a message").arg(id);
-    let count = clap::Command::new("count").about("Print how much is in the queue");
-    let queue = clap::Command::new("queue").about("Look at the queue").subcommand_required(true);
-    let views = [count, destinations, list, show].map(|view| with_settings(view, Shown::QueueOnly));
-    queue.arg_required_else_help(true).subcommands(views)
-}
-
-fn queue(matches: &ArgMatches) -> Queue {
-    let (name, matches) = matches.subcommand().expect("a subcommand is required");
-    let view = match name {
-        "count" => QueueView::Count,
-        "list" => QueueView::List { limit: required(matches, "limit") },
-        "destinations" => QueueView::Destinations { limit: required(matches, "limit") },
-        "show" => QueueView::Show { id: required(matches, "id") },
-        other => unreachable!("`{other}` is not among the subcommands of this file"),
-    };
-    Queue { arguments: settings_of(matches), view }
-}
-
 fn sink_command() -> clap::Command {
     let option = |name: &'static str, value| Arg::new(name).long(name).value_name(value);
     let delay = |name| {
@@ -503,8 +444,6 @@ const DRAIN_S_MAX: u64 = 86_400;
 const SINK_LISTEN_DEFAULT: &str = "127.0.0.1:2600";
 /// Lines of a message that `sink --print` shows.
 const PRINT_LINES_DEFAULT: &str = "20";
-/// Messages that `queue list` shows.
-const LIST_LINES_DEFAULT: &str = "1000";
 /// A sink that waits longer than this has hung: one hour.
 const DELAY_MS_MAX: u64 = 3_600_000;
 

@@ -3,7 +3,8 @@
 //! Owns the protocol, `<queue-directory>/control`, and both of its ends. One request is one JSON
 //! line; the answer is a line `{"row": ...}` for each row and then `{"end": rows}`, or
 //! `{"error": "text"}`, so that an answer that was cut off is never taken for a whole one. One
-//! request a connection. Never acts on a request itself: a handler does.
+//! request a connection, but one that takes results has a conversation of its own
+//! ([`taking`](crate::taking)). Never acts on a request itself: a handler does.
 //!
 //! Diagnostics: [`ControlError`]. A client that is slow, sends too much or sends nonsense is told
 //! so where possible and closed; that is its own problem and is not logged.
@@ -27,9 +28,9 @@ pub const SOCKET_NAME: &str = "control";
 /// Rows of one answer to [`Request::QueueList`]; a client asks again with `after` for more.
 pub const ROWS_MAX: u32 = 10_000;
 /// The longest request in bytes.
-const REQUEST_BYTES_MAX: u64 = 4096;
+pub(crate) const REQUEST_BYTES_MAX: u64 = 64 << 10;
 /// The longest line of an answer in bytes: one message with all its recipients.
-const ROW_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const ROW_BYTES_MAX: u64 = 64 << 20;
 /// How long the server gives one client, from the request to the last row.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the server waits after a failed accept, such as one for want of descriptors.
@@ -61,6 +62,24 @@ pub enum Request {
         /// The message's id.
         id: String,
     },
+    /// Take entries of a named queue, oldest first: one row each, to be acknowledged on the same
+    /// connection; see [`taking`](crate::taking).
+    QueueTake {
+        /// The queue.
+        name: String,
+        /// Entries at most.
+        limit: u32,
+    },
+    /// Remove messages by hand: one row that counts them.
+    QueueRemove {
+        /// Ids of messages, or of transactions with all their messages.
+        ids: Vec<String>,
+    },
+    /// Try waiting messages now: one row that counts them.
+    QueueRetry {
+        /// Which.
+        which: Which,
+    },
     /// Open logs again.
     Reopen,
     /// Read the settings again: one row that names what changed and what waits for a restart, or
@@ -72,6 +91,18 @@ pub enum Request {
     Resume,
     /// Stop as SIGTERM does.
     Stop,
+}
+
+/// Messages that are meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Which {
+    /// All that wait.
+    All,
+    /// Those to recipients in this domain; case does not matter.
+    RecipientDomain(String),
+    /// These, or all of these transactions.
+    Ids(Vec<String>),
 }
 
 /// Why there is no answer.
@@ -102,7 +133,7 @@ pub enum ControlError {
 /// One line of an answer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Line {
+pub(crate) enum Line {
     Row(Value),
     End(u64),
     Error(String),
@@ -118,6 +149,15 @@ pub fn ask(
     request: &Request,
     wait: Duration,
 ) -> Result<Answer, ControlError> {
+    Ok(Answer { lines: Some(talk(queue_directory, request, wait)?), rows: 0 })
+}
+
+/// Sends a request and gives the connection, on which all must be over within `wait`.
+pub(crate) fn talk(
+    queue_directory: &Path,
+    request: &Request,
+    wait: Duration,
+) -> Result<Conversation, ControlError> {
     let deadline = Instant::now() + wait;
     let path = queue_directory.join(SOCKET_NAME);
     let stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
@@ -128,7 +168,7 @@ pub fn ask(
     })?;
     let mut stream = Timed { stream, deadline };
     send(&mut stream, request).map_err(ControlError::Cut)?;
-    Ok(Answer { lines: Some(BufReader::new(stream)), rows: 0 })
+    Ok(BufReader::new(stream))
 }
 
 /// The rows of an answer, as they come.
@@ -162,8 +202,19 @@ impl Iterator for Answer {
     }
 }
 
-/// Acts on a request: rows, or a sentence that says why not.
-pub type Handler = Box<dyn FnMut(Request) -> Result<Vec<Value>, String> + Send>;
+/// Acts on a request: an answer, or a sentence that says why not.
+pub type Handler = Box<dyn FnMut(Request) -> Result<Reply, String> + Send>;
+
+/// What a handler answers.
+pub enum Reply {
+    /// All of it.
+    Rows(Vec<Value>),
+    /// A conversation, to be had on a thread of its own.
+    Conversation(Box<dyn FnOnce(Conversation) + Send>),
+}
+
+/// The server's end of a connection whose request was read.
+pub type Conversation = BufReader<Timed>;
 
 /// The server's end, with a thread of its own. Dropping it without [`stop`](Self::stop) leaves the
 /// thread to the end of the process.
@@ -238,7 +289,14 @@ fn serve(listener: &UnixListener, stopping: &AtomicBool, mut handler: Handler) {
 fn answer(stream: Timed, handler: &mut Handler) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let answer = match receive(&mut stream, REQUEST_BYTES_MAX) {
-        Ok(request) => handler(request),
+        Ok(request) => match handler(request) {
+            Ok(Reply::Rows(rows)) => Ok(rows),
+            Ok(Reply::Conversation(talk)) => {
+                let thread = std::thread::Builder::new().name("taker".into());
+                return thread.spawn(move || talk(stream)).map(drop);
+            }
+            Err(text) => Err(text),
+        },
         Err(ReceiveError::Io(error)) => return Err(error),
         Err(ReceiveError::TooLong) => {
             Err(format!("a request has at most {REQUEST_BYTES_MAX} bytes"))
@@ -262,20 +320,20 @@ fn answer(stream: Timed, handler: &mut Handler) -> io::Result<()> {
     io::copy(&mut stream.take(REQUEST_BYTES_MAX * 16), &mut io::sink()).map(drop)
 }
 
-fn send(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
+pub(crate) fn send(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
     out.write_all(&text)
 }
 
-enum ReceiveError {
+pub(crate) enum ReceiveError {
     Io(io::Error),
     TooLong,
     Nonsense(serde_json::Error),
 }
 
 /// Reads one line of bounded length.
-fn receive<T: serde::de::DeserializeOwned>(
+pub(crate) fn receive<T: serde::de::DeserializeOwned>(
     input: &mut impl BufRead,
     bytes_max: u64,
 ) -> Result<T, ReceiveError> {
@@ -290,12 +348,17 @@ fn receive<T: serde::de::DeserializeOwned>(
 
 /// A stream whose reads and writes all end by one deadline.
 #[derive(Debug)]
-struct Timed {
+pub struct Timed {
     stream: UnixStream,
     deadline: Instant,
 }
 
 impl Timed {
+    /// Gives everything from now on until `deadline`.
+    pub(crate) fn extend(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+
     fn left(&self) -> io::Result<Option<Duration>> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
@@ -349,13 +412,23 @@ mod tests {
         }
     }
 
-    fn echo(request: Request) -> Result<Vec<Value>, String> {
+    fn echo(request: Request) -> Result<Reply, String> {
+        rows_of(request).map(Reply::Rows)
+    }
+
+    fn rows_of(request: Request) -> Result<Vec<Value>, String> {
         match request {
             Request::QueueList { limit, after } => {
                 Ok((0..limit).map(|row| json!({ "id": row, "after": after })).collect())
             }
             Request::QueueShow { id } => Err(format!("no message {id}")),
-            Request::Reopen | Request::Reload | Request::Drain | Request::Resume => Ok(vec![]),
+            Request::QueueTake { .. }
+            | Request::QueueRemove { .. }
+            | Request::QueueRetry { .. }
+            | Request::Reopen
+            | Request::Reload
+            | Request::Drain
+            | Request::Resume => Ok(vec![]),
             Request::Status
             | Request::QueueCount
             | Request::QueueDestinations { .. }
@@ -424,7 +497,7 @@ mod tests {
             (b"{\"request\":\"queue-show\"}\n", "missing field"),
             (b"{\"request\":\"queue-list\",\"limit\":-1}\n", "this is not a request"),
             (b"\xff\n", "this is not a request"),
-            (&long, "at most 4096 bytes"),
+            (&long, "at most 65536 bytes"),
         ];
         for (bytes, part) in cases {
             let text = raw(&directory, bytes);

@@ -13,6 +13,8 @@
 //! | [`delivery`] | the mails of a worker, their destinations and routes, connections, outcomes | sockets, clocks |
 //! | [`plugin`] | the chain of one step, and walking it | sockets, timers |
 //! | [`notice`] | what senders are told of their mail, as values | decides when an attempt is over |
+//! | [`results`], [`taking`] | results of mail as values; named queues and whoever takes from them | makes anything nobody asked for |
+//! | [`header`], [`extract`] | the header of a text; what a client asks for in it | refuses a mail for what its header says |
 //! | [`net`] | sockets, and the drivers that join them to sessions; what drivers share ([`net::desk`]) | decisions about protocol |
 //! | [`tls`] | certificates, keys, authorities, and who is trusted | sockets |
 //! | [`auth`] | users, their hashes, and the thread that computes those | sessions, sockets |
@@ -35,8 +37,9 @@
 //! |---|---|---|
 //! | `worker-N` | `smtp-threads`, pinned unless `smtp-pin: off`: SMTP both ways, plugins, timers, schedule | never |
 //! | `commit` | 1: one write and one sync for what all workers have pending | disk |
-//! | `helper` | 1: reads texts back, and the headers that notices need | disk |
+//! | `helper` | 1: reads texts back, and what notices and results need | disk |
 //! | `verifier` | 1: computes the hashes of passwords, at most 64 waiting | computes for tens of ms |
+//! | `taker` | 1 a taker, 16 at most: sends results and waits until they are acknowledged | disk, its taker |
 //! | `services` | 1: asks name servers where mail goes, on a runtime that the first question makes | its own awaits |
 //! | log | 1: writes the application log; drops and counts when it is behind | disk |
 //! | `logbook` | 1, where a send log or received log is kept: makes lines and writes them; who is ahead of it waits | disk |
@@ -57,7 +60,7 @@
 //! Store: ready -> Destinations: route (services: MX, A, AAAA), journey from host to host
 //!   -> Outgoing, greeted already -> MAIL RCPT DATA -> 354 -> out_data chain -> text, dot
 //!   -> reply -> Finish -> Store::on_finish -> Attempt -> Desk::batch -> settled with the next sync
-//!   -> with the notice to its sender, if one is due, in front ([`net::settlement`])
+//!   -> with the notice to its sender and results, if any are due, in front ([`net::settlement`])
 //!   -> freed, waiting for its next attempt, or failed and kept until max-delivertime
 //! ```
 //!
@@ -130,7 +133,13 @@
 //!     its name only where `smarthost-auth` says so; where TLS is required nothing goes out in clear, and
 //!     nothing that came before a handshake is used after it. `net/outgoing_secure.rs`,
 //!     `smtp/client/greeting.rs`; their tests, `tests/hops/tls.rs`, `login.rs`.
-//! 23. One mail stays one: no text ends but by CRLF, dot, CRLF, none leaves with a CR or LF alone, and no
+//! 23. There is no outcome without its result or notice, nor one of these without its outcome, whatever is
+//!     torn or fails. `queue/log/journal.rs` (`add_group`), `recovery.rs`; `queue/log/tests/crash.rs`
+//!     (`check_results`).
+//! 24. A result is taken at least once, and by one taker at a time. `taking.rs`; `tests/results/taking.rs`.
+//! 25. A login of the settings goes to their smarthost, one that a message brings to the host that it
+//!     names. `net/outgoing_secure.rs` (`login`).
+//! 26. One mail stays one: no text ends but by CRLF, dot, CRLF, none leaves with a CR or LF alone, and no
 //!     name or address leaves its place. `smtp/server/receiver.rs`, `smtp/stuffer.rs`, `smtp/trace.rs`;
 //!     `tests/smuggling/`, which has the servers of others count.
 //!
@@ -176,7 +185,15 @@
 //! - **Of a mail's attempts the last eight are kept in memory, the last one over a restart**; their
 //!   number is exact. The whole history belongs into a log, not into every mail of a queue that may
 //!   hold millions.
-//! - **A mail that failed for good stays until `max-delivertime`**, so that it can be looked at.
+//! - **A mail that failed for good stays until `max-delivertime`**, so that it can be looked at, unless a
+//!   named queue takes its result: then it is there that it is looked at.
+//! - **The queue keeps up to a hundred attempts of a mail**, the first ten and the latest, and they are
+//!   read back when a result is written: memory for them would be paid by every mail that waits.
+//! - **Named queues are part of the log**: an entry is a transaction like any other, so it is as durable as
+//!   mail, is rewritten and freed as mail is, and costs memory for its id only. They may be above their
+//!   bound for a second, because it is looked at once a second.
+//! - **Fields named `x-mq-` of strangers are taken out and mean nothing.** They are this server's own words;
+//!   followed, they would let anybody choose where our mail goes, and when.
 //! - **The send log and the received log have a thread of their own**, not the application log's: that
 //!   one must be able to say that these cannot be written. A line that has no room holds its outcome
 //!   up, then deliveries, then new mail (452): whoever names a log wants every line. The disk that is
@@ -243,6 +260,8 @@ pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod delivery;
+pub mod extract;
+pub mod header;
 pub mod limits;
 pub mod lock;
 pub mod log;
@@ -256,12 +275,14 @@ pub mod notice;
 pub mod plugin;
 pub mod program;
 pub mod queue;
+pub mod results;
 pub mod services;
 pub mod settings;
 pub mod sink;
 pub mod smtp;
 pub mod status;
 pub mod supervisor;
+pub mod taking;
 pub mod tls;
 pub mod upkeep;
 pub mod view;

@@ -67,6 +67,8 @@ numbers! {
     Aged = "aged",
     /// Notices to senders that were written since the start.
     Notices = "notices",
+    /// Results that were put into named queues since the start.
+    Results = "results",
     /// Gauge: attempts that ended and are not recorded yet: a notice or the send log holds them up.
     Settling = "settling",
     /// Plugin holds that ran into plugin-timeout (D-27).

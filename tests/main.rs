@@ -24,6 +24,7 @@ mod notices;
 mod operation;
 mod peers;
 mod plugins;
+mod results;
 mod routes;
 mod smuggling;
 mod support;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use mio::Token;
 use rohrpost_reactor::{Key, Slab};
 
-use crate::queue::{MailId, Schedule};
+use crate::queue::{MailId, Schedule, Smarthost};
 
 use super::chance::Chance;
 use super::finish::{Fate, Finish};
@@ -150,6 +150,8 @@ pub struct Destinations {
     limits: DestinationLimits,
     slab: Slab<Destination>,
     domains: HashMap<Arc<str>, DestinationId>,
+    /// Those that messages ask for.
+    hosts: HashMap<Arc<NextHop>, DestinationId>,
     /// The one that all mail goes to.
     smarthost: Option<DestinationId>,
     awake: VecDeque<DestinationId>,
@@ -174,6 +176,7 @@ impl Destinations {
             limits,
             slab: Slab::new(),
             domains: HashMap::new(),
+            hosts: HashMap::new(),
             smarthost: None,
             awake: VecDeque::new(),
             starved: VecDeque::new(),
@@ -203,6 +206,17 @@ impl Destinations {
         let domain: Arc<str> = domain.into();
         let id = self.insert(Target::Domain(domain.clone()));
         self.domains.insert(domain, id);
+        id
+    }
+
+    /// The destination of a host that a message asks for.
+    pub fn of_host(&mut self, smarthost: &Smarthost) -> DestinationId {
+        let hop = Arc::new(NextHop::of_message(smarthost));
+        if let Some(&known) = self.hosts.get(&hop) {
+            return known;
+        }
+        let id = self.insert(Target::Host(hop.clone()));
+        self.hosts.insert(hop, id);
         id
     }
 
@@ -353,8 +367,9 @@ impl Destinations {
     fn next_step(&mut self, id: DestinationId, now_ms: u64) -> Step {
         let Some(destination) = self.slab.get_mut(id.0) else { return Step::Wait };
         if destination.is_over(now_ms) && self.smarthost != Some(id) {
-            if let Target::Domain(domain) = &destination.target {
-                self.domains.remove(domain);
+            match &destination.target {
+                Target::Domain(domain) => drop(self.domains.remove(domain)),
+                Target::Host(hop) => drop(self.hosts.remove(hop)),
             }
             self.slab.remove(id.0);
             return Step::Wait;

@@ -4,7 +4,7 @@
 //! `ROHRPOST_SEED` overrides.
 
 use super::*;
-use crate::delivery::RouteHost;
+use crate::delivery::{Account, RouteHost};
 use crate::queue::{Dice, TransactionId};
 
 const LIMITS: DestinationLimits =
@@ -152,7 +152,7 @@ fn a_domain_that_cannot_be_reached_ends_what_is_ready_and_rests() {
 /// A hop that restarts costs no mail an attempt.
 #[test]
 fn a_smarthost_that_cannot_be_reached_costs_no_attempt() {
-    let hop = NextHop { host: "relay.example".into(), port: 25 };
+    let hop = NextHop { host: "relay.example".into(), port: 25, account: Account::OfSettings };
     let mut all = Destinations::new(LIMITS, Some(hop), 1);
     let id = bring(&mut all, "example.org", 5);
     assert_eq!(bring(&mut all, "example.net", 0), id, "all mail goes there");

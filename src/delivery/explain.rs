@@ -4,7 +4,8 @@
 //!
 //! **Diagnostics**: none; a mail that is gone is absent.
 
-use crate::queue::{Attempt, MailId, TransactionId};
+use crate::queue::{Attempt, MailId, TransactionId, Wishes};
+use crate::results::ResultQueues;
 
 use super::destinations::DestinationId;
 use super::finish::Ended;
@@ -31,6 +32,8 @@ pub struct MailView {
     pub attempts: u32,
     /// The latest of them, oldest first.
     pub recent: Vec<Attempt>,
+    /// What it asks for itself.
+    pub wishes: Option<Box<Wishes>>,
 }
 
 impl Store {
@@ -42,6 +45,16 @@ impl Store {
         let mut view = self.view(ended.attempt.mail)?;
         view.recent.pop();
         Some(view)
+    }
+
+    /// Where the settings send results.
+    pub fn queues(&self) -> &ResultQueues {
+        &self.limits.queues
+    }
+
+    /// What a transaction asks for itself.
+    pub fn wishes(&self, id: TransactionId) -> Option<&Wishes> {
+        self.held.get(&id)?.wishes.as_deref()
     }
 
     /// One mail, explained.
@@ -91,6 +104,7 @@ pub(super) fn taken(id: MailId, held: &mut Held, place: usize) -> MailView {
         destination: mail.destination,
         attempts: mail.attempts,
         recent: std::mem::take(&mut mail.recent),
+        wishes: held.wishes.clone(),
     }
 }
 
@@ -105,5 +119,6 @@ fn view(id: MailId, held: &Held, mail: &MailState) -> MailView {
         destination: mail.destination,
         attempts: mail.attempts,
         recent: mail.recent.clone(),
+        wishes: held.wishes.clone(),
     }
 }

@@ -17,11 +17,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::queue::{
-    Attempt, MailId, Next, ReadError, Retrial, Retry, Schedule, Transaction, TransactionId, Waiting,
+    Attempt, MailId, Next, ReadError, Retrial, Retry, Schedule, Transaction, TransactionId,
+    Waiting, Wishes,
 };
+use crate::results::ResultQueues;
 
 use super::destinations::{DestinationId, Destinations};
 use super::explain::taken;
+use super::patience::Patience;
 use super::{Ended, Fate, Finish};
 
 /// Attempts of a mail that are kept in memory to be shown; the number of all is exact.
@@ -46,7 +49,7 @@ pub struct Now {
 impl Now {
     /// A unix time on the monotonic clock: the past is now, and nothing is further away than
     /// `span_ms`, however wrong the wall clock stood when it was written down.
-    fn mono_of(self, unix_ms: u64, span_ms: u64) -> u64 {
+    pub(super) fn mono_of(self, unix_ms: u64, span_ms: u64) -> u64 {
         self.mono_ms + unix_ms.saturating_sub(self.unix_ms).min(span_ms)
     }
 }
@@ -60,6 +63,8 @@ pub struct StoreLimits {
     pub deliver_ms_max: u64,
     /// Transactions that may be read back at a time.
     pub loading_max: usize,
+    /// Where results go: a mail that failed is kept unless somebody takes its result.
+    pub queues: ResultQueues,
 }
 
 /// Where a transaction's text is.
@@ -112,6 +117,8 @@ pub(super) struct Held {
     needing: usize,
     /// Mails that are not freed.
     unfreed: usize,
+    /// What it asks for itself.
+    pub(super) wishes: Option<Box<Wishes>>,
     pub(super) mails: Box<[MailState]>,
 }
 
@@ -146,7 +153,7 @@ pub(super) struct MailState {
 /// The mails of one worker.
 #[derive(Debug)]
 pub struct Store {
-    limits: StoreLimits,
+    pub(super) limits: StoreLimits,
     pub(super) held: HashMap<TransactionId, Held>,
     /// Where ready mails wait for connections.
     pub destinations: Destinations,
@@ -180,48 +187,59 @@ impl Store {
     /// A transaction that became durable. `reserved` octets of the memory budget came with it.
     pub fn admit(&mut self, transaction: Arc<Transaction>, reserved: usize, now: Now) {
         let id = transaction.id;
-        let mails = transaction
-            .mails
-            .iter()
-            .map(|mail| MailState {
+        let wishes = transaction.wishes.as_deref();
+        let patience = Patience::of(&self.limits, wishes);
+        let expiry_ms = patience.expiry_ms(transaction.received_ms, now);
+        let place = patience.first(expiry_ms, now);
+        let mut mails = Vec::with_capacity(transaction.mails.len());
+        for mail in &transaction.mails {
+            let id = id.mail(mail.index);
+            let mut destination = DestinationId::default();
+            match place {
+                Place::Waiting(due_ms) => self.schedule.insert(due_ms, id),
+                _ => {
+                    destination = make_ready(&mut self.destinations, wishes, &mail.recipient, id);
+                }
+            }
+            mails.push(MailState {
                 index: mail.index,
-                place: Place::Ready,
-                destination: make_ready(
-                    &mut self.destinations,
-                    &mail.recipient,
-                    id.mail(mail.index),
-                ),
+                place,
+                destination,
                 attempts: 0,
                 envelope: mail.envelope.clone(),
                 recipient: mail.recipient.clone(),
                 recent: Vec::new(),
-            })
-            .collect::<Box<[MailState]>>();
+            });
+        }
         self.queued += mails.len();
-        let expiry_ms = self.expiry_ms(transaction.received_ms, now);
         self.ages.insert(expiry_ms, id);
         let held = Held {
             received_ms: transaction.received_ms,
             expiry_ms,
             body_bytes: transaction.body_bytes(),
             reserved,
+            wishes: transaction.wishes.clone(),
             content: Content::Memory(transaction),
-            needing: mails.len(),
+            needing: if needs_text(place) { mails.len() } else { 0 },
             unfreed: mails.len(),
-            mails,
+            mails: mails.into(),
         };
         self.held.insert(id, held);
+        self.shrink(id);
     }
 
     /// A transaction that the start found.
     pub fn restore(&mut self, waiting: Waiting, now: Now) {
-        let expiry_ms = self.expiry_ms(waiting.received_ms, now);
-        let pause_ms_max = self.limits.retry.interval_ms_max().max(READ_PAUSE_MS);
+        let wishes = waiting.wishes.as_deref();
+        let patience = Patience::of(&self.limits, wishes);
+        let expiry_ms = patience.expiry_ms(waiting.received_ms, now);
+        let pause_ms_max = patience.pause_ms_max().max(READ_PAUSE_MS);
+        let first = patience.first(expiry_ms, now);
         let mut mails = Vec::with_capacity(waiting.mails.len());
         for mail in waiting.mails {
             let id = waiting.id.mail(mail.index);
             let place = match mail.last.as_deref().map(|last| last.next) {
-                None => Place::Ready,
+                None => first,
                 Some(Next::Retry { not_before_ms }) => {
                     Place::Waiting(now.mono_of(not_before_ms, pause_ms_max).min(expiry_ms))
                 }
@@ -231,7 +249,9 @@ impl Store {
             match place {
                 Place::Waiting(due_ms) => self.schedule.insert(due_ms, id),
                 Place::Failed => {}
-                _ => destination = make_ready(&mut self.destinations, &mail.recipient, id),
+                _ => {
+                    destination = make_ready(&mut self.destinations, wishes, &mail.recipient, id);
+                }
             }
             self.failed += usize::from(place == Place::Failed);
             self.queued += 1;
@@ -253,6 +273,7 @@ impl Store {
             content: Content::Disk,
             needing: mails.iter().filter(|mail| needs_text(mail.place)).count(),
             unfreed: mails.len(),
+            wishes: waiting.wishes,
             mails: mails.into(),
         };
         self.ages.insert(expiry_ms, waiting.id);
@@ -408,20 +429,19 @@ impl Store {
     /// An attempt ended. Returns the record that settles it; `None` for a mail that is gone.
     pub fn on_finish(&mut self, id: MailId, mut finish: Finish, now: Now) -> Option<Ended> {
         let (held, place) = find(&mut self.held, id)?;
-        let mail = &mut held.mails[place];
-        mail.attempts += u32::from(finish.fate != Fate::Untried);
+        held.mails[place].attempts += u32::from(finish.fate != Fate::Untried);
         // Its age, told by the clock that does not jump.
         let left_ms = held.expiry_ms.saturating_sub(now.mono_ms);
-        let age_ms = self.limits.deliver_ms_max.saturating_sub(left_ms);
-        let received_ms = now.unix_ms.saturating_sub(age_ms);
+        let patience = Patience::of(&self.limits, held.wishes.as_deref());
+        let failed = if patience.keeps_failed() { Next::Failed } else { Next::Removed };
         let next = match finish.fate {
             Fate::Delivered => Next::Delivered,
-            Fate::Permanent => Next::Failed,
+            Fate::Permanent => failed,
             Fate::Untried => Next::Retry { not_before_ms: now.unix_ms + READ_PAUSE_MS },
             Fate::Temporary => {
-                match self.limits.retry.next(mail.attempts, received_ms, now.unix_ms) {
+                match patience.next(held.mails[place].attempts, left_ms, now.unix_ms) {
                     Retrial::At(not_before_ms) => Next::Retry { not_before_ms },
-                    Retrial::GiveUp => Next::Failed,
+                    Retrial::GiveUp => failed,
                 }
             }
         };
@@ -453,8 +473,9 @@ impl Store {
         match held.mails[place].place {
             Place::Waiting(_) if !aged => {
                 held.move_to(place, Place::Ready);
+                let wishes = held.wishes.as_deref();
                 let mail = &mut held.mails[place];
-                mail.destination = make_ready(&mut self.destinations, &mail.recipient, id);
+                mail.destination = make_ready(&mut self.destinations, wishes, &mail.recipient, id);
                 Some(None)
             }
             Place::Waiting(_) | Place::Failed => Some(self.age_out(id, now)),
@@ -527,12 +548,6 @@ impl Store {
         self.destinations.mails()
     }
 
-    /// When a mail's time is over, on the monotonic clock.
-    fn expiry_ms(&self, received_ms: u64, now: Now) -> u64 {
-        let span_ms = self.limits.deliver_ms_max;
-        now.mono_of(received_ms.saturating_add(span_ms), span_ms)
-    }
-
     fn age_out(&mut self, id: MailId, now: Now) -> Option<Ended> {
         let attempt = Attempt {
             mail: id,
@@ -560,7 +575,8 @@ impl Store {
     fn apply(&mut self, id: MailId, attempt: Attempt, now: Now) -> Option<Ended> {
         let (held, place) = find(&mut self.held, id)?;
         let expiry_ms = held.expiry_ms;
-        let pause_ms_max = self.limits.retry.interval_ms_max().max(READ_PAUSE_MS);
+        let patience = Patience::of(&self.limits, held.wishes.as_deref());
+        let pause_ms_max = patience.pause_ms_max().max(READ_PAUSE_MS);
         let after = match attempt.next {
             Next::Delivered | Next::Removed => Place::Freed,
             Next::Failed => {
@@ -627,12 +643,23 @@ fn is_ready(held: &HashMap<TransactionId, Held>, id: MailId) -> bool {
 }
 
 /// A mail begins to wait for a connection of its destination.
-fn make_ready(destinations: &mut Destinations, recipient: &str, id: MailId) -> DestinationId {
-    let destination = destinations.of_recipient(recipient);
+fn make_ready(
+    destinations: &mut Destinations,
+    wishes: Option<&Wishes>,
+    recipient: &str,
+    id: MailId,
+) -> DestinationId {
+    let destination = match wishes.and_then(|wishes| wishes.smarthost.as_deref()) {
+        Some(smarthost) => destinations.of_host(smarthost),
+        None => destinations.of_recipient(recipient),
+    };
     destinations.enter(destination);
     destinations.push(destination, id, false);
     destination
 }
+
+#[path = "store_by_hand.rs"]
+mod by_hand;
 
 #[cfg(test)]
 #[path = "store_tests.rs"]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::delivery::{DestinationLimits, MailView, NextHop};
+use crate::delivery::{Account, DestinationLimits, MailView, NextHop};
 use crate::queue::{Body, Mail, Origin, WaitingMail};
 
 const LIFE_MS: u64 = 100_000;
@@ -20,7 +20,7 @@ fn at(mono_ms: u64) -> Now {
 }
 
 fn store() -> Store {
-    store_to(Some(NextHop { host: "relay.example".into(), port: 25 }))
+    store_to(Some(NextHop { host: "relay.example".into(), port: 25, account: Account::OfSettings }))
 }
 
 /// A store whose mails go to their domains, without a smarthost.
@@ -29,6 +29,7 @@ fn store_to(smarthost: Option<NextHop>) -> Store {
         retry: Retry { intervals_s: vec![RETRY_S], attempts_max: 0, deliver_ms_max: LIFE_MS },
         deliver_ms_max: LIFE_MS,
         loading_max: 2,
+        queues: ResultQueues::default(),
     };
     let few = DestinationLimits {
         domain_connections_max: 2,

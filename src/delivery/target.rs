@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use hickory_resolver::proto::rr::Name;
 
+use crate::queue::{Password, Smarthost};
+
 /// A host that mail is handed to without a look at MX records.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NextHop {
@@ -18,9 +20,29 @@ pub struct NextHop {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// Whom to log in as there.
+    pub account: Account,
+}
+
+/// Whose account is used with a host: what the settings have is for their own smarthost and nobody else's,
+/// or whoever may send could have it sent to a host of theirs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// That of the settings.
+    #[default]
+    OfSettings,
+    /// What a message brought along, if it did: a name and a password.
+    OfMessage(Option<(Box<str>, Password)>),
 }
 
 impl NextHop {
+    /// The host that a message asks for.
+    pub fn of_message(smarthost: &Smarthost) -> NextHop {
+        let Smarthost { host, port, username, password } = smarthost;
+        let account = username.clone().zip(password.clone());
+        NextHop { host: host.to_string(), port: *port, account: Account::OfMessage(account) }
+    }
+
     /// The address, when the host is one already.
     pub fn literal(&self) -> Option<SocketAddr> {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
@@ -123,7 +145,8 @@ mod tests {
 
     #[test]
     fn literals_need_no_resolver() {
-        let hop = |host: &str| NextHop { host: host.into(), port: 25 };
+        let hop =
+            |host: &str| NextHop { host: host.into(), port: 25, account: Account::OfSettings };
         assert_eq!(hop("127.0.0.1").literal(), Some("127.0.0.1:25".parse().unwrap()));
         assert_eq!(hop("[::1]").literal(), Some("[::1]:25".parse().unwrap()));
         assert_eq!(hop("relay.example").literal(), None);

@@ -19,6 +19,7 @@ use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 use crate::auth::Logins;
 use crate::blocking::Job;
 use crate::clock::Wall;
+use crate::control::Which;
 use crate::delivery::{DestinationId, Journey, Now, Store};
 use crate::limits::Share;
 use crate::log::Log;
@@ -71,7 +72,7 @@ pub enum Mail {
     Loaded(TransactionId, Result<Arc<Transaction>, ReadError>),
     /// The send log or received log has room again.
     LogRoom,
-    /// What notices need of mails of a message was read back, or not.
+    /// What is to be told of mails of a message was read back, or not.
     Recalled(TransactionId, Result<Vec<(u16, Recalled)>, ReadError>),
     /// The route of a destination with the milliseconds that it is good for, or why there is none.
     Routed(DestinationId, Routed),
@@ -106,6 +107,15 @@ pub enum Question {
     Show(MailId),
     /// All mails of a transaction.
     ShowAll(TransactionId),
+    /// Remove mails: ids of mails, or of transactions.
+    Remove(Vec<String>),
+    /// Make waiting mails due now.
+    Retry {
+        /// Which.
+        which: Which,
+        /// Only those due before: where the part before this one ended.
+        before: Option<(u64, MailId)>,
+    },
     /// Its destinations, at most this many, those with the most mail first.
     Destinations {
         /// Rows at most.

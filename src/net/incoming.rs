@@ -410,11 +410,30 @@ impl Incoming {
     /// Design §5: who may send to whom.
     fn may_relay(&self, to: &crate::smtp::Address, desk: &Desk) -> bool {
         let smtp = &desk.settings.smtp;
-        desk.admission.trusts(smtp, self.remote.ip())
-            || self.is_authenticated(desk)
+        self.is_relayed(desk)
             || smtp.local_domains.contains(to.domain())
             // RFC 5321 4.5.1: `<postmaster>` without a domain is ours, if anything is.
             || (to.domain().is_empty() && !smtp.local_domains.is_empty())
+    }
+
+    /// Whether the client may send to anybody.
+    fn is_relayed(&self, desk: &Desk) -> bool {
+        let trusted = desk.admission.trusts(&desk.settings.smtp, self.remote.ip());
+        trusted || self.is_authenticated(desk)
+    }
+
+    /// What the text asks for counts only from clients that may send to anybody.
+    fn extract(&self, message: &mut Message, desk: &Desk) {
+        if !desk.settings.smtp.extract {
+            return;
+        }
+        let ignored = message.extract(self.is_relayed(desk));
+        if !ignored.is_empty() {
+            let names = ignored.join(", ");
+            let text =
+                format_args!("{}: x-mq fields whose value means nothing: {names}", self.remote);
+            desk.log.limited("x-mq", crate::log::Level::Warning, "smtp", text);
+        }
     }
 
     /// Starts a step: its chain runs when the connection is driven.
@@ -479,7 +498,10 @@ impl Incoming {
                 }
                 self.decide(Decision::Accept, desk, io);
             }
-            Step::Data(message) => self.next_message(message, desk, io),
+            Step::Data(mut message) => {
+                self.extract(&mut message, desk);
+                self.next_message(message, desk, io);
+            }
             Step::Message(mut message, _) => match message.close(&desk.plugins, &mut desk.memory) {
                 Ok(()) => self.next_message(message, desk, io),
                 Err(problem) => {

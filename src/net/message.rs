@@ -9,10 +9,11 @@ use std::sync::Arc;
 use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, Text};
 
 use crate::clock::Wall;
+use crate::extract::{self, Extracted};
 use crate::limits::Share;
 use crate::notice::wanted;
 use crate::plugin::view::Plugins;
-use crate::queue::{Body, Mail, MailDsn, NO_BODY, Origin, Transaction};
+use crate::queue::{Body, Mail, MailDsn, NO_BODY, Origin, Transaction, Wishes};
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
 use crate::smtp::server::{Protocol, Received};
 use crate::smtp::trace::Trace;
@@ -93,6 +94,7 @@ pub struct Message {
     /// The recipient whose chain runs next, or runs.
     next: usize,
     open: Option<MessageId>,
+    wishes: Option<Box<Wishes>>,
 }
 
 /// What the queue is to keep.
@@ -137,7 +139,32 @@ impl Message {
             reserved,
             next: 0,
             open: None,
+            wishes: None,
         })
+    }
+
+    /// Takes `x-mq-*` fields out of the text (D-44: before its recipients' chains). They count if they
+    /// are `honoured`. Returns those whose value means nothing.
+    pub fn extract(&mut self, honoured: bool) -> Vec<Box<str>> {
+        if !extract::has_any(self.bodies[0].as_bytes()) {
+            return Vec::new();
+        }
+        let mut found = None;
+        let now_ms = Wall::now_ms();
+        self.bodies[0].edit(|text| found = extract::extract(text, honoured, now_ms));
+        let Some(Extracted { wishes, envelope, dsn, ignored }) = found else {
+            return Vec::new();
+        };
+        for mail in &mut self.mails {
+            if let Some(envelope) = &envelope {
+                mail.envelope.clone_from(envelope);
+            }
+            if let Some(dsn) = &dsn {
+                mail.dsn = Some(Box::new(dsn.clone()));
+            }
+        }
+        self.wishes = (!wishes.is_empty()).then(|| Box::new(wishes));
+        ignored
     }
 
     /// The text with the zero past its end (D-41).
@@ -221,7 +248,7 @@ impl Message {
             date: desk.wall.date(received_ms),
         }
         .to_field();
-        let mut wishes = None;
+        let mut wishes = self.wishes.take();
         wanted::add_to(&mut wishes, &mut self.from);
         let transaction = Transaction {
             id,

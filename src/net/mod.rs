@@ -32,6 +32,7 @@ mod outgoing_secure;
 mod outgoing_text;
 pub mod proxy;
 pub mod receipt;
+mod resulting;
 mod reuse;
 mod secure;
 pub mod settlement;

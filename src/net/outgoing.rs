@@ -574,7 +574,7 @@ impl Outgoing {
         };
         let mut finish =
             finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
-        finish.facts = self.facts(desk);
+        finish.facts = self.facts(&transaction, desk);
         desk.finish(id, &transaction, finish, self.session.extensions().dsn, io);
     }
 

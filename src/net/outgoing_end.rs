@@ -73,7 +73,7 @@ impl Outgoing {
         };
         let mut finish =
             finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
-        finish.facts = self.facts(desk);
+        finish.facts = self.facts(&transaction, desk);
         let mut tried = before.map(|before| before.tried).unwrap_or_default();
         tried.push(self.stop.host.clone());
         let carried = Box::new(Carried { id, transaction, finish, tried });

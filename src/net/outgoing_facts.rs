@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::delivery::{Certificate, Cipher, Facts};
+use crate::queue::Transaction;
 
 use super::certificate;
 use super::desk::Desk;
@@ -15,8 +16,8 @@ use super::transport::Secured;
 
 impl Outgoing {
     /// What is known now, if somebody wants it.
-    pub(super) fn facts(&mut self, desk: &Desk) -> Option<Box<Facts>> {
-        if !desk.facts_wanted {
+    pub(super) fn facts(&mut self, transaction: &Transaction, desk: &Desk) -> Option<Box<Facts>> {
+        if !desk.facts_wanted && !desk.wants_facts(transaction) {
             return None;
         }
         Some(Box::new(Facts {

@@ -22,7 +22,7 @@ use mio::Token;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use crate::delivery::{Stop, Target};
+use crate::delivery::{Account, Stop, Target};
 use crate::log::Level;
 use crate::settings::{AuthRule, Security, Settings, TlsStart};
 use crate::smtp::Reply;
@@ -55,7 +55,7 @@ pub(super) fn plan(
     let mut options = Options::new(settings.smtp.hostname.clone());
     let mut security = settings.hop.security;
     let is_smarthost = is_smarthost(target, settings);
-    options.login = login(*address, settings).filter(|_| is_smarthost);
+    options.login = login(target, *address, settings);
     if options.login.as_ref().is_some_and(|login| !login.in_clear) {
         security = match settings.hop.auth {
             AuthRule::Verified => Security::Verified,
@@ -79,13 +79,14 @@ pub(super) fn plan(
     (options, guard)
 }
 
-/// The login belongs to the smarthost of the settings and to nobody else: not to one that a mail brings
-/// along, nor to whatever stands in for it.
+/// Whether it is the smarthost of the settings: not one that a mail brings along, nor whatever stands in
+/// for it.
 fn is_smarthost(target: &Target, settings: &Settings) -> bool {
     let delivery = &settings.delivery;
     match (target, &delivery.smarthost) {
         (Target::Host(hop), Some(smarthost)) => {
             delivery.sink.is_none()
+                && hop.account == Account::OfSettings
                 && hop.port == delivery.smarthost_port
                 && hop.host == smarthost.to_string()
         }
@@ -93,10 +94,24 @@ fn is_smarthost(target: &Target, settings: &Settings) -> bool {
     }
 }
 
-fn login(address: SocketAddr, settings: &Settings) -> Option<Login> {
+/// The login of the settings belongs to their smarthost and to nobody else; that of a mail to the host
+/// that it names.
+fn login(target: &Target, address: SocketAddr, settings: &Settings) -> Option<Login> {
     let hop = &settings.hop;
-    (!hop.username.is_empty()).then(|| Login {
-        credentials: Arc::new(Credentials::new(hop.username.as_str(), hop.password.expose())),
+    let own = is_smarthost(target, settings) && !hop.username.is_empty();
+    let (username, password) = match target {
+        Target::Host(host) => match &host.account {
+            Account::OfSettings => (hop.username.as_str(), hop.password.expose()),
+            Account::OfMessage(None) => return None,
+            Account::OfMessage(Some(_)) if settings.delivery.sink.is_some() => return None,
+            Account::OfMessage(Some((username, password))) => (&**username, password.expose()),
+        },
+        Target::Domain(_) => return None,
+    };
+    let brought =
+        matches!(target, Target::Host(host) if matches!(host.account, Account::OfMessage(_)));
+    (own || brought).then(|| Login {
+        credentials: Arc::new(Credentials::new(username, password)),
         in_clear: address.ip().is_loopback() || hop.auth == AuthRule::Clear,
     })
 }
@@ -223,6 +238,7 @@ impl Outgoing {
 mod tests {
     use super::*;
     use crate::delivery::NextHop;
+    use crate::queue::{Password, Smarthost};
     use crate::settings::{Arguments, Machine, Sources};
 
     const RELAY: &str = "192.0.2.1:587";
@@ -243,7 +259,18 @@ mod tests {
     }
 
     fn host(host: &str, port: u16) -> Target {
-        Target::Host(Arc::new(NextHop { host: host.to_owned(), port }))
+        let account = Account::OfSettings;
+        Target::Host(Arc::new(NextHop { host: host.to_owned(), port, account }))
+    }
+
+    /// One that a mail names, with a login or without.
+    fn brought(name: &str, password: Option<&str>) -> Target {
+        Target::Host(Arc::new(NextHop::of_message(&Smarthost {
+            host: name.into(),
+            port: 587,
+            username: password.map(|_| "mine".into()),
+            password: password.map(|password| Password::new(password.to_owned())),
+        })))
     }
 
     fn relay(values: &[(&str, &str)], address: &str) -> (Options, Guard) {
@@ -312,6 +339,9 @@ mod tests {
             (host("relay.example", 25), "", false),
             (host("other.example", 587), "", false),
             (Target::Domain("relay.example".into()), "", false),
+            (brought("relay.example", None), "", false),
+            (brought("relay.example", Some("p")), "127.0.0.1", false),
+            (brought("other.example", None), "", false),
             (host("relay.example", 587), "127.0.0.1", false),
         ];
         for (target, sink, expected) in rows {
@@ -319,6 +349,17 @@ mod tests {
             let (options, _) = planned(&values, &target, RELAY, false);
             assert_eq!(options.login.is_some(), expected, "{target} {sink}");
         }
+    }
+
+    #[test]
+    fn a_mail_brings_its_own_login_along() {
+        let values = [("queue-directory", "/tmp/queue")];
+        let values = [&values[..], &LOGIN].concat();
+        let (options, guard) =
+            planned(&values, &brought("other.example", Some("own")), RELAY, false);
+        let login = options.login.unwrap();
+        assert!(*login.credentials == Credentials::new("mine", "own"));
+        assert_eq!(guard.security, Security::Verified, "a password asks for more than mail");
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! An attempt between its end and its record: the notice that it calls for is written first, and both
-//! are handed over together, so that they become durable as one.
+//! An attempt between its end and its record: the notice and the results that it calls for are written
+//! first, and all are handed over together, so that they become durable as one.
 //!
 //! Most attempts call for nothing and are handed over at once. One that calls for a notice needs the
-//! mail's header: of a mail that was just tried it is in memory; else the helper reads it back, and the
-//! outcome waits so long. Where a send log is kept an outcome also waits until the log took its line.
+//! mail's header, and one that calls for results its attempts before as well: of a mail that was just
+//! tried for the first time all is in memory; else the helper reads it back, and the outcome waits so long. Where a send log is kept an outcome also waits until the log took its line.
 //! [`SETTLEMENTS_MAX`] may wait at most: while there is no room for another, nothing new is delivered,
 //! nothing ages out, and no new mail is taken, because a line of the received log may wait here too.
 //!
@@ -13,6 +13,7 @@
 //! sender hears of it.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use crate::blocking::{Job, RECALLS_MAX};
 use crate::clock::Wall;
@@ -21,11 +22,12 @@ use crate::log::Level;
 use crate::logbook;
 use crate::metrics::Number;
 use crate::notice::wanted::{self, Occasion};
-use crate::notice::{self, Case, Excerpt, Kind, Stationery};
+use crate::notice::{self, Case, Excerpt, Kind, Stationery, TEXT_BYTES_NEEDED};
 use crate::queue::{
-    Attempt, Body, DsnNotify, Entry, Mail, MailDsn, Next, Origin, ReadError, Transaction,
-    TransactionId, Wishes,
+    self, Attempt, Body, DsnNotify, Entry, Mail, MailDsn, MailId, Next, Origin, ReadError,
+    Transaction, TransactionId, Wishes,
 };
+use crate::results::{self, text_bytes_needed};
 use crate::smtp::Address;
 use crate::smtp::dsn::{Notify, Ret};
 
@@ -37,10 +39,19 @@ pub const SETTLEMENTS_MAX: usize = 1_000;
 /// Recipients of one message whose notices are written from one reading: a message may have thousands, and
 /// each notice holds what comes back of it.
 const RECALLED_MAX: usize = 64;
-/// Octets of notices that may wait with them.
+/// Octets of notices and results that may wait with them.
 const NOTICE_BYTES_MAX: usize = 16 << 20;
 
-/// What a notice needs of a mail beside its outcome.
+/// What is to be read back of mails.
+#[derive(Clone, Copy, Debug)]
+pub struct RecallFor {
+    /// The default of what comes back with a notice.
+    ret: Ret,
+    /// Octets of each text.
+    pub text_bytes: usize,
+}
+
+/// What notices and results need of a mail beside its outcome.
 #[derive(Clone, Debug, Default)]
 pub struct Recalled {
     /// What the sender asked for.
@@ -49,12 +60,24 @@ pub struct Recalled {
     envid: Option<Box<str>>,
     smtputf8: bool,
     excerpt: Option<Excerpt>,
+    /// What was read, shared by all its mails.
+    pub(super) read: Option<Arc<queue::Recalled>>,
 }
 
 impl Recalled {
+    /// Takes what was read apart.
+    pub fn each(read: queue::Recalled, what: RecallFor) -> Vec<(u16, Self)> {
+        let read = Arc::new(read);
+        let of = |mail: &Mail| {
+            let recalled = Self::of(&read.transaction, mail.index, what.ret);
+            (mail.index, Self { read: Some(read.clone()), ..recalled })
+        };
+        read.transaction.mails.iter().map(of).collect()
+    }
+
     /// Takes it from a transaction; `ret` is the default of what comes back. Nothing but an empty one of a
     /// mail that is not part of it any more.
-    pub fn of(transaction: &Transaction, index: u16, ret: Ret) -> Self {
+    fn of(transaction: &Transaction, index: u16, ret: Ret) -> Self {
         let Some(mail) = transaction.mail(index) else { return Self::default() };
         let request = wanted::request(transaction, mail);
         Self {
@@ -63,16 +86,19 @@ impl Recalled {
             envid: request.envid.map(Box::from),
             smtputf8: transaction.smtputf8,
             excerpt: Excerpt::of(transaction, mail, wanted::ret_of(transaction, ret)),
+            read: None,
         }
     }
 }
 
-/// An outcome that waits for what a notice of it needs.
+/// An outcome that waits for what is to be told of it.
 #[derive(Debug)]
 struct Pending {
     attempt: Attempt,
     mail: MailView,
-    kind: Kind,
+    /// The notice of it, if the sender wants one.
+    kind: Option<Kind>,
+    results: bool,
     line: Option<logbook::Entry>,
     /// Its text was asked for.
     asked: bool,
@@ -85,10 +111,10 @@ struct Unlogged {
     outcome: Option<Outcome>,
 }
 
-/// An outcome with the notice of it.
+/// An outcome with what tells of it: a notice, results.
 #[derive(Debug)]
 struct Outcome {
-    notice: Option<Transaction>,
+    told: Vec<Transaction>,
     attempt: Attempt,
 }
 
@@ -105,14 +131,14 @@ pub struct Settlements {
     reading: usize,
     /// Those that wait for the log, in the order in which they ended.
     unlogged: VecDeque<Unlogged>,
-    /// Octets of their notices.
-    notice_bytes: usize,
+    /// Octets of what tells of them.
+    told_bytes: usize,
 }
 
 impl Settlements {
     /// Whether another one may wait.
     pub fn has_room(&self) -> bool {
-        self.len() < SETTLEMENTS_MAX && self.notice_bytes < NOTICE_BYTES_MAX
+        self.len() < SETTLEMENTS_MAX && self.told_bytes < NOTICE_BYTES_MAX
     }
 
     /// How many more may wait.
@@ -130,6 +156,12 @@ impl Settlements {
         self.len() == 0
     }
 
+    /// Whether an outcome of this mail waits for a read: those behind it must not pass.
+    fn waits(&self, id: MailId) -> bool {
+        let waiting = self.pending.get(&id.transaction);
+        waiting.is_some_and(|waiting| waiting.iter().any(|one| one.attempt.mail == id))
+    }
+
     fn push(&mut self, pending: Pending) {
         let id = pending.attempt.mail.transaction;
         let waiting = self.pending.entry(id).or_default();
@@ -140,17 +172,24 @@ impl Settlements {
         self.reading += 1;
     }
 
-    /// The mails of the next message that is to be read, some at a time.
-    fn ask(&mut self) -> Option<(TransactionId, Box<[u16]>)> {
+    /// The mails of the next message that is to be read, some at a time, and the octets of its text.
+    fn ask(&mut self) -> Option<(TransactionId, Box<[u16]>, usize)> {
         let id = self.unasked.pop_front()?;
         let waiting = self.pending.get_mut(&id)?;
         let mut mails = Vec::new();
+        let mut text_bytes = TEXT_BYTES_NEEDED;
         for pending in waiting.iter_mut().filter(|one| !one.asked).take(RECALLED_MAX) {
             pending.asked = true;
-            mails.push(pending.attempt.mail.index);
+            let index = pending.attempt.mail.index;
+            if !mails.contains(&index) {
+                mails.push(index);
+            }
+            if pending.results {
+                text_bytes = text_bytes.max(text_bytes_needed(pending.mail.wishes.as_deref()));
+            }
         }
         self.asked += 1;
-        Some((id, mails.into()))
+        Some((id, mails.into(), text_bytes))
     }
 
     /// Those that an answer is for.
@@ -169,28 +208,36 @@ impl Settlements {
 }
 
 impl Desk {
-    /// Records the outcome of an attempt, with the notice that it calls for, and says so where a mail
-    /// ends without having arrived.
-    pub fn settle(&mut self, mut ended: Ended) {
+    /// Records the outcome of an attempt, with what it calls for, and says so where a mail ends without
+    /// having arrived.
+    pub fn settle(&mut self, ended: Ended) {
+        // An attempt that had no text was none of which anybody wants a notice.
+        let noticed = matches!(ended.attempt.next, Next::Failed | Next::Removed);
+        self.settle_unread(ended, noticed);
+    }
+
+    /// The same for a mail that an operator removed: results tell of it, a notice does not.
+    pub fn settle_removed(&mut self, ended: Ended) {
+        self.settle_unread(ended, false);
+    }
+
+    fn settle_unread(&mut self, mut ended: Ended, noticed: bool) {
         self.tell_outcome(&ended.attempt);
-        let over = matches!(ended.attempt.next, Next::Failed | Next::Removed);
-        if !over && !self.logbook.logs_sent() {
-            // An attempt that had no text was none of which anybody wants to hear.
+        let results = self.wants_results(&ended);
+        let waits = self.settlements.waits(ended.attempt.mail);
+        if !noticed && !results && !waits && !self.logbook.logs_sent() {
             return self.batch.push(Entry::Settle(ended.attempt));
         }
         let Some(mail) = self.store.mail_of(&mut ended) else {
             return self.batch.push(Entry::Settle(ended.attempt));
         };
         let attempt = ended.attempt;
-        let line = self.line_of(&attempt, &mail, None);
-        match self.kind_of(&attempt, &mail, true).filter(|_| over) {
-            Some(kind) => {
-                let asked = false;
-                self.settlements.push(Pending { attempt, mail, kind, line, asked });
-                self.ask_for_texts();
-            }
-            None => self.conclude(line, Outcome { notice: None, attempt }),
+        let line = self.line_of(&attempt, &mail, mail.wishes.as_deref());
+        let kind = self.kind_of(&attempt, &mail, true).filter(|_| noticed);
+        if kind.is_none() && !results && !waits {
+            return self.conclude(line, Outcome { told: Vec::new(), attempt });
         }
+        self.settle_later(Pending { attempt, mail, kind, results, line, asked: false });
     }
 
     /// The same for a mail that was tried, whose text is at hand; `hop_tells` says whether the far end
@@ -199,51 +246,77 @@ impl Desk {
         self.tell_outcome(&ended.attempt);
         let id = ended.attempt.mail;
         let notify = transaction.mail(id.index).map(|mail| self.notify_of(mail));
-        let wanted = notify.is_some_and(|notify| match ended.attempt.next {
+        let noticed = notify.is_some_and(|notify| match ended.attempt.next {
             Next::Delivered => notify.success && !hop_tells,
             Next::Retry { .. } => notify.delay,
             Next::Failed | Next::Removed => notify.failure,
         });
-        if !wanted && !self.logbook.logs_sent() {
+        let results = self.wants_results(&ended);
+        let waits = self.settlements.waits(id);
+        if !noticed && !results && !waits && !self.logbook.logs_sent() {
             return self.batch.push(Entry::Settle(ended.attempt));
         }
+        let facts = ended.facts.take().filter(|_| results);
+        ended.attempt.facts = facts.and_then(|facts| results::facts(&facts));
         let Some(mail) = self.store.mail_of(&mut ended) else {
             return self.batch.push(Entry::Settle(ended.attempt));
         };
         let attempt = ended.attempt;
-        let kind = self.kind_of(&attempt, &mail, hop_tells).filter(|_| wanted);
-        let notice = kind.and_then(|kind| {
-            let recalled = Recalled::of(transaction, id.index, self.settings.notices.ret);
-            self.write_notice(kind, &attempt, &mail, &recalled)
-        });
         let line = self.line_of(&attempt, &mail, transaction.wishes.as_deref());
-        self.conclude(line, Outcome { notice, attempt });
+        let kind = self.kind_of(&attempt, &mail, hop_tells).filter(|_| noticed);
+        // Attempts before this one are in the log, with all that was known of them.
+        let later = waits || (results && mail.attempts > 1);
+        let pending = Pending { attempt, mail, kind, results, line, asked: false };
+        if later {
+            return self.settle_later(pending);
+        }
+        let recalled = match pending.kind {
+            Some(_) => Recalled::of(transaction, id.index, self.settings.notices.ret),
+            None => Recalled::default(),
+        };
+        self.tell(pending, &recalled, Some(transaction));
     }
 
-    /// What notices of a message need was read back. Those of one that could not be read are told of
-    /// without its header.
+    /// What is to be told of mails of a message was read back. Those of one that could not be read are
+    /// told of without its text.
     pub fn on_recalled(
         &mut self,
         id: TransactionId,
         recalled: Result<Vec<(u16, Recalled)>, ReadError>,
     ) {
         if let Err(error) = &recalled {
-            let text = format_args!("the notices of message {id} have no header: {error}");
+            let text = format_args!("what is told of message {id} has no header: {error}");
             self.log.limited("notice-header", Level::Warning, "queue", text);
         }
-        let mut recalled: HashMap<u16, Recalled> =
-            recalled.unwrap_or_default().into_iter().collect();
-        for Pending { attempt, mail, kind, line, .. } in self.settlements.take(id) {
-            let recalled = recalled.remove(&attempt.mail.index).unwrap_or_default();
+        let recalled: HashMap<u16, Recalled> = recalled.unwrap_or_default().into_iter().collect();
+        let nothing = Recalled::default();
+        for mut pending in self.settlements.take(id) {
+            let recalled = recalled.get(&pending.attempt.mail.index).unwrap_or(&nothing);
             let notify = recalled.notify.unwrap_or(self.settings.notices.notify);
-            let notice = if wanted::wants(notify, kind) {
-                self.write_notice(kind, &attempt, &mail, &recalled)
-            } else {
-                None
-            };
-            self.conclude(line, Outcome { notice, attempt });
+            pending.kind = pending.kind.filter(|kind| wanted::wants(notify, *kind));
+            let read = recalled.read.clone();
+            self.tell(pending, recalled, read.as_deref().map(|read| &read.transaction));
         }
         self.ask_for_texts();
+    }
+
+    /// Keeps an outcome until what is to be told of it was read back, and behind those of the same mail
+    /// that wait already.
+    fn settle_later(&mut self, pending: Pending) {
+        self.settlements.push(pending);
+        self.ask_for_texts();
+    }
+
+    /// Writes what is to be told of an outcome, and lets it go.
+    fn tell(&mut self, pending: Pending, recalled: &Recalled, transaction: Option<&Transaction>) {
+        let Pending { attempt, mail, kind, results, line, .. } = pending;
+        let notice = kind.and_then(|kind| self.write_notice(kind, &attempt, &mail, recalled));
+        let mut told: Vec<Transaction> = notice.into_iter().collect();
+        if results {
+            let past = recalled.read.as_deref().map_or(&[][..], |read| past(read, mail.id));
+            self.write_results(&mut told, &attempt, &mail, transaction, past);
+        }
+        self.conclude(line, Outcome { told, attempt });
     }
 
     /// A line for each mail of a transaction that a client brought and that is durable now.
@@ -264,7 +337,7 @@ impl Desk {
             match self.logbook.offer(line, self.index) {
                 Ok(()) => {
                     if let Some(outcome) = outcome {
-                        self.settlements.notice_bytes -= outcome.notice_bytes();
+                        self.settlements.told_bytes -= outcome.told_bytes();
                         self.hand_over(outcome);
                     }
                 }
@@ -281,21 +354,29 @@ impl Desk {
     }
 
     /// The time of the stop is over. Lines are lost rather than outcomes. Outcomes that wait for a text are
-    /// not recorded: what failed is tried, or ages out, after the next start, and its sender hears
-    /// of it then.
+    /// not recorded: what failed is tried, or ages out, after the next start, and is told of then. But what
+    /// has arrived must not be tried again: it is told of with what is known of it.
     pub fn drop_settlements(&mut self) {
-        let (reading, lines) = (self.settlements.reading, self.settlements.unlogged.len());
-        if reading + lines == 0 {
+        let lines = self.settlements.unlogged.len();
+        if self.settlements.is_empty() {
             return;
+        }
+        let Settlements { unlogged, pending, asked, .. } = std::mem::take(&mut self.settlements);
+        // Their answers are still to come.
+        self.settlements.asked = asked;
+        unlogged.into_iter().filter_map(|line| line.outcome).for_each(|one| self.hand_over(one));
+        let mut reading = 0;
+        for pending in pending.into_values().flatten() {
+            if pending.attempt.next == Next::Delivered {
+                self.tell(Pending { line: None, ..pending }, &Recalled::default(), None);
+            } else {
+                reading += 1;
+            }
         }
         let text = format_args!(
             "the stop does not wait: {lines} lines of logs are lost, {reading} mails that failed come again"
         );
         self.log.critical("stop", text);
-        let Settlements { unlogged, asked, .. } = std::mem::take(&mut self.settlements);
-        // Their answers are still to come.
-        self.settlements.asked = asked;
-        unlogged.into_iter().filter_map(|line| line.outcome).for_each(|one| self.hand_over(one));
     }
 
     /// The outcome with its line, if it has one: both go on together.
@@ -315,16 +396,17 @@ impl Desk {
         } else {
             line
         };
-        self.settlements.notice_bytes += outcome.as_ref().map_or(0, Outcome::notice_bytes);
+        self.settlements.told_bytes += outcome.as_ref().map_or(0, Outcome::told_bytes);
         self.settlements.unlogged.push_back(Unlogged { line, outcome });
     }
 
-    /// The notice first: both become durable as one.
+    /// What tells of it first: all become durable as one.
     fn hand_over(&mut self, outcome: Outcome) {
-        let Outcome { notice, attempt } = outcome;
-        if let Some(notice) = notice {
-            self.count(Number::Notices);
-            self.publish(notice);
+        let Outcome { told, attempt } = outcome;
+        for told in told {
+            let number = if told.shelf.is_some() { Number::Results } else { Number::Notices };
+            self.count(number);
+            self.publish(told);
         }
         self.batch.push(Entry::Settle(attempt));
     }
@@ -341,9 +423,10 @@ impl Desk {
 
     fn ask_for_texts(&mut self) {
         while self.settlements.asked < RECALLS_MAX
-            && let Some((id, mails)) = self.settlements.ask()
+            && let Some((id, mails, text_bytes)) = self.settlements.ask()
         {
-            let job = Job::Recall(self.index, id, mails, self.settings.notices.ret);
+            let what = RecallFor { ret: self.settings.notices.ret, text_bytes };
+            let job = Job::Recall(self.index, id, mails, what);
             if let Err(error) = self.jobs.try_send(job) {
                 // The channel holds all that workers may ask for at a time.
                 unreachable!("the helper takes every job: {error}");
@@ -452,8 +535,14 @@ impl Desk {
 }
 
 impl Outcome {
-    fn notice_bytes(&self) -> usize {
-        let bytes = self.notice.as_ref().map_or(0, Transaction::body_bytes);
+    fn told_bytes(&self) -> usize {
+        let bytes: u64 = self.told.iter().map(Transaction::body_bytes).sum();
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
+}
+
+/// The attempts of a mail that were read back.
+fn past(read: &queue::Recalled, id: MailId) -> &[(u32, Attempt)] {
+    let place = read.transaction.mails.binary_search_by_key(&id.index, |mail| mail.index);
+    place.ok().and_then(|place| read.attempts.get(place)).map_or(&[], |past| past)
 }

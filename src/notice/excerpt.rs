@@ -9,6 +9,8 @@ use crate::smtp::dsn::Ret;
 
 /// Octets of a mail that comes back whole; of a larger one the header does.
 pub(super) const FULL_BYTES_MAX: usize = 256 * 1024;
+/// Octets of a text that are needed to know what of it comes back.
+pub const TEXT_BYTES_NEEDED: usize = FULL_BYTES_MAX + 1;
 /// Octets of a header that come back, to the end of a line.
 pub(super) const HEADER_BYTES_MAX: usize = 32 * 1024;
 

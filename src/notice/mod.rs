@@ -24,5 +24,5 @@ pub mod wanted;
 mod tests;
 
 pub use case::{Case, Kind};
-pub use excerpt::Excerpt;
+pub use excerpt::{Excerpt, TEXT_BYTES_NEEDED};
 pub use report::{Notice, Stationery, write};

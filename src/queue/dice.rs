@@ -7,7 +7,7 @@ pub(crate) struct Dice(u64);
 
 impl Dice {
     /// The seed of the environment, or a fixed one.
-    pub(super) fn from_environment() -> Self {
+    pub(crate) fn from_environment() -> Self {
         let given = std::env::var("ROHRPOST_SEED").ok().and_then(|text| text.parse().ok());
         let seed = given.unwrap_or(20_261_122);
         println!("ROHRPOST_SEED={seed}");
@@ -26,7 +26,7 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 }

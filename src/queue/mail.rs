@@ -167,6 +167,14 @@ impl Body {
         &self.0
     }
 
+    /// Changes the text in place; where others hold it as well, a copy of it.
+    pub fn edit(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        let text = Arc::make_mut(&mut self.0);
+        text.pop();
+        change(text);
+        text.push(0);
+    }
+
     /// The text and the zero past its end.
     pub fn as_bytes_with_nul(&self) -> &[u8] {
         &self.0

@@ -40,6 +40,15 @@ impl<K: Copy + Ord> Schedule<K> {
         self.due.pop_first().map(|(_, key)| key)
     }
 
+    /// Some keys with their times, the latest first: those before `before`, at most `limit`.
+    pub fn latest(&self, before: Option<(u64, K)>, limit: usize) -> Vec<(u64, K)> {
+        let keys = match before {
+            Some(before) => self.due.range(..before),
+            None => self.due.range(..),
+        };
+        keys.rev().take(limit).copied().collect()
+    }
+
     /// When the next key is due.
     pub fn next_due(&self) -> Option<u64> {
         self.due.first().map(|&(due_ms, _)| due_ms)
@@ -87,10 +96,21 @@ impl Retry {
     /// What becomes of a mail after its attempt number `attempts` failed at `now_ms`. Times are
     /// unix milliseconds.
     pub fn next(&self, attempts: u32, received_ms: u64, now_ms: u64) -> Retrial {
+        self.next_of(&self.intervals_s, attempts, received_ms, now_ms)
+    }
+
+    /// The same with other intervals, in seconds.
+    pub fn next_of(
+        &self,
+        intervals_s: &[u32],
+        attempts: u32,
+        received_ms: u64,
+        now_ms: u64,
+    ) -> Retrial {
         if self.attempts_max != 0 && attempts >= self.attempts_max {
             return Retrial::GiveUp;
         }
-        let at = now_ms.saturating_add(self.interval_ms(attempts));
+        let at = now_ms.saturating_add(interval_ms(intervals_s, attempts));
         // A clock that went back does not make a mail older.
         match at.saturating_sub(received_ms) < self.deliver_ms_max {
             true => Retrial::At(at),
@@ -102,12 +122,12 @@ impl Retry {
     pub fn interval_ms_max(&self) -> u64 {
         u64::from(self.intervals_s.iter().copied().max().unwrap_or(0)) * 1000
     }
+}
 
-    fn interval_ms(&self, attempts: u32) -> u64 {
-        let place = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
-        let interval = self.intervals_s.get(place).or(self.intervals_s.last());
-        u64::from(interval.copied().unwrap_or(0)) * 1000
-    }
+fn interval_ms(intervals_s: &[u32], attempts: u32) -> u64 {
+    let place = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
+    let interval = intervals_s.get(place).or(intervals_s.last());
+    u64::from(interval.copied().unwrap_or(0)) * 1000
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl From<QueueWish> for Option<Box<str>> {
 
 /// A host that one message is sent to, instead of where its recipient's domain or the settings
 /// lead.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Smarthost {
     /// A name or an address.
     pub host: Box<str>,
@@ -178,7 +178,7 @@ pub struct Smarthost {
 ///
 /// It is kept on disk as it is, with the mail that it belongs to; the queue directory is for its
 /// owner alone.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Password(String);
 

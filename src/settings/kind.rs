@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::queue::QueueWish;
+
 /// Why a text is not a value: the end of a sentence that begins with the text.
 pub(super) type Reason = Cow<'static, str>;
 
@@ -65,6 +67,24 @@ impl Kind for Limit {
 
     fn allowed(&self) -> String {
         format!("a number from 1 to {}, or 0 for no limit", self.max)
+    }
+}
+
+/// The name of a queue for results.
+pub(super) struct QueueName;
+
+impl Kind for QueueName {
+    type Value = Box<str>;
+
+    fn parse(&self, text: &str) -> Result<Box<str>, Reason> {
+        match QueueWish::is_name(text) {
+            true => Ok(text.into()),
+            false => Err("is not a queue's name".into()),
+        }
+    }
+
+    fn allowed(&self) -> String {
+        format!("a name of at most {} octets without blanks", QueueWish::NAME_BYTES_MAX)
     }
 }
 

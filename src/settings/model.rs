@@ -16,19 +16,20 @@ use super::host::{DomainName, DomainSet, Domains, Host, HostName, UserName};
 use super::key::{Key, Preset, change, section};
 use super::kind::{
     AbsolutePath, Choice, Count, DAY_S, Deadline, GIB, HOUR_S, KIB, Kind, Limit, MIB, Optional,
-    Port, Size, Time, size_text,
+    Port, QueueName, Size, Time, size_text,
 };
 use super::list::{Address, Addresses, ListenIp, LogTargets, NameServers, Numbers, Ports, Times};
 use super::load::Values;
 use super::login::LoginSources;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
-use super::notice::Notices;
+use super::notice::{Notices, Switch};
 use super::records::Records;
 use super::tls::Tls;
 use crate::auth::LoginSource;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
+use crate::results::ResultQueues;
 
 /// The largest [`Smtp::message_bytes_max`]: what a record of the queue can hold, less some room for
 /// what plugins add to a message.
@@ -217,6 +218,10 @@ section! {
         /// far.
         "smtp-validate-address" address_rule: AddressRule = Preset::Text("strict"),
             Choice(&[("strict", AddressRule::Strict), ("loose", AddressRule::Loose)]);
+
+        /// Whether `x-mq-*` fields are taken out of texts, and followed where the client may send to
+        /// any recipient.
+        "smtp-extract" extract: bool = Preset::Text("yes"), Switch, live;
     }
 }
 
@@ -352,6 +357,44 @@ section! {
         /// Free space on the disk below which new mail is answered 452.
         "queue-min-free" free_bytes_min: u64 = Preset::Text("100MB"),
             Size { min: 0, max: 1024 * GIB };
+
+        /// The named queue for the final results of all mail; none if empty.
+        "queue-results" | "rabbitmq-results" results: Option<Box<str>> = Preset::Text(""),
+            Optional(QueueName);
+
+        /// The named queue for the results of mail that arrived.
+        "queue-success" | "rabbitmq-success" success: Option<Box<str>> = Preset::Text(""),
+            Optional(QueueName);
+
+        /// The named queue for the results of mail that failed for good; where its result goes to one
+        /// the mail itself is not kept.
+        "queue-failure" | "rabbitmq-failure" failure: Option<Box<str>> = Preset::Text(""),
+            Optional(QueueName);
+
+        /// The named queue for attempts that another one follows.
+        "queue-retry" | "rabbitmq-retry" retry: Option<Box<str>> = Preset::Text(""),
+            Optional(QueueName);
+
+        /// Entries of all named queues together; beyond it the oldest are dropped.
+        "queue-results-max" results_max: u32 = Preset::Text("1000000"),
+            Count { min: 1, max: 100_000_000 };
+
+        /// Octets on disk that all named queues may take together; beyond it the oldest entries are
+        /// dropped.
+        "queue-results-size" results_bytes_max: u64 = Preset::Text("1GB"),
+            Size { min: MIB, max: 1024 * GIB };
+    }
+}
+
+impl Queue {
+    /// The named queues that results go to.
+    pub fn result_queues(&self) -> ResultQueues {
+        ResultQueues {
+            results: self.results.clone(),
+            success: self.success.clone(),
+            failure: self.failure.clone(),
+            retry: self.retry.clone(),
+        }
     }
 }
 

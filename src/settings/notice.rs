@@ -33,7 +33,7 @@ section! {
 }
 
 /// Yes or no, in all the words that files of MailerQ use.
-struct Switch;
+pub(super) struct Switch;
 
 impl Kind for Switch {
     type Value = bool;

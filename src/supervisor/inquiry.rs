@@ -11,15 +11,17 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use serde_json::{Value, json};
 
-use crate::control::{self, ControlServer, Request};
+use crate::control::{self, ControlServer, Reply, Request};
 use crate::mailboxes::Mailboxes;
 use crate::metrics::{Metrics, Number};
 use crate::net::desk::{Intake, Mail, Question};
 use crate::queue::{LogQueue, MailId, Queue};
 use crate::settings::Settings;
 use crate::status;
+use crate::taking::Taking;
 use crate::view;
 
+use super::by_hand;
 use super::server::{Answer, Event, StartError};
 
 /// How long the control socket waits for a worker's answer.
@@ -35,13 +37,17 @@ pub(super) fn serve_control(
     mailboxes: &Mailboxes,
     draining: &Arc<AtomicBool>,
     events: &Sender<Event>,
+    taking: &Arc<Taking>,
 ) -> Result<ControlServer, StartError> {
     let (queue, metrics) = (queue.clone(), metrics.clone());
     let (mailboxes, events) = (mailboxes.clone(), events.clone());
-    let draining = draining.clone();
+    let (draining, taking) = (draining.clone(), taking.clone());
     let handler = move |request| {
+        if let Request::QueueTake { name, limit } = request {
+            return taking.take(name, limit);
+        }
         let mode = if draining.load(Ordering::Relaxed) { "draining" } else { "open" };
-        answer(request, mode, &*queue, &metrics, &mailboxes, &events)
+        answer(request, mode, &*queue, &metrics, &mailboxes, &events, &taking).map(Reply::Rows)
     };
     Ok(ControlServer::start(&settings.queue.directory, Box::new(handler))?)
 }
@@ -53,12 +59,19 @@ fn answer(
     metrics: &Metrics,
     mailboxes: &Mailboxes,
     events: &Sender<Event>,
+    taking: &Taking,
 ) -> Result<Vec<Value>, String> {
     match request {
         Request::Status => Ok(vec![status::report(mode, &queue.status(), metrics)]),
         Request::QueueCount => {
             let (queued, failed) = (metrics.sum(Number::Queued), metrics.sum(Number::Failed));
-            Ok(vec![json!({ "queued": queued, "failed": failed })])
+            let (shelves, dropped) = (taking.shelves(), taking.dropped());
+            Ok(vec![json!({
+                "queued": queued,
+                "failed": failed,
+                "queues": shelves,
+                "results-dropped": dropped,
+            })])
         }
         Request::QueueList { limit, after } => {
             let after = after.map(|id| id.parse()).transpose().map_err(|e| format!("{e}"))?;
@@ -82,6 +95,9 @@ fn answer(
             };
             ask_all(&question, mailboxes)
         }
+        Request::QueueTake { .. } => Err("this is a conversation".to_owned()),
+        Request::QueueRemove { ids } => by_hand::remove(ids, mailboxes),
+        Request::QueueRetry { which } => by_hand::retry(which, mailboxes),
         Request::Reopen => {
             let _ = events.send(Event::Reopen);
             Ok(Vec::new())

@@ -24,6 +24,7 @@ use crate::net::desk::{Intake, Mail};
 use crate::net::listener::BindError;
 use crate::queue::{LogQueue, OpenError, Queue};
 use crate::settings::{Loaded, Settings, Sources};
+use crate::taking::Taking;
 use crate::tls;
 use crate::worker::{Common, Report};
 
@@ -186,6 +187,7 @@ pub(super) struct Server {
     addresses: Addresses,
     events: (Sender<Event>, Receiver<Event>),
     control: ControlServer,
+    taking: Arc<Taking>,
     logbook: Logbook,
     logbook_thread: Option<LogbookThread>,
 }
@@ -237,7 +239,9 @@ impl Server {
         let workers = start_workers(&plan, doors, &mailboxes)?;
         restore(recovered, &mailboxes, threads);
         let draining = Arc::default();
-        let control = serve_control(&settings, &queue, &metrics, &mailboxes, &draining, &events.0)?;
+        let taking = Taking::new(queue.clone(), log.clone());
+        let control =
+            serve_control(&settings, &queue, &metrics, &mailboxes, &draining, &events.0, &taking)?;
         Ok(Server {
             settings,
             sources,
@@ -256,6 +260,7 @@ impl Server {
             addresses,
             events,
             control,
+            taking,
             logbook,
             logbook_thread,
         })
@@ -352,7 +357,11 @@ impl Server {
                     log.critical("stop", format_args!("worker {worker} panicked: {why}"));
                     return cli::EXIT_BUG;
                 }
-                Err(RecvTimeoutError::Timeout) => line.show(&self.metrics, &self.queue.status()),
+                Err(RecvTimeoutError::Timeout) => {
+                    let queue = &self.settings.queue;
+                    self.taking.trim(u64::from(queue.results_max), queue.results_bytes_max);
+                    line.show(&self.metrics, &self.queue.status());
+                }
                 Err(RecvTimeoutError::Disconnected) => return cli::EXIT_BUG,
             }
         }

@@ -11,7 +11,7 @@ use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
 
 use crate::auth::{self, Check, Logins};
 use crate::blocking::{self, Job, READS_MAX};
-use crate::delivery::{DestinationLimits, Destinations, NextHop, Store, StoreLimits};
+use crate::delivery::{Account, DestinationLimits, Destinations, NextHop, Store, StoreLimits};
 use crate::limits::MemoryBudget;
 use crate::log::{Level, Log};
 use crate::logbook::{Logbook, LogbookThread};
@@ -60,7 +60,8 @@ impl Plan {
             attempts_max: delivery.attempts_max.map_or(0, std::num::NonZeroU32::get),
             deliver_ms_max,
         };
-        let limits = StoreLimits { retry, deliver_ms_max, loading_max: READS_MAX };
+        let queues = settings.queue.result_queues();
+        let limits = StoreLimits { retry, deliver_ms_max, loading_max: READS_MAX, queues };
         let worker = u8::try_from(index).expect("smtp-threads is at most 256");
         let cell = rohrpost_abi::Worker::enter(worker).expect("each worker enters once");
         let retries = settings.plugin.retries_max.map_or(0, std::num::NonZeroU32::get);
@@ -95,10 +96,11 @@ impl Plan {
             smarthost_connections_max: share(delivery.smarthost_connections_max),
             look_ups_max: share(self.settings.dns.look_ups_max),
         };
-        let smarthost = delivery
-            .smarthost
-            .as_ref()
-            .map(|host| NextHop { host: host.to_string(), port: delivery.smarthost_port });
+        let smarthost = delivery.smarthost.as_ref().map(|host| NextHop {
+            host: host.to_string(),
+            port: delivery.smarthost_port,
+            account: Account::OfSettings,
+        });
         // Chance spreads load, and no more: the time is as good a seed as any.
         let seed = crate::clock::Wall::now_ms() << 8 | index as u64;
         Destinations::new(limits, smarthost, seed)

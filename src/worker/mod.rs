@@ -11,6 +11,7 @@
 //! one and logged; a panic in here is a bug and ends the process through the supervisor.
 
 mod accept;
+mod by_hand;
 mod context;
 mod dispatch;
 mod reload;

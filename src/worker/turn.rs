@@ -160,7 +160,7 @@ impl Worker {
         self.connections.iter().map(|(key, _)| key).collect()
     }
 
-    pub(super) fn answer(&self, question: &Question, io: &Io) -> Vec<serde_json::Value> {
+    pub(super) fn answer(&mut self, question: &Question, io: &Io) -> Vec<serde_json::Value> {
         let now = self.desk.now(io);
         let explain = |mail| view::mail(&mail, &self.desk.store.destinations, now);
         match question {
@@ -170,6 +170,8 @@ impl Worker {
             Question::ShowAll(id) => {
                 self.desk.store.view_all(*id).into_iter().map(explain).collect()
             }
+            Question::Remove(ids) => self.remove_by_hand(ids, io),
+            Question::Retry { which, before } => self.retry_by_hand(which, *before, io),
             Question::Show(id) => self.desk.store.view(*id).map(explain).into_iter().collect(),
             Question::Destinations { limit } => {
                 view::destinations(&self.desk.store.destinations, *limit, now)

@@ -258,7 +258,9 @@ impl Server {
     /// What `rohrpost queue count` says now.
     pub(crate) fn queue_count(&self) -> u64 {
         let text = ask(&["queue", "count"], &self.builder.queue_directory());
-        text.trim().parse().unwrap_or_else(|_| panic!("queue count is not a number: {text:?}"))
+        // Below it stand the named queues.
+        let first = text.lines().next().unwrap_or_default();
+        first.parse().unwrap_or_else(|_| panic!("queue count is not a number: {text:?}"))
     }
 
     /// Waits until nothing is queued.

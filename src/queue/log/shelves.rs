@@ -63,7 +63,9 @@ impl Shelves {
         after: Option<TransactionId>,
         limit: usize,
     ) -> Vec<(TransactionId, u32)> {
-        let Some(entries) = self.0.get(&name.to_owned()) else {
+        // An `Arc<String>` borrows as a `String` only.
+        let name = String::from(name);
+        let Some(entries) = self.0.get(&name) else {
             return Vec::new();
         };
         let from = after.map_or(0, |after| after.as_u64().saturating_add(1));
