@@ -168,7 +168,7 @@ impl Way {
                 let kept = self.behind.await_kept(local_part, BATCH);
                 let own = kept.below(added);
                 self.manner.assert_told_by(&kept);
-                assert_same_octets(text.name, &text.octets, &own);
+                assert_same_octets(text.name, &text.octets, own);
                 mails += 1;
             }
         }

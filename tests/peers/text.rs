@@ -100,9 +100,8 @@ fn lines(random: &mut Random, bytes: usize, longest: u64) -> Vec<u8> {
     while made.len() < bytes + 2 {
         let length = random.below(longest + 1) as usize;
         let begin = made.len();
-        for _ in 0..random.below(8).saturating_sub(4) {
-            made.push(b'.');
-        }
+        let dots = random.below(8).saturating_sub(4) as usize;
+        made.resize(begin + dots, b'.');
         while made.len() < begin + length {
             for octet in random.bits().to_le_bytes() {
                 made.push(if matches!(octet, b'\0' | b'\r' | b'\n') { b'.' } else { octet });
