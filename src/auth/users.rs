@@ -1,7 +1,7 @@
 //! A file of users: a line `user:hash` for each, `#` before comments.
 //!
 //! Owns its syntax and its limits. The hash is what `openssl passwd -6`, `mkpasswd` or `/etc/shadow`
-//! have; see [`Hash`].
+//! have; see [`struct@Hash`].
 //!
 //! Must never: quote a hash, or anything that could be a password written in its place.
 //!
