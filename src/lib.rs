@@ -110,7 +110,8 @@
 //! 12. The loop never sleeps on work. `reactor/src/turn.rs`; `the_loop_does_not_sleep_on_work`.
 //! 13. Every wait of a connection has a deadline, but a plugin's hold where `plugin-timeout` is 0.
 //!     `net/deadline.rs` and `deadline_ms` of both drivers; of the session,
-//!     `deadlines_and_shutdown_say_421_and_release_all`.
+//!     `deadlines_and_shutdown_say_421_and_release_all`; stalls and drips at each phase in
+//!     `tests/limits/` (`…_deadlines.rs`) and `tests/routes/deadlines.rs`.
 //! 14. Nothing may relay but clients in `smtp-relay-range`, authenticated ones, and mail for local
 //!     domains; where clients can log in, only if that range was set. `net/incoming.rs` (`may_relay`),
 //!     `net/login.rs`; `tests/dialogues/relay-refused.txt`, `auth-required.txt`.
@@ -138,6 +139,9 @@
 //! 24. A result is taken at least once, and by one taker at a time. `taking.rs`; `tests/results/taking.rs`.
 //! 25. A login of the settings goes to their smarthost, one that a message brings to the host that it
 //!     names. `net/outgoing_secure.rs` (`login`).
+//! 26. One mail stays one: no text ends but by CRLF, dot, CRLF, none leaves with a CR or LF alone, and no
+//!     name or address leaves its place. `smtp/server/receiver.rs`, `smtp/stuffer.rs`, `smtp/trace.rs`;
+//!     `tests/smuggling/`, which has the servers of others count.
 //!
 //! # Choices
 //!

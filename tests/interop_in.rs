@@ -345,6 +345,7 @@ fn exim(manner: Manner) {
         sender.run_inside(&command, &outbox.path(number, "lf"));
     }
     way.await_all(&outbox);
+    assert!(sender.logged(" K "), "{sender}");
     way.assert_arrived(&outbox, 1);
 }
 

@@ -19,6 +19,7 @@ mod limits;
 mod logbook;
 mod login;
 mod manifest;
+mod matrix;
 mod notices;
 mod operation;
 mod peers;

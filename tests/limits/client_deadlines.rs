@@ -19,13 +19,13 @@ fn impatient() -> ServerBuilder {
 }
 
 /// A client as it misbehaves.
-struct Slow {
-    stream: TcpStream,
+pub(super) struct Slow {
+    pub(super) stream: TcpStream,
     heard: Vec<u8>,
 }
 
 impl Slow {
-    fn connect(address: SocketAddr) -> Slow {
+    pub(super) fn connect(address: SocketAddr) -> Slow {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -34,7 +34,7 @@ impl Slow {
     }
 
     /// Sends each line and waits until as many replies have come, the greeting first.
-    fn lockstep(address: SocketAddr, lines: &[&str]) -> Slow {
+    pub(super) fn lockstep(address: SocketAddr, lines: &[&str]) -> Slow {
         let mut slow = Slow::connect(address);
         slow.await_replies(1);
         for (line, replies) in lines.iter().zip(2..) {
@@ -66,7 +66,7 @@ impl Slow {
     }
 
     /// Reads to the end; the last reply.
-    fn end(mut self) -> String {
+    pub(super) fn end(mut self) -> String {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest) {
             Ok(_) => {}
@@ -78,7 +78,7 @@ impl Slow {
     }
 
     /// Sends one octet at a time until the other side is gone.
-    fn drip(mut self, octets: &[u8]) -> String {
+    pub(super) fn drip(mut self, octets: &[u8]) -> String {
         let begun = Instant::now();
         for octet in octets.iter().cycle() {
             if self.stream.write_all(&[*octet]).is_err() || self.gone() {

@@ -22,10 +22,18 @@ use crate::support::{PATIENCE, eventually};
 pub(crate) enum At {
     Banner,
     Ehlo,
+    /// It offers STARTTLS.
+    StartTls,
+    /// It offers STARTTLS, and does what it does behind its 220.
+    Handshake,
+    /// It offers AUTH.
+    Auth,
     Mail,
     Rcpt,
     Data,
     Body,
+    /// It offers CHUNKING and PIPELINING, and does what it does behind the text.
+    Chunk,
     Dot,
     Rset,
     Quit,
@@ -166,7 +174,20 @@ impl Dialogue {
         loop {
             let line = self.line()?.to_ascii_lowercase();
             match line.get(..4) {
-                Some("ehlo" | "helo") => self.say(At::Ehlo, "250 hop.example")?,
+                Some("ehlo" | "helo") => self.say(At::Ehlo, self.offers())?,
+                Some("star") => {
+                    self.say(At::StartTls, "220 2.0.0 go on")?;
+                    // It has no TLS: what it says is a record that never ends, or nothing that is one.
+                    self.say(At::Handshake, "\x16\x03\x03")?;
+                }
+                Some("auth") => self.say(At::Auth, "235 2.7.0 welcome")?,
+                Some("bdat") => {
+                    let size = line.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+                    let mut chunk = vec![0; size.unwrap_or_default()];
+                    self.lines.read_exact(&mut chunk)?;
+                    let recipient = std::mem::take(&mut recipient);
+                    self.dot(Taken { recipient, bytes: chunk.len() })?;
+                }
                 Some("mail") => self.say(At::Mail, "250 2.1.0 ok")?,
                 Some("rcpt") if line.contains("<refused@") => {
                     self.lines.get_mut().write_all(b"550 5.1.1 nobody\r\n")?;
@@ -188,11 +209,14 @@ impl Dialogue {
         }
     }
 
+    /// The end of a text, whether a dot or the last octet of a chunk.
     fn dot(&mut self, taken: Taken) -> io::Result<()> {
-        if self.fault(At::Dot).is_none() {
+        // A client need not use the chunks that it is offered.
+        let at = if self.fault(At::Chunk).is_some() { At::Chunk } else { At::Dot };
+        if self.fault(at).is_none() {
             self.shared.mails.lock().unwrap().push(taken);
         }
-        self.say(At::Dot, "250 2.0.0 taken")
+        self.say(at, "250 2.0.0 taken")
     }
 
     fn line(&mut self) -> io::Result<String> {
@@ -224,6 +248,17 @@ impl Dialogue {
         }
     }
 
+    /// What it must offer for its fault to be met.
+    fn offers(&self) -> &'static str {
+        let faults = self.shared.faults.lock().unwrap();
+        match faults[self.number % faults.len()] {
+            Some((At::StartTls | At::Handshake, _)) => "250-hop.example\r\n250 STARTTLS",
+            Some((At::Auth, _)) => "250-hop.example\r\n250 AUTH PLAIN LOGIN",
+            Some((At::Chunk, _)) => "250-hop.example\r\n250-PIPELINING\r\n250 CHUNKING",
+            Some(_) | None => "250 hop.example",
+        }
+    }
+
     fn fault(&self, at: At) -> Option<How> {
         let faults = self.shared.faults.lock().unwrap();
         let fault = faults[self.number % faults.len()];
@@ -241,7 +276,8 @@ impl Dialogue {
                     .and(Err(io::ErrorKind::TimedOut.into()));
             }
             Some(How::Drip) => loop {
-                self.lines.get_mut().write_all(b"2")?;
+                let octet = if at == At::Handshake { b"\x16" } else { b"2" };
+                self.lines.get_mut().write_all(octet)?;
                 std::thread::sleep(PACE);
             },
         };

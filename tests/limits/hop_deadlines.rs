@@ -97,10 +97,26 @@ fn the_connection_is_left(at: At, how: How) {
 /// Design §5: before the greeting is done it costs no attempt, and the mail says why it waits.
 fn the_hop_times_out(at: At, how: How) {
     let hop = Hop::start(Some((at, how)));
-    let server = impatient(hop.address()).start();
+    let plan = impatient(hop.address());
+    let strict = match at {
+        // Else a mail would go in clear.
+        At::StartTls | At::Handshake => {
+            plan.clone().setting("smtp-out-security", "required").setting("smtp-out-tls-timeout", 1)
+        }
+        At::Auth => {
+            plan.clone().setting("smarthost-username", "tim").setting("smarthost-password", "x")
+        }
+        _ => plan.clone(),
+    };
+    let mut server = strict.start();
     let id = post(&server, at);
     waits_for_hop(&server, &id);
     assert!(hop.opened() > 0);
+    if matches!(at, At::StartTls | At::Handshake | At::Auth) {
+        // The hop offers neither when it is well.
+        assert!(server.terminate().success(), "{}", server.process());
+        server = plan.start();
+    }
     heals(&server, &hop);
 }
 
@@ -125,12 +141,20 @@ steps! {
     banner_that_drips: the_hop_times_out(Banner, Drip);
     ehlo_that_stalls: the_hop_times_out(Ehlo, Stall);
     ehlo_that_drips: the_hop_times_out(Ehlo, Drip);
+    starttls_that_stalls: the_hop_times_out(StartTls, Stall);
+    starttls_that_drips: the_hop_times_out(StartTls, Drip);
+    handshake_that_stalls: the_hop_times_out(Handshake, Stall);
+    handshake_that_drips: the_hop_times_out(Handshake, Drip);
+    auth_that_stalls: the_hop_times_out(Auth, Stall);
+    auth_that_drips: the_hop_times_out(Auth, Drip);
     mail_that_stalls: an_attempt_times_out(Mail, Stall, "mailfrom");
     mail_that_drips: an_attempt_times_out(Mail, Drip, "mailfrom");
     rcpt_that_stalls: an_attempt_times_out(Rcpt, Stall, "rcptto");
     rcpt_that_drips: an_attempt_times_out(Rcpt, Drip, "rcptto");
     data_that_stalls: an_attempt_times_out(Data, Stall, "data");
     data_that_drips: an_attempt_times_out(Data, Drip, "data");
+    chunk_that_stalls: an_attempt_times_out(Chunk, Stall, "message");
+    chunk_that_drips: an_attempt_times_out(Chunk, Drip, "message");
     text_that_is_not_read: an_attempt_times_out(Body, Stall, "data");
     text_that_is_read_by_the_octet: an_attempt_times_out(Body, Drip, "data");
     dot_that_stalls: an_attempt_times_out(Dot, Stall, "message");

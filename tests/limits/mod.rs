@@ -11,6 +11,7 @@ mod full_disk;
 pub(crate) mod hop;
 mod hop_deadlines;
 mod memory;
+mod opening_deadlines;
 mod scarcity;
 mod stop;
 mod stop_under_load;

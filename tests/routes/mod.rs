@@ -4,6 +4,7 @@
 //! **Diagnostics**: a state that does not come in time panics with what was awaited.
 
 mod crowd;
+mod deadlines;
 mod fallback;
 mod look_ups;
 mod name_server;

@@ -230,6 +230,7 @@ export PYTHONPATH='$path' PYTHONDONTWRITEBYTECODE=1
 $python "\$@"
 END
     stamp aiosmtpd "$pinned"
+    stamp python "$("$tools/bin/python3" -c 'import platform; print(platform.python_version())')"
     stamp aiosmtplib "$version"
 }
 
