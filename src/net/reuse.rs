@@ -61,18 +61,14 @@ impl Reuse {
     }
 
     /// Whether a connection that ended so says nothing about the mail under way: the far end had enough of
-    /// it, and answered nothing of this mail.
+    /// it, and answered nothing of this mail. RSET is about the mail before; a new connection needs none.
     pub(super) fn is_outworn(&self, stage: Stage, problem: Problem) -> bool {
-        let unanswered = matches!(stage, Stage::Reset | Stage::Mail);
-        unanswered
-            && match problem {
-                Problem::Closed => self.rested || self.mails > 1,
-                Problem::TimedOut => self.rested,
-                Problem::ReplyTooLong
-                | Problem::BadReply
-                | Problem::UnexpectedReply
-                | Problem::EarlyInput => false,
-            }
+        match (stage, problem) {
+            (Stage::Reset, Problem::Closed | Problem::TimedOut) => true,
+            (Stage::Mail, Problem::Closed) => self.rested || self.mails > 1,
+            (Stage::Mail, Problem::TimedOut) => self.rested,
+            _ => false,
+        }
     }
 }
 
@@ -90,6 +86,7 @@ mod tests {
         assert!(!reuse.is_outworn(Stage::Mail, Problem::TimedOut), "it is slow, not gone");
         assert!(!reuse.is_outworn(Stage::Rcpt, Problem::Closed), "it answered MAIL");
         assert!(!reuse.is_outworn(Stage::Mail, Problem::BadReply));
+        assert!(reuse.is_outworn(Stage::Reset, Problem::TimedOut), "that was the mail before");
     }
 
     #[test]

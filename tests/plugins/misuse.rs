@@ -155,7 +155,7 @@ fn serves_beside(kind: &str, complaint: &str, sign: &str) {
         say(&mut client, "QUIT", 221);
     }
     server.process().await_complaint(PATIENCE, &format!("10-misuse.so: {complaint}"));
-    server.process().await_complaint(PATIENCE, &format!("10-misuse.so: {sign}"));
+    server.process().await_complaint(PATIENCE, &format!("[plugin] {sign}"));
     for recipient in ["after@example.org", "and-again@example.org"] {
         let mut client = client(&server);
         mail(&mut client, recipient);

@@ -80,7 +80,7 @@ const STATES: &[(&str, Security, &[Act])] = &[
     ("mail, chunk out", Security::Clear, &[CHUNKS, Chunk, End]),
     ("bdat, chunk out", Security::Clear, &[CHUNKS, Chunk, OK, OK, End]),
     ("bdat, chunk out, rcpt refused", Security::Clear, &[CHUNKS, Chunk, OK, NO, End]),
-    ("after a refused chunk", Security::Clear, &[CHUNKS, Chunk, OK, OK, End, NO, Chunk]),
+    ("after a refused chunk", Security::Clear, &[CHUNKS, Chunk, OK, OK, End, NO, Start]),
     ("quit", Security::Clear, &[CLEAR, Quit]),
     ("closed", Security::Clear, &[CLEAR, Quit, Hear(b"221 bye\r\n")]),
 ];

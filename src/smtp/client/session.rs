@@ -237,9 +237,10 @@ impl Session {
         self.mechanism
     }
 
-    /// Whether the far end takes a text ahead of all replies: CHUNKING and PIPELINING (RFC 3030 4.2).
+    /// Whether the next text may go ahead of all replies: the far end offers CHUNKING and PIPELINING (RFC
+    /// 3030 4.2), and needs no RSET first, behind which a far end that stalls would find a whole mail.
     pub fn takes_chunk(&self) -> bool {
-        self.extensions.chunking && self.extensions.pipelining
+        self.extensions.chunking && self.extensions.pipelining && !self.dirty
     }
 
     /// Starts a mail. Where PIPELINING is offered MAIL, RCPT and DATA go out together, behind the RSET
