@@ -23,7 +23,7 @@ const FIELDS_MAX: usize = 1_000;
 const VALUE_BYTES_MAX: usize = 8 << 10;
 /// Times to wait that one message may name.
 const RETRIES_MAX: usize = 100;
-/// The longest of them: 30 days.
+/// The longest of them: 30 days. The shortest is one second: none would be an endless loop.
 const RETRY_S_MAX: u32 = 30 * 24 * 3600;
 /// Tags and addresses of one message.
 const TAGS_MAX: usize = 100;
@@ -266,8 +266,9 @@ fn moment(value: &str, now_ms: u64) -> Option<u64> {
 
 fn retries(value: &str) -> Option<Box<[u32]>> {
     let times = value.split(',').map(str::trim).filter(|word| !word.is_empty());
-    let times: Option<Vec<u32>> =
-        times.map(|word| word.parse().ok().filter(|time| *time <= RETRY_S_MAX)).collect();
+    let times: Option<Vec<u32>> = times
+        .map(|word| word.parse().ok().filter(|time| (1..=RETRY_S_MAX).contains(time)))
+        .collect();
     times.filter(|times| (1..=RETRIES_MAX).contains(&times.len())).map(Box::from)
 }
 
@@ -402,6 +403,8 @@ mod tests {
             "maxdelivertime: 99999999999999999999",
             "maxattempts: -1",
             "retries: 1,x",
+            "retries: 0",
+            "retries: 60,0",
             "retries:",
             "results-queue: two words",
             "smarthost-hostname: a b",
