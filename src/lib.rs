@@ -242,7 +242,8 @@
 //! - **A mail whose connection is lost goes on to a host that it has not tried**, in the same attempt; at
 //!   the last one, and at a smarthost, its attempt ends.
 //! - **DNS leads only to the public Internet** unless `dns-private-targets` says more: whoever owns a
-//!   domain could else make us talk to what listens inside.
+//!   domain could else make us talk to what listens inside. So does a host that a mail names, unless it is
+//!   the settings' smarthost.
 //! - **A session of TLS is taken up only where it was begun**: STARTTLS and ports that begin with TLS
 //!   have ticket keys of their own, and a reload makes new ones. Tickets alone, no cache: what clients
 //!   keep costs us nothing.

@@ -73,13 +73,13 @@ impl<K: Copy + Ord> Default for Schedule<K> {
 
 /// The shortest pause between two attempts, in seconds, whatever anybody asks for: without one, a hop
 /// that refuses at once would be asked some hundred times a second.
-pub const INTERVAL_S_MIN: u32 = 1;
+pub(super) const INTERVAL_S_MIN: u32 = 1;
 
 /// When a mail is tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// Seconds after the first attempt, the second, and so on; the last one repeats. Less than
-    /// [`INTERVAL_S_MIN`], or none at all, means [`INTERVAL_S_MIN`].
+    /// Seconds after the first attempt, the second, and so on; the last one repeats. None, or zero, is
+    /// one second.
     pub intervals_s: Vec<u32>,
     /// Attempts in all; 0 for no limit.
     pub attempts_max: u32,
