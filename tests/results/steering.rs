@@ -97,7 +97,7 @@ fn a_message_leads_to_no_private_address_unless_the_settings_do() {
     let (here, there) = (directory(), directory());
     let (usual, other) = (sink(&here, &[]), sink(&there, &[]));
     let server = plan(&usual).start();
-    for host in ["127.0.0.1", "[127.0.0.1]", "localhost"] {
+    for host in ["127.0.0.1", "[127.0.0.1]", "::ffff:127.0.0.1"] {
         send(&server, &to(&other, host));
         let attempt = await_results(&server, "all", 1).remove(0)["results"][0].take();
         assert_eq!(attempt["status"], "5.7.1", "{attempt}");
