@@ -567,7 +567,7 @@ impl Incoming {
 
     pub(super) fn decide(&mut self, decision: Decision, desk: &mut Desk, _io: &Io) {
         self.stage = Stage::Session;
-        if matches!(decision, Decision::Refuse(_) | Decision::RefuseAndClose(_)) {
+        if !matches!(decision, Decision::Accept | Decision::AcceptWith(_)) {
             desk.count(Number::Refused);
         }
         self.session.decide(decision, &mut desk.memory);
