@@ -240,7 +240,8 @@
 //! - **An address that could not be reached is tried last for a minute**, even if its preference is
 //!   the best: a dead first MX would else cost every connection the whole connect-timeout.
 //! - **A domain that cannot be reached ends the attempts of what is ready, a smarthost does not**: the
-//!   first is the other side's trouble and may last for days, the second is our own.
+//!   first is the other side's trouble and may last for days, the second is our own. A host that a mail
+//!   names ends them where nothing can be found of it or it may not be met.
 //! - **A mail whose connection is lost goes on to a host that it has not tried**, in the same attempt; at
 //!   the last one, and at a smarthost, its attempt ends.
 //! - **DNS leads only to the public Internet** unless `dns-private-targets` says more: whoever owns a
