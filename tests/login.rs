@@ -168,7 +168,7 @@ fn a_client_that_leaves_while_its_password_is_checked_leaves_nothing_behind() {
     say(&mut client, &plain("tim", "geheim"), 235);
     // A stop waits for no password.
     let mut staying = SmtpClient::hello(server.smtp()).unwrap();
-    for _ in 0..10 {
+    for _ in 0..5 {
         let mut other = SmtpClient::hello(server.smtp()).unwrap();
         other.send(format!("{}\r\n", plain("slow", "secret")).as_bytes()).unwrap();
     }
