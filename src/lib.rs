@@ -38,7 +38,7 @@
 //! | `worker-N` | `smtp-threads`, pinned unless `smtp-pin: off`: SMTP both ways, plugins, timers, schedule | never |
 //! | `commit` | 1: one write and one sync for what all workers have pending | disk |
 //! | `helper` | 1: reads texts back, and what notices and results need | disk |
-//! | `verifier` | 1: computes the hashes of passwords, at most 64 waiting | computes for tens of ms |
+//! | `verifier` | 1: computes the hashes of passwords, at most 64 waiting, 8 of one network | computes for tens of ms |
 //! | `taker` | 1 a taker, 16 at most: sends results and waits until they are acknowledged | disk, its taker |
 //! | `services` | 1: asks name servers where mail goes, on a runtime that the first question makes | its own awaits |
 //! | log | 1: writes the application log; drops and counts when it is behind | disk |
@@ -193,7 +193,8 @@
 //!   mail, is rewritten and freed as mail is, and costs memory for its id only. They may be above their
 //!   bound for a second, because it is looked at once a second.
 //! - **Fields named `x-mq-` of strangers are taken out and mean nothing.** They are this server's own words;
-//!   followed, they would let anybody choose where our mail goes, and when.
+//!   followed, they would let anybody choose where our mail goes, and when. They end with the header and
+//!   not with the first line in it that is no field, for a password may stand behind that.
 //! - **The send log and the received log have a thread of their own**, not the application log's: that
 //!   one must be able to say that these cannot be written. A line that has no room holds its outcome
 //!   up, then deliveries, then new mail (452): whoever names a log wants every line. The disk that is
@@ -225,10 +226,11 @@
 //!   somebody and is not must not be better off than one who says nothing. A hold that is taken back ends
 //!   what plugins granted, and leaves a login by `smtp-auth` alone. STARTTLS ends any login.
 //! - **A failed login is answered `smtp-auth-delay` after it came**, however it failed, and counts as an
-//!   error: so guessing is slow and has an end, and the time tells nothing. An unknown name is hashed too,
-//!   and always with the same user's cost.
+//!   error: so guessing is slow and has an end, and the time tells nothing. Where any user has a hash, a
+//!   name without one, known or not, is hashed too, and always with the same user's cost.
 //! - **One thread computes hashes**, of its own: texts that are read back do not wait behind 26 ms a
-//!   login, and guessing takes one CPU at most. When 64 wait, clients are told to come back (454).
+//!   login, and guessing takes one CPU at most. When 64 wait, or 8 of one address (of one /64 of IPv6),
+//!   clients are told to come back (454), which counts as an error of theirs.
 //! - **PLAIN is read as RFC 4616 has it**: a NUL in a password is refused there, and let through in LOGIN
 //!   (D-38 asks for exact sizes). An empty name or password is refused before anybody is asked: some
 //!   directories take it for an anonymous login.
@@ -238,11 +240,13 @@
 //! - **An address that could not be reached is tried last for a minute**, even if its preference is
 //!   the best: a dead first MX would else cost every connection the whole connect-timeout.
 //! - **A domain that cannot be reached ends the attempts of what is ready, a smarthost does not**: the
-//!   first is the other side's trouble and may last for days, the second is our own.
+//!   first is the other side's trouble and may last for days, the second is our own. A host that a mail
+//!   names ends them where nothing can be found of it or it may not be met.
 //! - **A mail whose connection is lost goes on to a host that it has not tried**, in the same attempt; at
 //!   the last one, and at a smarthost, its attempt ends.
 //! - **DNS leads only to the public Internet** unless `dns-private-targets` says more: whoever owns a
-//!   domain could else make us talk to what listens inside.
+//!   domain could else make us talk to what listens inside. So does a host that a mail names, unless it is
+//!   the settings' smarthost.
 //! - **A session of TLS is taken up only where it was begun**: STARTTLS and ports that begin with TLS
 //!   have ticket keys of their own, and a reload makes new ones. Tickets alone, no cache: what clients
 //!   keep costs us nothing.

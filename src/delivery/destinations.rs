@@ -25,7 +25,7 @@ use super::finish::{Fate, Finish};
 use super::journey::{Carried, Journey};
 use super::pool::Pool;
 use super::route::Route;
-use super::target::{NextHop, Target, domain_of};
+use super::target::{Account, NextHop, Target, domain_of};
 
 /// How long an address that could not be reached is tried last.
 const AVOIDED_MS: u64 = 60_000;
@@ -406,11 +406,17 @@ impl Destinations {
     }
 
     /// The answer to [`Step::LookUp`]: there is no route, now or ever. The mails of a domain end their
-    /// attempt with it; a smarthost is looked up again after a rest, and an old route serves on.
+    /// attempt with it; a smarthost is looked up again after a rest, and an old route serves on. One that
+    /// a mail named and that will never be is that mail's end.
     pub fn on_unroutable(&mut self, id: DestinationId, finish: Finish, now_ms: u64) {
         self.on_answered(id);
         let Some(destination) = self.slab.get_mut(id.0) else { return };
-        let is_host = matches!(destination.target, Target::Host(_));
+        let is_host = match &destination.target {
+            Target::Host(hop) => {
+                hop.account == Account::OfSettings || finish.fate == Fate::Temporary
+            }
+            Target::Domain(_) => false,
+        };
         if let Some(known) = &mut destination.route
             && (is_host || finish.fate == Fate::Temporary)
         {

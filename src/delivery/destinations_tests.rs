@@ -171,6 +171,24 @@ fn a_smarthost_that_cannot_be_reached_costs_no_attempt() {
     assert!(all.explain(id, 10_000).is_some(), "the smarthost stays");
 }
 
+/// What forbids a host that a mail names is not our own trouble, which would pass.
+#[test]
+fn a_host_that_a_mail_names_and_that_will_never_be_ends_its_attempt() {
+    let (host, port) = ("inside.example".into(), 25);
+    let smarthost = Smarthost { host, port, username: None, password: None };
+    let mut all = destinations();
+    let id = all.of_host(&smarthost);
+    all.enter(id);
+    all.push(id, mail(1), false);
+    assert!(matches!(all.step(id, 0), Step::LookUp(Target::Host(_))));
+    all.on_unroutable(id, refused(), 0);
+    assert!(!all.is_ending(id), "no answer is no reason");
+    assert!(matches!(all.step(id, 1_000), Step::LookUp(_)));
+    let forbidden = Finish::without_reply(Fate::Permanent, "dns", "error", "forbidden");
+    all.on_unroutable(id, forbidden, 1_000);
+    assert!(all.is_ending(id));
+}
+
 #[test]
 fn a_destination_is_forgotten_when_nothing_is_left_of_it() {
     let mut all = destinations();

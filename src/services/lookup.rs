@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::delivery::mx::{
     Addresses, Exchange, MxAnswer, NoAnswer, RouteRules, Unroutable, exchanges, route,
 };
-use crate::delivery::{NextHop, Route, Target, route_to_hop};
+use crate::delivery::{HopRules, NextHop, Route, Target, route_to_hop};
 use crate::settings::Settings;
 
 use super::Routed;
@@ -192,7 +192,13 @@ impl LookUp {
             }
             Addresses::Found(found) => {
                 let good = good_until.map_or(Duration::from_secs(1), left);
-                Ok((route_to_hop(hop, &found), good))
+                let private = &self.settings.dns.private_targets;
+                let smarthost = self.settings.delivery.smarthost_place();
+                let rules = HopRules {
+                    is_allowed: &|ip| private.contains(ip),
+                    smarthost: smarthost.as_ref().map(|(host, port)| (host.as_str(), *port)),
+                };
+                Ok((route_to_hop(hop, &found, &rules)?, good))
             }
         }
     }

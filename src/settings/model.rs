@@ -338,8 +338,9 @@ section! {
         /// Routes that are looked up at a time, over all workers; each worker may have one at least.
         "dns-capacity" look_ups_max: u32 = Preset::Text("100"), Count { min: 1, max: 10_000 };
 
-        /// Networks beyond the public Internet, such as private ones and this machine, that DNS may send
-        /// mail to; other addresses there are left out, so that no stranger's records lead inside.
+        /// Networks beyond the public Internet, such as private ones and this machine, that DNS and
+        /// `x-mq-smarthost-hostname` may send mail to; other addresses there are left out, so that no
+        /// stranger's records and nobody's mail lead inside.
         "dns-private-targets" private_targets: Networks = Preset::Text(""), NetworkSet;
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{NameServer, address, await_state, by_mx, listeners, zone};
 use crate::limits::hop::Hop;
-use crate::limits::{await_count, queued};
+use crate::limits::{await_count, id_of, queued};
 use crate::support::{PATIENCE, SmtpClient, eventually};
 
 /// One zone, one row a domain: its state, the status (RFC 3463) and a word of the reason.
@@ -43,6 +43,20 @@ fn a_domain_that_takes_no_mail_fails_for_good_and_says_why() {
         assert!(attempt["description"].as_str().unwrap().contains(reason), "{mail}");
     }
     await_count(&server, "destinations", 0);
+}
+
+/// A host that a mail names leads nowhere else than those that MX records name.
+#[test]
+fn a_mail_that_names_a_host_inside_fails_for_good() {
+    let dns = NameServer::start(&json!({ "inside.test": { "A": ["127.0.0.1"] } }));
+    let server = by_mx(&dns, 25).setting("dns-private-targets", "").start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    let text = b"x-mq-smarthost-hostname: inside.test\r\n\r\nx\r\n";
+    let reply = client.mail("a@example.org", "b@example.net", text).unwrap();
+    let id = id_of(&reply.require(250).unwrap());
+    let attempt = await_state(&server, &id, "failed")["results"][0].take();
+    assert_eq!((&attempt["state"], &attempt["status"]), (&json!("dns"), &json!("5.7.1")));
+    assert!(attempt["description"].as_str().unwrap().contains("dns-private-targets"), "{attempt}");
 }
 
 /// RFC 5321 5.1: without MX the domain itself is the host; an alias is followed; literals need no MX;
