@@ -208,11 +208,15 @@ impl Settlements {
 }
 
 impl Desk {
-    /// Records the outcome of an attempt, with what it calls for, and says so where a mail ends without
-    /// having arrived.
+    /// Records the outcome of an attempt that had no connection, with what it calls for, and says so where
+    /// a mail ends without having arrived.
     pub fn settle(&mut self, ended: Ended) {
-        // An attempt that had no text was none of which anybody wants a notice.
-        let noticed = matches!(ended.attempt.next, Next::Failed | Next::Removed);
+        let noticed = match ended.attempt.next {
+            Next::Failed | Next::Removed => true,
+            // A host or name server that gives no answer is what delays most.
+            Next::Retry { .. } => !wanted::is_untried(&ended.attempt),
+            Next::Delivered => false,
+        };
         self.tell_outcome(&ended.attempt);
         self.settle_unread(ended, noticed);
     }
@@ -443,7 +447,7 @@ impl Desk {
         let occasion = Occasion {
             envelope: &mail.envelope,
             attempt,
-            before: mail.recent.last(),
+            before: mail.recent.iter().rev().find(|before| !wanted::is_untried(before)),
             received_ms: mail.received_ms,
             delay_ms: self.settings.notices.delay.as_millis() as u64,
             hop_tells,

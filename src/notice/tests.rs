@@ -291,6 +291,21 @@ fn who_hears_what_of_a_settled_attempt() {
     }
 }
 
+#[test]
+fn a_text_that_could_not_be_read_is_no_attempt_to_tell_of() {
+    let retry = Next::Retry { not_before_ms: 1 };
+    let rows = [
+        (retry, "storage", true),
+        (retry, "connect", false),
+        (retry, "dns", false),
+        (Next::Failed, "storage", false),
+    ];
+    for (next, state, untried) in rows {
+        let attempt = attempt(next, state, "error", (0, "", ""));
+        assert_eq!(wanted::is_untried(&attempt), untried, "{next:?} {state}");
+    }
+}
+
 /// RFC 3461 4.1, 5.2.1: the wish of a recipient holds, else the default.
 #[test]
 fn wishes_hold_and_silence_takes_the_default() {
