@@ -93,7 +93,7 @@
 //! 5. Once handed to commit a mail is ours, whether the client is there or not. `net/desk.rs`
 //!    (`committing`), `worker/turn.rs` (`on_committed`); the endings in `tests/plugins/ending.rs`.
 //! 6. A mail is given only to a connection that was greeted: a host that is down costs no attempt
-//!    while there is another, and a smarthost that is down costs none at all. `delivery/journey.rs`,
+//!    while there is another, and the smarthost of the settings costs none at all. `delivery/journey.rs`,
 //!    `delivery/destinations.rs`; their tests and `tests/routes/`.
 //! 7. Protocols are values: `smtp/`, `queue/mail.rs`, `queue/schedule.rs` and `plugin/chain.rs` name
 //!    no socket, clock, file or thread. `tests/tidy.rs`.
@@ -238,7 +238,8 @@
 //! - **An address that could not be reached is tried last for a minute**, even if its preference is
 //!   the best: a dead first MX would else cost every connection the whole connect-timeout.
 //! - **A domain that cannot be reached ends the attempts of what is ready, a smarthost does not**: the
-//!   first is the other side's trouble and may last for days, the second is our own.
+//!   first is the other side's trouble and may last for days, the second is our own. A host that a
+//!   message brought along is as a domain.
 //! - **A mail whose connection is lost goes on to a host that it has not tried**, in the same attempt; at
 //!   the last one, and at a smarthost, its attempt ends.
 //! - **DNS leads only to the public Internet** unless `dns-private-targets` says more: whoever owns a
