@@ -176,8 +176,9 @@
 //! - **A small text goes out with its envelope** (BDAT) where a next hop takes that: one round trip a mail in
 //!   place of two, and one packet in place of three. Not where plugins are asked after the 354 (D-80), and
 //!   not a large one, which a hop that refuses the recipient would have to read.
-//! - **A handshake that fails is made up for by the next connection**, in clear and for half an hour,
-//!   where TLS is not required: no mail has been given to the first one, so none notices.
+//! - **A handshake that fails is made up for by the next connection**, in clear where TLS is not required: no
+//!   mail has been given to the first one, so none notices. Half an hour's mail follows in clear only if TLS
+//!   itself failed, or the connection was lost twice in a row.
 //! - **A password wants a certificate that is verified**, though mail does not: mail is one, a password is
 //!   all that follows. `smarthost-auth` lowers that; a smarthost on this machine is exempt.
 //! - **A login that fails costs no mail an attempt**: it is our own settings that are wrong, and the log says

@@ -119,7 +119,8 @@ impl Outgoing {
     /// A connection whose connect is under way; the pool counts it as opening already.
     pub fn new(departure: Departure, io: &Io, key: Key, desk: &Desk) -> Outgoing {
         let Departure { stop, journey, .. } = &departure;
-        let spared = desk.broken_tls.spares(stop.address, io.now_ms());
+        let spared = journey.goes_clear_to(stop.address)
+            || desk.broken_tls.spares(stop.address, io.now_ms());
         let (options, guard) = plan(stop, &journey.target, &desk.settings, spared);
         Outgoing {
             key,
