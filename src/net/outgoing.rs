@@ -239,6 +239,10 @@ impl Outgoing {
 
     /// The server stops at once.
     pub fn on_abort(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        if !self.greeted {
+            self.leave_ungreeted(desk, io);
+            return self.drive(desk, io);
+        }
         self.revoke(desk, "the server stops");
         if !matches!(self.session.stage(), Stage::Body | Stage::FinalDot) {
             // Nothing of its text is out: that was no attempt.

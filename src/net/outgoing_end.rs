@@ -96,22 +96,21 @@ impl Outgoing {
     }
 
     pub(super) fn leave(&mut self, desk: &mut Desk, io: &Io) {
-        if !self.connected {
-            // A connect may take as long as its deadline, and nothing is lost with it.
-            self.give_up(desk, io);
-            self.over = true;
-            return;
-        }
         if !self.greeted {
-            // Nothing was said yet that a QUIT would end politely.
-            self.session.on_lost(Problem::Closed);
-            return;
+            return self.leave_ungreeted(desk, io);
         }
         if self.idle {
             desk.store.destinations.on_busy(self.destination, self.key);
             self.idle = false;
         }
         self.session.quit();
+    }
+
+    /// We end what was not greeted: no mail is lost with it, no QUIT would be polite, and it says nothing of
+    /// the host or its TLS.
+    pub(super) fn leave_ungreeted(&mut self, desk: &mut Desk, io: &Io) {
+        self.give_up(desk, io);
+        self.over = true;
     }
 
     /// A connection that was not greeted is not needed any more.
