@@ -169,7 +169,8 @@
 //!   `queue-min-free` says.
 //! - **A mail that finds its connection closed is given back**, if the connection has carried mail
 //!   before and said nothing about this one: next hops end connections after so many mails or so
-//!   much idleness, and the two sides may do so at the same moment.
+//!   much idleness, and the two sides may do so at the same moment. Not if its text went ahead: then it
+//!   may have arrived, and that was an attempt.
 //! - **A connection that has rested is looked at before it gets a mail**, and its first reply has half a
 //!   minute: one that a firewall forgot would else cost every mail the whole `smtp-out-timeout`. Such a
 //!   mail is given back too. Nothing goes ahead of the first reply then.
@@ -242,7 +243,8 @@
 //!   first is the other side's trouble and may last for days, the second is our own. A host that a
 //!   message brought along is as a domain.
 //! - **A mail whose connection is lost goes on to a host that it has not tried**, in the same attempt; at
-//!   the last one, and at a smarthost, its attempt ends.
+//!   the last one, and at a smarthost, its attempt ends. So it does once the whole text is out: the host
+//!   may have taken it (RFC 5321 4.5.3.2.6), and another one would have it twice.
 //! - **DNS leads only to the public Internet** unless `dns-private-targets` says more: whoever owns a
 //!   domain could else make us talk to what listens inside.
 //! - **A session of TLS is taken up only where it was begun**: STARTTLS and ports that begin with TLS

@@ -244,11 +244,11 @@ impl Outgoing {
             return self.drive(desk, io);
         }
         self.revoke(desk, "the server stops");
-        if !matches!(self.session.stage(), Stage::Body | Stage::FinalDot) {
-            // Nothing of its text is out: that was no attempt.
+        if !self.has_text_out() && self.session.stage() != Stage::FinalDot {
+            // That was no attempt.
             self.give_back(desk, io);
         }
-        self.session.on_lost(Problem::TimedOut);
+        self.session.on_lost(Problem::Closed);
         let keep = self.drive(desk, io);
         if keep == Keep::Yes && !self.over {
             self.give_up(desk, io);
@@ -404,7 +404,7 @@ impl Outgoing {
                 self.on_unreachable(why, desk, io);
             }
             Event::Done(Outcome::Refused { stage, reply, .. })
-                if reply.code() == 421 && self.is_outworn(stage, Problem::Closed) =>
+                if reply.code() == 421 && self.reuse.is_outworn(stage, Problem::Closed) =>
             {
                 self.give_back(desk, io);
             }

@@ -44,19 +44,24 @@ impl Outgoing {
         if !self.greeted && self.goes_clear(stage) {
             return self.go_clear(problem, desk, io);
         }
+        let outworn = self.is_outworn(stage, problem);
+        let stage = self.came_to(stage);
         let failure = self.guard.take_failure();
         // RFC 3463 3.8, X.7.5: a cryptographic failure.
         let status = if failure.is_some() { "4.7.5" } else { "" };
         let text = failure.unwrap_or_else(|| problem.to_string());
         let mut finish = Finish::without_reply(Fate::Temporary, state_of(stage), result, text);
         finish.status = status.to_owned();
-        if self.is_outworn(stage, problem) {
+        if outworn {
             self.give_back(desk, io);
         }
-        if self.greeted {
-            self.lose(finish, desk, io);
-        } else {
+        if !self.greeted {
             self.on_unreachable(finish, desk, io);
+        } else if stage == Stage::FinalDot {
+            // RFC 5321 4.5.3.2.6: it may have arrived. Another host would have it twice, and at once.
+            self.finish(finish, desk, io);
+        } else {
+            self.lose(finish, desk, io);
         }
         self.over = true;
     }
