@@ -8,6 +8,7 @@ use super::{
     post, post_text, towards, waits_because_of,
 };
 use crate::plugins::probe::Stage;
+use crate::support::{PATIENCE, eventually};
 
 const HOST: &str = "127.0.0.1";
 
@@ -72,6 +73,18 @@ fn a_starttls_that_is_never_answered_costs_no_attempt() {
     assert_eq!(far.opened(), 2);
 }
 
+/// A stop of ours is no failure of theirs: nobody is told of a broken TLS.
+#[test]
+fn a_stop_during_a_handshake_is_no_alarm() {
+    let far = Far::start(offering(StartTls::Stalls));
+    let mut server = towards(&far).setting("smtp-out-tls-timeout", 600).start();
+    post(&server, "b@example.net");
+    eventually("a handshake", PATIENCE, || (far.heard_of("STARTTLS").len() == 1).then_some(()));
+    assert!(server.terminate().success(), "{}", server.process());
+    let said = server.process().stderr.tail();
+    assert!(!said.contains("TLS with"), "{said}");
+}
+
 /// RFC 6066 3: a host is asked for by its name.
 #[test]
 fn the_name_of_the_host_is_asked_for_and_verified() {
@@ -112,9 +125,7 @@ fn where_tls_is_required_nothing_goes_out_in_clear() {
     for starttls in [StartTls::Garbage, StartTls::Says("454 4.7.0 not now")] {
         let opened = far.opened();
         far.set(offering(starttls));
-        crate::support::eventually("another try", crate::support::PATIENCE, || {
-            (far.opened() > opened + 1).then_some(())
-        });
+        eventually("another try", PATIENCE, || (far.opened() > opened + 1).then_some(()));
     }
     assert!(far.heard_of("MAIL").is_empty());
     assert_eq!(far.taken(), []);
