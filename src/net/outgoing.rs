@@ -579,7 +579,8 @@ impl Outgoing {
         };
         let mut finish =
             finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
-        finish.facts = self.facts(&transaction, desk);
+        let facts = self.facts(&transaction, desk);
+        finish.facts = facts.or_else(|| self.facts_of_failure(finish.fate));
         desk.finish(id, &transaction, finish, self.session.extensions().dsn, io);
     }
 

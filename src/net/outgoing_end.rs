@@ -78,7 +78,8 @@ impl Outgoing {
         };
         let mut finish =
             finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
-        finish.facts = self.facts(&transaction, desk);
+        let facts = self.facts(&transaction, desk);
+        finish.facts = facts.or_else(|| self.facts_of_failure(finish.fate));
         let mut tried = before.map(|before| before.tried).unwrap_or_default();
         tried.push(self.stop.host.clone());
         let carried = Box::new(Carried { id, transaction, finish, tried });
