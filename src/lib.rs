@@ -93,7 +93,7 @@
 //! 5. Once handed to commit a mail is ours, whether the client is there or not. `net/desk.rs`
 //!    (`committing`), `worker/turn.rs` (`on_committed`); the endings in `tests/plugins/ending.rs`.
 //! 6. A mail is given only to a connection that was greeted: a host that is down costs no attempt
-//!    while there is another, and a smarthost that is down costs none at all. `delivery/journey.rs`,
+//!    while there is another, and the smarthost of the settings costs none at all. `delivery/journey.rs`,
 //!    `delivery/destinations.rs`; their tests and `tests/routes/`.
 //! 7. Protocols are values: `smtp/`, `queue/mail.rs`, `queue/schedule.rs` and `plugin/chain.rs` name
 //!    no socket, clock, file or thread. `tests/tidy.rs`.
@@ -169,15 +169,17 @@
 //!   `queue-min-free` says.
 //! - **A mail that finds its connection closed is given back**, if the connection has carried mail
 //!   before and said nothing about this one: next hops end connections after so many mails or so
-//!   much idleness, and the two sides may do so at the same moment.
+//!   much idleness, and the two sides may do so at the same moment. Not if its text went ahead: then it
+//!   may have arrived, and that was an attempt.
 //! - **A connection that has rested is looked at before it gets a mail**, and its first reply has half a
 //!   minute: one that a firewall forgot would else cost every mail the whole `smtp-out-timeout`. Such a
 //!   mail is given back too. Nothing goes ahead of the first reply then.
 //! - **A small text goes out with its envelope** (BDAT) where a next hop takes that: one round trip a mail in
 //!   place of two, and one packet in place of three. Not where plugins are asked after the 354 (D-80), and
 //!   not a large one, which a hop that refuses the recipient would have to read.
-//! - **A handshake that fails is made up for by the next connection**, in clear and for half an hour,
-//!   where TLS is not required: no mail has been given to the first one, so none notices.
+//! - **A handshake that fails is made up for by the next connection**, in clear where TLS is not required: no
+//!   mail has been given to the first one, so none notices. Half an hour's mail follows in clear only if TLS
+//!   itself failed, or the connection was lost twice in a row.
 //! - **A password wants a certificate that is verified**, though mail does not: mail is one, a password is
 //!   all that follows. `smarthost-auth` lowers that; a smarthost on this machine is exempt.
 //! - **A login that fails costs no mail an attempt**: it is our own settings that are wrong, and the log says
@@ -240,10 +242,11 @@
 //! - **An address that could not be reached is tried last for a minute**, even if its preference is
 //!   the best: a dead first MX would else cost every connection the whole connect-timeout.
 //! - **A domain that cannot be reached ends the attempts of what is ready, a smarthost does not**: the
-//!   first is the other side's trouble and may last for days, the second is our own. A host that a mail
-//!   names ends them where nothing can be found of it or it may not be met.
+//!   first is the other side's trouble and may last for days, the second is our own. A host that a
+//!   message brought along is as a domain.
 //! - **A mail whose connection is lost goes on to a host that it has not tried**, in the same attempt; at
-//!   the last one, and at a smarthost, its attempt ends.
+//!   the last one, and at a smarthost, its attempt ends. So it does once the whole text is out: the host
+//!   may have taken it (RFC 5321 4.5.3.2.6), and another one would have it twice.
 //! - **DNS leads only to the public Internet** unless `dns-private-targets` says more: whoever owns a
 //!   domain could else make us talk to what listens inside. So does a host that a mail names, unless it is
 //!   the settings' smarthost.

@@ -171,22 +171,27 @@ fn a_smarthost_that_cannot_be_reached_costs_no_attempt() {
     assert!(all.explain(id, 10_000).is_some(), "the smarthost stays");
 }
 
-/// What forbids a host that a mail names is not our own trouble, which would pass.
+/// Whoever brings a host along brings its trouble along: attempts end as those of a domain do.
 #[test]
-fn a_host_that_a_mail_names_and_that_will_never_be_ends_its_attempt() {
-    let (host, port) = ("inside.example".into(), 25);
-    let smarthost = Smarthost { host, port, username: None, password: None };
+fn a_host_that_a_message_brought_is_not_waited_for() {
+    let asked = Smarthost { host: "h.example".into(), port: 25, username: None, password: None };
     let mut all = destinations();
-    let id = all.of_host(&smarthost);
-    all.enter(id);
-    all.push(id, mail(1), false);
+    let id = all.of_host(&asked);
+    let bring = |all: &mut Destinations, number| {
+        all.enter(id);
+        all.push(id, mail(number), false);
+    };
+    bring(&mut all, 1);
     assert!(matches!(all.step(id, 0), Step::LookUp(Target::Host(_))));
     all.on_unroutable(id, refused(), 0);
-    assert!(!all.is_ending(id), "no answer is no reason");
+    assert_eq!(all.take_ending(id, 9).unwrap(), (vec![mail(1)], refused()));
+    bring(&mut all, 2);
+    assert_eq!(all.step(id, 0), Step::Wait, "it rests");
     assert!(matches!(all.step(id, 1_000), Step::LookUp(_)));
-    let forbidden = Finish::without_reply(Fate::Permanent, "dns", "error", "forbidden");
-    all.on_unroutable(id, forbidden, 1_000);
-    assert!(all.is_ending(id));
+    all.on_routed(id, route(), 1_000, 1_000);
+    drop(all.journey(id, None, 1_000).unwrap());
+    all.on_unreachable(id, refused(), 1_000);
+    assert_eq!(all.take_ending(id, 9).unwrap(), (vec![mail(2)], refused()));
 }
 
 #[test]

@@ -119,7 +119,8 @@ impl Outgoing {
     /// A connection whose connect is under way; the pool counts it as opening already.
     pub fn new(departure: Departure, io: &Io, key: Key, desk: &Desk) -> Outgoing {
         let Departure { stop, journey, .. } = &departure;
-        let spared = desk.broken_tls.spares(stop.address, io.now_ms());
+        let spared = journey.goes_clear_to(stop.address)
+            || desk.broken_tls.spares(stop.address, io.now_ms());
         let (options, guard) = plan(stop, &journey.target, &desk.settings, spared);
         Outgoing {
             key,
@@ -238,12 +239,16 @@ impl Outgoing {
 
     /// The server stops at once.
     pub fn on_abort(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        if !self.greeted {
+            self.leave_ungreeted(desk, io);
+            return self.drive(desk, io);
+        }
         self.revoke(desk, "the server stops");
-        if !matches!(self.session.stage(), Stage::Body | Stage::FinalDot) {
-            // Nothing of its text is out: that was no attempt.
+        if !self.has_text_out() && self.session.stage() != Stage::FinalDot {
+            // That was no attempt.
             self.give_back(desk, io);
         }
-        self.session.on_lost(Problem::TimedOut);
+        self.session.on_lost(Problem::Closed);
         let keep = self.drive(desk, io);
         if keep == Keep::Yes && !self.over {
             self.give_up(desk, io);
@@ -399,7 +404,7 @@ impl Outgoing {
                 self.on_unreachable(why, desk, io);
             }
             Event::Done(Outcome::Refused { stage, reply, .. })
-                if reply.code() == 421 && self.is_outworn(stage, Problem::Closed) =>
+                if reply.code() == 421 && self.reuse.is_outworn(stage, Problem::Closed) =>
             {
                 self.give_back(desk, io);
             }
@@ -574,7 +579,8 @@ impl Outgoing {
         };
         let mut finish =
             finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
-        finish.facts = self.facts(&transaction, desk);
+        let facts = self.facts(&transaction, desk);
+        finish.facts = facts.or_else(|| self.facts_of_failure(finish.fate));
         desk.finish(id, &transaction, finish, self.session.extensions().dsn, io);
     }
 

@@ -5,8 +5,9 @@
 //! a password wants more than mail, for whoever gets it once has it for ever.
 //!
 //! A handshake that fails on a connection that needs none costs the mail nothing: the next
-//! connection to that host is made in clear, at once and for a while ([`BrokenTls`]). Mails are taken
-//! only by connections that are greeted, so none has noticed.
+//! connection to that host is made in clear at once, and if TLS itself failed, or the connection was lost
+//! twice in a row, others are for a while ([`BrokenTls`]). Mails are taken only by connections that are
+//! greeted, so none has noticed.
 //!
 //! Must never: use a connection in clear where that is not allowed; send a password to whom it is not for.
 //!
@@ -28,6 +29,7 @@ use crate::settings::{AuthRule, Security, Settings, TlsStart};
 use crate::smtp::Reply;
 use crate::smtp::client::{self, Credentials, Login, Options, Problem, Stage};
 
+use super::broken::Failure;
 use super::desk::{Desk, Io};
 use super::outgoing::Outgoing;
 use super::transport::Handshake;
@@ -40,7 +42,7 @@ pub(super) struct Guard {
     name: Result<ServerName<'static>, Arc<str>>,
     begun: bool,
     /// Why the handshake failed.
-    failure: Option<String>,
+    failure: Option<(String, Failure)>,
 }
 
 /// What a connection to `stop` is made with: the session's options, and its guard. A host whose TLS is
@@ -147,7 +149,7 @@ impl Guard {
 
     /// Why the handshake failed, if it did.
     pub(super) fn take_failure(&mut self) -> Option<String> {
-        self.failure.take()
+        self.failure.take().map(|(why, _)| why)
     }
 
     /// What to shake hands with, and the name to ask for.
@@ -169,7 +171,7 @@ impl Guard {
 
 impl Outgoing {
     /// Goes on with the handshake; `false` when there is nothing to do before the next event.
-    pub(super) fn shake_hands(&mut self, desk: &Desk, io: &mut Io) -> bool {
+    pub(super) fn shake_hands(&mut self, desk: &mut Desk, io: &mut Io) -> bool {
         if !self.guard.begun {
             self.guard.begun = true;
             let config = self.guard.config(self.stop.address, desk);
@@ -178,11 +180,12 @@ impl Outgoing {
                 started.map_err(|error| error.to_string().into())
             });
             if let Err(why) = started {
-                return self.on_handshake_failed(why.to_string());
+                return self.on_handshake_failed(why.to_string(), Failure::Tls);
             }
         }
         match self.transport.handshake() {
             Handshake::Done => {
+                desk.broken_tls.on_secured(self.stop.address);
                 self.session.on_secured();
                 // What follows may have come in one piece with its end.
                 self.readable = true;
@@ -193,12 +196,16 @@ impl Outgoing {
                 io.again(Token::from(self.key));
                 false
             }
-            Handshake::Failed(error) => self.on_handshake_failed(error.to_string()),
+            Handshake::Failed(error) => {
+                let tls = error.get_ref().is_some_and(|error| error.is::<rustls::Error>());
+                let failure = if tls { Failure::Tls } else { Failure::Lost };
+                self.on_handshake_failed(error.to_string(), failure)
+            }
         }
     }
 
-    fn on_handshake_failed(&mut self, why: String) -> bool {
-        self.guard.failure = Some(why);
+    fn on_handshake_failed(&mut self, why: String, failure: Failure) -> bool {
+        self.guard.failure = Some((why, failure));
         self.session.on_lost(Problem::Closed);
         true
     }
@@ -211,13 +218,17 @@ impl Outgoing {
     /// The host cannot do the TLS that it offers, and need not: it is the next stop once more.
     pub(super) fn go_clear(&mut self, problem: Problem, desk: &mut Desk, io: &Io) {
         let Stop { host, address, .. } = &self.stop;
-        let why = self.guard.take_failure().unwrap_or_else(|| problem.to_string());
-        desk.broken_tls.on_failed(*address, io.now_ms());
+        let (why, failure) = self.guard.failure.take().unwrap_or_else(|| {
+            let lost = matches!(problem, Problem::Closed | Problem::TimedOut);
+            (problem.to_string(), if lost { Failure::Lost } else { Failure::Tls })
+        });
+        let spared = desk.broken_tls.on_failed(*address, failure, io.now_ms());
+        let what = if spared { "mail goes" } else { "this once mail goes" };
         let text =
-            format_args!("TLS with {host} ({address}) failed, mail goes there unencrypted: {why}");
+            format_args!("TLS with {host} ({address}) failed, {what} there unencrypted: {why}");
         desk.log.limited("tls-out", Level::Warning, "smtp", text);
         if let Some(mut journey) = self.journey.take() {
-            journey.repeat(self.stop.clone());
+            journey.repeat_in_clear(self.stop.clone());
             desk.onward.push_back(journey);
         }
         self.over = true;

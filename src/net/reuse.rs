@@ -2,7 +2,8 @@
 //!
 //! A far end may end a connection that rests, and do so at the very moment when a mail is given to it; or a
 //! firewall may forget it, and then nobody says anything ever. In both cases nothing is known of the mail,
-//! and it is given to another connection at once, without an attempt.
+//! and it is given to another connection at once, without an attempt; unless its text went ahead of the
+//! replies, which the driver knows.
 //!
 //! Must never: let a mail be given back for ever: a connection that is new has no excuse.
 //!

@@ -58,7 +58,7 @@ fn the_next_host_gets_what_the_best_cannot_take() {
 /// A mail that is lost with its connection goes to the next host, in the same attempt.
 #[test]
 fn a_mail_that_was_lost_on_the_way_goes_to_the_next_host_at_once() {
-    for at in [At::Mail, At::Rcpt, At::Data, At::Dot] {
+    for at in [At::Mail, At::Rcpt, At::Data] {
         for how in [How::Close, How::Stall] {
             let (port, mut hosts) = listeners(2);
             let second = Hop::on(hosts.pop().unwrap(), None);
@@ -67,12 +67,35 @@ fn a_mail_that_was_lost_on_the_way_goes_to_the_next_host_at_once() {
             let server = by_mx(&dns, port)
                 .setting("smtp-out-timeout", 1)
                 .setting("smtp-out-data-timeout", 1)
-                .setting("smtp-out-dot-timeout", 1)
                 .start();
             queued(&server, "b@example.net");
             second.await_mail("b@example.net");
             first_attempts(&server, 1);
             assert_eq!(first.opened(), 1, "{at:?} {how:?}");
+        }
+    }
+}
+
+/// RFC 5321 4.5.3.2.6: a host that was given the whole text and said nothing may have taken it. Another one
+/// would have it twice.
+#[test]
+fn a_text_that_was_never_answered_waits_and_goes_to_no_other_host() {
+    for at in [At::Dot, At::Chunk] {
+        for (how, result) in [(How::Close, "lost"), (How::Stall, "timeout")] {
+            let (port, mut hosts) = listeners(2);
+            let second = Hop::on(hosts.pop().unwrap(), None);
+            let first = Hop::on(hosts.pop().unwrap(), Some((at, how)));
+            let dns = NameServer::start(&zone(&[("example.net", &[10, 20])]));
+            let server = by_mx(&dns, port)
+                .setting("smtp-out-dot-timeout", 1)
+                .setting("retry-interval", 600)
+                .start();
+            let id = queued(&server, "b@example.net");
+            let mail = await_state(&server, &id, "waiting");
+            let attempt = &mail["results"][0];
+            assert_eq!(attempt["state"], "message", "{at:?} {how:?} {mail}");
+            assert_eq!(attempt["result"], result, "{at:?} {how:?} {mail}");
+            assert_eq!((first.opened(), second.opened()), (1, 0), "{at:?} {how:?}");
         }
     }
 }

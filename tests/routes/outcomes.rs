@@ -137,3 +137,26 @@ fn one_host_without_an_answer_keeps_no_mail_from_the_other() {
     second.await_mail("b@example.net");
     assert_eq!(server.status().count("retried"), 0);
 }
+
+/// RFC 3461 4.1: a host that gives no answer at all is what delays most. Told once, however many attempts
+/// end without a connection.
+#[test]
+fn a_delay_is_told_of_a_host_that_cannot_be_reached() {
+    let (port, mut hosts) = listeners(1);
+    let hop = Hop::on(hosts.pop().unwrap(), None);
+    let dead = json!({ "A": [address(7).to_string()] });
+    let well = json!({ "A": [address(0).to_string()] });
+    let dns = NameServer::start(&json!({ "dead.test": dead, "example.org": well }));
+    let server = by_mx(&dns, port)
+        .setting("dsn-notify", "FAILURE,DELAY")
+        .setting("dsn-delay", 1)
+        .setting("retry-interval", 1)
+        .start();
+    let id = queued(&server, "b@dead.test");
+    hop.await_mail("a@example.org");
+    eventually("one more attempt", PATIENCE, || {
+        let attempts = || crate::limits::show(server.plan(), &id)["attempts"].as_u64().unwrap();
+        (attempts() > 3).then_some(())
+    });
+    assert_eq!(server.status().count("notices"), 1, "once");
+}
