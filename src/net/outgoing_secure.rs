@@ -368,6 +368,8 @@ mod tests {
         for (security, asked) in [("opportunistic", Clear), ("required", Required)] {
             let values = [("queue-directory", "/tmp/queue"), ("smtp-out-security", security)];
             let target = Target::Domain("example".into());
+            (host("relay.example", 587), "0.0.0.0", true),
+            (host("relay.example", 587), "::", true),
             let (options, _) = planned(&values, &target, "192.0.2.1:25", true);
             assert_eq!(options.security, asked);
         }
