@@ -112,7 +112,8 @@ fn login(target: &Target, address: SocketAddr, settings: &Settings) -> Option<Lo
         matches!(target, Target::Host(host) if matches!(host.account, Account::OfMessage(_)));
     (own || brought).then(|| Login {
         credentials: Arc::new(Credentials::new(username, password)),
-        in_clear: address.ip().is_loopback() || hop.auth == AuthRule::Clear,
+        // Whoever lets his own password go in clear has not said so of others'.
+        in_clear: address.ip().is_loopback() || (own && hop.auth == AuthRule::Clear),
     })
 }
 
@@ -367,6 +368,8 @@ mod tests {
         use client::Security::{Clear, Required};
         for (security, asked) in [("opportunistic", Clear), ("required", Required)] {
             let values = [("queue-directory", "/tmp/queue"), ("smtp-out-security", security)];
+            (host("relay.example", 587), "0.0.0.0", true),
+            (host("relay.example", 587), "::", true),
             let target = Target::Domain("example".into());
             (host("relay.example", 587), "0.0.0.0", true),
             (host("relay.example", 587), "::", true),

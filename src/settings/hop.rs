@@ -52,7 +52,8 @@ section! {
         "smarthost-password" password: Secret = Preset::Text(""), Password, live;
 
         /// Where the password may go: only to a smarthost whose certificate is `verified`, `encrypted`
-        /// to any, or in `clear`. A smarthost on this machine may always have it.
+        /// to any, or in `clear`. A smarthost on this machine may always have it. Passwords that messages
+        /// bring along are bound by the same rule, but never go in clear.
         "smarthost-auth" auth: AuthRule = Preset::Text("verified"), Choice(&[
             ("verified", AuthRule::Verified),
             ("encrypted", AuthRule::Encrypted),
