@@ -170,7 +170,11 @@ impl Guard {
 
 impl Outgoing {
     /// Goes on with the handshake; `false` when there is nothing to do before the next event.
-    pub(super) fn shake_hands(&mut self, desk: &Desk, io: &mut Io) -> bool {
+    pub(super) fn shake_hands(&mut self, desk: &mut Desk, io: &mut Io) -> bool {
+        if !desk.may_shake() {
+            io.again(Token::from(self.key));
+            return false;
+        }
         if !self.guard.begun {
             self.guard.begun = true;
             let config = self.guard.config(self.stop.address, desk);
