@@ -131,8 +131,10 @@
 //!     `worker/accept.rs`, `net/incoming_begin.rs`; `d_30_d_31_…` in `tests/plugins/`.
 //! 22. The password of the smarthost goes to nobody else, and in clear or to a host that has not proved
 //!     its name only where `smarthost-auth` says so; where TLS is required nothing goes out in clear, and
-//!     nothing that came before a handshake is used after it. `net/outgoing_secure.rs`,
-//!     `smtp/client/greeting.rs`; their tests, `tests/hops/tls.rs`, `login.rs`.
+//!     nothing that came before a handshake is used after it. After a reload this holds for connections
+//!     that were there before: no mail follows over one that would not be made any more.
+//!     `net/outgoing_secure.rs`, `smtp/client/greeting.rs`; their tests, `tests/hops/tls.rs`, `login.rs`,
+//!     `reload.rs`.
 //! 23. There is no outcome without its result or notice, nor one of these without its outcome, whatever is
 //!     torn or fails. `queue/log/journal.rs` (`add_group`), `recovery.rs`; `queue/log/tests/crash.rs`
 //!     (`check_results`).

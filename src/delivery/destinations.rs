@@ -626,6 +626,9 @@ impl Destinations {
         if is_spare(self.domains.capacity(), self.domains.len()) {
             self.domains.shrink_to(TABLE_KEPT.max(2 * self.domains.len()));
         }
+        if is_spare(self.hosts.capacity(), self.hosts.len()) {
+            self.hosts.shrink_to(TABLE_KEPT.max(2 * self.hosts.len()));
+        }
         for list in [&mut self.awake, &mut self.starved, &mut self.unasked] {
             if is_spare(list.capacity(), list.len()) {
                 list.shrink_to(TABLE_KEPT.max(2 * list.len()));

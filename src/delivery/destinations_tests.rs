@@ -488,3 +488,26 @@ fn end(mut model: Model) {
     assert!(model.mails.is_empty() && model.all.is_empty());
     assert!(model.all.domains.is_empty() && model.all.idle.is_empty() && model.all.asking == 0);
 }
+
+#[test]
+fn tables_give_back_what_a_peak_took() {
+    let mut all = destinations();
+    for number in 0..4_000 {
+        let domain = all.of_recipient(&format!("a@d{number}.example"));
+        let host = all.of_host(&Smarthost {
+            host: format!("h{number}.example").into(),
+            port: 25,
+            username: None,
+            password: None,
+        });
+        // Nothing is left of them.
+        for id in [domain, host] {
+            assert_eq!(all.step(id, 0), Step::Wait);
+        }
+    }
+    let peak = 4 * TABLE_KEPT;
+    all.domains.reserve(peak);
+    all.hosts.reserve(peak);
+    all.shrink();
+    assert!(all.domains.capacity() < peak && all.hosts.capacity() < peak);
+}

@@ -27,6 +27,7 @@ use crate::log::Level;
 use crate::notice::wanted;
 use crate::plugin::view::SlotsSpent;
 use crate::queue::{MailId, Transaction};
+use crate::settings::Settings;
 use crate::smtp::client::{Envelope, Event, Outcome, Problem, Session, Stage};
 use crate::smtp::command::BodyKind;
 
@@ -63,6 +64,8 @@ pub struct Outgoing {
     pub(super) transport: Transport,
     pub(super) session: Session,
     pub(super) guard: Guard,
+    /// What it was made by, or last compared with.
+    pub(super) settings: Arc<Settings>,
     /// Whose mail it carries.
     pub(super) destination: DestinationId,
     /// What that is: a domain, or a smarthost.
@@ -127,6 +130,7 @@ impl Outgoing {
             transport: departure.transport,
             session: Session::new(&options),
             guard,
+            settings: desk.settings.clone(),
             destination: departure.journey.destination,
             target: departure.journey.target.clone(),
             stop: departure.stop,
@@ -368,6 +372,10 @@ impl Outgoing {
                 desk.store.destinations.on_greeted(self.destination, self.stop.address);
                 let carried = self.journey.take().and_then(|journey| journey.carried);
                 self.current = carried.map(Current::carried);
+                if self.is_outdated(desk) {
+                    self.give_back(desk, io);
+                    return self.leave(desk, io);
+                }
                 let init = ConnectionInit {
                     fd: self.transport.descriptor(),
                     direction: Direction::Outgoing,
@@ -431,8 +439,7 @@ impl Outgoing {
             if self.session.stage() != Stage::Idle || self.current.is_some() {
                 return;
             }
-            let outdated = self.guard.is_outdated(desk.settings.hop.security);
-            if !desk.mood.delivers() || self.is_used_up(desk) || outdated {
+            if !desk.mood.delivers() || self.is_used_up(desk) || self.is_outdated(desk) {
                 return self.leave(desk, io);
             }
             let delivering = desk.may_deliver();

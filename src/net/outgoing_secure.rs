@@ -114,7 +114,8 @@ fn login(target: &Target, address: SocketAddr, settings: &Settings) -> Option<Lo
         matches!(target, Target::Host(host) if matches!(host.account, Account::OfMessage(_)));
     (own || brought).then(|| Login {
         credentials: Arc::new(Credentials::new(username, password)),
-        in_clear: address.ip().is_loopback() || hop.auth == AuthRule::Clear,
+        // Whoever lets his own password go in clear has not said so of others'.
+        in_clear: address.ip().is_loopback() || (own && hop.auth == AuthRule::Clear),
     })
 }
 
@@ -170,8 +171,32 @@ impl Guard {
 }
 
 impl Outgoing {
+    /// Whether settings that were read again would not have made this connection: they want it more
+    /// secure, or trust somebody else. Costs nothing until they are read again.
+    pub(super) fn is_outdated(&mut self, desk: &Desk) -> bool {
+        if Arc::ptr_eq(&self.settings, &desk.settings) {
+            return false;
+        }
+        let (_, wanted) = plan(&self.stop, &self.target, &desk.settings, false);
+        if self.guard.is_outdated(wanted.security) || self.is_distrusted(wanted.security, desk) {
+            return true;
+        }
+        self.settings = desk.settings.clone();
+        false
+    }
+
+    /// Whether the authorities of now do not speak for a far end that must be known.
+    fn is_distrusted(&self, wanted: Security, desk: &Desk) -> bool {
+        let trusts = |name| desk.tls.client.judge(self.transport.peer_certificates(), name).is_ok();
+        wanted == Security::Verified && !self.guard.name().is_some_and(trusts)
+    }
+
     /// Goes on with the handshake; `false` when there is nothing to do before the next event.
     pub(super) fn shake_hands(&mut self, desk: &mut Desk, io: &mut Io) -> bool {
+        if !desk.may_shake() {
+            io.again(Token::from(self.key));
+            return false;
+        }
         if !self.guard.begun {
             self.guard.begun = true;
             let config = self.guard.config(self.stop.address, desk);
@@ -354,6 +379,8 @@ mod tests {
             (brought("relay.example", Some("p")), "127.0.0.1", false),
             (brought("other.example", None), "", false),
             (host("relay.example", 587), "127.0.0.1", false),
+            (host("relay.example", 587), "0.0.0.0", true),
+            (host("relay.example", 587), "::", true),
         ];
         for (target, sink, expected) in rows {
             let values = [&values[..], &[("smtp-sink-address", sink)]].concat();
@@ -371,6 +398,15 @@ mod tests {
         let login = options.login.unwrap();
         assert!(*login.credentials == Credentials::new("mine", "own"));
         assert_eq!(guard.security, Security::Verified, "a password asks for more than mail");
+        // What the settings allow for their own password they do not allow for others'.
+        let clear = [&values[..], &[("smarthost-auth", "clear")]].concat();
+        let (options, guard) =
+            planned(&clear, &brought("other.example", Some("own")), RELAY, false);
+        assert!(!options.login.unwrap().in_clear);
+        assert_eq!(guard.security, Security::Required);
+        let (options, _) =
+            planned(&clear, &brought("other.example", Some("own")), "127.0.0.1:587", false);
+        assert!(options.login.unwrap().in_clear, "nobody listens on the way to this machine");
     }
 
     #[test]
@@ -397,6 +433,13 @@ mod tests {
             let guard = Guard { security: is, name: name("h"), begun: true, failure: None };
             assert_eq!(guard.is_outdated(wanted), outdated, "{is:?} {wanted:?}");
         }
+        // What the password of the smarthost wants counts as well, and how TLS begins there.
+        let planned = |values: &[(&str, &str)]| relay(&[values, &LOGIN].concat(), RELAY).1;
+        let clear = planned(&[("smarthost-auth", "clear")]);
+        for values in [&[][..], &[("smarthost-auth", "clear"), ("smarthost-tls", "implicit")]] {
+            assert!(clear.is_outdated(planned(values).security), "{values:?}");
+        }
+        assert!(!planned(&[]).is_outdated(clear.security));
     }
 
     #[test]

@@ -277,8 +277,7 @@ section! {
 
         /// An address that every connection goes to, whatever the route, to try things out: nothing is
         /// looked up, and mail stays queued by its domain; `0.0.0.0` or empty for none.
-        "smtp-sink-address" | "smtp-sink-ip" sink: Option<IpAddr> = Preset::Text(""),
-            Optional(Address);
+        "smtp-sink-address" | "smtp-sink-ip" sink: Option<IpAddr> = Preset::Text(""), Address;
 
         /// The port of `smtp-sink-address`.
         "smtp-sink-port" sink_port: u16 = Preset::Text("25"), Port;

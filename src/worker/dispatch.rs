@@ -122,7 +122,7 @@ impl Worker {
     /// A route that no name server is needed for.
     fn route_at_hand(&self, target: &Target) -> Option<Result<Route, Unroutable>> {
         let delivery = &self.desk.settings.delivery;
-        if let Some(sink) = delivery.sink.filter(|sink| !sink.is_unspecified()) {
+        if let Some(sink) = delivery.sink {
             let address = (sink, delivery.sink_port).into();
             return Some(Ok(Route::to(&target.to_string(), address)));
         }

@@ -211,6 +211,12 @@ steps! {
     rset_that_drips: the_connection_is_left(Rset, Drip);
 }
 
+/// A hop that answers in time and wrongly is left as well.
+#[test]
+fn rset_that_is_refused() {
+    the_connection_is_left(At::Rset, How::Say("502 5.5.1 no"));
+}
+
 /// A QUIT that nobody answers costs nothing but its own deadline: the mail was delivered before.
 #[test]
 fn quit_that_stalls_frees_the_connection() {
