@@ -119,8 +119,9 @@
 //!     thread keeps them. `supervisor/rights.rs`; `tests/operation/user.rs`.
 //! 16. A reload changes all workers or none, and drops no connection. `supervisor/reload.rs`;
 //!     `tests/operation/reload.rs`.
-//! 17. A client's password is in memory until it is judged and no longer, in no log and no message about
-//!     settings. `smtp/sasl.rs`, `net/login.rs`; `tests/login.rs` looks through the memory of the server.
+//! 17. A client's password is in our memory until it is judged and no longer, in no log and no message
+//!     about settings. `smtp/sasl.rs`, `net/login.rs`; `tests/login.rs` looks through the memory of the
+//!     server. What rustls decrypts into its own buffers it frees without wiping them.
 //! 18. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
 //! 19. Nothing that a client sent in clear is used after its TLS handshake. `smtp/server/session.rs`
 //!     (`on_secure`, `forget`), `net/incoming_begin.rs`; `rfc_3207_4_2_…` beside the session and in

@@ -11,7 +11,7 @@ use ::base64::Engine as _;
 use crate::support::{PATIENCE, Server, ServerBuilder, Sink, SmtpClient, Tool, eventually, within};
 
 /// `secret`, hashed by the costliest rounds that are taken: it keeps the server busy for a while.
-const SLOW: &str = "$6$rounds=500000$Uo1jr3bXz2rg$gnJQi3U1e4uoGPyF5oQUwzZpjoxOc9ISXBce52NYhi3WT/ZQjL2y9xpOi2XOexQW5mqfGoC4IGW.QFkJF7iKm.";
+pub(crate) const SLOW: &str = "$6$rounds=500000$Uo1jr3bXz2rg$gnJQi3U1e4uoGPyF5oQUwzZpjoxOc9ISXBce52NYhi3WT/ZQjL2y9xpOi2XOexQW5mqfGoC4IGW.QFkJF7iKm.";
 
 pub(crate) fn base64(bytes: &[u8]) -> String {
     ::base64::engine::general_purpose::STANDARD.encode(bytes)
@@ -66,13 +66,19 @@ fn say(client: &mut SmtpClient, command: &str, code: u16) -> String {
         .join("\n")
 }
 
+/// The value of smtp-auth for a file of these lines in that directory.
+pub(crate) fn users_in(directory: &Path, lines: &str) -> String {
+    let users = directory.join("users.txt");
+    fs::write(&users, lines).unwrap();
+    fs::set_permissions(&users, fs::Permissions::from_mode(0o600)).unwrap();
+    format!("file://{}", users.display())
+}
+
 /// A server whose users stand in a file, for clients that may log in without TLS.
 fn with_users(lines: &str) -> ServerBuilder {
     let plan = Server::builder();
-    let users = plan.directory().join("users.txt");
-    fs::write(&users, lines).unwrap();
-    fs::set_permissions(&users, fs::Permissions::from_mode(0o600)).unwrap();
-    plan.setting("smtp-auth", format!("file://{}", users.display()))
+    let users = users_in(plan.directory(), lines);
+    plan.setting("smtp-auth", users)
         .setting("smtp-auth-plaintext", "127.0.0.0/8")
         .setting("smtp-auth-delay", 0)
 }

@@ -89,6 +89,8 @@ pub struct Incoming {
     pub(super) transport: Transport,
     pub(super) session: Session,
     pub(super) remote: SocketAddr,
+    /// A proxy did not say who the client is: `remote` is the proxy's, and grants the client nothing.
+    pub(super) unnamed: bool,
     pub(super) local: SocketAddr,
     pub(super) entrance: Entrance,
     pub(super) plugin: Option<ConnectionId>,
@@ -189,9 +191,16 @@ impl Incoming {
     /// The server stops: idle clients are told now, others after their transaction.
     pub fn on_drain(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         self.last = true;
-        if matches!(self.stage, Stage::Header | Stage::Handshake(_)) {
-            // Nothing was said yet, and nothing can be said now.
-            self.on_gone(desk);
+        match self.stage {
+            Stage::Header => self.turn_away(answer::SHUTTING_DOWN, desk),
+            // Nothing can be said now.
+            Stage::Handshake(_) => self.on_gone(desk),
+            Stage::Session
+            | Stage::Step(..)
+            | Stage::Verify
+            | Stage::Refusal
+            | Stage::Commit(_)
+            | Stage::Done => {}
         }
         self.drive(desk, io)
     }
@@ -210,8 +219,8 @@ impl Incoming {
             self.revoke(desk, io, answer::SHUTTING_DOWN.into(), "the server stops");
         }
         self.abort_login(desk, io);
-        if self.leaving {
-            // It was told at an earlier call and did not listen.
+        // It was told at an earlier call and did not listen; or nothing can be said.
+        if self.leaving || matches!(self.stage, Stage::Header | Stage::Handshake(_)) {
             self.on_gone(desk);
         }
         self.session.on_shutdown(&mut desk.memory);
@@ -296,6 +305,7 @@ impl Incoming {
 
     /// Lets the session take one step; `false` when there is nothing to do before the next event.
     fn advance(&mut self, reads: &mut usize, desk: &mut Desk, io: &mut Io) -> bool {
+        self.check_login(desk);
         let sent_before = self.session.output().len();
         if let Some(event) = self.session.poll_event(&mut desk.memory) {
             self.progress_ms = io.now_ms();
@@ -419,7 +429,7 @@ impl Incoming {
 
     /// Whether the client may send to anybody.
     fn is_relayed(&self, desk: &Desk) -> bool {
-        let trusted = desk.admission.trusts(&desk.settings.smtp, self.remote.ip());
+        let trusted = desk.admission.trusts(&desk.settings.smtp, self.trusted_address());
         trusted || self.is_authenticated(desk)
     }
 
@@ -621,7 +631,10 @@ impl Incoming {
             self.draft = None;
         }
         self.drop_step(step, desk);
-        if unasked {
+        if !secure && unasked && self.entrance == Entrance::Secure {
+            // In clear it would not be understood.
+            self.on_gone(desk);
+        } else if unasked {
             // There is no command to answer (RFC 5321 3.1).
             let reply = if reply.code() == 421 { reply } else { answer::PLUGIN_TIMEOUT.into() };
             if secure {

@@ -65,19 +65,20 @@ impl Admission {
         self.asks_plugins || !self.logins.is_empty()
     }
 
-    /// What is offered to this client (D-37).
-    pub fn offer(&self, smtp: &Smtp, remote: IpAddr, secure: bool) -> LoginOffer {
-        match secure || smtp.auth_plaintext.contains(remote) {
+    /// What is offered to this client (D-37), whose address may be unknown.
+    pub fn offer(&self, smtp: &Smtp, remote: Option<IpAddr>, secure: bool) -> LoginOffer {
+        match secure || remote.is_some_and(|remote| smtp.auth_plaintext.contains(remote)) {
             _ if !self.is_open() => LoginOffer::No,
             true => LoginOffer::Yes,
             false => LoginOffer::AfterTls,
         }
     }
 
-    /// Whether the client's address alone lets it send to everybody. D-35: where one can log in one must,
+    /// Whether the client's address alone, if it is known, lets it send to everybody. D-35: where one can log in one must,
     /// unless the administrator has said which networks need not.
-    pub fn trusts(&self, smtp: &Smtp, remote: IpAddr) -> bool {
-        (self.range_is_set || !self.is_open()) && smtp.relay_clients.contains(remote)
+    pub fn trusts(&self, smtp: &Smtp, remote: Option<IpAddr>) -> bool {
+        (self.range_is_set || !self.is_open())
+            && remote.is_some_and(|remote| smtp.relay_clients.contains(remote))
     }
 
     /// What a client hears that may not send to a recipient.
@@ -95,6 +96,8 @@ pub(super) struct Login {
     pending: Option<Box<str>>,
     /// The login is by `smtp-auth`: what becomes of plugins does not touch it.
     by_host: bool,
+    /// A plugin had granted what a login would (D-3A) when AUTH came.
+    granted: bool,
     /// When AUTH came.
     begun_ms: u64,
 }
@@ -103,7 +106,7 @@ impl Incoming {
     /// Tells the session whether to offer AUTH: at the start, and when the connection was encrypted.
     pub(super) fn offer_login(&mut self, desk: &Desk) {
         let secure = self.session.is_secure();
-        let offer = desk.admission.offer(&desk.settings.smtp, self.remote.ip(), secure);
+        let offer = desk.admission.offer(&desk.settings.smtp, self.trusted_address(), secure);
         self.session.offer_login(offer);
     }
 
@@ -121,6 +124,7 @@ impl Incoming {
             user: None,
             pending: Some(credentials.name().into()),
             by_host: false,
+            granted: self.is_authenticated(desk),
             begun_ms: io.now_ms(),
         };
         // The first plugin sees false, whatever the client was taken for before, and what plugins said
@@ -153,6 +157,8 @@ impl Incoming {
                         "too many passwords are being checked; clients are told to come back";
                     desk.log.limited("logins-busy", Level::Warning, "smtp", text);
                     self.login.pending = None;
+                    // Nobody said that the client is not who it was taken for.
+                    self.set_authenticated(self.login.granted, desk);
                     let refusal = Decision::RefuseAsError(answer::LOGIN_LATER.into());
                     return self.decide(refusal, desk, io);
                 }
@@ -223,6 +229,19 @@ impl Incoming {
             self.login = Login::default();
             self.session.on_logged_out();
         }
+    }
+
+    /// Plugins may take a login back at any time (D-3A): then the client may log in again.
+    pub(super) fn check_login(&mut self, desk: &Desk) {
+        if self.session.is_logged_in() && !self.is_authenticated(desk) {
+            self.login = Login::default();
+            self.session.on_logged_out();
+        }
+    }
+
+    /// The client's address, as far as it is known: what is granted by address is granted by this.
+    pub(super) fn trusted_address(&self) -> Option<IpAddr> {
+        (!self.unnamed).then(|| self.remote.ip())
     }
 
     /// Whether the client may send to everybody by who it is.

@@ -243,11 +243,14 @@ impl Message {
     pub fn finish(mut self, origin: Origin, cipher: Option<&str>, desk: &mut Desk) -> Finished {
         let received_ms = Wall::now_ms();
         let id = desk.ids.next_id(received_ms * 1000);
+        // A plugin may have taken the login back since the text came.
+        let authenticated = self.protocol.authenticated && origin.authenticated;
+        let protocol = Protocol { authenticated, ..self.protocol }.keyword();
         let trace = Trace {
             helo: &origin.helo,
             remote: origin.remote.ip(),
             hostname: &desk.settings.smtp.hostname,
-            protocol: self.protocol.keyword(),
+            protocol,
             cipher,
             id: &id.to_string(),
             date: desk.wall.date(received_ms),

@@ -12,7 +12,7 @@ use super::super::answer::{self, Fixed};
 use super::super::command::{Command, CommandError, Dialect, MailFrom, RcptTo};
 use super::super::line::{self, LineError};
 use super::super::memory::Memory;
-use super::event::{CloseReason, Decision, Event, Hello, Protocol, Received, Via};
+use super::event::{CloseReason, Decision, Event, Hello, LoginOffer, Protocol, Received, Via};
 use super::receiver::{Fault, Receiver};
 use super::session::{Chunk, ChunkFate, Question, Session, State, Transaction, refusal};
 
@@ -162,6 +162,10 @@ impl Session {
         if mail.asks_for_notices() && !self.options.dsn {
             return self.fail(answer::PARAMETER_UNKNOWN, memory);
         }
+        // RFC 4954 5: the parameter comes with the extension.
+        if mail.submitter && self.login.offer != LoginOffer::Yes {
+            return self.fail(answer::PARAMETER_UNKNOWN, memory);
+        }
         let size_max = self.options.size_max;
         // RFC 1870 6.1: refused by its declared size alone. No error of the client's making.
         if mail.size.is_some_and(|size| size > size_max) {
@@ -186,9 +190,7 @@ impl Session {
             None => return self.refuse(answer::MAIL_FIRST, memory),
             Some(transaction) if transaction.chunked => answer::CHUNKS_STARTED,
             Some(_) if rcpt.asks_for_notices() && !self.options.dsn => answer::PARAMETER_UNKNOWN,
-            Some(transaction) if !transaction.smtputf8 && !rcpt.address.is_ascii() => {
-                answer::NEEDS_SMTPUTF8
-            }
+            Some(transaction) if rcpt.utf8 && !transaction.smtputf8 => answer::NEEDS_SMTPUTF8,
             Some(transaction) if transaction.accepted >= recipients_max => {
                 // RFC 5321 4.5.3.1.10: a limit, not an error; the client sends the rest later.
                 return self.say(answer::TOO_MANY_RECIPIENTS);
