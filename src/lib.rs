@@ -196,7 +196,7 @@
 //!   read back when a result is written: memory for them would be paid by every mail that waits.
 //! - **Named queues are part of the log**: an entry is a transaction like any other, so it is as durable as
 //!   mail, is rewritten and freed as mail is, and costs memory for its id only. They may be above their
-//!   bound for a second, because it is looked at once a second.
+//!   bound for a second, because it is looked at once a second, and for as long as the disk is away.
 //! - **Fields named `x-mq-` of strangers are taken out and mean nothing.** They are this server's own words;
 //!   followed, they would let anybody choose where our mail goes, and when. They end with the header and
 //!   not with the first line in it that is no field, for a password may stand behind that.

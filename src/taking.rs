@@ -57,15 +57,25 @@ pub struct Taking {
     queue: Arc<dyn Queue>,
     log: Log,
     lent: Mutex<HashSet<TransactionId>>,
+    trim: Mutex<Trim>,
     takers: AtomicUsize,
     dropped: AtomicU64,
+}
+
+/// What was dropped last, until the queue lists it no more. It counts as lent so long.
+#[derive(Default)]
+struct Trim {
+    ids: Vec<TransactionId>,
+    /// Of each named queue the last of these, which goes last.
+    last: Vec<(Box<str>, TransactionId)>,
 }
 
 impl Taking {
     /// Nothing is lent out.
     pub fn new(queue: Arc<dyn Queue>, log: Log) -> Arc<Self> {
-        let (lent, takers, dropped) = (Mutex::default(), AtomicUsize::new(0), AtomicU64::new(0));
-        Arc::new(Self { queue, log, lent, takers, dropped })
+        let (lent, trim) = (Mutex::default(), Mutex::default());
+        let (takers, dropped) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Arc::new(Self { queue, log, lent, trim, takers, dropped })
     }
 
     /// The named queues that hold something.
@@ -95,37 +105,65 @@ impl Taking {
         })))
     }
 
-    /// Drops the oldest entries while there are more, or larger ones, than may be. Called once a second,
-    /// so that is how long a queue may be above its bound.
+    /// Drops the oldest entries while there are more, or larger ones, than may be, but none that somebody
+    /// is about to take. Called once a second, so that is how long a queue may be above its bound; longer
+    /// while the disk is away, because nothing is dropped before what was dropped last has gone.
     pub fn trim(&self, entries_max: u64, bytes_max: u64) {
-        let mut shelves = self.queue.shelves();
-        let mut entries: u64 = shelves.iter().map(|shelf| shelf.entries).sum();
-        let mut bytes: u64 = shelves.iter().map(|shelf| shelf.bytes).sum();
-        if entries <= entries_max && bytes <= bytes_max {
+        // No holder of the lock leaves it half changed.
+        let mut trim = self.trim.lock().unwrap_or_else(PoisonError::into_inner);
+        if trim.last.iter().any(|(name, id)| self.lists(name, *id)) {
             return;
         }
-        shelves.sort_by_key(|shelf| std::cmp::Reverse(shelf.bytes));
-        let mut dropped = 0;
-        for shelf in shelves {
-            let ids = self.queue.shelved(&shelf.name, None, DROPPED_AT_ONCE);
-            let mut gone = Vec::new();
-            for (id, size) in ids {
-                if entries <= entries_max && bytes <= bytes_max {
-                    break;
-                }
-                gone.push(id);
-                entries -= 1;
-                bytes = bytes.saturating_sub(u64::from(size));
-            }
-            dropped += gone.len() as u64;
-            self.settle(&gone, "there are too many");
+        let Trim { ids, .. } = std::mem::take(&mut *trim);
+        let mut lent = self.lent();
+        for id in &ids {
+            lent.remove(id);
         }
-        self.dropped.fetch_add(dropped, Ordering::Relaxed);
+        drop(lent);
+        *trim = self.drop_oldest(entries_max, bytes_max);
+        if trim.ids.is_empty() {
+            return;
+        }
+        let dropped = trim.ids.len();
+        self.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
         let text = format_args!(
             "{dropped} results were dropped, the oldest: queue-results-max or queue-results-size is \
              reached, and nobody takes them (rohrpost queue take)"
         );
         self.log.limited("results-dropped", Level::Critical, "queue", text);
+    }
+
+    /// Lets go of the oldest entries that are not lent, of the largest queue first.
+    fn drop_oldest(&self, entries_max: u64, bytes_max: u64) -> Trim {
+        let mut shelves = self.queue.shelves();
+        let mut entries: u64 = shelves.iter().map(|shelf| shelf.entries).sum();
+        let mut bytes: u64 = shelves.iter().map(|shelf| shelf.bytes).sum();
+        let mut trim = Trim::default();
+        shelves.sort_by_key(|shelf| std::cmp::Reverse(shelf.bytes));
+        for shelf in shelves {
+            if entries <= entries_max && bytes <= bytes_max {
+                break;
+            }
+            let listed = self.queue.shelved(&shelf.name, None, DROPPED_AT_ONCE);
+            let mut gone = Vec::new();
+            let mut lent = self.lent();
+            for (id, size) in listed {
+                if entries <= entries_max && bytes <= bytes_max {
+                    break;
+                }
+                if lent.insert(id) {
+                    gone.push(id);
+                    // It may have grown since it was counted.
+                    entries = entries.saturating_sub(1);
+                    bytes = bytes.saturating_sub(u64::from(size));
+                }
+            }
+            drop(lent);
+            self.settle(&gone, "there are too many");
+            trim.last.extend(gone.last().map(|last| (shelf.name.clone(), *last)));
+            trim.ids.append(&mut gone);
+        }
+        trim
     }
 
     fn lent(&self) -> MutexGuard<'_, HashSet<TransactionId>> {
@@ -151,6 +189,13 @@ impl Taking {
             ids.extend(free.take(limit - ids.len()));
         }
         ids
+    }
+
+    /// Whether the queue `name` still holds an entry.
+    fn lists(&self, name: &str, id: TransactionId) -> bool {
+        let before = TransactionId::from_u64(id.as_u64().saturating_sub(1));
+        let found = self.queue.shelved(name, Some(before), 1);
+        found.first().is_some_and(|(found, _)| *found == id)
     }
 
     /// Lets the queue forget entries.
@@ -275,11 +320,7 @@ impl Loan {
         let end = Instant::now() + REMOVE_TIMEOUT;
         let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return };
         // They are removed in the order in which they were settled.
-        let listed = |id: &TransactionId| {
-            let before = TransactionId::from_u64(id.as_u64().saturating_sub(1));
-            let found = self.taking.queue.shelved(name, Some(before), 1);
-            found.first().is_some_and(|(found, _)| found == id)
-        };
+        let listed = |id: &TransactionId| self.taking.lists(name, *id);
         while (listed(first) || listed(last)) && Instant::now() < end {
             std::thread::sleep(REMOVE_LOOK);
         }
@@ -342,4 +383,99 @@ fn receive(stream: &mut Conversation) -> Result<Line, ControlError> {
         ReceiveError::Io(error) => ControlError::Cut(error),
         ReceiveError::TooLong | ReceiveError::Nonsense(_) => ControlError::Strange,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::{Accepting, Recalled, ShutdownError, Status, Transaction};
+
+    /// One named queue of entries 1 to 10; what is settled goes when the disk is back.
+    struct Stalled {
+        listed: Mutex<Vec<TransactionId>>,
+        settled: Mutex<Vec<TransactionId>>,
+    }
+
+    impl Stalled {
+        fn come_back(&self) {
+            let settled = self.settled.lock().unwrap();
+            self.listed.lock().unwrap().retain(|id| !settled.contains(id));
+        }
+    }
+
+    impl Queue for Stalled {
+        fn hand_over(&self, _: usize, batch: Vec<Entry>) {
+            for entry in batch {
+                let Entry::Settle(attempt) = entry else { panic!("nothing is added") };
+                self.settled.lock().unwrap().push(attempt.mail.transaction);
+            }
+        }
+
+        fn shelves(&self) -> Vec<Shelf> {
+            let entries = self.listed.lock().unwrap().len() as u64;
+            vec![Shelf { name: "all".into(), entries, bytes: 10 * entries }]
+        }
+
+        fn shelved(
+            &self,
+            _: &str,
+            after: Option<TransactionId>,
+            limit: usize,
+        ) -> Vec<(TransactionId, u32)> {
+            let listed = self.listed.lock().unwrap();
+            let behind = listed.iter().filter(|id| after.is_none_or(|after| **id > after));
+            behind.take(limit).map(|id| (*id, 10)).collect()
+        }
+
+        fn read(&self, id: TransactionId) -> Result<Transaction, ReadError> {
+            Err(ReadError::Unknown(id))
+        }
+
+        fn recall(&self, id: TransactionId, _: &[u16], _: usize) -> Result<Recalled, ReadError> {
+            Err(ReadError::Unknown(id))
+        }
+
+        fn accepting(&self) -> Accepting {
+            Accepting::Yes
+        }
+
+        fn delivering(&self) -> bool {
+            true
+        }
+
+        fn status(&self) -> Status {
+            panic!("nobody asks")
+        }
+
+        fn shutdown(&self, _: Duration) -> Result<(), ShutdownError> {
+            Ok(())
+        }
+    }
+
+    fn stalled() -> (Arc<Stalled>, Arc<Taking>) {
+        let listed = Mutex::new((1..=10).map(TransactionId::from_u64).collect());
+        let queue = Arc::new(Stalled { listed, settled: Mutex::default() });
+        let taking = Taking::new(queue.clone(), Log::none());
+        (queue, taking)
+    }
+
+    fn settled(queue: &Stalled) -> Vec<u64> {
+        queue.settled.lock().unwrap().iter().map(|id| id.as_u64()).collect()
+    }
+
+    #[test]
+    fn while_the_disk_is_away_entries_are_dropped_and_counted_once() {
+        let (queue, taking) = stalled();
+        (0..5).for_each(|_| taking.trim(8, u64::MAX));
+        assert_eq!((settled(&queue), taking.dropped()), (vec![1, 2], 2));
+        let free = taking.lend("all", None, 1);
+        assert_eq!(free, [TransactionId::from_u64(3)], "what goes is not lent");
+        queue.come_back();
+        taking.trim(u64::MAX, 70);
+        assert_eq!((settled(&queue), taking.dropped()), (vec![1, 2, 4], 3), "3 is lent");
+        assert!(!taking.lent().contains(&TransactionId::from_u64(1)));
+        queue.come_back();
+        taking.trim(8, u64::MAX);
+        assert_eq!(taking.dropped(), 3, "there are no more than may be");
+    }
 }
