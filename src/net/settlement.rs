@@ -334,7 +334,9 @@ impl Desk {
             return;
         }
         for mail in &transaction.mails {
-            if let Some(line) = self.logbook.received(transaction, mail) {
+            if let Some(line) =
+                self.logbook.received(transaction, mail, &self.settings.smtp.hostname)
+            {
                 self.write_line(line, None);
             }
         }
