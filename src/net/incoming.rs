@@ -17,6 +17,7 @@ use rohrpost_abi::{ConnectionId, Hook, OUTPUT_BYTES_MAX};
 use rohrpost_reactor::{Key, Readiness};
 use zeroize::Zeroize as _;
 
+use crate::extract::TooLong;
 use crate::limits::IncomingPermit;
 use crate::metrics::Number;
 use crate::plugin::chain::{Chain, Verdict};
@@ -433,17 +434,18 @@ impl Incoming {
     }
 
     /// What the text asks for counts only from clients that may send to anybody.
-    fn extract(&self, message: &mut Message, desk: &Desk) {
+    fn extract(&self, message: &mut Message, desk: &Desk) -> Result<(), TooLong> {
         if !desk.settings.smtp.extract {
-            return;
+            return Ok(());
         }
-        let ignored = message.extract(self.is_relayed(desk));
+        let ignored = message.extract(self.is_relayed(desk))?;
         if !ignored.is_empty() {
             let names = ignored.join(", ");
             let text =
                 format_args!("{}: x-mq fields whose value means nothing: {names}", self.remote);
             desk.log.limited("x-mq", crate::log::Level::Warning, "smtp", text);
         }
+        Ok(())
     }
 
     /// Starts a step: its chain runs when the connection is driven.
@@ -508,10 +510,13 @@ impl Incoming {
                 }
                 self.decide(Decision::Accept, desk, io);
             }
-            Step::Data(mut message) => {
-                self.extract(&mut message, desk);
-                self.next_message(message, desk, io);
-            }
+            Step::Data(mut message) => match self.extract(&mut message, desk) {
+                Ok(()) => self.next_message(message, desk, io),
+                Err(error) => {
+                    let reply = answer::HEADER_TOO_LARGE;
+                    self.refuse_message(*message, reply, &error.to_string(), desk, io);
+                }
+            },
             Step::Message(mut message, _) => match message.close(&desk.plugins, &mut desk.memory) {
                 Ok(()) => self.next_message(message, desk, io),
                 Err(problem) => {
@@ -572,7 +577,7 @@ impl Incoming {
 
     pub(super) fn decide(&mut self, decision: Decision, desk: &mut Desk, _io: &Io) {
         self.stage = Stage::Session;
-        if matches!(decision, Decision::Refuse(_) | Decision::RefuseAndClose(_)) {
+        if !matches!(decision, Decision::Accept | Decision::AcceptWith(_)) {
             desk.count(Number::Refused);
         }
         self.session.decide(decision, &mut desk.memory);

@@ -252,11 +252,10 @@ impl Incoming {
             // The flush goes first.
             _ => return false,
         }
-        if desk.shakes_left == 0 {
+        if !desk.may_shake() {
             io.again(Token::from(self.key));
             return false;
         }
-        desk.shakes_left -= 1;
         match self.transport.handshake() {
             Handshake::Done => self.on_handshake(desk, io),
             Handshake::Blocked => return false,

@@ -6,16 +6,16 @@
 //! Must never: log a password, keep one longer than it takes to judge it, or let a failed login tell how
 //! it failed.
 //!
-//! **Diagnostics**: logins that fail are logged with address and name, rate-limited.
+//! **Diagnostics**: every login that fails is logged with address and name: `smtp-errors` and
+//! `smtp-auth-delay` bound how many a connection has, and whoever blocks addresses by the log needs all.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crossbeam_channel::Sender as Channel;
 use rohrpost_abi::Hook;
 
 use crate::auth::logins::Judgement;
-use crate::auth::{Check, Logins};
+use crate::auth::{Check, Checks, Logins};
 use crate::log::Level;
 use crate::metrics::Number;
 use crate::settings::{Settings, Smtp};
@@ -35,7 +35,7 @@ pub(super) const VERIFY_MS: u64 = 60_000;
 #[derive(Debug)]
 pub struct Admission {
     logins: Arc<Logins>,
-    checks: Channel<Check>,
+    checks: Checks,
     /// A plugin judges credentials.
     asks_plugins: bool,
     /// `smtp-relay-range` was written down, not left to its default.
@@ -47,7 +47,7 @@ impl Admission {
     pub fn new(
         settings: &Settings,
         logins: Arc<Logins>,
-        checks: Channel<Check>,
+        checks: Checks,
         asks_plugins: bool,
     ) -> Admission {
         let range_is_set = settings.is_set("smtp-relay-range");
@@ -148,18 +148,19 @@ impl Incoming {
                 self.login.by_host = good;
                 self.on_judged(good, desk, io);
             }
-            Judgement::Hash { hash, known } => {
+            Judgement::Hash { hash, meaning } => {
                 let password = credentials.password;
                 let (worker, connection) = (desk.index, self.key);
-                let check = Check { worker, connection, hash, known, password };
-                if desk.admission.checks.try_send(check).is_err() {
+                let check = Check { worker, connection, hash, meaning, password };
+                if !desk.admission.checks.begin(self.remote.ip(), check) {
                     let text =
                         "too many passwords are being checked; clients are told to come back";
                     desk.log.limited("logins-busy", Level::Warning, "smtp", text);
                     self.login.pending = None;
                     // Nobody said that the client is not who it was taken for.
                     self.set_authenticated(self.login.granted, desk);
-                    return self.decide(Decision::Refuse(answer::LOGIN_LATER.into()), desk, io);
+                    let refusal = Decision::RefuseAsError(answer::LOGIN_LATER.into());
+                    return self.decide(refusal, desk, io);
                 }
                 desk.count(Number::PasswordsHashed);
                 self.stage = Stage::Verify;
@@ -188,7 +189,7 @@ impl Incoming {
         desk.count(Number::LoginsFailed);
         let (remote, name) = (self.remote, name.unwrap_or_default());
         let text = format_args!("{remote} failed to log in as {name:?}");
-        desk.log.limited("login-failed", Level::Warning, "smtp", text);
+        desk.log.warning("smtp", text);
         // All refusals take the same time, which also slows down whoever guesses.
         self.stage = Stage::Refusal;
         self.stage_ms = self.login.begun_ms;

@@ -76,16 +76,37 @@ fn without_smtp_extract_such_fields_are_text() {
 fn a_message_goes_to_the_host_that_it_names() {
     let (here, there) = (directory(), directory());
     let (usual, other) = (sink(&here, &[]), sink(&there, &[]));
-    let server = plan(&usual).start();
-    let port = other.address().port();
-    send(
-        &server,
-        &format!("x-mq-smarthost-hostname: 127.0.0.1\r\nx-mq-smarthost-port: {port}\r\n"),
-    );
+    let server = plan(&usual).setting("dns-private-targets", "127.0.0.1").start();
+    send(&server, &to(&other, "127.0.0.1"));
     other.await_count(1, PATIENCE);
     send(&server, "");
     usual.await_count(1, PATIENCE);
     assert_eq!((usual.count(), other.count()), (1, 1));
+}
+
+/// Fields that send a message to a sink under this name.
+fn to(sink: &Sink, host: &str) -> String {
+    let port = sink.address().port();
+    format!("x-mq-smarthost-hostname: {host}\r\nx-mq-smarthost-port: {port}\r\n")
+}
+
+/// Whoever may send could else reach what listens inside, and read its answers in the result. The
+/// smarthost of the settings may be named all the same.
+#[test]
+fn a_message_leads_to_no_private_address_unless_the_settings_do() {
+    let (here, there) = (directory(), directory());
+    let (usual, other) = (sink(&here, &[]), sink(&there, &[]));
+    let server = plan(&usual).start();
+    for host in ["127.0.0.1", "[127.0.0.1]", "::ffff:127.0.0.1"] {
+        send(&server, &to(&other, host));
+        let attempt = await_results(&server, "all", 1).remove(0)["results"][0].take();
+        assert_eq!(attempt["status"], "5.7.1", "{attempt}");
+        let why = attempt["description"].as_str().unwrap();
+        assert!(why.contains("dns-private-targets"), "{why}");
+    }
+    send(&server, &to(&usual, "127.0.0.1"));
+    usual.await_count(1, PATIENCE);
+    assert_eq!((usual.count(), other.count()), (1, 0));
 }
 
 #[test]

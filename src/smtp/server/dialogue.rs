@@ -334,7 +334,7 @@ impl Session {
         decision: Decision,
         memory: &mut dyn Memory,
     ) {
-        let reply = match decision {
+        let (reply, is_error) = match decision {
             Decision::Accept => {
                 self.say(accepted_reply(question));
                 return self.on_accepted(question);
@@ -346,7 +346,8 @@ impl Session {
                 }
                 return self.on_accepted(question);
             }
-            Decision::Refuse(reply) => reply,
+            Decision::Refuse(reply) => (reply, false),
+            Decision::RefuseAsError(reply) => (reply, true),
             Decision::RefuseAndClose(reply) => {
                 self.say_reply(&refusal(reply));
                 return self.close(CloseReason::Refused, memory);
@@ -355,7 +356,7 @@ impl Session {
         let reply = refusal(reply);
         // What is refused for good is an error: guessing recipients, and passwords, must have an end.
         let guess = matches!(question, Question::Rcpt | Question::Authenticate);
-        let counts = guess && reply.is_permanent();
+        let counts = is_error || (guess && reply.is_permanent());
         if counts && self.count_error(memory) {
             return;
         }

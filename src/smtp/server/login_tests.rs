@@ -94,7 +94,8 @@ fn a_failed_login_may_be_tried_again_until_the_errors_are_too_many() {
     for _ in 0..5 {
         assert!(driver.answers(b"AUTH PLAIN AHRpbQBsYXRlcg==\r\n").starts_with("454 4.7.0 "));
     }
-    assert_eq!(driver.answers(BAD), "535 5.7.8 Authentication failed\r\n");
+    // That too many passwords are waiting is: whoever makes them wait would never be done.
+    assert!(driver.answers(b"AUTH PLAIN AHRpbQBidXN5\r\n").starts_with("454 4.7.0 "));
     assert_eq!(driver.answers(BAD), "421 4.7.0 Too many errors; closing\r\n");
     assert_eq!(driver.events.last().unwrap(), "close TooManyErrors");
 }
