@@ -29,8 +29,12 @@ use crate::queue::{Attempt, Entry, MailId, Next, Queue, ReadError, Shelf, Transa
 const TAKERS_MAX: usize = 16;
 /// Entries of one answer; a taker that wants more asks again.
 pub const ENTRIES_MAX: u32 = 1_000;
+/// Octets of the results of one answer; the last one may exceed it. A slow taker gets that much in time.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// How long the entries of one answer may take to be sent.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// Octets of the lines of one answer before its last one, at a taker; numbers may be written longer here.
+const LINES_BYTES_MAX: usize = 4 * ANSWER_BYTES_MAX;
 /// How long a taker may take to acknowledge what it got.
 const ACK_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the queue may take to let go of what was acknowledged.
@@ -59,13 +63,15 @@ pub struct Taking {
     lent: Mutex<HashSet<TransactionId>>,
     takers: AtomicUsize,
     dropped: AtomicU64,
+    /// See [`REMOVE_TIMEOUT`].
+    patience: Duration,
 }
 
 impl Taking {
     /// Nothing is lent out.
     pub fn new(queue: Arc<dyn Queue>, log: Log) -> Arc<Self> {
         let (lent, takers, dropped) = (Mutex::default(), AtomicUsize::new(0), AtomicU64::new(0));
-        Arc::new(Self { queue, log, lent, takers, dropped })
+        Arc::new(Self { queue, log, lent, takers, dropped, patience: REMOVE_TIMEOUT })
     }
 
     /// The named queues that hold something.
@@ -209,8 +215,13 @@ impl Loan {
             }
         };
         self.taking.settle(&sent[..ack], "taken");
-        self.await_removal(name, &sent[..ack]);
+        let removed = self.await_removal(name, &sent[..ack]);
         stream.get_mut().extend(Instant::now() + SEND_TIMEOUT);
+        if !removed {
+            let text = "the queue did not let go of what was acknowledged in time, as while its disk \
+                        takes nothing: it may come again";
+            return control::send(stream.get_mut(), &Line::Error(text.to_owned()));
+        }
         control::send(stream.get_mut(), &Line::End(ack as u64))
     }
 
@@ -223,19 +234,24 @@ impl Loan {
     ) -> io::Result<Vec<TransactionId>> {
         let mut out = BufWriter::new(stream);
         let mut sent = Vec::new();
-        while sent.len() < limit {
+        let mut bytes = 0;
+        while sent.len() < limit && bytes < ANSWER_BYTES_MAX {
             let after = self.ids.last().copied();
             let lent = self.taking.lend(name, after, PAGE.min(limit - sent.len()));
             if lent.is_empty() {
                 break;
             }
+            let first = self.ids.len();
             self.ids.extend(&lent);
-            for id in lent {
-                if let Some(result) = self.read(id) {
-                    control::send(
-                        &mut out,
-                        &Line::Row(json!({ "id": id.to_string(), "result": result })),
-                    )?;
+            for (place, id) in lent.into_iter().enumerate() {
+                if bytes >= ANSWER_BYTES_MAX {
+                    self.give_back(first + place);
+                    break;
+                }
+                if let Some((result, result_bytes)) = self.read(id) {
+                    let row = json!({ "id": id.to_string(), "result": result });
+                    control::send(&mut out, &Line::Row(row))?;
+                    bytes += result_bytes;
                     sent.push(id);
                 }
             }
@@ -245,13 +261,23 @@ impl Loan {
         Ok(sent)
     }
 
-    fn read(&self, id: TransactionId) -> Option<Value> {
+    /// What was lent from this place on is not sent: others may have it.
+    fn give_back(&mut self, place: usize) {
+        let mut lent = self.taking.lent();
+        for id in self.ids.drain(place..) {
+            lent.remove(&id);
+        }
+    }
+
+    /// A result, and its octets.
+    fn read(&self, id: TransactionId) -> Option<(Value, usize)> {
         let taking = &self.taking;
         let why = match taking.queue.read(id) {
             Ok(transaction) => {
                 let text = transaction.bodies.first().map(|body| body.as_bytes());
-                match serde_json::from_slice(text.unwrap_or_default()) {
-                    Ok(result) => return Some(result),
+                let text = text.unwrap_or_default();
+                match serde_json::from_slice(text) {
+                    Ok(result) => return Some((result, text.len())),
                     Err(error) => error.to_string(),
                 }
             }
@@ -270,19 +296,24 @@ impl Loan {
         None
     }
 
-    /// Waits until the queue lists none of these any more, so that the next taker does not see them.
-    fn await_removal(&self, name: &str, ids: &[TransactionId]) {
-        let end = Instant::now() + REMOVE_TIMEOUT;
-        let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return };
+    /// Waits until the queue lists none of these any more, so that the next taker does not see them;
+    /// whether that came in time.
+    fn await_removal(&self, name: &str, ids: &[TransactionId]) -> bool {
+        let end = Instant::now() + self.taking.patience;
+        let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return true };
         // They are removed in the order in which they were settled.
         let listed = |id: &TransactionId| {
             let before = TransactionId::from_u64(id.as_u64().saturating_sub(1));
             let found = self.taking.queue.shelved(name, Some(before), 1);
             found.first().is_some_and(|(found, _)| found == id)
         };
-        while (listed(first) || listed(last)) && Instant::now() < end {
+        while listed(first) || listed(last) {
+            if Instant::now() >= end {
+                return false;
+            }
             std::thread::sleep(REMOVE_LOOK);
         }
+        true
     }
 }
 
@@ -298,8 +329,8 @@ pub enum TakeError {
 }
 
 /// A taker's end: writes entries of the queue `name` to `out` as JSON lines, up to `max` of them, and
-/// acknowledges them when `out` was flushed. Returns how many it took; fewer than `max` means that the
-/// queue is empty. All must be over within `wait`.
+/// acknowledges them when `out` was flushed. Returns how many it took: none means that the queue is empty,
+/// or that `max` is 0. Nothing of an answer that is cut off is written. All must be over within `wait`.
 ///
 /// # Errors
 /// See [`TakeError`]; what was not acknowledged stays in the queue.
@@ -313,10 +344,15 @@ pub fn take(
     let request = Request::QueueTake { name: name.to_owned(), limit: max.min(ENTRIES_MAX) };
     let mut stream = control::talk(queue_directory, &request, wait)?;
     let mut rows: u64 = 0;
+    let mut lines: Vec<u8> = Vec::new();
     loop {
         match receive(&mut stream)? {
+            // The server ends an answer at that size.
+            Line::Row(_) if lines.len() >= LINES_BYTES_MAX => {
+                return Err(ControlError::Strange.into());
+            }
             Line::Row(row) => {
-                writeln!(out, "{}", row["result"]).map_err(TakeError::Output)?;
+                writeln!(lines, "{}", row["result"]).map_err(TakeError::Output)?;
                 rows += 1;
             }
             Line::End(sent) if sent == rows => break,
@@ -327,7 +363,7 @@ pub fn take(
     if rows == 0 {
         return Ok(0);
     }
-    out.flush().map_err(TakeError::Output)?;
+    out.write_all(&lines).and_then(|()| out.flush()).map_err(TakeError::Output)?;
     let ack = Ack { ack: usize::try_from(rows).unwrap_or(usize::MAX) };
     control::send(stream.get_mut(), &ack).map_err(ControlError::Cut)?;
     match receive(&mut stream)? {
@@ -342,4 +378,155 @@ fn receive(stream: &mut Conversation) -> Result<Line, ControlError> {
         ReceiveError::Io(error) => ControlError::Cut(error),
         ReceiveError::TooLong | ReceiveError::Nonsense(_) => ControlError::Strange,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::control::ControlServer;
+    use crate::queue::{
+        Accepting, Body, Mail, Origin, Recalled, ShutdownError, Status, Transaction,
+    };
+
+    /// Far beyond what a test needs; it only ends tests that hang.
+    const WAIT: Duration = Duration::from_secs(60);
+
+    /// One named queue with entries of this many octets, which lets go of them or not.
+    struct OneShelf {
+        entries: Mutex<Vec<TransactionId>>,
+        bytes: usize,
+        lets_go: bool,
+    }
+
+    impl OneShelf {
+        fn new(count: u64, bytes: usize, lets_go: bool) -> Arc<Self> {
+            let entries = Mutex::new((1..=count).map(TransactionId::from_u64).collect());
+            Arc::new(Self { entries, bytes, lets_go })
+        }
+    }
+
+    impl Queue for OneShelf {
+        fn hand_over(&self, _worker: usize, batch: Vec<Entry>) {
+            let is_settled = |id: &TransactionId| {
+                batch.iter().any(
+                    |entry| matches!(entry, Entry::Settle(settled) if settled.mail.transaction == *id),
+                )
+            };
+            if self.lets_go {
+                self.entries.lock().unwrap().retain(|id| !is_settled(id));
+            }
+        }
+
+        fn read(&self, id: TransactionId) -> Result<Transaction, ReadError> {
+            let text = format!("{{\"a\":\"{}\"}}\0", "x".repeat(self.bytes));
+            Ok(Transaction {
+                id,
+                received_ms: 0,
+                mails: vec![Mail {
+                    index: 0,
+                    envelope: Box::default(),
+                    recipient: Box::default(),
+                    body: 0,
+                    dsn: None,
+                }],
+                bodies: vec![Body::try_from(text.into_bytes()).unwrap()],
+                trace: Box::default(),
+                origin: Origin::internal("mx.example"),
+                eight_bit: false,
+                smtputf8: false,
+                wishes: None,
+                shelf: Some("all".into()),
+            })
+        }
+
+        fn recall(&self, id: TransactionId, _: &[u16], _: usize) -> Result<Recalled, ReadError> {
+            Err(ReadError::Unknown(id))
+        }
+
+        fn shelves(&self) -> Vec<Shelf> {
+            Vec::new()
+        }
+
+        fn shelved(
+            &self,
+            _name: &str,
+            after: Option<TransactionId>,
+            limit: usize,
+        ) -> Vec<(TransactionId, u32)> {
+            let entries = self.entries.lock().unwrap();
+            let later = entries.iter().filter(|id| after.is_none_or(|after| **id > after));
+            later.take(limit).map(|id| (*id, 0)).collect()
+        }
+
+        fn accepting(&self) -> Accepting {
+            Accepting::Yes
+        }
+
+        fn delivering(&self) -> bool {
+            true
+        }
+
+        fn status(&self) -> Status {
+            unreachable!("nobody asks")
+        }
+
+        fn shutdown(&self, _patience: Duration) -> Result<(), ShutdownError> {
+            Ok(())
+        }
+    }
+
+    /// A control socket at which takers are served from `queue`.
+    fn serve(queue: Arc<OneShelf>) -> (tempfile::TempDir, ControlServer, Arc<Taking>) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut taking = Taking::new(queue, Log::none());
+        Arc::get_mut(&mut taking).unwrap().patience = Duration::from_millis(20);
+        let served = taking.clone();
+        let handler = move |request| match request {
+            Request::QueueTake { name, limit } => served.take(name, limit),
+            other => Err(format!("{other:?}")),
+        };
+        let server = ControlServer::start(folder.path(), Box::new(handler)).unwrap();
+        (folder, server, taking)
+    }
+
+    #[test]
+    fn an_answer_ends_when_it_is_large_and_the_next_one_has_the_rest() {
+        let (folder, server, taking) = serve(OneShelf::new(5, 3 << 20, true));
+        let mut out = Vec::new();
+        let mut next = || take(folder.path(), "all", 1_000, &mut out, WAIT).unwrap();
+        assert_eq!([next(), next(), next()], [3, 2, 0]);
+        assert_eq!(out.iter().filter(|octet| **octet == b'\n').count(), 5);
+        assert!(taking.lent().is_empty());
+        server.stop();
+    }
+
+    #[test]
+    fn what_the_queue_keeps_is_not_confirmed() {
+        let (folder, server, _taking) = serve(OneShelf::new(2, 1, false));
+        let taken = take(folder.path(), "all", 1_000, &mut Vec::new(), WAIT);
+        let Err(TakeError::Control(ControlError::Refused(why))) = taken else {
+            panic!("{taken:?}")
+        };
+        assert!(why.contains("may come again"), "{why}");
+        server.stop();
+    }
+
+    #[test]
+    fn of_an_answer_that_is_cut_off_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join(control::SOCKET_NAME)).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let row = Line::Row(json!({ "id": "1", "result": "x".repeat(20_000) }));
+            (0..3).for_each(|_| control::send(&mut stream, &row).unwrap());
+            stream.write_all(b"{\"row\":{\"id\":").unwrap();
+        });
+        let mut out = Vec::new();
+        let taken = take(folder.path(), "all", 1_000, &mut out, WAIT);
+        assert!(matches!(taken, Err(TakeError::Control(ControlError::Cut(_)))), "{taken:?}");
+        assert!(out.is_empty(), "{} octets", out.len());
+        server.join().unwrap();
+    }
 }
