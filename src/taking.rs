@@ -29,8 +29,12 @@ use crate::queue::{Attempt, Entry, MailId, Next, Queue, ReadError, Shelf, Transa
 const TAKERS_MAX: usize = 16;
 /// Entries of one answer; a taker that wants more asks again.
 pub const ENTRIES_MAX: u32 = 1_000;
+/// Octets of the results of one answer; the last one may exceed it. A slow taker gets that much in time.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// How long the entries of one answer may take to be sent.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// Octets of the lines of one answer before its last one, at a taker; numbers may be written longer here.
+const LINES_BYTES_MAX: usize = 4 * ANSWER_BYTES_MAX;
 /// How long a taker may take to acknowledge what it got.
 const ACK_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the queue may take to let go of what was acknowledged.
@@ -60,6 +64,8 @@ pub struct Taking {
     trim: Mutex<Trim>,
     takers: AtomicUsize,
     dropped: AtomicU64,
+    /// See [`REMOVE_TIMEOUT`].
+    patience: Duration,
 }
 
 /// What was dropped last, until the queue lists it no more. It counts as lent so long.
@@ -73,9 +79,15 @@ struct Trim {
 impl Taking {
     /// Nothing is lent out.
     pub fn new(queue: Arc<dyn Queue>, log: Log) -> Arc<Self> {
-        let (lent, trim) = (Mutex::default(), Mutex::default());
-        let (takers, dropped) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Arc::new(Self { queue, log, lent, trim, takers, dropped })
+        Arc::new(Self {
+            queue,
+            log,
+            lent: Mutex::default(),
+            trim: Mutex::default(),
+            takers: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
+            patience: REMOVE_TIMEOUT,
+        })
     }
 
     /// The named queues that hold something.
@@ -254,8 +266,13 @@ impl Loan {
             }
         };
         self.taking.settle(&sent[..ack], "taken");
-        self.await_removal(name, &sent[..ack]);
+        let removed = self.await_removal(name, &sent[..ack]);
         stream.get_mut().extend(Instant::now() + SEND_TIMEOUT);
+        if !removed {
+            let text = "the queue did not let go of what was acknowledged in time, as while its disk \
+                        takes nothing: it may come again";
+            return control::send(stream.get_mut(), &Line::Error(text.to_owned()));
+        }
         control::send(stream.get_mut(), &Line::End(ack as u64))
     }
 
@@ -268,19 +285,24 @@ impl Loan {
     ) -> io::Result<Vec<TransactionId>> {
         let mut out = BufWriter::new(stream);
         let mut sent = Vec::new();
-        while sent.len() < limit {
+        let mut bytes = 0;
+        while sent.len() < limit && bytes < ANSWER_BYTES_MAX {
             let after = self.ids.last().copied();
             let lent = self.taking.lend(name, after, PAGE.min(limit - sent.len()));
             if lent.is_empty() {
                 break;
             }
+            let first = self.ids.len();
             self.ids.extend(&lent);
-            for id in lent {
-                if let Some(result) = self.read(id) {
-                    control::send(
-                        &mut out,
-                        &Line::Row(json!({ "id": id.to_string(), "result": result })),
-                    )?;
+            for (place, id) in lent.into_iter().enumerate() {
+                if bytes >= ANSWER_BYTES_MAX {
+                    self.give_back(first + place);
+                    break;
+                }
+                if let Some((result, result_bytes)) = self.read(id) {
+                    let row = json!({ "id": id.to_string(), "result": result });
+                    control::send(&mut out, &Line::Row(row))?;
+                    bytes += result_bytes;
                     sent.push(id);
                 }
             }
@@ -290,13 +312,23 @@ impl Loan {
         Ok(sent)
     }
 
-    fn read(&self, id: TransactionId) -> Option<Value> {
+    /// What was lent from this place on is not sent: others may have it.
+    fn give_back(&mut self, place: usize) {
+        let mut lent = self.taking.lent();
+        for id in self.ids.drain(place..) {
+            lent.remove(&id);
+        }
+    }
+
+    /// A result, and its octets.
+    fn read(&self, id: TransactionId) -> Option<(Value, usize)> {
         let taking = &self.taking;
         let why = match taking.queue.read(id) {
             Ok(transaction) => {
                 let text = transaction.bodies.first().map(|body| body.as_bytes());
-                match serde_json::from_slice(text.unwrap_or_default()) {
-                    Ok(result) => return Some(result),
+                let text = text.unwrap_or_default();
+                match serde_json::from_slice(text) {
+                    Ok(result) => return Some((result, text.len())),
                     Err(error) => error.to_string(),
                 }
             }
@@ -315,15 +347,20 @@ impl Loan {
         None
     }
 
-    /// Waits until the queue lists none of these any more, so that the next taker does not see them.
-    fn await_removal(&self, name: &str, ids: &[TransactionId]) {
-        let end = Instant::now() + REMOVE_TIMEOUT;
-        let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return };
+    /// Waits until the queue lists none of these any more, so that the next taker does not see them;
+    /// whether that came in time.
+    fn await_removal(&self, name: &str, ids: &[TransactionId]) -> bool {
+        let end = Instant::now() + self.taking.patience;
+        let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return true };
         // They are removed in the order in which they were settled.
         let listed = |id: &TransactionId| self.taking.lists(name, *id);
-        while (listed(first) || listed(last)) && Instant::now() < end {
+        while listed(first) || listed(last) {
+            if Instant::now() >= end {
+                return false;
+            }
             std::thread::sleep(REMOVE_LOOK);
         }
+        true
     }
 }
 
@@ -339,8 +376,8 @@ pub enum TakeError {
 }
 
 /// A taker's end: writes entries of the queue `name` to `out` as JSON lines, up to `max` of them, and
-/// acknowledges them when `out` was flushed. Returns how many it took; fewer than `max` means that the
-/// queue is empty. All must be over within `wait`.
+/// acknowledges them when `out` was flushed. Returns how many it took: none means that the queue is empty,
+/// or that `max` is 0. Nothing of an answer that is cut off is written. All must be over within `wait`.
 ///
 /// # Errors
 /// See [`TakeError`]; what was not acknowledged stays in the queue.
@@ -354,10 +391,15 @@ pub fn take(
     let request = Request::QueueTake { name: name.to_owned(), limit: max.min(ENTRIES_MAX) };
     let mut stream = control::talk(queue_directory, &request, wait)?;
     let mut rows: u64 = 0;
+    let mut lines: Vec<u8> = Vec::new();
     loop {
         match receive(&mut stream)? {
+            // The server ends an answer at that size.
+            Line::Row(_) if lines.len() >= LINES_BYTES_MAX => {
+                return Err(ControlError::Strange.into());
+            }
             Line::Row(row) => {
-                writeln!(out, "{}", row["result"]).map_err(TakeError::Output)?;
+                writeln!(lines, "{}", row["result"]).map_err(TakeError::Output)?;
                 rows += 1;
             }
             Line::End(sent) if sent == rows => break,
@@ -368,7 +410,7 @@ pub fn take(
     if rows == 0 {
         return Ok(0);
     }
-    out.flush().map_err(TakeError::Output)?;
+    out.write_all(&lines).and_then(|()| out.flush()).map_err(TakeError::Output)?;
     let ack = Ack { ack: usize::try_from(rows).unwrap_or(usize::MAX) };
     control::send(stream.get_mut(), &ack).map_err(ControlError::Cut)?;
     match receive(&mut stream)? {
@@ -386,96 +428,9 @@ fn receive(stream: &mut Conversation) -> Result<Line, ControlError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::queue::{Accepting, Recalled, ShutdownError, Status, Transaction};
+#[path = "taking_tests.rs"]
+mod tests;
 
-    /// One named queue of entries 1 to 10; what is settled goes when the disk is back.
-    struct Stalled {
-        listed: Mutex<Vec<TransactionId>>,
-        settled: Mutex<Vec<TransactionId>>,
-    }
-
-    impl Stalled {
-        fn come_back(&self) {
-            let settled = self.settled.lock().unwrap();
-            self.listed.lock().unwrap().retain(|id| !settled.contains(id));
-        }
-    }
-
-    impl Queue for Stalled {
-        fn hand_over(&self, _: usize, batch: Vec<Entry>) {
-            for entry in batch {
-                let Entry::Settle(attempt) = entry else { panic!("nothing is added") };
-                self.settled.lock().unwrap().push(attempt.mail.transaction);
-            }
-        }
-
-        fn shelves(&self) -> Vec<Shelf> {
-            let entries = self.listed.lock().unwrap().len() as u64;
-            vec![Shelf { name: "all".into(), entries, bytes: 10 * entries }]
-        }
-
-        fn shelved(
-            &self,
-            _: &str,
-            after: Option<TransactionId>,
-            limit: usize,
-        ) -> Vec<(TransactionId, u32)> {
-            let listed = self.listed.lock().unwrap();
-            let behind = listed.iter().filter(|id| after.is_none_or(|after| **id > after));
-            behind.take(limit).map(|id| (*id, 10)).collect()
-        }
-
-        fn read(&self, id: TransactionId) -> Result<Transaction, ReadError> {
-            Err(ReadError::Unknown(id))
-        }
-
-        fn recall(&self, id: TransactionId, _: &[u16], _: usize) -> Result<Recalled, ReadError> {
-            Err(ReadError::Unknown(id))
-        }
-
-        fn accepting(&self) -> Accepting {
-            Accepting::Yes
-        }
-
-        fn delivering(&self) -> bool {
-            true
-        }
-
-        fn status(&self) -> Status {
-            panic!("nobody asks")
-        }
-
-        fn shutdown(&self, _: Duration) -> Result<(), ShutdownError> {
-            Ok(())
-        }
-    }
-
-    fn stalled() -> (Arc<Stalled>, Arc<Taking>) {
-        let listed = Mutex::new((1..=10).map(TransactionId::from_u64).collect());
-        let queue = Arc::new(Stalled { listed, settled: Mutex::default() });
-        let taking = Taking::new(queue.clone(), Log::none());
-        (queue, taking)
-    }
-
-    fn settled(queue: &Stalled) -> Vec<u64> {
-        queue.settled.lock().unwrap().iter().map(|id| id.as_u64()).collect()
-    }
-
-    #[test]
-    fn while_the_disk_is_away_entries_are_dropped_and_counted_once() {
-        let (queue, taking) = stalled();
-        (0..5).for_each(|_| taking.trim(8, u64::MAX));
-        assert_eq!((settled(&queue), taking.dropped()), (vec![1, 2], 2));
-        let free = taking.lend("all", None, 1);
-        assert_eq!(free, [TransactionId::from_u64(3)], "what goes is not lent");
-        queue.come_back();
-        taking.trim(u64::MAX, 70);
-        assert_eq!((settled(&queue), taking.dropped()), (vec![1, 2, 4], 3), "3 is lent");
-        assert!(!taking.lent().contains(&TransactionId::from_u64(1)));
-        queue.come_back();
-        taking.trim(8, u64::MAX);
-        assert_eq!(taking.dropped(), 3, "there are no more than may be");
-    }
-}
+#[cfg(test)]
+#[path = "taking_trim_tests.rs"]
+mod trim_tests;
