@@ -98,6 +98,8 @@ struct Pending {
     mail: MailView,
     /// The notice of it, if the sender wants one.
     kind: Option<Kind>,
+    /// How the far end calls itself.
+    mta: Option<Arc<str>>,
     results: bool,
     line: Option<logbook::Entry>,
     /// Its text was asked for.
@@ -208,11 +210,15 @@ impl Settlements {
 }
 
 impl Desk {
-    /// Records the outcome of an attempt, with what it calls for, and says so where a mail ends without
-    /// having arrived.
+    /// Records the outcome of an attempt that had no connection, with what it calls for, and says so where
+    /// a mail ends without having arrived.
     pub fn settle(&mut self, ended: Ended) {
-        // An attempt that had no text was none of which anybody wants a notice.
-        let noticed = matches!(ended.attempt.next, Next::Failed | Next::Removed);
+        let noticed = match ended.attempt.next {
+            Next::Failed | Next::Removed => true,
+            // A host or name server that gives no answer is what delays most.
+            Next::Retry { .. } => !wanted::is_untried(&ended.attempt),
+            Next::Delivered => false,
+        };
         self.tell_outcome(&ended.attempt);
         self.settle_unread(ended, noticed);
     }
@@ -238,7 +244,7 @@ impl Desk {
         if kind.is_none() && !results && !waits {
             return self.conclude(line, Outcome { told: Vec::new(), attempt });
         }
-        self.settle_later(Pending { attempt, mail, kind, results, line, asked: false });
+        self.settle_later(Pending { attempt, mail, kind, mta: None, results, line, asked: false });
     }
 
     /// The same for a mail that was tried, whose text is at hand; `hop_tells` says whether the far end
@@ -257,8 +263,9 @@ impl Desk {
         if !noticed && !results && !waits && !self.logbook.logs_sent() {
             return self.batch.push(Entry::Settle(ended.attempt));
         }
-        let facts = ended.facts.take().filter(|_| results);
-        ended.attempt.facts = facts.and_then(|facts| results::facts(&facts));
+        let facts = ended.facts.take();
+        let mta = facts.as_ref().and_then(|facts| facts.mta.clone());
+        ended.attempt.facts = facts.filter(|_| results).and_then(|facts| results::facts(&facts));
         let Some(mail) = self.store.mail_of(&mut ended) else {
             return self.batch.push(Entry::Settle(ended.attempt));
         };
@@ -267,7 +274,7 @@ impl Desk {
         let kind = self.kind_of(&attempt, &mail, hop_tells).filter(|_| noticed);
         // Attempts before this one are in the log, with all that was known of them.
         let later = waits || (results && mail.attempts > 1);
-        let pending = Pending { attempt, mail, kind, results, line, asked: false };
+        let pending = Pending { attempt, mail, kind, mta, results, line, asked: false };
         if later {
             return self.settle_later(pending);
         }
@@ -310,8 +317,9 @@ impl Desk {
 
     /// Writes what is to be told of an outcome, and lets it go.
     fn tell(&mut self, pending: Pending, recalled: &Recalled, transaction: Option<&Transaction>) {
-        let Pending { attempt, mail, kind, results, line, .. } = pending;
-        let notice = kind.and_then(|kind| self.write_notice(kind, &attempt, &mail, recalled));
+        let Pending { attempt, mail, kind, mta, results, line, .. } = pending;
+        let mta = mta.as_deref();
+        let notice = kind.and_then(|kind| self.write_notice(kind, &attempt, &mail, mta, recalled));
         let mut told: Vec<Transaction> = notice.into_iter().collect();
         if results {
             let past = recalled.read.as_deref().map_or(&[][..], |read| past(read, mail.id));
@@ -326,7 +334,9 @@ impl Desk {
             return;
         }
         for mail in &transaction.mails {
-            if let Some(line) = self.logbook.received(transaction, mail) {
+            if let Some(line) =
+                self.logbook.received(transaction, mail, &self.settings.smtp.hostname)
+            {
                 self.write_line(line, None);
             }
         }
@@ -443,7 +453,7 @@ impl Desk {
         let occasion = Occasion {
             envelope: &mail.envelope,
             attempt,
-            before: mail.recent.last(),
+            before: mail.recent.iter().rev().find(|before| !wanted::is_untried(before)),
             received_ms: mail.received_ms,
             delay_ms: self.settings.notices.delay.as_millis() as u64,
             hop_tells,
@@ -479,6 +489,7 @@ impl Desk {
         kind: Kind,
         attempt: &Attempt,
         mail: &MailView,
+        mta: Option<&str>,
         recalled: &Recalled,
     ) -> Option<Transaction> {
         let Ok(sender) = Address::parse(&mail.envelope) else {
@@ -491,7 +502,6 @@ impl Desk {
         let now_ms = Wall::now_ms();
         let id = self.ids.next_id(now_ms * 1000);
         let lifetime_ms = self.settings.delivery.lifetime.as_millis() as u64;
-        let until_ms = mail.wishes.as_deref().and_then(|wishes| wishes.deliver_until_ms);
         let case = Case {
             kind,
             mail: mail.id,
@@ -501,9 +511,10 @@ impl Desk {
             envid: recalled.envid.as_deref(),
             smtputf8: recalled.smtputf8,
             received_ms: mail.received_ms,
-            until_ms: until_ms.unwrap_or(mail.received_ms.saturating_add(lifetime_ms)),
+            until_ms: until_ms(mail.received_ms, lifetime_ms, mail.wishes.as_deref()),
             attempts: mail.attempts,
             outcome: attempt,
+            mta,
             before: mail.recent.last(),
         };
         let stationery = Stationery {
@@ -549,4 +560,24 @@ impl Outcome {
 fn past(read: &queue::Recalled, id: MailId) -> &[(u32, Attempt)] {
     let place = read.transaction.mails.binary_search_by_key(&id.index, |mail| mail.index);
     place.ok().and_then(|place| read.attempts.get(place)).map_or(&[], |past| past)
+}
+
+/// Until when a mail is tried, unix time in milliseconds: what it asks for, else what the settings say.
+fn until_ms(received_ms: u64, lifetime_ms: u64, wishes: Option<&Wishes>) -> u64 {
+    let asked = wishes.and_then(|wishes| wishes.deliver_until_ms);
+    asked.unwrap_or(received_ms.saturating_add(lifetime_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 3464 2.3.9: Will-Retry-Until.
+    #[test]
+    fn a_mail_is_tried_until_its_own_time_is_over() {
+        let asks = |deliver_until_ms| Wishes { deliver_until_ms, ..Wishes::default() };
+        assert_eq!(until_ms(1_000, 50, None), 1_050);
+        assert_eq!(until_ms(1_000, 50, Some(&asks(None))), 1_050);
+        assert_eq!(until_ms(1_000, 50, Some(&asks(Some(9_000)))), 9_000);
+    }
 }

@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind};
 use crate::queue::storage::Storage;
 
 /// The file's name in the queue directory.
-const NAME: &str = "reserve";
+pub(super) const NAME: &str = "reserve";
 
 pub(super) struct Reserve {
     bytes: u64,
