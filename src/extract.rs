@@ -1,13 +1,16 @@
 //! `x-mq-*` fields: what a client writes into the header of a text to say how it wants it delivered, in
 //! MailerQ's words.
 //!
-//! All of them are taken out of the text, in place. They mean something only from clients that may relay:
-//! a stranger must not steer our delivery, and what others wrote there is nobody's wish.
+//! All of them are taken out of the text, in place, line by line up to the first empty one: also where
+//! something else in the header is no field, for a password may stand behind it. They mean something only
+//! from clients that may relay: a stranger must not steer our delivery, and what others wrote there is
+//! nobody's wish.
 //!
-//! Must never: refuse a mail for what such a field says; a value that means nothing is passed over.
+//! Must never: refuse a mail for what such a field says; a value that means nothing is passed over. Take
+//! memory or time by how long a header is: one beyond [`HEADER_BYTES_MAX`] is refused.
 //!
 //! Diagnostics: [`Extracted::ignored`] names fields whose value was passed over, without the value: it may
-//! be a password.
+//! be a password. [`TooLong`].
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -17,13 +20,15 @@ use crate::header;
 use crate::queue::{DsnNotify, MailDsn, Password, QueueWish, Ret, Smarthost, Wishes};
 use crate::smtp::Address;
 
-/// Fields that are looked at; what comes after these is taken out all the same.
+/// Octets of a header that holds such fields.
+pub const HEADER_BYTES_MAX: usize = 1 << 20;
+/// Fields that are followed; what comes after these is taken out all the same.
 const FIELDS_MAX: usize = 1_000;
 /// Octets of one value.
 const VALUE_BYTES_MAX: usize = 8 << 10;
 /// Times to wait that one message may name.
 const RETRIES_MAX: usize = 100;
-/// The longest of them: 30 days.
+/// The longest of them: 30 days. The shortest is one second: none would be an endless loop.
 const RETRY_S_MAX: u32 = 30 * 24 * 3600;
 /// Tags and addresses of one message.
 const TAGS_MAX: usize = 100;
@@ -56,25 +61,20 @@ pub struct Extracted {
     pub wishes: Wishes,
     /// The sender that counts instead.
     pub envelope: Option<Box<str>>,
-    /// What is asked of notices about each recipient.
+    /// What is asked of notices; what is unsaid is left as it was, recipient by recipient.
     pub dsn: Option<MailDsn>,
     /// Fields whose value was passed over.
     pub ignored: Vec<Box<str>>,
 }
 
-/// Whether a text has any such field: one look at the first letter of each line of its header.
+/// The header is beyond [`HEADER_BYTES_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("its header is longer than {HEADER_BYTES_MAX} octets, with x-mq fields in it")]
+pub struct TooLong;
+
+/// Whether a text has any such field: one look at the first letters of each line of its header.
 pub fn has_any(text: &[u8]) -> bool {
-    let mut at = 0;
-    loop {
-        match text.get(at..) {
-            Some(line) if is_ours(line) => return true,
-            None | Some([] | [b'\r' | b'\n', ..]) => return false,
-            Some(line) => match memchr::memchr(b'\n', line) {
-                Some(end) => at += end + 1,
-                None => return false,
-            },
-        }
-    }
+    header::lines(text).any(|line| is_ours(&text[line]))
 }
 
 fn is_ours(line: &[u8]) -> bool {
@@ -88,35 +88,46 @@ const PREFIX: &[u8] = b"x-mq-";
 
 /// Takes all such fields out of a text. Returns what they ask for, if they are `honoured`; times are
 /// counted from `now_ms`, unix milliseconds.
-pub fn extract(text: &mut Vec<u8>, honoured: bool, now_ms: u64) -> Option<Extracted> {
-    let ours = header::fields(text).filter(|field| is_ours(field.name));
-    let mut places = Vec::new();
-    let mut fields = Vec::new();
-    for field in ours {
-        if honoured && fields.len() < FIELDS_MAX && field.value.len() <= VALUE_BYTES_MAX {
-            let name = field.name[PREFIX.len()..].to_ascii_lowercase();
-            fields.push((String::from_utf8_lossy(&name).into_owned(), field.text()));
+///
+/// # Errors
+/// [`TooLong`]; the text is as it was then. Without such fields no header is too long.
+pub fn extract(
+    text: &mut Vec<u8>,
+    honoured: bool,
+    now_ms: u64,
+) -> Result<Option<Extracted>, TooLong> {
+    if !has_any(text) {
+        return Ok(None);
+    }
+    let end = header::lines(text).take_while(|line| line.start <= HEADER_BYTES_MAX).last();
+    let end = end.map_or(0, |line| line.end);
+    if end > HEADER_BYTES_MAX {
+        return Err(TooLong);
+    }
+    let mut reader = Reader { now_ms, ..Reader::default() };
+    let (mut to, mut from) = (0, 0);
+    while from < end {
+        let field_end = header::unfolded_end(text, from, end);
+        if is_ours(&text[from..field_end]) {
+            if honoured {
+                reader.read(&text[from..field_end]);
+            }
+        } else {
+            text.copy_within(from..field_end, to);
+            to += field_end - from;
         }
-        places.push(field.place);
+        from = field_end;
     }
-    let first = places.first()?.start;
-    let (mut to, mut from) = (first, first);
-    for place in places {
-        let kept = from..place.start;
-        to += kept.len();
-        text.copy_within(kept.clone(), to - kept.len());
-        from = place.end;
-    }
-    let rest = from..text.len();
-    text.copy_within(rest.clone(), to);
-    text.truncate(to + rest.len());
-    honoured.then(|| Reader { now_ms, ..Reader::default() }.read(fields))
+    text.copy_within(end.., to);
+    text.truncate(text.len() - (end - to));
+    Ok(honoured.then(|| reader.finish()))
 }
 
 /// Reads field by field.
 #[derive(Default)]
 struct Reader {
     now_ms: u64,
+    fields: usize,
     found: Extracted,
     tags: Vec<Box<str>>,
     custom: Map<String, Value>,
@@ -127,12 +138,33 @@ struct Reader {
 }
 
 impl Reader {
-    fn read(mut self, fields: Vec<(String, String)>) -> Extracted {
-        for (name, value) in fields {
-            if self.field(&name, value).is_none() && self.found.ignored.len() < IGNORED_MAX {
-                self.found.ignored.push(name.chars().take(64).collect::<String>().into());
-            }
+    /// One field of ours, with its lines as they are written.
+    fn read(&mut self, lines: &[u8]) {
+        self.fields += 1;
+        if self.fields > FIELDS_MAX {
+            return self.ignore("(and more)");
         }
+        // Without a colon even the name may be a password.
+        let Some(field) = header::fields(lines).next() else {
+            return self.ignore("(no field)");
+        };
+        let name = String::from_utf8_lossy(&field.name[PREFIX.len()..]).to_ascii_lowercase();
+        let fits = field.value.len() <= VALUE_BYTES_MAX;
+        if !fits || self.field(&name, field.text()).is_none() {
+            self.ignore(if name.is_empty() { "(no name)" } else { &name });
+        }
+    }
+
+    /// Keeps a name to be told, once.
+    fn ignore(&mut self, name: &str) {
+        let ignored = &mut self.found.ignored;
+        let name: Box<str> = name.chars().take(64).collect::<String>().into();
+        if ignored.len() < IGNORED_MAX && !ignored.contains(&name) {
+            ignored.push(name);
+        }
+    }
+
+    fn finish(self) -> Extracted {
         let Self { mut found, tags, custom, host, port, username, password, .. } = self;
         let wishes = &mut found.wishes;
         wishes.tags = tags.into();
@@ -173,8 +205,9 @@ impl Reader {
             }
             "dsn-notify" => {
                 let notify = notify(&value)?;
-                self.found.dsn.get_or_insert_default().notify = notify;
-                Some(())
+                let dsn = self.found.dsn.get_or_insert_default();
+                let first = dsn.notify == DsnNotify::UNSAID;
+                first.then(|| dsn.notify = notify)
             }
             "dsn-orcpt" => {
                 let fits = value.contains(';') && value.len() <= MailDsn::ORCPT_BYTES_MAX;
@@ -266,8 +299,9 @@ fn moment(value: &str, now_ms: u64) -> Option<u64> {
 
 fn retries(value: &str) -> Option<Box<[u32]>> {
     let times = value.split(',').map(str::trim).filter(|word| !word.is_empty());
-    let times: Option<Vec<u32>> =
-        times.map(|word| word.parse().ok().filter(|time| *time <= RETRY_S_MAX)).collect();
+    let times: Option<Vec<u32>> = times
+        .map(|word| word.parse().ok().filter(|time| (1..=RETRY_S_MAX).contains(time)))
+        .collect();
     times.filter(|times| (1..=RETRIES_MAX).contains(&times.len())).map(Box::from)
 }
 
@@ -313,26 +347,43 @@ fn truth(value: &str) -> Option<bool> {
     }
 }
 
-/// Body of the fuzz target: whatever the header says, the rest of the text stays as it is, nothing of ours
+/// Body of the fuzz target: whatever the header says, the rest of the text stays as it is, no line of ours
 /// is left, and what is asked for can be kept.
 pub fn fuzz(data: &[u8]) {
+    let expected = without_ours(data);
+    assert_eq!(has_any(data), expected != data, "a field is found by its first letters");
     let mut text = data.to_vec();
-    let expected: Vec<u8> = {
-        let ours = header::fields(data).filter(|field| is_ours(field.name));
-        let gone: Vec<_> = ours.map(|field| field.place).collect();
-        let kept = |at: &usize| !gone.iter().any(|place| place.contains(at));
-        (0..data.len()).filter(kept).map(|at| data[at]).collect()
-    };
-    assert!(has_any(data) || expected == data, "a field is found by its first letters");
     let extracted = extract(&mut text, true, 0);
+    if extracted == Err(TooLong) {
+        assert!(text == data && data.len() > HEADER_BYTES_MAX, "it is refused as it is");
+        return;
+    }
     assert_eq!(text, expected, "only fields of ours go");
-    if let Some(Extracted { wishes, .. }) = extracted {
+    if let Ok(Some(Extracted { wishes, .. })) = extracted {
         let json = wishes.to_json();
         assert_eq!(Wishes::from_json(&json), Some(wishes), "it can be kept");
     }
     let mut stranger = data.to_vec();
-    assert_eq!(extract(&mut stranger, false, 0), None, "a stranger asks for nothing");
+    assert_eq!(extract(&mut stranger, false, 0), Ok(None), "a stranger asks for nothing");
     assert_eq!(stranger, expected);
+}
+
+/// The rule itself, for [`fuzz`], made of nothing that [`extract`] is made of: up to the first empty line,
+/// lines of ours go, and with them those that go on with a blank.
+fn without_ours(data: &[u8]) -> Vec<u8> {
+    let (mut kept, mut goes, mut body) = (Vec::new(), false, false);
+    for line in data.split_inclusive(|byte| *byte == b'\n') {
+        body |= matches!(line, b"\n" | b"\r\n");
+        goes = match line.first() {
+            _ if body => false,
+            Some(b' ' | b'\t') => goes,
+            _ => line.to_ascii_lowercase().starts_with(b"x-mq-"),
+        };
+        if !goes {
+            kept.extend_from_slice(line);
+        }
+    }
+    kept
 }
 
 #[cfg(test)]
@@ -344,7 +395,7 @@ mod tests {
 
     fn asked(header: &str) -> (Extracted, Vec<u8>) {
         let mut text = format!("From: a\r\n{header}To: b\r\n\r\nx-mq-tag: body\r\n").into_bytes();
-        let found = extract(&mut text, true, NOW_MS).unwrap_or_default();
+        let found = extract(&mut text, true, NOW_MS).unwrap().unwrap_or_default();
         (found, text)
     }
 
@@ -402,6 +453,8 @@ mod tests {
             "maxdelivertime: 99999999999999999999",
             "maxattempts: -1",
             "retries: 1,x",
+            "retries: 0",
+            "retries: 60,0",
             "retries:",
             "results-queue: two words",
             "smarthost-hostname: a b",
@@ -413,11 +466,17 @@ mod tests {
             "tag:",
             "mime: x",
             ": x",
+            ": x\r\nx-mq-: y",
+            "smarthost-password geheim",
+            "smarthost-password\u{fc}: geheim",
+            "smarthost password: geheim",
         ];
         for row in rows {
             let (found, text) = asked(&format!("x-mq-{row}\r\n"));
             assert_eq!(text, b"From: a\r\nTo: b\r\n\r\nx-mq-tag: body\r\n", "{row}");
             assert_eq!(found.ignored.len(), 1, "{row}");
+            let name = &*found.ignored[0];
+            assert!(!name.is_empty() && !name.contains("geheim"), "{row}: {name}");
             let left = Extracted { ignored: Vec::new(), ..found };
             assert_eq!(left, Extracted::default(), "{row}");
         }
@@ -434,6 +493,61 @@ mod tests {
         assert!(text.len() < 100);
     }
 
+    /// What is no field ends no header: a password may stand behind it.
+    #[test]
+    fn no_line_of_ours_is_left_behind_one_that_is_no_field() {
+        let rows = [
+            "From a@example.org Sun Nov 22 20:00:00 2026\r\n",
+            "\u{fc}ber: x\r\n",
+            "an unfolded line\r\n",
+            ": x\r\n",
+            " \r\n",
+            "A: b\r\n \r\n",
+        ];
+        for row in rows {
+            let ours = "x-mq-smarthost-password: geheim\r\nX-MQ-tag: a\r\n b\r\n";
+            for honoured in [true, false] {
+                let mut text = format!("{row}{ours}To: b\r\n\r\nx-mq-tag: body\r\n").into_bytes();
+                let found = extract(&mut text, honoured, NOW_MS).unwrap();
+                let left = String::from_utf8(text).unwrap();
+                assert_eq!(left, format!("{row}To: b\r\n\r\nx-mq-tag: body\r\n"), "{row}");
+                let tags = found.map(|found| found.wishes.tags);
+                assert_eq!(tags, honoured.then(|| ["a b".into()].into()), "{row}");
+            }
+        }
+    }
+
+    /// What is taken out costs neither memory nor time by its length: a header of many is refused.
+    #[test]
+    fn a_header_of_more_than_its_bound_is_refused_where_fields_of_ours_are_in_it() {
+        let line = b"x-mq-:\r\n";
+        let full = line.repeat(HEADER_BYTES_MAX / line.len());
+        for honoured in [true, false] {
+            let mut text = [&full[..], b"\r\nbody"].concat();
+            let found = extract(&mut text, honoured, 0).unwrap();
+            assert_eq!(text, b"\r\nbody");
+            let ignored = found.map(|found| found.ignored);
+            let told = ["(no name)".into(), "(and more)".into()];
+            assert_eq!(ignored, honoured.then(|| told.into()));
+            let long = [&full[..], b"a\r\n\r\nbody"].concat();
+            let mut text = long.clone();
+            assert_eq!(extract(&mut text, honoured, 0), Err(TooLong));
+            assert_eq!(text, long);
+        }
+        let others = b"A: b\r\n".repeat(HEADER_BYTES_MAX);
+        assert_eq!(extract(&mut others.clone(), true, 0), Ok(None), "nothing of ours is in it");
+        let mut behind = [&others[..], b"x-mq-tag: a\r\n\r\n"].concat();
+        assert_eq!(extract(&mut behind, true, 0), Err(TooLong), "behind all of them");
+    }
+
+    #[test]
+    fn what_is_too_long_or_too_much_is_told() {
+        let (found, _) = asked(&format!("x-mq-tag: {}\r\n", "x".repeat(VALUE_BYTES_MAX + 1)));
+        assert_eq!((&*found.wishes.tags, &*found.ignored), (&[][..], &["tag".into()][..]));
+        let (found, _) = asked(&"x-mq-tag: x\r\n".repeat(FIELDS_MAX + 1));
+        assert_eq!(found.ignored, ["tag".into(), "(and more)".into()]);
+    }
+
     #[test]
     fn a_header_without_such_fields_is_not_touched() {
         for text in ["", "A: b", "X-Mailer: m\r\n\r\nx-mq-tag: b\r\n", "\r\nx-mq-tag: b\r\n"] {
@@ -445,7 +559,7 @@ mod tests {
     #[test]
     fn exercises_fuzz() {
         let mut dice = Dice::from_environment();
-        let pieces: [&[u8]; 12] = [
+        let pieces: [&[u8]; 14] = [
             b"x-mq-tag: a",
             b"X-Mq-Retries: 1,2",
             b"\r\n",
@@ -458,9 +572,11 @@ mod tests {
             b"x-mq-envelope: <>",
             b"\0",
             b"x-mq-queue-\xc3\xbc: 1",
+            b"no field\r\n",
+            b"\r\nX-MQ-smarthost-password: a\r\n\tb",
         ];
         for _ in 0..20_000 {
-            let count = dice.below(12);
+            let count = dice.below(14);
             let text: Vec<u8> = (0..count)
                 .flat_map(|_| pieces[dice.below(pieces.len() as u64) as usize])
                 .copied()

@@ -69,17 +69,34 @@ impl<'a> Iterator for Fields<'a> {
         if name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {
             return None;
         }
-        let mut end = first_end;
-        while matches!(text.get(end), Some(b' ' | b'\t'))
-            && let Some(next) = line_end(text, end)
-        {
-            end = next;
-        }
+        let end = unfolded_end(text, start, text.len());
         self.at = end;
         let value = &text[start + colon + 1..end];
         let value = value.strip_suffix(b"\r\n").or(value.strip_suffix(b"\n")).unwrap_or(value);
         Some(Field { name, value, place: start..end })
     }
+}
+
+/// The lines of a header, with their line ends: up to the first empty one, whatever they say.
+pub fn lines(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let end = line_end(text, at)?;
+        let line = at..end;
+        at = end;
+        (!matches!(&text[line.clone()], b"\n" | b"\r\n")).then_some(line)
+    })
+}
+
+/// Behind the line that begins at `from`, and behind those that go on with a blank; never behind `end`,
+/// which is past `from`.
+pub fn unfolded_end(text: &[u8], from: usize, end: usize) -> usize {
+    let text = &text[..end];
+    let mut at = line_end(text, from).unwrap_or(end);
+    while matches!(text.get(at), Some(b' ' | b'\t')) {
+        at = line_end(text, at).unwrap_or(end);
+    }
+    at
 }
 
 /// Behind the line that begins at `from`; none at the end of the text.

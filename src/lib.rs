@@ -38,7 +38,7 @@
 //! | `worker-N` | `smtp-threads`, pinned unless `smtp-pin: off`: SMTP both ways, plugins, timers, schedule | never |
 //! | `commit` | 1: one write and one sync for what all workers have pending | disk |
 //! | `helper` | 1: reads texts back, and what notices and results need | disk |
-//! | `verifier` | 1: computes the hashes of passwords, at most 64 waiting | computes for tens of ms |
+//! | `verifier` | 1: computes the hashes of passwords, at most 64 waiting, 8 of one network | computes for tens of ms |
 //! | `taker` | 1 a taker, 16 at most: sends results and waits until they are acknowledged | disk, its taker |
 //! | `services` | 1: asks name servers where mail goes, on a runtime that the first question makes | its own awaits |
 //! | log | 1: writes the application log; drops and counts when it is behind | disk |
@@ -93,7 +93,7 @@
 //! 5. Once handed to commit a mail is ours, whether the client is there or not. `net/desk.rs`
 //!    (`committing`), `worker/turn.rs` (`on_committed`); the endings in `tests/plugins/ending.rs`.
 //! 6. A mail is given only to a connection that was greeted: a host that is down costs no attempt
-//!    while there is another, and a smarthost that is down costs none at all. `delivery/journey.rs`,
+//!    while there is another, and the smarthost of the settings costs none at all. `delivery/journey.rs`,
 //!    `delivery/destinations.rs`; their tests and `tests/routes/`.
 //! 7. Protocols are values: `smtp/`, `queue/mail.rs`, `queue/schedule.rs` and `plugin/chain.rs` name
 //!    no socket, clock, file or thread. `tests/tidy.rs`.
@@ -119,8 +119,9 @@
 //!     thread keeps them. `supervisor/rights.rs`; `tests/operation/user.rs`.
 //! 16. A reload changes all workers or none, and drops no connection. `supervisor/reload.rs`;
 //!     `tests/operation/reload.rs`.
-//! 17. A client's password is in memory until it is judged and no longer, in no log and no message about
-//!     settings. `smtp/sasl.rs`, `net/login.rs`; `tests/login.rs` looks through the memory of the server.
+//! 17. A client's password is in our memory until it is judged and no longer, in no log and no message
+//!     about settings. `smtp/sasl.rs`, `net/login.rs`; `tests/login.rs` looks through the memory of the
+//!     server. What rustls decrypts into its own buffers it frees without wiping them.
 //! 18. All `unsafe` is in `abi/`, each with its reason. `tests/tidy.rs`.
 //! 19. Nothing that a client sent in clear is used after its TLS handshake. `smtp/server/session.rs`
 //!     (`on_secure`, `forget`), `net/incoming_begin.rs`; `rfc_3207_4_2_…` beside the session and in
@@ -131,8 +132,10 @@
 //!     `worker/accept.rs`, `net/incoming_begin.rs`; `d_30_d_31_…` in `tests/plugins/`.
 //! 22. The password of the smarthost goes to nobody else, and in clear or to a host that has not proved
 //!     its name only where `smarthost-auth` says so; where TLS is required nothing goes out in clear, and
-//!     nothing that came before a handshake is used after it. `net/outgoing_secure.rs`,
-//!     `smtp/client/greeting.rs`; their tests, `tests/hops/tls.rs`, `login.rs`.
+//!     nothing that came before a handshake is used after it. After a reload this holds for connections
+//!     that were there before: no mail follows over one that would not be made any more.
+//!     `net/outgoing_secure.rs`, `smtp/client/greeting.rs`; their tests, `tests/hops/tls.rs`, `login.rs`,
+//!     `reload.rs`.
 //! 23. There is no outcome without its result or notice, nor one of these without its outcome, whatever is
 //!     torn or fails. `queue/log/journal.rs` (`add_group`), `recovery.rs`; `queue/log/tests/crash.rs`
 //!     (`check_results`).
@@ -169,15 +172,17 @@
 //!   `queue-min-free` says.
 //! - **A mail that finds its connection closed is given back**, if the connection has carried mail
 //!   before and said nothing about this one: next hops end connections after so many mails or so
-//!   much idleness, and the two sides may do so at the same moment.
+//!   much idleness, and the two sides may do so at the same moment. Not if its text went ahead: then it
+//!   may have arrived, and that was an attempt.
 //! - **A connection that has rested is looked at before it gets a mail**, and its first reply has half a
 //!   minute: one that a firewall forgot would else cost every mail the whole `smtp-out-timeout`. Such a
 //!   mail is given back too. Nothing goes ahead of the first reply then.
 //! - **A small text goes out with its envelope** (BDAT) where a next hop takes that: one round trip a mail in
 //!   place of two, and one packet in place of three. Not where plugins are asked after the 354 (D-80), and
 //!   not a large one, which a hop that refuses the recipient would have to read.
-//! - **A handshake that fails is made up for by the next connection**, in clear and for half an hour,
-//!   where TLS is not required: no mail has been given to the first one, so none notices.
+//! - **A handshake that fails is made up for by the next connection**, in clear where TLS is not required: no
+//!   mail has been given to the first one, so none notices. Half an hour's mail follows in clear only if TLS
+//!   itself failed, or the connection was lost twice in a row.
 //! - **A password wants a certificate that is verified**, though mail does not: mail is one, a password is
 //!   all that follows. `smarthost-auth` lowers that; a smarthost on this machine is exempt.
 //! - **A login that fails costs no mail an attempt**: it is our own settings that are wrong, and the log says
@@ -191,9 +196,10 @@
 //!   read back when a result is written: memory for them would be paid by every mail that waits.
 //! - **Named queues are part of the log**: an entry is a transaction like any other, so it is as durable as
 //!   mail, is rewritten and freed as mail is, and costs memory for its id only. They may be above their
-//!   bound for a second, because it is looked at once a second.
+//!   bound for a second, because it is looked at once a second, and for as long as the disk is away.
 //! - **Fields named `x-mq-` of strangers are taken out and mean nothing.** They are this server's own words;
-//!   followed, they would let anybody choose where our mail goes, and when.
+//!   followed, they would let anybody choose where our mail goes, and when. They end with the header and
+//!   not with the first line in it that is no field, for a password may stand behind that.
 //! - **The send log and the received log have a thread of their own**, not the application log's: that
 //!   one must be able to say that these cannot be written. A line that has no room holds its outcome
 //!   up, then deliveries, then new mail (452): whoever names a log wants every line. The disk that is
@@ -225,10 +231,11 @@
 //!   somebody and is not must not be better off than one who says nothing. A hold that is taken back ends
 //!   what plugins granted, and leaves a login by `smtp-auth` alone. STARTTLS ends any login.
 //! - **A failed login is answered `smtp-auth-delay` after it came**, however it failed, and counts as an
-//!   error: so guessing is slow and has an end, and the time tells nothing. An unknown name is hashed too,
-//!   and always with the same user's cost.
+//!   error: so guessing is slow and has an end, and the time tells nothing. Where any user has a hash, a
+//!   name without one, known or not, is hashed too, and always with the same user's cost.
 //! - **One thread computes hashes**, of its own: texts that are read back do not wait behind 26 ms a
-//!   login, and guessing takes one CPU at most. When 64 wait, clients are told to come back (454).
+//!   login, and guessing takes one CPU at most. When 64 wait, or 8 of one address (of one /64 of IPv6),
+//!   clients are told to come back (454), which counts as an error of theirs.
 //! - **PLAIN is read as RFC 4616 has it**: a NUL in a password is refused there, and let through in LOGIN
 //!   (D-38 asks for exact sizes). An empty name or password is refused before anybody is asked: some
 //!   directories take it for an anonymous login.
@@ -238,11 +245,14 @@
 //! - **An address that could not be reached is tried last for a minute**, even if its preference is
 //!   the best: a dead first MX would else cost every connection the whole connect-timeout.
 //! - **A domain that cannot be reached ends the attempts of what is ready, a smarthost does not**: the
-//!   first is the other side's trouble and may last for days, the second is our own.
+//!   first is the other side's trouble and may last for days, the second is our own. A host that a
+//!   message brought along is as a domain.
 //! - **A mail whose connection is lost goes on to a host that it has not tried**, in the same attempt; at
-//!   the last one, and at a smarthost, its attempt ends.
+//!   the last one, and at a smarthost, its attempt ends. So it does once the whole text is out: the host
+//!   may have taken it (RFC 5321 4.5.3.2.6), and another one would have it twice.
 //! - **DNS leads only to the public Internet** unless `dns-private-targets` says more: whoever owns a
-//!   domain could else make us talk to what listens inside.
+//!   domain could else make us talk to what listens inside. So does a host that a mail names, unless it is
+//!   the settings' smarthost.
 //! - **A session of TLS is taken up only where it was begun**: STARTTLS and ports that begin with TLS
 //!   have ticket keys of their own, and a reload makes new ones. Tickets alone, no cache: what clients
 //!   keep costs us nothing.

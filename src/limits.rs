@@ -354,7 +354,7 @@ impl Drop for OutgoingPermit {
 }
 
 /// What counts as one address: IPv6 hosts own their whole /64, and mapped IPv4 is IPv4.
-fn network_of(peer: IpAddr) -> IpAddr {
+pub(crate) fn network_of(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),

@@ -61,17 +61,27 @@ pub struct Taking {
     queue: Arc<dyn Queue>,
     log: Log,
     lent: Mutex<HashSet<TransactionId>>,
+    trim: Mutex<Trim>,
     takers: AtomicUsize,
     dropped: AtomicU64,
     /// See [`REMOVE_TIMEOUT`].
     patience: Duration,
 }
 
+/// What was dropped last, until the queue lists it no more. It counts as lent so long.
+#[derive(Default)]
+struct Trim {
+    ids: Vec<TransactionId>,
+    /// Of each named queue the last of these, which goes last.
+    last: Vec<(Box<str>, TransactionId)>,
+}
+
 impl Taking {
     /// Nothing is lent out.
     pub fn new(queue: Arc<dyn Queue>, log: Log) -> Arc<Self> {
-        let (lent, takers, dropped) = (Mutex::default(), AtomicUsize::new(0), AtomicU64::new(0));
-        Arc::new(Self { queue, log, lent, takers, dropped, patience: REMOVE_TIMEOUT })
+        let (lent, trim) = (Mutex::default(), Mutex::default());
+        let (takers, dropped) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Arc::new(Self { queue, log, lent, trim, takers, dropped, patience: REMOVE_TIMEOUT })
     }
 
     /// The named queues that hold something.
@@ -101,37 +111,65 @@ impl Taking {
         })))
     }
 
-    /// Drops the oldest entries while there are more, or larger ones, than may be. Called once a second,
-    /// so that is how long a queue may be above its bound.
+    /// Drops the oldest entries while there are more, or larger ones, than may be, but none that somebody
+    /// is about to take. Called once a second, so that is how long a queue may be above its bound; longer
+    /// while the disk is away, because nothing is dropped before what was dropped last has gone.
     pub fn trim(&self, entries_max: u64, bytes_max: u64) {
-        let mut shelves = self.queue.shelves();
-        let mut entries: u64 = shelves.iter().map(|shelf| shelf.entries).sum();
-        let mut bytes: u64 = shelves.iter().map(|shelf| shelf.bytes).sum();
-        if entries <= entries_max && bytes <= bytes_max {
+        // No holder of the lock leaves it half changed.
+        let mut trim = self.trim.lock().unwrap_or_else(PoisonError::into_inner);
+        if trim.last.iter().any(|(name, id)| self.lists(name, *id)) {
             return;
         }
-        shelves.sort_by_key(|shelf| std::cmp::Reverse(shelf.bytes));
-        let mut dropped = 0;
-        for shelf in shelves {
-            let ids = self.queue.shelved(&shelf.name, None, DROPPED_AT_ONCE);
-            let mut gone = Vec::new();
-            for (id, size) in ids {
-                if entries <= entries_max && bytes <= bytes_max {
-                    break;
-                }
-                gone.push(id);
-                entries -= 1;
-                bytes = bytes.saturating_sub(u64::from(size));
-            }
-            dropped += gone.len() as u64;
-            self.settle(&gone, "there are too many");
+        let Trim { ids, .. } = std::mem::take(&mut *trim);
+        let mut lent = self.lent();
+        for id in &ids {
+            lent.remove(id);
         }
-        self.dropped.fetch_add(dropped, Ordering::Relaxed);
+        drop(lent);
+        *trim = self.drop_oldest(entries_max, bytes_max);
+        if trim.ids.is_empty() {
+            return;
+        }
+        let dropped = trim.ids.len();
+        self.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
         let text = format_args!(
             "{dropped} results were dropped, the oldest: queue-results-max or queue-results-size is \
              reached, and nobody takes them (rohrpost queue take)"
         );
         self.log.limited("results-dropped", Level::Critical, "queue", text);
+    }
+
+    /// Lets go of the oldest entries that are not lent, of the largest queue first.
+    fn drop_oldest(&self, entries_max: u64, bytes_max: u64) -> Trim {
+        let mut shelves = self.queue.shelves();
+        let mut entries: u64 = shelves.iter().map(|shelf| shelf.entries).sum();
+        let mut bytes: u64 = shelves.iter().map(|shelf| shelf.bytes).sum();
+        let mut trim = Trim::default();
+        shelves.sort_by_key(|shelf| std::cmp::Reverse(shelf.bytes));
+        for shelf in shelves {
+            if entries <= entries_max && bytes <= bytes_max {
+                break;
+            }
+            let listed = self.queue.shelved(&shelf.name, None, DROPPED_AT_ONCE);
+            let mut gone = Vec::new();
+            let mut lent = self.lent();
+            for (id, size) in listed {
+                if entries <= entries_max && bytes <= bytes_max {
+                    break;
+                }
+                if lent.insert(id) {
+                    gone.push(id);
+                    // It may have grown since it was counted.
+                    entries = entries.saturating_sub(1);
+                    bytes = bytes.saturating_sub(u64::from(size));
+                }
+            }
+            drop(lent);
+            self.settle(&gone, "there are too many");
+            trim.last.extend(gone.last().map(|last| (shelf.name.clone(), *last)));
+            trim.ids.append(&mut gone);
+        }
+        trim
     }
 
     fn lent(&self) -> MutexGuard<'_, HashSet<TransactionId>> {
@@ -157,6 +195,13 @@ impl Taking {
             ids.extend(free.take(limit - ids.len()));
         }
         ids
+    }
+
+    /// Whether the queue `name` still holds an entry.
+    fn lists(&self, name: &str, id: TransactionId) -> bool {
+        let before = TransactionId::from_u64(id.as_u64().saturating_sub(1));
+        let found = self.queue.shelved(name, Some(before), 1);
+        found.first().is_some_and(|(found, _)| *found == id)
     }
 
     /// Lets the queue forget entries.
@@ -302,11 +347,7 @@ impl Loan {
         let end = Instant::now() + self.taking.patience;
         let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return true };
         // They are removed in the order in which they were settled.
-        let listed = |id: &TransactionId| {
-            let before = TransactionId::from_u64(id.as_u64().saturating_sub(1));
-            let found = self.taking.queue.shelved(name, Some(before), 1);
-            found.first().is_some_and(|(found, _)| found == id)
-        };
+        let listed = |id: &TransactionId| self.taking.lists(name, *id);
         while listed(first) || listed(last) {
             if Instant::now() >= end {
                 return false;
@@ -381,83 +422,57 @@ fn receive(stream: &mut Conversation) -> Result<Line, ControlError> {
 }
 
 #[cfg(test)]
+#[path = "taking_tests.rs"]
+mod taker_tests;
+
+#[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
-
     use super::*;
-    use crate::control::ControlServer;
-    use crate::queue::{
-        Accepting, Body, Mail, Origin, Recalled, ShutdownError, Status, Transaction,
-    };
+    use crate::queue::{Accepting, Recalled, ShutdownError, Status, Transaction};
 
-    /// Far beyond what a test needs; it only ends tests that hang.
-    const WAIT: Duration = Duration::from_secs(60);
-
-    /// One named queue with entries of this many octets, which lets go of them or not.
-    struct OneShelf {
-        entries: Mutex<Vec<TransactionId>>,
-        bytes: usize,
-        lets_go: bool,
+    /// One named queue of entries 1 to 10; what is settled goes when the disk is back.
+    struct Stalled {
+        listed: Mutex<Vec<TransactionId>>,
+        settled: Mutex<Vec<TransactionId>>,
     }
 
-    impl OneShelf {
-        fn new(count: u64, bytes: usize, lets_go: bool) -> Arc<Self> {
-            let entries = Mutex::new((1..=count).map(TransactionId::from_u64).collect());
-            Arc::new(Self { entries, bytes, lets_go })
+    impl Stalled {
+        fn come_back(&self) {
+            let settled = self.settled.lock().unwrap();
+            self.listed.lock().unwrap().retain(|id| !settled.contains(id));
         }
     }
 
-    impl Queue for OneShelf {
-        fn hand_over(&self, _worker: usize, batch: Vec<Entry>) {
-            let is_settled = |id: &TransactionId| {
-                batch.iter().any(
-                    |entry| matches!(entry, Entry::Settle(settled) if settled.mail.transaction == *id),
-                )
-            };
-            if self.lets_go {
-                self.entries.lock().unwrap().retain(|id| !is_settled(id));
+    impl Queue for Stalled {
+        fn hand_over(&self, _: usize, batch: Vec<Entry>) {
+            for entry in batch {
+                let Entry::Settle(attempt) = entry else { panic!("nothing is added") };
+                self.settled.lock().unwrap().push(attempt.mail.transaction);
             }
         }
 
-        fn read(&self, id: TransactionId) -> Result<Transaction, ReadError> {
-            let text = format!("{{\"a\":\"{}\"}}\0", "x".repeat(self.bytes));
-            Ok(Transaction {
-                id,
-                received_ms: 0,
-                mails: vec![Mail {
-                    index: 0,
-                    envelope: Box::default(),
-                    recipient: Box::default(),
-                    body: 0,
-                    dsn: None,
-                }],
-                bodies: vec![Body::try_from(text.into_bytes()).unwrap()],
-                trace: Box::default(),
-                origin: Origin::internal("mx.example"),
-                eight_bit: false,
-                smtputf8: false,
-                wishes: None,
-                shelf: Some("all".into()),
-            })
-        }
-
-        fn recall(&self, id: TransactionId, _: &[u16], _: usize) -> Result<Recalled, ReadError> {
-            Err(ReadError::Unknown(id))
-        }
-
         fn shelves(&self) -> Vec<Shelf> {
-            Vec::new()
+            let entries = self.listed.lock().unwrap().len() as u64;
+            vec![Shelf { name: "all".into(), entries, bytes: 10 * entries }]
         }
 
         fn shelved(
             &self,
-            _name: &str,
+            _: &str,
             after: Option<TransactionId>,
             limit: usize,
         ) -> Vec<(TransactionId, u32)> {
-            let entries = self.entries.lock().unwrap();
-            let later = entries.iter().filter(|id| after.is_none_or(|after| **id > after));
-            later.take(limit).map(|id| (*id, 0)).collect()
+            let listed = self.listed.lock().unwrap();
+            let behind = listed.iter().filter(|id| after.is_none_or(|after| **id > after));
+            behind.take(limit).map(|id| (*id, 10)).collect()
+        }
+
+        fn read(&self, id: TransactionId) -> Result<Transaction, ReadError> {
+            Err(ReadError::Unknown(id))
+        }
+
+        fn recall(&self, id: TransactionId, _: &[u16], _: usize) -> Result<Recalled, ReadError> {
+            Err(ReadError::Unknown(id))
         }
 
         fn accepting(&self) -> Accepting {
@@ -469,64 +484,38 @@ mod tests {
         }
 
         fn status(&self) -> Status {
-            unreachable!("nobody asks")
+            panic!("nobody asks")
         }
 
-        fn shutdown(&self, _patience: Duration) -> Result<(), ShutdownError> {
+        fn shutdown(&self, _: Duration) -> Result<(), ShutdownError> {
             Ok(())
         }
     }
 
-    /// A control socket at which takers are served from `queue`.
-    fn serve(queue: Arc<OneShelf>) -> (tempfile::TempDir, ControlServer, Arc<Taking>) {
-        let folder = tempfile::tempdir().unwrap();
-        let mut taking = Taking::new(queue, Log::none());
-        Arc::get_mut(&mut taking).unwrap().patience = Duration::from_millis(20);
-        let served = taking.clone();
-        let handler = move |request| match request {
-            Request::QueueTake { name, limit } => served.take(name, limit),
-            other => Err(format!("{other:?}")),
-        };
-        let server = ControlServer::start(folder.path(), Box::new(handler)).unwrap();
-        (folder, server, taking)
+    fn stalled() -> (Arc<Stalled>, Arc<Taking>) {
+        let listed = Mutex::new((1..=10).map(TransactionId::from_u64).collect());
+        let queue = Arc::new(Stalled { listed, settled: Mutex::default() });
+        let taking = Taking::new(queue.clone(), Log::none());
+        (queue, taking)
+    }
+
+    fn settled(queue: &Stalled) -> Vec<u64> {
+        queue.settled.lock().unwrap().iter().map(|id| id.as_u64()).collect()
     }
 
     #[test]
-    fn an_answer_ends_when_it_is_large_and_the_next_one_has_the_rest() {
-        let (folder, server, taking) = serve(OneShelf::new(5, 3 << 20, true));
-        let mut out = Vec::new();
-        let mut next = || take(folder.path(), "all", 1_000, &mut out, WAIT).unwrap();
-        assert_eq!([next(), next(), next()], [3, 2, 0]);
-        assert_eq!(out.iter().filter(|octet| **octet == b'\n').count(), 5);
-        assert!(taking.lent().is_empty());
-        server.stop();
-    }
-
-    #[test]
-    fn what_the_queue_keeps_is_not_confirmed() {
-        let (folder, server, _taking) = serve(OneShelf::new(2, 1, false));
-        let taken = take(folder.path(), "all", 1_000, &mut Vec::new(), WAIT);
-        let Err(TakeError::Control(ControlError::Refused(why))) = taken else {
-            panic!("{taken:?}")
-        };
-        assert!(why.contains("may come again"), "{why}");
-        server.stop();
-    }
-
-    #[test]
-    fn of_an_answer_that_is_cut_off_nothing_is_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(folder.path().join(control::SOCKET_NAME)).unwrap();
-        let server = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let row = Line::Row(json!({ "id": "1", "result": "x".repeat(20_000) }));
-            (0..3).for_each(|_| control::send(&mut stream, &row).unwrap());
-            stream.write_all(b"{\"row\":{\"id\":").unwrap();
-        });
-        let mut out = Vec::new();
-        let taken = take(folder.path(), "all", 1_000, &mut out, WAIT);
-        assert!(matches!(taken, Err(TakeError::Control(ControlError::Cut(_)))), "{taken:?}");
-        assert!(out.is_empty(), "{} octets", out.len());
-        server.join().unwrap();
+    fn while_the_disk_is_away_entries_are_dropped_and_counted_once() {
+        let (queue, taking) = stalled();
+        (0..5).for_each(|_| taking.trim(8, u64::MAX));
+        assert_eq!((settled(&queue), taking.dropped()), (vec![1, 2], 2));
+        let free = taking.lend("all", None, 1);
+        assert_eq!(free, [TransactionId::from_u64(3)], "what goes is not lent");
+        queue.come_back();
+        taking.trim(u64::MAX, 70);
+        assert_eq!((settled(&queue), taking.dropped()), (vec![1, 2, 4], 3), "3 is lent");
+        assert!(!taking.lent().contains(&TransactionId::from_u64(1)));
+        queue.come_back();
+        taking.trim(8, u64::MAX);
+        assert_eq!(taking.dropped(), 3, "there are no more than may be");
     }
 }

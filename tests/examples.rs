@@ -400,6 +400,38 @@ fn d_10_d_27_auth_keeps_logins_apart_under_asan() {
     assert!(status.success(), "{status}\n{}", server.process());
 }
 
+/// The machine of the service is gone, and nothing tells: the first connection swallows what it gets. The
+/// question that shows it is lost, and the next one goes another way.
+#[test]
+fn auth_gives_up_a_connection_that_is_silent() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be picked");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    std::thread::spawn(move || {
+        let _swallows = listener.accept();
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut answers = stream.try_clone().expect("a socket can be shared");
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let number = line.split(' ').next().unwrap_or_default();
+                let _ = answers.write_all(format!("{number} yes\n").as_bytes());
+            }
+        }
+    });
+    let mut server = with_plugins(&["auth"], Sanitizer::Address)
+        .environment("AUTH_ADDRESS", address.to_string())
+        .environment("AUTH_SECONDS", "0.5")
+        .setting("smtp-threads", 1)
+        .setting("smtp-auth-plaintext", "127.0.0.0/8")
+        .setting("smtp-auth-delay", 0)
+        .start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    client.command(&plain("tim", &"x".repeat(513))).unwrap().require(535).unwrap();
+    server.process().await_complaint(PATIENCE, "too long to be asked about");
+    client.command(&plain("tim", "geheim")).unwrap().require(535).unwrap();
+    client.command(&plain("tim", "geheim")).unwrap().require(235).unwrap();
+    let status = server.terminate();
+    assert!(status.success(), "{status}\n{}", server.process());
+}
+
 /// How often the plugin let somebody wait.
 fn waits(server: &mut Server) -> usize {
     server.process().stderr.tail().matches(" waits").count()
@@ -461,6 +493,35 @@ fn d_27_greylist_gives_up_a_wait_that_is_taken_back() {
     mail_to_again(&mut staying);
     let status = server.terminate();
     assert!(status.success(), "{status}\n{}", server.process());
+}
+
+/// A recipient whose wait was taken back was refused: that others of the mail were taken teaches nothing
+/// about it.
+#[test]
+fn d_27_greylist_learns_nothing_from_a_wait_that_is_taken_back() {
+    let mut server = with_plugins(&["greylist"], Sanitizer::Off)
+        .environment("GREYLIST_SECONDS", "0.4")
+        .setting("plugin-timeout", "100ms")
+        .setting("smtp-threads", 1)
+        .start();
+    let recipient = |client: &mut SmtpClient, name: &str, code| {
+        let line = format!("RCPT TO:<{name}@example.net>");
+        client.command(&line).unwrap().require(code).unwrap();
+    };
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    client.command("MAIL FROM:<a@example.org>").unwrap().require(250).unwrap();
+    recipient(&mut client, "x", 451);
+    // D-28: the plugin is not asked before it has handed back, which nobody else can see.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    recipient(&mut client, "y", 250);
+    client.command("DATA").unwrap().require(354).unwrap();
+    client.command("text\r\n.").unwrap().require(250).unwrap();
+    for (name, code) in [("x", 451), ("y", 250)] {
+        let mut client = SmtpClient::hello(server.smtp()).unwrap();
+        client.command("MAIL FROM:<a@example.org>").unwrap().require(250).unwrap();
+        recipient(&mut client, name, code);
+    }
+    assert!(server.terminate().success());
 }
 
 /// Goes on with the transaction that is open.

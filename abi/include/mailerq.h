@@ -205,7 +205,8 @@ void MQ_TimerStop(MQ_Timer *timer);
 /* Give a timer that has not fired a new timeout, counted from now. NaN changes nothing. */
 void MQ_TimerReset(MQ_Timer *timer, float timeout);
 
-/* The socket, for getsockname and getpeername only: do not read, write, watch or close it. -1 on misuse. */
+/* The socket, for getsockname and getpeername only: do not read, write, watch or close it. -1 on misuse.
+ * Behind a proxy of smtp-proxy the peer is the proxy, for every client: grant nothing by its address. */
 int MQ_SmtpFileDescriptor(MQ_SmtpConnection *connection);
 
 /* Append raw bytes to the output of a connection: they go out before the host's own reply to the step,

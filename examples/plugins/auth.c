@@ -7,7 +7,11 @@
  *
  * `yes` and `no` decide. Without an answer in AUTH_SECONDS (2; keep it below plugin-timeout) nothing is said
  * about the client: then the users of smtp-auth decide, and where there are none the login fails. Passwords
- * travel in clear: the service belongs on this machine, or behind a tunnel.
+ * travel in clear: the service belongs on this machine, or behind a tunnel. Names of more than 255 octets and
+ * passwords of more than 512 are not shown to it, as if it gave no answer.
+ *
+ * Nothing may ever come back, not even the end of the connection, when the service's machine is gone. So a
+ * question that times out, with nothing heard since it was asked, takes the connection with it.
  *
  * The pattern to copy: what a connection to elsewhere needs belongs to the worker (MQ_ContextData), what a
  * question needs is found again by its number, so that an answer that comes too late finds nothing; every
@@ -45,6 +49,7 @@ struct worker {
     int fd;
     struct question *questions;
     unsigned long number, count;
+    unsigned long heard; /* the number of the last question when the service last said something */
     size_t sending, received;
     char output[OUTPUT], input[INPUT];
 };
@@ -112,6 +117,10 @@ static void on_timeout(void *data)
 {
     struct question *question = data;
     question->timer = NULL; /* it has fired, and with that it is released */
+    if (question->number > question->worker->heard) {
+        drop(question->worker, "the service is silent"); /* finishes this question, too */
+        return;
+    }
     MQ_log(MQ_WARN, "auth: a login goes without an answer: timeout");
     finish(question, NULL);
 }
@@ -160,7 +169,7 @@ static void on_readable(MQ_IOWatcher *watcher, int fd, int events, void *data)
         drop(worker, count == 0 ? "the service hung up" : strerror(errno));
         return;
     }
-    worker->received += (size_t)count;
+    worker->received += (size_t)count, worker->heard = worker->number;
     for (size_t i = worker->received - (size_t)count; i < worker->received; i++)
         if (worker->input[i] == '\n') {
             worker->input[i] = '\0';
@@ -212,8 +221,13 @@ MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_SmtpConnection *c
     size_t size = 32 + (loginsize + 2) / 3 * 4 + (passwdsize + 2) / 3 * 4; /* of the line, at most */
     struct question *question;
     char *end;
-    if (worker == NULL || service.sin_family == AF_UNSPEC || loginsize > LOGIN || passwdsize > PASSWORD ||
-        worker->count >= QUESTIONS || OUTPUT - worker->sending < size || !open_service(worker) ||
+    if (worker == NULL || service.sin_family == AF_UNSPEC)
+        return false;
+    if (loginsize > LOGIN || passwdsize > PASSWORD) {
+        MQ_log(MQ_WARN, "auth: a login goes without an answer: too long to be asked about");
+        return false;
+    }
+    if (worker->count >= QUESTIONS || OUTPUT - worker->sending < size || !open_service(worker) ||
         (question = calloc(1, sizeof *question)) == NULL)
         return false;
     if ((question->timer = MQ_TimerStart(context, patience, on_timeout, question)) == NULL) {

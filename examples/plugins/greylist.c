@@ -5,8 +5,13 @@
  * can do is not to answer for a while: programs that send to whoever they can rarely wait, and a mail server
  * waits for minutes (RFC 5321 4.5.3.2.3 asks for five). So the first recipient that is new from this network
  * and this sender waits for GREYLIST_SECONDS (20; keep it below plugin-timeout), once in each mail. If the
- * text comes then, all its recipients are known for GREYLIST_HOURS (840, which is five weeks), and do not
- * wait. A client that hangs up instead has left nothing behind. Whoever is authenticated never waits.
+ * text comes then, all recipients that were accepted are known for GREYLIST_HOURS (840, which is five weeks),
+ * and do not wait. A client that hangs up instead has left nothing behind. Whoever is authenticated never
+ * waits.
+ *
+ * Behind a proxy of smtp-proxy all clients come from one network, that of the proxy: the socket is all that
+ * this generation shows of a client. Senders and recipients are told apart all the same. Plugins that change
+ * senders or recipients come after this one, or what it learns is not what it asks about.
  *
  * The pattern to copy: what workers share is behind a lock that is held for a few comparisons and never
  * around a call of the host; the table has a fixed size, and what is not used makes room by itself.
@@ -24,16 +29,14 @@
 #include <sys/socket.h>
 #include <time.h>
 
-enum { ADDRESS = 320, NEW = 100, BUCKETS = 1 << 14, PLACES = 8 };
+enum { ADDRESS = 320, BUCKETS = 1 << 14, PLACES = 8 };
 
 /* An SMTP connection, from its first MAIL to its close hook. All its hooks and callbacks run on one
  * thread, and no other connection sees it: nothing here needs a lock. */
 struct client {
     MQ_Context *context; /* of the hook that holds the step: the one to hand back with */
     MQ_Timer *timer;
-    bool waited;         /* this mail has waited */
-    size_t count;        /* recipients of this mail that are not known yet */
-    uint64_t new[NEW];
+    bool waited; /* this mail has waited */
     char sender[ADDRESS];
 };
 
@@ -69,7 +72,7 @@ static uint64_t mix(uint64_t sum, const void *bytes, size_t size)
     return (sum ^ 0xff) * UINT64_C(0x100000001b3); /* an end, so that parts cannot move */
 }
 
-/* The network of the peer: /24 of IPv4, /64 of IPv6, for senders that share their mail among machines. */
+/* The network of the peer, which is the proxy where there is one: /24 of IPv4, /64 of IPv6, for senders that share their mail among machines. */
 static uint64_t mix_network(uint64_t sum, MQ_SmtpConnection *connection)
 {
     struct sockaddr_in6 address; /* the larger one */
@@ -139,7 +142,7 @@ MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *conne
             return false;
         MQ_SetSmtpData(connection, client);
     }
-    client->count = 0, client->waited = false;
+    client->waited = false;
     snprintf(client->sender, ADDRESS, "%s", mailfrom);
     return false;
 }
@@ -148,16 +151,10 @@ MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_SmtpConnection *connect
 {
     struct client *client = MQ_SmtpData(connection);
     char line[2 * ADDRESS + 64];
-    uint64_t key;
     (void)size;
     if (client == NULL || client->timer != NULL || MQ_SmtpAuthenticated(connection))
         return false;
-    key = key_of(connection, client->sender, rcptto);
-    if (is_known(key, time(NULL)))
-        return false;
-    if (client->count < NEW)
-        client->new[client->count++] = key;
-    if (client->waited)
+    if (client->waited || is_known(key_of(connection, client->sender, rcptto), time(NULL)))
         return false;
     client->waited = true, client->context = context;
     if ((client->timer = MQ_TimerStart(context, patience, on_time, client)) == NULL)
@@ -167,14 +164,14 @@ MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_SmtpConnection *connect
     return true;
 }
 
-/* The text came: the client has waited, and is one that does. */
-MQ_EXPORT bool mq_smtp_in_data(MQ_Context *context, MQ_SmtpConnection *connection, const char *mime, size_t size)
+/* The text came: the client has waited, and is one that does. Called for recipients that were accepted, not
+ * for one whose wait was taken back. */
+MQ_EXPORT bool mq_smtp_in_message(MQ_Context *context, MQ_SmtpConnection *connection, MQ_Message *message)
 {
-    struct client *client = MQ_SmtpData(connection);
-    time_t now = time(NULL);
-    (void)context, (void)mime, (void)size;
-    for (; client != NULL && client->count > 0; client->count--)
-        learn(client->new[client->count - 1], now);
+    const char *sender = MQ_Envelope(message), *recipient = MQ_Recipient(message);
+    (void)context;
+    if (recipient != NULL && !MQ_SmtpAuthenticated(connection))
+        learn(key_of(connection, sender != NULL ? sender : "", recipient), time(NULL));
     return false;
 }
 

@@ -1,7 +1,7 @@
 //! All users in one table.
 //!
-//! Owns who is known, and what an unknown name costs: as much time as a known one, so that nobody can
-//! find out by asking. Made at the start, and again when it is told to; workers share it and never wait
+//! Owns who is known, and what a name costs: all the same time and the same way, so that nobody can find
+//! out by asking which are known. Made at the start, and again when it is told to; workers share it and never wait
 //! for it.
 //!
 //! Must never: compute a hash itself, which takes longer than a worker may wait.
@@ -76,13 +76,32 @@ enum Proof {
 pub enum Judgement {
     /// Whether they are good.
     Known(bool),
-    /// A hash must be computed. They are good if it matches and `known` says so.
+    /// A hash must be computed.
     Hash {
         /// The user's, or another's of whom nothing else is used.
         hash: Arc<Hash>,
-        /// Whether it is the user's.
-        known: bool,
+        /// What it says of them.
+        meaning: Meaning,
     },
+}
+
+/// What a hash says of credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// They are good if it matches.
+    Proof,
+    /// Nothing: this is known already. It is computed so that all names cost the same.
+    Cost(bool),
+}
+
+impl Meaning {
+    /// Whether the credentials are good, now that it is known whether the hash `matches`.
+    pub fn is_good(self, matches: bool) -> bool {
+        match self {
+            Meaning::Proof => matches,
+            Meaning::Cost(good) => good,
+        }
+    }
 }
 
 impl Logins {
@@ -145,22 +164,27 @@ impl Logins {
     /// Judges credentials, or says what is to be computed.
     pub fn judge(&self, credentials: &Credentials) -> Judgement {
         let password = credentials.password.as_bytes();
-        match self.proofs.get(credentials.name()) {
-            Some(Proof::Password(known)) => Judgement::Known(same(password, known.as_bytes())),
-            Some(Proof::Hash(hash)) => Judgement::Hash { hash: hash.clone(), known: true },
-            None => match self.hashes.len() {
-                0 => {
-                    // With passwords alone, a comparison is all that a known name takes.
-                    same(password, b"");
-                    Judgement::Known(false)
-                }
-                // With hashes, one of them is computed for an unknown name too, and for this name always
-                // the same: its cost says nothing that is not said of some known name as well.
-                count => {
-                    let place = self.seed.hash_one(credentials.name()) % count as u64;
-                    Judgement::Hash { hash: self.hashes[place as usize].clone(), known: false }
-                }
-            },
+        let good = match self.proofs.get(credentials.name()) {
+            Some(Proof::Hash(hash)) => {
+                return Judgement::Hash { hash: hash.clone(), meaning: Meaning::Proof };
+            }
+            Some(Proof::Password(known)) => same(password, known.as_bytes()),
+            None => {
+                same(password, b"");
+                false
+            }
+        };
+        match self.hashes.len() {
+            // With passwords alone, a comparison is all that any name takes.
+            0 => Judgement::Known(good),
+            // With hashes, one of them is computed for every other name too, known or not, and for this
+            // name always the same: neither its cost, nor that it must wait for its turn or come back,
+            // says anything that is not said of some user with a hash as well.
+            count => {
+                let place = self.seed.hash_one(credentials.name()) % count as u64;
+                let hash = self.hashes[place as usize].clone();
+                Judgement::Hash { hash, meaning: Meaning::Cost(good) }
+            }
         }
     }
 }
@@ -217,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_costs_a_hash_and_always_the_same_one() {
+    fn a_name_without_a_hash_costs_one_and_always_the_same_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("users");
         let lines: String = (0..8).map(|user| format!("u{user}:{HASH}\n")).collect();
@@ -227,14 +251,23 @@ mod tests {
             LoginSource::Hardcoded(vec![("tim".into(), Secret::copy_from(b"geheim"))]),
         ];
         let logins = Logins::load(&sources).unwrap();
-        let hash = |name: &str| match logins.judge(&credentials(name, "x")) {
-            Judgement::Hash { hash, known } => (hash, known),
+        let judged = |name: &str, password: &str| match logins.judge(&credentials(name, password)) {
+            Judgement::Hash { hash, meaning } => (hash, meaning),
             Judgement::Known(_) => panic!("{name} was judged at once"),
         };
-        assert!(hash("u3").1);
-        let (first, known) = hash("nobody");
-        assert!(!known);
-        assert!((0..20).all(|_| Arc::ptr_eq(&hash("nobody").0, &first)));
+        let hash = |name: &str| judged(name, "x");
+        assert_eq!(hash("u3").1, Meaning::Proof);
+        for name in ["nobody", "tim"] {
+            let (first, meaning) = hash(name);
+            assert_eq!(meaning, Meaning::Cost(false));
+            assert!((0..20).all(|_| Arc::ptr_eq(&hash(name).0, &first)));
+        }
+        // A password in the setting is compared all the same: matching the other's hash says nothing.
+        let (_, meaning) = judged("tim", "geheim");
+        assert!([true, false].map(|matches| meaning.is_good(matches)) == [true; 2]);
+        let (_, meaning) = judged("tim", "x");
+        assert!([true, false].map(|matches| meaning.is_good(matches)) == [false; 2]);
+        assert_eq!([true, false].map(|matches| Meaning::Proof.is_good(matches)), [true, false]);
         let names = (0..100).map(|name| Arc::as_ptr(&hash(&name.to_string()).0));
         let used: std::collections::HashSet<_> = names.collect();
         assert!(used.len() > 1, "names are spread over the hashes");

@@ -16,4 +16,4 @@ pub mod verifier;
 
 pub use logins::{Logins, LoginsError};
 pub use source::LoginSource;
-pub use verifier::{CHECKS_MAX, Check};
+pub use verifier::{CHECKS_MAX, Check, Checks};

@@ -59,9 +59,6 @@ impl LoginSource {
     pub fn parse_list(text: &str) -> Result<Vec<LoginSource>, SourceError> {
         let mut sources: Vec<LoginSource> = Vec::new();
         for item in text.split(',').map(str::trim) {
-            if sources.len() > SOURCES_MAX {
-                return Err(SourceError::Many);
-            }
             match (scheme(item), sources.last_mut()) {
                 (Some(("hardcoded", rest)), _) => {
                     sources.push(LoginSource::Hardcoded(vec![pair(rest)?]));
@@ -81,6 +78,9 @@ impl LoginSource {
                 }
                 (None, Some(LoginSource::Hardcoded(users))) => users.push(pair(item)?),
                 (None, Some(LoginSource::File(_)) | None) => return Err(SourceError::Form),
+            }
+            if sources.len() > SOURCES_MAX {
+                return Err(SourceError::Many);
             }
         }
         Ok(sources)
@@ -139,7 +139,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_without_what_it_was() {
         use SourceError::{Form, Many, Name, Pair, Path, Unsupported};
-        let many = vec!["file:///a"; SOURCES_MAX + 2].join(",");
+        let most = vec!["file:///a"; SOURCES_MAX].join(",");
+        assert_eq!(LoginSource::parse_list(&most).map(|sources| sources.len()), Ok(SOURCES_MAX));
+        let many = format!("{most},file:///a");
         let long = format!("hardcoded://{}:b", "a".repeat(LOGIN_BYTES_MAX + 1));
         for (text, expected) in [
             ("", Form),

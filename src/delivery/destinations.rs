@@ -25,7 +25,7 @@ use super::finish::{Fate, Finish};
 use super::journey::{Carried, Journey};
 use super::pool::Pool;
 use super::route::Route;
-use super::target::{NextHop, Target, domain_of};
+use super::target::{Account, NextHop, Target, domain_of};
 
 /// How long an address that could not be reached is tried last.
 const AVOIDED_MS: u64 = 60_000;
@@ -405,24 +405,25 @@ impl Destinations {
         }
     }
 
-    /// The answer to [`Step::LookUp`]: there is no route, now or ever. The mails of a domain end their
-    /// attempt with it; a smarthost is looked up again after a rest, and an old route serves on.
+    /// The answer to [`Step::LookUp`]: there is no route, now or ever. The ready mails end their attempt
+    /// with it; one that [is waited for](Target::is_waited_for) is looked up again after a rest, and an old
+    /// route serves on.
     pub fn on_unroutable(&mut self, id: DestinationId, finish: Finish, now_ms: u64) {
         self.on_answered(id);
         let Some(destination) = self.slab.get_mut(id.0) else { return };
-        let is_host = matches!(destination.target, Target::Host(_));
+        let waits = destination.target.is_waited_for();
         if let Some(known) = &mut destination.route
-            && (is_host || finish.fate == Fate::Temporary)
+            && (waits || finish.fate == Fate::Temporary)
         {
             known.fresh_until_ms = now_ms + STALE_MS;
             return;
         }
         destination.route = None;
-        if is_host || finish.fate == Fate::Temporary {
+        if waits || finish.fate == Fate::Temporary {
             destination.pool.rest(finish.trouble(), now_ms);
             rest(&mut self.rests, id, destination.pool.back_at_ms(now_ms));
         }
-        if !is_host {
+        if !waits {
             destination.end_ready(finish);
         }
         self.wake(id);
@@ -562,15 +563,14 @@ impl Destinations {
         self.starve(id);
     }
 
-    /// No address of a journey could be reached: the destination rests. The ready mails of a domain
-    /// that nothing else is connected to end their attempt so; those of a smarthost wait.
+    /// No address of a journey could be reached: the destination rests. Where nothing else is connected to
+    /// it the ready mails end their attempt so, unless it [is waited for](Target::is_waited_for).
     pub fn on_unreachable(&mut self, id: DestinationId, finish: Finish, now_ms: u64) {
         let Some(destination) = self.slab.get_mut(id.0) else { return };
         destination.pool.on_failed(finish.trouble(), now_ms);
         rest(&mut self.rests, id, destination.pool.back_at_ms(now_ms));
         self.connections -= 1;
-        let is_domain = matches!(destination.target, Target::Domain(_));
-        if is_domain && destination.pool.connections() == 0 {
+        if !destination.target.is_waited_for() && destination.pool.connections() == 0 {
             destination.end_ready(finish);
         }
         self.wake(id);
@@ -626,11 +626,19 @@ impl Destinations {
         if is_spare(self.domains.capacity(), self.domains.len()) {
             self.domains.shrink_to(TABLE_KEPT.max(2 * self.domains.len()));
         }
+        if is_spare(self.hosts.capacity(), self.hosts.len()) {
+            self.hosts.shrink_to(TABLE_KEPT.max(2 * self.hosts.len()));
+        }
         for list in [&mut self.awake, &mut self.starved, &mut self.unasked] {
             if is_spare(list.capacity(), list.len()) {
                 list.shrink_to(TABLE_KEPT.max(2 * list.len()));
             }
         }
+    }
+
+    /// Why the last connection or look-up of a destination failed, until one succeeds.
+    pub(super) fn trouble(&self, id: DestinationId) -> Option<&str> {
+        self.slab.get(id.0)?.pool.trouble()
     }
 
     /// A destination, explained.

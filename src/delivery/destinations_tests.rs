@@ -171,6 +171,29 @@ fn a_smarthost_that_cannot_be_reached_costs_no_attempt() {
     assert!(all.explain(id, 10_000).is_some(), "the smarthost stays");
 }
 
+/// Whoever brings a host along brings its trouble along: attempts end as those of a domain do.
+#[test]
+fn a_host_that_a_message_brought_is_not_waited_for() {
+    let asked = Smarthost { host: "h.example".into(), port: 25, username: None, password: None };
+    let mut all = destinations();
+    let id = all.of_host(&asked);
+    let bring = |all: &mut Destinations, number| {
+        all.enter(id);
+        all.push(id, mail(number), false);
+    };
+    bring(&mut all, 1);
+    assert!(matches!(all.step(id, 0), Step::LookUp(Target::Host(_))));
+    all.on_unroutable(id, refused(), 0);
+    assert_eq!(all.take_ending(id, 9).unwrap(), (vec![mail(1)], refused()));
+    bring(&mut all, 2);
+    assert_eq!(all.step(id, 0), Step::Wait, "it rests");
+    assert!(matches!(all.step(id, 1_000), Step::LookUp(_)));
+    all.on_routed(id, route(), 1_000, 1_000);
+    drop(all.journey(id, None, 1_000).unwrap());
+    all.on_unreachable(id, refused(), 1_000);
+    assert_eq!(all.take_ending(id, 9).unwrap(), (vec![mail(2)], refused()));
+}
+
 #[test]
 fn a_destination_is_forgotten_when_nothing_is_left_of_it() {
     let mut all = destinations();
@@ -464,4 +487,27 @@ fn end(mut model: Model) {
     }
     assert!(model.mails.is_empty() && model.all.is_empty());
     assert!(model.all.domains.is_empty() && model.all.idle.is_empty() && model.all.asking == 0);
+}
+
+#[test]
+fn tables_give_back_what_a_peak_took() {
+    let mut all = destinations();
+    for number in 0..4_000 {
+        let domain = all.of_recipient(&format!("a@d{number}.example"));
+        let host = all.of_host(&Smarthost {
+            host: format!("h{number}.example").into(),
+            port: 25,
+            username: None,
+            password: None,
+        });
+        // Nothing is left of them.
+        for id in [domain, host] {
+            assert_eq!(all.step(id, 0), Step::Wait);
+        }
+    }
+    let peak = 4 * TABLE_KEPT;
+    all.domains.reserve(peak);
+    all.hosts.reserve(peak);
+    all.shrink();
+    assert!(all.domains.capacity() < peak && all.hosts.capacity() < peak);
 }

@@ -1,7 +1,8 @@
 //! What is known of the connection that an attempt used: the part of a result object that is about
 //! the far end and not about the mail (MailerQ's result objects, `cipher`, `certificate` and so on).
 //!
-//! Must never: be made for mail of which nobody wants to know it.
+//! Must never: be made for mail of which nobody wants to know it; of one that was not taken, for its notice,
+//! only the far end's name is.
 //!
 //! **Diagnostics**: none; what could not be found out is `None` or empty.
 

@@ -40,7 +40,7 @@ pub struct Finish {
     pub code: u16,
     /// The enhanced status (RFC 3463); empty without one.
     pub status: String,
-    /// The reply's text, or what went wrong.
+    /// The reply's text, or what went wrong: one line, of as many bytes as are recorded.
     pub description: String,
     /// Our end of the connection.
     pub from: Option<IpAddr>,
@@ -91,7 +91,7 @@ impl Finish {
             result,
             code: reply.code(),
             status: reply.status().map(|status| status.to_string()).unwrap_or_default(),
-            description: reply.text().to_owned(),
+            description: recorded(reply.text()),
             from: None,
             to: None,
             facts: None,
@@ -103,7 +103,7 @@ impl Finish {
         fate: Fate,
         state: &'static str,
         result: &'static str,
-        description: impl Into<String>,
+        description: impl AsRef<str>,
     ) -> Finish {
         Finish {
             fate,
@@ -111,7 +111,7 @@ impl Finish {
             result,
             code: 0,
             status: String::new(),
-            description: description.into(),
+            description: recorded(description.as_ref()),
             from: None,
             to: None,
             facts: None,
@@ -143,6 +143,19 @@ impl Finish {
     }
 }
 
+/// A text as it is recorded: in one line, so that no far end writes a second one into a log, and cut as
+/// the queue cuts it, so that mails which wait hold no more in memory than on disk.
+fn recorded(text: &str) -> String {
+    const MAX: usize = Attempt::TEXT_BYTES_MAX;
+    let mut recorded = String::with_capacity(text.len().min(MAX));
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        for piece in [if recorded.is_empty() { "" } else { " / " }, line] {
+            recorded.push_str(&piece[..piece.floor_char_boundary(MAX - recorded.len())]);
+        }
+    }
+    recorded
+}
+
 /// MailerQ's word for a stage.
 pub fn state_of(stage: Stage) -> &'static str {
     match stage {
@@ -158,5 +171,44 @@ pub fn state_of(stage: Stage) -> &'static str {
         Stage::Rcpt => "rcptto",
         Stage::Data | Stage::Held | Stage::Body => "data",
         Stage::FinalDot => "message",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(text: &str) -> String {
+        let reply = Reply::new(550, None, text).unwrap();
+        let finish = Finish::of_reply("rcptto", &reply);
+        let own = Finish::without_reply(Fate::Permanent, "rcptto", "error", text);
+        assert_eq!(finish.description, own.description);
+        assert!(!finish.trouble().contains('\n'));
+        finish.description
+    }
+
+    #[test]
+    fn a_reply_of_many_lines_is_recorded_as_one() {
+        let rows = [
+            ("no such user", "no such user"),
+            ("no\nforged", "no / forged"),
+            (" a\n\n\r\n b \n", "a / b"),
+            ("", ""),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(described(text), expected);
+        }
+    }
+
+    /// As many mails as wait may keep what a far end said.
+    #[test]
+    fn a_long_reply_takes_no_more_memory_than_its_record() {
+        for text in
+            ["\u{e4}".repeat(32 << 10), "x".repeat(Attempt::TEXT_BYTES_MAX), "y\n".repeat(9_000)]
+        {
+            let described = described(&text);
+            assert!((1_023..=Attempt::TEXT_BYTES_MAX).contains(&described.len()), "{described}");
+            assert!(described.capacity() <= Attempt::TEXT_BYTES_MAX);
+        }
     }
 }

@@ -9,6 +9,7 @@
 //! **Diagnostics**: [`Journey::failure`] is what went wrong last.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::queue::{MailId, Transaction};
@@ -41,6 +42,8 @@ pub struct Journey {
     /// The mail that goes first; others follow once the far end has greeted.
     pub carried: Option<Box<Carried>>,
     stops: VecDeque<Stop>,
+    /// Where the next try does without TLS.
+    in_clear: Option<SocketAddr>,
     failure: Option<Finish>,
     /// The best preference at which something failed.
     failed_preference: Option<u16>,
@@ -60,6 +63,7 @@ impl Journey {
             target,
             carried,
             stops: stops.into(),
+            in_clear: None,
             failure: None,
             failed_preference: None,
         }
@@ -70,9 +74,15 @@ impl Journey {
         self.stops.pop_front()
     }
 
-    /// A stop is to be tried once more, before all others: for a host that is met another way then.
-    pub fn repeat(&mut self, stop: Stop) {
+    /// A stop is to be tried once more, before all others, and in clear.
+    pub fn repeat_in_clear(&mut self, stop: Stop) {
+        self.in_clear = Some(stop.address);
         self.stops.push_front(stop);
+    }
+
+    /// Whether this address is to be met in clear now.
+    pub fn goes_clear_to(&self, address: SocketAddr) -> bool {
+        self.in_clear == Some(address)
     }
 
     /// Whether there is one more.
@@ -135,6 +145,17 @@ mod tests {
         assert!(!journey.goes_on());
         assert_eq!(journey.failure(), Some(&why()));
         assert_eq!(journey.next_stop(), None);
+    }
+
+    #[test]
+    fn a_stop_is_repeated_in_clear_and_no_other_is() {
+        let mut journey = journey(vec![stop("a", 10)]);
+        let first = journey.next_stop().unwrap();
+        assert!(!journey.goes_clear_to(first.address));
+        journey.repeat_in_clear(first.clone());
+        assert_eq!(journey.next_stop(), Some(first.clone()));
+        assert!(journey.goes_clear_to(first.address));
+        assert!(!journey.goes_clear_to("192.0.2.2:25".parse().unwrap()));
     }
 
     /// RFC 5321 5.1: hosts no better than ourselves are left out, and only if nothing was better the

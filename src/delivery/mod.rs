@@ -36,7 +36,9 @@ pub use facts::{Certificate, Cipher, Facts, Name};
 pub use finish::{Ended, Fate, Finish, state_of};
 pub use journey::{Carried, Journey};
 pub use pool::Pool;
-pub use route::{OwnListener, Route, RouteHost, STOPS_MAX, Stop, own_listener, route_to_hop};
+pub use route::{
+    HopRules, OwnListener, Route, RouteHost, STOPS_MAX, Stop, own_listener, route_to_hop,
+};
 pub use special::is_special;
 pub use store::{Content, Now, Place, Store, StoreLimits, Work};
 pub use target::{Account, NextHop, Target, domain_of, literal_of};

@@ -127,12 +127,18 @@ mod tests {
         assert_eq!((patience.expiry_ms(0, NOW), patience.first_ms(NOW)), (5_000, None));
     }
 
+    /// One mail must not keep a hop and the journal busy: also one that was queued when no pause could
+    /// still be asked for.
     #[test]
-    fn no_intervals_means_at_once_and_no_limit_means_none() {
+    fn without_a_pause_there_is_the_shortest_one() {
         let limits = limits();
-        let wishes =
-            Wishes { retries_s: Some([].into()), attempts_max: Some(0), ..Wishes::default() };
-        let patience = Patience::of(&limits, Some(&wishes));
-        assert_eq!(patience.next(1_000, 10, 3), Retrial::At(3));
+        for retries in [&[][..], &[0], &[0, 0]] {
+            let retries_s = Some(retries.into());
+            let wishes = Wishes { retries_s, attempts_max: Some(0), ..Wishes::default() };
+            let patience = Patience::of(&limits, Some(&wishes));
+            for attempts in [1, 2, 1_000] {
+                assert_eq!(patience.next(attempts, DAY_MS, 3), Retrial::At(1_003), "{retries:?}");
+            }
+        }
     }
 }

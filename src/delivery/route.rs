@@ -8,7 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::chance::Chance;
-use super::target::NextHop;
+use super::mx::Unroutable;
+use super::special::is_special;
+use super::target::{Account, NextHop};
 
 /// The hosts of a route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,10 +103,50 @@ fn in_turn(addresses: &[SocketAddr], chance: &mut Chance) -> Vec<SocketAddr> {
     mixed
 }
 
+/// What [`route_to_hop`] goes by.
+pub struct HopRules<'a> {
+    /// Whether a hop that a message names may be at a private or special address all the same.
+    pub is_allowed: &'a dyn Fn(IpAddr) -> bool,
+    /// The host and port of the settings' own smarthost, which may be anywhere.
+    pub smarthost: Option<(&'a str, u16)>,
+}
+
+impl HopRules<'_> {
+    /// Whoever may send may name a hop, and hears how it answered: without a rule, that is a way to
+    /// everything that listens inside.
+    fn admits(&self, hop: &NextHop, ip: IpAddr) -> bool {
+        let is_own = || {
+            let own = |(host, port)| hop.port == port && hop.host.eq_ignore_ascii_case(host);
+            self.smarthost.is_some_and(own)
+        };
+        match hop.account {
+            Account::OfSettings => true,
+            Account::OfMessage(_) => !is_special(ip) || (self.is_allowed)(ip) || is_own(),
+        }
+    }
+}
+
 /// The route to a hop whose addresses are known.
-pub fn route_to_hop(hop: &NextHop, addresses: &[IpAddr]) -> Route {
-    let addresses = addresses.iter().map(|&ip| SocketAddr::new(ip, hop.port)).collect();
-    Route::new(vec![RouteHost { name: hop.host.as_str().into(), preference: 0, addresses }])
+///
+/// # Errors
+/// [`Unroutable::Forbidden`] for a hop of a message that has no address which it may be at.
+pub fn route_to_hop(
+    hop: &NextHop,
+    addresses: &[IpAddr],
+    rules: &HopRules<'_>,
+) -> Result<Route, Unroutable> {
+    let (admitted, other): (Vec<IpAddr>, Vec<IpAddr>) =
+        addresses.iter().partition(|&&ip| rules.admits(hop, ip));
+    match other.first() {
+        Some(&address) if admitted.is_empty() => {
+            Err(Unroutable::Forbidden { domain: hop.host.clone(), address })
+        }
+        _ => {
+            let addresses = admitted.iter().map(|&ip| SocketAddr::new(ip, hop.port)).collect();
+            let name = hop.host.as_str().into();
+            Ok(Route::new(vec![RouteHost { name, preference: 0, addresses }]))
+        }
+    }
 }
 
 /// The next hop is one of our own listeners: the mail would come back for ever.
@@ -137,6 +179,47 @@ pub fn own_listener(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Any account could else reach what listens inside, and be told its answers.
+    #[test]
+    fn a_message_leads_inside_only_where_the_settings_do() {
+        let named = |host: &str, port| NextHop {
+            host: host.into(),
+            port,
+            account: Account::OfMessage(None),
+        };
+        let ours = NextHop { account: Account::OfSettings, ..named("127.0.0.1", 25) };
+        let rows: &[(&str, NextHop, &[&str], &str)] = &[
+            ("public", named("relay.example", 25), &["1.1.1.1"], "1.1.1.1:25"),
+            ("loopback", named("127.0.0.1", 25), &["127.0.0.1"], "5.7.1"),
+            ("mapped", named("::ffff:10.0.0.1", 25), &["::ffff:10.0.0.1"], "5.7.1"),
+            ("names too", named("inside.example", 25), &["::1", "10.0.0.1"], "5.7.1"),
+            ("what is left", named("relay.example", 25), &["::1", "1.1.1.1"], "1.1.1.1:25"),
+            ("allowed", named("inside.example", 25), &["10.9.0.1", "10.0.0.1"], "10.9.0.1:25"),
+            ("the smarthost", named("Smart.example", 587), &["10.0.0.1"], "10.0.0.1:587"),
+            ("its other ports", named("smart.example", 25), &["10.0.0.1"], "5.7.1"),
+            ("of the settings", ours, &["127.0.0.1"], "127.0.0.1:25"),
+        ];
+        let is_allowed = |ip: IpAddr| ip == IpAddr::from([10, 9, 0, 1]);
+        let smarthost = Some(("smart.example", 587));
+        let rules = HopRules { is_allowed: &is_allowed, smarthost };
+        for (name, hop, addresses, expected) in rows {
+            let addresses: Vec<IpAddr> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+            let told = match route_to_hop(hop, &addresses, &rules) {
+                Ok(route) => {
+                    let told = route.hosts()[0].addresses.iter().map(SocketAddr::to_string);
+                    told.collect::<Vec<_>>().join(" ")
+                }
+                Err(error) => {
+                    let finish = error.finish();
+                    assert!(finish.description.contains("dns-private-targets"), "{finish:?}");
+                    assert_eq!(finish.fate, crate::delivery::Fate::Permanent);
+                    finish.status
+                }
+            };
+            assert_eq!(told, *expected, "{name}");
+        }
+    }
 
     #[test]
     fn own_listeners_are_recognised() {

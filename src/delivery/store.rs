@@ -548,7 +548,13 @@ impl Store {
         self.destinations.mails()
     }
 
+    /// The time of a mail is over. One that waited for a connection says why there was none.
     fn age_out(&mut self, id: MailId, now: Now) -> Option<Ended> {
+        let (held, place) = find(&mut self.held, id)?;
+        let mail = &held.mails[place];
+        let waited = (mail.place == Place::Ready).then_some(mail.destination);
+        let trouble = waited.and_then(|destination| self.destinations.trouble(destination));
+        let last = trouble.map(|trouble| format!("; last: {trouble}")).unwrap_or_default();
         let attempt = Attempt {
             mail: id,
             at_ms: now.unix_ms,
@@ -557,7 +563,7 @@ impl Store {
             result: "timeout".into(),
             code: 0,
             status: "".into(),
-            description: "max-delivertime is over".into(),
+            description: format!("max-delivertime is over{last}").into(),
             from: None,
             to: None,
             facts: None,

@@ -246,6 +246,20 @@ fn every_state_ages_out() {
     }
 }
 
+/// A mail that no host could be reached for was never tried: its end says why.
+#[test]
+fn what_ages_out_for_want_of_a_connection_says_why() {
+    let mut store = store();
+    store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
+    let way = way(&mut store);
+    let refused = Finish::without_reply(Fate::Temporary, "connect", "error", "connect: refused");
+    store.destinations.on_unroutable(way, refused, 1);
+    let settled = aged(&mut store, at(LIFE_MS));
+    let said = &*settled[0].attempt.description;
+    assert_eq!(said, "max-delivertime is over; last: connect: refused");
+    assert!(settled[0].attempt.is_age_out());
+}
+
 #[test]
 fn a_mail_under_way_ages_out_when_its_attempt_has_ended() {
     let mut store = store();

@@ -66,6 +66,17 @@ pub enum Target {
     Host(Arc<NextHop>),
 }
 
+impl Target {
+    /// Whether its mails wait for it without an attempt while it is down: the operator's own smarthost, whose
+    /// trouble is our own. A domain is the other side's, and so is a host that a message brought along.
+    pub fn is_waited_for(&self) -> bool {
+        match self {
+            Target::Domain(_) => false,
+            Target::Host(hop) => hop.account == Account::OfSettings,
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -103,7 +103,8 @@ impl Log {
     }
 
     /// Logs a text for a part of the program such as `smtp` or `queue`. The text is formatted now
-    /// if the level is written, up to 64 KiB; newlines in it begin lines with the same prefix.
+    /// if the level is written, up to 64 KiB. Of the part `plugin` newlines begin lines with the same
+    /// prefix; of others they are escaped.
     pub fn write(&self, level: Level, part: &'static str, text: impl Display) {
         self.write_at(Wall::now_ms, level, part, text);
     }

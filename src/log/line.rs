@@ -11,6 +11,9 @@ use super::level::Level;
 
 /// The longest text of one call in bytes (D-B1).
 pub(super) const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// The part whose texts may have lines of their own (D-B1): what plugins log. In all others a newline can
+/// only come from a stranger.
+const LINES_OF: &str = "plugin";
 /// Lines that one call may become; newlines after that are written as `\n`, so that a text of
 /// newlines alone does not become megabytes of prefixes.
 pub(super) const TEXT_LINES_MAX: usize = 256;
@@ -48,11 +51,12 @@ impl fmt::Write for Capped {
 }
 
 impl Line {
-    /// Appends the line, or one for each line of its text, each with the whole prefix. Returns how
-    /// many.
+    /// Appends the line; of a plugin's text one for each of its lines, each with the whole prefix. Returns
+    /// how many.
     pub(super) fn render(&self, stamp: &str, out: &mut String) -> usize {
+        let lines_max = if self.part == LINES_OF { TEXT_LINES_MAX } else { 1 };
         let mut count = 0;
-        for text in self.text.trim_end_matches(['\r', '\n']).splitn(TEXT_LINES_MAX, '\n') {
+        for text in self.text.trim_end_matches(['\r', '\n']).splitn(lines_max, '\n') {
             for piece in ["[", self.level.name(), "] [", stamp, "] [", self.part, "] "] {
                 out.push_str(piece);
             }

@@ -42,8 +42,8 @@ fn page_log(level: Level) -> (Page, Log, LogThread) {
     (page, log, thread)
 }
 
-fn rendered(text: &str) -> String {
-    let line = Line { level: Level::Info, part: "smtp", unix_ms: SAMPLE_MS, text: capped(text) };
+fn rendered(part: &'static str, text: &str) -> String {
+    let line = Line { level: Level::Info, part, unix_ms: SAMPLE_MS, text: capped(text) };
     let mut out = String::new();
     let count = line.render("S", &mut out);
     assert_eq!(count, out.lines().count());
@@ -86,8 +86,8 @@ fn levels_below_the_chosen_one_are_not_written_nor_formatted() {
 fn d_b1_text_cannot_forge_a_line() {
     let cases = [
         ("plain", "[Info] [S] [smtp] plain\n"),
-        ("a\nb", "[Info] [S] [smtp] a\n[Info] [S] [smtp] b\n"),
-        ("a\r\nb\r\n", "[Info] [S] [smtp] a\n[Info] [S] [smtp] b\n"),
+        ("a\nb", "[Info] [S] [smtp] a\\nb\n"),
+        ("a\r\nb\r\n", "[Info] [S] [smtp] a\\r\\nb\n"),
         ("a\rb", "[Info] [S] [smtp] a\\rb\n"),
         ("a\tb", "[Info] [S] [smtp] a b\n"),
         ("\u{1b}[2J", "[Info] [S] [smtp] \\u{1b}[2J\n"),
@@ -98,7 +98,11 @@ fn d_b1_text_cannot_forge_a_line() {
         ("\n", "[Info] [S] [smtp] \n"),
     ];
     for (text, expected) in cases {
-        assert_eq!(rendered(text), expected, "{text:?}");
+        assert_eq!(rendered("smtp", text), expected, "{text:?}");
+    }
+    let lines = "[Info] [S] [plugin] a\n[Info] [S] [plugin] b\n";
+    for text in ["a\nb", "a\r\nb\r\n"] {
+        assert_eq!(rendered("plugin", text), lines, "{text:?}");
     }
 }
 
@@ -114,7 +118,7 @@ fn d_b1_text_is_capped_at_64_kib_and_on_a_character() {
 #[test]
 fn a_text_of_newlines_becomes_a_bounded_number_of_lines() {
     let text = format!("{}x", "\n".repeat(TEXT_BYTES_MAX / 2));
-    let out = rendered(&text);
+    let out = rendered("plugin", &text);
     assert_eq!(out.lines().count(), TEXT_LINES_MAX);
     assert!(out.lines().next_back().unwrap().ends_with("\\n\\nx"));
 }
@@ -206,11 +210,11 @@ fn a_place_that_fails_says_so_when_it_works_again() {
     let page = Page::default();
     let (log, thread) = Log::to_writer(Broken(page.clone(), 2), Level::Info).unwrap();
     for text in ["lost", "lost\ntoo", "kept"] {
-        log.write_at(|| SAMPLE_MS, Level::Info, "smtp", text);
+        log.write_at(|| SAMPLE_MS, Level::Info, "plugin", text);
         thread.flush(WAIT).unwrap();
     }
     let expected = "[Warning] [2019-09-23 12:46:56] [log] 3 lines before these could not be \
-                    written\n[Info] [2019-09-23 12:46:56] [smtp] kept\n";
+                    written\n[Info] [2019-09-23 12:46:56] [plugin] kept\n";
     assert_eq!(page.text(), expected);
 }
 

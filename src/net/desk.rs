@@ -239,8 +239,8 @@ pub struct Desk {
     pub delivering: bool,
     /// Whether the queue takes mail; looked at once a second, and decided at the commit.
     pub accepting: Accepting,
-    /// Steps of TLS handshakes that this turn may still do.
-    pub shakes_left: usize,
+    /// Steps of TLS handshakes that this turn may still do, in either direction.
+    shakes_left: usize,
     timers: HashMap<TimerId, TimerKey>,
     watches: HashMap<WatchId, WatchKey>,
     commands: Vec<Command>,
@@ -342,6 +342,13 @@ impl Desk {
     /// Both clocks.
     pub fn now(&self, io: &Io) -> Now {
         Now { mono_ms: io.now_ms(), unix_ms: Wall::now_ms() }
+    }
+
+    /// Whether this turn may do another step of a TLS handshake; it counts as done.
+    pub fn may_shake(&mut self) -> bool {
+        let left = self.shakes_left.checked_sub(1);
+        self.shakes_left = left.unwrap_or(0);
+        left.is_some()
     }
 
     /// A turn is over.

@@ -17,6 +17,7 @@ use rohrpost_abi::{ConnectionId, Hook, OUTPUT_BYTES_MAX};
 use rohrpost_reactor::{Key, Readiness};
 use zeroize::Zeroize as _;
 
+use crate::extract::TooLong;
 use crate::limits::IncomingPermit;
 use crate::metrics::Number;
 use crate::plugin::chain::{Chain, Verdict};
@@ -88,6 +89,8 @@ pub struct Incoming {
     pub(super) transport: Transport,
     pub(super) session: Session,
     pub(super) remote: SocketAddr,
+    /// A proxy did not say who the client is: `remote` is the proxy's, and grants the client nothing.
+    pub(super) unnamed: bool,
     pub(super) local: SocketAddr,
     pub(super) entrance: Entrance,
     pub(super) plugin: Option<ConnectionId>,
@@ -188,9 +191,16 @@ impl Incoming {
     /// The server stops: idle clients are told now, others after their transaction.
     pub fn on_drain(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         self.last = true;
-        if matches!(self.stage, Stage::Header | Stage::Handshake(_)) {
-            // Nothing was said yet, and nothing can be said now.
-            self.on_gone(desk);
+        match self.stage {
+            Stage::Header => self.turn_away(answer::SHUTTING_DOWN, desk),
+            // Nothing can be said now.
+            Stage::Handshake(_) => self.on_gone(desk),
+            Stage::Session
+            | Stage::Step(..)
+            | Stage::Verify
+            | Stage::Refusal
+            | Stage::Commit(_)
+            | Stage::Done => {}
         }
         self.drive(desk, io)
     }
@@ -209,8 +219,8 @@ impl Incoming {
             self.revoke(desk, io, answer::SHUTTING_DOWN.into(), "the server stops");
         }
         self.abort_login(desk, io);
-        if self.leaving {
-            // It was told at an earlier call and did not listen.
+        // It was told at an earlier call and did not listen; or nothing can be said.
+        if self.leaving || matches!(self.stage, Stage::Header | Stage::Handshake(_)) {
             self.on_gone(desk);
         }
         self.session.on_shutdown(&mut desk.memory);
@@ -295,6 +305,7 @@ impl Incoming {
 
     /// Lets the session take one step; `false` when there is nothing to do before the next event.
     fn advance(&mut self, reads: &mut usize, desk: &mut Desk, io: &mut Io) -> bool {
+        self.check_login(desk);
         let sent_before = self.session.output().len();
         if let Some(event) = self.session.poll_event(&mut desk.memory) {
             self.progress_ms = io.now_ms();
@@ -418,22 +429,23 @@ impl Incoming {
 
     /// Whether the client may send to anybody.
     fn is_relayed(&self, desk: &Desk) -> bool {
-        let trusted = desk.admission.trusts(&desk.settings.smtp, self.remote.ip());
+        let trusted = desk.admission.trusts(&desk.settings.smtp, self.trusted_address());
         trusted || self.is_authenticated(desk)
     }
 
     /// What the text asks for counts only from clients that may send to anybody.
-    fn extract(&self, message: &mut Message, desk: &Desk) {
+    fn extract(&self, message: &mut Message, desk: &Desk) -> Result<(), TooLong> {
         if !desk.settings.smtp.extract {
-            return;
+            return Ok(());
         }
-        let ignored = message.extract(self.is_relayed(desk));
+        let ignored = message.extract(self.is_relayed(desk))?;
         if !ignored.is_empty() {
             let names = ignored.join(", ");
             let text =
                 format_args!("{}: x-mq fields whose value means nothing: {names}", self.remote);
             desk.log.limited("x-mq", crate::log::Level::Warning, "smtp", text);
         }
+        Ok(())
     }
 
     /// Starts a step: its chain runs when the connection is driven.
@@ -498,10 +510,13 @@ impl Incoming {
                 }
                 self.decide(Decision::Accept, desk, io);
             }
-            Step::Data(mut message) => {
-                self.extract(&mut message, desk);
-                self.next_message(message, desk, io);
-            }
+            Step::Data(mut message) => match self.extract(&mut message, desk) {
+                Ok(()) => self.next_message(message, desk, io),
+                Err(error) => {
+                    let reply = answer::HEADER_TOO_LARGE;
+                    self.refuse_message(*message, reply, &error.to_string(), desk, io);
+                }
+            },
             Step::Message(mut message, _) => match message.close(&desk.plugins, &mut desk.memory) {
                 Ok(()) => self.next_message(message, desk, io),
                 Err(problem) => {
@@ -562,7 +577,7 @@ impl Incoming {
 
     pub(super) fn decide(&mut self, decision: Decision, desk: &mut Desk, _io: &Io) {
         self.stage = Stage::Session;
-        if matches!(decision, Decision::Refuse(_) | Decision::RefuseAndClose(_)) {
+        if !matches!(decision, Decision::Accept | Decision::AcceptWith(_)) {
             desk.count(Number::Refused);
         }
         self.session.decide(decision, &mut desk.memory);
@@ -616,7 +631,10 @@ impl Incoming {
             self.draft = None;
         }
         self.drop_step(step, desk);
-        if unasked {
+        if !secure && unasked && self.entrance == Entrance::Secure {
+            // In clear it would not be understood.
+            self.on_gone(desk);
+        } else if unasked {
             // There is no command to answer (RFC 5321 3.1).
             let reply = if reply.code() == 421 { reply } else { answer::PLUGIN_TIMEOUT.into() };
             if secure {

@@ -29,7 +29,7 @@ use super::desk::{Desk, Io};
 use super::incoming::{Incoming, Peer, Stage};
 use super::listener::Entrance;
 use super::login::Login;
-use super::proxy::{self, Parsed};
+use super::proxy::{self, Named, Parsed};
 use super::step::Step;
 use super::transport::{Handshake, Transport};
 
@@ -73,6 +73,7 @@ impl Incoming {
             transport: arrival.transport,
             session: Session::new(arrival.options),
             remote: arrival.remote,
+            unnamed: false,
             local: arrival.local,
             entrance: arrival.entrance,
             plugin: None,
@@ -145,11 +146,11 @@ impl Incoming {
                 return false;
             }
             Ok(Parsed::Incomplete) => self.refuse_header("it ended within its header", desk),
-            Ok(Parsed::Header { length, addresses }) => {
+            Ok(Parsed::Header { length, client }) => {
                 if let Err(error) = self.transport.skip(&mut space[..length]) {
                     self.refuse_header(&error.to_string(), desk);
                 } else {
-                    self.on_header(addresses, desk, io);
+                    self.on_header(client, desk, io);
                 }
             }
             Err(why) => self.refuse_header(&why, desk),
@@ -157,9 +158,11 @@ impl Incoming {
         true
     }
 
-    fn on_header(&mut self, addresses: Option<(SocketAddr, SocketAddr)>, desk: &mut Desk, io: &Io) {
-        if let Some((remote, local)) = addresses {
-            (self.remote, self.local) = (remote, local);
+    fn on_header(&mut self, client: Named, desk: &mut Desk, io: &Io) {
+        match client {
+            Named::Proxy => {}
+            Named::Nobody => self.unnamed = true,
+            Named::Client { remote, local } => (self.remote, self.local) = (remote, local),
         }
         let client = self.remote.ip();
         if !desk.settings.smtp.clients.contains(client) {
@@ -184,7 +187,7 @@ impl Incoming {
     }
 
     /// Ends a connection that no plugin has seen. Where TLS is to come first nothing can be said.
-    fn turn_away(&mut self, reply: Fixed, desk: &mut Desk) {
+    pub(super) fn turn_away(&mut self, reply: Fixed, desk: &mut Desk) {
         self.stage = Stage::Session;
         match self.entrance {
             Entrance::Clear => {
@@ -197,6 +200,8 @@ impl Incoming {
     /// The connect chain is done.
     pub(super) fn on_welcome(&mut self, desk: &mut Desk, io: &Io) {
         match self.entrance {
+            // The server stops: nothing can be said before a handshake, and none is begun.
+            Entrance::Secure if self.last => self.on_gone(desk),
             Entrance::Clear => self.session.greet(Greeting::Accept, &mut desk.memory),
             Entrance::Secure => self.begin_handshake(0, io),
         }
@@ -206,6 +211,11 @@ impl Incoming {
     pub(super) fn on_starttls(&mut self, desk: &mut Desk, io: &Io) {
         if desk.tls.server.is_none() {
             return self.decide(Decision::Refuse(answer::TLS_UNAVAILABLE.into()), desk, io);
+        }
+        if self.last {
+            // It was pipelined behind the last transaction.
+            let reply = answer::SHUTTING_DOWN.into();
+            return self.decide(Decision::RefuseAndClose(reply), desk, io);
         }
         self.decide(Decision::Accept, desk, io);
         self.begin_handshake(self.session.output().len(), io);
@@ -242,11 +252,10 @@ impl Incoming {
             // The flush goes first.
             _ => return false,
         }
-        if desk.shakes_left == 0 {
+        if !desk.may_shake() {
             io.again(Token::from(self.key));
             return false;
         }
-        desk.shakes_left -= 1;
         match self.transport.handshake() {
             Handshake::Done => self.on_handshake(desk, io),
             Handshake::Blocked => return false,
@@ -290,6 +299,9 @@ impl Incoming {
     /// What may be written now.
     pub(super) fn sendable(&self) -> &[u8] {
         let output = self.session.output();
+        if self.entrance == Entrance::Secure && !self.transport.is_secure() {
+            return &[];
+        }
         match self.stage {
             // A lost peer has cleared its output.
             Stage::Handshake(Shake::After(clear)) => &output[..clear.min(output.len())],

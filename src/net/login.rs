@@ -6,16 +6,16 @@
 //! Must never: log a password, keep one longer than it takes to judge it, or let a failed login tell how
 //! it failed.
 //!
-//! **Diagnostics**: logins that fail are logged with address and name, rate-limited.
+//! **Diagnostics**: every login that fails is logged with address and name: `smtp-errors` and
+//! `smtp-auth-delay` bound how many a connection has, and whoever blocks addresses by the log needs all.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crossbeam_channel::Sender as Channel;
 use rohrpost_abi::Hook;
 
 use crate::auth::logins::Judgement;
-use crate::auth::{Check, Logins};
+use crate::auth::{Check, Checks, Logins};
 use crate::log::Level;
 use crate::metrics::Number;
 use crate::settings::{Settings, Smtp};
@@ -35,7 +35,7 @@ pub(super) const VERIFY_MS: u64 = 60_000;
 #[derive(Debug)]
 pub struct Admission {
     logins: Arc<Logins>,
-    checks: Channel<Check>,
+    checks: Checks,
     /// A plugin judges credentials.
     asks_plugins: bool,
     /// `smtp-relay-range` was written down, not left to its default.
@@ -47,7 +47,7 @@ impl Admission {
     pub fn new(
         settings: &Settings,
         logins: Arc<Logins>,
-        checks: Channel<Check>,
+        checks: Checks,
         asks_plugins: bool,
     ) -> Admission {
         let range_is_set = settings.is_set("smtp-relay-range");
@@ -65,19 +65,20 @@ impl Admission {
         self.asks_plugins || !self.logins.is_empty()
     }
 
-    /// What is offered to this client (D-37).
-    pub fn offer(&self, smtp: &Smtp, remote: IpAddr, secure: bool) -> LoginOffer {
-        match secure || smtp.auth_plaintext.contains(remote) {
+    /// What is offered to this client (D-37), whose address may be unknown.
+    pub fn offer(&self, smtp: &Smtp, remote: Option<IpAddr>, secure: bool) -> LoginOffer {
+        match secure || remote.is_some_and(|remote| smtp.auth_plaintext.contains(remote)) {
             _ if !self.is_open() => LoginOffer::No,
             true => LoginOffer::Yes,
             false => LoginOffer::AfterTls,
         }
     }
 
-    /// Whether the client's address alone lets it send to everybody. D-35: where one can log in one must,
+    /// Whether the client's address alone, if it is known, lets it send to everybody. D-35: where one can log in one must,
     /// unless the administrator has said which networks need not.
-    pub fn trusts(&self, smtp: &Smtp, remote: IpAddr) -> bool {
-        (self.range_is_set || !self.is_open()) && smtp.relay_clients.contains(remote)
+    pub fn trusts(&self, smtp: &Smtp, remote: Option<IpAddr>) -> bool {
+        (self.range_is_set || !self.is_open())
+            && remote.is_some_and(|remote| smtp.relay_clients.contains(remote))
     }
 
     /// What a client hears that may not send to a recipient.
@@ -95,6 +96,8 @@ pub(super) struct Login {
     pending: Option<Box<str>>,
     /// The login is by `smtp-auth`: what becomes of plugins does not touch it.
     by_host: bool,
+    /// A plugin had granted what a login would (D-3A) when AUTH came.
+    granted: bool,
     /// When AUTH came.
     begun_ms: u64,
 }
@@ -103,7 +106,7 @@ impl Incoming {
     /// Tells the session whether to offer AUTH: at the start, and when the connection was encrypted.
     pub(super) fn offer_login(&mut self, desk: &Desk) {
         let secure = self.session.is_secure();
-        let offer = desk.admission.offer(&desk.settings.smtp, self.remote.ip(), secure);
+        let offer = desk.admission.offer(&desk.settings.smtp, self.trusted_address(), secure);
         self.session.offer_login(offer);
     }
 
@@ -121,6 +124,7 @@ impl Incoming {
             user: None,
             pending: Some(credentials.name().into()),
             by_host: false,
+            granted: self.is_authenticated(desk),
             begun_ms: io.now_ms(),
         };
         // The first plugin sees false, whatever the client was taken for before, and what plugins said
@@ -144,16 +148,19 @@ impl Incoming {
                 self.login.by_host = good;
                 self.on_judged(good, desk, io);
             }
-            Judgement::Hash { hash, known } => {
+            Judgement::Hash { hash, meaning } => {
                 let password = credentials.password;
                 let (worker, connection) = (desk.index, self.key);
-                let check = Check { worker, connection, hash, known, password };
-                if desk.admission.checks.try_send(check).is_err() {
+                let check = Check { worker, connection, hash, meaning, password };
+                if !desk.admission.checks.begin(self.remote.ip(), check) {
                     let text =
                         "too many passwords are being checked; clients are told to come back";
                     desk.log.limited("logins-busy", Level::Warning, "smtp", text);
                     self.login.pending = None;
-                    return self.decide(Decision::Refuse(answer::LOGIN_LATER.into()), desk, io);
+                    // Nobody said that the client is not who it was taken for.
+                    self.set_authenticated(self.login.granted, desk);
+                    let refusal = Decision::RefuseAsError(answer::LOGIN_LATER.into());
+                    return self.decide(refusal, desk, io);
                 }
                 desk.count(Number::PasswordsHashed);
                 self.stage = Stage::Verify;
@@ -182,7 +189,7 @@ impl Incoming {
         desk.count(Number::LoginsFailed);
         let (remote, name) = (self.remote, name.unwrap_or_default());
         let text = format_args!("{remote} failed to log in as {name:?}");
-        desk.log.limited("login-failed", Level::Warning, "smtp", text);
+        desk.log.warning("smtp", text);
         // All refusals take the same time, which also slows down whoever guesses.
         self.stage = Stage::Refusal;
         self.stage_ms = self.login.begun_ms;
@@ -222,6 +229,19 @@ impl Incoming {
             self.login = Login::default();
             self.session.on_logged_out();
         }
+    }
+
+    /// Plugins may take a login back at any time (D-3A): then the client may log in again.
+    pub(super) fn check_login(&mut self, desk: &Desk) {
+        if self.session.is_logged_in() && !self.is_authenticated(desk) {
+            self.login = Login::default();
+            self.session.on_logged_out();
+        }
+    }
+
+    /// The client's address, as far as it is known: what is granted by address is granted by this.
+    pub(super) fn trusted_address(&self) -> Option<IpAddr> {
+        (!self.unnamed).then(|| self.remote.ip())
     }
 
     /// Whether the client may send to everybody by who it is.

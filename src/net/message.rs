@@ -9,11 +9,11 @@ use std::sync::Arc;
 use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, Text};
 
 use crate::clock::Wall;
-use crate::extract::{self, Extracted};
+use crate::extract::{self, Extracted, TooLong};
 use crate::limits::Share;
 use crate::notice::wanted;
 use crate::plugin::view::Plugins;
-use crate::queue::{Body, Mail, MailDsn, NO_BODY, Origin, Transaction, Wishes};
+use crate::queue::{Body, DsnNotify, Mail, MailDsn, NO_BODY, Origin, Transaction, Wishes};
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
 use crate::smtp::server::{Protocol, Received};
 use crate::smtp::trace::Trace;
@@ -145,26 +145,31 @@ impl Message {
 
     /// Takes `x-mq-*` fields out of the text (D-44: before its recipients' chains). They count if they
     /// are `honoured`. Returns those whose value means nothing.
-    pub fn extract(&mut self, honoured: bool) -> Vec<Box<str>> {
+    ///
+    /// # Errors
+    /// Such fields are in a header that is too long to be looked through.
+    pub fn extract(&mut self, honoured: bool) -> Result<Vec<Box<str>>, TooLong> {
         if !extract::has_any(self.bodies[0].as_bytes()) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let mut found = None;
+        let mut found = Ok(None);
         let now_ms = Wall::now_ms();
         self.bodies[0].edit(|text| found = extract::extract(text, honoured, now_ms));
-        let Some(Extracted { wishes, envelope, dsn, ignored }) = found else {
-            return Vec::new();
+        let Some(Extracted { wishes, envelope, dsn, mut ignored }) = found? else {
+            return Ok(Vec::new());
         };
         for mail in &mut self.mails {
             if let Some(envelope) = &envelope {
                 mail.envelope.clone_from(envelope);
             }
-            if let Some(dsn) = &dsn {
-                mail.dsn = Some(Box::new(dsn.clone()));
-            }
+        }
+        if let Some(dsn) = dsn
+            && !join_dsn(&mut self.mails, &dsn)
+        {
+            ignored.push("dsn-orcpt".into());
         }
         self.wishes = (!wishes.is_empty()).then(|| Box::new(wishes));
-        ignored
+        Ok(ignored)
     }
 
     /// The text with the zero past its end (D-41).
@@ -238,11 +243,14 @@ impl Message {
     pub fn finish(mut self, origin: Origin, cipher: Option<&str>, desk: &mut Desk) -> Finished {
         let received_ms = Wall::now_ms();
         let id = desk.ids.next_id(received_ms * 1000);
+        // A plugin may have taken the login back since the text came.
+        let authenticated = self.protocol.authenticated && origin.authenticated;
+        let protocol = Protocol { authenticated, ..self.protocol }.keyword();
         let trace = Trace {
             helo: &origin.helo,
             remote: origin.remote.ip(),
             hostname: &desk.settings.smtp.hostname,
-            protocol: self.protocol.keyword(),
+            protocol,
             cipher,
             id: &id.to_string(),
             date: desk.wall.date(received_ms),
@@ -272,6 +280,21 @@ impl Message {
         }
         self.reserved
     }
+}
+
+/// Puts what a text asks of notices in place of what RCPT said, part by part. An original recipient is
+/// that of one recipient (RFC 3461 4.2): `false` if it was passed over because there are more.
+fn join_dsn(mails: &mut [Mail], asked: &MailDsn) -> bool {
+    let orcpt = asked.orcpt.as_ref().filter(|_| mails.len() == 1);
+    for mail in &mut *mails {
+        if asked.notify != DsnNotify::UNSAID {
+            mail.dsn.get_or_insert_default().notify = asked.notify;
+        }
+        if let Some(orcpt) = orcpt {
+            mail.dsn.get_or_insert_default().orcpt = Some(orcpt.clone());
+        }
+    }
+    asked.orcpt.is_none() || orcpt.is_some()
 }
 
 /// The same bytes as plugins may hold them.
@@ -329,5 +352,40 @@ mod tests {
             let body = repaired(&Text::copy_from(text));
             assert_eq!(body.as_bytes(), *expected, "{}", text.escape_ascii());
         }
+    }
+
+    /// RFC 3461 4.1, 4.2: what a field does not say stays as RCPT has it.
+    #[test]
+    fn what_a_text_asks_of_notices_is_joined_with_what_rcpt_did() {
+        let orcpt = |name: &str| Some(format!("rfc822;{name}@example.org").into());
+        let of = |notify, orcpt| MailDsn { notify, orcpt };
+        let (never, delay) = (DsnNotify::NEVER, DsnNotify::DELAY);
+        let said = [of(never, orcpt("a")), of(DsnNotify::UNSAID, orcpt("b"))];
+        let joined = |count: usize, asked: MailDsn| {
+            let mail = |(dsn, index): (&MailDsn, u16)| Mail {
+                index,
+                envelope: "".into(),
+                recipient: "b@example.net".into(),
+                body: 0,
+                dsn: Some(Box::new(dsn.clone())),
+            };
+            let mut mails: Vec<Mail> = said[..count].iter().zip(0..).map(mail).collect();
+            let all = join_dsn(&mut mails, &asked);
+            (all, mails.into_iter().map(|mail| *mail.dsn.unwrap()).collect::<Vec<_>>())
+        };
+        let named = of(DsnNotify::UNSAID, orcpt("c"));
+        assert_eq!(joined(1, named.clone()), (true, vec![of(never, orcpt("c"))]));
+        assert_eq!(joined(2, named), (false, said.to_vec()), "it would be that of both");
+        let both = vec![of(delay, orcpt("a")), of(delay, orcpt("b"))];
+        assert_eq!(joined(2, of(delay, None)), (true, both));
+        let mut unsaid = [Mail {
+            index: 0,
+            envelope: "".into(),
+            recipient: "b@example.net".into(),
+            body: 0,
+            dsn: None,
+        }];
+        assert!(join_dsn(&mut unsaid, &of(never, None)));
+        assert_eq!(unsaid[0].dsn.as_deref(), Some(&of(never, None)));
     }
 }

@@ -27,6 +27,7 @@ use crate::log::Level;
 use crate::notice::wanted;
 use crate::plugin::view::SlotsSpent;
 use crate::queue::{MailId, Transaction};
+use crate::settings::Settings;
 use crate::smtp::client::{Envelope, Event, Outcome, Problem, Session, Stage};
 use crate::smtp::command::BodyKind;
 
@@ -63,6 +64,8 @@ pub struct Outgoing {
     pub(super) transport: Transport,
     pub(super) session: Session,
     pub(super) guard: Guard,
+    /// What it was made by, or last compared with.
+    pub(super) settings: Arc<Settings>,
     /// Whose mail it carries.
     pub(super) destination: DestinationId,
     /// What that is: a domain, or a smarthost.
@@ -119,13 +122,15 @@ impl Outgoing {
     /// A connection whose connect is under way; the pool counts it as opening already.
     pub fn new(departure: Departure, io: &Io, key: Key, desk: &Desk) -> Outgoing {
         let Departure { stop, journey, .. } = &departure;
-        let spared = desk.broken_tls.spares(stop.address, io.now_ms());
+        let spared = journey.goes_clear_to(stop.address)
+            || desk.broken_tls.spares(stop.address, io.now_ms());
         let (options, guard) = plan(stop, &journey.target, &desk.settings, spared);
         Outgoing {
             key,
             transport: departure.transport,
             session: Session::new(&options),
             guard,
+            settings: desk.settings.clone(),
             destination: departure.journey.destination,
             target: departure.journey.target.clone(),
             stop: departure.stop,
@@ -238,12 +243,16 @@ impl Outgoing {
 
     /// The server stops at once.
     pub fn on_abort(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        if !self.greeted {
+            self.leave_ungreeted(desk, io);
+            return self.drive(desk, io);
+        }
         self.revoke(desk, "the server stops");
-        if !matches!(self.session.stage(), Stage::Body | Stage::FinalDot) {
-            // Nothing of its text is out: that was no attempt.
+        if !self.has_text_out() && self.session.stage() != Stage::FinalDot {
+            // That was no attempt.
             self.give_back(desk, io);
         }
-        self.session.on_lost(Problem::TimedOut);
+        self.session.on_lost(Problem::Closed);
         let keep = self.drive(desk, io);
         if keep == Keep::Yes && !self.over {
             self.give_up(desk, io);
@@ -363,6 +372,10 @@ impl Outgoing {
                 desk.store.destinations.on_greeted(self.destination, self.stop.address);
                 let carried = self.journey.take().and_then(|journey| journey.carried);
                 self.current = carried.map(Current::carried);
+                if self.is_outdated(desk) {
+                    self.give_back(desk, io);
+                    return self.leave(desk, io);
+                }
                 let init = ConnectionInit {
                     fd: self.transport.descriptor(),
                     direction: Direction::Outgoing,
@@ -399,7 +412,7 @@ impl Outgoing {
                 self.on_unreachable(why, desk, io);
             }
             Event::Done(Outcome::Refused { stage, reply, .. })
-                if reply.code() == 421 && self.is_outworn(stage, Problem::Closed) =>
+                if reply.code() == 421 && self.reuse.is_outworn(stage, Problem::Closed) =>
             {
                 self.give_back(desk, io);
             }
@@ -426,8 +439,7 @@ impl Outgoing {
             if self.session.stage() != Stage::Idle || self.current.is_some() {
                 return;
             }
-            let outdated = self.guard.is_outdated(desk.settings.hop.security);
-            if !desk.mood.delivers() || self.is_used_up(desk) || outdated {
+            if !desk.mood.delivers() || self.is_used_up(desk) || self.is_outdated(desk) {
                 return self.leave(desk, io);
             }
             let delivering = desk.may_deliver();
@@ -574,7 +586,8 @@ impl Outgoing {
         };
         let mut finish =
             finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
-        finish.facts = self.facts(&transaction, desk);
+        let facts = self.facts(&transaction, desk);
+        finish.facts = facts.or_else(|| self.facts_of_failure(finish.fate));
         desk.finish(id, &transaction, finish, self.session.extensions().dsn, io);
     }
 

@@ -44,19 +44,24 @@ impl Outgoing {
         if !self.greeted && self.goes_clear(stage) {
             return self.go_clear(problem, desk, io);
         }
+        let outworn = self.is_outworn(stage, problem);
+        let stage = self.came_to(stage);
         let failure = self.guard.take_failure();
         // RFC 3463 3.8, X.7.5: a cryptographic failure.
         let status = if failure.is_some() { "4.7.5" } else { "" };
         let text = failure.unwrap_or_else(|| problem.to_string());
         let mut finish = Finish::without_reply(Fate::Temporary, state_of(stage), result, text);
         finish.status = status.to_owned();
-        if self.is_outworn(stage, problem) {
+        if outworn {
             self.give_back(desk, io);
         }
-        if self.greeted {
-            self.lose(finish, desk, io);
-        } else {
+        if !self.greeted {
             self.on_unreachable(finish, desk, io);
+        } else if stage == Stage::FinalDot {
+            // RFC 5321 4.5.3.2.6: it may have arrived. Another host would have it twice, and at once.
+            self.finish(finish, desk, io);
+        } else {
+            self.lose(finish, desk, io);
         }
         self.over = true;
     }
@@ -73,7 +78,8 @@ impl Outgoing {
         };
         let mut finish =
             finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
-        finish.facts = self.facts(&transaction, desk);
+        let facts = self.facts(&transaction, desk);
+        finish.facts = facts.or_else(|| self.facts_of_failure(finish.fate));
         let mut tried = before.map(|before| before.tried).unwrap_or_default();
         tried.push(self.stop.host.clone());
         let carried = Box::new(Carried { id, transaction, finish, tried });
@@ -96,22 +102,21 @@ impl Outgoing {
     }
 
     pub(super) fn leave(&mut self, desk: &mut Desk, io: &Io) {
-        if !self.connected {
-            // A connect may take as long as its deadline, and nothing is lost with it.
-            self.give_up(desk, io);
-            self.over = true;
-            return;
-        }
         if !self.greeted {
-            // Nothing was said yet that a QUIT would end politely.
-            self.session.on_lost(Problem::Closed);
-            return;
+            return self.leave_ungreeted(desk, io);
         }
         if self.idle {
             desk.store.destinations.on_busy(self.destination, self.key);
             self.idle = false;
         }
         self.session.quit();
+    }
+
+    /// We end what was not greeted: no mail is lost with it, no QUIT would be polite, and it says nothing of
+    /// the host or its TLS.
+    pub(super) fn leave_ungreeted(&mut self, desk: &mut Desk, io: &Io) {
+        self.give_up(desk, io);
+        self.over = true;
     }
 
     /// A connection that was not greeted is not needed any more.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::delivery::{Certificate, Cipher, Facts};
+use crate::delivery::{Certificate, Cipher, Facts, Fate};
 use crate::queue::Transaction;
 
 use super::certificate;
@@ -30,6 +30,12 @@ impl Outgoing {
             sent_data_bytes: self.tally.text_bytes,
             dsn: self.session.extensions().dsn,
         }))
+    }
+
+    /// What the notice of a mail that was not taken needs, whoever else wants more.
+    pub(super) fn facts_of_failure(&self, fate: Fate) -> Option<Box<Facts>> {
+        let mta = self.session.far_name().filter(|_| fate != Fate::Delivered)?.clone();
+        Some(Box::new(Facts { mta: Some(mta), ..Facts::default() }))
     }
 
     /// The far end's certificate; read once, and shared by all mails of the connection.

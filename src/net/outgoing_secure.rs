@@ -5,8 +5,9 @@
 //! a password wants more than mail, for whoever gets it once has it for ever.
 //!
 //! A handshake that fails on a connection that needs none costs the mail nothing: the next
-//! connection to that host is made in clear, at once and for a while ([`BrokenTls`]). Mails are taken
-//! only by connections that are greeted, so none has noticed.
+//! connection to that host is made in clear at once, and if TLS itself failed, or the connection was lost
+//! twice in a row, others are for a while ([`BrokenTls`]). Mails are taken only by connections that are
+//! greeted, so none has noticed.
 //!
 //! Must never: use a connection in clear where that is not allowed; send a password to whom it is not for.
 //!
@@ -28,6 +29,7 @@ use crate::settings::{AuthRule, Security, Settings, TlsStart};
 use crate::smtp::Reply;
 use crate::smtp::client::{self, Credentials, Login, Options, Problem, Stage};
 
+use super::broken::Failure;
 use super::desk::{Desk, Io};
 use super::outgoing::Outgoing;
 use super::transport::Handshake;
@@ -40,7 +42,7 @@ pub(super) struct Guard {
     name: Result<ServerName<'static>, Arc<str>>,
     begun: bool,
     /// Why the handshake failed.
-    failure: Option<String>,
+    failure: Option<(String, Failure)>,
 }
 
 /// What a connection to `stop` is made with: the session's options, and its guard. A host whose TLS is
@@ -112,7 +114,8 @@ fn login(target: &Target, address: SocketAddr, settings: &Settings) -> Option<Lo
         matches!(target, Target::Host(host) if matches!(host.account, Account::OfMessage(_)));
     (own || brought).then(|| Login {
         credentials: Arc::new(Credentials::new(username, password)),
-        in_clear: address.ip().is_loopback() || hop.auth == AuthRule::Clear,
+        // Whoever lets his own password go in clear has not said so of others'.
+        in_clear: address.ip().is_loopback() || (own && hop.auth == AuthRule::Clear),
     })
 }
 
@@ -147,7 +150,7 @@ impl Guard {
 
     /// Why the handshake failed, if it did.
     pub(super) fn take_failure(&mut self) -> Option<String> {
-        self.failure.take()
+        self.failure.take().map(|(why, _)| why)
     }
 
     /// What to shake hands with, and the name to ask for.
@@ -168,8 +171,32 @@ impl Guard {
 }
 
 impl Outgoing {
+    /// Whether settings that were read again would not have made this connection: they want it more
+    /// secure, or trust somebody else. Costs nothing until they are read again.
+    pub(super) fn is_outdated(&mut self, desk: &Desk) -> bool {
+        if Arc::ptr_eq(&self.settings, &desk.settings) {
+            return false;
+        }
+        let (_, wanted) = plan(&self.stop, &self.target, &desk.settings, false);
+        if self.guard.is_outdated(wanted.security) || self.is_distrusted(wanted.security, desk) {
+            return true;
+        }
+        self.settings = desk.settings.clone();
+        false
+    }
+
+    /// Whether the authorities of now do not speak for a far end that must be known.
+    fn is_distrusted(&self, wanted: Security, desk: &Desk) -> bool {
+        let trusts = |name| desk.tls.client.judge(self.transport.peer_certificates(), name).is_ok();
+        wanted == Security::Verified && !self.guard.name().is_some_and(trusts)
+    }
+
     /// Goes on with the handshake; `false` when there is nothing to do before the next event.
-    pub(super) fn shake_hands(&mut self, desk: &Desk, io: &mut Io) -> bool {
+    pub(super) fn shake_hands(&mut self, desk: &mut Desk, io: &mut Io) -> bool {
+        if !desk.may_shake() {
+            io.again(Token::from(self.key));
+            return false;
+        }
         if !self.guard.begun {
             self.guard.begun = true;
             let config = self.guard.config(self.stop.address, desk);
@@ -178,11 +205,12 @@ impl Outgoing {
                 started.map_err(|error| error.to_string().into())
             });
             if let Err(why) = started {
-                return self.on_handshake_failed(why.to_string());
+                return self.on_handshake_failed(why.to_string(), Failure::Tls);
             }
         }
         match self.transport.handshake() {
             Handshake::Done => {
+                desk.broken_tls.on_secured(self.stop.address);
                 self.session.on_secured();
                 // What follows may have come in one piece with its end.
                 self.readable = true;
@@ -193,12 +221,16 @@ impl Outgoing {
                 io.again(Token::from(self.key));
                 false
             }
-            Handshake::Failed(error) => self.on_handshake_failed(error.to_string()),
+            Handshake::Failed(error) => {
+                let tls = error.get_ref().is_some_and(|error| error.is::<rustls::Error>());
+                let failure = if tls { Failure::Tls } else { Failure::Lost };
+                self.on_handshake_failed(error.to_string(), failure)
+            }
         }
     }
 
-    fn on_handshake_failed(&mut self, why: String) -> bool {
-        self.guard.failure = Some(why);
+    fn on_handshake_failed(&mut self, why: String, failure: Failure) -> bool {
+        self.guard.failure = Some((why, failure));
         self.session.on_lost(Problem::Closed);
         true
     }
@@ -211,13 +243,17 @@ impl Outgoing {
     /// The host cannot do the TLS that it offers, and need not: it is the next stop once more.
     pub(super) fn go_clear(&mut self, problem: Problem, desk: &mut Desk, io: &Io) {
         let Stop { host, address, .. } = &self.stop;
-        let why = self.guard.take_failure().unwrap_or_else(|| problem.to_string());
-        desk.broken_tls.on_failed(*address, io.now_ms());
+        let (why, failure) = self.guard.failure.take().unwrap_or_else(|| {
+            let lost = matches!(problem, Problem::Closed | Problem::TimedOut);
+            (problem.to_string(), if lost { Failure::Lost } else { Failure::Tls })
+        });
+        let spared = desk.broken_tls.on_failed(*address, failure, io.now_ms());
+        let what = if spared { "mail goes" } else { "this once mail goes" };
         let text =
-            format_args!("TLS with {host} ({address}) failed, mail goes there unencrypted: {why}");
+            format_args!("TLS with {host} ({address}) failed, {what} there unencrypted: {why}");
         desk.log.limited("tls-out", Level::Warning, "smtp", text);
         if let Some(mut journey) = self.journey.take() {
-            journey.repeat(self.stop.clone());
+            journey.repeat_in_clear(self.stop.clone());
             desk.onward.push_back(journey);
         }
         self.over = true;
@@ -343,6 +379,8 @@ mod tests {
             (brought("relay.example", Some("p")), "127.0.0.1", false),
             (brought("other.example", None), "", false),
             (host("relay.example", 587), "127.0.0.1", false),
+            (host("relay.example", 587), "0.0.0.0", true),
+            (host("relay.example", 587), "::", true),
         ];
         for (target, sink, expected) in rows {
             let values = [&values[..], &[("smtp-sink-address", sink)]].concat();
@@ -360,6 +398,15 @@ mod tests {
         let login = options.login.unwrap();
         assert!(*login.credentials == Credentials::new("mine", "own"));
         assert_eq!(guard.security, Security::Verified, "a password asks for more than mail");
+        // What the settings allow for their own password they do not allow for others'.
+        let clear = [&values[..], &[("smarthost-auth", "clear")]].concat();
+        let (options, guard) =
+            planned(&clear, &brought("other.example", Some("own")), RELAY, false);
+        assert!(!options.login.unwrap().in_clear);
+        assert_eq!(guard.security, Security::Required);
+        let (options, _) =
+            planned(&clear, &brought("other.example", Some("own")), "127.0.0.1:587", false);
+        assert!(options.login.unwrap().in_clear, "nobody listens on the way to this machine");
     }
 
     #[test]
@@ -386,6 +433,13 @@ mod tests {
             let guard = Guard { security: is, name: name("h"), begun: true, failure: None };
             assert_eq!(guard.is_outdated(wanted), outdated, "{is:?} {wanted:?}");
         }
+        // What the password of the smarthost wants counts as well, and how TLS begins there.
+        let planned = |values: &[(&str, &str)]| relay(&[values, &LOGIN].concat(), RELAY).1;
+        let clear = planned(&[("smarthost-auth", "clear")]);
+        for values in [&[][..], &[("smarthost-auth", "clear"), ("smarthost-tls", "implicit")]] {
+            assert!(clear.is_outdated(planned(values).security), "{values:?}");
+        }
+        assert!(!planned(&[]).is_outdated(clear.security));
     }
 
     #[test]

@@ -115,8 +115,54 @@ impl Outgoing {
         }
     }
 
-    /// Whether the connection ended with nothing said about the mail under way.
+    /// Whether octets of the text of the mail under way are out, asked for or ahead of the replies.
+    pub(super) fn has_text_out(&self) -> bool {
+        self.tally.text_bytes > 0
+    }
+
+    /// How far the mail under way came, where the replies came as far as `stage`: its text may have gone
+    /// ahead of them.
+    pub(super) fn came_to(&self, stage: Stage) -> Stage {
+        reached(stage, self.has_text_out(), self.text.is_some())
+    }
+
+    /// Whether the connection ended with nothing known of the mail under way. Where its text went ahead the
+    /// far end may have taken it without a word.
     pub(super) fn is_outworn(&self, stage: Stage, problem: Problem) -> bool {
-        self.reuse.is_outworn(stage, problem)
+        !self.has_text_out() && self.reuse.is_outworn(stage, problem)
+    }
+}
+
+/// How far a mail came, by its replies and by its text: whether any of that is out, and whether some is left.
+fn reached(stage: Stage, text_out: bool, text_left: bool) -> Stage {
+    match stage {
+        Stage::Mail | Stage::Rcpt if text_out && !text_left => Stage::FinalDot,
+        Stage::Mail | Stage::Rcpt if text_out => Stage::Body,
+        // The replies are faster than the text.
+        Stage::FinalDot if text_left => Stage::Body,
+        _ => stage,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_went_ahead_is_further_than_its_replies() {
+        let rows = [
+            (Stage::Mail, false, false, Stage::Mail),
+            (Stage::Mail, false, true, Stage::Mail),
+            (Stage::Mail, true, true, Stage::Body),
+            (Stage::Rcpt, true, true, Stage::Body),
+            (Stage::Mail, true, false, Stage::FinalDot),
+            (Stage::Rcpt, true, false, Stage::FinalDot),
+            (Stage::FinalDot, true, true, Stage::Body),
+            (Stage::FinalDot, true, false, Stage::FinalDot),
+            (Stage::Body, true, true, Stage::Body),
+        ];
+        for (stage, text_out, text_left, expected) in rows {
+            assert_eq!(reached(stage, text_out, text_left), expected, "{stage:?}");
+        }
     }
 }

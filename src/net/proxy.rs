@@ -30,9 +30,24 @@ pub enum Parsed {
     Header {
         /// Its octets.
         length: usize,
-        /// Client and server, as the proxy saw them; `None` where it speaks for itself, or does not
-        /// know: then the addresses of the socket count.
-        addresses: Option<(SocketAddr, SocketAddr)>,
+        /// For whom it speaks.
+        client: Named,
+    },
+}
+
+/// For whom a proxy speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// For itself, as when it looks whether we are there: the addresses of the socket are the client's.
+    Proxy,
+    /// For a client that it cannot name: the addresses of the socket are not the client's.
+    Nobody,
+    /// For this client, which it saw come to this server.
+    Client {
+        /// The client.
+        remote: SocketAddr,
+        /// The server, as the client named it.
+        local: SocketAddr,
     },
 }
 
@@ -84,12 +99,12 @@ fn parse_text(bytes: &[u8]) -> Result<Parsed, HeaderError> {
     if header.header.len() != length {
         return Err(HeaderError::Malformed);
     }
-    let addresses = match header.addresses {
-        v1::Addresses::Unknown => None,
-        v1::Addresses::Tcp4(ip) => Some(v4(&ip)),
-        v1::Addresses::Tcp6(ip) => Some(v6(&ip)),
+    let client = match header.addresses {
+        v1::Addresses::Unknown => Named::Nobody,
+        v1::Addresses::Tcp4(ip) => v4(&ip),
+        v1::Addresses::Tcp6(ip) => v6(&ip),
     };
-    Ok(Parsed::Header { length, addresses })
+    Ok(Parsed::Header { length, client })
 }
 
 fn parse_binary(bytes: &[u8]) -> Result<Parsed, HeaderError> {
@@ -104,31 +119,33 @@ fn parse_binary(bytes: &[u8]) -> Result<Parsed, HeaderError> {
         return Ok(Parsed::Incomplete);
     };
     let header = v2::Header::try_from(header).map_err(|_| HeaderError::Malformed)?;
-    let addresses = match (header.command, header.protocol, header.addresses) {
-        (v2::Command::Local, _, _) => None,
-        (v2::Command::Proxy, _, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => None,
-        (v2::Command::Proxy, v2::Protocol::Stream, v2::Addresses::IPv4(ip)) => Some(v4(&ip)),
-        (v2::Command::Proxy, v2::Protocol::Stream, v2::Addresses::IPv6(ip)) => Some(v6(&ip)),
+    let client = match (header.command, header.protocol, header.addresses) {
+        (v2::Command::Local, _, _) => Named::Proxy,
+        (v2::Command::Proxy, _, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => {
+            Named::Nobody
+        }
+        (v2::Command::Proxy, v2::Protocol::Stream, v2::Addresses::IPv4(ip)) => v4(&ip),
+        (v2::Command::Proxy, v2::Protocol::Stream, v2::Addresses::IPv6(ip)) => v6(&ip),
         // Nobody sends mail in datagrams.
         (v2::Command::Proxy, v2::Protocol::Unspecified | v2::Protocol::Datagram, _) => {
             return Err(HeaderError::Malformed);
         }
     };
-    Ok(Parsed::Header { length, addresses })
+    Ok(Parsed::Header { length, client })
 }
 
-fn v4(ip: &v1::IPv4) -> (SocketAddr, SocketAddr) {
+fn v4(ip: &v1::IPv4) -> Named {
     let source = SocketAddrV4::new(ip.source_address, ip.source_port);
     let destination = SocketAddrV4::new(ip.destination_address, ip.destination_port);
-    (source.into(), destination.into())
+    Named::Client { remote: source.into(), local: destination.into() }
 }
 
-fn v6(ip: &v1::IPv6) -> (SocketAddr, SocketAddr) {
+fn v6(ip: &v1::IPv6) -> Named {
     let address = |ip, port| SocketAddr::from(SocketAddrV6::new(ip, port, 0, 0));
-    (
-        address(ip.source_address, ip.source_port),
-        address(ip.destination_address, ip.destination_port),
-    )
+    Named::Client {
+        remote: address(ip.source_address, ip.source_port),
+        local: address(ip.destination_address, ip.destination_port),
+    }
 }
 
 /// Any octets at all, whole and in part: a fuzz target.
@@ -153,8 +170,8 @@ pub fn fuzz(bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    fn addresses(client: &str, server: &str) -> Option<(SocketAddr, SocketAddr)> {
-        Some((client.parse().unwrap(), server.parse().unwrap()))
+    fn named(client: &str, server: &str) -> Named {
+        Named::Client { remote: client.parse().unwrap(), local: server.parse().unwrap() }
     }
 
     fn binary(command: u8, family: u8, payload: &[u8]) -> Vec<u8> {
@@ -166,24 +183,25 @@ mod tests {
 
     #[test]
     fn d_51_both_versions_name_client_and_server() {
-        let both = addresses("192.0.2.1:12345", "198.51.100.7:25");
+        let both = named("192.0.2.1:12345", "198.51.100.7:25");
         let tlv: &[u8] = &[4, 0, 1, 42];
         let rows = [
             (b"PROXY TCP4 192.0.2.1 198.51.100.7 12345 25\r\n".to_vec(), both),
             (
                 b"PROXY TCP6 2001:db8::1 2001:db8::2 1 25\r\n".to_vec(),
-                addresses("[2001:db8::1]:1", "[2001:db8::2]:25"),
+                named("[2001:db8::1]:1", "[2001:db8::2]:25"),
             ),
-            (b"PROXY UNKNOWN\r\n".to_vec(), None),
-            (b"PROXY UNKNOWN ff:: 1 2 3\r\n".to_vec(), None),
+            (b"PROXY UNKNOWN\r\n".to_vec(), Named::Nobody),
+            (b"PROXY UNKNOWN ff:: 1 2 3\r\n".to_vec(), Named::Nobody),
             (binary(1, 0x11, &V4), both),
             (binary(1, 0x11, &[&V4, tlv].concat()), both),
-            (binary(0, 0x11, &V4), None),
-            (binary(0, 0x00, &[]), None),
-            (binary(1, 0x00, &[]), None),
+            (binary(0, 0x11, &V4), Named::Proxy),
+            (binary(0, 0x00, &[]), Named::Proxy),
+            (binary(1, 0x00, &[]), Named::Nobody),
+            (binary(1, 0x31, &[b'/'; 216]), Named::Nobody),
         ];
         for (bytes, expected) in &rows {
-            let header = Parsed::Header { length: bytes.len(), addresses: *expected };
+            let header = Parsed::Header { length: bytes.len(), client: *expected };
             assert_eq!(parse(bytes), Ok(header), "{}", bytes.escape_ascii());
             // TLS or a greedy client may follow at once.
             for behind in [&b"EHLO x\r\n"[..], &[0x16, 3, 1, 0xff, 0]] {

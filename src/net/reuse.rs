@@ -2,7 +2,8 @@
 //!
 //! A far end may end a connection that rests, and do so at the very moment when a mail is given to it; or a
 //! firewall may forget it, and then nobody says anything ever. In both cases nothing is known of the mail,
-//! and it is given to another connection at once, without an attempt.
+//! and it is given to another connection at once, without an attempt; unless its text went ahead of the
+//! replies, which the driver knows.
 //!
 //! Must never: let a mail be given back for ever: a connection that is new has no excuse.
 //!
@@ -61,10 +62,11 @@ impl Reuse {
     }
 
     /// Whether a connection that ended so says nothing about the mail under way: the far end had enough of
-    /// it, and answered nothing of this mail. RSET is about the mail before; a new connection needs none.
+    /// it, and answered nothing of this mail. RSET is about the mail before, whatever is said to it; a new
+    /// connection needs none.
     pub(super) fn is_outworn(&self, stage: Stage, problem: Problem) -> bool {
         match (stage, problem) {
-            (Stage::Reset, Problem::Closed | Problem::TimedOut) => true,
+            (Stage::Reset, _) => self.mails > 1,
             (Stage::Mail, Problem::Closed) => self.rested || self.mails > 1,
             (Stage::Mail, Problem::TimedOut) => self.rested,
             _ => false,
@@ -81,12 +83,15 @@ mod tests {
         let mut reuse = Reuse::default();
         reuse.on_start();
         assert!(!reuse.is_outworn(Stage::Mail, Problem::Closed));
+        assert!(!reuse.is_outworn(Stage::Reset, Problem::Closed), "there was none before");
         reuse.on_start();
         assert!(reuse.is_outworn(Stage::Mail, Problem::Closed));
         assert!(!reuse.is_outworn(Stage::Mail, Problem::TimedOut), "it is slow, not gone");
         assert!(!reuse.is_outworn(Stage::Rcpt, Problem::Closed), "it answered MAIL");
         assert!(!reuse.is_outworn(Stage::Mail, Problem::BadReply));
-        assert!(reuse.is_outworn(Stage::Reset, Problem::TimedOut), "that was the mail before");
+        for problem in [Problem::Closed, Problem::TimedOut, Problem::UnexpectedReply] {
+            assert!(reuse.is_outworn(Stage::Reset, problem), "that was the mail before");
+        }
     }
 
     #[test]

@@ -106,6 +106,8 @@ struct Pending {
     kind: Option<Kind>,
     /// Whether the sender's own wish about notices is considered in `kind`.
     known: bool,
+    /// How the far end calls itself.
+    mta: Option<Arc<str>>,
     results: bool,
     line: Option<logbook::Entry>,
     /// Its text was asked for.
@@ -271,11 +273,15 @@ impl Settlements {
 }
 
 impl Desk {
-    /// Records the outcome of an attempt, with what it calls for, and says so where a mail ends without
-    /// having arrived.
+    /// Records the outcome of an attempt that had no connection, with what it calls for, and says so where
+    /// a mail ends without having arrived.
     pub fn settle(&mut self, ended: Ended) {
-        // An attempt that had no text was none of which anybody wants a notice.
-        let noticed = matches!(ended.attempt.next, Next::Failed | Next::Removed);
+        let noticed = match ended.attempt.next {
+            Next::Failed | Next::Removed => true,
+            // A host or name server that gives no answer is what delays most.
+            Next::Retry { .. } => !wanted::is_untried(&ended.attempt),
+            Next::Delivered => false,
+        };
         self.tell_outcome(&ended.attempt);
         self.settle_unread(ended, noticed);
     }
@@ -302,7 +308,8 @@ impl Desk {
             return self.conclude(line, Outcome { told: Vec::new(), attempt });
         }
         let known = kind.is_none();
-        self.settle_later(Pending { attempt, mail, kind, known, results, line, asked: false });
+        let (mta, asked) = (None, false);
+        self.settle_later(Pending { attempt, mail, kind, known, mta, results, line, asked });
     }
 
     /// The same for a mail that was tried, whose text is at hand; `hop_tells` says whether the far end
@@ -320,8 +327,10 @@ impl Desk {
         let waits = self.settlements.waits(id);
         // A result of a later attempt repeats those of this one.
         let told = results || ended.freed.is_none() || self.logbook.logs_facts();
-        let facts = ended.facts.take().filter(|_| told);
-        ended.attempt.facts = facts.and_then(|facts| results::facts(&facts));
+        let told = told && self.wants_facts(transaction);
+        let facts = ended.facts.take();
+        let mta = facts.as_ref().and_then(|facts| facts.mta.clone());
+        ended.attempt.facts = facts.filter(|_| told).and_then(|facts| results::facts(&facts));
         if !noticed && !results && !waits && !self.logbook.logs_sent() {
             return self.record(ended.attempt, 0);
         }
@@ -335,7 +344,8 @@ impl Desk {
         let tells = kind.is_some() || results;
         let later =
             waits || (results && mail.attempts > 1) || (tells && !self.settlements.may_tell());
-        let pending = Pending { attempt, mail, kind, known: true, results, line, asked: false };
+        let (known, asked) = (true, false);
+        let pending = Pending { attempt, mail, kind, known, mta, results, line, asked };
         if later {
             return self.settle_later(pending);
         }
@@ -390,8 +400,9 @@ impl Desk {
 
     /// Writes what is to be told of an outcome, and lets it go.
     fn tell(&mut self, pending: Pending, recalled: &Recalled, transaction: Option<&Transaction>) {
-        let Pending { attempt, mail, kind, results, line, .. } = pending;
-        let notice = kind.and_then(|kind| self.write_notice(kind, &attempt, &mail, recalled));
+        let Pending { attempt, mail, kind, mta, results, line, .. } = pending;
+        let mta = mta.as_deref();
+        let notice = kind.and_then(|kind| self.write_notice(kind, &attempt, &mail, mta, recalled));
         let mut told: Vec<Transaction> = notice.into_iter().collect();
         if results {
             let past = recalled.read.as_deref().map_or(&[][..], |read| past(read, mail.id));
@@ -544,7 +555,7 @@ impl Desk {
         let occasion = Occasion {
             envelope: &mail.envelope,
             attempt,
-            before: mail.recent.last(),
+            before: mail.recent.iter().rev().find(|before| !wanted::is_untried(before)),
             received_ms: mail.received_ms,
             delay_ms: self.settings.notices.delay.as_millis() as u64,
             hop_tells,
@@ -580,6 +591,7 @@ impl Desk {
         kind: Kind,
         attempt: &Attempt,
         mail: &MailView,
+        mta: Option<&str>,
         recalled: &Recalled,
     ) -> Option<Transaction> {
         let Ok(sender) = Address::parse(&mail.envelope) else {
@@ -592,7 +604,6 @@ impl Desk {
         let now_ms = Wall::now_ms();
         let id = self.ids.next_id(now_ms * 1000);
         let lifetime_ms = self.settings.delivery.lifetime.as_millis() as u64;
-        let until_ms = mail.wishes.as_deref().and_then(|wishes| wishes.deliver_until_ms);
         let case = Case {
             kind,
             mail: mail.id,
@@ -602,9 +613,10 @@ impl Desk {
             envid: recalled.envid.as_deref(),
             smtputf8: recalled.smtputf8,
             received_ms: mail.received_ms,
-            until_ms: until_ms.unwrap_or(mail.received_ms.saturating_add(lifetime_ms)),
+            until_ms: until_ms(mail.received_ms, lifetime_ms, mail.wishes.as_deref()),
             attempts: mail.attempts,
             outcome: attempt,
+            mta,
             before: mail.recent.last(),
         };
         let stationery = Stationery {
@@ -665,6 +677,12 @@ impl Outcome {
 fn past(read: &queue::Recalled, id: MailId) -> &[(u32, Attempt)] {
     let place = read.transaction.mails.binary_search_by_key(&id.index, |mail| mail.index);
     place.ok().and_then(|place| read.attempts.get(place)).map_or(&[], |past| past)
+}
+
+/// Until when a mail is tried, unix time in milliseconds: what it asks for, else what the settings say.
+fn until_ms(received_ms: u64, lifetime_ms: u64, wishes: Option<&Wishes>) -> u64 {
+    let asked = wishes.and_then(|wishes| wishes.deliver_until_ms);
+    asked.unwrap_or(received_ms.saturating_add(lifetime_ms))
 }
 
 #[cfg(test)]

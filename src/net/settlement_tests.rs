@@ -41,7 +41,7 @@ fn pending(mail: MailId, next: Next, kind: Option<Kind>, known: bool) -> Pending
         recent: Vec::new(),
         wishes: None,
     };
-    Pending { attempt, mail, kind, known, results: true, line: None, asked: false }
+    Pending { attempt, mail, kind, known, mta: None, results: true, line: None, asked: false }
 }
 
 fn answer(settlements: &mut Settlements, number: u64) {
@@ -103,4 +103,13 @@ fn a_stop_forgets_neither_removals_by_hand_nor_what_a_far_end_said() {
         assert!(!kept.may_go_untold(), "{kept:?}");
     }
     assert!(pending(mail, Next::Failed, Some(Kind::Failed), false).may_go_untold());
+}
+
+/// RFC 3464 2.3.9: Will-Retry-Until.
+#[test]
+fn a_mail_is_tried_until_its_own_time_is_over() {
+    let asks = |deliver_until_ms| Wishes { deliver_until_ms, ..Wishes::default() };
+    assert_eq!(until_ms(1_000, 50, None), 1_050);
+    assert_eq!(until_ms(1_000, 50, Some(&asks(None))), 1_050);
+    assert_eq!(until_ms(1_000, 50, Some(&asks(Some(9_000)))), 9_000);
 }

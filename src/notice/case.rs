@@ -49,6 +49,8 @@ pub struct Case<'a> {
     pub attempts: u32,
     /// How it ended.
     pub outcome: &'a Attempt,
+    /// How the server at the other end called itself then: anything.
+    pub mta: Option<&'a str>,
     /// The attempt before that.
     pub before: Option<&'a Attempt>,
 }
@@ -67,6 +69,14 @@ impl<'a> Case<'a> {
     pub(super) fn speaker(&self) -> Option<SocketAddr> {
         let words = self.words();
         words.to.filter(|_| words.code != 0)
+    }
+
+    /// The name of the server at the other end, if it gave one that is a name.
+    pub(super) fn mta(&self) -> Option<&'a str> {
+        let is_domain = |name: &&str| Address::parse(&format!("a@{name}")).is_ok();
+        // What is known is of the outcome, and not of the attempt before.
+        let known = self.mta.filter(|_| self.words() == self.outcome);
+        known.filter(|name| name.is_ascii()).filter(is_domain)
     }
 
     /// Whether it was given up rather than refused.

@@ -32,7 +32,8 @@ pub(super) fn write(case: &Case<'_>, hostname: &str, wall: &mut Wall) -> String 
     push(&mut out, "Status", &case.status().to_string());
     let words = case.words();
     if let Some(remote) = words.to {
-        push(&mut out, "Remote-MTA", &format!("dns; {}", literal(remote.ip())));
+        let name = case.mta().map_or_else(|| literal(remote.ip()), str::to_owned);
+        push(&mut out, "Remote-MTA", &format!("dns; {}", clean(&name, charset)));
     }
     push(&mut out, "Diagnostic-Code", &diagnostic(case, charset));
     push(&mut out, "Last-Attempt-Date", wall.date(words.at_ms));

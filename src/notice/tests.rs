@@ -55,6 +55,7 @@ fn case<'a>(kind: Kind, sender: &'a Address, outcome: &'a Attempt) -> Case<'a> {
         until_ms: RECEIVED_MS + 24 * HOUR_MS,
         attempts: 1,
         outcome,
+        mta: None,
         before: None,
     }
 }
@@ -288,6 +289,40 @@ fn who_hears_what_of_a_settled_attempt() {
         assert_eq!(occasion.kind(), expected, "{name}");
         // RFC 3461 6.1: nobody is there to be told.
         assert_eq!(Occasion { envelope: "", ..occasion }.kind(), None, "{name}");
+    }
+}
+
+/// RFC 3464 2.3.5: by its name where it gave one, which may be anything.
+#[test]
+fn the_other_side_is_named_as_it_names_itself() {
+    let (alice, outcome, before) = (alice(), refused(), later());
+    let named = |mta, outcome, before| {
+        let case = Case { mta, before, ..case(Kind::Failed, &alice, outcome) };
+        let text = String::from_utf8(written(&case, None).text).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("Remote-MTA: dns; "));
+        line.unwrap().to_owned()
+    };
+    assert_eq!(named(Some("mx.example.net"), &outcome, None), "mx.example.net");
+    let address = "[192.0.2.25]";
+    for mta in [None, Some("***"), Some("mx; x"), Some("a@b"), Some("b\u{fc}cher.example")] {
+        assert_eq!(named(mta, &outcome, None), address, "{mta:?}");
+    }
+    let aged = attempt(Next::Removed, "process", "timeout", (0, "", ""));
+    assert_eq!(named(Some("mx.example.net"), &aged, Some(&before)), address, "who said it before");
+}
+
+#[test]
+fn a_text_that_could_not_be_read_is_no_attempt_to_tell_of() {
+    let retry = Next::Retry { not_before_ms: 1 };
+    let rows = [
+        (retry, "storage", true),
+        (retry, "connect", false),
+        (retry, "dns", false),
+        (Next::Failed, "storage", false),
+    ];
+    for (next, state, untried) in rows {
+        let attempt = attempt(next, state, "error", (0, "", ""));
+        assert_eq!(wanted::is_untried(&attempt), untried, "{next:?} {state}");
     }
 }
 

@@ -66,7 +66,7 @@ pub struct Occasion<'a> {
     pub envelope: &'a str,
     /// The attempt.
     pub attempt: &'a Attempt,
-    /// The one before, if there was one.
+    /// The one before that was [one](is_untried), if there was any.
     pub before: Option<&'a Attempt>,
     /// When the mail was received, unix time in milliseconds.
     pub received_ms: u64,
@@ -97,6 +97,11 @@ impl Occasion<'_> {
             }
         }
     }
+}
+
+/// Whether an attempt was none: its text could not be read, and it is read again soon. Nobody hears of it.
+pub fn is_untried(attempt: &Attempt) -> bool {
+    matches!(attempt.next, Next::Retry { .. }) && &*attempt.state == "storage"
 }
 
 /// Whether the sender wants this one.

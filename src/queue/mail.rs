@@ -317,7 +317,7 @@ impl Transaction {
 
 /// The outcome of one attempt to deliver one mail: result and what comes next, settled as one.
 ///
-/// An engine may keep only the first 1024 bytes of each text.
+/// An engine may keep only the first [`Attempt::TEXT_BYTES_MAX`] bytes of each text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// Whose.
@@ -346,6 +346,8 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// Most bytes of each text that an engine must keep.
+    pub const TEXT_BYTES_MAX: usize = 1024;
     /// Most bytes of [`Attempt::facts`]; an engine keeps no more.
     pub const FACTS_BYTES_MAX: usize = 16 << 10;
 

@@ -71,11 +71,15 @@ impl<K: Copy + Ord> Default for Schedule<K> {
     }
 }
 
+/// The shortest pause between two attempts, in seconds, whatever anybody asks for: without one, a hop
+/// that refuses at once would be asked some hundred times a second.
+pub(super) const INTERVAL_S_MIN: u32 = 1;
+
 /// When a mail is tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// Seconds after the first attempt, the second, and so on; the last one repeats. Empty: at
-    /// once.
+    /// Seconds after the first attempt, the second, and so on; the last one repeats. None, or zero, is
+    /// one second.
     pub intervals_s: Vec<u32>,
     /// Attempts in all; 0 for no limit.
     pub attempts_max: u32,
@@ -120,14 +124,14 @@ impl Retry {
 
     /// The longest pause between two attempts, in milliseconds.
     pub fn interval_ms_max(&self) -> u64 {
-        u64::from(self.intervals_s.iter().copied().max().unwrap_or(0)) * 1000
+        u64::from(self.intervals_s.iter().copied().max().unwrap_or(0).max(INTERVAL_S_MIN)) * 1000
     }
 }
 
 fn interval_ms(intervals_s: &[u32], attempts: u32) -> u64 {
     let place = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
     let interval = intervals_s.get(place).or(intervals_s.last());
-    u64::from(interval.copied().unwrap_or(0)) * 1000
+    u64::from(interval.copied().unwrap_or(0).max(INTERVAL_S_MIN)) * 1000
 }
 
 #[cfg(test)]
@@ -191,9 +195,12 @@ mod tests {
     }
 
     #[test]
-    fn without_intervals_and_limit_a_mail_is_tried_at_once_until_it_expires() {
-        let rule = Retry { intervals_s: vec![], attempts_max: 0, deliver_ms_max: 10 };
-        assert_eq!(rule.next(u32::MAX, 0, 9), Retrial::At(9));
-        assert_eq!(rule.next(u32::MAX, 0, 10), Retrial::GiveUp);
+    fn without_intervals_and_limit_a_mail_is_tried_every_second_until_it_expires() {
+        for intervals_s in [vec![], vec![0], vec![0, 0]] {
+            let rule = Retry { intervals_s, attempts_max: 0, deliver_ms_max: 1_010 };
+            assert_eq!(rule.next(u32::MAX, 0, 9), Retrial::At(1_009));
+            assert_eq!(rule.next(u32::MAX, 0, 10), Retrial::GiveUp);
+            assert_eq!(rule.interval_ms_max(), 1_000);
+        }
     }
 }

@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::delivery::mx::{
     Addresses, Exchange, MxAnswer, NoAnswer, RouteRules, Unroutable, exchanges, route,
 };
-use crate::delivery::{NextHop, Route, Target, route_to_hop};
+use crate::delivery::{HopRules, NextHop, Route, Target, route_to_hop};
 use crate::settings::Settings;
 
 use super::Routed;
@@ -34,6 +34,9 @@ const ANSWERS_MAX: u64 = 8_192;
 const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long it is kept that there is no answer (RFC 2308 5).
 const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(3 * 3600);
+/// How long a route is kept at most that some question had no answer for: a host that is missing in it
+/// may well be the best one.
+const UNSURE_MAX: Duration = Duration::from_secs(60);
 /// Questions that one name server may have open at a time over one connection.
 const QUESTIONS_MAX: usize = 4_096;
 /// Where the system says which name servers there are.
@@ -192,7 +195,13 @@ impl LookUp {
             }
             Addresses::Found(found) => {
                 let good = good_until.map_or(Duration::from_secs(1), left);
-                Ok((route_to_hop(hop, &found), good))
+                let private = &self.settings.dns.private_targets;
+                let smarthost = self.settings.delivery.smarthost_place();
+                let rules = HopRules {
+                    is_allowed: &|ip| private.contains(ip),
+                    smarthost: smarthost.as_ref().map(|(host, port)| (host.as_str(), *port)),
+                };
+                Ok((route_to_hop(hop, &found, &rules)?, good))
             }
         }
     }
@@ -210,27 +219,7 @@ impl LookUp {
         let v6 = self.ask(name.clone(), RecordType::AAAA);
         let v4 = self.ask(name, RecordType::A);
         let (v6, v4) = tokio::join!(v6, v4);
-        let (mut addresses, mut good_until, mut failed) = (Vec::new(), None, None);
-        for answer in [v6, v4] {
-            match answer {
-                Ok(Answer::NoRecords | Answer::NoName) => {}
-                Err(why) => failed = Some(why),
-                Ok(Answer::Records(found)) => {
-                    let until = found.valid_until();
-                    good_until =
-                        Some(good_until.map_or(until, |good: std::time::Instant| good.min(until)));
-                    let ips = found.answers().iter().filter_map(|record| record.data.ip_addr());
-                    addresses.extend(ips);
-                }
-            }
-        }
-        match failed {
-            Some(mut why) if addresses.is_empty() => {
-                why.text = format!("{} (for the addresses of {shown})", why.text);
-                (Addresses::Failed(why), None)
-            }
-            _ => (Addresses::Found(addresses), good_until),
-        }
+        gather([v6, v4], shown)
     }
 
     /// One question, answered or not by the deadline.
@@ -255,6 +244,37 @@ impl LookUp {
                 Err(NoAnswer { timed_out: false, text })
             }
         }
+    }
+}
+
+/// The addresses that answers for both families brought, and until when they are good: not for long where
+/// one was missing.
+fn gather(
+    answers: [Result<Answer, NoAnswer>; 2],
+    shown: &str,
+) -> (Addresses, Option<std::time::Instant>) {
+    let (mut addresses, mut good_until, mut failed) = (Vec::new(), None, None);
+    for answer in answers {
+        let until = match answer {
+            Ok(Answer::NoRecords | Answer::NoName) => continue,
+            Ok(Answer::Records(found)) => {
+                let ips = found.answers().iter().filter_map(|record| record.data.ip_addr());
+                addresses.extend(ips);
+                found.valid_until()
+            }
+            Err(why) => {
+                failed = Some(why);
+                Instant::now().into_std() + UNSURE_MAX
+            }
+        };
+        good_until = Some(good_until.map_or(until, |good: std::time::Instant| good.min(until)));
+    }
+    match failed {
+        Some(mut why) if addresses.is_empty() => {
+            why.text = format!("{} (for the addresses of {shown})", why.text);
+            (Addresses::Failed(why), good_until)
+        }
+        _ => (Addresses::Found(addresses), good_until),
     }
 }
 
@@ -288,4 +308,42 @@ async fn together<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> 
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_resolver::proto::op::Query;
+
+    fn records() -> Result<Answer, NoAnswer> {
+        let data = RData::A(std::net::Ipv4Addr::new(192, 0, 2, 1).into());
+        let mut found = Lookup::from_rdata(Query::default(), data);
+        let late = found.valid_until() + TTL_MAX;
+        found = Lookup::new_with_deadline(Query::default(), found.answers().to_vec(), late);
+        Ok(Answer::Records(found))
+    }
+
+    fn no_answer() -> Result<Answer, NoAnswer> {
+        Err(NoAnswer { timed_out: true, text: "no answer".into() })
+    }
+
+    /// A name server that says nothing for once sends nobody to the second best host for a day.
+    #[test]
+    fn what_was_not_answered_is_asked_again_soon() {
+        let none = || Ok(Answer::NoRecords);
+        for (answers, has_address, is_short) in [
+            ([none(), records()], true, false),
+            ([records(), records()], true, false),
+            ([none(), no_answer()], false, true),
+            ([no_answer(), no_answer()], false, true),
+            ([records(), no_answer()], true, true),
+            ([no_answer(), records()], true, true),
+        ] {
+            let (found, good_until) = gather(answers, "mx.example");
+            assert_eq!(matches!(found, Addresses::Found(_)), has_address, "{found:?}");
+            let good = left(good_until.unwrap());
+            assert_eq!(good <= UNSURE_MAX, is_short, "{found:?}: {good:?}");
+        }
+        assert!(gather([none(), none()], "mx.example").1.is_none());
+    }
 }

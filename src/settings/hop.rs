@@ -20,8 +20,9 @@ section! {
         /// How connections to next hops are secured: `opportunistic` (or `optional`, which is the
         /// same) uses STARTTLS where it is offered, verifies nothing, and falls back to an unencrypted
         /// connection where the handshake fails; `required` sends nothing unencrypted; `verified`
-        /// wants a certificate for the host's name besides, by an authority that is trusted; `off`
-        /// never asks for TLS.
+        /// wants a certificate for the host's name besides, by an authority that is trusted (of an MX
+        /// that name comes out of DNS, unsigned: whoever forges DNS answers chooses it); `off` never
+        /// asks for TLS.
         "smtp-out-security" security: Security = Preset::Text("opportunistic"), Choice(&[
             ("opportunistic", Security::Opportunistic),
             ("optional", Security::Opportunistic),
@@ -52,7 +53,8 @@ section! {
         "smarthost-password" password: Secret = Preset::Text(""), Password, live;
 
         /// Where the password may go: only to a smarthost whose certificate is `verified`, `encrypted`
-        /// to any, or in `clear`. A smarthost on this machine may always have it.
+        /// to any, or in `clear`. A smarthost on this machine may always have it. Passwords that messages
+        /// bring along are bound by the same rule, but never go in clear.
         "smarthost-auth" auth: AuthRule = Preset::Text("verified"), Choice(&[
             ("verified", AuthRule::Verified),
             ("encrypted", AuthRule::Encrypted),

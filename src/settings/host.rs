@@ -19,6 +19,13 @@ pub enum Host {
     Address(IpAddr),
 }
 
+impl super::Delivery {
+    /// The host and the port of the smarthost, if there is one.
+    pub fn smarthost_place(&self) -> Option<(String, u16)> {
+        self.smarthost.as_ref().map(|host| (host.to_string(), self.smarthost_port))
+    }
+}
+
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -53,18 +53,22 @@ impl Kind for Addresses {
     }
 }
 
-/// One address; the unspecified one stands for none.
+/// One address or none, which the unspecified one stands for too.
 pub(super) struct Address;
 
 impl Kind for Address {
-    type Value = IpAddr;
+    type Value = Option<IpAddr>;
 
-    fn parse(&self, text: &str) -> Result<IpAddr, Reason> {
-        bare(text).parse().map_err(|_| "is not an address".into())
+    fn parse(&self, text: &str) -> Result<Option<IpAddr>, Reason> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let address: IpAddr = bare(text).parse().map_err(|_| "is not an address")?;
+        Ok((!address.is_unspecified()).then_some(address))
     }
 
     fn allowed(&self) -> String {
-        "an address".into()
+        "an address, or empty".into()
     }
 }
 

@@ -277,8 +277,7 @@ section! {
 
         /// An address that every connection goes to, whatever the route, to try things out: nothing is
         /// looked up, and mail stays queued by its domain; `0.0.0.0` or empty for none.
-        "smtp-sink-address" | "smtp-sink-ip" sink: Option<IpAddr> = Preset::Text(""),
-            Optional(Address);
+        "smtp-sink-address" | "smtp-sink-ip" sink: Option<IpAddr> = Preset::Text(""), Address;
 
         /// The port of `smtp-sink-address`.
         "smtp-sink-port" sink_port: u16 = Preset::Text("25"), Port;
@@ -338,8 +337,9 @@ section! {
         /// Routes that are looked up at a time, over all workers; each worker may have one at least.
         "dns-capacity" look_ups_max: u32 = Preset::Text("100"), Count { min: 1, max: 10_000 };
 
-        /// Networks beyond the public Internet, such as private ones and this machine, that DNS may send
-        /// mail to; other addresses there are left out, so that no stranger's records lead inside.
+        /// Networks beyond the public Internet, such as private ones and this machine, that DNS and
+        /// `x-mq-smarthost-hostname` may send mail to; other addresses there are left out, so that no
+        /// stranger's records and nobody's mail lead inside.
         "dns-private-targets" private_targets: Networks = Preset::Text(""), NetworkSet;
     }
 }

@@ -116,6 +116,8 @@ fixed! {
     NO_MEMORY = "452 4.3.1 No room for this mail now";
     /// Larger than SIZE as offered (RFC 1870 6.1).
     TOO_LARGE = "552 5.3.4 The mail is larger than allowed";
+    /// More header than is looked through for `x-mq-*` fields, which are in it.
+    HEADER_TOO_LARGE = "552 5.3.4 The header is larger than one with x-mq fields may be";
     /// The text has a bare CR or LF: relaying it would let someone smuggle a second mail.
     TEXT_LINE_ENDS = "554 5.6.0 Lines end in CRLF, and CR or LF never stand alone (curl --crlf)";
 

@@ -8,7 +8,7 @@
 use thiserror::Error;
 
 use super::address::{Address, Path};
-use super::dsn::{Notify, Ret, parse_envid, parse_orcpt};
+use super::dsn::{Notify, Ret, is_xtext, parse_envid, parse_orcpt};
 
 /// RFC 5321 4.5.3.1.2: the longest name that EHLO may carry, in octets.
 pub const HELLO_BYTES_MAX: usize = 255;
@@ -49,6 +49,8 @@ pub struct MailFrom {
     pub ret: Option<Ret>,
     /// `ENVID=` (RFC 3461 4.4), decoded, if given.
     pub envid: Option<Box<str>>,
+    /// Whether `AUTH=` was given (RFC 4954 5). Whom it names nobody believes.
+    pub submitter: bool,
 }
 
 impl MailFrom {
@@ -67,6 +69,9 @@ pub struct RcptTo {
     pub notify: Option<Notify>,
     /// `ORCPT=` (RFC 3461 4.2) with its type, decoded, if given.
     pub orcpt: Option<Box<str>>,
+    /// Whether the path or ORCPT came in UTF-8, so that the transaction must have SMTPUTF8 (RFC 6531 3.4,
+    /// RFC 6533 3).
+    pub utf8: bool,
 }
 
 impl RcptTo {
@@ -219,7 +224,15 @@ fn parse_mail(argument: &[u8], dialect: Dialect) -> Result<MailFrom, CommandErro
     let (address, rest) =
         Address::split_path(Path::Reverse, path).map_err(|_| CommandError::Sender)?;
     let body = BodyKind::SevenBit;
-    let mut mail = MailFrom { address, size: None, body, smtputf8: false, ret: None, envid: None };
+    let mut mail = MailFrom {
+        address,
+        size: None,
+        body,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+        submitter: false,
+    };
     let (mut body, mut submitter) = (None, None);
     for parameter in parameters(rest).ok_or(CommandError::Sender)? {
         if dialect == Dialect::Smtp {
@@ -245,6 +258,7 @@ fn parse_mail(argument: &[u8], dialect: Dialect) -> Result<MailFrom, CommandErro
         }
     }
     mail.body = body.unwrap_or(BodyKind::SevenBit);
+    mail.submitter = submitter.is_some();
     // RFC 6531 3.4: without the parameter, an address is ASCII.
     if !mail.smtputf8 && !mail.address.is_ascii() {
         return Err(CommandError::NeedsSmtpUtf8);
@@ -256,7 +270,8 @@ fn parse_rcpt(argument: &[u8], dialect: Dialect) -> Result<RcptTo, CommandError>
     let path = path_after(argument, "TO:").ok_or(CommandError::Recipient)?;
     let (address, rest) =
         Address::split_path(Path::Forward, path).map_err(|_| CommandError::Recipient)?;
-    let mut rcpt = RcptTo { address, notify: None, orcpt: None };
+    let utf8 = !address.is_ascii();
+    let mut rcpt = RcptTo { address, notify: None, orcpt: None, utf8 };
     for parameter in parameters(rest).ok_or(CommandError::Recipient)? {
         if dialect == Dialect::Smtp {
             return Err(CommandError::ParameterUnknown);
@@ -268,6 +283,7 @@ fn parse_rcpt(argument: &[u8], dialect: Dialect) -> Result<RcptTo, CommandError>
             }
             (k, Some(v)) if k.eq_ignore_ascii_case(b"ORCPT") => {
                 set(&mut rcpt.orcpt, parse_orcpt(v))?;
+                rcpt.utf8 |= !v.is_ascii();
             }
             (k, None) if k.eq_ignore_ascii_case(b"NOTIFY") || k.eq_ignore_ascii_case(b"ORCPT") => {
                 return Err(CommandError::ParameterSyntax);
@@ -324,23 +340,6 @@ fn is_offered(keyword: &[u8]) -> bool {
     [&b"SIZE"[..], b"BODY", b"AUTH", b"SMTPUTF8", b"RET", b"ENVID"]
         .iter()
         .any(|known| keyword.eq_ignore_ascii_case(known))
-}
-
-/// RFC 3461 4: a `+` is followed by two digits of upper-case hexadecimal, and `=` is written so too.
-/// `<>` is such a text.
-fn is_xtext(value: &[u8]) -> bool {
-    let digit = |byte: Option<&u8>| matches!(byte, Some(b'0'..=b'9' | b'A'..=b'F'));
-    let mut bytes = value.iter();
-    while let Some(byte) = bytes.next() {
-        let good = match byte {
-            b'+' => digit(bytes.next()) && digit(bytes.next()),
-            byte => byte.is_ascii_graphic() && *byte != b'=',
-        };
-        if !good {
-            return false;
-        }
-    }
-    true
 }
 
 /// Fills a parameter once, with a value that could be read.

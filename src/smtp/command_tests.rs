@@ -15,12 +15,14 @@ fn mail(address: &str) -> MailFrom {
         smtputf8: false,
         ret: None,
         envid: None,
+        submitter: false,
     }
 }
 
 fn rcpt(address: &str) -> Command<'static> {
     let address = Address::parse_for(Path::Forward, address).unwrap();
-    Command::Rcpt(RcptTo { address, notify: None, orcpt: None })
+    let utf8 = !address.is_ascii();
+    Command::Rcpt(RcptTo { address, notify: None, orcpt: None, utf8 })
 }
 
 /// RFC 5321 4.1.1, 4.1.2; RFC 1870; RFC 6152; RFC 6531; RFC 3030.
@@ -148,7 +150,7 @@ fn the_parameters_of_dsn_are_read() {
     assert_eq!(esmtp(line), Ok(Command::Mail(expected)));
     let address = Address::parse_for(Path::Forward, "c@d").unwrap();
     let notify = Some(Notify { success: true, failure: false, delay: true });
-    let expected = RcptTo { address, notify, orcpt: Some("rfc822;C@d".into()) };
+    let expected = RcptTo { address, notify, orcpt: Some("rfc822;C@d".into()), utf8: false };
     assert!(expected.asks_for_notices());
     let line = "RCPT TO:<c@d> NOTIFY=success,delay ORCPT=rfc822;C@d";
     assert_eq!(esmtp(line), Ok(Command::Rcpt(expected)));
@@ -174,7 +176,8 @@ fn addresses_that_are_not_utf8_are_refused() {
 fn rfc_4954_5_mail_may_name_its_submitter_who_is_not_believed() {
     for value in ["<>", "e+3Dmc2@example.com", "a@b", "+2B"] {
         let line = format!("MAIL FROM:<a@b> AUTH={value} SIZE=1");
-        assert_eq!(esmtp(&line), esmtp("MAIL FROM:<a@b> SIZE=1"), "{value}");
+        let expected = MailFrom { submitter: true, size: Some(1), ..mail("a@b") };
+        assert_eq!(esmtp(&line), Ok(Command::Mail(expected)), "{value}");
     }
     assert_eq!(
         esmtp("auth Plain ="),

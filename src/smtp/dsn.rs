@@ -146,24 +146,30 @@ fn escaped(address: &str) -> Option<String> {
     Some(out)
 }
 
-/// RFC 3461 4: printable ASCII without `+` and `=`, or `+` with two digits of base 16. What it says must
-/// be printable ASCII too (RFC 3461 4.2 and 4.4): it ends up in header fields.
-fn decode_xtext(value: &[u8]) -> Option<String> {
-    let mut out = String::with_capacity(value.len());
-    let mut rest = value;
-    while let Some((&byte, after)) = rest.split_first() {
-        let (octet, after) = match byte {
+/// What an xtext says, octet by octet; `None` where it is none. RFC 3461 4: printable ASCII without `+`
+/// and `=`, or `+` with two digits of base 16, those beyond 9 in upper case.
+fn octets(value: &[u8]) -> impl Iterator<Item = Option<u8>> {
+    let mut rest = value.iter();
+    std::iter::from_fn(move || {
+        let octet = match rest.next()? {
             b'+' => {
-                let ([high, low], after) = after.split_first_chunk()?;
-                (digit(*high)? << 4 | digit(*low)?, after)
+                digit(rest.next()).and_then(|high| digit(rest.next()).map(|low| high << 4 | low))
             }
-            b'=' | b' ' => return None,
-            other => (other, after),
+            b'=' => None,
+            other => other.is_ascii_graphic().then_some(*other),
         };
-        out.push(is_printable(octet).then(|| char::from(octet))?);
-        rest = after;
-    }
-    Some(out)
+        Some(octet)
+    })
+}
+
+/// Whether a value is an xtext, whatever it says.
+pub fn is_xtext(value: &[u8]) -> bool {
+    octets(value).all(|octet| octet.is_some())
+}
+
+/// What an xtext says must be printable ASCII here (RFC 3461 4.2 and 4.4): it ends up in header fields.
+fn decode_xtext(value: &[u8]) -> Option<String> {
+    octets(value).map(|octet| octet.filter(|octet| is_printable(*octet)).map(char::from)).collect()
 }
 
 /// Writes a text as xtext; `None` if it is not printable ASCII.
@@ -182,8 +188,12 @@ fn is_printable(byte: u8) -> bool {
     (b' '..=b'~').contains(&byte)
 }
 
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok())
+fn digit(byte: Option<&u8>) -> Option<u8> {
+    match byte? {
+        digit @ b'0'..=b'9' => Some(digit - b'0'),
+        digit @ b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
 }
 
 /// What a mail passes on to a hop that offers DSN; all absent where nothing was asked.

@@ -151,6 +151,7 @@ impl Driver {
                 self.events.push(format!("{credentials:?}"));
                 match credentials.password.as_bytes() {
                     b"good" => Decision::Accept,
+                    b"busy" => Decision::RefuseAsError(Reply::from(super::answer::LOGIN_LATER)),
                     b"later" => Decision::Refuse(Reply::from(super::answer::LOGIN_LATER)),
                     _ => Decision::Refuse(Reply::from(super::answer::LOGIN_REFUSED)),
                 }

@@ -32,7 +32,10 @@ impl Server {
         let answer = self.change_settings(log);
         match &answer {
             Ok(rows) => log.info("reload", format_args!("settings were read again: {}", rows[0])),
-            Err(why) => log.warning("reload", format_args!("nothing has changed:\n{why}")),
+            Err(why) => {
+                log.warning("reload", "nothing has changed:");
+                why.lines().for_each(|line| log.warning("reload", line));
+            }
         }
         self.readiness.ready(&self.mode_text());
         answer

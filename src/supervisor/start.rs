@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, unbounded};
 use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
 
-use crate::auth::{self, Check, Logins};
+use crate::auth::{self, Checks, Logins};
 use crate::blocking::{self, Job, READS_MAX};
 use crate::delivery::{Account, DestinationLimits, Destinations, NextHop, Store, StoreLimits};
 use crate::limits::MemoryBudget;
@@ -44,7 +44,7 @@ pub(super) struct Plan {
     pub(super) jobs: Sender<Job>,
     pub(super) services: Services,
     pub(super) logins: Arc<Logins>,
-    pub(super) checks: Sender<Check>,
+    pub(super) checks: Checks,
     pub(super) listeners: Arc<[SocketAddr]>,
     pub(super) common: Common,
     pub(super) lost: Sender<Event>,
@@ -122,7 +122,7 @@ fn share(total: u32, workers: u32, index: usize) -> usize {
 /// The threads that wait on behalf of the workers, and the ways to them.
 pub(super) struct Aides {
     pub(super) jobs: Sender<Job>,
-    pub(super) checks: Sender<Check>,
+    pub(super) checks: Checks,
     pub(super) services: Services,
     pub(super) helper: JoinHandle<()>,
     pub(super) verifier: JoinHandle<()>,

@@ -62,7 +62,8 @@ impl Tls {
         Ok(Tls { server, client: Client::load(files.authorities.as_deref())? })
     }
 
-    /// The same for one worker, which shares no lock with the others.
+    /// The same for one worker: its sessions with next hops are its own, the keys of tickets for clients
+    /// are everybody's ([`server`], Locks).
     pub fn for_worker(&self) -> Tls {
         Tls { server: self.server.clone(), client: self.client.for_worker() }
     }

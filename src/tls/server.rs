@@ -2,10 +2,14 @@
 //!
 //! # Sessions
 //! A client may take up a session where it was begun, and nowhere else: each way in (STARTTLS, TLS from
-//! the first octet) has a ticket key of its own, which lives as long as this value and is never
-//! written down, so a reload ends all sessions with the old certificates. Tickets are kept by the
-//! clients; we hold no session, so there is no cache to fill. Early data, which could be played
-//! again, is not accepted.
+//! the first octet) has ticket keys of its own, which are replaced every few hours and never written
+//! down. None outlives this value, so a reload ends all sessions with the old certificates. Tickets are
+//! kept by the clients; we hold no session, so there is no cache to fill. Early data, which could be
+//! played again, is not accepted.
+//!
+//! # Locks
+//! All workers share this value. The lock around its ticket keys is taken when a ticket is made or read:
+//! in a handshake, never for mail.
 //!
 //! Must never: hold a key that does not belong to its certificate.
 //!

@@ -11,7 +11,8 @@ use rohrpost_reactor::Key;
 
 use crate::delivery::mx::Unroutable;
 use crate::delivery::{
-    DestinationId, Fate, Finish, Journey, Route, Step, Target, literal_of, mx, own_listener,
+    DestinationId, Fate, Finish, HopRules, Journey, Route, Step, Target, literal_of, mx,
+    own_listener, route_to_hop,
 };
 use crate::net::desk::{Io, Timer};
 use crate::net::incoming::Keep;
@@ -123,12 +124,20 @@ impl Worker {
     /// A route that no name server is needed for.
     fn route_at_hand(&self, target: &Target) -> Option<Result<Route, Unroutable>> {
         let delivery = &self.desk.settings.delivery;
-        if let Some(sink) = delivery.sink.filter(|sink| !sink.is_unspecified()) {
+        if let Some(sink) = delivery.sink {
             let address = (sink, delivery.sink_port).into();
             return Some(Ok(Route::to(&target.to_string(), address)));
         }
         match target {
-            Target::Host(hop) => hop.literal().map(|address| Ok(Route::to(&hop.host, address))),
+            Target::Host(hop) => hop.literal().map(|address| {
+                let private = &self.desk.settings.dns.private_targets;
+                let smarthost = delivery.smarthost_place();
+                let rules = HopRules {
+                    is_allowed: &|ip| private.contains(ip),
+                    smarthost: smarthost.as_ref().map(|(host, port)| (host.as_str(), *port)),
+                };
+                route_to_hop(hop, &[address.ip()], &rules)
+            }),
             Target::Domain(domain) if domain.is_empty() => {
                 Some(Err(Unroutable::NotADomain(domain.to_string())))
             }

@@ -9,6 +9,7 @@ mod facts;
 mod far;
 mod login;
 mod paper;
+mod reload;
 mod reply;
 mod reuse;
 mod tls;

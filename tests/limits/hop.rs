@@ -34,6 +34,9 @@ pub(crate) enum At {
     Body,
     /// It offers CHUNKING and PIPELINING, and does what it does behind the text.
     Chunk,
+    /// It offers the same, and does what it does at the second mail of a connection, which it reads whole and
+    /// answers nothing of.
+    Second,
     Dot,
     Rset,
     Quit,
@@ -160,12 +163,13 @@ struct Dialogue {
     lines: BufReader<TcpStream>,
     shared: Arc<Shared>,
     number: usize,
+    mails: usize,
 }
 
 impl Dialogue {
     fn new(stream: TcpStream, shared: Arc<Shared>, number: usize) -> io::Result<Dialogue> {
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Dialogue { lines: BufReader::new(stream), shared, number })
+        Ok(Dialogue { lines: BufReader::new(stream), shared, number, mails: 0 })
     }
 
     fn serve(&mut self) -> io::Result<()> {
@@ -182,11 +186,15 @@ impl Dialogue {
                 }
                 Some("auth") => self.say(At::Auth, "235 2.7.0 welcome")?,
                 Some("bdat") => {
-                    let size = line.split_whitespace().nth(1).and_then(|word| word.parse().ok());
-                    let mut chunk = vec![0; size.unwrap_or_default()];
-                    self.lines.read_exact(&mut chunk)?;
+                    let bytes = self.chunk(&line)?;
                     let recipient = std::mem::take(&mut recipient);
-                    self.dot(Taken { recipient, bytes: chunk.len() })?;
+                    self.dot(Taken { recipient, bytes })?;
+                }
+                Some("mail") if self.mails > 0 && self.fault(At::Second).is_some() => {
+                    self.line()?;
+                    let chunk = self.line()?.to_ascii_lowercase();
+                    self.chunk(&chunk)?;
+                    self.say(At::Second, "250 2.1.0 ok")?;
                 }
                 Some("mail") => self.say(At::Mail, "250 2.1.0 ok")?,
                 Some("rcpt") if line.contains("<refused@") => {
@@ -213,10 +221,19 @@ impl Dialogue {
     fn dot(&mut self, taken: Taken) -> io::Result<()> {
         // A client need not use the chunks that it is offered.
         let at = if self.fault(At::Chunk).is_some() { At::Chunk } else { At::Dot };
+        self.mails += 1;
         if self.fault(at).is_none() {
             self.shared.mails.lock().unwrap().push(taken);
         }
         self.say(at, "250 2.0.0 taken")
+    }
+
+    /// Reads the chunk that `line` announces; how many octets it has.
+    fn chunk(&mut self, line: &str) -> io::Result<usize> {
+        let size = line.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+        let mut chunk = vec![0; size.unwrap_or_default()];
+        self.lines.read_exact(&mut chunk)?;
+        Ok(chunk.len())
     }
 
     fn line(&mut self) -> io::Result<String> {
@@ -254,7 +271,9 @@ impl Dialogue {
         match faults[self.number % faults.len()] {
             Some((At::StartTls | At::Handshake, _)) => "250-hop.example\r\n250 STARTTLS",
             Some((At::Auth, _)) => "250-hop.example\r\n250 AUTH PLAIN LOGIN",
-            Some((At::Chunk, _)) => "250-hop.example\r\n250-PIPELINING\r\n250 CHUNKING",
+            Some((At::Chunk | At::Second, _)) => {
+                "250-hop.example\r\n250-PIPELINING\r\n250 CHUNKING"
+            }
             Some(_) | None => "250 hop.example",
         }
     }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
 use super::{
@@ -85,6 +85,54 @@ fn an_attempt_times_out(at: At, how: How, state: &str) {
     heals(&server, &hop);
 }
 
+/// A message to two, so that the second mail follows the first over its connection without a rest; its id.
+fn post_two(server: &Server) -> String {
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    client.command("MAIL FROM:<a@example.org>").unwrap().require(250).unwrap();
+    for recipient in ["b@example.net", "c@example.net"] {
+        client.command(&format!("RCPT TO:<{recipient}>")).unwrap().require(250).unwrap();
+    }
+    client.command("DATA").unwrap().require(354).unwrap();
+    let reply = client.command("x\r\n.").unwrap().require(250).unwrap();
+    reply.lines[0].rsplit_once(' ').unwrap().1.to_owned()
+}
+
+/// A text that went ahead of its replies, over a connection that then ended without any, may have arrived:
+/// that is an attempt, and not a mail to be sent again at once.
+#[test]
+fn a_chunk_without_any_reply_is_an_attempt() {
+    let hop = Hop::start(Some((At::Second, How::Close)));
+    let server = impatient(hop.address()).setting("retry-interval", 600).start();
+    let id = post_two(&server);
+    let mail = eventually("a mail that waits", PATIENCE, || {
+        let mail = show(server.plan(), &id);
+        (mail["state"] == "waiting").then_some(mail)
+    });
+    let attempt = &mail["results"][0];
+    assert_eq!((&attempt["state"], &attempt["result"]), (&json!("message"), &json!("lost")));
+    assert_eq!((hop.opened(), hop.mails().len()), (1, 1), "nothing was sent again");
+}
+
+/// The same where it is our own stop that ends the connection.
+#[test]
+fn a_chunk_that_a_stop_cuts_off_from_its_replies_is_an_attempt() {
+    let hop = Hop::start(Some((At::Second, How::Stall)));
+    let plan = impatient(hop.address())
+        .setting("smtp-out-timeout", 600)
+        .setting("shutdown-timeout", 1)
+        .setting("retry-interval", 600);
+    let mut server = plan.start();
+    let id = post_two(&server);
+    hop.await_mail("b@example.net");
+    await_count(&server, "delivered", 1);
+    assert!(server.terminate().success(), "{}", server.process());
+    let server = plan.start();
+    let mail = show(server.plan(), &id);
+    assert_eq!((&mail["state"], &mail["attempts"]), (&json!("waiting"), &json!(1)), "{mail}");
+    let attempt = &mail["results"][0];
+    assert_eq!((&attempt["state"], &attempt["result"]), (&json!("message"), &json!("lost")));
+}
+
 /// RSET is about the mail before: the mail behind it goes over another connection, and that was no attempt.
 fn the_connection_is_left(at: At, how: How) {
     let hop = Hop::start(Some((at, how)));
@@ -161,6 +209,12 @@ steps! {
     dot_that_drips: an_attempt_times_out(Dot, Drip, "message");
     rset_that_stalls: the_connection_is_left(Rset, Stall);
     rset_that_drips: the_connection_is_left(Rset, Drip);
+}
+
+/// A hop that answers in time and wrongly is left as well.
+#[test]
+fn rset_that_is_refused() {
+    the_connection_is_left(At::Rset, How::Say("502 5.5.1 no"));
 }
 
 /// A QUIT that nobody answers costs nothing but its own deadline: the mail was delivered before.

@@ -88,7 +88,7 @@ fn a_refusal_comes_back_with_its_reason() {
     assert_eq!(recipient["Final-Recipient"], "rfc822; refused@example.net");
     assert_eq!((&recipient["Action"], &recipient["Status"]), (&"failed".into(), &"5.1.1".into()));
     assert_eq!(recipient["Diagnostic-Code"], "smtp; 550 5.1.1 No such user here");
-    assert_eq!(recipient["Remote-MTA"], "dns; [127.0.0.1]");
+    assert_eq!(recipient["Remote-MTA"], "dns; relay.example");
     assert!(parsed["text"].as_str().unwrap().contains("550 5.1.1 No such user here"));
     let original = parsed["original"].as_str().unwrap();
     assert!(original.contains("Subject: For Bob") && !original.contains("The text itself"));

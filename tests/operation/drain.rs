@@ -1,7 +1,7 @@
 //! `rohrpost drain`: no mail in, mail out, and back again.
 
 use super::TEXT;
-use crate::support::{PATIENCE, Server, Sink, SmtpClient, fresh_port};
+use crate::support::{PATIENCE, Server, Sink, SmtpClient, eventually, fresh_port};
 
 #[test]
 fn a_drain_lets_clients_finish_delivers_what_is_due_and_takes_no_more() {
@@ -39,6 +39,20 @@ fn a_drain_lets_clients_finish_delivers_what_is_due_and_takes_no_more() {
     client.mail("a@example.org", "c@example.net", TEXT).unwrap().require(250).unwrap();
     sink.await_count(2, PATIENCE);
     assert_eq!(server.status().text("/mode"), "open");
+}
+
+/// A client whose proxy has not named it yet hears the same as others (D-51).
+#[test]
+fn a_drain_answers_clients_that_are_not_named_yet() {
+    let plan = Server::builder().setting("smtp-proxy", "127.0.0.0/8");
+    let server = plan.start();
+    let mut silent = SmtpClient::connect(server.smtp()).unwrap();
+    eventually("the client", PATIENCE, || {
+        (server.status().count("incoming_connections") == 1).then_some(())
+    });
+    assert_eq!(plan.order(&["drain"]).code, Some(0));
+    silent.reply().unwrap().require(421).unwrap();
+    silent.await_close().unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::probe::{Stage, await_status, client, compiled, mail, say};
 use crate::login::{self, plain};
-use crate::support::{Sanitizer, SmtpClient};
+use crate::support::{PATIENCE, Sanitizer, Sink, SmtpClient};
 
 /// Users that the server itself knows.
 const USERS: &str = "hardcoded://tim@x:geheim";
@@ -49,6 +49,50 @@ fn d_34_what_a_plugin_said_before_is_no_answer_to_a_login() {
     // Whoever claims to be somebody, and is not, has lost what it was granted.
     say(&mut one, "MAIL FROM:<a@example.org>", 250);
     say(&mut one, "RCPT TO:<b@example.net>", 530);
+}
+
+#[test]
+fn d_3a_a_login_that_a_plugin_takes_back_can_be_made_again() {
+    let mut stage = Stage::judging(&["10-a"]).setting("local-domains", "here.example");
+    stage.script("10-a authenticate authenticate:1\n10-a mailfrom@taken authenticate:0\n");
+    let sink = Sink::start(&stage.plan.directory().join("dump"));
+    stage.plan = stage.plan.smarthost(sink.address());
+    let server = stage.start();
+    let mut one = client(&server);
+    say(&mut one, &plain("good@x", "any"), 235);
+    say(&mut one, "MAIL FROM:<taken@example.org>", 250);
+    say(&mut one, "RCPT TO:<b@example.net>", 530);
+    say(&mut one, "RSET", 250);
+    say(&mut one, &plain("good@x", "any"), 235);
+    say(&mut one, &plain("good@x", "any"), 503);
+    mail(&mut one, "first@example.net");
+    // What the Received field says holds when the mail is accepted.
+    stage.script("10-a data authenticate:0\n");
+    mail(&mut one, "second@here.example");
+    sink.await_count(2, PATIENCE);
+    let dumped = String::from_utf8(sink.dumped()).unwrap();
+    let words = |word: &str| dumped.matches(word).count();
+    assert_eq!((words("with ESMTPA "), words("with ESMTP ")), (1, 1), "{dumped}");
+}
+
+/// 454 says that nobody knows: what a plugin granted before stays.
+#[test]
+fn d_3a_a_login_that_is_put_off_takes_no_grant_away() {
+    let stage = Stage::judging(&["10-a"]);
+    let users = login::users_in(stage.plan.directory(), &format!("tim:{}\n", login::SLOW));
+    let stage = stage.setting("smtp-auth", users);
+    stage.script("10-a connect authenticate:1\n");
+    let mut server = stage.start();
+    let line = format!("{}\r\n", plain("tim@x", "wrong"));
+    // One is computed, 64 wait; the rest hear 454, in no order.
+    let mut clients: Vec<_> = (0..70).map(|_| client(&server)).collect();
+    for one in &mut clients {
+        one.send(line.as_bytes()).unwrap();
+    }
+    let mut last = clients.pop().unwrap();
+    last.reply().unwrap().require(454).unwrap();
+    mail(&mut last, "b@example.net");
+    server.kill9();
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! Connections under TLS, and through a proxy, as plugins see them.
 
-use std::{io::Write, net::TcpStream, sync::Arc};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::Arc,
+};
 
 use rustls::ClientConfig;
 
 use super::probe::{self, await_status, say};
-use crate::support::{Authority, Server, SmtpClient};
+use crate::support::{Authority, PATIENCE, Server, SmtpClient};
 
 const NAME: &str = "mx.example.org";
 /// All hooks that a connection without mail can call.
@@ -118,6 +122,46 @@ fn d_3e_what_a_plugin_sends_before_tls_goes_out_under_tls() {
     let server = stage.start();
     let banner = implicit(&server, &trusted).reply().unwrap().require(220).unwrap();
     assert_eq!(banner.lines[0], "from the connect hook");
+}
+
+#[test]
+fn d_30_nothing_goes_out_in_clear_on_the_secure_port() {
+    let (stage, _) = stage(&["10-a"]);
+    stage.script("10-a connect send:220-in%20clear%0D%0A hold:never\n");
+    let stage = stage.setting("plugin-timeout", "300ms");
+    let server = stage.start();
+    let mut raw = TcpStream::connect(server.smtps()).unwrap();
+    raw.set_read_timeout(Some(PATIENCE)).unwrap();
+    // The step is taken back: without TLS there is no way to say so.
+    let mut said = Vec::new();
+    raw.read_to_end(&mut said).unwrap();
+    assert_eq!(said.escape_ascii().to_string(), "");
+    await_status(&server, "plugin_revoked", 1);
+}
+
+/// Both handshakes would have all the time of `smtp-tls-timeout`, whatever `shutdown-timeout` says.
+#[test]
+fn d_53_a_stop_begins_no_handshake() {
+    let (stage, _) = stage(&["10-a"]);
+    stage.script("10-a connect say:-\n");
+    let stage = stage.setting("smtp-tls-timeout", 600).setting("shutdown-timeout", 60);
+    let mut server = stage.start();
+    let mut sending = SmtpClient::hello(server.smtp()).unwrap();
+    say(&mut sending, "MAIL FROM:<a@example.org>", 250);
+    say(&mut sending, "RCPT TO:<b@example.net>", 250);
+    say(&mut sending, "DATA", 354);
+    stage.script("10-a connect hold:go\n");
+    let mut held = TcpStream::connect(server.smtps()).unwrap();
+    held.set_read_timeout(Some(PATIENCE)).unwrap();
+    await_status(&server, "held", 1);
+    server.process().ask_to_end();
+    server.process().await_complaint(PATIENCE, "draining");
+    sending.send(b"text\r\n.\r\nSTARTTLS\r\n").unwrap();
+    sending.reply().unwrap().require(250).unwrap();
+    sending.reply().unwrap().require(421).unwrap();
+    stage.release("go", "continue");
+    assert_eq!(held.read(&mut [0; 1]).unwrap(), 0);
+    assert!(server.process().wait(PATIENCE).success());
 }
 
 #[test]

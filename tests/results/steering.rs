@@ -76,16 +76,37 @@ fn without_smtp_extract_such_fields_are_text() {
 fn a_message_goes_to_the_host_that_it_names() {
     let (here, there) = (directory(), directory());
     let (usual, other) = (sink(&here, &[]), sink(&there, &[]));
-    let server = plan(&usual).start();
-    let port = other.address().port();
-    send(
-        &server,
-        &format!("x-mq-smarthost-hostname: 127.0.0.1\r\nx-mq-smarthost-port: {port}\r\n"),
-    );
+    let server = plan(&usual).setting("dns-private-targets", "127.0.0.1").start();
+    send(&server, &to(&other, "127.0.0.1"));
     other.await_count(1, PATIENCE);
     send(&server, "");
     usual.await_count(1, PATIENCE);
     assert_eq!((usual.count(), other.count()), (1, 1));
+}
+
+/// Fields that send a message to a sink under this name.
+fn to(sink: &Sink, host: &str) -> String {
+    let port = sink.address().port();
+    format!("x-mq-smarthost-hostname: {host}\r\nx-mq-smarthost-port: {port}\r\n")
+}
+
+/// Whoever may send could else reach what listens inside, and read its answers in the result. The
+/// smarthost of the settings may be named all the same.
+#[test]
+fn a_message_leads_to_no_private_address_unless_the_settings_do() {
+    let (here, there) = (directory(), directory());
+    let (usual, other) = (sink(&here, &[]), sink(&there, &[]));
+    let server = plan(&usual).start();
+    for host in ["127.0.0.1", "[127.0.0.1]", "::ffff:127.0.0.1"] {
+        send(&server, &to(&other, host));
+        let attempt = await_results(&server, "all", 1).remove(0)["results"][0].take();
+        assert_eq!(attempt["status"], "5.7.1", "{attempt}");
+        let why = attempt["description"].as_str().unwrap();
+        assert!(why.contains("dns-private-targets"), "{why}");
+    }
+    send(&server, &to(&usual, "127.0.0.1"));
+    usual.await_count(1, PATIENCE);
+    assert_eq!((usual.count(), other.count()), (1, 0));
 }
 
 #[test]
@@ -105,4 +126,19 @@ fn mail_is_removed_and_hastened_by_hand() {
     assert!(retried.contains("\"retried\":2"), "{retried}");
     sink.await_count(2, PATIENCE);
     server.await_empty_queue(PATIENCE);
+}
+
+/// What would be looked through for fields of ours has a bound, and the server goes on.
+#[test]
+fn a_header_too_long_for_such_fields_is_refused() {
+    let directory = directory();
+    let sink = sink(&directory, &[]);
+    let server = plan(&sink).start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    let text = [&b"x-mq-:\r\n".repeat(140_000)[..], TEXT].concat();
+    let reply = client.mail("alice@example.org", "b@example.net", &text).unwrap();
+    assert!(reply.require(552).unwrap().lines[0].starts_with("5.3.4 "));
+    client.mail("alice@example.org", "b@example.net", TEXT).unwrap().require(250).unwrap();
+    sink.await_count(1, PATIENCE);
+    assert_eq!(sink.count(), 1);
 }

@@ -1,13 +1,14 @@
 //! Which host gets a mail: by preference, the next one where one fails, within one attempt.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
 
 use serde_json::json;
 
 use super::{NameServer, address, await_state, by_mx, listeners, zone};
 use crate::limits::hop::{At, Hop, How};
 use crate::limits::{await_count, queued};
-use crate::support::{Server, SmtpClient};
+use crate::support::{PATIENCE, Server, SmtpClient, eventually};
 
 /// Every mail so far was delivered at its first attempt.
 fn first_attempts(server: &Server, delivered: u64) {
@@ -58,7 +59,7 @@ fn the_next_host_gets_what_the_best_cannot_take() {
 /// A mail that is lost with its connection goes to the next host, in the same attempt.
 #[test]
 fn a_mail_that_was_lost_on_the_way_goes_to_the_next_host_at_once() {
-    for at in [At::Mail, At::Rcpt, At::Data, At::Dot] {
+    for at in [At::Mail, At::Rcpt, At::Data] {
         for how in [How::Close, How::Stall] {
             let (port, mut hosts) = listeners(2);
             let second = Hop::on(hosts.pop().unwrap(), None);
@@ -67,7 +68,6 @@ fn a_mail_that_was_lost_on_the_way_goes_to_the_next_host_at_once() {
             let server = by_mx(&dns, port)
                 .setting("smtp-out-timeout", 1)
                 .setting("smtp-out-data-timeout", 1)
-                .setting("smtp-out-dot-timeout", 1)
                 .start();
             queued(&server, "b@example.net");
             second.await_mail("b@example.net");
@@ -75,6 +75,59 @@ fn a_mail_that_was_lost_on_the_way_goes_to_the_next_host_at_once() {
             assert_eq!(first.opened(), 1, "{at:?} {how:?}");
         }
     }
+}
+
+/// RFC 5321 4.5.3.2.6: a host that was given the whole text and said nothing may have taken it. Another one
+/// would have it twice.
+#[test]
+fn a_text_that_was_never_answered_waits_and_goes_to_no_other_host() {
+    for at in [At::Dot, At::Chunk] {
+        for (how, result) in [(How::Close, "lost"), (How::Stall, "timeout")] {
+            let (port, mut hosts) = listeners(2);
+            let second = Hop::on(hosts.pop().unwrap(), None);
+            let first = Hop::on(hosts.pop().unwrap(), Some((at, how)));
+            let dns = NameServer::start(&zone(&[("example.net", &[10, 20])]));
+            let server = by_mx(&dns, port)
+                .setting("smtp-out-dot-timeout", 1)
+                .setting("retry-interval", 600)
+                .start();
+            let id = queued(&server, "b@example.net");
+            let mail = await_state(&server, &id, "waiting");
+            let attempt = &mail["results"][0];
+            assert_eq!(attempt["state"], "message", "{at:?} {how:?} {mail}");
+            assert_eq!(attempt["result"], result, "{at:?} {how:?} {mail}");
+            assert_eq!((first.opened(), second.opened()), (1, 0), "{at:?} {how:?}");
+        }
+    }
+}
+
+/// Invariant 22: settings that were read again while a lost mail was on its way hold for it too.
+#[test]
+fn a_mail_that_was_lost_goes_to_no_host_that_a_reload_forbids() {
+    let (port, mut hosts) = listeners(2);
+    let second = hosts.pop().unwrap();
+    let _first = Hop::on(hosts.pop().unwrap(), Some((At::Mail, How::Close)));
+    let dns = NameServer::start(&zone(&[("example.net", &[10, 20])]));
+    let plan = by_mx(&dns, port).setting("retry-interval", 3600);
+    let file = plan.directory().join("config.txt");
+    std::fs::write(&file, "").unwrap();
+    let server = plan.setting("config-file", file.display()).start();
+    let id = queued(&server, "b@example.net");
+    second.set_nonblocking(true).unwrap();
+    let (stream, _) = eventually("a connection", PATIENCE, || second.accept().ok());
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // It began under settings that allow it to be in clear.
+    std::fs::write(&file, "smtp-out-security: required\n").unwrap();
+    assert_eq!(server.plan().order(&["reload"]).code, Some(0));
+    let mut lines = BufReader::new(&stream).lines();
+    for (reply, expected) in [("220 mx1.test\r\n", "EHLO us.example"), ("250 mx1.test\r\n", "QUIT")]
+    {
+        (&stream).write_all(reply.as_bytes()).unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), expected);
+    }
+    let mail = await_state(&server, &id, "waiting");
+    assert_eq!(mail["results"][0]["state"], "mailfrom", "{mail}");
 }
 
 /// Each host once; then the attempt ends with what happened last.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{NameServer, address, await_state, by_mx, listeners, zone};
 use crate::limits::hop::Hop;
-use crate::limits::{await_count, queued};
+use crate::limits::{await_count, id_of, queued};
 use crate::support::{PATIENCE, SmtpClient, eventually};
 
 /// One zone, one row a domain: its state, the status (RFC 3463) and a word of the reason.
@@ -43,6 +43,20 @@ fn a_domain_that_takes_no_mail_fails_for_good_and_says_why() {
         assert!(attempt["description"].as_str().unwrap().contains(reason), "{mail}");
     }
     await_count(&server, "destinations", 0);
+}
+
+/// A host that a mail names leads nowhere else than those that MX records name.
+#[test]
+fn a_mail_that_names_a_host_inside_fails_for_good() {
+    let dns = NameServer::start(&json!({ "inside.test": { "A": ["127.0.0.1"] } }));
+    let server = by_mx(&dns, 25).setting("dns-private-targets", "").start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    let text = b"x-mq-smarthost-hostname: inside.test\r\n\r\nx\r\n";
+    let reply = client.mail("a@example.org", "b@example.net", text).unwrap();
+    let id = id_of(&reply.require(250).unwrap());
+    let attempt = await_state(&server, &id, "failed")["results"][0].take();
+    assert_eq!((&attempt["state"], &attempt["status"]), (&json!("dns"), &json!("5.7.1")));
+    assert!(attempt["description"].as_str().unwrap().contains("dns-private-targets"), "{attempt}");
 }
 
 /// RFC 5321 5.1: without MX the domain itself is the host; an alias is followed; literals need no MX;
@@ -122,4 +136,27 @@ fn one_host_without_an_answer_keeps_no_mail_from_the_other() {
     queued(&server, "b@example.net");
     second.await_mail("b@example.net");
     assert_eq!(server.status().count("retried"), 0);
+}
+
+/// RFC 3461 4.1: a host that gives no answer at all is what delays most. Told once, however many attempts
+/// end without a connection.
+#[test]
+fn a_delay_is_told_of_a_host_that_cannot_be_reached() {
+    let (port, mut hosts) = listeners(1);
+    let hop = Hop::on(hosts.pop().unwrap(), None);
+    let dead = json!({ "A": [address(7).to_string()] });
+    let well = json!({ "A": [address(0).to_string()] });
+    let dns = NameServer::start(&json!({ "dead.test": dead, "example.org": well }));
+    let server = by_mx(&dns, port)
+        .setting("dsn-notify", "FAILURE,DELAY")
+        .setting("dsn-delay", 1)
+        .setting("retry-interval", 1)
+        .start();
+    let id = queued(&server, "b@dead.test");
+    hop.await_mail("a@example.org");
+    eventually("one more attempt", PATIENCE, || {
+        let attempts = || crate::limits::show(server.plan(), &id)["attempts"].as_u64().unwrap();
+        (attempts() > 3).then_some(())
+    });
+    assert_eq!(server.status().count("notices"), 1, "once");
 }

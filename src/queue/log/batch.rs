@@ -42,7 +42,13 @@ impl Batch {
 
     /// Starts over for another place and keeps the memory.
     pub(super) fn reset(&mut self, name: SegmentName, start: u64) {
-        (self.name, self.start, self.bytes) = (name, start, 0);
+        (self.name, self.start) = (name, start);
+        self.clear();
+    }
+
+    /// Lets go of everything that was added, the bodies with it.
+    pub(super) fn clear(&mut self) {
+        self.bytes = 0;
         self.scratch.clear();
         self.bodies.clear();
     }

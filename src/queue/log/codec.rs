@@ -31,9 +31,6 @@ use crate::queue::mail::{
 };
 use crate::queue::wishes::{DsnNotify, MailDsn, QueueWish, Wishes};
 
-/// Most bytes of each text of an attempt; the rest of a longer one is not kept.
-const ATTEMPT_TEXT_BYTES_MAX: usize = 1024;
-
 const EIGHT_BIT: u8 = 1;
 const SMTPUTF8: u8 = 2;
 const SECURE: u8 = 4;
@@ -315,7 +312,7 @@ fn put_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     put_u64(out, not_before_ms);
     put_u16(out, attempt.code);
     for text in [&attempt.state, &attempt.result, &attempt.status, &attempt.description] {
-        put_bytes(out, &text.as_bytes()[..text.floor_char_boundary(ATTEMPT_TEXT_BYTES_MAX)]);
+        put_bytes(out, &text.as_bytes()[..text.floor_char_boundary(Attempt::TEXT_BYTES_MAX)]);
     }
     put_address(out, attempt.from);
     put_socket(out, attempt.to);

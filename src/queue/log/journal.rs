@@ -252,6 +252,8 @@ impl Journal {
                     self.unsynced.voids.clear();
                 }
                 Err(error) => {
+                    // Nothing of it counts: what it held is laid out anew with the next attempt.
+                    self.batch.clear();
                     self.gauges.trouble("a segment could not be opened", &error);
                     let refusal = refusal_of(&error);
                     let pause = (pause_ms * 2).min(REOPEN_MS_MAX);
@@ -309,8 +311,11 @@ impl Journal {
     fn take(&mut self, queue: &mut VecDeque<Handed>, round: &mut Round, now_ms: u64) {
         // What waits for the outcome that it tells of.
         let mut companions = Vec::new();
+        // Without a segment nothing is laid out, and whoever waits is to be told at once.
+        let open = matches!(self.state, State::Open(_));
         for taken in 0.. {
-            let full = taken >= BATCH_ENTRIES_MAX || self.batch.bytes() >= BATCH_BYTES_MAX;
+            let full =
+                taken >= BATCH_ENTRIES_MAX || (open && self.batch.bytes() >= BATCH_BYTES_MAX);
             // A group is never cut: it becomes durable as one.
             let entry = if full && companions.is_empty() { None } else { queue.pop_front() };
             match entry {

@@ -26,7 +26,6 @@ enum Act {
     Begin,
     /// The text is out.
     End,
-    Reset,
     Quit,
 }
 
@@ -59,7 +58,6 @@ const STATES: &[(&str, Security, &[Act])] = &[
     ("auth name", Security::Required, &[OFFER, TLS, Secure, LOGIN, MORE]),
     ("auth password", Security::Required, &[OFFER, TLS, Secure, LOGIN, MORE, MORE]),
     ("idle", Security::Clear, &[CLEAR]),
-    ("reset", Security::Clear, &[CLEAR, Reset]),
     ("mail", Security::Clear, &[CLEAR, Start]),
     ("rcpt", Security::Clear, &[CLEAR, Start, OK]),
     ("data", Security::Clear, &[CLEAR, Start, OK, OK]),
@@ -115,7 +113,6 @@ fn act(session: &mut Session, act: Act) {
         Chunk => session.start_chunk(mail, 5).unwrap(),
         Begin => assert!(session.begin_body()),
         End => session.end_body(),
-        Reset => session.reset(),
         Quit => session.quit(),
     }
 }

@@ -95,8 +95,6 @@ pub(super) enum State {
     AwaitHandshake,
     AwaitAuth(Exchange),
     Idle,
-    /// RSET without a mail behind it.
-    AwaitReset,
     /// A mail is under way.
     Mail(Mail),
     AwaitGoodbye,
@@ -214,7 +212,6 @@ impl Session {
             State::AwaitHandshake => Stage::Handshake,
             State::AwaitAuth(exchange) => Stage::Auth(*exchange),
             State::Idle => Stage::Idle,
-            State::AwaitReset => Stage::Reset,
             State::Mail(mail) if mail.is_writing() => Stage::Body,
             State::Mail(mail) => mail.step.stage(),
             State::AwaitGoodbye => Stage::Quit,
@@ -311,18 +308,9 @@ impl Session {
         self.close();
     }
 
-    /// Sends RSET. Only [`start`](Self::start) needs one, and sends it by itself; this is for a driver
-    /// that wants to know whether an idle connection is alive. Ignored unless idle.
-    pub fn reset(&mut self) {
-        if matches!(self.state, State::Idle) {
-            self.output.push(b"RSET\r\n");
-            self.state = State::AwaitReset;
-        }
-    }
-
     /// Sends QUIT; [`Event::Goodbye`] follows. Ignored while a mail is under way and at the end.
     pub fn quit(&mut self) {
-        if matches!(self.state, State::Idle | State::AwaitReset) {
+        if matches!(self.state, State::Idle) {
             self.say_quit();
         }
     }
@@ -343,7 +331,6 @@ impl Session {
             | State::AwaitHandshake
             | State::AwaitAuth(_)
             | State::Idle
-            | State::AwaitReset
             | State::Mail(_) => self.lose(problem),
         }
     }
@@ -424,7 +411,6 @@ impl Session {
             State::AwaitHelo => self.on_helo(reply),
             State::AwaitStartTls => self.on_starttls(reply),
             State::AwaitAuth(exchange) => self.on_auth(*exchange, reply),
-            State::AwaitReset => self.on_reset(&reply),
             State::Mail(mail) => self.on_mail_reply(mail.step, reply),
             State::AwaitGoodbye => self.part(None),
             State::Idle | State::AwaitHandshake | State::Closed => {
@@ -447,18 +433,9 @@ impl Session {
                 let outcome = self.take_refusal().unwrap_or_else(|| refused((stage, reply)));
                 self.part(Some(outcome));
             }
-            State::Idle | State::AwaitReset | State::AwaitGoodbye | State::Closed => {
+            State::Idle | State::AwaitGoodbye | State::Closed => {
                 self.part(None);
             }
-        }
-    }
-
-    fn on_reset(&mut self, reply: &Reply) {
-        if reply.is_success() {
-            self.dirty = false;
-            self.state = State::Idle;
-        } else {
-            self.lose(Problem::UnexpectedReply);
         }
     }
 

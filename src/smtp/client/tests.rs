@@ -378,18 +378,8 @@ fn a_mail_cannot_be_started_twice() {
     assert_eq!(session.start(mail()), Err(StartError::Busy));
     let mut session = started(ESMTP);
     assert_eq!(session.start(mail()), Err(StartError::Busy));
-    session.reset();
     session.quit();
     assert_eq!(sent(&mut session), GROUP);
-}
-
-#[test]
-fn reset_probes_an_idle_connection() {
-    let mut session = ready(ESMTP);
-    session.reset();
-    assert_eq!((sent(&mut session).as_str(), session.stage()), ("RSET\r\n", Stage::Reset));
-    assert_eq!(hear(&mut session, b"250 ok\r\n"), []);
-    assert_eq!(session.stage(), Stage::Idle);
 }
 
 const CHUNKING: &[u8] = b"220 hi\r\n250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n";

@@ -12,7 +12,7 @@ use super::super::answer::{self, Fixed};
 use super::super::command::{Command, CommandError, Dialect, MailFrom, RcptTo};
 use super::super::line::{self, LineError};
 use super::super::memory::Memory;
-use super::event::{CloseReason, Decision, Event, Hello, Protocol, Received, Via};
+use super::event::{CloseReason, Decision, Event, Hello, LoginOffer, Protocol, Received, Via};
 use super::receiver::{Fault, Receiver};
 use super::session::{Chunk, ChunkFate, Question, Session, State, Transaction, refusal};
 
@@ -162,6 +162,10 @@ impl Session {
         if mail.asks_for_notices() && !self.options.dsn {
             return self.fail(answer::PARAMETER_UNKNOWN, memory);
         }
+        // RFC 4954 5: the parameter comes with the extension.
+        if mail.submitter && self.login.offer != LoginOffer::Yes {
+            return self.fail(answer::PARAMETER_UNKNOWN, memory);
+        }
         let size_max = self.options.size_max;
         // RFC 1870 6.1: refused by its declared size alone. No error of the client's making.
         if mail.size.is_some_and(|size| size > size_max) {
@@ -186,9 +190,7 @@ impl Session {
             None => return self.refuse(answer::MAIL_FIRST, memory),
             Some(transaction) if transaction.chunked => answer::CHUNKS_STARTED,
             Some(_) if rcpt.asks_for_notices() && !self.options.dsn => answer::PARAMETER_UNKNOWN,
-            Some(transaction) if !transaction.smtputf8 && !rcpt.address.is_ascii() => {
-                answer::NEEDS_SMTPUTF8
-            }
+            Some(transaction) if rcpt.utf8 && !transaction.smtputf8 => answer::NEEDS_SMTPUTF8,
             Some(transaction) if transaction.accepted >= recipients_max => {
                 // RFC 5321 4.5.3.1.10: a limit, not an error; the client sends the rest later.
                 return self.say(answer::TOO_MANY_RECIPIENTS);
@@ -332,7 +334,7 @@ impl Session {
         decision: Decision,
         memory: &mut dyn Memory,
     ) {
-        let reply = match decision {
+        let (reply, is_error) = match decision {
             Decision::Accept => {
                 self.say(accepted_reply(question));
                 return self.on_accepted(question);
@@ -344,7 +346,8 @@ impl Session {
                 }
                 return self.on_accepted(question);
             }
-            Decision::Refuse(reply) => reply,
+            Decision::Refuse(reply) => (reply, false),
+            Decision::RefuseAsError(reply) => (reply, true),
             Decision::RefuseAndClose(reply) => {
                 self.say_reply(&refusal(reply));
                 return self.close(CloseReason::Refused, memory);
@@ -353,7 +356,7 @@ impl Session {
         let reply = refusal(reply);
         // What is refused for good is an error: guessing recipients, and passwords, must have an end.
         let guess = matches!(question, Question::Rcpt | Question::Authenticate);
-        let counts = guess && reply.is_permanent();
+        let counts = is_error || (guess && reply.is_permanent());
         if counts && self.count_error(memory) {
             return;
         }

@@ -146,6 +146,8 @@ pub enum Decision {
     AcceptWith(Reply),
     /// Refuse with this reply (4yz or 5yz).
     Refuse(Reply),
+    /// Refuse with this reply, and count it as an error of the client even if it is for now (4yz).
+    RefuseAsError(Reply),
     /// Refuse with this reply, usually 421, and end the session.
     RefuseAndClose(Reply),
 }

@@ -366,10 +366,16 @@ impl Session {
         self.output.clear();
     }
 
-    /// Says whether the client may log in, from now on. Ignored once it has.
+    /// Says whether the client may log in, from now on. Ignored once it has. Where TLS is required it
+    /// comes first: a password is worth no less than mail.
     pub fn offer_login(&mut self, offer: LoginOffer) {
         if !self.login.done {
-            self.login.offer = offer;
+            self.login.offer = match offer {
+                LoginOffer::Yes if self.options.tls_required && !self.secure => {
+                    LoginOffer::AfterTls
+                }
+                offer => offer,
+            };
             self.input.set_wiping(self.is_confidential());
         }
     }
@@ -378,6 +384,11 @@ impl Session {
     pub fn on_logged_out(&mut self) {
         self.login.done = false;
         self.input.set_wiping(self.is_confidential());
+    }
+
+    /// Whether a login was successful, and holds for all that the session was told.
+    pub fn is_logged_in(&self) -> bool {
+        self.login.done
     }
 
     /// Told that a login was successful.

@@ -565,3 +565,18 @@ fn a_declared_size_beyond_all_memory_is_refused_without_harm() {
     assert!(session.output().ends_with(answer::NO_MEMORY.as_bytes()));
     assert_eq!(memory.held, 1);
 }
+
+/// RFC 6533 3: an ORCPT in UTF-8 is for transactions with SMTPUTF8; its escaped form is for all.
+#[test]
+fn rfc_6533_3_an_orcpt_in_utf_8_needs_smtputf8() {
+    let answer = |mail: &[u8], orcpt: &str| {
+        let mut driver = Driver::plain();
+        driver.feed(b"EHLO c\r\n");
+        driver.feed(mail);
+        driver.answers(format!("RCPT TO:<c@d> ORCPT=utf-8;{orcpt}@d\r\n").as_bytes())[..9]
+            .to_owned()
+    };
+    assert_eq!(answer(b"MAIL FROM:<a@b>\r\n", "\u{e4}"), "553 5.6.7");
+    assert_eq!(answer(b"MAIL FROM:<a@b>\r\n", "\\x{E4}"), "250 2.1.5");
+    assert_eq!(answer(b"MAIL FROM:<a@b> SMTPUTF8\r\n", "\u{e4}"), "250 2.1.5");
+}

@@ -4,9 +4,10 @@ use super::*;
 use crate::queue::engine::{Recalled, Shelf};
 use crate::queue::log::history::ATTEMPTS_KEPT_MAX;
 
-fn result(number: u64) -> Transaction {
+/// A result with a text of `bytes` bytes.
+pub(super) fn result(number: u64, bytes: usize) -> Transaction {
     let origin = Origin::internal("mail.example");
-    Transaction { shelf: Some("results".into()), origin, ..transaction(number, 1, 60) }
+    Transaction { shelf: Some("results".into()), origin, ..transaction(number, 1, bytes) }
 }
 
 fn with_result(rig: &mut Rig, result: &Transaction, mail: MailId, next: Next) -> Completions {
@@ -23,11 +24,11 @@ fn a_result_is_there_when_its_outcome_is_durable_and_leaves_when_it_is_taken() {
     let storage = MemoryStorage::new(1);
     let (mut rig, _) = Rig::open(&storage).unwrap();
     rig.accept(&transaction(1, 1, 40)).unwrap();
-    let done = with_result(&mut rig, &result(2), id(1).mail(0), Next::Delivered);
+    let done = with_result(&mut rig, &result(2, 60), id(1).mail(0), Next::Delivered);
     assert_eq!((done.len(), sizes(&rig.reader)), (0, vec![]), "nobody waits for it");
     rig.rest();
     assert_eq!(sizes(&rig.reader), [("results".into(), 1)]);
-    assert_eq!(rig.reader.read(id(2)).unwrap().bodies, result(2).bodies);
+    assert_eq!(rig.reader.read(id(2)).unwrap().bodies, result(2, 60).bodies);
     drop(rig);
     let (mut rig, recovered) = Rig::open(&storage).unwrap();
     assert_eq!(recovered.waiting, [], "it is no mail");
@@ -64,7 +65,7 @@ fn results_are_written_where_mail_is_refused_for_want_of_room() {
     storage.limit(storage.used_bytes() + 40_000);
     rig.now_ms += 10_000;
     assert_eq!(rig.accept(&transaction(2, 1, 40)), Err(Refusal::Full));
-    with_result(&mut rig, &result(3), id(1).mail(0), Next::Delivered);
+    with_result(&mut rig, &result(3, 60), id(1).mail(0), Next::Delivered);
     rig.now_ms += 1000;
     rig.commit([]);
     assert_eq!(sizes(&rig.reader), [("results".into(), 1)]);
@@ -76,7 +77,7 @@ fn a_damaged_result_takes_its_outcome_with_it() {
     let storage = MemoryStorage::new(1);
     let (mut rig, _) = Rig::open(&storage).unwrap();
     rig.accept(&transaction(1, 1, 40)).unwrap();
-    with_result(&mut rig, &result(2), id(1).mail(0), Next::Delivered);
+    with_result(&mut rig, &result(2, 60), id(1).mail(0), Next::Delivered);
     rig.rest();
     drop(rig);
     let name = &crate::queue::Storage::list(&storage).unwrap()[0];

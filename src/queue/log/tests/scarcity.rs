@@ -17,6 +17,10 @@ fn nearly_full() -> (MemoryStorage, Rig) {
     (storage, rig)
 }
 
+fn outcome(mail: u64, next: Next) -> Entry {
+    Entry::Settle(attempt(id(mail).mail(0), next))
+}
+
 #[test]
 fn r_4_a_record_that_filled_the_disk_is_cut_off_and_mail_goes_on() {
     let (storage, mut rig) = nearly_full();
@@ -191,6 +195,34 @@ fn on_a_disk_that_others_fill_outcomes_are_written_from_the_reserve() {
         assert_eq!(storage.contents("reserve").unwrap().len(), 5_000);
         assert_eq!(rig.accept(&transaction(21, 1, 10)), Ok(()));
     }
+}
+
+/// What waits is more than a batch takes, so that an opening which failed would leave one that is full.
+#[test]
+fn on_a_full_disk_everybody_is_answered_however_much_waits() {
+    let (storage, mut rig) = nearly_full();
+    storage.limit(storage.used_bytes());
+    let result = |number| results::result(number, 1 << 20);
+    let told = |number| [(0, Entry::Accept(Arc::new(result(number)))), (0, outcome(1, LATER))];
+    rig.commit((10..17).flat_map(told));
+    for round in 0..4 {
+        rig.now_ms += 3_000;
+        rig.commit(told(200 + round));
+        assert_eq!(rig.accept(&transaction(100 + round, 1, 50)), Err(Refusal::Full));
+    }
+    rig.commit([(0, outcome(2, Next::Delivered))]);
+    // A stop takes what it can from the queue and says what is left.
+    assert_eq!(rig.journal.finish(rig.now_ms, &mut Completions::new()), 12);
+    storage.limit(u64::MAX);
+    rig.now_ms += 3_000;
+    rig.rest();
+    assert!(rig.status().delivering);
+    drop(rig);
+    storage.crash(Loss::Unsynced);
+    let (rig, recovered) = Rig::open(&storage).unwrap();
+    assert_eq!(recovered.waiting.len(), 1);
+    assert_eq!(recovered.waiting[0].mails[0].attempts, 11);
+    assert_eq!(rig.reader.shelved("results", None, 200).len(), 11);
 }
 
 #[test]
