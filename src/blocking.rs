@@ -50,8 +50,9 @@ pub fn spawn(
             let (worker, answer) = match job {
                 Job::Read(worker, id) => (worker, Mail::Loaded(id, read(&*queue, id))),
                 Job::Recall(worker, id, mails, what) => {
-                    let read = without_panic(id, || queue.recall(id, &mails, what.text_bytes));
-                    let recalled = read.map(|read| Recalled::each(read, what));
+                    let recalled = without_panic(id, || {
+                        Ok(Recalled::each(queue.recall(id, &mails, what.text_bytes)?, what))
+                    });
                     (worker, Mail::Recalled(id, recalled))
                 }
             };

@@ -169,7 +169,8 @@
 //! - **A drain keeps the listeners open and answers 421**: a closed port below 1024 could not be opened
 //!   again without root, and a sender that is told 421 tries its next host at once.
 //! - **The reserve is given to outcomes alone**: while it is spent no mail is taken, whatever
-//!   `queue-min-free` says.
+//!   `queue-min-free` says. Results and notices may take half of `queue-min-free` and nothing of the reserve;
+//!   then they wait in memory with their outcomes, and of more than about a thousand deliveries wait too.
 //! - **A mail that finds its connection closed is given back**, if the connection has carried mail
 //!   before and said nothing about this one: next hops end connections after so many mails or so
 //!   much idleness, and the two sides may do so at the same moment. Not if its text went ahead: then it
@@ -196,7 +197,7 @@
 //!   read back when a result is written: memory for them would be paid by every mail that waits.
 //! - **Named queues are part of the log**: an entry is a transaction like any other, so it is as durable as
 //!   mail, is rewritten and freed as mail is, and costs memory for its id only. They may be above their
-//!   bound for a second, because it is looked at once a second.
+//!   bound for a second, because it is looked at once a second, and for as long as the disk is away.
 //! - **Fields named `x-mq-` of strangers are taken out and mean nothing.** They are this server's own words;
 //!   followed, they would let anybody choose where our mail goes, and when. They end with the header and
 //!   not with the first line in it that is no field, for a password may stand behind that.

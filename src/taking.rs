@@ -29,8 +29,12 @@ use crate::queue::{Attempt, Entry, MailId, Next, Queue, ReadError, Shelf, Transa
 const TAKERS_MAX: usize = 16;
 /// Entries of one answer; a taker that wants more asks again.
 pub const ENTRIES_MAX: u32 = 1_000;
+/// Octets of the results of one answer; the last one may exceed it. A slow taker gets that much in time.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// How long the entries of one answer may take to be sent.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// Octets of the lines of one answer before its last one, at a taker; numbers may be written longer here.
+const LINES_BYTES_MAX: usize = 4 * ANSWER_BYTES_MAX;
 /// How long a taker may take to acknowledge what it got.
 const ACK_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the queue may take to let go of what was acknowledged.
@@ -57,15 +61,33 @@ pub struct Taking {
     queue: Arc<dyn Queue>,
     log: Log,
     lent: Mutex<HashSet<TransactionId>>,
+    trim: Mutex<Trim>,
     takers: AtomicUsize,
     dropped: AtomicU64,
+    /// See [`REMOVE_TIMEOUT`].
+    patience: Duration,
+}
+
+/// What was dropped last, until the queue lists it no more. It counts as lent so long.
+#[derive(Default)]
+struct Trim {
+    ids: Vec<TransactionId>,
+    /// Of each named queue the last of these, which goes last.
+    last: Vec<(Box<str>, TransactionId)>,
 }
 
 impl Taking {
     /// Nothing is lent out.
     pub fn new(queue: Arc<dyn Queue>, log: Log) -> Arc<Self> {
-        let (lent, takers, dropped) = (Mutex::default(), AtomicUsize::new(0), AtomicU64::new(0));
-        Arc::new(Self { queue, log, lent, takers, dropped })
+        Arc::new(Self {
+            queue,
+            log,
+            lent: Mutex::default(),
+            trim: Mutex::default(),
+            takers: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
+            patience: REMOVE_TIMEOUT,
+        })
     }
 
     /// The named queues that hold something.
@@ -95,37 +117,65 @@ impl Taking {
         })))
     }
 
-    /// Drops the oldest entries while there are more, or larger ones, than may be. Called once a second,
-    /// so that is how long a queue may be above its bound.
+    /// Drops the oldest entries while there are more, or larger ones, than may be, but none that somebody
+    /// is about to take. Called once a second, so that is how long a queue may be above its bound; longer
+    /// while the disk is away, because nothing is dropped before what was dropped last has gone.
     pub fn trim(&self, entries_max: u64, bytes_max: u64) {
-        let mut shelves = self.queue.shelves();
-        let mut entries: u64 = shelves.iter().map(|shelf| shelf.entries).sum();
-        let mut bytes: u64 = shelves.iter().map(|shelf| shelf.bytes).sum();
-        if entries <= entries_max && bytes <= bytes_max {
+        // No holder of the lock leaves it half changed.
+        let mut trim = self.trim.lock().unwrap_or_else(PoisonError::into_inner);
+        if trim.last.iter().any(|(name, id)| self.lists(name, *id)) {
             return;
         }
-        shelves.sort_by_key(|shelf| std::cmp::Reverse(shelf.bytes));
-        let mut dropped = 0;
-        for shelf in shelves {
-            let ids = self.queue.shelved(&shelf.name, None, DROPPED_AT_ONCE);
-            let mut gone = Vec::new();
-            for (id, size) in ids {
-                if entries <= entries_max && bytes <= bytes_max {
-                    break;
-                }
-                gone.push(id);
-                entries -= 1;
-                bytes = bytes.saturating_sub(u64::from(size));
-            }
-            dropped += gone.len() as u64;
-            self.settle(&gone, "there are too many");
+        let Trim { ids, .. } = std::mem::take(&mut *trim);
+        let mut lent = self.lent();
+        for id in &ids {
+            lent.remove(id);
         }
-        self.dropped.fetch_add(dropped, Ordering::Relaxed);
+        drop(lent);
+        *trim = self.drop_oldest(entries_max, bytes_max);
+        if trim.ids.is_empty() {
+            return;
+        }
+        let dropped = trim.ids.len();
+        self.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
         let text = format_args!(
             "{dropped} results were dropped, the oldest: queue-results-max or queue-results-size is \
              reached, and nobody takes them (rohrpost queue take)"
         );
         self.log.limited("results-dropped", Level::Critical, "queue", text);
+    }
+
+    /// Lets go of the oldest entries that are not lent, of the largest queue first.
+    fn drop_oldest(&self, entries_max: u64, bytes_max: u64) -> Trim {
+        let mut shelves = self.queue.shelves();
+        let mut entries: u64 = shelves.iter().map(|shelf| shelf.entries).sum();
+        let mut bytes: u64 = shelves.iter().map(|shelf| shelf.bytes).sum();
+        let mut trim = Trim::default();
+        shelves.sort_by_key(|shelf| std::cmp::Reverse(shelf.bytes));
+        for shelf in shelves {
+            if entries <= entries_max && bytes <= bytes_max {
+                break;
+            }
+            let listed = self.queue.shelved(&shelf.name, None, DROPPED_AT_ONCE);
+            let mut gone = Vec::new();
+            let mut lent = self.lent();
+            for (id, size) in listed {
+                if entries <= entries_max && bytes <= bytes_max {
+                    break;
+                }
+                if lent.insert(id) {
+                    gone.push(id);
+                    // It may have grown since it was counted.
+                    entries = entries.saturating_sub(1);
+                    bytes = bytes.saturating_sub(u64::from(size));
+                }
+            }
+            drop(lent);
+            self.settle(&gone, "there are too many");
+            trim.last.extend(gone.last().map(|last| (shelf.name.clone(), *last)));
+            trim.ids.append(&mut gone);
+        }
+        trim
     }
 
     fn lent(&self) -> MutexGuard<'_, HashSet<TransactionId>> {
@@ -151,6 +201,13 @@ impl Taking {
             ids.extend(free.take(limit - ids.len()));
         }
         ids
+    }
+
+    /// Whether the queue `name` still holds an entry.
+    fn lists(&self, name: &str, id: TransactionId) -> bool {
+        let before = TransactionId::from_u64(id.as_u64().saturating_sub(1));
+        let found = self.queue.shelved(name, Some(before), 1);
+        found.first().is_some_and(|(found, _)| *found == id)
     }
 
     /// Lets the queue forget entries.
@@ -209,8 +266,13 @@ impl Loan {
             }
         };
         self.taking.settle(&sent[..ack], "taken");
-        self.await_removal(name, &sent[..ack]);
+        let removed = self.await_removal(name, &sent[..ack]);
         stream.get_mut().extend(Instant::now() + SEND_TIMEOUT);
+        if !removed {
+            let text = "the queue did not let go of what was acknowledged in time, as while its disk \
+                        takes nothing: it may come again";
+            return control::send(stream.get_mut(), &Line::Error(text.to_owned()));
+        }
         control::send(stream.get_mut(), &Line::End(ack as u64))
     }
 
@@ -223,19 +285,24 @@ impl Loan {
     ) -> io::Result<Vec<TransactionId>> {
         let mut out = BufWriter::new(stream);
         let mut sent = Vec::new();
-        while sent.len() < limit {
+        let mut bytes = 0;
+        while sent.len() < limit && bytes < ANSWER_BYTES_MAX {
             let after = self.ids.last().copied();
             let lent = self.taking.lend(name, after, PAGE.min(limit - sent.len()));
             if lent.is_empty() {
                 break;
             }
+            let first = self.ids.len();
             self.ids.extend(&lent);
-            for id in lent {
-                if let Some(result) = self.read(id) {
-                    control::send(
-                        &mut out,
-                        &Line::Row(json!({ "id": id.to_string(), "result": result })),
-                    )?;
+            for (place, id) in lent.into_iter().enumerate() {
+                if bytes >= ANSWER_BYTES_MAX {
+                    self.give_back(first + place);
+                    break;
+                }
+                if let Some((result, result_bytes)) = self.read(id) {
+                    let row = json!({ "id": id.to_string(), "result": result });
+                    control::send(&mut out, &Line::Row(row))?;
+                    bytes += result_bytes;
                     sent.push(id);
                 }
             }
@@ -245,13 +312,23 @@ impl Loan {
         Ok(sent)
     }
 
-    fn read(&self, id: TransactionId) -> Option<Value> {
+    /// What was lent from this place on is not sent: others may have it.
+    fn give_back(&mut self, place: usize) {
+        let mut lent = self.taking.lent();
+        for id in self.ids.drain(place..) {
+            lent.remove(&id);
+        }
+    }
+
+    /// A result, and its octets.
+    fn read(&self, id: TransactionId) -> Option<(Value, usize)> {
         let taking = &self.taking;
         let why = match taking.queue.read(id) {
             Ok(transaction) => {
                 let text = transaction.bodies.first().map(|body| body.as_bytes());
-                match serde_json::from_slice(text.unwrap_or_default()) {
-                    Ok(result) => return Some(result),
+                let text = text.unwrap_or_default();
+                match serde_json::from_slice(text) {
+                    Ok(result) => return Some((result, text.len())),
                     Err(error) => error.to_string(),
                 }
             }
@@ -270,19 +347,20 @@ impl Loan {
         None
     }
 
-    /// Waits until the queue lists none of these any more, so that the next taker does not see them.
-    fn await_removal(&self, name: &str, ids: &[TransactionId]) {
-        let end = Instant::now() + REMOVE_TIMEOUT;
-        let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return };
+    /// Waits until the queue lists none of these any more, so that the next taker does not see them;
+    /// whether that came in time.
+    fn await_removal(&self, name: &str, ids: &[TransactionId]) -> bool {
+        let end = Instant::now() + self.taking.patience;
+        let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return true };
         // They are removed in the order in which they were settled.
-        let listed = |id: &TransactionId| {
-            let before = TransactionId::from_u64(id.as_u64().saturating_sub(1));
-            let found = self.taking.queue.shelved(name, Some(before), 1);
-            found.first().is_some_and(|(found, _)| found == id)
-        };
-        while (listed(first) || listed(last)) && Instant::now() < end {
+        let listed = |id: &TransactionId| self.taking.lists(name, *id);
+        while listed(first) || listed(last) {
+            if Instant::now() >= end {
+                return false;
+            }
             std::thread::sleep(REMOVE_LOOK);
         }
+        true
     }
 }
 
@@ -298,8 +376,8 @@ pub enum TakeError {
 }
 
 /// A taker's end: writes entries of the queue `name` to `out` as JSON lines, up to `max` of them, and
-/// acknowledges them when `out` was flushed. Returns how many it took; fewer than `max` means that the
-/// queue is empty. All must be over within `wait`.
+/// acknowledges them when `out` was flushed. Returns how many it took: none means that the queue is empty,
+/// or that `max` is 0. Nothing of an answer that is cut off is written. All must be over within `wait`.
 ///
 /// # Errors
 /// See [`TakeError`]; what was not acknowledged stays in the queue.
@@ -313,10 +391,15 @@ pub fn take(
     let request = Request::QueueTake { name: name.to_owned(), limit: max.min(ENTRIES_MAX) };
     let mut stream = control::talk(queue_directory, &request, wait)?;
     let mut rows: u64 = 0;
+    let mut lines: Vec<u8> = Vec::new();
     loop {
         match receive(&mut stream)? {
+            // The server ends an answer at that size.
+            Line::Row(_) if lines.len() >= LINES_BYTES_MAX => {
+                return Err(ControlError::Strange.into());
+            }
             Line::Row(row) => {
-                writeln!(out, "{}", row["result"]).map_err(TakeError::Output)?;
+                writeln!(lines, "{}", row["result"]).map_err(TakeError::Output)?;
                 rows += 1;
             }
             Line::End(sent) if sent == rows => break,
@@ -327,7 +410,7 @@ pub fn take(
     if rows == 0 {
         return Ok(0);
     }
-    out.flush().map_err(TakeError::Output)?;
+    out.write_all(&lines).and_then(|()| out.flush()).map_err(TakeError::Output)?;
     let ack = Ack { ack: usize::try_from(rows).unwrap_or(usize::MAX) };
     control::send(stream.get_mut(), &ack).map_err(ControlError::Cut)?;
     match receive(&mut stream)? {
@@ -343,3 +426,11 @@ fn receive(stream: &mut Conversation) -> Result<Line, ControlError> {
         ReceiveError::TooLong | ReceiveError::Nonsense(_) => ControlError::Strange,
     })
 }
+
+#[cfg(test)]
+#[path = "taking_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "taking_trim_tests.rs"]
+mod trim_tests;

@@ -125,6 +125,19 @@ fn refusals_retries_and_ages_have_their_lines_too() {
     assert!(lines.last().unwrap().ends_with("process:timeout  bob@example.net"), "{text}");
 }
 
+/// No named queue takes anything: the form alone asks for it.
+#[test]
+fn a_form_that_names_a_fact_of_the_connection_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = sink(folder.path(), &[]);
+    let (plan, sent, _) = logged(plan(&sink));
+    let plan = plan.setting("send-log-format", "{$result.state} {$result.messages}.");
+    let server = plan.start();
+    send(&server, "bob@example.net");
+    let text = await_text(&sent, |text| text.contains("message"));
+    assert_eq!(text, "message 1.\n");
+}
+
 /// logrotate moves a file, then says SIGHUP; or says nothing.
 #[test]
 fn files_that_are_moved_are_made_anew() {

@@ -55,6 +55,12 @@ impl Logbook {
         self.0.as_ref().is_some_and(|front| front.sent.is_some())
     }
 
+    /// Whether a line of an attempt names what is known of its connection.
+    pub fn logs_facts(&self) -> bool {
+        let template = self.0.as_ref().and_then(|front| front.sent.as_ref());
+        template.is_some_and(|template| template.uses(|field| matches!(field, Field::Fact(_))))
+    }
+
     /// Whether mail that came in is logged.
     pub fn logs_received(&self) -> bool {
         self.0.as_ref().is_some_and(|front| front.received.is_some())
@@ -69,15 +75,15 @@ impl Logbook {
         wishes: Option<&Wishes>,
     ) -> Option<Entry> {
         let template = self.0.as_ref()?.sent.as_ref()?;
-        let properties = wishes.and_then(|wishes| wishes.properties.clone());
         let facts = |field: &Field| matches!(field, Field::Fact(_));
         let known = |field: &Field| matches!(field, Field::Property(_));
+        let properties = wishes.and_then(|wishes| wishes.properties.as_ref());
         let attempt = Attempt {
             state: attempt.state.clone(),
             result: attempt.result.clone(),
             status: capped(&attempt.status),
             description: capped(&attempt.description),
-            facts: attempt.facts.clone().filter(|_| template.uses(facts)),
+            facts: attempt.facts.as_ref().filter(|_| template.uses(facts)).cloned(),
             ..*attempt
         };
         Some(Entry::Sent(Box::new(Sent {
@@ -86,7 +92,7 @@ impl Logbook {
             envelope: capped(envelope),
             recipient: capped(recipient),
             tags: wishes.map(|wishes| capped(&wishes.tags.join(","))).unwrap_or_default(),
-            properties: properties.filter(|_| template.uses(known)),
+            properties: properties.filter(|_| template.uses(known)).cloned(),
         })))
     }
 

@@ -354,6 +354,7 @@ impl Desk {
     /// A turn is over.
     pub fn end_turn(&mut self) {
         self.shakes_left = SHAKES_MAX;
+        self.settlements.end_turn();
     }
 
     /// Remembers to offer a connection's output to its socket.

@@ -676,7 +676,7 @@ impl Incoming {
 fn not_accepting(desk: &Desk) -> Option<Fixed> {
     match desk.accepting {
         // The received log is far behind.
-        Accepting::Yes if !desk.settlements.has_room() => Some(answer::STORAGE_FULL),
+        Accepting::Yes if !desk.settlements.has_room_for_lines() => Some(answer::STORAGE_FULL),
         Accepting::Yes => None,
         Accepting::Full => Some(answer::STORAGE_FULL),
         Accepting::Failed => Some(answer::LOCAL_ERROR),

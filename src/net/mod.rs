@@ -9,6 +9,7 @@
 //! - [`incoming`] drives one connection that brings mail, [`outgoing`] one that takes it away.
 //! - [`login`] is how such a connection says who it is.
 //! - [`settlement`] is an attempt between its end and its record, with the notice that it calls for.
+//! - [`unwritten`] is what tells of it, until the disk has it.
 //! - [`desk`] is what the drivers of one worker share.
 //!
 //! No protocol decision is made here: what a command means is the session's business.
@@ -41,3 +42,4 @@ mod step;
 mod tally;
 pub mod text;
 pub mod transport;
+pub mod unwritten;

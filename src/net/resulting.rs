@@ -18,7 +18,7 @@ impl Desk {
     /// Whether somebody may want to know more of the connection that this transaction goes over than its
     /// outcome.
     pub fn wants_facts(&self, transaction: &Transaction) -> bool {
-        self.store.queues().takes_any(transaction.wishes.as_deref())
+        self.logbook.logs_facts() || self.store.queues().takes_any(transaction.wishes.as_deref())
     }
 
     /// Whether any named queue takes a result of this attempt.
@@ -51,7 +51,8 @@ impl Desk {
         let original = original.unwrap_or_else(|| {
             Original::lost(mail.id, &mail.envelope, &mail.recipient, mail.received_ms)
         });
-        let body = body(original.with_attempts(attempts(attempt, mail, past), mail.attempts));
+        let body =
+            body(original.with_attempts(attempts(attempt, &mail.recent, past), mail.attempts));
         let now_ms = Wall::now_ms();
         for name in self.store.queues().names(mail.wishes.as_deref(), ending) {
             told.push(Transaction {
@@ -93,13 +94,61 @@ fn ending(attempt: &Attempt) -> Option<Ending> {
 /// All attempts that are known: those that were read back, what came since, and the last.
 fn attempts<'a>(
     last: &'a Attempt,
-    mail: &'a MailView,
+    recent: &'a [Attempt],
     past: &'a [(u32, Attempt)],
 ) -> impl Iterator<Item = &'a Attempt> {
-    let read_ms = past.last().map_or(0, |(_, attempt)| attempt.at_ms);
-    let since = mail.recent.iter().filter(move |attempt| attempt.at_ms > read_ms);
+    // Clocks jump, and more than one may end in a millisecond; and the log numbers attempts that were put
+    // off, which do not count as tries. The last that was read is among the recent ones, or older than all.
+    let is_last_read = |attempt: &Attempt| {
+        past.last().is_some_and(|(_, read)| {
+            (read.at_ms, &read.next, &read.state, read.code)
+                == (attempt.at_ms, &attempt.next, &attempt.state, attempt.code)
+        })
+    };
+    let since = recent.iter().rposition(is_last_read).map_or(0, |place| place + 1);
+    let since = &recent[since..];
     // What is removed when it had failed before says nothing new.
-    let said = mail.recent.last().is_some_and(|before| before.next == Next::Failed);
+    let said = recent.last().is_some_and(|before| before.next == Next::Failed);
     let past = past.iter().map(|(_, attempt)| attempt);
     past.chain(since).chain(Some(last).filter(|_| !said))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::TransactionId;
+
+    fn attempt(at_ms: u64, code: u16) -> Attempt {
+        Attempt {
+            mail: TransactionId::from_u64(1).mail(0),
+            at_ms,
+            next: Next::Retry { not_before_ms: at_ms + 1 },
+            state: "message".into(),
+            result: "error".into(),
+            code,
+            status: "".into(),
+            description: "".into(),
+            from: None,
+            to: None,
+            facts: None,
+        }
+    }
+
+    /// The codes of the attempts that a result tells of.
+    fn told(past: &[(u64, u16)], recent: &[(u64, u16)]) -> Vec<u16> {
+        let recent: Vec<Attempt> =
+            recent.iter().map(|&(at_ms, code)| attempt(at_ms, code)).collect();
+        let past: Vec<(u32, Attempt)> =
+            (1..).zip(past.iter().map(|&(at_ms, code)| attempt(at_ms, code))).collect();
+        attempts(&attempt(5, 999), &recent, &past).map(|attempt| attempt.code).collect()
+    }
+
+    #[test]
+    fn attempts_of_one_millisecond_and_of_a_clock_set_back_are_all_told() {
+        assert_eq!(told(&[(7, 1)], &[(7, 1), (7, 2)]), [1, 2, 999], "one millisecond");
+        assert_eq!(told(&[(7, 1)], &[(7, 1), (3, 2)]), [1, 2, 999], "set back");
+        assert_eq!(told(&[(7, 1), (8, 2)], &[(8, 2)]), [1, 2, 999], "none twice");
+        assert_eq!(told(&[(7, 1)], &[(9, 3), (10, 4)]), [1, 3, 4, 999], "read long ago");
+        assert_eq!(told(&[], &[(9, 3)]), [3, 999], "nothing could be read");
+    }
 }

@@ -3,7 +3,9 @@
 //!
 //! Most attempts call for nothing and are handed over at once. One that calls for a notice needs the
 //! mail's header, and one that calls for results its attempts before as well: of a mail that was just
-//! tried for the first time all is in memory; else the helper reads it back, and the outcome waits so long. Where a send log is kept an outcome also waits until the log took its line.
+//! tried for the first time all is in memory; else the helper reads it back, and the outcome waits so
+//! long. Where a send log is kept an outcome also waits until the log took its line. What a turn may
+//! write of notices and results is bounded, and so is what of them the disk has not taken yet.
 //! [`SETTLEMENTS_MAX`] may wait at most: while there is no room for another, nothing new is delivered,
 //! nothing ages out, and no new mail is taken, because a line of the received log may wait here too.
 //!
@@ -32,6 +34,7 @@ use crate::smtp::Address;
 use crate::smtp::dsn::{Notify, Ret};
 
 use super::desk::Desk;
+use super::unwritten::Unwritten;
 
 /// Outcomes and lines of one worker that may wait for what they call for, before new work pauses; what is
 /// under way then still comes on top.
@@ -41,6 +44,9 @@ pub const SETTLEMENTS_MAX: usize = 1_000;
 const RECALLED_MAX: usize = 64;
 /// Octets of notices and results that may wait with them.
 const NOTICE_BYTES_MAX: usize = 16 << 20;
+/// Octets of notices and results that are written in one turn, after which the others have theirs; the last
+/// one may exceed it.
+const TOLD_BYTES_A_TURN: usize = 4 << 20;
 
 /// What is to be read back of mails.
 #[derive(Clone, Copy, Debug)]
@@ -100,10 +106,21 @@ struct Pending {
     kind: Option<Kind>,
     /// How the far end calls itself.
     mta: Option<Arc<str>>,
+    /// Whether the sender's own wish about notices is considered in `kind`.
+    known: bool,
     results: bool,
     line: Option<logbook::Entry>,
     /// Its text was asked for.
     asked: bool,
+}
+
+/// Outcomes of one message whose text was read back.
+#[derive(Debug)]
+struct Answered {
+    id: TransactionId,
+    waiting: VecDeque<Pending>,
+    /// What is known of its mails, by their numbers.
+    recalled: HashMap<u16, Recalled>,
 }
 
 /// A line that the log had no room for, and the outcome that waits with it.
@@ -129,18 +146,49 @@ pub struct Settlements {
     unasked: VecDeque<TransactionId>,
     /// Reads under way.
     asked: usize,
-    /// Those that wait for a read.
+    /// Those that were read, and wait for a turn that may write what is told of them.
+    answered: VecDeque<Answered>,
+    /// Those that wait for a read, or for that turn.
     reading: usize,
     /// Those that wait for the log, in the order in which they ended.
     unlogged: VecDeque<Unlogged>,
     /// Octets of what tells of them.
     told_bytes: usize,
+    /// Octets that this turn wrote.
+    turn_bytes: usize,
+    /// What was handed over and is not durable yet.
+    unwritten: Unwritten,
 }
 
 impl Settlements {
-    /// Whether another one may wait.
+    /// Whether another one may wait, and more may be told.
     pub fn has_room(&self) -> bool {
+        self.has_room_for_lines() && self.unwritten.has_room()
+    }
+
+    /// Whether another one may wait, with a line of a log.
+    pub fn has_room_for_lines(&self) -> bool {
         self.len() < SETTLEMENTS_MAX && self.told_bytes < NOTICE_BYTES_MAX
+    }
+
+    /// So many outcomes are durable; whether there is room again that there was not.
+    pub fn on_settled(&mut self, count: usize) -> bool {
+        self.unwritten.on_settled(count)
+    }
+
+    /// A turn is over.
+    pub fn end_turn(&mut self) {
+        self.turn_bytes = 0;
+    }
+
+    /// Whether the next turn has something to write.
+    pub fn is_telling(&self) -> bool {
+        !self.answered.is_empty() && self.unwritten.has_room()
+    }
+
+    /// Whether this turn may write more.
+    fn may_tell(&self) -> bool {
+        self.turn_bytes < TOLD_BYTES_A_TURN && self.unwritten.has_room()
     }
 
     /// How many more may wait.
@@ -160,8 +208,11 @@ impl Settlements {
 
     /// Whether an outcome of this mail waits for a read: those behind it must not pass.
     fn waits(&self, id: MailId) -> bool {
+        let is_of = |one: &Pending| one.attempt.mail == id;
         let waiting = self.pending.get(&id.transaction);
-        waiting.is_some_and(|waiting| waiting.iter().any(|one| one.attempt.mail == id))
+        let mut answered = self.answered.iter().filter(|one| one.id == id.transaction);
+        waiting.is_some_and(|waiting| waiting.iter().any(is_of))
+            || answered.any(|one| one.waiting.iter().any(is_of))
     }
 
     fn push(&mut self, pending: Pending) {
@@ -194,18 +245,30 @@ impl Settlements {
         Some((id, mails.into(), text_bytes))
     }
 
-    /// Those that an answer is for.
-    fn take(&mut self, id: TransactionId) -> Vec<Pending> {
+    /// An answer came: those that it is for may be told of.
+    fn on_answer(&mut self, id: TransactionId, recalled: HashMap<u16, Recalled>) {
         self.asked -= 1;
-        let Some(waiting) = self.pending.remove(&id) else { return Vec::new() };
+        let Some(waiting) = self.pending.remove(&id) else { return };
         let (answered, others): (Vec<Pending>, Vec<Pending>) =
             waiting.into_iter().partition(|one| one.asked);
         if !others.is_empty() {
             self.pending.insert(id, others);
             self.unasked.push_back(id);
         }
-        self.reading -= answered.len();
-        answered
+        if !answered.is_empty() {
+            self.answered.push_back(Answered { id, waiting: answered.into(), recalled });
+        }
+    }
+
+    /// The next one that may be told of, with what was read.
+    fn next_answered(&mut self) -> Option<(Pending, Recalled)> {
+        let answered = self.answered.front_mut()?;
+        let next = answered.next();
+        if answered.waiting.is_empty() {
+            self.answered.pop_front();
+        }
+        self.reading -= usize::from(next.is_some());
+        next
     }
 }
 
@@ -233,10 +296,10 @@ impl Desk {
         let results = self.wants_results(&ended);
         let waits = self.settlements.waits(ended.attempt.mail);
         if !noticed && !results && !waits && !self.logbook.logs_sent() {
-            return self.batch.push(Entry::Settle(ended.attempt));
+            return self.record(ended.attempt, 0);
         }
         let Some(mail) = self.store.mail_of(&mut ended) else {
-            return self.batch.push(Entry::Settle(ended.attempt));
+            return self.record(ended.attempt, 0);
         };
         let attempt = ended.attempt;
         let line = self.line_of(&attempt, &mail, mail.wishes.as_deref());
@@ -244,7 +307,9 @@ impl Desk {
         if kind.is_none() && !results && !waits {
             return self.conclude(line, Outcome { told: Vec::new(), attempt });
         }
-        self.settle_later(Pending { attempt, mail, kind, mta: None, results, line, asked: false });
+        let known = kind.is_none();
+        let (mta, asked) = (None, false);
+        self.settle_later(Pending { attempt, mail, kind, mta, known, results, line, asked });
     }
 
     /// The same for a mail that was tried, whose text is at hand; `hop_tells` says whether the far end
@@ -260,21 +325,26 @@ impl Desk {
         });
         let results = self.wants_results(&ended);
         let waits = self.settlements.waits(id);
-        if !noticed && !results && !waits && !self.logbook.logs_sent() {
-            return self.batch.push(Entry::Settle(ended.attempt));
-        }
+        // A result of a later attempt repeats those of this one.
+        let told = results || ended.freed.is_none() || self.logbook.logs_facts();
         let facts = ended.facts.take();
         let mta = facts.as_ref().and_then(|facts| facts.mta.clone());
-        ended.attempt.facts = facts.filter(|_| results).and_then(|facts| results::facts(&facts));
+        ended.attempt.facts = facts.filter(|_| told).and_then(|facts| results::facts(&facts));
+        if !noticed && !results && !waits && !self.logbook.logs_sent() {
+            return self.record(ended.attempt, 0);
+        }
         let Some(mail) = self.store.mail_of(&mut ended) else {
-            return self.batch.push(Entry::Settle(ended.attempt));
+            return self.record(ended.attempt, 0);
         };
         let attempt = ended.attempt;
         let line = self.line_of(&attempt, &mail, transaction.wishes.as_deref());
         let kind = self.kind_of(&attempt, &mail, hop_tells).filter(|_| noticed);
         // Attempts before this one are in the log, with all that was known of them.
-        let later = waits || (results && mail.attempts > 1);
-        let pending = Pending { attempt, mail, kind, mta, results, line, asked: false };
+        let tells = kind.is_some() || results;
+        let later =
+            waits || (results && mail.attempts > 1) || (tells && !self.settlements.may_tell());
+        let (known, asked) = (true, false);
+        let pending = Pending { attempt, mail, kind, mta, known, results, line, asked };
         if later {
             return self.settle_later(pending);
         }
@@ -296,16 +366,28 @@ impl Desk {
             let text = format_args!("what is told of message {id} has no header: {error}");
             self.log.limited("notice-header", Level::Warning, "queue", text);
         }
-        let recalled: HashMap<u16, Recalled> = recalled.unwrap_or_default().into_iter().collect();
-        let nothing = Recalled::default();
-        for mut pending in self.settlements.take(id) {
-            let recalled = recalled.get(&pending.attempt.mail.index).unwrap_or(&nothing);
-            let notify = recalled.notify.unwrap_or(self.settings.notices.notify);
-            pending.kind = pending.kind.filter(|kind| wanted::wants(notify, *kind));
+        let recalled = recalled.unwrap_or_default().into_iter().collect();
+        self.settlements.on_answer(id, recalled);
+        self.resume_telling();
+    }
+
+    /// Writes what is to be told of those that were read back, as far as this turn may.
+    pub fn resume_telling(&mut self) {
+        while self.settlements.may_tell()
+            && let Some((pending, recalled)) = self.settlements.next_answered()
+        {
+            let pending = self.wished(pending, &recalled);
             let read = recalled.read.clone();
-            self.tell(pending, recalled, read.as_deref().map(|read| &read.transaction));
+            self.tell(pending, &recalled, read.as_deref().map(|read| &read.transaction));
         }
         self.ask_for_texts();
+    }
+
+    /// Leaves out a notice that the sender does not want.
+    fn wished(&self, mut pending: Pending, recalled: &Recalled) -> Pending {
+        let notify = recalled.notify.unwrap_or(self.settings.notices.notify);
+        pending.kind = pending.kind.filter(|kind| pending.known || wanted::wants(notify, *kind));
+        pending
     }
 
     /// Keeps an outcome until what is to be told of it was read back, and behind those of the same mail
@@ -325,7 +407,9 @@ impl Desk {
             let past = recalled.read.as_deref().map_or(&[][..], |read| past(read, mail.id));
             self.write_results(&mut told, &attempt, &mail, transaction, past);
         }
-        self.conclude(line, Outcome { told, attempt });
+        let outcome = Outcome { told, attempt };
+        self.settlements.turn_bytes += outcome.told_bytes();
+        self.conclude(line, outcome);
     }
 
     /// A line for each mail of a transaction that a client brought and that is durable now.
@@ -364,28 +448,39 @@ impl Desk {
         self.delivering && self.settlements.has_room()
     }
 
-    /// The time of the stop is over. Lines are lost rather than outcomes. Outcomes that wait for a text are
-    /// not recorded: what failed is tried, or ages out, after the next start, and is told of then. But what
-    /// has arrived must not be tried again: it is told of with what is known of it.
+    /// The time of the stop is over. Lines are lost rather than outcomes, and outcomes that wait for a text
+    /// are told of with what is known of them: what a far end took or refused is not tried again, and what
+    /// an operator removed does not come back. Those alone are not recorded of which nobody knows whether
+    /// their sender wants to hear (RFC 3461 4.1): they had no connection, so they fail, or age out, after
+    /// the next start, and are told of then.
     pub fn drop_settlements(&mut self) {
         let lines = self.settlements.unlogged.len();
         if self.settlements.is_empty() {
             return;
         }
-        let Settlements { unlogged, pending, asked, .. } = std::mem::take(&mut self.settlements);
+        let dropped = std::mem::take(&mut self.settlements);
+        let Settlements { unlogged, pending, answered, asked, unwritten, .. } = dropped;
         // Their answers are still to come.
-        self.settlements.asked = asked;
+        (self.settlements.asked, self.settlements.unwritten) = (asked, unwritten);
         unlogged.into_iter().filter_map(|line| line.outcome).for_each(|one| self.hand_over(one));
-        let mut reading = 0;
-        for pending in pending.into_values().flatten() {
-            if pending.attempt.next == Next::Delivered {
-                self.tell(Pending { line: None, ..pending }, &Recalled::default(), None);
-            } else {
-                reading += 1;
+        for mut answered in answered {
+            while let Some((pending, recalled)) = answered.next() {
+                let pending = self.wished(pending, &recalled);
+                self.tell(Pending { line: None, ..pending }, &recalled, None);
             }
         }
+        let (mut told, mut again) = (0, 0);
+        for pending in pending.into_values().flatten() {
+            if pending.may_go_untold() {
+                again += 1;
+                continue;
+            }
+            self.tell(Pending { line: None, ..pending }, &Recalled::default(), None);
+            told += 1;
+        }
         let text = format_args!(
-            "the stop does not wait: {lines} lines of logs are lost, {reading} mails that failed come again"
+            "the stop does not wait: {lines} lines of logs are lost, {told} outcomes are told of without \
+             their text, {again} mails that failed come again"
         );
         self.log.critical("stop", text);
     }
@@ -413,12 +508,19 @@ impl Desk {
 
     /// What tells of it first: all become durable as one.
     fn hand_over(&mut self, outcome: Outcome) {
+        let told_bytes = outcome.told_bytes();
         let Outcome { told, attempt } = outcome;
         for told in told {
             let number = if told.shelf.is_some() { Number::Results } else { Number::Notices };
             self.count(number);
             self.publish(told);
         }
+        self.record(attempt, told_bytes);
+    }
+
+    /// The record of an outcome, with so many octets in front of it that tell of it.
+    fn record(&mut self, attempt: Attempt, told_bytes: usize) {
+        self.settlements.unwritten.hand_over(told_bytes);
         self.batch.push(Entry::Settle(attempt));
     }
 
@@ -433,7 +535,8 @@ impl Desk {
     }
 
     fn ask_for_texts(&mut self) {
-        while self.settlements.asked < RECALLS_MAX
+        // What was read is bounded with what is being read.
+        while self.settlements.asked + self.settlements.answered.len() < RECALLS_MAX
             && let Some((id, mails, text_bytes)) = self.settlements.ask()
         {
             let what = RecallFor { ret: self.settings.notices.ret, text_bytes };
@@ -549,6 +652,21 @@ impl Desk {
     }
 }
 
+impl Pending {
+    /// Whether it may be forgotten at a stop: nothing was sent, and it is told of after the next start.
+    fn may_go_untold(&self) -> bool {
+        !self.known
+    }
+}
+
+impl Answered {
+    fn next(&mut self) -> Option<(Pending, Recalled)> {
+        let pending = self.waiting.pop_front()?;
+        let recalled = self.recalled.get(&pending.attempt.mail.index).cloned();
+        Some((pending, recalled.unwrap_or_default()))
+    }
+}
+
 impl Outcome {
     fn told_bytes(&self) -> usize {
         let bytes: u64 = self.told.iter().map(Transaction::body_bytes).sum();
@@ -569,15 +687,5 @@ fn until_ms(received_ms: u64, lifetime_ms: u64, wishes: Option<&Wishes>) -> u64 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// RFC 3464 2.3.9: Will-Retry-Until.
-    #[test]
-    fn a_mail_is_tried_until_its_own_time_is_over() {
-        let asks = |deliver_until_ms| Wishes { deliver_until_ms, ..Wishes::default() };
-        assert_eq!(until_ms(1_000, 50, None), 1_050);
-        assert_eq!(until_ms(1_000, 50, Some(&asks(None))), 1_050);
-        assert_eq!(until_ms(1_000, 50, Some(&asks(Some(9_000)))), 9_000);
-    }
-}
+#[path = "settlement_tests.rs"]
+mod tests;

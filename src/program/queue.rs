@@ -5,7 +5,6 @@
 //! **Diagnostics**: one sentence on stderr, and an exit code of `cli`.
 
 use std::fmt::Display;
-use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,7 +143,7 @@ fn rows(recovered: &Recovered) -> impl Iterator<Item = Value> + '_ {
 fn take(directory: &Path, name: &str, max: u64, follow: bool) -> u8 {
     let mut left = max;
     while left > 0 {
-        let mut out = BufWriter::new(std::io::stdout().lock());
+        let mut out = std::io::stdout().lock();
         let wanted = u32::try_from(left).unwrap_or(u32::MAX);
         match taking::take(directory, name, wanted, &mut out, TAKE_PATIENCE) {
             Ok(0) if follow => std::thread::sleep(FOLLOW_EVERY),
@@ -153,15 +152,8 @@ fn take(directory: &Path, name: &str, max: u64, follow: bool) -> u8 {
             Err(TakeError::Control(ControlError::NoServer(_))) => {
                 return complain(NO_SERVER, cli::EXIT_TRY_AGAIN);
             }
-            Err(error) => {
-                // What is left in the buffer was not acknowledged, and must not be written twice.
-                let (_, unwritten) = out.into_parts();
-                drop(unwritten);
-                return complain(error, cli::EXIT_TRY_AGAIN);
-            }
+            Err(error) => return complain(error, cli::EXIT_TRY_AGAIN),
         }
-        // Nothing is left in it.
-        let _ = out.flush();
     }
     0
 }

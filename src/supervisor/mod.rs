@@ -18,6 +18,7 @@ mod readiness;
 mod rehearsal;
 mod reload;
 mod rights;
+mod round;
 mod server;
 mod start;
 

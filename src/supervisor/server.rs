@@ -34,6 +34,7 @@ use super::line::StatusLine;
 use super::orders::{Order, Orders};
 use super::readiness::Readiness;
 use super::rights::{Rights, RightsError};
+use super::round::Round;
 use super::start::{Aides, Plan, load_plugins, open_logbook, open_queue, restore, start_workers};
 
 /// How long the last lines of the log may take to be written.
@@ -42,7 +43,7 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 const START_SLACK: Duration = Duration::from_secs(2);
 /// How often the stop looks whether the workers have ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How often the status line moves.
+/// How often the status line moves, and named queues are looked at.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// How long the disk may take at the end, beyond what connections may take.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(30);
@@ -337,11 +338,18 @@ impl Server {
     /// Waits for a reason to stop, and keeps the status line moving meanwhile.
     fn watch(&mut self, log: &Log) -> u8 {
         let mut line = StatusLine::new();
+        let mut round = Round::new(STATUS_EVERY, Instant::now());
         loop {
             self.readiness.look(&self.metrics);
+            // However many events come.
+            if round.is_due(Instant::now()) {
+                let queue = &self.settings.queue;
+                self.taking.trim(u64::from(queue.results_max), queue.results_bytes_max);
+                line.show(&self.metrics, &self.queue.status());
+            }
             // What a mailbox had no room for.
             self.orders.pass_on();
-            match self.events.1.recv_timeout(STATUS_EVERY) {
+            match self.events.1.recv_deadline(round.next()) {
                 Ok(Event::Signal(SIGHUP) | Event::Reopen) => {
                     log.reopen();
                     self.logbook.reopen();
@@ -366,11 +374,7 @@ impl Server {
                     log.critical("stop", format_args!("worker {worker} panicked: {why}"));
                     return cli::EXIT_BUG;
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    let queue = &self.settings.queue;
-                    self.taking.trim(u64::from(queue.results_max), queue.results_bytes_max);
-                    line.show(&self.metrics, &self.queue.status());
-                }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return cli::EXIT_BUG,
             }
         }

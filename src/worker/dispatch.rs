@@ -25,7 +25,7 @@ use super::turn::{Connection, Worker};
 /// Mails made due, and transactions aged out, in one turn.
 const DUE_MAX: usize = 1_000;
 /// Destinations served in one turn.
-const SERVED_MAX: usize = 256;
+pub(super) const SERVED_MAX: usize = 256;
 /// Connections opened in one turn.
 const CONNECTS_MAX: usize = 256;
 /// Mails whose attempt ends in one turn because there is nowhere to go.
@@ -61,7 +61,9 @@ impl Worker {
     /// Whether [`Worker::deliver`] has something to do at once.
     pub(super) fn has_work(&self) -> bool {
         let may = self.desk.mood.delivers() && self.desk.may_deliver();
-        !self.desk.onward.is_empty() || (may && self.desk.store.destinations.has_awake())
+        !self.desk.onward.is_empty()
+            || self.desk.settlements.is_telling()
+            || (may && self.desk.store.destinations.has_awake())
     }
 
     fn serve(&mut self, id: DestinationId, room: &mut usize, ends: &mut usize, io: &mut Io) {

@@ -24,6 +24,7 @@ use crate::queue::{Completion, Queue};
 use crate::smtp::server;
 use crate::view;
 
+use super::dispatch::SERVED_MAX;
 use super::reload::session_options;
 
 /// Time between two looks at ages and gauges.
@@ -116,6 +117,9 @@ impl Worker {
     }
 
     pub(super) fn on_committed(&mut self, completion: Completion, io: &mut Io) {
+        if self.desk.settlements.on_settled(completion.settled) {
+            self.desk.store.destinations.feed(SERVED_MAX);
+        }
         for (id, outcome) in completion.accepted {
             let Some(committing) = self.desk.committing.remove(&id) else {
                 continue;
@@ -314,6 +318,7 @@ impl Handler for Worker {
     }
 
     fn commit(&mut self, io: &mut Io) {
+        self.desk.resume_telling();
         self.desk.resume_lines();
         self.deliver(io);
         let released = self.desk.store.take_released();

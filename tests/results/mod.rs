@@ -132,6 +132,44 @@ fn every_attempt_is_told_and_those_before_with_it() {
     assert_eq!(again, [1, 2]);
 }
 
+/// Nobody takes the result of a retry here, but the last one repeats it.
+#[test]
+fn what_is_known_of_an_attempt_that_is_not_told_is_told_with_the_last() {
+    let directory = directory();
+    let sink = sink(&directory, &["--refuse", "dot=451"]);
+    let server = plan(&sink).setting("max-attempts", 2).start();
+    send(&server, "");
+    let result = await_results(&server, "all", 1).remove(0);
+    let attempts = result["results"].as_array().unwrap();
+    assert_eq!(attempts.len(), 2);
+    for attempt in attempts {
+        assert!(attempt["messages"].is_u64() && attempt["sent"].is_object(), "{attempt}");
+    }
+}
+
+/// What a turn may write is less than what is to be told at once.
+#[test]
+fn results_with_large_texts_are_all_told_and_the_texts_are_whole() {
+    let directory = directory();
+    let sink = sink(&directory, &["--refuse", "dot=550"]);
+    let server = plan(&sink).start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    client.command("MAIL FROM:<alice@example.org>").unwrap().require(250).unwrap();
+    for number in 0..8 {
+        let command = format!("RCPT TO:<r{number}@example.net>");
+        client.command(&command).unwrap().require(250).unwrap();
+    }
+    client.command("DATA").unwrap().require(354).unwrap();
+    let line = [&b"x".repeat(998)[..], b"\r\n"].concat();
+    client.send(&[b"x-mq-keepmime: 1\r\n\r\n", &*line.repeat(2_000)].concat()).unwrap();
+    client.command(".").unwrap().require(250).unwrap();
+    for result in await_results(&server, "all", 8) {
+        let text = result["mime"].as_str().unwrap_or_default();
+        assert!(text.len() > 2_000_000, "{} octets", text.len());
+    }
+    server.await_empty_queue(PATIENCE);
+}
+
 /// Design §5: age-out works in every state; here while no connection came, and while waiting.
 #[test]
 fn mail_whose_time_is_over_is_told_of() {

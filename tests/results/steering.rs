@@ -127,3 +127,18 @@ fn mail_is_removed_and_hastened_by_hand() {
     sink.await_count(2, PATIENCE);
     server.await_empty_queue(PATIENCE);
 }
+
+/// What would be looked through for fields of ours has a bound, and the server goes on.
+#[test]
+fn a_header_too_long_for_such_fields_is_refused() {
+    let directory = directory();
+    let sink = sink(&directory, &[]);
+    let server = plan(&sink).start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    let text = [&b"x-mq-:\r\n".repeat(140_000)[..], TEXT].concat();
+    let reply = client.mail("alice@example.org", "b@example.net", &text).unwrap();
+    assert!(reply.require(552).unwrap().lines[0].starts_with("5.3.4 "));
+    client.mail("alice@example.org", "b@example.net", TEXT).unwrap().require(250).unwrap();
+    sink.await_count(1, PATIENCE);
+    assert_eq!(sink.count(), 1);
+}
