@@ -169,7 +169,8 @@
 //! - **A drain keeps the listeners open and answers 421**: a closed port below 1024 could not be opened
 //!   again without root, and a sender that is told 421 tries its next host at once.
 //! - **The reserve is given to outcomes alone**: while it is spent no mail is taken, whatever
-//!   `queue-min-free` says.
+//!   `queue-min-free` says. Results and notices may take half of `queue-min-free` and nothing of the reserve;
+//!   then they wait in memory with their outcomes, and of more than about a thousand deliveries wait too.
 //! - **A mail that finds its connection closed is given back**, if the connection has carried mail
 //!   before and said nothing about this one: next hops end connections after so many mails or so
 //!   much idleness, and the two sides may do so at the same moment. Not if its text went ahead: then it

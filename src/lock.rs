@@ -90,7 +90,8 @@ impl Lock {
     }
 }
 
-const LOCK_NAME: &str = "lock";
+/// The file's name in the queue directory.
+pub(crate) const LOCK_NAME: &str = "lock";
 /// How often the lock is tried: whoever asks whether it is taken holds it for a moment.
 const TRIES: u32 = 20;
 /// The time between two tries.

@@ -71,7 +71,7 @@ numbers! {
     Results = "results",
     /// Gauge: attempts that ended and are not recorded yet: a notice or the send log holds them up.
     Settling = "settling",
-    /// Plugin holds that ran into plugin-timeout (D-27).
+    /// Plugin holds that ran into plugin-timeout.
     Revoked = "plugin_revoked",
     /// Logins that were successful.
     LoggedIn = "logged_in",

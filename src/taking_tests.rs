@@ -1,6 +1,4 @@
-//! Takers at both ends of a control socket, over a queue of the test's own.
-//!
-//! **Diagnostics**: none beyond what the assertions say.
+//! What takers are told, over the control socket, by a queue that lets go of entries or not.
 
 use std::os::unix::net::UnixListener;
 

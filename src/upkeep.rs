@@ -118,7 +118,10 @@ pub fn drain(what: Drain) -> u8 {
             Ok(rest) => {
                 let under_way = counted(rest.under_way, "mail");
                 let clients = counted(rest.clients, "client");
-                let text = format_args!("still draining: {under_way} due, {clients}");
+                let settling = counted(rest.settling, "outcome");
+                let text = format_args!(
+                    "still draining: {under_way} due, {settling} not recorded yet, {clients}"
+                );
                 complain(text, cli::EXIT_TRY_AGAIN)
             }
             Err(error) => complain(error, cli::EXIT_TRY_AGAIN),
@@ -131,6 +134,7 @@ struct Rest {
     queued: u64,
     under_way: u64,
     committing: u64,
+    settling: u64,
     clients: u64,
 }
 
@@ -141,12 +145,13 @@ impl Rest {
             queued: count("queued"),
             under_way: count("under_way"),
             committing: count("committing"),
+            settling: count("settling"),
             clients: count("incoming_connections"),
         }
     }
 
     fn is_at_rest(&self) -> bool {
-        self.under_way + self.committing + self.clients == 0
+        self.under_way + self.committing + self.settling + self.clients == 0
     }
 }
 
@@ -187,5 +192,9 @@ mod tests {
         let busy = json!({ "queued": 2, "under_way": 1 });
         assert!(!Rest::of(&busy).is_at_rest());
         assert!(Rest::of(&json!({ "queued": 2, "under_way": 0 })).is_at_rest());
+        for waits in ["committing", "settling", "incoming_connections"] {
+            let status = json!({ "queued": 2, "under_way": 0, waits: 1 });
+            assert!(!Rest::of(&status).is_at_rest(), "{waits}");
+        }
     }
 }

@@ -25,7 +25,7 @@ use super::finish::{Fate, Finish};
 use super::journey::{Carried, Journey};
 use super::pool::Pool;
 use super::route::Route;
-use super::target::{Account, NextHop, Target, domain_of};
+use super::target::{NextHop, Target, domain_of};
 
 /// How long an address that could not be reached is tried last.
 const AVOIDED_MS: u64 = 60_000;

@@ -51,24 +51,24 @@ impl LogFile {
     }
 
     /// Opens it again if it was moved or removed, as log rotation does; looks once a second at most. If
-    /// that fails the old file is still better than none, and the next look tries again.
-    pub(crate) fn follow(&mut self, now_ms: u64) {
+    /// that fails the old file is still better than none, and the next look tries again. Returns whether
+    /// another file is open now.
+    pub(crate) fn follow(&mut self, now_ms: u64) -> bool {
         if now_ms.abs_diff(self.checked_ms) < MOVED_CHECK_MS {
-            return;
+            return false;
         }
         self.checked_ms = now_ms;
-        if !is_same(self.file.metadata().ok(), self.path.metadata().ok()) {
-            let _ = self.reopen();
-        }
+        let is_moved = !is_same(self.file.metadata().ok(), self.path.metadata().ok());
+        is_moved && self.reopen().unwrap_or(false)
     }
 
-    /// Opens it again.
+    /// Opens it again; whether that is another file than before.
     ///
     /// # Errors
     /// What the system says; the old file is used on.
-    pub(crate) fn reopen(&mut self) -> io::Result<()> {
-        self.file = open(&self.path, self.patience)?;
-        Ok(())
+    pub(crate) fn reopen(&mut self) -> io::Result<bool> {
+        let before = std::mem::replace(&mut self.file, open(&self.path, self.patience)?);
+        Ok(!is_same(before.metadata().ok(), self.file.metadata().ok()))
     }
 }
 

@@ -307,7 +307,8 @@ impl Outlet {
 
     fn reopen(&mut self) -> Result<(), LogError> {
         let Place::File(file) = &mut self.place else { return Ok(()) };
-        file.reopen().map_err(|source| LogError::Open { path: file.path().into(), source })
+        let reopened = file.reopen().map(|_is_another| ());
+        reopened.map_err(|source| LogError::Open { path: file.path().into(), source })
     }
 }
 

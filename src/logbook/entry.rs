@@ -165,6 +165,8 @@ pub struct Received {
     pub recipient: Box<str>,
     /// Where it came from.
     pub origin: Origin,
+    /// Who we were then, where the form names that.
+    pub hostname: Option<Box<str>>,
 }
 
 /// A text at most [`VALUE_BYTES_MAX`] long.
@@ -187,7 +189,9 @@ impl Entry {
                 Self::Received(received) => {
                     let origin = &received.origin;
                     let user = origin.user.as_ref().map_or(0, |user| user.len());
-                    received.envelope.len() + received.recipient.len() + origin.helo.len() + user
+                    let hostname = received.hostname.as_ref().map_or(0, |name| name.len());
+                    let addresses = received.envelope.len() + received.recipient.len();
+                    addresses + origin.helo.len() + user + hostname
                 }
             }
     }
@@ -200,12 +204,11 @@ impl Entry {
     }
 
     /// Appends the value of a variable, as it is.
-    pub(super) fn put(&self, field: &Field, hostname: &str, wall: &mut Wall, out: &mut String) {
+    pub(super) fn put(&self, field: &Field, wall: &mut Wall, out: &mut String) {
         match (field, self) {
             (Field::Date, _) => out.push_str(wall.stamp(self.at_ms())),
             (Field::Time, _) => put(out, self.at_ms() / 1000),
             (_, Self::Sent(sent)) => sent.put(field, out),
-            (Field::Hostname, Self::Received(_)) => out.push_str(hostname),
             (_, Self::Received(received)) => received.put(field, out),
         }
     }
@@ -256,8 +259,9 @@ impl Received {
             Field::LocalPort => put(out, origin.local.port()),
             Field::Secure => put(out, origin.secure),
             Field::User => origin.user.iter().for_each(|user| out.push_str(user)),
+            Field::Hostname => self.hostname.iter().for_each(|name| out.push_str(name)),
             Field::Report => {}
-            Field::Date | Field::Time | Field::Hostname => unreachable!("every entry has them"),
+            Field::Date | Field::Time => unreachable!("every entry has them"),
             Field::Tags
             | Field::Property(_)
             | Field::Attempt

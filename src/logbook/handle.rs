@@ -96,9 +96,16 @@ impl Logbook {
         })))
     }
 
-    /// The entry of a mail that came in; `None` where none is logged.
-    pub fn received(&self, transaction: &Transaction, mail: &Mail) -> Option<Entry> {
-        self.0.as_ref()?.received.as_ref()?;
+    /// The entry of a mail that came in to `hostname`, as this server is called now; `None` where none is
+    /// logged.
+    pub fn received(
+        &self,
+        transaction: &Transaction,
+        mail: &Mail,
+        hostname: &str,
+    ) -> Option<Entry> {
+        let template = self.0.as_ref()?.received.as_ref()?;
+        let named = |field: &Field| *field == Field::Hostname;
         let mut origin = transaction.origin.clone();
         origin.helo = Box::default();
         origin.user = origin.user.map(|user| capped(&user));
@@ -108,6 +115,7 @@ impl Logbook {
             envelope: capped(&mail.envelope),
             recipient: capped(&mail.recipient),
             origin,
+            hostname: template.uses(named).then(|| hostname.into()),
         })))
     }
 

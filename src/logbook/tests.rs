@@ -16,6 +16,7 @@ use crate::queue::{Attempt, Mail, Next, Origin, Transaction, TransactionId, Wish
 const WAIT: Duration = Duration::from_secs(60);
 /// 2019-09-23 12:46:56 UTC.
 const SAMPLE_MS: u64 = 1_569_242_816_000;
+const HOSTNAME: &str = "mx.example.org";
 
 fn attempt() -> Attempt {
     Attempt {
@@ -85,8 +86,7 @@ fn lines_of(form: &str, subject: Subject, work: impl FnOnce(&Logbook)) -> String
     let path = folder.path().join("log");
     let page = Some(page(&path, form, subject));
     let pages = if subject == Subject::Sent { (page, None) } else { (None, page) };
-    let (logbook, thread) =
-        Logbook::start(pages, 1, "mx.example.org".into(), Log::none(), |_| {}).unwrap();
+    let (logbook, thread) = Logbook::start(pages, 1, Log::none(), |_| {}).unwrap();
     work(&logbook);
     assert!(thread.unwrap().finish(WAIT));
     std::fs::read_to_string(path).unwrap()
@@ -113,7 +113,7 @@ fn the_shipped_formats_make_the_lines_that_scrapers_know() {
     let line = lines_of(Subject::Received.shipped(), Subject::Received, |logbook| {
         let transaction = transaction();
         for mail in &transaction.mails {
-            logbook.offer(logbook.received(&transaction, mail).unwrap(), 0).unwrap();
+            logbook.offer(logbook.received(&transaction, mail, HOSTNAME).unwrap(), 0).unwrap();
         }
     });
     let at = stamp();
@@ -123,6 +123,19 @@ fn the_shipped_formats_make_the_lines_that_scrapers_know() {
     )
     .replace("000000000001-", &format!("{}-", TransactionId::from_u64(33)));
     assert_eq!(line, expected);
+}
+
+/// `smtp-hostname` may change while the server runs.
+#[test]
+fn a_line_says_what_the_server_was_called_when_the_mail_came() {
+    let line = lines_of("{$json.hostname}", Subject::Received, |logbook| {
+        let transaction = transaction();
+        for name in ["old.example", "new.example"] {
+            let entry = logbook.received(&transaction, &transaction.mails[0], name).unwrap();
+            logbook.offer(entry, 0).unwrap();
+        }
+    });
+    assert_eq!(line, "old.example\nnew.example\n");
 }
 
 #[test]
@@ -196,9 +209,9 @@ fn both_logs_may_share_a_file() {
         Some(page(&path, "out {$attempt}", Subject::Sent)),
         Some(page(&path, "in {$json.recipient}", Subject::Received)),
     );
-    let (logbook, thread) = Logbook::start(pages, 1, String::new(), Log::none(), |_| {}).unwrap();
+    let (logbook, thread) = Logbook::start(pages, 1, Log::none(), |_| {}).unwrap();
     let transaction = transaction();
-    let received = logbook.received(&transaction, &transaction.mails[0]).unwrap();
+    let received = logbook.received(&transaction, &transaction.mails[0], HOSTNAME).unwrap();
     logbook.offer(received, 0).unwrap();
     logbook.offer(logbook.sent(&attempt(), 1, ("a@b", "c@d"), None).unwrap(), 0).unwrap();
     assert!(thread.unwrap().finish(WAIT));
@@ -207,8 +220,7 @@ fn both_logs_may_share_a_file() {
 
 #[test]
 fn nothing_is_kept_where_no_file_is_named() {
-    let (logbook, thread) =
-        Logbook::start((None, None), 1, String::new(), Log::none(), |_| {}).unwrap();
+    let (logbook, thread) = Logbook::start((None, None), 1, Log::none(), |_| {}).unwrap();
     assert!(thread.is_none() && !logbook.logs_sent() && !logbook.logs_received());
     assert!(logbook.sent(&attempt(), 1, ("a@b", "c@d"), None).is_none());
 }
@@ -217,7 +229,7 @@ fn nothing_is_kept_where_no_file_is_named() {
 fn a_file_that_cannot_be_opened_is_named() {
     let missing = Path::new("/nonexistent/folder/log");
     let pages = (Some(page(missing, "x", Subject::Sent)), None);
-    let error = Logbook::start(pages, 1, String::new(), Log::none(), |_| {}).unwrap_err();
+    let error = Logbook::start(pages, 1, Log::none(), |_| {}).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/folder/log"));
 }
 
@@ -227,7 +239,7 @@ fn a_file_that_was_moved_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let pages = (Some(page(&path, "{$attempt}", Subject::Sent)), None);
-    let (logbook, thread) = Logbook::start(pages, 1, String::new(), Log::none(), |_| {}).unwrap();
+    let (logbook, thread) = Logbook::start(pages, 1, Log::none(), |_| {}).unwrap();
     let say = |number| {
         logbook.offer(logbook.sent(&attempt(), number, ("a@b", "c@d"), None).unwrap(), 0).unwrap();
     };
@@ -259,12 +271,12 @@ fn a_file_that_takes_nothing_holds_entries_up() {
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     // Nobody reads: that is said at the start, and does not hang.
     let pages = || (Some(page(&path, "{$attempt}", Subject::Sent)), None);
-    assert!(Logbook::start(pages(), 1, String::new(), Log::none(), |_| {}).is_err());
+    assert!(Logbook::start(pages(), 1, Log::none(), |_| {}).is_err());
     let mut options = std::fs::OpenOptions::new();
     let mut reader = options.read(true).write(true).open(&path).unwrap();
     let told = Arc::new(AtomicUsize::new(0));
     let tell = Arc::clone(&told);
-    let (logbook, thread) = Logbook::start(pages(), 1, String::new(), Log::none(), move |_| {
+    let (logbook, thread) = Logbook::start(pages(), 1, Log::none(), move |_| {
         tell.fetch_add(1, Ordering::SeqCst);
     })
     .unwrap();

@@ -2,7 +2,8 @@
 //!
 //! Owns the files. May block on disks. While a file takes nothing, what was rendered for it is kept and
 //! nothing more is taken: so entries wait, then outcomes, then mail. It tries again until it succeeds,
-//! and goes on in the middle of a line where that is where it stopped.
+//! and goes on in the middle of a line where that is where it stopped; in another file, which was put in
+//! the place of the first meanwhile, the line begins anew.
 //!
 //! A thread of its own, beside the application log's: that one must be able to say that this one waits.
 //!
@@ -88,7 +89,6 @@ impl Logbook {
     pub fn start(
         (sent, received): (Option<Page>, Option<Page>),
         workers: usize,
-        hostname: String,
         log: Log,
         notify: impl Fn(usize) + Send + 'static,
     ) -> Result<(Self, Option<LogbookThread>), LogbookError> {
@@ -113,7 +113,6 @@ impl Logbook {
             shared: Arc::clone(&shared),
             files,
             forms: [sent.clone().zip(sent_file), received.clone().zip(received_file)],
-            hostname,
             wall: Wall::system(),
             log: log.clone(),
             notify: Box::new(notify),
@@ -143,18 +142,19 @@ fn open(page: Option<&Page>, files: &mut Vec<Outlet>) -> Result<Option<usize>, L
     }
     let file = LogFile::open(path, Patience::Refuses)
         .map_err(|source| LogbookError::Open { path: path.clone(), source })?;
-    files.push(Outlet { file, unwritten: Vec::new(), stuck: None, mid_line: false });
+    files.push(Outlet { file, unwritten: Vec::new(), begun: 0, stuck: None });
     Ok(Some(files.len() - 1))
 }
 
 /// A file, and what it has not taken yet.
 struct Outlet {
     file: LogFile,
+    /// Whole lines, of which it may have taken a part of the first.
     unwritten: Vec<u8>,
+    /// Octets of that part.
+    begun: usize,
     /// Since when it takes nothing.
     stuck: Option<Instant>,
-    /// What it took last ends within a line.
-    mid_line: bool,
 }
 
 struct Writer {
@@ -164,7 +164,6 @@ struct Writer {
     files: Vec<Outlet>,
     /// Of the send log and the received log.
     forms: [Option<(Template, usize)>; 2],
-    hostname: String,
     wall: Wall,
     log: Log,
     notify: Box<dyn Fn(usize) + Send>,
@@ -208,14 +207,14 @@ impl Writer {
     /// Appends the line of an entry to what its file is to take.
     fn render(&mut self, entry: &Entry) {
         self.shared.bytes.fetch_sub(entry.bytes(), Ordering::SeqCst);
-        let Self { forms, files, value, hostname, wall, .. } = self;
+        let Self { forms, files, value, wall, .. } = self;
         let form = match entry {
             Entry::Sent(_) => &forms[0],
             Entry::Received(_) => &forms[1],
         };
         let Some((template, file)) = form else { return };
         let mut line = String::new();
-        let mut context = Context { entry, hostname, wall, value };
+        let mut context = Context { entry, wall, value };
         context.render(&template.pieces, &mut line);
         line.push('\n');
         files[*file].unwritten.extend_from_slice(line.as_bytes());
@@ -233,13 +232,14 @@ impl Writer {
     /// Writes until all files took all. While the server ends each is tried once more at least; `false`
     /// if one of them still takes nothing then.
     fn write_all(&mut self, ending: &mut bool) -> bool {
-        let reopen = self.shared.reopen.swap(false, Ordering::SeqCst);
-        for outlet in &mut self.files {
-            if reopen && let Err(error) = outlet.file.reopen() {
-                complain(&self.log, outlet, &error);
-            }
-        }
         loop {
+            if self.shared.reopen.swap(false, Ordering::SeqCst) {
+                for outlet in &mut self.files {
+                    if let Err(error) = outlet.reopen() {
+                        complain(&self.log, outlet, &error);
+                    }
+                }
+            }
             let mut waits = false;
             for outlet in &mut self.files {
                 if let Err(error) = outlet.write() {
@@ -285,10 +285,10 @@ impl Outlet {
             self.stuck = None;
             return Ok(());
         }
-        if !self.mid_line {
-            self.file.follow(Wall::now_ms());
+        if self.file.follow(Wall::now_ms()) {
+            self.begun = 0;
         }
-        let mut done = 0;
+        let mut done = self.begun;
         let outcome = loop {
             if done == self.unwritten.len() {
                 break Ok(());
@@ -300,14 +300,24 @@ impl Outlet {
                 Err(error) => break Err(error),
             }
         };
-        if done > 0 {
-            self.mid_line = self.unwritten[done - 1] != b'\n';
-            self.unwritten.drain(..done);
+        if done > self.begun {
+            let ends = self.unwritten[..done].iter().rposition(|octet| *octet == b'\n');
+            let lines = ends.map_or(0, |end| end + 1);
+            self.unwritten.drain(..lines);
+            self.begun = done - lines;
         }
         if outcome.is_ok() {
             self.stuck = None;
         }
         outcome
+    }
+
+    /// Opens it again. What another file has of the first line is no line.
+    fn reopen(&mut self) -> io::Result<()> {
+        if self.file.reopen()? {
+            self.begun = 0;
+        }
+        Ok(())
     }
 
     /// It has taken nothing for longer than a stop waits.
@@ -320,7 +330,6 @@ impl Outlet {
 /// What a line is made of.
 struct Context<'a> {
     entry: &'a Entry,
-    hostname: &'a str,
     wall: &'a mut Wall,
     value: &'a mut String,
 }
@@ -346,6 +355,54 @@ impl Context<'_> {
 
     fn look_up(&mut self, field: &super::entry::Field) {
         self.value.clear();
-        self.entry.put(field, self.hostname, self.wall, self.value);
+        self.entry.put(field, self.wall, self.value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that took the first half of a line is moved away while it takes no more.
+    #[test]
+    fn a_line_that_was_begun_is_whole_in_the_file_that_comes_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let file = LogFile::open(&path, Patience::Refuses).unwrap();
+        let unwritten = b"one\ntwo\n".to_vec();
+        let mut outlet = Outlet { file, unwritten, begun: 2, stuck: None };
+        outlet.reopen().unwrap();
+        assert_eq!(outlet.begun, 2, "in the same file it goes on");
+        std::fs::rename(&path, folder.path().join("log.1")).unwrap();
+        // Seen without a signal, too.
+        outlet.write().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+        assert_eq!((outlet.unwritten.len(), outlet.begun), (0, 0));
+    }
+
+    #[test]
+    fn a_file_that_stops_within_a_line_goes_on_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::from_bits_truncate(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let mut options = std::fs::OpenOptions::new();
+        let mut reader = options.read(true).write(true).open(&path).unwrap();
+        let file = LogFile::open(&path, Patience::Refuses).unwrap();
+        // More than a pipe holds, so that it stops somewhere.
+        let line = [&[b'x'; 999][..], b"\n"].concat();
+        let whole = line.repeat(200);
+        let mut outlet = Outlet { file, unwritten: whole.clone(), begun: 0, stuck: None };
+        let mut read = Vec::new();
+        let mut buffer = [0; 1500];
+        while outlet.write().is_err() {
+            let count = io::Read::read(&mut reader, &mut buffer).unwrap();
+            read.extend_from_slice(&buffer[..count]);
+        }
+        while read.len() < whole.len() {
+            let count = io::Read::read(&mut reader, &mut buffer).unwrap();
+            read.extend_from_slice(&buffer[..count]);
+        }
+        assert!(read == whole, "each octet once");
     }
 }

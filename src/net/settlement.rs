@@ -104,10 +104,10 @@ struct Pending {
     mail: MailView,
     /// The notice of it, if the sender wants one.
     kind: Option<Kind>,
-    /// Whether the sender's own wish about notices is considered in `kind`.
-    known: bool,
     /// How the far end calls itself.
     mta: Option<Arc<str>>,
+    /// Whether the sender's own wish about notices is considered in `kind`.
+    known: bool,
     results: bool,
     line: Option<logbook::Entry>,
     /// Its text was asked for.
@@ -309,7 +309,7 @@ impl Desk {
         }
         let known = kind.is_none();
         let (mta, asked) = (None, false);
-        self.settle_later(Pending { attempt, mail, kind, known, mta, results, line, asked });
+        self.settle_later(Pending { attempt, mail, kind, mta, known, results, line, asked });
     }
 
     /// The same for a mail that was tried, whose text is at hand; `hop_tells` says whether the far end
@@ -327,7 +327,6 @@ impl Desk {
         let waits = self.settlements.waits(id);
         // A result of a later attempt repeats those of this one.
         let told = results || ended.freed.is_none() || self.logbook.logs_facts();
-        let told = told && self.wants_facts(transaction);
         let facts = ended.facts.take();
         let mta = facts.as_ref().and_then(|facts| facts.mta.clone());
         ended.attempt.facts = facts.filter(|_| told).and_then(|facts| results::facts(&facts));
@@ -345,7 +344,7 @@ impl Desk {
         let later =
             waits || (results && mail.attempts > 1) || (tells && !self.settlements.may_tell());
         let (known, asked) = (true, false);
-        let pending = Pending { attempt, mail, kind, known, mta, results, line, asked };
+        let pending = Pending { attempt, mail, kind, mta, known, results, line, asked };
         if later {
             return self.settle_later(pending);
         }
@@ -419,7 +418,9 @@ impl Desk {
             return;
         }
         for mail in &transaction.mails {
-            if let Some(line) = self.logbook.received(transaction, mail) {
+            if let Some(line) =
+                self.logbook.received(transaction, mail, &self.settings.smtp.hostname)
+            {
                 self.write_line(line, None);
             }
         }

@@ -41,7 +41,7 @@ fn pending(mail: MailId, next: Next, kind: Option<Kind>, known: bool) -> Pending
         recent: Vec::new(),
         wishes: None,
     };
-    Pending { attempt, mail, kind, known, mta: None, results: true, line: None, asked: false }
+    Pending { attempt, mail, kind, mta: None, known, results: true, line: None, asked: false }
 }
 
 fn answer(settlements: &mut Settlements, number: u64) {

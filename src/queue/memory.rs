@@ -48,7 +48,7 @@ const SECTOR_BYTES: usize = 512;
 #[derive(Clone, Debug)]
 pub struct MemoryStorage(Arc<Mutex<State>>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct State {
     files: Vec<Contents>,
     names: BTreeMap<String, usize>,
@@ -61,7 +61,7 @@ struct State {
     random: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Contents {
     bytes: Vec<u8>,
     durable: usize,
@@ -84,6 +84,12 @@ impl MemoryStorage {
             unreadable: 0..0,
             random: seed,
         })))
+    }
+
+    /// What is there now, apart from what happens here later.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.state().clone())))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -24,6 +24,7 @@ pub(crate) use dice::Dice;
 pub use engine::{
     Accepting, Completion, Entry, Queue, ReadError, Recalled, Refusal, Shelf, ShutdownError, Status,
 };
+pub(crate) use log::is_file_of_queue;
 pub use log::{LogQueue, LogReader, Notify, OpenError, Options};
 pub use mail::{
     Attempt, Body, BodyError, IdError, Ids, Mail, MailId, NO_BODY, Next, Origin, Transaction,

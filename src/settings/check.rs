@@ -5,6 +5,7 @@
 //! Diagnostics: errors for what cannot work, warnings for what will surprise.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::load::{Problem, Report};
@@ -13,6 +14,9 @@ use super::model::{AddressRule, Settings};
 use super::source::Origin;
 use crate::auth::{LoginSource, Logins};
 use crate::log::Target;
+
+/// Addresses that no network of one owner holds together.
+const FAR_APART: [[u8; 4]; 2] = [[8, 8, 8, 8], [198, 41, 0, 4]];
 
 impl Settings {
     /// Adds to the report what is wrong with the settings as a whole.
@@ -79,6 +83,17 @@ impl Settings {
                 "smtp-hostname `{}` is not fully qualified; other servers may refuse it",
                 self.smtp.hostname
             ));
+        }
+        let strangers = FAR_APART.map(IpAddr::from);
+        let heard = self.smtp.listen.addresses().iter().any(|address| !address.is_loopback());
+        let relays = |stranger| {
+            self.smtp.relay_clients.contains(stranger) && self.smtp.clients.contains(stranger)
+        };
+        if heard && strangers.into_iter().all(relays) {
+            report.warn(
+                "smtp-relay-range lets everybody send mail to anybody: this is an open relay; name \
+                 your own networks, or limit smtp-range",
+            );
         }
         if self.smtp.clients.is_empty() {
             report.warn("smtp-range is empty: no client may connect");

@@ -461,6 +461,8 @@ fn settings_that_surprise_are_warnings() {
         (&[("smtp-validate-address", "loose")], "`strict` is used"),
         (&[("application-log", "syslog")], "not supported yet"),
         (&[("smtp-range", "")], "no client may connect"),
+        (&[("smtp-relay-range", "all")], "open relay"),
+        (&[("smtp-relay-range", "0.0.0.0/1;128.0.0.0/1")], "open relay"),
         (&[("smtp-connections", "10"), ("smtp-connections-in", "11")], "which holds"),
         (&[("smtp-connections-out", "10")], "smarthost-connections 50"),
         (&[("smtp-data-timeout", "10")], "ends a body first"),

@@ -13,6 +13,7 @@ mod by_hand;
 mod ground;
 mod inquiry;
 mod line;
+mod orders;
 mod readiness;
 mod rehearsal;
 mod reload;

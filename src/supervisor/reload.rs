@@ -19,7 +19,9 @@ use crate::log::Log;
 use crate::net::desk::{Intake, Mail};
 use crate::settings::{Changes, Loaded, Machine, Settings};
 use crate::tls::Tls;
+use crate::view::counted;
 
+use super::orders::Order;
 use super::server::Server;
 
 /// How long the workers may take to change over; one that a plugin blocks does so later.
@@ -67,24 +69,28 @@ impl Server {
         })])
     }
 
-    /// Hands the settings to the workers; how many have not taken them in time. They will: the
-    /// message is in their mailbox.
-    fn tell_workers(&self, tls: &Arc<Tls>, logins: &Arc<Logins>) -> usize {
+    /// Hands the settings to the workers; how many have not taken them in time. They will: what their
+    /// mailbox has no room for is kept for them.
+    fn tell_workers(&mut self, tls: &Arc<Tls>, logins: &Arc<Logins>) -> usize {
         let workers = self.mailboxes.len();
         let (done, dones) = bounded(workers);
-        for worker in 0..workers {
-            let settings = self.settings.clone();
-            let mail = Mail::Settings(settings, tls.clone(), logins.clone(), done.clone());
-            self.mailboxes.deliver(worker, mail);
-        }
+        let settings = self.settings.clone();
+        self.orders.give(Order::Settings, || {
+            Mail::Settings(settings.clone(), tls.clone(), logins.clone(), done.clone())
+        });
         let end = Instant::now() + CHANGE_PATIENCE;
+        self.orders.pass_on_until(end);
         workers - (0..workers).map_while(|_| dones.recv_deadline(end).ok()).count()
     }
 
     /// Takes no mail any more, or takes it again. What is there is delivered all the same.
     pub(super) fn take_mail(&mut self, intake: Intake, log: &Log) -> Result<Vec<Value>, String> {
-        (0..self.mailboxes.len())
-            .for_each(|worker| self.mailboxes.deliver(worker, Mail::Intake(intake)));
+        self.orders.give(Order::Intake, || Mail::Intake(intake));
+        let late = self.orders.pass_on_until(Instant::now() + CHANGE_PATIENCE);
+        if late > 0 {
+            let workers = counted(late as u64, "busy worker");
+            log.warning("drain", format_args!("{workers} will be told later"));
+        }
         self.draining.store(intake == Intake::Closed, Ordering::Relaxed);
         log.info(
             "drain",

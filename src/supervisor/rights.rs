@@ -10,14 +10,18 @@
 //! **Diagnostics**: [`RightsError`], each with the command or the setting that mends it.
 
 use std::ffi::CString;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{self, Gid, Uid, User};
+use rustix::fs::{Dir, OFlags};
 
+use crate::control::SOCKET_NAME;
+use crate::lock::LOCK_NAME;
 use crate::log::Target;
+use crate::queue::is_file_of_queue;
 use crate::settings::Settings;
 
 /// Why the server does not become the user that it shall be.
@@ -204,28 +208,27 @@ impl Account {
 
     fn make_queue_directory(&self, directory: &Path) -> Result<(), RightsError> {
         match DirBuilder::new().mode(0o700).create(directory) {
-            // Its parent may belong to somebody who swaps it for a link now: what that points to
-            // is not given away.
-            Ok(()) => fs::symlink_metadata(directory)
-                .and_then(|made| match made.is_dir() && made.uid() == Uid::effective().as_raw() {
-                    true => chown(directory, Some(self.uid.as_raw()), Some(self.gid.as_raw())),
-                    false => Err(io::ErrorKind::AlreadyExists.into()),
-                })
+            Ok(()) => open_made(directory)
+                .and_then(|made| self.give(&made))
                 .map_err(self.place(directory)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.inspect(directory),
             Err(error) => Err(self.place(directory)(error)),
         }
     }
 
-    /// Whether a queue directory that was there before, and all in it, belongs to the user. A
-    /// server that ran as root once has left files that the user could not open.
+    /// Whether a queue directory that was there before, and what the server uses in it, belongs to
+    /// the user. A server that ran as root once has left files that the user could not open; what
+    /// others keep there is theirs, such as the `lost+found` of a file system of the queue's own.
     fn inspect(&self, directory: &Path) -> Result<(), RightsError> {
         let unusable = || self.place(directory);
         let whole = fs::metadata(directory).map_err(unusable())?;
         let mut owners = vec![whole.uid()];
         for entry in fs::read_dir(directory).map_err(unusable())? {
             // What vanishes meanwhile is nobody's.
-            owners.extend(entry.and_then(|entry| entry.metadata()).map(|found| found.uid()));
+            let Ok(entry) = entry else { continue };
+            if entry.file_name().to_str().is_some_and(is_used) {
+                owners.extend(entry.metadata().map(|found| found.uid()));
+            }
         }
         match owners.into_iter().find(|owner| *owner != self.uid.as_raw()) {
             None => Ok(()),
@@ -237,12 +240,17 @@ impl Account {
         }
     }
 
-    /// Makes a file for the user where there is none; one that is there is left alone.
+    /// Gives away what was opened, whatever has its name meanwhile.
+    fn give(&self, made: &File) -> io::Result<()> {
+        fchown(made, Some(self.uid.as_raw()), Some(self.gid.as_raw()))
+    }
+
+    /// Makes a file for the user where there is none; one that is there is left alone, and so is
+    /// what a link points to (`O_EXCL` follows none).
     fn make_file(&self, path: &Path) -> Result<(), RightsError> {
         let made = OpenOptions::new().append(true).create_new(true).mode(0o640).open(path);
         match made {
-            Ok(file) => fchown(&file, Some(self.uid.as_raw()), Some(self.gid.as_raw()))
-                .map_err(self.place(path)),
+            Ok(file) => self.give(&file).map_err(self.place(path)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(self.place(path)(error)),
         }
@@ -271,6 +279,32 @@ impl Account {
         }
         Ok(())
     }
+}
+
+/// Opens a directory that was just made. Its parent may belong to somebody who swaps it for a link
+/// or another directory now: that is not opened, unless it is one of root's too, and empty.
+fn open_made(directory: &Path) -> io::Result<File> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let made =
+        OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(directory)?;
+    let is_ours = made.metadata()?.uid() == Uid::effective().as_raw();
+    let is_empty = || -> io::Result<bool> {
+        let mut names =
+            Dir::read_from(&made)?.map(|entry| entry.map(|entry| entry.file_name().to_owned()));
+        names.try_fold(true, |empty, name| {
+            let name = name?;
+            Ok(empty && [c".", c".."].contains(&name.as_c_str()))
+        })
+    };
+    match is_ours && is_empty()? {
+        true => Ok(made),
+        false => Err(io::ErrorKind::AlreadyExists.into()),
+    }
+}
+
+/// Whether the server opens a file of this name in its queue directory.
+fn is_used(name: &str) -> bool {
+    [LOCK_NAME, SOCKET_NAME].contains(&name) || is_file_of_queue(name)
 }
 
 /// The numbers of a line of `/proc/PID/status`.
@@ -321,10 +355,57 @@ mod tests {
     #[test]
     fn a_queue_of_somebody_else_is_refused_with_the_command_that_mends_it() {
         let place = tempfile::tempdir().unwrap();
-        let uid = Uid::from_raw(Uid::effective().as_raw() + 1);
-        let account =
-            Account { name: "mail".into(), uid, gid: Gid::effective(), groups: Vec::new() };
-        let error = account.make_queue_directory(place.path()).unwrap_err().to_string();
+        let error = somebody_else().make_queue_directory(place.path()).unwrap_err().to_string();
         assert!(error.contains(&format!("chown -R mail {}", place.path().display())), "{error}");
+    }
+
+    fn somebody_else() -> Account {
+        let uid = Uid::from_raw(Uid::effective().as_raw() + 1);
+        Account { name: "mail".into(), uid, gid: Gid::effective(), groups: Vec::new() }
+    }
+
+    /// Only root can give anything away; anybody can look at what is opened.
+    #[test]
+    fn what_takes_the_place_of_a_directory_that_was_made_is_not_given_away() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        for name in ["queue", "loot"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        let made = open_made(&path("queue")).unwrap();
+        fs::rename(path("queue"), path("moved")).unwrap();
+        std::os::unix::fs::symlink(path("loot"), path("queue")).unwrap();
+        assert!(open_made(&path("queue")).is_err(), "a link is not followed");
+        fs::write(path("loot").join("secret"), "").unwrap();
+        assert!(open_made(&path("loot")).is_err(), "what was just made is empty");
+        if !Uid::effective().is_root() {
+            return;
+        }
+        let account = somebody_else();
+        account.give(&made).unwrap();
+        let owner = |name: &str| fs::metadata(path(name)).unwrap().uid();
+        assert_eq!((owner("moved"), owner("loot")), (account.uid.as_raw(), 0));
+    }
+
+    #[test]
+    fn only_files_of_the_server_must_belong_to_its_user() {
+        let place = tempfile::tempdir().unwrap();
+        let own = Account { uid: Uid::effective(), ..somebody_else() };
+        fs::create_dir(place.path().join("lost+found")).unwrap();
+        if own.uid.is_root() {
+            std::os::unix::fs::chown(place.path().join("lost+found"), Some(1), None).unwrap();
+        }
+        assert!(own.inspect(place.path()).is_ok());
+        for name in ["lock", "control", "reserve", "00000000000000ff-ffffffffffffffff.log"] {
+            assert!(is_used(name), "{name}");
+            let file = place.path().join(name);
+            fs::write(&file, "").unwrap();
+            if own.uid.is_root() {
+                std::os::unix::fs::chown(&file, Some(1), None).unwrap();
+                assert!(own.inspect(place.path()).is_err(), "{name}");
+            }
+            fs::remove_file(file).unwrap();
+        }
+        assert!(!is_used("lost+found"));
     }
 }

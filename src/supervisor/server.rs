@@ -31,6 +31,7 @@ use crate::worker::{Common, Report};
 use super::ground::{Addresses, Ground, list};
 use super::inquiry::serve_control;
 use super::line::StatusLine;
+use super::orders::{Order, Orders};
 use super::readiness::Readiness;
 use super::rights::{Rights, RightsError};
 use super::round::Round;
@@ -44,8 +45,10 @@ const START_SLACK: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often the status line moves, and named queues are looked at.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
-/// How long the disk may take at the end, beyond what connections took.
+/// How long the disk may take at the end, beyond what connections may take.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(30);
+/// What it has of that when the workers used up everything.
+const QUEUE_PATIENCE_MIN: Duration = Duration::from_secs(2);
 
 /// What keeps the server from starting.
 #[derive(Debug, thiserror::Error)]
@@ -181,6 +184,7 @@ pub(super) struct Server {
     host: &'static rohrpost_abi::Host,
     metrics: Arc<Metrics>,
     pub(super) mailboxes: Mailboxes,
+    pub(super) orders: Orders,
     workers: Vec<JoinHandle<()>>,
     helper: JoinHandle<()>,
     verifier: JoinHandle<()>,
@@ -253,6 +257,7 @@ impl Server {
             queue,
             host,
             metrics,
+            orders: Orders::new(mailboxes.clone()),
             mailboxes,
             workers,
             helper,
@@ -271,10 +276,12 @@ impl Server {
     fn serve(mut self, log: &Log) -> Result<u8, StartError> {
         let _watchdog = self.start_watchdog(log);
         if let Err(error) = self.await_contexts() {
-            self.stop_workers();
+            self.orders.give(Order::Stop, || Mail::Drain);
+            self.orders.pass_on();
             return Err(error);
         }
-        (0..self.workers.len()).for_each(|worker| self.mailboxes.deliver(worker, Mail::Open));
+        self.orders.give(Order::Open, || Mail::Open);
+        self.orders.pass_on_until(Instant::now() + START_SLACK);
         listen_to_signals(self.events.0.clone(), log.clone())
             .map_err(system("signals cannot be caught"))?;
         self.say_ready(log);
@@ -340,6 +347,8 @@ impl Server {
                 self.taking.trim(u64::from(queue.results_max), queue.results_bytes_max);
                 line.show(&self.metrics, &self.queue.status());
             }
+            // What a mailbox had no room for.
+            self.orders.pass_on();
             match self.events.1.recv_deadline(round.next()) {
                 Ok(Event::Signal(SIGHUP) | Event::Reopen) => {
                     log.reopen();
@@ -371,15 +380,16 @@ impl Server {
         }
     }
 
-    fn end(self, log: &Log, exit: u8) -> u8 {
+    fn end(mut self, log: &Log, exit: u8) -> u8 {
         self.readiness.stopping();
         let begun = Instant::now();
-        let limit = self.settings.general.shutdown_timeout
+        let end = begun
+            + self.settings.general.shutdown_timeout
             + self.settings.plugin.shutdown_timeout
             + QUEUE_PATIENCE;
-        let drained = self.stop_workers_within(limit);
+        let drained = self.stop_workers_until(end);
         self.control.stop();
-        let queue = self.queue.shutdown(QUEUE_PATIENCE);
+        let queue = self.queue.shutdown(queue_patience(end, Instant::now()));
         if self.logbook_thread.is_some_and(|thread| !thread.finish(LOG_PATIENCE)) {
             log.critical("stop", "the last lines of the send or received log were not written");
         }
@@ -406,19 +416,14 @@ impl Server {
         exit
     }
 
-    fn stop_workers(&self) {
-        (0..self.workers.len()).for_each(|worker| {
-            let _ = self.mailboxes.offer(worker, Mail::Drain);
-        });
-    }
-
     /// Whether every worker has ended in time. One that panicked sends no report, so the threads
     /// themselves are asked.
-    fn stop_workers_within(&self, limit: Duration) -> bool {
-        self.stop_workers();
-        let end = Instant::now() + limit;
-        let all_ended = || self.workers.iter().all(JoinHandle::is_finished);
+    fn stop_workers_until(&mut self, end: Instant) -> bool {
+        self.orders.give(Order::Stop, || Mail::Drain);
+        let workers = &self.workers;
+        let all_ended = || workers.iter().all(JoinHandle::is_finished);
         while !all_ended() && Instant::now() < end {
+            self.orders.pass_on();
             // A report only says that it is worth looking; its thread may take a moment more.
             let _ = self.reports.recv_timeout(LOOK_EVERY);
         }
@@ -432,6 +437,12 @@ impl Server {
         }
         crate::watchdog::spawn(self.host, self.workers.len(), warning, log.clone()).ok()
     }
+}
+
+/// How long the queue may take when the whole stop is to be over at `end`. What does not count into that,
+/// a client of the control socket and the last lines of the logs, is short.
+fn queue_patience(end: Instant, now: Instant) -> Duration {
+    end.saturating_duration_since(now).clamp(QUEUE_PATIENCE_MIN, QUEUE_PATIENCE)
 }
 
 fn listen_to_signals(events: Sender<Event>, log: Log) -> std::io::Result<()> {
@@ -451,4 +462,18 @@ fn listen_to_signals(events: Sender<Event>, log: Log) -> std::io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_has_one_deadline_whoever_uses_it_up() {
+        let now = Instant::now();
+        let left = |secs| queue_patience(now + Duration::from_secs(secs), now);
+        assert_eq!(left(600), QUEUE_PATIENCE);
+        assert_eq!(left(7), Duration::from_secs(7));
+        assert_eq!(left(0), QUEUE_PATIENCE_MIN, "what was written shall be synced");
+    }
 }

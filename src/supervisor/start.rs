@@ -226,8 +226,7 @@ pub(super) fn open_logbook(
         // A worker whose mailbox is full is awake, and tries again in each turn.
         let _ = answers.offer(worker, Mail::LogRoom);
     };
-    let hostname = settings.smtp.hostname.clone();
-    Ok(Logbook::start(pages, workers, hostname, log.clone(), notify)?)
+    Ok(Logbook::start(pages, workers, log.clone(), notify)?)
 }
 
 pub(super) fn open_queue(

@@ -4,10 +4,16 @@
 //!
 //! **Diagnostics**: clients are told 421.
 
-use rohrpost_abi::ContextStep;
+use std::collections::HashMap;
 
-use crate::net::desk::{Intake, Io, Mood, Timer};
+use rohrpost_abi::ContextStep;
+use rohrpost_reactor::Key;
+
+use crate::log::Level;
+use crate::net::desk::{Committing, Intake, Io, Mood, Timer};
 use crate::net::incoming::Keep;
+use crate::queue::TransactionId;
+use crate::view::counted;
 
 use super::turn::{Connection, TICK_MS, Worker};
 
@@ -66,12 +72,9 @@ impl Worker {
         }
     }
 
-    /// The time of the stop is over. Close hooks may take control even now, so this comes again
-    /// until nothing is left.
+    /// The time of the stop is over. Close hooks may take control even now, and an outcome may still
+    /// come up, so this comes again until nothing is left.
     pub(super) fn abort(&mut self, io: &mut Io) {
-        if !self.connections.is_empty() {
-            io.arm(io.now_ms() + TICK_MS, Timer::StopAll);
-        }
         self.desk.drop_settlements();
         for key in self.keys() {
             self.with(key, io, |connection, desk, io| match connection {
@@ -80,20 +83,94 @@ impl Worker {
                 Connection::Opening | Connection::Listener(..) => Keep::Yes,
             });
         }
+        let (forgotten, bytes) =
+            forget_commits(&mut self.desk.committing, |key| self.connections.get(key).is_some());
+        self.desk.release(bytes);
+        if forgotten > 0 {
+            let messages = counted(forgotten, "message");
+            let text = format_args!("the stop does not wait for {messages} on the way to the disk");
+            self.desk.log.limited("stop-commits", Level::Warning, "stop", text);
+        }
+        if !self.is_idle() {
+            io.arm(io.now_ms() + TICK_MS, Timer::StopAll);
+        }
+    }
+
+    /// Nothing is under way that a stop would wait for.
+    fn is_idle(&self) -> bool {
+        self.connections.is_empty()
+            && self.desk.committing.is_empty()
+            && self.desk.settlements.is_empty()
+            && self.desk.onward.is_empty()
+            && self.desk.batch.is_empty()
     }
 
     /// Draining, and nothing is left: the contexts are cleaned up, then the loop ends.
     pub(super) fn end_if_drained(&mut self, io: &mut Io) {
-        let drained = self.desk.mood == Mood::Draining
-            && self.context.is_none()
-            && self.connections.is_empty()
-            && self.desk.committing.is_empty()
-            && self.desk.settlements.is_empty()
-            && self.desk.onward.is_empty()
-            && self.desk.batch.is_empty();
+        let drained = self.desk.mood == Mood::Draining && self.context.is_none() && self.is_idle();
         if drained && !io.is_stopped() {
             let timeout = self.desk.settings.plugin.shutdown_timeout;
             self.begin_context(ContextStep::Cleanup, timeout.as_millis() as u64, io);
         }
+    }
+}
+
+/// Gives up waiting for commits of which no connection is to be told; how many, and the octets that they
+/// held. The queue has them: they become durable if the disk comes back in time, as the stop of the queue
+/// decides, and are found at the next start then.
+fn forget_commits(
+    committing: &mut HashMap<TransactionId, Committing>,
+    is_there: impl Fn(Key) -> bool,
+) -> (u64, usize) {
+    let (mut count, mut bytes) = (0, 0);
+    committing.retain(|_, one| {
+        let waits = one.connection.is_some_and(&is_there);
+        if !waits {
+            count += 1;
+            bytes += one.reserved;
+        }
+        waits
+    });
+    (count, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rohrpost_reactor::Slab;
+
+    use super::*;
+    use crate::queue::{Origin, Transaction};
+
+    #[test]
+    fn a_stop_that_is_over_waits_for_those_commits_alone_that_a_client_waits_for() {
+        let mut connections = Slab::new();
+        let there = connections.insert(());
+        let gone = connections.insert(());
+        connections.remove(gone);
+        let transaction = |id| Transaction {
+            id: TransactionId::from_u64(id),
+            received_ms: 0,
+            mails: Vec::new(),
+            bodies: Vec::new(),
+            trace: Box::default(),
+            origin: Origin::internal("mx.example.org"),
+            eight_bit: false,
+            smtputf8: false,
+            wishes: None,
+            shelf: None,
+        };
+        let rows = [(1, Some(there), 1), (2, Some(gone), 20), (3, None, 300)];
+        let mut committing: HashMap<_, _> = rows
+            .into_iter()
+            .map(|(id, connection, reserved)| {
+                let transaction = Arc::new(transaction(id));
+                (transaction.id, Committing { connection, transaction, reserved })
+            })
+            .collect();
+        let is_there = |key| connections.get(key).is_some();
+        assert_eq!(forget_commits(&mut committing, is_there), (2, 320));
+        assert!(committing.keys().eq([&TransactionId::from_u64(1)]));
     }
 }

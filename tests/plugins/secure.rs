@@ -144,7 +144,7 @@ fn d_30_nothing_goes_out_in_clear_on_the_secure_port() {
 fn d_53_a_stop_begins_no_handshake() {
     let (stage, _) = stage(&["10-a"]);
     stage.script("10-a connect say:-\n");
-    let stage = stage.setting("smtp-tls-timeout", 600).setting("shutdown-timeout", 60);
+    let stage = stage.setting("smtp-tls-timeout", 600).setting("shutdown-timeout", 600);
     let mut server = stage.start();
     let mut sending = SmtpClient::hello(server.smtp()).unwrap();
     say(&mut sending, "MAIL FROM:<a@example.org>", 250);

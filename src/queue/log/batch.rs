@@ -15,10 +15,7 @@ use super::segment::{Location, SegmentName};
 use crate::queue::mail::{Attempt, Body, Transaction, TransactionId};
 
 /// The largest record of something that this server wrote itself.
-const INTERNAL_BYTES_MAX: u64 = 64 << 20;
-/// A batch takes no more of these beyond so many bytes: where the disk was away long they all come at
-/// once, and an offset has 32 bits.
-const INTERNAL_BATCH_BYTES_MAX: u64 = 1 << 30;
+pub(super) const INTERNAL_BYTES_MAX: u64 = 64 << 20;
 
 /// Records to be written at one place of one segment.
 #[derive(Debug)]
@@ -94,8 +91,7 @@ impl Batch {
         companion: bool,
     ) -> Result<Location, Unfit> {
         let kind = if companion { Kind::Companion } else { Kind::Accept };
-        let room = INTERNAL_BYTES_MAX.min(INTERNAL_BATCH_BYTES_MAX.saturating_sub(self.bytes));
-        self.add_transaction(kind, transaction, &[], room)
+        self.add_transaction(kind, transaction, &[], INTERNAL_BYTES_MAX)
     }
 
     /// Adds a transaction whose record has at most `room` bytes; see [`codec::put_accept`]. On an

@@ -164,6 +164,10 @@ impl Journal {
     }
 
     fn survivor(&self, id: TransactionId, oldest: u64) -> Option<Survivor> {
+        if self.unsynced.waits(id) {
+            // Written anew it would count outcomes that are not written.
+            return None;
+        }
         let index = self.index();
         let held = index.held.get(&id).filter(|held| held.location.place.segment == oldest)?;
         Some(Survivor { id, location: held.location, mails: held.mails.clone() })

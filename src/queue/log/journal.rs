@@ -41,6 +41,12 @@ pub(super) const BATCH_BYTES_MAX: u64 = 8 << 20;
 pub(super) const BATCH_ENTRIES_MAX: usize = 4096;
 /// Most transactions that tell of one outcome; one more stands alone.
 const COMPANIONS_MAX: usize = 15;
+const _: () = assert!(
+    COMPANIONS_MAX as u64 * super::batch::INTERNAL_BYTES_MAX
+        <= super::record::RECORD_BYTES_MAX as u64
+);
+/// How often is looked for room for what waits for some.
+const DEFERRED_MS: u64 = 100;
 /// The first pause before a segment is opened again after a failure; doubled each time.
 const REOPEN_MS_MIN: u64 = 50;
 /// The longest such pause.
@@ -104,7 +110,7 @@ pub(super) struct Journal {
     /// A segment with bytes that do not count and how many do, until the rest is cut off.
     untrimmed: Option<(SegmentName, u64)>,
     pub(super) batch: Batch,
-    unsynced: Unsynced,
+    pub(super) unsynced: Unsynced,
     pub(super) space: Space,
     pub(super) compaction: super::compaction::Compaction,
 }
@@ -191,6 +197,7 @@ impl Journal {
             self.batch.reset(head.name(), head.written());
             self.add_release();
             round.moves = self.add_survivors(now_ms);
+            self.add_deferred(now_ms);
         }
         self.take(queue, &mut round, now_ms);
         self.write(&mut round, now_ms);
@@ -212,6 +219,15 @@ impl Journal {
                 self.sync(now_ms, done);
             }
         }
+        while let State::Open(head) = &self.state {
+            self.batch.reset(head.name(), head.written());
+            self.add_deferred(now_ms);
+            if self.batch.bytes() == 0 {
+                break;
+            }
+            self.write(&mut Round::default(), now_ms);
+            self.sync(now_ms, done);
+        }
         self.publish();
         self.unsynced.settles()
     }
@@ -219,8 +235,10 @@ impl Journal {
     /// When [`Journal::commit`] is to be called even without entries.
     pub(super) fn next_wake(&self, now_ms: u64) -> Option<u64> {
         let deadlines = match &self.state {
-            State::Closed { retry_ms, .. } => [Some(*retry_ms), None],
+            State::Closed { retry_ms, .. } => [Some(*retry_ms), None, None],
             State::Open(_) => [
+                // What was written may have given room for more of what waits.
+                self.unsynced.has_deferred().then_some(now_ms + DEFERRED_MS),
                 self.unsynced.since_ms.map(|since| since + self.options.settle_sync_ms),
                 self.compaction_due(now_ms),
             ],
@@ -245,7 +263,7 @@ impl Journal {
             && retry_ms <= now_ms
         {
             self.trim();
-            match self.open_segment() {
+            match self.open_segment(now_ms) {
                 Ok(head) => {
                     self.state = State::Open(head);
                     self.on_settles_durable(done);
@@ -253,6 +271,7 @@ impl Journal {
                 }
                 Err(error) => {
                     // Nothing of it counts: what it held is laid out anew with the next attempt.
+                    self.unsynced.undefer();
                     self.batch.clear();
                     self.gauges.trouble("a segment could not be opened", &error);
                     let refusal = refusal_of(&error);
@@ -266,7 +285,7 @@ impl Journal {
 
     /// A new segment that says how far the one before counts, voids what was refused with it and
     /// repeats the settles that it may have lost; durable with its name.
-    fn open_segment(&mut self) -> io::Result<Head> {
+    fn open_segment(&mut self, now_ms: u64) -> io::Result<Head> {
         let name = SegmentName { number: self.next_number, salt: self.storage.salt()? };
         self.next_number += 1;
         let file = self.storage.create(&name.to_string())?;
@@ -278,16 +297,14 @@ impl Journal {
         if !self.unsynced.voids.is_empty() {
             self.batch.add_void(&self.unsynced.voids);
         }
-        let mut places = Vec::with_capacity(self.unsynced.groups().len());
-        for group in self.unsynced.groups_mut() {
-            places.extend(add_group(&mut self.batch, group, &self.gauges));
-        }
+        let all = self.unsynced.take_all();
+        let places = self.lay_all(all);
         let written = head
             .write(&self.batch)
             .and_then(|()| head.sync())
             .and_then(|()| self.storage.sync_directory());
         if let Err(error) = written {
-            self.space.on_failure(&*self.storage, &error);
+            self.space.on_failure(&*self.storage, &error, now_ms);
             // If it stays, the next opening says that nothing in it counts.
             if self.storage.remove(&name.to_string()).is_err() {
                 let _ = self.storage.truncate(&name.to_string(), 0);
@@ -304,7 +321,57 @@ impl Journal {
             index.on_settle_placed(mail, place);
         }
         drop(index);
+        self.free();
         Ok(head)
+    }
+
+    /// Lays out what was handed over before, as much as there is room for; the rest waits. Returns where
+    /// the outcomes are.
+    fn lay_all(&mut self, groups: Vec<Group>) -> Vec<(MailId, Place)> {
+        let mut places = Vec::with_capacity(groups.len());
+        let end = self.batch.bytes() + self.space.stride();
+        for mut group in groups {
+            if self.batch.bytes() < end.min(BATCH_BYTES_MAX) && self.fits(&group) {
+                places.extend(add_group(&mut self.batch, &mut group, &self.gauges));
+                self.unsynced.lay(group);
+            } else {
+                self.unsynced.defer(group);
+            }
+        }
+        places
+    }
+
+    /// Whether there is room for what tells of an outcome, and nothing of the same message is before it.
+    fn fits(&self, group: &Group) -> bool {
+        let waits = group.of().is_some_and(|id| self.unsynced.waits(id));
+        let room = || self.space.room_to_tell(self.batch.bytes());
+        !waits && (group.companions.is_empty() || group.companion_bytes() < room())
+    }
+
+    /// Adds what waited for room to the batch.
+    fn add_deferred(&mut self, now_ms: u64) {
+        if !self.unsynced.has_deferred() {
+            return;
+        }
+        let deferred = self.unsynced.take_deferred();
+        let before = self.batch.bytes();
+        let places = self.lay_all(deferred);
+        if self.batch.bytes() > before {
+            self.unsynced.since_ms.get_or_insert(now_ms);
+        }
+        let mut index = self.index();
+        for (mail, place) in places {
+            index.on_settle_placed(mail, place);
+        }
+        drop(index);
+        self.free();
+    }
+
+    /// Outcomes are in the segment: what they freed may go when that is durable.
+    fn free(&mut self) {
+        for location in self.unsynced.take_freed() {
+            self.segments.on_freed(location);
+        }
     }
 
     /// Moves entries from the queue into the batch.
@@ -344,7 +411,8 @@ impl Journal {
     /// No outcome follows these: each becomes durable by itself.
     fn take_alone(&mut self, worker: usize, companions: &mut Vec<Companion>, now_ms: u64) {
         for companion in companions.drain(..) {
-            let group = Group { worker, companions: vec![companion], settle: None };
+            let companions = vec![companion];
+            let group = Group { worker, companions, settle: None, freed: None };
             self.take_group(group, now_ms);
         }
     }
@@ -380,20 +448,23 @@ impl Journal {
         now_ms: u64,
     ) {
         let settled = self.index().settle(&attempt);
-        if let Some(location) = settled.freed {
-            self.segments.on_freed(location);
-        }
         let settle = Some((attempt, settled.number));
-        self.take_group(Group { worker, companions, settle }, now_ms);
+        self.take_group(Group { worker, companions, settle, freed: settled.freed }, now_ms);
     }
 
-    /// As outcomes are, what tells of them is written while there is any room at all, and held while
-    /// there is none.
+    /// Outcomes are written while there is any room at all, what tells of them while it does not take
+    /// theirs.
     fn take_group(&mut self, mut group: Group, now_ms: u64) {
-        if let State::Open(_) = self.state
-            && let Some((mail, place)) = add_group(&mut self.batch, &mut group, &self.gauges)
-        {
-            self.index().on_settle_placed(mail, place);
+        if let State::Open(_) = self.state {
+            if !self.fits(&group) {
+                return self.unsynced.add_deferred(group);
+            }
+            if let Some(location) = group.freed.take() {
+                self.segments.on_freed(location);
+            }
+            if let Some((mail, place)) = add_group(&mut self.batch, &mut group, &self.gauges) {
+                self.index().on_settle_placed(mail, place);
+            }
         }
         self.unsynced.add(group, now_ms);
     }
@@ -459,7 +530,8 @@ impl Journal {
         self.on_compaction_failed(now_ms);
         self.previous = (name.number, synced);
         self.state = closed(now_ms, REOPEN_MS_MIN, refusal);
-        self.space.on_failure(&*self.storage, error);
+        self.space.on_failure(&*self.storage, error, now_ms);
+        self.unsynced.undefer();
         self.trim();
     }
 
@@ -512,6 +584,7 @@ impl Journal {
     }
 
     fn on_settles_durable(&mut self, done: &mut Completions) {
+        self.space.on_success();
         let Durable { groups, owed } = self.unsynced.take();
         for (worker, settled) in owed {
             done.entry(worker).or_default().settled += settled;

@@ -43,3 +43,8 @@ pub use recovery::OpenError;
 pub(super) use segment::segment_file_name;
 #[cfg(test)]
 pub(super) use tests::sample_segment;
+
+/// Whether the log opens a file of this name in its directory.
+pub(crate) fn is_file_of_queue(name: &str) -> bool {
+    name == reserve::NAME || segment::SegmentName::parse(name).is_some()
+}

@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind};
 use crate::queue::storage::Storage;
 
 /// The file's name in the queue directory.
-const NAME: &str = "reserve";
+pub(super) const NAME: &str = "reserve";
 
 pub(super) struct Reserve {
     bytes: u64,
@@ -45,6 +45,11 @@ impl Reserve {
         self.state == State::Missing
     }
 
+    /// Bytes that are to be left to outcomes because it was given up for them.
+    pub(super) fn spent_bytes(&self) -> u64 {
+        if self.is_missing() { self.bytes } else { 0 }
+    }
+
     /// Makes it if it is missing and the disk has room for it beyond `floor`, with as much again to
     /// spare: what was given up a moment ago is no room.
     pub(super) fn make(&mut self, storage: &dyn Storage, free: u64, floor: u64) -> io::Result<()> {
@@ -72,6 +77,7 @@ impl Reserve {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
+/// Whether it says that there is no room.
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

@@ -6,7 +6,7 @@
 //!
 //! Diagnostics: none; the counts are in [`Status`](crate::queue::Status).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::segment::Location;
@@ -16,6 +16,10 @@ use crate::queue::mail::{Attempt, Transaction, TransactionId};
 pub(super) const SETTLES_HELD_MAX: usize = 1 << 16;
 /// The same for the texts of what tells of outcomes.
 pub(super) const COMPANION_BYTES_HELD_MAX: u64 = 64 << 20;
+/// Groups that wait for room above which deliveries should stop: a crash repeats as many.
+const DEFERRED_MAX: usize = 1024;
+/// The same for their texts.
+const DEFERRED_BYTES_MAX: u64 = 8 << 20;
 
 /// What becomes durable as one: transactions that this server wrote itself, and the outcome that they
 /// tell of.
@@ -27,6 +31,20 @@ pub(super) struct Group {
     pub(super) companions: Vec<Companion>,
     /// With its number; none where a transaction stands alone.
     pub(super) settle: Option<(Attempt, u32)>,
+    /// The record that the outcome frees, until it is written: a segment does not go before.
+    pub(super) freed: Option<Location>,
+}
+
+impl Group {
+    /// The bytes of its texts.
+    pub(super) fn companion_bytes(&self) -> u64 {
+        self.companions.iter().map(|companion| companion.transaction.body_bytes()).sum()
+    }
+
+    /// The message whose outcome it has.
+    pub(super) fn of(&self) -> Option<TransactionId> {
+        self.settle.as_ref().map(|(attempt, _)| attempt.mail.transaction)
+    }
 }
 
 /// A transaction that this server wrote itself.
@@ -41,7 +59,11 @@ pub(super) struct Unsynced {
     /// Since when something has waited.
     pub(super) since_ms: Option<u64>,
     groups: Vec<Group>,
-    /// How many of them have an outcome.
+    /// What the segment has no room for now. Behind it waits whatever is of the same message.
+    deferred: Vec<Group>,
+    /// The messages whose outcomes wait there.
+    waiting: HashSet<TransactionId>,
+    /// How many of all have an outcome.
     settles: usize,
     /// Bytes of all companions' texts.
     companion_bytes: u64,
@@ -70,17 +92,63 @@ pub(super) struct Durable {
 impl Unsynced {
     fn with_pass_at(pass_at: usize) -> Self {
         let (groups, owed, voids) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Self { since_ms: None, groups, settles: 0, companion_bytes: 0, pass_at, owed, voids }
+        let (deferred, waiting) = (Vec::new(), HashSet::new());
+        let (settles, companion_bytes) = (0, 0);
+        Self {
+            since_ms: None,
+            groups,
+            deferred,
+            waiting,
+            settles,
+            companion_bytes,
+            pass_at,
+            owed,
+            voids,
+        }
     }
 
-    /// In the order handed over.
-    pub(super) fn groups(&self) -> &[Group] {
-        &self.groups
+    /// Whether something waits for room.
+    pub(super) fn has_deferred(&self) -> bool {
+        !self.deferred.is_empty()
     }
 
-    /// The same, to be written once more.
-    pub(super) fn groups_mut(&mut self) -> &mut [Group] {
-        &mut self.groups
+    /// Whether an outcome of this message waits for room.
+    pub(super) fn waits(&self, id: TransactionId) -> bool {
+        self.waiting.contains(&id)
+    }
+
+    /// Takes what waits for room; for [`Unsynced::lay`] and [`Unsynced::defer`].
+    pub(super) fn take_deferred(&mut self) -> Vec<Group> {
+        self.waiting.clear();
+        std::mem::take(&mut self.deferred)
+    }
+
+    /// Takes everything, to be written to a new segment; for [`Unsynced::lay`] and [`Unsynced::defer`].
+    pub(super) fn take_all(&mut self) -> Vec<Group> {
+        self.undefer();
+        std::mem::take(&mut self.groups)
+    }
+
+    /// This was counted before, and is written now.
+    pub(super) fn lay(&mut self, group: Group) {
+        self.groups.push(group);
+    }
+
+    /// This was counted before, and has no room now.
+    pub(super) fn defer(&mut self, group: Group) {
+        self.waiting.extend(group.of());
+        self.deferred.push(group);
+    }
+
+    /// There is no segment: everything waits for the next one.
+    pub(super) fn undefer(&mut self) {
+        self.waiting.clear();
+        self.groups.append(&mut self.deferred);
+    }
+
+    /// The records that are freed by what is written now.
+    pub(super) fn take_freed(&mut self) -> Vec<Location> {
+        self.groups.iter_mut().filter_map(|group| group.freed.take()).collect()
     }
 
     /// How many outcomes there are.
@@ -90,15 +158,15 @@ impl Unsynced {
 
     /// Whether so much is held that deliveries should stop.
     pub(super) fn is_too_much(&self) -> bool {
-        self.groups.len() >= SETTLES_HELD_MAX || self.companion_bytes >= COMPANION_BYTES_HELD_MAX
+        self.groups.len() >= SETTLES_HELD_MAX
+            || self.companion_bytes >= COMPANION_BYTES_HELD_MAX
+            || self.deferred.len() >= DEFERRED_MAX
+            || (self.has_deferred() && self.companion_bytes >= DEFERRED_BYTES_MAX)
     }
 
-    /// Something was handed over.
+    /// Something was handed over, and is written as far as there is a segment.
     pub(super) fn add(&mut self, group: Group, now_ms: u64) {
-        *self.owed.entry(group.worker).or_default() += usize::from(group.settle.is_some());
-        self.settles += usize::from(group.settle.is_some());
-        let texts = group.companions.iter().map(|companion| companion.transaction.body_bytes());
-        self.companion_bytes += texts.sum::<u64>();
+        self.count(&group);
         self.groups.push(group);
         self.since_ms.get_or_insert(now_ms);
         if self.groups.len() >= self.pass_at {
@@ -107,6 +175,18 @@ impl Unsynced {
             // there is little to forget.
             self.pass_at = self.pass_at.max(2 * self.groups.len());
         }
+    }
+
+    /// Something was handed over, and has no room now.
+    pub(super) fn add_deferred(&mut self, group: Group) {
+        self.count(&group);
+        self.defer(group);
+    }
+
+    fn count(&mut self, group: &Group) {
+        *self.owed.entry(group.worker).or_default() += usize::from(group.settle.is_some());
+        self.settles += usize::from(group.settle.is_some());
+        self.companion_bytes += group.companion_bytes();
     }
 
     /// Forgets all but the last outcome of each mail, unless something tells of it: what remains is
@@ -128,16 +208,21 @@ impl Unsynced {
         };
         let kept = groups.into_iter().enumerate().filter(|(at, group)| counts(*at, group));
         self.groups = kept.map(|(_, group)| group).collect();
-        self.settles = self.groups.iter().filter(|group| group.settle.is_some()).count();
+        let all = self.groups.iter().chain(&self.deferred);
+        self.settles = all.filter(|group| group.settle.is_some()).count();
     }
 
-    /// Everything is durable.
+    /// Everything is durable but what waits for room. Outcomes are told of when none waits.
     pub(super) fn take(&mut self) -> Durable {
         self.since_ms = None;
-        self.companion_bytes = 0;
-        self.settles = 0;
+        self.companion_bytes = self.deferred.iter().map(Group::companion_bytes).sum();
+        self.settles = self.deferred.iter().filter(|group| group.settle.is_some()).count();
         self.pass_at = 2 * SETTLES_HELD_MAX;
-        Durable { groups: std::mem::take(&mut self.groups), owed: std::mem::take(&mut self.owed) }
+        let owed = match self.has_deferred() {
+            true => BTreeMap::new(),
+            false => std::mem::take(&mut self.owed),
+        };
+        Durable { groups: std::mem::take(&mut self.groups), owed }
     }
 
     /// Gives back the memory of what has been dealt with.
@@ -157,7 +242,7 @@ mod tests {
 
     fn outcome(mail: u64, number: u32) -> Group {
         let settle = Some((attempt(id(mail).mail(0), LATER), number));
-        Group { worker: 0, companions: Vec::new(), settle }
+        Group { worker: 0, companions: Vec::new(), settle, freed: None }
     }
 
     #[test]

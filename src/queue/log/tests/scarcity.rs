@@ -225,6 +225,115 @@ fn on_a_full_disk_everybody_is_answered_however_much_waits() {
     assert_eq!(rig.reader.shelved("results", None, 200).len(), 11);
 }
 
+fn shelved(rig: &Rig) -> Vec<TransactionId> {
+    rig.reader.shelved("results", None, usize::MAX).into_iter().map(|(id, _)| id).collect()
+}
+
+/// Commits a while after the other; it never rests while something waits for room.
+fn pass(rig: &mut Rig, rounds: usize) {
+    for _ in 0..rounds {
+        rig.now_ms += 500;
+        rig.commit([]);
+    }
+}
+
+/// Results end where outcomes begin: what lets go of them can be written, and what waited follows.
+#[test]
+fn results_take_neither_the_reserve_nor_what_outcomes_need() {
+    for (floor, reserve_bytes) in [(40_000, 0), (40_000, 5_000), (0, 5_000)] {
+        let context = format!("floor {floor}, reserve {reserve_bytes}");
+        let storage = MemoryStorage::new(1);
+        storage.limit(400_000);
+        let kept = Options { reserve_bytes, min_free_bytes: floor, ..options() };
+        let (mut rig, _) = Rig::open_with(&storage, kept.clone()).unwrap();
+        for number in 1..=40 {
+            rig.accept(&transaction(number, 1, 50)).unwrap();
+        }
+        // Others leave room for some of the results.
+        storage.limit(storage.used_bytes() + floor / 2 + 20_000);
+        pass(&mut rig, 3);
+        for number in 1..=40 {
+            let result = results::result(100 + number, 1_000);
+            rig.commit([(0, Entry::Accept(Arc::new(result))), (0, outcome(number, LATER))]);
+            pass(&mut rig, 3);
+        }
+        let there = shelved(&rig);
+        let waiting = rig.status().settles_unsynced as usize;
+        assert!((5..30).contains(&there.len()), "{context}: {}", there.len());
+        assert_eq!(there.len() + waiting, 40, "{context}");
+        // A mail whose outcome waits is delivered: neither passes the other.
+        rig.commit([(0, outcome(40, Next::Delivered))]);
+        pass(&mut rig, 3);
+        assert_eq!(rig.status().settles_unsynced as usize, waiting + 1, "{context}");
+        // A crash here costs outcomes with their results.
+        let copy = storage.copy();
+        copy.crash(Loss::Unsynced);
+        let (other, recovered) = Rig::open_with(&copy, kept.clone()).unwrap();
+        let tried = |mail: &&crate::queue::Waiting| mail.mails[0].attempts > 0;
+        assert_eq!(recovered.waiting.iter().filter(tried).count(), there.len(), "{context}");
+        assert_eq!((recovered.waiting.len(), shelved(&other)), (40, there.clone()), "{context}");
+        drop(other);
+        // What lets go of results is written at once; with more room the rest follows.
+        for id in there {
+            rig.settle(id.mail(0), Next::Removed);
+        }
+        pass(&mut rig, 3);
+        assert_eq!(shelved(&rig).len() + rig.status().settles_unsynced as usize, waiting + 1);
+        storage.limit(400_000);
+        pass(&mut rig, 10);
+        assert_eq!(rig.status().settles_unsynced, 0, "{context}");
+        drop(rig);
+        storage.crash(Loss::Unsynced);
+        let (_, recovered) = Rig::open_with(&storage, kept).unwrap();
+        assert_eq!(recovered.waiting.len(), 39, "{context}");
+        assert!(recovered.waiting.iter().all(|mail| mail.mails[0].attempts == 1), "{context}");
+    }
+}
+
+#[test]
+fn deliveries_pause_while_too_many_results_wait_for_room() {
+    let storage = MemoryStorage::new(1);
+    let floor = Options { min_free_bytes: 50_000, segment_bytes: 1 << 20, ..options() };
+    let (mut rig, _) = Rig::open_with(&storage, floor).unwrap();
+    rig.accept(&transaction(1, 1, 50)).unwrap();
+    storage.limit(storage.used_bytes() + 20_000);
+    pass(&mut rig, 3);
+    let told = |number| {
+        [(0, Entry::Accept(Arc::new(results::result(number, 100)))), (0, outcome(1, LATER))]
+    };
+    rig.commit((10..1_000).flat_map(told));
+    assert!(rig.status().delivering);
+    rig.commit((1_000..1_100).flat_map(told));
+    assert!(!rig.status().delivering);
+    storage.limit(u64::MAX);
+    pass(&mut rig, 5);
+    assert!(rig.status().delivering);
+    assert_eq!((rig.status().settles_unsynced, shelved(&rig).len()), (0, 1_090));
+}
+
+/// What waited for the disk is more than one batch: it goes on with the next, and nothing is lost.
+#[test]
+fn what_waited_is_written_batch_by_batch() {
+    let (storage, mut rig) = nearly_full();
+    storage.limit(storage.used_bytes());
+    let told = |number| {
+        [(0, Entry::Accept(Arc::new(results::result(number, 3 << 20)))), (0, outcome(1, LATER))]
+    };
+    rig.commit(told(10));
+    rig.commit((11..16).flat_map(told));
+    storage.limit(u64::MAX);
+    let mut written = vec![storage.used_bytes()];
+    for _ in 0..20 {
+        rig.now_ms += 1_000;
+        rig.commit([]);
+        written.push(storage.used_bytes());
+    }
+    assert!(written.is_sorted_by_key(|&bytes| bytes), "{written:?}");
+    let most = written.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!(most < 14 << 20, "{written:?}");
+    assert_eq!((rig.status().settles_unsynced, shelved(&rig).len()), (0, 6));
+}
+
 #[test]
 fn a_disk_that_keeps_no_reserve_is_used_without() {
     let kept = Options { reserve_bytes: 5_000, ..options() };
