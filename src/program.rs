@@ -6,14 +6,15 @@
 
 use std::fmt::Display;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::cli::{self, Check, Command, Listing};
 use crate::control::{self, Request};
-use crate::settings::{self, Arguments, Loaded, Machine, Report, Settings, Sources};
+use crate::settings::{self, Arguments, Located, Machine, Report, Settings, Sources};
+use crate::view::counted;
 use crate::{manual, sink, supervisor, upkeep};
 
 mod queue;
@@ -30,8 +31,8 @@ pub fn run(command: Command) -> u8 {
             Ok(()) => 0,
             Err(error) => complain(&error, error.exit()),
         },
-        Command::Queue(queue) => match load(queue.arguments) {
-            Ok(loaded) => queue::run(&loaded.settings.queue.directory, &queue.view),
+        Command::Queue(queue) => match locate(queue.arguments) {
+            Ok(directory) => queue::run(&directory, &queue.view),
             Err(report) => complain(report, cli::EXIT_SETTINGS),
         },
         Command::Status(status) => upkeep::status(status),
@@ -42,8 +43,18 @@ pub fn run(command: Command) -> u8 {
     }
 }
 
-pub(crate) fn load(arguments: Arguments) -> Result<Loaded, Report> {
-    Settings::load(&Sources::of_process(arguments), &Machine::detect())
+/// Where the queue is that a command is about. Other settings may be wrong: whoever has just broken one
+/// must still be able to look.
+pub(crate) fn locate(arguments: Arguments) -> Result<PathBuf, Report> {
+    let sources = Sources::of_process(arguments);
+    let Located { directory, mistakes } = Settings::queue_directory(&sources, &Machine::detect())?;
+    if mistakes > 0 {
+        let mistakes = counted(mistakes, "mistake");
+        eprintln!(
+            "rohrpost: the settings have {mistakes} (see `rohrpost check`), of no matter here"
+        );
+    }
+    Ok(directory)
 }
 
 /// A line on stdout; whoever closed it wants no more.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::cli::{self, Drain, Reload, Status, StatusForm};
 use crate::control::{self, ControlError, Request};
-use crate::program::{ask, complain, load, say, show};
+use crate::program::{ask, complain, locate, say, show};
 use crate::settings::Arguments;
 use crate::status;
 use crate::view::counted;
@@ -23,8 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Does something with the queue directory that the settings name.
 fn with_directory(arguments: Arguments, work: impl FnOnce(&Path) -> u8) -> u8 {
-    match load(arguments) {
-        Ok(loaded) => work(&loaded.settings.queue.directory),
+    match locate(arguments) {
+        Ok(directory) => work(&directory),
         Err(report) => complain(report, cli::EXIT_SETTINGS),
     }
 }

@@ -139,6 +139,16 @@ fn rows(recovered: &Recovered) -> impl Iterator<Item = Value> + '_ {
         .flat_map(|waiting| waiting.mails.iter().map(move |mail| view::stored(waiting, mail)))
 }
 
+/// Nothing was in the named queue: the name may be misspelt, so those are named that hold something.
+fn tell_others(directory: &Path, name: &str) {
+    let rows = ask(directory, &Request::QueueCount).unwrap_or_default();
+    let shelves = rows.iter().filter_map(|row| row["queues"].as_array()).flatten();
+    let names: Vec<&str> = shelves.filter_map(|shelf| shelf["name"].as_str()).collect();
+    if !names.is_empty() && !names.contains(&name) {
+        eprintln!("rohrpost: `{name}` holds nothing; {} does", names.join(", "));
+    }
+}
+
 /// Results as JSON lines on stdout; each leaves the queue when its line was written.
 fn take(directory: &Path, name: &str, max: u64, follow: bool) -> u8 {
     let mut left = max;
@@ -147,7 +157,12 @@ fn take(directory: &Path, name: &str, max: u64, follow: bool) -> u8 {
         let wanted = u32::try_from(left).unwrap_or(u32::MAX);
         match taking::take(directory, name, wanted, &mut out, TAKE_PATIENCE) {
             Ok(0) if follow => std::thread::sleep(FOLLOW_EVERY),
-            Ok(0) => return 0,
+            Ok(0) => {
+                if left == max {
+                    tell_others(directory, name);
+                }
+                return 0;
+            }
             Ok(taken) => left = left.saturating_sub(taken),
             Err(TakeError::Control(ControlError::NoServer(_))) => {
                 return complain(NO_SERVER, cli::EXIT_TRY_AGAIN);

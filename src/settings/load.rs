@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 use super::key::{Change, Key, keys, lookup};
 use super::kind::Kind;
@@ -55,6 +56,17 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
+/// Where the queue is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// The queue directory.
+    pub directory: PathBuf,
+    /// Settings that are wrong, none of which says where the queue is.
+    pub mistakes: u64,
+}
+
+const QUEUE_DIRECTORY: &str = "queue-directory";
+
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -95,6 +107,33 @@ impl Settings {
         } else {
             Err(report)
         }
+    }
+
+    /// The queue directory, for commands that look for a server and start none, and how many mistakes
+    /// there are besides: what is wrong elsewhere does not concern them.
+    ///
+    /// # Errors
+    /// What keeps the directory from being known for sure, unless the command line names it.
+    pub fn queue_directory(sources: &Sources, machine: &Machine) -> Result<Located, Report> {
+        let mut report = Report::default();
+        let assignments = sources.read(&mut report);
+        let mut doubtful = !report.errors.is_empty();
+        let mut values = Values { machine, chosen: BTreeMap::new() };
+        for assignment in &assignments {
+            let before = report.errors.len();
+            values.choose(assignment, &mut report);
+            let meant = lookup(&assignment.name).map(|key| key.name).or(nearest(&assignment.name));
+            if meant == Some(QUEUE_DIRECTORY) {
+                let wrong = report.errors.len() > before;
+                let last = assignment.origin == Origin::Argument;
+                doubtful = wrong || (doubtful && !last);
+            }
+        }
+        if doubtful {
+            return Err(report);
+        }
+        let directory = Settings::build(&values).queue.directory;
+        Ok(Located { directory, mistakes: report.errors.len() as u64 })
     }
 
     /// These settings with everything of `new` that may change while the server runs.

@@ -37,7 +37,7 @@ pub use hop::{AuthRule, Hop, Secret, Security, TlsStart};
 pub use host::{Domains, Host};
 pub use key::{Change, Key, keys, lookup};
 pub use list::ListenIp;
-pub use load::{Changes, Loaded, Problem, Report};
+pub use load::{Changes, Loaded, Located, Problem, Report};
 pub use machine::Machine;
 pub use mailerq::foreign_keys;
 pub use model::{

@@ -615,3 +615,20 @@ fn random_text_never_panics() {
         read_lines(Path::new("f"), &text, &mut found, &mut report);
     }
 }
+
+#[test]
+fn where_the_queue_is_is_known_whatever_else_is_wrong() {
+    let located = |values: &[(&str, &str)]| Settings::queue_directory(&sources(values), &machine());
+    let (place, wrong) = (("queue-directory", "/q"), ("smtp-port", "x"));
+    assert_eq!(located(&[place]).unwrap(), Located { directory: "/q".into(), mistakes: 0 });
+    let found = located(&[place, wrong, ("smtp-prot", "1")]).unwrap();
+    assert_eq!((found.directory, found.mistakes), ("/q".into(), 2));
+    assert!(located(&[("queue-directory", "q")]).is_err(), "that is where it is");
+    let folder = Directory::new("located");
+    let mut doubtful = sources(&[]);
+    doubtful.arguments.values.clear();
+    doubtful.main_file = Some(folder.file("config", "queue-directry: /q\n"));
+    assert!(Settings::queue_directory(&doubtful, &machine()).is_err(), "it was meant");
+    doubtful.arguments.values.push(("queue-directory".into(), "/q".into()));
+    assert_eq!(Settings::queue_directory(&doubtful, &machine()).unwrap().mistakes, 1);
+}
