@@ -10,6 +10,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+/// Unix time in milliseconds as `YYYY-MM-DD HH:MM:SS` in UTC, as MailerQ's JSON has it.
+pub fn utc_text(unix_ms: u64) -> String {
+    let seconds = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
+    let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
 /// Turns wall time into text. Each owner has one of its own, which remembers the text of the
 /// current second, so that a busy server formats once a second.
 #[derive(Debug, Clone)]

@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::clock::utc_text;
 use crate::delivery::{DestinationView, Destinations, LookUp, MailView, Now, Place};
 use crate::queue::{Attempt, Next, Waiting, WaitingMail};
 
@@ -36,7 +36,7 @@ pub fn mail(mail: &MailView, destinations: &Destinations, now: Now) -> Value {
         "id": mail.id.to_string(),
         "envelope": mail.envelope,
         "recipient": mail.recipient,
-        "received": time(mail.received_ms),
+        "received": utc_text(mail.received_ms),
         "size": mail.body_bytes,
         "state": state,
         "why": why,
@@ -51,7 +51,7 @@ pub fn stored(waiting: &Waiting, mail: &WaitingMail) -> Value {
     let (state, why) = match last.map(|last| last.next) {
         None => ("ready", "no server is running; it is due at once".to_owned()),
         Some(Next::Retry { not_before_ms }) => {
-            ("waiting", format!("no server is running; it is due at {}", time(not_before_ms)))
+            ("waiting", format!("no server is running; it is due at {}", utc_text(not_before_ms)))
         }
         Some(Next::Failed | Next::Delivered | Next::Removed) => ("failed", FAILED.to_owned()),
     };
@@ -59,7 +59,7 @@ pub fn stored(waiting: &Waiting, mail: &WaitingMail) -> Value {
         "id": waiting.id.mail(mail.index).to_string(),
         "envelope": mail.envelope,
         "recipient": mail.recipient,
-        "received": time(waiting.received_ms),
+        "received": utc_text(waiting.received_ms),
         "size": waiting.body_bytes,
         "state": state,
         "why": why,
@@ -162,7 +162,7 @@ fn add(sum: &mut Value, row: &Value) {
 
 fn attempt(attempt: &Attempt) -> Value {
     json!({
-        "time": time(attempt.at_ms),
+        "time": utc_text(attempt.at_ms),
         "state": attempt.state,
         "result": attempt.result,
         "code": attempt.code,
@@ -171,13 +171,6 @@ fn attempt(attempt: &Attempt) -> Value {
         "from": attempt.from.map(|from| from.to_string()),
         "to": attempt.to.map(|to| to.to_string()),
     })
-}
-
-/// `YYYY-MM-DD HH:MM:SS` in UTC, as MailerQ's JSON has it.
-fn time(unix_ms: u64) -> String {
-    let seconds = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
-    let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
-    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 //! Diagnostics: none.
 
 use base64::Engine;
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::clock::utc_text;
 use crate::queue::{Attempt, DsnNotify, Mail, MailId, QueueWish, Ret, Transaction, Wishes};
 
 use super::extracted::{HEADER_BYTES_MAX, extracted};
@@ -43,7 +43,7 @@ impl Original {
         add("recipient", (&*mail.recipient).into());
         add("message-id", transaction.id.mail(mail.index).to_string().into());
         add("hostname", hostname.into());
-        add("received", time(transaction.received_ms).into());
+        add("received", utc_text(transaction.received_ms).into());
         add("connection", connection(transaction));
         add("dsn", dsn(mail, wishes));
         add("extracted", extracted(transaction, mail));
@@ -62,7 +62,7 @@ impl Original {
             "envelope": envelope,
             "recipient": recipient,
             "message-id": mail.to_string(),
-            "received": time(received_ms),
+            "received": utc_text(received_ms),
         });
         let Value::Object(object) = object else { unreachable!("it is written as one above") };
         Self(object)
@@ -136,8 +136,8 @@ fn properties(wishes: &Wishes) -> Vec<(&'static str, Value)> {
     let Wishes { retries_s, attempts_max, deliver_until_ms, not_before_ms, queues, .. } = wishes;
     all.extend(retries_s.as_deref().map(|retries| ("retries", retries.into())));
     all.extend(attempts_max.map(|max| ("maxattempts", max.into())));
-    all.extend(deliver_until_ms.map(|until_ms| ("maxdelivertime", time(until_ms).into())));
-    all.extend(not_before_ms.map(|at_ms| ("nextattempt", json!({ "time": time(at_ms) }))));
+    all.extend(deliver_until_ms.map(|until_ms| ("maxdelivertime", utc_text(until_ms).into())));
+    all.extend(not_before_ms.map(|at_ms| ("nextattempt", json!({ "time": utc_text(at_ms) }))));
     let named = [
         ("results", &queues.results),
         ("success", &queues.success),
@@ -201,7 +201,7 @@ fn attempt(attempt: &Attempt) -> Value {
     let mut add = |name: &str, value: Value| drop(object.insert(name.to_owned(), value));
     add("state", (&*attempt.state).into());
     add("result", (&*attempt.result).into());
-    add("time", time(attempt.at_ms).into());
+    add("time", utc_text(attempt.at_ms).into());
     if let Some(from) = attempt.from {
         add("from", from.to_string().into());
     }
@@ -222,13 +222,6 @@ fn attempt(attempt: &Attempt) -> Value {
         object.remove("dsn");
     }
     object.into()
-}
-
-/// `YYYY-MM-DD HH:MM:SS` in UTC.
-fn time(unix_ms: u64) -> String {
-    let seconds = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
-    let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
-    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 #[cfg(test)]

@@ -19,6 +19,21 @@ pub(super) fn seed(fallback: u64) -> u64 {
     seed
 }
 
+/// Compares a table of outcomes with the reviewed one in `file`; with `ROHRPOST_BLESS` set, writes it
+/// down first, to be reviewed.
+#[cfg(test)]
+pub(super) fn assert_as_reviewed(file: &str, outcomes: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if std::env::var_os("ROHRPOST_BLESS").is_some() {
+        std::fs::write(&path, outcomes).unwrap();
+    }
+    let reviewed = std::fs::read_to_string(&path).unwrap();
+    for (line, (got, expected)) in outcomes.lines().zip(reviewed.lines()).enumerate() {
+        assert_eq!(got, expected, "line {} of {file}", line + 1);
+    }
+    assert_eq!(outcomes.lines().count(), reviewed.lines().count());
+}
+
 /// SplitMix64: small, and the same everywhere.
 #[derive(Debug, Clone)]
 pub(super) struct Random(pub(super) u64);

@@ -4,11 +4,11 @@
 //! `ROHRPOST_BLESS=1` writes the file anew; a change of behaviour is a visible diff.
 
 use std::fmt::Write;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::super::command::BodyKind;
 use super::super::dsn::Request;
+use super::super::support::assert_as_reviewed;
 use super::*;
 
 /// What leads to a state: replies and acts, in order.
@@ -169,14 +169,5 @@ fn outcomes() -> String {
 
 #[test]
 fn every_outcome_is_as_reviewed() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/smtp/client/outcomes.golden");
-    let outcomes = outcomes();
-    if std::env::var_os("ROHRPOST_BLESS").is_some() {
-        std::fs::write(&path, &outcomes).unwrap();
-    }
-    let reviewed = std::fs::read_to_string(&path).unwrap();
-    for (line, (got, expected)) in outcomes.lines().zip(reviewed.lines()).enumerate() {
-        assert_eq!(got, expected, "line {} of outcomes.golden", line + 1);
-    }
-    assert_eq!(outcomes.lines().count(), reviewed.lines().count());
+    assert_as_reviewed("src/smtp/client/outcomes.golden", &outcomes());
 }

@@ -3,9 +3,8 @@
 //! `ROHRPOST_BLESS=1` writes the file anew; a change of behaviour is a visible diff.
 
 use std::fmt::Write;
-use std::path::Path;
 
-use super::super::support::Driver;
+use super::super::support::{Driver, assert_as_reviewed};
 use super::session::State;
 use super::*;
 
@@ -177,14 +176,5 @@ fn outcomes() -> String {
 
 #[test]
 fn every_outcome_is_as_reviewed() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/smtp/server/outcomes.golden");
-    let outcomes = outcomes();
-    if std::env::var_os("ROHRPOST_BLESS").is_some() {
-        std::fs::write(&path, &outcomes).unwrap();
-    }
-    let reviewed = std::fs::read_to_string(&path).unwrap();
-    for (line, (got, expected)) in outcomes.lines().zip(reviewed.lines()).enumerate() {
-        assert_eq!(got, expected, "line {} of outcomes.golden", line + 1);
-    }
-    assert_eq!(outcomes.lines().count(), reviewed.lines().count());
+    assert_as_reviewed("src/smtp/server/outcomes.golden", &outcomes());
 }
