@@ -4,4 +4,5 @@
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-link-arg=-Wl,--export-dynamic-symbol=MQ_*");
+    println!("cargo::rustc-link-arg=-Wl,--export-dynamic-symbol=MQX_*");
 }
