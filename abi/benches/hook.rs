@@ -13,7 +13,7 @@ use std::process::{self, Command};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use rohrpost_abi::{
-    ConnectionId, ConnectionInit, Copies, Direction, Hook, HostInit, LoadOptions, OnError,
+    Answer, ConnectionId, ConnectionInit, Copies, Direction, Hook, HostInit, LoadOptions, OnError,
     PluginDirectory, Plugins, Returned, Step, Terminated, Verdict, Worker,
 };
 
@@ -82,8 +82,7 @@ fn hook(criterion: &mut Criterion) {
     let connection = worker.open_connection(init).expect("there is room");
     let address = CString::new("someone@example.org").expect("no NUL");
     let address = Terminated::from(address.as_c_str());
-    let declined = Returned::default();
-    let handed_back = Returned { took_control: true, verdict: Some(Verdict::Continue) };
+    let handed_back = Some(Returned { took_control: true, verdict: Some(Verdict::Continue) });
 
     let mut group = criterion.benchmark_group("hook");
     group.bench_function("bare indirect call", |bencher| {
@@ -100,7 +99,15 @@ fn hook(criterion: &mut Criterion) {
         });
     });
     group.bench_function("hook returning false", |bencher| {
-        bencher.iter(|| assert_eq!(ask(&mut worker, connection, Step::Connect), declined));
+        bencher.iter(|| assert_eq!(ask(&mut worker, connection, Step::Connect), None));
+    });
+    group.bench_function("three hooks returning false", |bencher| {
+        let plugin = host.plugins().with(Hook::Connect)[0];
+        let plugins = black_box([plugin; 3]);
+        bencher.iter(|| {
+            let answer = worker.ask(black_box(&plugins), connection, Step::Connect);
+            assert_eq!(answer, Answer { declined: 3, returned: None });
+        });
     });
     group.bench_function("hand-back inside the hook", |bencher| {
         bencher.iter(|| {
@@ -110,7 +117,7 @@ fn hook(criterion: &mut Criterion) {
     group.bench_function("timer started and stopped inside the hook", |bencher| {
         let mut commands = Vec::new();
         bencher.iter(|| {
-            assert_eq!(ask(&mut worker, connection, Step::RcptTo(address)), declined);
+            assert_eq!(ask(&mut worker, connection, Step::RcptTo(address)), None);
             worker.take_commands(&mut commands);
             assert_eq!(commands.len(), 2);
             commands.clear();
@@ -119,9 +126,10 @@ fn hook(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn ask(worker: &mut Worker, connection: ConnectionId, step: Step<'_>) -> Returned {
-    let plugin = worker.host().plugins().with(step.hook())[0];
-    worker.call(black_box(plugin), connection, step)
+/// As a worker asks.
+fn ask(worker: &mut Worker, connection: ConnectionId, step: Step<'_>) -> Option<Returned> {
+    let plugins = worker.host().plugins().with(step.hook());
+    worker.ask(plugins, connection, black_box(step)).returned
 }
 
 criterion_group!(benches, hook);

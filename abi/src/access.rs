@@ -4,13 +4,11 @@
 //! hold. Diagnostics: every refusal is reported once, and laid to the token's plugin, else to the one
 //! whose code runs (D-05).
 
-use std::cell::RefCell;
-
 use crate::call;
 use crate::host;
 use crate::inbox::Post;
 use crate::misuse::{self, Misuse, Refusal};
-use crate::state::State;
+use crate::state::{State, Workplace};
 use crate::step::Verdict;
 use crate::token::{Kind, Opaque, Token};
 
@@ -82,11 +80,10 @@ pub(crate) fn hand_back(verdict: Verdict, context: *mut Opaque) {
 }
 
 /// Applies what [`hand_back`] put into the inbox of this worker.
-pub(crate) fn apply_post(state: &RefCell<State>, post: Post) {
+pub(crate) fn apply_post(workplace: &Workplace, post: Post) {
     let Post { context, first, second } = post;
     for verdict in std::iter::once(first).chain(second) {
-        let applied = state.borrow_mut().hand_back(context, verdict);
-        if let Err(misuse) = applied {
+        if let Err(misuse) = workplace.hand_back(context, verdict) {
             let refusal = Refusal { plugin: Some(context.plugin()), misuse };
             misuse::report(verdict.function(), refusal);
         }
@@ -94,8 +91,8 @@ pub(crate) fn apply_post(state: &RefCell<State>, post: Post) {
 }
 
 fn try_hand_back(token: Token, verdict: Verdict) -> Result<(), Misuse> {
-    let here = call::with_state(|state| {
-        (state.worker == token.worker()).then(|| state.hand_back(token, verdict))
+    let here = call::with_workplace(|workplace| {
+        (workplace.worker == token.worker()).then(|| workplace.hand_back(token, verdict))
     });
     match (here.flatten(), host::installed()) {
         (Some(done), _) => done,

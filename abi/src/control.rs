@@ -1,21 +1,65 @@
 //! Control: who has a step, and what becomes of a hand-back.
 //!
-//! Owns the rules D-20 to D-28 for one serial chain, be it a connection's or a context's. A verdict is
-//! recorded here and never acted upon: that is the worker's, after the callback has returned. Must
-//! never know what a step is about. Diagnostics: [`Misuse`].
+//! Owns the rules D-20 to D-28: for the hook that runs ([`Asked`]), and for one serial chain, be it a
+//! connection's or a context's ([`Chain`]). A verdict is recorded here and never acted upon: that is the
+//! worker's, after the callback has returned. Must never know what a step is about. Diagnostics:
+//! [`Misuse`].
+
+use std::cell::Cell;
 
 use crate::misuse::Misuse;
 use crate::plugin::PluginIndex;
 use crate::step::Verdict;
+use crate::token::Token;
+
+/// The hook that runs on a worker, and what its plugin has handed back meanwhile.
+///
+/// One hook runs at a time, so this is a worker's and not a chain's; and it is no part of the cell, so that a
+/// hook that is not interested costs neither a borrow nor a look-up after it has returned.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    /// The bits of a context's token, or 0, which is none.
+    context: Cell<u64>,
+    verdict: Cell<Option<Verdict>>,
+}
+
+impl Asked {
+    /// A hook that is given `context` is about to be called.
+    #[inline(always)]
+    pub(crate) fn begin(&self, context: Token) {
+        self.context.set(context.bits());
+    }
+
+    /// It has returned: what it has handed back already.
+    #[inline(always)]
+    pub(crate) fn end(&self) -> Option<Verdict> {
+        self.context.set(0);
+        self.verdict.take()
+    }
+
+    /// Whether the hook that runs is one of `context`: the same plugin, in the same step.
+    pub(crate) fn is_of(&self, context: Token) -> bool {
+        self.context.get() == context.bits()
+    }
+
+    fn hand_back(&self, verdict: Verdict) -> Result<HandBack, Misuse> {
+        match self.verdict.get() {
+            None => {
+                self.verdict.set(Some(verdict));
+                Ok(HandBack::Recorded)
+            }
+            // D-22, D-25: the first counts.
+            Some(_) => Err(Misuse::Doubled),
+        }
+    }
+}
 
 /// Where one chain stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Control {
-    /// No plugin has it.
+    /// No plugin has it, be it that a hook runs.
     #[default]
     Host,
-    /// A hook runs.
-    Calling { plugin: PluginIndex, verdict: Option<Verdict> },
     /// A hook returned true.
     Held { plugin: PluginIndex },
     /// A held step was handed back, and the worker has not yet looked.
@@ -42,26 +86,22 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// A hook of `plugin` is about to be called. A step is at one plugin at a time (D-2D).
-    pub(crate) fn on_call(&mut self, plugin: PluginIndex) {
+    /// A hook of a step of this chain is about to be called. A step is at one plugin at a time (D-2D).
+    #[inline]
+    pub(crate) fn expect_free(&self) {
         assert_eq!(self.control, Control::Host, "a chain is at one plugin at a time");
-        self.control = Control::Calling { plugin, verdict: None };
     }
 
-    /// That hook has returned: what it has handed back already.
-    pub(crate) fn on_return(&mut self, took_control: bool) -> Option<Verdict> {
-        let Control::Calling { plugin, verdict } = self.control else {
-            unreachable!("only the worker moves a chain on, and it waits for the hook to return");
-        };
-        self.control = match verdict {
-            None if took_control => Control::Held { plugin },
-            _ => Control::Host,
-        };
-        verdict
+    /// A hook of `plugin` took control, and handed nothing back.
+    pub(crate) fn hold(&mut self, plugin: PluginIndex) {
+        self.expect_free();
+        self.control = Control::Held { plugin };
     }
 
+    /// `asked` is what runs, if that is a hook of `caller` in this chain's step.
     pub(crate) fn hand_back(
         &mut self,
+        asked: Option<&Asked>,
         caller: PluginIndex,
         verdict: Verdict,
     ) -> Result<HandBack, Misuse> {
@@ -69,26 +109,18 @@ impl Chain {
             self.late.swap_remove(place);
             return Ok(HandBack::Swallowed);
         }
+        if let Some(asked) = asked {
+            return asked.hand_back(verdict);
+        }
         match self.control {
-            Control::Calling { plugin, verdict: None } if plugin == caller => {
-                self.control = Control::Calling { plugin, verdict: Some(verdict) };
-                Ok(HandBack::Recorded)
-            }
             Control::Held { plugin } if plugin == caller => {
                 self.control = Control::Answered { plugin, verdict };
                 Ok(HandBack::Resumes)
             }
             // D-22, D-25: the first counts.
-            Control::Calling { plugin, .. } | Control::Answered { plugin, .. }
-                if plugin == caller =>
-            {
-                Err(Misuse::Doubled)
-            }
+            Control::Answered { plugin, .. } if plugin == caller => Err(Misuse::Doubled),
             // D-23, D-24
-            Control::Host
-            | Control::Calling { .. }
-            | Control::Held { .. }
-            | Control::Answered { .. } => Err(Misuse::NotHeld),
+            Control::Host | Control::Held { .. } | Control::Answered { .. } => Err(Misuse::NotHeld),
         }
     }
 
@@ -96,7 +128,7 @@ impl Chain {
     pub(crate) fn held(&self) -> Option<PluginIndex> {
         match self.control {
             Control::Held { plugin } => Some(plugin),
-            Control::Host | Control::Calling { .. } | Control::Answered { .. } => None,
+            Control::Host | Control::Answered { .. } => None,
         }
     }
 
@@ -120,6 +152,12 @@ impl Chain {
         Some(plugin)
     }
 
+    /// D-28: does any plugin owe a hand-back?
+    #[inline]
+    pub(crate) fn owes_any(&self) -> bool {
+        !self.late.is_empty()
+    }
+
     /// D-28: does this plugin still owe a hand-back for a revoked hold?
     pub(crate) fn owes(&self, plugin: PluginIndex) -> bool {
         self.late.contains(&plugin)
@@ -129,50 +167,56 @@ impl Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slot::Key;
+    use crate::token::Kind;
 
     const A: PluginIndex = PluginIndex::from_bits(0);
     const B: PluginIndex = PluginIndex::from_bits(1);
 
     fn held_by(plugin: PluginIndex) -> Chain {
         let mut chain = Chain::default();
-        chain.on_call(plugin);
-        assert_eq!(chain.on_return(true), None);
+        chain.hold(plugin);
         chain
+    }
+
+    fn context(plugin: PluginIndex) -> Token {
+        Token::new(Kind::StepContext, plugin, 0, Key::from_bits(7))
     }
 
     #[test]
     fn d_20_a_verdict_inside_the_hook_ends_the_step_without_a_hold() {
-        for took_control in [true, false] {
-            let mut chain = Chain::default();
-            chain.on_call(A);
-            assert_eq!(chain.hand_back(A, Verdict::Retry), Ok(HandBack::Recorded));
-            assert_eq!(chain.on_return(took_control), Some(Verdict::Retry));
-            assert_eq!(chain.held(), None);
-        }
+        let (mut chain, asked) = (Chain::default(), Asked::default());
+        asked.begin(context(A));
+        assert!(asked.is_of(context(A)) && !asked.is_of(context(B)));
+        assert_eq!(chain.hand_back(Some(&asked), A, Verdict::Retry), Ok(HandBack::Recorded));
+        assert_eq!(asked.end(), Some(Verdict::Retry));
+        assert_eq!((asked.end(), chain.held()), (None, None));
+        assert!(!asked.is_of(context(A)));
     }
 
     #[test]
     fn d_22_d_25_the_first_of_two_verdicts_counts() {
-        let mut chain = Chain::default();
-        chain.on_call(A);
-        assert_eq!(chain.hand_back(A, Verdict::Continue), Ok(HandBack::Recorded));
-        assert_eq!(chain.hand_back(A, Verdict::Complete), Err(Misuse::Doubled));
-        assert_eq!(chain.on_return(true), Some(Verdict::Continue));
+        let (mut chain, asked) = (Chain::default(), Asked::default());
+        asked.begin(context(A));
+        assert_eq!(chain.hand_back(Some(&asked), A, Verdict::Continue), Ok(HandBack::Recorded));
+        assert_eq!(chain.hand_back(Some(&asked), A, Verdict::Complete), Err(Misuse::Doubled));
+        assert_eq!(asked.end(), Some(Verdict::Continue));
 
         let mut chain = held_by(A);
-        assert_eq!(chain.hand_back(A, Verdict::Complete), Ok(HandBack::Resumes));
-        assert_eq!(chain.hand_back(A, Verdict::Retry), Err(Misuse::Doubled));
+        assert_eq!(chain.hand_back(None, A, Verdict::Complete), Ok(HandBack::Resumes));
+        assert_eq!(chain.hand_back(None, A, Verdict::Retry), Err(Misuse::Doubled));
         assert_eq!(chain.take_verdict(), Some(Verdict::Complete));
-        assert_eq!(chain.hand_back(A, Verdict::Retry), Err(Misuse::NotHeld));
+        assert_eq!(chain.hand_back(None, A, Verdict::Retry), Err(Misuse::NotHeld));
         assert_eq!(chain.take_verdict(), None);
     }
 
     #[test]
     fn d_23_nobody_hands_back_for_another() {
         let mut chain = held_by(A);
-        assert_eq!(chain.hand_back(B, Verdict::Continue), Err(Misuse::NotHeld));
+        assert_eq!(chain.hand_back(None, B, Verdict::Continue), Err(Misuse::NotHeld));
         assert_eq!(chain.held(), Some(A));
-        assert_eq!(Chain::default().hand_back(A, Verdict::Continue), Err(Misuse::NotHeld));
+        let mut free = Chain::default();
+        assert_eq!(free.hand_back(None, A, Verdict::Continue), Err(Misuse::NotHeld));
     }
 
     #[test]
@@ -180,21 +224,28 @@ mod tests {
         let mut chain = held_by(A);
         assert_eq!(chain.revoke(), Some(A));
         assert_eq!(chain.revoke(), None);
-        assert!(chain.owes(A) && !chain.owes(B));
-        chain.on_call(B);
-        assert_eq!(chain.on_return(true), None);
-        assert_eq!(chain.hand_back(A, Verdict::Complete), Ok(HandBack::Swallowed));
+        assert!(chain.owes_any() && chain.owes(A) && !chain.owes(B));
+        chain.hold(B);
+        assert_eq!(chain.hand_back(None, A, Verdict::Complete), Ok(HandBack::Swallowed));
         assert_eq!(chain.held(), Some(B));
-        assert!(!chain.owes(A));
-        assert_eq!(chain.hand_back(A, Verdict::Complete), Err(Misuse::NotHeld));
+        assert!(!chain.owes(A) && !chain.owes_any());
+        assert_eq!(chain.hand_back(None, A, Verdict::Complete), Err(Misuse::NotHeld));
+    }
+
+    #[test]
+    fn d_28_what_is_late_is_so_within_the_close_hook_too() {
+        let (mut chain, asked) = (held_by(A), Asked::default());
+        chain.revoke();
+        asked.begin(context(A));
+        assert_eq!(chain.hand_back(Some(&asked), A, Verdict::Retry), Ok(HandBack::Swallowed));
+        assert_eq!(asked.end(), None);
     }
 
     #[test]
     fn a_plugin_that_is_revoked_twice_is_listed_once() {
         let mut chain = held_by(A);
         chain.revoke();
-        chain.on_call(A);
-        chain.on_return(true);
+        chain.hold(A);
         assert_eq!(chain.revoke(), Some(A));
         assert_eq!(chain.late, [A]);
     }
@@ -202,7 +253,7 @@ mod tests {
     #[test]
     fn an_answered_step_cannot_be_revoked() {
         let mut chain = held_by(A);
-        assert_eq!(chain.hand_back(A, Verdict::Continue), Ok(HandBack::Resumes));
+        assert_eq!(chain.hand_back(None, A, Verdict::Continue), Ok(HandBack::Resumes));
         assert_eq!(chain.revoke(), None);
         assert_eq!(chain.take_verdict(), Some(Verdict::Continue));
     }
@@ -210,6 +261,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "one plugin at a time")]
     fn d_2d_a_held_chain_calls_nobody() {
-        held_by(A).on_call(B);
+        held_by(A).expect_free();
     }
 }

@@ -1,16 +1,16 @@
 //! Generation G1 ("2.1" names): its hooks under their own prototypes.
 //!
 //! Owns the typed pointers and the calls through them. Must never decide whether a hook is called,
-//! nor call one outside of [`call::plugin_code`], which keeps the current call and stops exceptions.
+//! nor call one outside of `call`, which keeps the current call and stops exceptions.
 //! Diagnostics: none; a hook that the plugin does not export answers as one that returns false.
 
 use std::ffi::{c_char, c_int};
 
 use libloading::os::unix::Library;
 
-use crate::call;
+use crate::call::{self, Call, Word};
 use crate::hook::{Hook, Site};
-use crate::plugin::Plugin;
+use crate::plugin::PluginIndex;
 use crate::step::Step;
 use crate::token::{Opaque, Token};
 
@@ -29,15 +29,6 @@ type LoginHook = unsafe extern "C-unwind" fn(
     *const c_char,
     usize,
 ) -> u8;
-
-/// The tokens that a connection hook is given.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct StepTokens {
-    pub(crate) context: Token,
-    pub(crate) connection: Token,
-    /// Only a message step has one.
-    pub(crate) message: Option<Token>,
-}
 
 /// What a G1 plugin exports. `mq_version` is called before the generation is known, see
 /// [`ask_version`].
@@ -68,11 +59,12 @@ unsafe fn resolve<F: Copy>(library: &Library, hook: Hook) -> Option<F> {
 }
 
 /// Calls `mq_version`, whose prototype all generations share; `None` if it is missing.
-pub(crate) fn ask_version(library: &Library, plugin: call::Blame<'_>) -> Option<c_int> {
+pub(crate) fn ask_version(library: &Library, plugin: PluginIndex, name: &str) -> Option<c_int> {
     // SAFETY: this is `mq_version`'s prototype in the header of every generation.
     let version = unsafe { resolve::<VersionHook>(library, Hook::Version) }?;
+    let site = Site::Hook(Hook::Version);
     // SAFETY: a plugin's `mq_version` takes nothing and may be called at any time.
-    Some(call::plugin_code(plugin, Site::Hook(Hook::Version), || unsafe { version() }))
+    Some(call::loading_code(plugin, name, site, || unsafe { version() }))
 }
 
 impl G1 {
@@ -124,7 +116,7 @@ impl G1 {
     }
 
     /// `mq_initialize` or `mq_cleanup`; any other hook is not one of the process and calls nothing.
-    pub(crate) fn call_process(&self, plugin: &Plugin, hook: Hook) {
+    pub(crate) fn call_process(&self, plugin: PluginIndex, hook: Hook) {
         let function = match hook {
             Hook::Initialize => self.initialize,
             Hook::Cleanup => self.cleanup,
@@ -132,12 +124,12 @@ impl G1 {
         };
         if let Some(function) = function {
             // SAFETY: resolved under the name whose G1 prototype this is; it takes nothing.
-            call::plugin_code(plugin.blame(), Site::Hook(hook), || unsafe { function() });
+            call::process_code(plugin, Site::Hook(hook), || unsafe { function() });
         }
     }
 
     /// `mq_context_initialize` or `mq_context_cleanup`: did the plugin take control?
-    pub(crate) fn call_context(&self, plugin: &Plugin, hook: Hook, context: Token) -> bool {
+    pub(crate) fn call_context(&self, word: &Word, hook: Hook, context: Token) -> bool {
         let function = match hook {
             Hook::ContextInitialize => self.context_initialize,
             Hook::ContextCleanup => self.context_cleanup,
@@ -146,20 +138,22 @@ impl G1 {
         let Some(function) = function else {
             return false;
         };
+        let call = Call::new(context.plugin(), Site::Hook(hook));
         let context = context.to_pointer();
         // SAFETY: resolved under the name whose G1 prototype this is; a token is never dereferenced.
-        call::plugin_code(plugin.blame(), Site::Hook(hook), || unsafe { function(context) }) != 0
+        call::plugin_code(word, call, || unsafe { function(context) }) != 0
     }
 
-    /// One step of one connection: did the plugin take control?
-    pub(crate) fn call_step(&self, plugin: &Plugin, step: Step<'_>, tokens: StepTokens) -> bool {
-        let site = Site::Hook(step.hook());
-        let (context, connection) = (tokens.context.to_pointer(), tokens.connection.to_pointer());
+    /// One step of one connection, whose step context `token` is: did the plugin take control?
+    #[inline(always)]
+    pub(crate) fn call_step(&self, word: &Word, step: Step<'_>, token: Token) -> bool {
+        let running = Call::new(token.plugin(), Site::Hook(step.hook()));
+        let (context, connection) = (token.to_pointer(), token.connection().to_pointer());
         macro_rules! call {
             ($function:expr $(, $argument:expr)*) => {
                 match $function {
                     None => 0,
-                    Some(function) => call::plugin_code(plugin.blame(), site, || {
+                    Some(function) => call::plugin_code(word, running, || {
                         // SAFETY: resolved under the name whose G1 prototype this is; tokens are
                         // never dereferenced, texts are borrowed for the call and end in a zero byte.
                         unsafe { function(context, connection $(, $argument)*) }
@@ -180,14 +174,10 @@ impl G1 {
             Step::MailFrom(text) => call!(self.mail_from, text.as_ptr(), text.size()),
             Step::RcptTo(text) => call!(self.rcpt_to, text.as_ptr(), text.size()),
             Step::Data(text) => call!(self.data, text.as_ptr(), text.size()),
-            Step::Message(_) => call!(self.message, message_pointer(tokens)),
+            Step::Message(id) => call!(self.message, token.message(id.0).to_pointer()),
             Step::Close => call!(self.close),
-            Step::OutData(_) => call!(self.out_data, message_pointer(tokens)),
+            Step::OutData(id) => call!(self.out_data, token.message(id.0).to_pointer()),
         };
         returned != 0
     }
-}
-
-fn message_pointer(tokens: StepTokens) -> *mut Opaque {
-    tokens.message.expect("a message step comes with its token").to_pointer()
 }

@@ -86,6 +86,6 @@ pub use load::{Accepted, LoadError, LoadOptions, OnError, PluginDirectory, Skipp
 pub use message::{Direction, Edit, MessageEdits, MessageInit};
 pub use plugin::{PLUGINS_MAX, PluginIndex, Plugins};
 pub use state::OUTPUT_BYTES_MAX;
-pub use step::{ContextStep, Returned, Step, Verdict};
+pub use step::{Answer, ContextStep, Returned, Step, Verdict};
 pub use text::{Terminated, Text};
 pub use worker::{ConnectionInit, Counts, EnterError, Exhausted, Worker};

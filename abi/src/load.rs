@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use thiserror::Error;
 
-use crate::call::Blame;
 use crate::copy::{Copier, Copies};
 use crate::g1::{self, G1};
 use crate::plugin::{Hooks, PLUGINS_MAX, Plugin, PluginIndex, Plugins};
@@ -273,7 +272,7 @@ fn load_one(
         reason: linker_reason(&error, copy.path()),
     })?);
     let name: Box<str> = name.to_string_lossy().into();
-    let version = g1::ask_version(&library, Blame { index, name: &name })
+    let version = g1::ask_version(&library, index, &name)
         .ok_or_else(|| LoadError::VersionMissing { file: file(), accepted: accepted.clone() })?;
     if !accepted.contains(version) {
         let accepted = accepted.clone();

@@ -7,8 +7,8 @@ use std::mem::ManuallyDrop;
 
 use libloading::os::unix::Library;
 
-use crate::call::Blame;
-use crate::g1::{G1, StepTokens};
+use crate::call::Word;
+use crate::g1::G1;
 use crate::hook::Hook;
 use crate::step::{ContextStep, Step};
 use crate::token::Token;
@@ -56,10 +56,6 @@ pub(crate) struct Plugin {
 }
 
 impl Plugin {
-    pub(crate) fn blame(&self) -> Blame<'_> {
-        Blame { index: self.index, name: &self.name }
-    }
-
     fn exports(&self, hook: Hook) -> bool {
         match &self.hooks {
             Hooks::G1(hooks) => hooks.exports(hook),
@@ -68,19 +64,20 @@ impl Plugin {
 
     fn call_process(&self, hook: Hook) {
         match &self.hooks {
-            Hooks::G1(hooks) => hooks.call_process(self, hook),
+            Hooks::G1(hooks) => hooks.call_process(self.index, hook),
         }
     }
 
-    pub(crate) fn call_context(&self, step: ContextStep, context: Token) -> bool {
+    pub(crate) fn call_context(&self, word: &Word, step: ContextStep, context: Token) -> bool {
         match &self.hooks {
-            Hooks::G1(hooks) => hooks.call_context(self, step.hook(), context),
+            Hooks::G1(hooks) => hooks.call_context(word, step.hook(), context),
         }
     }
 
-    pub(crate) fn call_step(&self, step: Step<'_>, tokens: StepTokens) -> bool {
+    #[inline(always)]
+    pub(crate) fn call_step(&self, word: &Word, step: Step<'_>, token: Token) -> bool {
         match &self.hooks {
-            Hooks::G1(hooks) => hooks.call_step(self, step, tokens),
+            Hooks::G1(hooks) => hooks.call_step(word, step, token),
         }
     }
 }

@@ -1,14 +1,15 @@
-//! State: one worker's cell, the only thing that `MQ_*` functions touch.
+//! State: one worker's cell, the only thing that `MQ_*` functions touch, but for who is being asked.
 //!
 //! Owns the slots and what each holds. Must never call anybody: it is borrowed while it works. What
 //! needs the worker is queued as a [`Command`]. Diagnostics: [`Misuse`].
 
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
 
 use crate::command::{Command, Queue, Timer, WATCHES_MAX, Watch};
-use crate::control::{Chain, HandBack};
+use crate::control::{Asked, Chain, HandBack};
 use crate::id::{ConnectionId, TimerId, WatchId};
 use crate::message::{Direction, Message};
 use crate::misuse::Misuse;
@@ -71,6 +72,26 @@ const fn exhausted(kind: &'static str, limit: usize) -> Misuse {
     Misuse::Exhausted { kind, limit }
 }
 
+/// What a worker's thread and the plugins' calls on it have in common.
+#[derive(Debug)]
+pub(crate) struct Workplace {
+    pub(crate) worker: u8,
+    pub(crate) asked: Asked,
+    pub(crate) state: RefCell<State>,
+}
+
+impl Workplace {
+    pub(crate) fn new(worker: u8) -> Workplace {
+        Workplace { worker, asked: Asked::default(), state: RefCell::new(State::new(worker)) }
+    }
+
+    /// The token is a context of this worker.
+    pub(crate) fn hand_back(&self, token: Token, verdict: Verdict) -> Result<(), Misuse> {
+        let asked = self.asked.is_of(token).then_some(&self.asked);
+        self.state.borrow_mut().hand_back(asked, token, verdict)
+    }
+}
+
 /// The cell.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -85,7 +106,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(worker: u8) -> State {
+    fn new(worker: u8) -> State {
         State {
             worker,
             context_data: PluginData::default(),
@@ -110,13 +131,17 @@ impl State {
         self.messages.get_mut(token.key()).ok_or(stale)
     }
 
-    /// The token is a context of this worker.
-    pub(crate) fn hand_back(&mut self, token: Token, verdict: Verdict) -> Result<(), Misuse> {
+    fn hand_back(
+        &mut self,
+        asked: Option<&Asked>,
+        token: Token,
+        verdict: Verdict,
+    ) -> Result<(), Misuse> {
         if token.kind() == Kind::Context {
-            return self.hand_back_context(token.plugin(), verdict);
+            return self.hand_back_context(asked, token.plugin(), verdict);
         }
         let chain = &mut self.connection(token)?.chain;
-        match chain.hand_back(token.plugin(), verdict)? {
+        match chain.hand_back(asked, token.plugin(), verdict)? {
             HandBack::Resumes => {
                 self.commands.push(Command::Resume { connection: ConnectionId(token.key()) });
             }
@@ -125,8 +150,13 @@ impl State {
         Ok(())
     }
 
-    fn hand_back_context(&mut self, plugin: PluginIndex, verdict: Verdict) -> Result<(), Misuse> {
-        match self.context_chain.hand_back(plugin, verdict) {
+    fn hand_back_context(
+        &mut self,
+        asked: Option<&Asked>,
+        plugin: PluginIndex,
+        verdict: Verdict,
+    ) -> Result<(), Misuse> {
+        match self.context_chain.hand_back(asked, plugin, verdict) {
             Ok(HandBack::Resumes) => self.commands.push(Command::ResumeContext),
             Ok(HandBack::Recorded | HandBack::Swallowed) => {}
             // D-11: with no step of the context to hand back, a connection's was meant, and there is

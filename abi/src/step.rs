@@ -51,6 +51,21 @@ impl Step<'_> {
             Step::OutData(_) => Hook::OutData,
         }
     }
+
+    /// The message that it shows.
+    #[inline]
+    pub(crate) const fn message(&self) -> Option<MessageId> {
+        match self {
+            Step::Message(message) | Step::OutData(message) => Some(*message),
+            Step::Connect
+            | Step::Secure
+            | Step::Authenticate { .. }
+            | Step::MailFrom(_)
+            | Step::RcptTo(_)
+            | Step::Data(_)
+            | Step::Close => None,
+        }
+    }
 }
 
 /// One hook event on a worker's context.
@@ -117,4 +132,14 @@ pub struct Returned {
     pub took_control: bool,
     /// The plugin handed back before it returned.
     pub verdict: Option<Verdict>,
+}
+
+/// What asking plugins in a row came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// How many were not interested, before the one that was or of all.
+    // Small, so that an answer is returned in a register.
+    pub declined: u16,
+    /// What the next one came to; `None` if all declined.
+    pub returned: Option<Returned>,
 }

@@ -4,7 +4,6 @@
 //! while plugin code runs. Diagnostics: a call for a step that is held, or of a thing that is gone, is a
 //! bug of the caller and panics; plugins' mistakes are reported by `misuse`.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ffi::c_int;
 use std::io;
@@ -15,9 +14,8 @@ use std::rc::Rc;
 use thiserror::Error;
 
 use crate::access;
-use crate::call;
+use crate::call::{self, Call, Word};
 use crate::command::Command;
-use crate::g1::StepTokens;
 use crate::hook::Site;
 use crate::host::{self, Host, Level};
 use crate::id::{ConnectionId, MessageId, TimerId, WatchId};
@@ -26,9 +24,9 @@ use crate::message::{Direction, Message, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
 use crate::plugin::PluginIndex;
 use crate::slot::SLOTS_MAX;
-use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
-use crate::step::{ContextStep, Returned, Step, Verdict};
-use crate::token::{Kind, Token};
+use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, Workplace};
+use crate::step::{Answer, ContextStep, Returned, Step, Verdict};
+use crate::token::{Kind, StepName, Token};
 
 /// What a connection is when plugins first see it.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +82,8 @@ pub struct Counts {
 pub struct Worker {
     host: &'static Host,
     index: u8,
-    state: Rc<RefCell<State>>,
+    word: &'static Word,
+    workplace: Rc<Workplace>,
     /// Out of the inbox, and not applied.
     posted: VecDeque<Post>,
 }
@@ -105,11 +104,13 @@ impl Worker {
         if !host.claim(index) {
             return Err(EnterError::IndexTaken(index));
         }
-        let state = Rc::new(RefCell::new(State::new(index)));
+        let workplace = Rc::new(Workplace::new(index));
+        let published = host.published(index);
         // SAFETY: `Worker` is bound to this thread by its `Rc`, keeps the pointee, and leaves when it is
         // dropped; if it is forgotten, the pointee stays for good.
-        unsafe { call::enter(NonNull::from(&*state), host.published(index)) };
-        Ok(Worker { host, index, state, posted: VecDeque::new() })
+        unsafe { call::enter(NonNull::from(&*workplace), published) };
+        let word = published.word();
+        Ok(Worker { host, index, word, workplace, posted: VecDeque::new() })
     }
 
     /// The host that this worker belongs to.
@@ -133,13 +134,13 @@ impl Worker {
             data: PluginData::default(),
             chain: Default::default(),
         };
-        let key = self.state.borrow_mut().connections.insert(connection);
+        let key = self.workplace.state.borrow_mut().connections.insert(connection);
         key.map(ConnectionId).ok_or(Exhausted { things: "connections" })
     }
 
     /// The close chain is over: every token of the connection is stale, a verdict not taken is dropped.
     pub fn close_connection(&self, connection: ConnectionId) {
-        self.state.borrow_mut().connections.remove(connection.0);
+        self.workplace.state.borrow_mut().connections.remove(connection.0);
     }
 
     /// The peer is gone, the close chain is still to come: nothing can be sent any more (D-50).
@@ -159,13 +160,19 @@ impl Worker {
 
     /// Does the client count as authenticated? False for a connection that is gone.
     pub fn authenticated(&self, connection: ConnectionId) -> bool {
-        let state = self.state.borrow();
+        let state = self.workplace.state.borrow();
         state.connections.get(connection.0).is_some_and(|connection| connection.authenticated)
     }
 
     /// What plugins last said about the client since this was last asked; `None` if nothing (D-34).
     pub fn take_authentication(&self, connection: ConnectionId) -> Option<bool> {
-        self.state.borrow_mut().connections.get_mut(connection.0)?.plugin_authentication.take()
+        self.workplace
+            .state
+            .borrow_mut()
+            .connections
+            .get_mut(connection.0)?
+            .plugin_authentication
+            .take()
     }
 
     /// How many more bytes the output of a connection can take, at most [`OUTPUT_BYTES_MAX`]. Said
@@ -176,7 +183,9 @@ impl Worker {
     }
 
     fn change(&self, connection: ConnectionId, change: impl FnOnce(&mut Connection)) {
-        if let Some(connection) = self.state.borrow_mut().connections.get_mut(connection.0) {
+        if let Some(connection) =
+            self.workplace.state.borrow_mut().connections.get_mut(connection.0)
+        {
             change(connection);
         }
     }
@@ -189,7 +198,7 @@ impl Worker {
         connection: ConnectionId,
         init: MessageInit<'_>,
     ) -> Result<MessageId, Exhausted> {
-        let state = &mut *self.state.borrow_mut();
+        let state = &mut *self.workplace.state.borrow_mut();
         let owner = state.connections.get(connection.0);
         let direction = owner.expect("a message is of an open connection").direction;
         let key = state.messages.insert(Message::new(connection, direction, init));
@@ -199,66 +208,124 @@ impl Worker {
     /// The message's chain is over: its tokens and the strings that it lent are stale. Nothing was
     /// changed in a message that is gone.
     pub fn close_message(&self, message: MessageId) -> MessageEdits {
-        let message = self.state.borrow_mut().messages.remove(message.0);
+        let message = self.workplace.state.borrow_mut().messages.remove(message.0);
         message.map_or_else(MessageEdits::default, Message::into_edits)
     }
 
     // ---- Hooks ------------------------------------------------------------------------------------
 
-    /// Calls one hook. A plugin without this hook, or one that [`skips`](Worker::skips) it, returns false.
+    /// Asks plugins one after the other, until one takes control or hands back, or all were asked. One
+    /// without this hook, or one that [`skips`](Worker::skips) it, declines.
     ///
     /// # Panics
     /// When the connection is gone or held, or the message is not one of it: both are bugs of the caller.
+    pub fn ask(
+        &mut self,
+        plugins: &[PluginIndex],
+        connection: ConnectionId,
+        step: Step<'_>,
+    ) -> Answer {
+        let (name, owing) = self.begin(connection, step);
+        if owing && !matches!(step, Step::Close) {
+            return self.ask_some(plugins, connection, step, name);
+        }
+        let mut declined = 0;
+        for &plugin in plugins {
+            let returned = self.ask_one(plugin, connection, step, name);
+            if returned != Returned::default() {
+                return Answer { declined, returned: Some(returned) };
+            }
+            declined += 1;
+        }
+        Answer { declined, returned: None }
+    }
+
+    /// The same where plugins are to be passed over. What they owe can only become less while hooks run:
+    /// nothing is revoked meanwhile.
+    #[cold]
+    #[inline(never)]
+    fn ask_some(
+        &self,
+        plugins: &[PluginIndex],
+        connection: ConnectionId,
+        step: Step<'_>,
+        name: StepName,
+    ) -> Answer {
+        let mut declined = 0;
+        for &plugin in plugins {
+            if !self.skips(plugin, connection) {
+                let returned = self.ask_one(plugin, connection, step, name);
+                if returned != Returned::default() {
+                    return Answer { declined, returned: Some(returned) };
+                }
+            }
+            declined += 1;
+        }
+        Answer { declined, returned: None }
+    }
+
+    #[inline(always)]
+    fn ask_one(
+        &self,
+        plugin: PluginIndex,
+        connection: ConnectionId,
+        step: Step<'_>,
+        name: StepName,
+    ) -> Returned {
+        let context = name.shown_to(plugin);
+        self.workplace.asked.begin(context);
+        let callee = self.host.plugins().plugin(plugin);
+        let took_control = callee.call_step(self.word, step, context);
+        let verdict = self.workplace.asked.end();
+        if took_control || verdict.is_some() {
+            return self.took(plugin, connection, took_control, verdict);
+        }
+        Returned::default()
+    }
+
+    /// As [`ask`](Worker::ask), for one plugin.
+    ///
+    /// # Panics
+    /// As [`ask`](Worker::ask).
     pub fn call(
         &mut self,
         plugin: PluginIndex,
         connection: ConnectionId,
         step: Step<'_>,
     ) -> Returned {
-        let Some(tokens) = self.on_call(plugin, connection, step) else {
-            return Returned::default();
-        };
-        let took_control = self.host.plugins().plugin(plugin).call_step(step, tokens);
-        let verdict = {
-            let state = &mut *self.state.borrow_mut();
-            let connection = state.connections.get_mut(connection.0);
-            connection.expect("only the worker closes a connection").chain.on_return(took_control)
-        };
-        self.returned(plugin, took_control, verdict)
+        self.ask(&[plugin], connection, step).returned.unwrap_or_default()
     }
 
-    /// `None` if the hook is skipped.
-    fn on_call(
+    /// The one look-up of a step: its name, and whether any plugin owes a hand-back (D-28).
+    #[inline(always)]
+    fn begin(&self, connection: ConnectionId, step: Step<'_>) -> (StepName, bool) {
+        let state = &*self.workplace.state.borrow();
+        let callee = state.connections.get(connection.0);
+        let chain = &callee.expect("hooks are called for open connections").chain;
+        chain.expect_free();
+        if let Some(message) = step.message() {
+            let owner = state.messages.get(message.0).map(|message| message.connection);
+            let fits = owner == Some(connection);
+            assert!(fits, "a step shows an open message of its connection");
+        }
+        (StepName::new(self.index, connection.0), chain.owes_any())
+    }
+
+    /// Not on the way of mail that no plugin is interested in.
+    #[inline(never)]
+    fn took(
         &self,
         plugin: PluginIndex,
         connection: ConnectionId,
-        step: Step<'_>,
-    ) -> Option<StepTokens> {
-        let state = &mut *self.state.borrow_mut();
-        let callee = state.connections.get_mut(connection.0);
-        let chain = &mut callee.expect("hooks are called for open connections").chain;
-        if chain.owes(plugin) && !matches!(step, Step::Close) {
-            return None;
+        took_control: bool,
+        verdict: Option<Verdict>,
+    ) -> Returned {
+        if verdict.is_none() {
+            let state = &mut *self.workplace.state.borrow_mut();
+            let connection = state.connections.get_mut(connection.0);
+            connection.expect("only the worker closes a connection").chain.hold(plugin);
         }
-        chain.on_call(plugin);
-        let token = |kind, key| Token::new(kind, plugin, self.index, key);
-        let message = match step {
-            Step::Message(message) | Step::OutData(message) => {
-                let owner = state.messages.get(message.0).map(|message| message.connection);
-                assert_eq!(
-                    owner,
-                    Some(connection),
-                    "a step shows an open message of its connection"
-                );
-                Some(token(Kind::Message, message.0))
-            }
-            _ => None,
-        };
-        Some(StepTokens {
-            context: token(Kind::StepContext, connection.0),
-            connection: token(Kind::Connection, connection.0),
-            message,
-        })
+        self.returned(plugin, took_control, verdict)
     }
 
     /// Calls one hook of the worker itself; at its start with the loop running (D-14), and at its end
@@ -267,10 +334,15 @@ impl Worker {
     /// # Panics
     /// When such a step is held: that is a bug of the caller.
     pub fn call_context(&mut self, plugin: PluginIndex, step: ContextStep) -> Returned {
-        self.state.borrow_mut().context_chain.on_call(plugin);
+        self.workplace.state.borrow().context_chain.expect_free();
         let context = Token::bare(plugin, self.index);
-        let took_control = self.host.plugins().plugin(plugin).call_context(step, context);
-        let verdict = self.state.borrow_mut().context_chain.on_return(took_control);
+        self.workplace.asked.begin(context);
+        let took_control =
+            self.host.plugins().plugin(plugin).call_context(self.word, step, context);
+        let verdict = self.workplace.asked.end();
+        if took_control && verdict.is_none() {
+            self.workplace.state.borrow_mut().context_chain.hold(plugin);
+        }
         self.returned(plugin, took_control, verdict)
     }
 
@@ -299,40 +371,40 @@ impl Worker {
 
     /// Who has control of this connection's step and has not handed it back.
     pub fn held(&self, connection: ConnectionId) -> Option<PluginIndex> {
-        self.state.borrow().connections.get(connection.0)?.chain.held()
+        self.workplace.state.borrow().connections.get(connection.0)?.chain.held()
     }
 
     /// The verdict on a held step, once; it comes with a [`Command::Resume`].
     pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
-        self.state.borrow_mut().connections.get_mut(connection.0)?.chain.take_verdict()
+        self.workplace.state.borrow_mut().connections.get_mut(connection.0)?.chain.take_verdict()
     }
 
     /// Takes control away from its holder (D-27). `None` if there is none, or it has just handed back.
     pub fn revoke(&self, connection: ConnectionId) -> Option<PluginIndex> {
-        self.state.borrow_mut().connections.get_mut(connection.0)?.chain.revoke()
+        self.workplace.state.borrow_mut().connections.get_mut(connection.0)?.chain.revoke()
     }
 
     /// D-28: `plugin` has not yet handed back what was revoked from it on this connection. Until it does,
     /// [`call`](Worker::call) passes over its hooks, except close.
     pub fn skips(&self, plugin: PluginIndex, connection: ConnectionId) -> bool {
-        let state = self.state.borrow();
+        let state = self.workplace.state.borrow();
         state.connections.get(connection.0).is_some_and(|connection| connection.chain.owes(plugin))
     }
 
     /// As [`held`](Worker::held), for the worker's own step.
     pub fn context_held(&self) -> Option<PluginIndex> {
-        self.state.borrow().context_chain.held()
+        self.workplace.state.borrow().context_chain.held()
     }
 
     /// As [`take_verdict`](Worker::take_verdict), for the worker's own step; it comes with a
     /// [`Command::ResumeContext`].
     pub fn take_context_verdict(&self) -> Option<Verdict> {
-        self.state.borrow_mut().context_chain.take_verdict()
+        self.workplace.state.borrow_mut().context_chain.take_verdict()
     }
 
     /// As [`revoke`](Worker::revoke), for the worker's own step (D-14, D-16).
     pub fn revoke_context(&self) -> Option<PluginIndex> {
-        self.state.borrow_mut().context_chain.revoke()
+        self.workplace.state.borrow_mut().context_chain.revoke()
     }
 
     /// Do hand-backs from other threads wait? A look at one flag.
@@ -349,7 +421,7 @@ impl Worker {
         }
         for _ in 0..steps_max {
             let Some(post) = self.posted.pop_front() else { return };
-            access::apply_post(&self.state, post);
+            access::apply_post(&self.workplace, post);
         }
     }
 
@@ -358,15 +430,14 @@ impl Worker {
     /// Moves out what plugins asked for since the last time, in their order. To be called, and obeyed,
     /// after every call that ran plugin code and after [`apply_posted`](Worker::apply_posted).
     pub fn take_commands(&self, into: &mut Vec<Command>) {
-        self.state.borrow_mut().commands.take(into);
+        self.workplace.state.borrow_mut().commands.take(into);
     }
 
     /// A timer is due: frees it, then calls back (D-90, D-91). False if it was stopped meanwhile.
     pub fn fire_timer(&mut self, timer: TimerId) -> bool {
-        let removed = self.state.borrow_mut().timers.remove(timer.0);
+        let removed = self.workplace.state.borrow_mut().timers.remove(timer.0);
         let Some(timer) = removed else { return false };
-        let plugin = self.host.plugins().plugin(timer.plugin);
-        call::plugin_code(plugin.blame(), Site::Timer, || {
+        call::plugin_code(self.word, Call::new(timer.plugin, Site::Timer), || {
             // SAFETY: the callback and its data are the plugin's, given together for this call.
             unsafe { (timer.callback)(timer.data) };
         });
@@ -376,15 +447,14 @@ impl Worker {
     /// A watched descriptor is ready for `events`, of which the watch gets what it asked for. False, and
     /// no callback, if it was taken back meanwhile (D-99) or asked for none of them.
     pub fn fire_watch(&mut self, id: WatchId, events: u8) -> bool {
-        let watch = self.state.borrow().watches.get(id.0).copied();
+        let watch = self.workplace.state.borrow().watches.get(id.0).copied();
         let Some(watch) = watch else { return false };
         let events = events & watch.interest;
         if events == 0 {
             return false;
         }
-        let plugin = self.host.plugins().plugin(watch.plugin);
         let token = Token::new(Kind::Watch, watch.plugin, self.index, id.0).to_pointer();
-        call::plugin_code(plugin.blame(), Site::Watch, || {
+        call::plugin_code(self.word, Call::new(watch.plugin, Site::Watch), || {
             // SAFETY: the callback and its data are the plugin's, given together for such calls; the
             // token is never dereferenced.
             unsafe { (watch.callback)(token, watch.fd, c_int::from(events), watch.data) };
@@ -396,7 +466,7 @@ impl Worker {
     /// once more with all the bits asked for, and frees the watch. The worker's own registration is gone
     /// already. `os_error` is what the system said.
     pub fn remove_watch(&mut self, id: WatchId, os_error: i32) {
-        let watch = self.state.borrow().watches.get(id.0).copied();
+        let watch = self.workplace.state.borrow().watches.get(id.0).copied();
         let Some(watch) = watch else { return };
         let fd = watch.fd;
         let why = io::Error::from_raw_os_error(os_error);
@@ -406,12 +476,12 @@ impl Worker {
         );
         misuse::say(self.host, Level::Warning, Some(watch.plugin), text);
         self.fire_watch(id, watch.interest);
-        self.state.borrow_mut().watches.remove(id.0);
+        self.workplace.state.borrow_mut().watches.remove(id.0);
     }
 
     /// After the cleanup hooks: timers and watches vanish without a callback or command (D-17).
     pub fn drop_all(&mut self) {
-        let state = &mut *self.state.borrow_mut();
+        let state = &mut *self.workplace.state.borrow_mut();
         state.timers.clear();
         state.watches.clear();
         state.commands.forget_events();
@@ -419,7 +489,7 @@ impl Worker {
 
     /// How much lives here.
     pub fn live(&self) -> Counts {
-        let state = self.state.borrow();
+        let state = self.workplace.state.borrow();
         Counts {
             timers: state.timers.len(),
             watches: state.watches.len(),

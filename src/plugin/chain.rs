@@ -101,10 +101,19 @@ impl Chain {
         }
     }
 
-    /// The plugin is not to be asked in this step (D-28): on with the next one.
-    pub fn on_skip(&mut self) {
-        assert_eq!(self.place, Place::Called, "only a plugin whose turn it is can be skipped");
-        self.apply(Verdict::Continue);
+    /// Several plugins were called in a row: so many declined, or were passed over (D-28), before the
+    /// one that returned something else, if any did.
+    pub fn on_answer(&mut self, declined: u16, returned: Option<(bool, Option<Verdict>)>) {
+        assert_eq!(self.place, Place::Called, "only a called plugin can answer");
+        let left = self.length - self.position;
+        let asked = declined + u16::from(returned.is_some());
+        assert!(asked <= left, "{asked} plugins answered and {left} were to be asked");
+        self.position += declined;
+        match returned {
+            Some((took_control, verdict)) => self.on_return(took_control, verdict),
+            None if self.position < self.length => self.place = Place::Ask,
+            None => self.place = Place::Done,
+        }
     }
 
     /// The plugin that holds control handed back.
@@ -252,10 +261,26 @@ mod tests {
     }
 
     #[test]
-    fn d_28_a_skipped_plugin_counts_as_not_interested() {
-        let mut chain = Chain::new(2, 100);
+    fn plugins_that_were_asked_in_a_row_count_as_if_asked_one_by_one() {
+        let mut chain = Chain::new(5, 100);
         assert_eq!(chain.poll_next(), Next::Call(0));
-        chain.on_skip();
-        assert_eq!(chain.poll_next(), Next::Call(1));
+        chain.on_answer(2, None);
+        assert_eq!(chain.poll_next(), Next::Call(2));
+        chain.on_answer(1, Some((true, None)));
+        assert_eq!(chain.poll_next(), Next::Held);
+        chain.on_verdict(Verdict::Continue);
+        assert_eq!(chain.poll_next(), Next::Call(4));
+        chain.on_answer(0, Some((true, Some(Verdict::Retry))));
+        assert_eq!((chain.poll_next(), chain.retries()), (Next::Call(0), 1));
+        chain.on_answer(5, None);
+        assert_eq!(chain.poll_next(), Next::Done);
+    }
+
+    #[test]
+    #[should_panic(expected = "6 plugins answered and 5 were to be asked")]
+    fn more_answers_than_plugins_are_a_bug() {
+        let mut chain = Chain::new(5, 100);
+        chain.poll_next();
+        chain.on_answer(6, None);
     }
 }

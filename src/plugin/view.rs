@@ -5,7 +5,7 @@
 //! **Diagnostics**: a retry loop (D-29) and a revoked hold (D-27) are logged with the plugin.
 
 use rohrpost_abi::{
-    Command, ConnectionId, ConnectionInit, ContextStep, Hook, Host, PluginIndex, Returned, Step,
+    Command, ConnectionId, ConnectionInit, ContextStep, Hook, Host, PluginIndex, Step,
 };
 
 use crate::log::{Level, Log};
@@ -64,20 +64,18 @@ impl Plugins {
     }
 
     /// Calls plugin after plugin until one holds the step or all were asked. What they ask for
-    /// meanwhile stays in the cell for [`Plugins::take_commands`].
+    /// meanwhile stays in the cell for [`Plugins::take_commands`]. Those that still owe a hand-back are
+    /// passed over (D-28).
     pub fn walk(&mut self, chain: &mut Chain, connection: ConnectionId, step: Step<'_>) -> Walk {
         let hook = step.hook();
         let plugins = self.with(hook);
         loop {
             match chain.poll_next() {
                 Next::Call(position) => {
-                    let plugin = plugins[position];
-                    // D-28: but the close hook is where a plugin frees its data.
-                    if hook != Hook::Close && self.cell.skips(plugin, connection) {
-                        chain.on_skip();
-                        continue;
-                    }
-                    answer(chain, self.cell.call(plugin, connection, step));
+                    let answer = self.cell.ask(&plugins[position..], connection, step);
+                    let returned = answer.returned;
+                    let returned = returned.map(|it| (it.took_control, it.verdict.map(verdict)));
+                    chain.on_answer(answer.declined, returned);
                 }
                 Next::RetriesSpent => self.on_retries_spent(hook, chain.retries()),
                 Next::Held => return Walk::Held,
@@ -93,7 +91,8 @@ impl Plugins {
         loop {
             match chain.poll_next() {
                 Next::Call(position) => {
-                    answer(chain, self.cell.call_context(plugins[position], step));
+                    let returned = self.cell.call_context(plugins[position], step);
+                    chain.on_return(returned.took_control, returned.verdict.map(verdict));
                 }
                 Next::RetriesSpent => self.on_retries_spent(step.hook(), chain.retries()),
                 Next::Held => return Walk::Held,
@@ -151,10 +150,6 @@ impl Plugins {
 /// No slot is left for another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotsSpent;
-
-fn answer(chain: &mut Chain, returned: Returned) {
-    chain.on_return(returned.took_control, returned.verdict.map(verdict));
-}
 
 fn verdict(verdict: rohrpost_abi::Verdict) -> Verdict {
     match verdict {
