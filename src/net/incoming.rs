@@ -379,6 +379,7 @@ impl Incoming {
                 self.draft = Some(Draft::new(from));
                 self.begin(Step::MailFrom(text), desk, io);
             }
+            Event::Hello(_) | Event::Rset => self.decide(Decision::Accept, desk, io),
             Event::StartTls => self.on_starttls(desk, io),
             Event::Rcpt(to) => {
                 if !self.may_relay(&to.address, desk) {
@@ -554,7 +555,7 @@ impl Incoming {
         Origin {
             remote: self.remote,
             local: self.local,
-            helo: self.session.hello().map(|hello| hello.name.clone()).unwrap_or_default(),
+            helo: self.session.hello().map(|hello| (&*hello.name).into()).unwrap_or_default(),
             user: self.user(desk),
             secure: self.session.is_secure(),
             authenticated: self.is_authenticated(desk),

@@ -16,7 +16,7 @@ use super::dsn;
 use super::memory::Memory;
 use super::reply::Reply;
 use super::sasl;
-use super::server::{Decision, Event, Greeting, LoginOffer, Options, Session};
+use super::server::{Asks, Decision, Event, Greeting, LoginOffer, Options, Session};
 
 /// Room for a few mails, so that it runs out now and then.
 const BUDGET_BYTES: usize = 80 * 1024;
@@ -63,6 +63,7 @@ pub fn server_session(data: &[u8]) {
     if control & 4 != 0 {
         server.session.offer_login(LoginOffer::Yes);
     }
+    server.session.ask_about(Asks { hello: control & 8 != 0, reset: control & 16 != 0 });
     let read_bytes = 1 + usize::from(control >> 2) * 7;
     for read in input.chunks(read_bytes) {
         server.read(read);
@@ -142,6 +143,7 @@ impl Server {
                 self.budget.release(received.reserved);
             }
             Event::StartTls => {}
+            Event::Hello(_) | Event::Rset => {}
             Event::Reset | Event::Close(_) => return,
         }
         self.decisions = self.decisions.rotate_left(3) ^ 0x1d;
