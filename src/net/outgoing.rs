@@ -398,6 +398,7 @@ impl Outgoing {
                 }
                 self.take_work(desk, io);
             }
+            Event::Banner => self.session.proceed(),
             // The session waits for the handshake: the next step.
             Event::StartTls => {}
             Event::Data354 => self.on_354(desk, io),
