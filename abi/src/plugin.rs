@@ -3,13 +3,15 @@
 //! Owns the order in which plugins are asked. Must never unload one: callbacks and threads of its own
 //! may outlive whatever we know of it. Diagnostics: none; loading reports its own (see `load`).
 
+use std::ffi::c_char;
 use std::mem::ManuallyDrop;
 
 use libloading::os::unix::Library;
 
 use crate::call::Word;
-use crate::g1::G1;
+use crate::generation::Generation;
 use crate::hook::Hook;
+use crate::hooks::Hooks;
 use crate::step::{ContextStep, Step};
 use crate::token::Token;
 
@@ -39,46 +41,31 @@ impl PluginIndex {
 /// How many plugins one process can load.
 pub const PLUGINS_MAX: usize = 1 << PluginIndex::BITS;
 
-/// One generation's typed hook pointers.
-#[derive(Debug)]
-pub(crate) enum Hooks {
-    G1(G1),
-}
-
 /// A loaded plugin.
 #[derive(Debug)]
 pub(crate) struct Plugin {
     pub(crate) name: Box<str>,
     pub(crate) index: PluginIndex,
+    pub(crate) generation: Generation,
     pub(crate) hooks: Hooks,
     /// Kept for later look-ups, and never dropped: that would unload it (D-0E).
     pub(crate) _library: ManuallyDrop<Library>,
 }
 
 impl Plugin {
-    fn exports(&self, hook: Hook) -> bool {
-        match &self.hooks {
-            Hooks::G1(hooks) => hooks.exports(hook),
-        }
-    }
-
-    fn call_process(&self, hook: Hook) {
-        match &self.hooks {
-            Hooks::G1(hooks) => hooks.call_process(self.index, hook),
-        }
-    }
-
     pub(crate) fn call_context(&self, word: &Word, step: ContextStep, context: Token) -> bool {
-        match &self.hooks {
-            Hooks::G1(hooks) => hooks.call_context(word, step.hook(), context),
-        }
+        self.hooks.call_context(word, step.hook(), context)
     }
 
     #[inline(always)]
-    pub(crate) fn call_step(&self, word: &Word, step: Step<'_>, token: Token) -> bool {
-        match &self.hooks {
-            Hooks::G1(hooks) => hooks.call_step(word, step, token),
-        }
+    pub(crate) fn call_step(
+        &self,
+        word: &Word,
+        step: Step<'_>,
+        context: Token,
+        address: impl FnOnce(&[u8]) -> *const c_char,
+    ) -> bool {
+        self.hooks.call_step(word, step, context, address)
     }
 }
 
@@ -94,7 +81,7 @@ impl Plugins {
     pub(crate) fn new(all: Vec<Plugin>) -> Plugins {
         debug_assert!(all.iter().enumerate().all(|(n, plugin)| plugin.index.index() == n));
         let by_hook = Hook::ALL.map(|hook| {
-            let exporters = all.iter().filter(|plugin| plugin.exports(hook));
+            let exporters = all.iter().filter(|plugin| plugin.hooks.exports(hook));
             let mut exporters: Vec<_> = exporters.map(|plugin| plugin.index).collect();
             // D-09: what was set up last is taken down first.
             if matches!(hook, Hook::Cleanup | Hook::ContextCleanup) {
@@ -125,6 +112,11 @@ impl Plugins {
         self.all.get(plugin.index()).map(|plugin| &*plugin.name)
     }
 
+    /// Their generations, in the order of loading.
+    pub fn generations(&self) -> impl ExactSizeIterator<Item = Generation> {
+        self.all.iter().map(|plugin| plugin.generation)
+    }
+
     /// Who exports `hook`, in the order in which they are to be asked: that of loading, reversed for the
     /// two cleanup hooks (D-09). Empty for an event that concerns nobody.
     pub fn with(&self, hook: Hook) -> &[PluginIndex] {
@@ -144,7 +136,8 @@ impl Plugins {
 
     fn call_all(&self, hook: Hook) {
         for plugin in self.with(hook) {
-            self.plugin(*plugin).call_process(hook);
+            let plugin = self.plugin(*plugin);
+            plugin.hooks.call_process(plugin.index, hook);
         }
     }
 

@@ -78,7 +78,7 @@ impl Kind {
     pub(crate) const fn type_name(self) -> &'static str {
         match self {
             Kind::Context | Kind::StepContext => "MQ_Context",
-            Kind::Connection => "MQ_SmtpConnection",
+            Kind::Connection => "MQ_Connection",
             Kind::Message => "MQ_Message",
             Kind::Watch => "MQ_IOWatcher",
             Kind::Timer => "MQ_Timer",
@@ -128,6 +128,16 @@ impl Token {
     #[inline]
     pub(crate) const fn bits(self) -> u64 {
         self.0
+    }
+
+    /// What a hand-back of a step names, in any generation: its context.
+    pub(crate) fn step(self) -> Token {
+        match self.kind() {
+            Kind::Connection => {
+                Token(self.0 ^ (Kind::StepContext as u64 ^ Kind::Connection as u64) << KIND_SHIFT)
+            }
+            _ => self,
+        }
     }
 
     /// For a step's context: the connection.

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use thiserror::Error;
 
 use crate::access;
+use crate::address::Locals;
 use crate::call::{self, Call, Word};
 use crate::command::Command;
 use crate::hook::Site;
@@ -133,6 +134,7 @@ impl Worker {
             output_space: OUTPUT_BYTES_MAX,
             data: PluginData::default(),
             chain: Default::default(),
+            address: None,
         };
         let key = self.workplace.state.borrow_mut().connections.insert(connection);
         key.map(ConnectionId).ok_or(Exhausted { things: "connections" })
@@ -140,7 +142,7 @@ impl Worker {
 
     /// The close chain is over: every token of the connection is stale, a verdict not taken is dropped.
     pub fn close_connection(&self, connection: ConnectionId) {
-        self.workplace.state.borrow_mut().connections.remove(connection.0);
+        self.workplace.state.borrow_mut().remove_connection(connection);
     }
 
     /// The peer is gone, the close chain is still to come: nothing can be sent any more (D-50).
@@ -208,7 +210,7 @@ impl Worker {
     /// The message's chain is over: its tokens and the strings that it lent are stale. Nothing was
     /// changed in a message that is gone.
     pub fn close_message(&self, message: MessageId) -> MessageEdits {
-        let message = self.workplace.state.borrow_mut().messages.remove(message.0);
+        let message = self.workplace.state.borrow_mut().remove_message(message);
         message.map_or_else(MessageEdits::default, Message::into_edits)
     }
 
@@ -226,7 +228,7 @@ impl Worker {
         step: Step<'_>,
     ) -> Answer {
         let (name, owing) = self.begin(connection, step);
-        if owing && !matches!(step, Step::Close) {
+        if owing && !step.is_last() {
             return self.ask_some(plugins, connection, step, name);
         }
         let mut declined = 0;
@@ -275,7 +277,9 @@ impl Worker {
         let context = name.shown_to(plugin);
         self.workplace.asked.begin(context);
         let callee = self.host.plugins().plugin(plugin);
-        let took_control = callee.call_step(self.word, step, context);
+        let took_control = callee.call_step(self.word, step, context, |text| {
+            self.workplace.state.borrow_mut().show_address(connection, text)
+        });
         let verdict = self.workplace.asked.end();
         if took_control || verdict.is_some() {
             return self.took(plugin, connection, took_control, verdict);
@@ -326,6 +330,26 @@ impl Worker {
             connection.expect("only the worker closes a connection").chain.hold(plugin);
         }
         self.returned(plugin, took_control, verdict)
+    }
+
+    /// Tells a plugin at once that the peer is gone, while a plugin holds its step (D-4B). Whoever holds it
+    /// may hand it back meanwhile.
+    pub fn call_lost(&mut self, plugin: PluginIndex, connection: ConnectionId) {
+        let token = |kind| Token::new(kind, plugin, self.index, connection.0);
+        let hooks = &self.host.plugins().plugin(plugin).hooks;
+        hooks.call_lost(self.word, token(Kind::StepContext), token(Kind::Connection));
+    }
+
+    // ---- Addresses --------------------------------------------------------------------------------
+
+    /// Which addresses are local, until this is said again. None at first.
+    pub fn set_locals(&self, locals: Locals) {
+        self.workplace.state.borrow_mut().locals = locals;
+    }
+
+    /// An address step is over: what plugins said with `MQ_setLocal` about its address (D-71).
+    pub fn end_address(&self, connection: ConnectionId) -> Option<bool> {
+        self.workplace.state.borrow_mut().end_address(connection)
     }
 
     /// Calls one hook of the worker itself; at its start with the loop running (D-14), and at its end
