@@ -240,18 +240,19 @@ impl Hooks {
         });
     }
 
-    /// One step of one connection: did the plugin take control? `token` is the step's context, and
-    /// `address` shows the address of an address step, where G2 and later are called.
+    /// One step of one connection: did the plugin take control? `token` is the step's context as
+    /// `plugin` sees it, and `address` shows the address of an address step, where G2 and later are called.
     // Inlined, so that what a walk's calls have in common is computed once.
     #[inline(always)]
     pub(crate) fn call_step(
         &self,
         word: &Word,
+        plugin: PluginIndex,
         step: Step<'_>,
         token: Token,
         address: impl FnOnce(&[u8]) -> *const c_char,
     ) -> bool {
-        let running = Call::new(token.plugin(), Site::Hook(step.hook()));
+        let running = Call::new(plugin, Site::Hook(step.hook()));
         let (context, connection) = (token.to_pointer(), token.connection().to_pointer());
         let message = |id: MessageId| token.message(id.0).to_pointer();
         macro_rules! call {

@@ -6,6 +6,7 @@
 //! | `load`, `copy` | from files to a table of [`Plugins`] |
 //! | `generation`, `hook`, `hooks`, `step` | what is called, under which prototype, with what |
 //! | `call` | the one way into plugin code |
+//! | `ask` | a step shown to plugins in a row |
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
 //! | `inbox` | hand-backs from other threads |
@@ -53,6 +54,7 @@
 
 mod access;
 mod address;
+mod ask;
 mod call;
 mod command;
 mod control;

@@ -3,7 +3,6 @@
 //! Owns the order in which plugins are asked. Must never unload one: callbacks and threads of its own
 //! may outlive whatever we know of it. Diagnostics: none; loading reports its own (see `load`).
 
-use std::ffi::c_char;
 use std::mem::ManuallyDrop;
 
 use libloading::os::unix::Library;
@@ -12,7 +11,7 @@ use crate::call::Word;
 use crate::generation::Generation;
 use crate::hook::Hook;
 use crate::hooks::Hooks;
-use crate::step::{ContextStep, Step};
+use crate::step::ContextStep;
 use crate::token::Token;
 
 /// A plugin's place in the order of loading.
@@ -55,17 +54,6 @@ pub(crate) struct Plugin {
 impl Plugin {
     pub(crate) fn call_context(&self, word: &Word, step: ContextStep, context: Token) -> bool {
         self.hooks.call_context(word, step.hook(), context)
-    }
-
-    #[inline(always)]
-    pub(crate) fn call_step(
-        &self,
-        word: &Word,
-        step: Step<'_>,
-        context: Token,
-        address: impl FnOnce(&[u8]) -> *const c_char,
-    ) -> bool {
-        self.hooks.call_step(word, step, context, address)
     }
 }
 

@@ -26,8 +26,8 @@ use crate::misuse::{self, Once};
 use crate::plugin::PluginIndex;
 use crate::slot::SLOTS_MAX;
 use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, Workplace};
-use crate::step::{Answer, ContextStep, Returned, Step, Verdict};
-use crate::token::{Kind, StepName, Token};
+use crate::step::{ContextStep, Returned, Verdict};
+use crate::token::{Kind, Token};
 
 /// What a connection is when plugins first see it.
 #[derive(Clone, Copy, Debug)]
@@ -81,10 +81,10 @@ pub struct Counts {
 /// Bound to its thread. Dropping it leaves: what plugins call on this thread afterwards is misuse.
 #[derive(Debug)]
 pub struct Worker {
-    host: &'static Host,
-    index: u8,
-    word: &'static Word,
-    workplace: Rc<Workplace>,
+    pub(crate) host: &'static Host,
+    pub(crate) index: u8,
+    pub(crate) word: &'static Word,
+    pub(crate) workplace: Rc<Workplace>,
     /// Out of the inbox, and not applied.
     posted: VecDeque<Post>,
 }
@@ -216,122 +216,6 @@ impl Worker {
 
     // ---- Hooks ------------------------------------------------------------------------------------
 
-    /// Asks plugins one after the other, until one takes control or hands back, or all were asked. One
-    /// without this hook, or one that [`skips`](Worker::skips) it, declines.
-    ///
-    /// # Panics
-    /// When the connection is gone or held, or the message is not one of it: both are bugs of the caller.
-    pub fn ask(
-        &mut self,
-        plugins: &[PluginIndex],
-        connection: ConnectionId,
-        step: Step<'_>,
-    ) -> Answer {
-        let (name, owing) = self.begin(connection, step);
-        if owing && !step.is_last() {
-            return self.ask_some(plugins, connection, step, name);
-        }
-        let mut declined = 0;
-        for &plugin in plugins {
-            let returned = self.ask_one(plugin, connection, step, name);
-            if returned != Returned::default() {
-                return Answer { declined, returned: Some(returned) };
-            }
-            declined += 1;
-        }
-        Answer { declined, returned: None }
-    }
-
-    /// The same where plugins are to be passed over. What they owe can only become less while hooks run:
-    /// nothing is revoked meanwhile.
-    #[cold]
-    #[inline(never)]
-    fn ask_some(
-        &self,
-        plugins: &[PluginIndex],
-        connection: ConnectionId,
-        step: Step<'_>,
-        name: StepName,
-    ) -> Answer {
-        let mut declined = 0;
-        for &plugin in plugins {
-            if !self.skips(plugin, connection) {
-                let returned = self.ask_one(plugin, connection, step, name);
-                if returned != Returned::default() {
-                    return Answer { declined, returned: Some(returned) };
-                }
-            }
-            declined += 1;
-        }
-        Answer { declined, returned: None }
-    }
-
-    #[inline(always)]
-    fn ask_one(
-        &self,
-        plugin: PluginIndex,
-        connection: ConnectionId,
-        step: Step<'_>,
-        name: StepName,
-    ) -> Returned {
-        let context = name.shown_to(plugin);
-        self.workplace.asked.begin(context);
-        let callee = self.host.plugins().plugin(plugin);
-        let took_control = callee.call_step(self.word, step, context, |text| {
-            self.workplace.state.borrow_mut().show_address(connection, text)
-        });
-        let verdict = self.workplace.asked.end();
-        if took_control || verdict.is_some() {
-            return self.took(plugin, connection, took_control, verdict);
-        }
-        Returned::default()
-    }
-
-    /// As [`ask`](Worker::ask), for one plugin.
-    ///
-    /// # Panics
-    /// As [`ask`](Worker::ask).
-    pub fn call(
-        &mut self,
-        plugin: PluginIndex,
-        connection: ConnectionId,
-        step: Step<'_>,
-    ) -> Returned {
-        self.ask(&[plugin], connection, step).returned.unwrap_or_default()
-    }
-
-    /// The one look-up of a step: its name, and whether any plugin owes a hand-back (D-28).
-    #[inline(always)]
-    fn begin(&self, connection: ConnectionId, step: Step<'_>) -> (StepName, bool) {
-        let state = &*self.workplace.state.borrow();
-        let callee = state.connections.get(connection.0);
-        let chain = &callee.expect("hooks are called for open connections").chain;
-        chain.expect_free();
-        if let Some(message) = step.message() {
-            let owner = state.messages.get(message.0).map(|message| message.connection);
-            let fits = owner == Some(connection);
-            assert!(fits, "a step shows an open message of its connection");
-        }
-        (StepName::new(self.index, connection.0), chain.owes_any())
-    }
-
-    /// Not on the way of mail that no plugin is interested in.
-    #[inline(never)]
-    fn took(
-        &self,
-        plugin: PluginIndex,
-        connection: ConnectionId,
-        took_control: bool,
-        verdict: Option<Verdict>,
-    ) -> Returned {
-        if verdict.is_none() {
-            let state = &mut *self.workplace.state.borrow_mut();
-            let connection = state.connections.get_mut(connection.0);
-            connection.expect("only the worker closes a connection").chain.hold(plugin);
-        }
-        self.returned(plugin, took_control, verdict)
-    }
-
     /// Tells a plugin at once that the peer is gone, while a plugin holds its step (D-4B). Whoever holds it
     /// may hand it back meanwhile.
     pub fn call_lost(&mut self, plugin: PluginIndex, connection: ConnectionId) {
@@ -370,7 +254,7 @@ impl Worker {
         self.returned(plugin, took_control, verdict)
     }
 
-    fn returned(
+    pub(crate) fn returned(
         &self,
         plugin: PluginIndex,
         took_control: bool,

@@ -1,0 +1,168 @@
+//! Asking: one step shown to plugins in a row.
+//!
+//! Owns the way from a step to the hooks, and back to what became of it. It is on the way of all mail, for
+//! every plugin that is interested in none: so a step is looked up once for all its plugins, and nothing is
+//! looked up, borrowed or written after a hook that declines. Must never hold the cell while plugin code
+//! runs. Diagnostics: as the worker's.
+
+use crate::id::ConnectionId;
+use crate::plugin::PluginIndex;
+use crate::step::{Answer, Returned, Step, Verdict};
+use crate::token::StepName;
+use crate::worker::Worker;
+
+impl Worker {
+    /// Asks plugins one after the other, until one takes control or hands back, or all were asked. One
+    /// without this hook, or one that [`skips`](Worker::skips) it, declines.
+    ///
+    /// # Panics
+    /// When the connection is gone or held, or the message is not one of it: both are bugs of the caller.
+    pub fn ask(
+        &mut self,
+        plugins: &[PluginIndex],
+        connection: ConnectionId,
+        step: Step<'_>,
+    ) -> Answer {
+        // Each step has a loop of its own, into which only what it shows is carried: what one loop for all of
+        // them carries costs as much as the rest of a call.
+        macro_rules! ask {
+            ($step:expr) => {
+                self.ask_in_turn(plugins, connection, $step)
+            };
+        }
+        match step {
+            Step::Connect => ask!(Step::Connect),
+            Step::Secure => ask!(Step::Secure),
+            Step::Authenticate { login, password } => ask!(Step::Authenticate { login, password }),
+            Step::MailFrom(text) => ask!(Step::MailFrom(text)),
+            Step::RcptTo(text) => ask!(Step::RcptTo(text)),
+            Step::Data(text) => ask!(Step::Data(text)),
+            Step::Message(message) => ask!(Step::Message(message)),
+            Step::Close => ask!(Step::Close),
+            Step::OutData(message) => ask!(Step::OutData(message)),
+            Step::OutSent(message) => ask!(Step::OutSent(message)),
+            Step::Helo(text) => ask!(Step::Helo(text)),
+            Step::Reset => ask!(Step::Reset),
+            Step::OutConnect => ask!(Step::OutConnect),
+            Step::OutSecure => ask!(Step::OutSecure),
+            Step::OutMessage(message) => ask!(Step::OutMessage(message)),
+            Step::OutResult { message, code, text } => {
+                ask!(Step::OutResult { message, code, text })
+            }
+            Step::OutClose => ask!(Step::OutClose),
+        }
+    }
+
+    /// As [`ask`](Worker::ask), for one plugin.
+    ///
+    /// # Panics
+    /// As [`ask`](Worker::ask).
+    pub fn call(
+        &mut self,
+        plugin: PluginIndex,
+        connection: ConnectionId,
+        step: Step<'_>,
+    ) -> Returned {
+        self.ask(&[plugin], connection, step).returned.unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn ask_in_turn(
+        &self,
+        plugins: &[PluginIndex],
+        connection: ConnectionId,
+        step: Step<'_>,
+    ) -> Answer {
+        let (name, owing) = self.look_up(connection, step);
+        if owing && !step.is_last() {
+            return self.ask_some(plugins, connection, step, name);
+        }
+        let mut declined = 0;
+        for &plugin in plugins {
+            let returned = self.ask_one(plugin, connection, step, name);
+            if returned != Returned::default() {
+                return Answer { declined, returned: Some(returned) };
+            }
+            declined += 1;
+        }
+        Answer { declined, returned: None }
+    }
+
+    /// The same where plugins are to be passed over. What they owe can only become less while hooks run:
+    /// nothing is revoked meanwhile.
+    #[cold]
+    #[inline(never)]
+    fn ask_some(
+        &self,
+        plugins: &[PluginIndex],
+        connection: ConnectionId,
+        step: Step<'_>,
+        name: StepName,
+    ) -> Answer {
+        let mut declined = 0;
+        for &plugin in plugins {
+            if !self.skips(plugin, connection) {
+                let returned = self.ask_one(plugin, connection, step, name);
+                if returned != Returned::default() {
+                    return Answer { declined, returned: Some(returned) };
+                }
+            }
+            declined += 1;
+        }
+        Answer { declined, returned: None }
+    }
+
+    /// The one look-up of a step: its name, and whether any plugin owes a hand-back (D-28).
+    #[inline(always)]
+    fn look_up(&self, connection: ConnectionId, step: Step<'_>) -> (StepName, bool) {
+        let state = &*self.workplace.state.borrow();
+        let callee = state.connections.get(connection.0);
+        let chain = &callee.expect("hooks are called for open connections").chain;
+        chain.expect_free();
+        if let Some(message) = step.message() {
+            let owner = state.messages.get(message.0).map(|message| message.connection);
+            let fits = owner == Some(connection);
+            assert!(fits, "a step shows an open message of its connection");
+        }
+        (StepName::new(self.index, connection.0), chain.owes_any())
+    }
+
+    #[inline(always)]
+    fn ask_one(
+        &self,
+        plugin: PluginIndex,
+        connection: ConnectionId,
+        step: Step<'_>,
+        name: StepName,
+    ) -> Returned {
+        let context = name.shown_to(plugin);
+        self.workplace.asked.begin(context);
+        let hooks = &self.host.plugins().plugin(plugin).hooks;
+        let took_control = hooks.call_step(self.word, plugin, step, context, |text| {
+            self.workplace.state.borrow_mut().show_address(connection, text)
+        });
+        let verdict = self.workplace.asked.end();
+        if took_control || verdict.is_some() {
+            return self.took(plugin, connection, took_control, verdict);
+        }
+        Returned::default()
+    }
+
+    /// Not on the way of mail that no plugin is interested in.
+    #[cold]
+    #[inline(never)]
+    fn took(
+        &self,
+        plugin: PluginIndex,
+        connection: ConnectionId,
+        took_control: bool,
+        verdict: Option<Verdict>,
+    ) -> Returned {
+        if verdict.is_none() {
+            let state = &mut *self.workplace.state.borrow_mut();
+            let connection = state.connections.get_mut(connection.0);
+            connection.expect("only the worker closes a connection").chain.hold(plugin);
+        }
+        self.returned(plugin, took_control, verdict)
+    }
+}
