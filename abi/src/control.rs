@@ -34,7 +34,12 @@ impl Asked {
     #[inline(always)]
     pub(crate) fn end(&self) -> Option<Verdict> {
         self.context.set(0);
-        self.verdict.take()
+        // Nothing is written where nothing is to be taken.
+        let verdict = self.verdict.get();
+        if verdict.is_some() {
+            self.verdict.set(None);
+        }
+        verdict
     }
 
     /// Whether the hook that runs is one of `context`: the same plugin, in the same step.

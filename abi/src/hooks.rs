@@ -248,7 +248,7 @@ impl Hooks {
         &self,
         word: &Word,
         plugin: PluginIndex,
-        step: Step<'_>,
+        step: &Step<'_>,
         token: Token,
         address: impl FnOnce(&[u8]) -> *const c_char,
     ) -> bool {
@@ -293,18 +293,18 @@ impl Hooks {
                 call!(*rcpt_to, address)
             }
             (Step::Data(text), _) => call!(self.data, text.as_ptr(), text.size()),
-            (Step::Message(id), _) => call!(self.message, message(id)),
+            (Step::Message(id), _) => call!(self.message, message(*id)),
             (Step::Close, _) => call!(self.close),
-            (Step::OutData(id), _) => call!(self.out_data, message(id)),
-            (Step::OutSent(id), Own::Later { out_sent, .. }) => call!(*out_sent, message(id)),
+            (Step::OutData(id), _) => call!(self.out_data, message(*id)),
+            (Step::OutSent(id), Own::Later { out_sent, .. }) => call!(*out_sent, message(*id)),
             (Step::OutSent(_), Own::First { .. }) => 0,
             (Step::Helo(text), _) => call!(self.helo, text.as_ptr(), text.size()),
             (Step::Reset, _) => call!(self.reset),
             (Step::OutConnect, _) => call!(self.out_connect),
             (Step::OutSecure, _) => call!(self.out_secure),
-            (Step::OutMessage(id), _) => call!(self.out_message, message(id)),
+            (Step::OutMessage(id), _) => call!(self.out_message, message(*id)),
             (Step::OutResult { message: id, code, text }, _) => {
-                call!(self.out_result, message(id), c_int::from(code), text.as_ptr(), text.size())
+                call!(self.out_result, message(*id), c_int::from(*code), text.as_ptr(), text.size())
             }
             (Step::OutClose, _) => call!(self.out_close),
         };
