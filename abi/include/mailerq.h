@@ -177,7 +177,16 @@ void MQ_Retry(MQ_Context *context);
 void *MQ_ContextData(MQ_Context *context);
 void MQ_SetContextData(MQ_Context *context, void *value);
 
-/* The libev loop of this worker. This host has none yet: NULL, logged once per plugin. */
+/* The libev loop of this worker, for libraries that can only be driven by one. The first call on a worker
+ * makes it, with the copy of libev 4 that this plugin is linked with (or that a library is which it uses);
+ * from then on the worker sleeps in there, so that watchers of every kind run, on this thread. Their
+ * callbacks are callbacks of this plugin: all that is said here of those holds for them, and they may
+ * hand back any step that it holds. Plugins with the same copy of libev share the loop. NULL, and a critical
+ * line in the log, where the plugin has no libev, or another copy than a plugin that was first.
+ *
+ * The loop is the host's: do not run, break, or destroy it, nor replace its callbacks for pending
+ * watchers. ev_signal and ev_child do not work in it (libev lets one loop alone have them, and aborts the
+ * process). What a thread sends by ev_async_send arrives until the worker has cleaned up its contexts. */
 struct ev_loop *MQ_ev(MQ_Context *context);
 
 /* Call `callback` each time `fd` is ready for one of `events` (level-triggered, several bits may come

@@ -107,7 +107,7 @@ fn try_hand_back(token: Token, verdict: Verdict) -> Result<(), Misuse> {
 /// Everything about a pointer that needs no cell.
 fn admit(wanted: Wanted, pointer: *mut Opaque) -> Result<Token, Refusal> {
     let expected = wanted.type_name();
-    let running = call::current().map(|current| current.plugin);
+    let running = call::running();
     let refuse = |misuse| Refusal { plugin: running, misuse };
     let token = Token::from_pointer(pointer, expected).map_err(refuse)?;
     let plugins = host::installed().map_or(0, |host| host.plugins().len());

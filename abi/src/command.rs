@@ -76,6 +76,8 @@ pub enum Command {
     /// The same for the worker's own step: see
     /// [`take_context_verdict`](crate::Worker::take_context_verdict).
     ResumeContext,
+    /// Sleep in [`foreign_loop`](crate::Worker::foreign_loop) from now on.
+    WaitWithin,
 }
 
 /// The commands of the callbacks since the worker last looked.
@@ -129,7 +131,10 @@ impl Queue {
             | Command::TimerStop { .. }
             | Command::Watch { .. }
             | Command::Unwatch { .. } => false,
-            Command::Send { .. } | Command::Resume { .. } | Command::ResumeContext => true,
+            Command::Send { .. }
+            | Command::Resume { .. }
+            | Command::ResumeContext
+            | Command::WaitWithin => true,
         });
     }
 }

@@ -99,17 +99,25 @@ pub enum Site {
     Timer,
     /// The callback of a watch.
     Watch,
+    /// Callbacks that libev calls (`MQ_ev`).
+    Libev,
+    /// The same, where several plugins share the loop: the plugin named with this is one of them.
+    LibevShared,
 }
 
 impl Site {
     const TIMER: u8 = Hook::ALL.len() as u8;
     const WATCH: u8 = Site::TIMER + 1;
+    const LIBEV: u8 = Site::TIMER + 2;
+    const LIBEV_SHARED: u8 = Site::TIMER + 3;
 
     pub(crate) const fn code(self) -> u8 {
         match self {
             Site::Hook(hook) => hook as u8,
             Site::Timer => Site::TIMER,
             Site::Watch => Site::WATCH,
+            Site::Libev => Site::LIBEV,
+            Site::LibevShared => Site::LIBEV_SHARED,
         }
     }
 
@@ -117,8 +125,12 @@ impl Site {
     pub(crate) fn from_code(code: u8) -> Site {
         match Hook::ALL.get(usize::from(code)) {
             Some(hook) => Site::Hook(*hook),
-            None if code == Site::TIMER => Site::Timer,
-            None => Site::Watch,
+            None => match code {
+                Site::TIMER => Site::Timer,
+                Site::LIBEV => Site::Libev,
+                Site::LIBEV_SHARED => Site::LibevShared,
+                _ => Site::Watch,
+            },
         }
     }
 }
@@ -129,6 +141,10 @@ impl fmt::Display for Site {
             Site::Hook(hook) => hook.fmt(f),
             Site::Timer => f.write_str("a timer callback"),
             Site::Watch => f.write_str("a watch callback"),
+            Site::Libev => f.write_str("a libev callback"),
+            Site::LibevShared => {
+                f.write_str("a libev callback (this plugin's, or another's that shares the loop)")
+            }
         }
     }
 }
@@ -140,7 +156,9 @@ mod tests {
     #[test]
     fn every_code_comes_back() {
         let hooks = Hook::ALL.into_iter().map(Site::Hook);
-        for (code, site) in hooks.chain([Site::Timer, Site::Watch]).enumerate() {
+        for (code, site) in
+            hooks.chain([Site::Timer, Site::Watch, Site::Libev, Site::LibevShared]).enumerate()
+        {
             assert_eq!(usize::from(site.code()), code);
             assert_eq!(Site::from_code(site.code()), site);
         }

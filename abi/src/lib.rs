@@ -9,6 +9,7 @@
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
 //! | `inbox` | hand-backs from other threads |
+//! | `libev` | the loop of plugins that are built on libev, in which the worker then sleeps |
 //! | `state`, `command`, `message`, `text` | one worker's cell |
 //! | `access`, `export` | the one way back: `MQ_*` |
 //! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
@@ -26,6 +27,7 @@
 //!         per step: for each of with(hook): call, then obey; as Returned says: next, wait, or go on
 //!         timers, watches: fire_timer, fire_watch, then obey
 //!         woken by PostSink: apply_posted, then obey
+//!         asleep: in foreign_loop, once a WaitWithin came; then obey
 //!         obey: take_commands; on Resume: take_verdict, and go on with the chain
 //!         for each of with(ContextCleanup): call_context, then obey; drop_all
 //! main    plugins().cleanup()
@@ -45,6 +47,8 @@
 //!    (`event.rs`: `the_limit_of_…`; `connection.rs`: `d_40_…`; `log.rs`: `d_b1_…`)
 //! 5. Nothing that a plugin throws passes through a frame of ours: the process ends, and says who it
 //!    was. (`crash.rs`)
+//! 6. libev runs with no cell borrowed, and never on behalf of a plugin while the worker sleeps.
+//!    (`libev.rs`)
 #![deny(
     clippy::undocumented_unsafe_blocks,
     clippy::missing_safety_doc,
@@ -63,6 +67,7 @@ mod hook;
 mod host;
 mod id;
 mod inbox;
+mod libev;
 mod load;
 mod message;
 mod misuse;
@@ -82,6 +87,7 @@ pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
 };
 pub use id::{ConnectionId, MessageId, TimerId, WatchId};
+pub use libev::ForeignLoop;
 pub use load::{Accepted, LoadError, LoadOptions, OnError, PluginDirectory, Skipped, VERSION_G1};
 pub use message::{Direction, Edit, MessageEdits, MessageInit};
 pub use plugin::{PLUGINS_MAX, PluginIndex, Plugins};

@@ -281,7 +281,7 @@ fn load_one(
     }
     // SAFETY: every accepted version is of generation G1, and a library in `ManuallyDrop` stays.
     let hooks = Hooks::G1(unsafe { G1::resolve(&library) });
-    Ok(Plugin { name, index, hooks, _library: library })
+    Ok(Plugin { name, index, hooks, library })
 }
 
 /// The linker's words, without the path of the copy, which says nothing to anybody.

@@ -52,12 +52,17 @@ pub(crate) struct Plugin {
     pub(crate) index: PluginIndex,
     pub(crate) hooks: Hooks,
     /// Kept for later look-ups, and never dropped: that would unload it (D-0E).
-    pub(crate) _library: ManuallyDrop<Library>,
+    pub(crate) library: ManuallyDrop<Library>,
 }
 
 impl Plugin {
     pub(crate) fn blame(&self) -> Blame<'_> {
         Blame { index: self.index, name: &self.name }
+    }
+
+    /// For look-ups in the plugin and what it is linked with.
+    pub(crate) fn library(&self) -> &Library {
+        &self.library
     }
 
     fn exports(&self, hook: Hook) -> bool {

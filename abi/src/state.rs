@@ -10,6 +10,7 @@ use std::ptr;
 use crate::command::{Command, Queue, Timer, WATCHES_MAX, Watch};
 use crate::control::{Chain, HandBack};
 use crate::id::{ConnectionId, TimerId, WatchId};
+use crate::libev::Loop;
 use crate::message::{Direction, Message};
 use crate::misuse::Misuse;
 use crate::plugin::PluginIndex;
@@ -82,6 +83,8 @@ pub(crate) struct State {
     pub(crate) timers: Slots<Timer>,
     pub(crate) watches: Slots<Watch>,
     pub(crate) commands: Queue,
+    /// The loop that plugins with libev share, once one has asked for it.
+    pub(crate) libev: Option<&'static Loop>,
 }
 
 impl State {
@@ -95,6 +98,7 @@ impl State {
             timers: Slots::new(),
             watches: Slots::new(),
             commands: Queue::default(),
+            libev: None,
         }
     }
 

@@ -22,6 +22,7 @@ use crate::hook::Site;
 use crate::host::{self, Host, Level};
 use crate::id::{ConnectionId, MessageId, TimerId, WatchId};
 use crate::inbox::Post;
+use crate::libev::ForeignLoop;
 use crate::message::{Direction, Message, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
 use crate::plugin::PluginIndex;
@@ -407,6 +408,11 @@ impl Worker {
         misuse::say(self.host, Level::Warning, Some(watch.plugin), text);
         self.fire_watch(id, watch.interest);
         self.state.borrow_mut().watches.remove(id.0);
+    }
+
+    /// The event loop that a plugin brought along, after a [`Command::WaitWithin`]: libev's (D-9F).
+    pub fn foreign_loop(&self) -> Option<ForeignLoop> {
+        self.state.borrow().libev.map(ForeignLoop)
     }
 
     /// After the cleanup hooks: timers and watches vanish without a callback or command (D-17).

@@ -35,6 +35,7 @@ use crate::smtp::Memory;
 use crate::tls::Tls;
 
 use super::broken::BrokenTls;
+use super::foreign::Foreign;
 use super::settlement::{Recalled, Settlements};
 
 use super::login::Admission;
@@ -229,6 +230,8 @@ pub struct Desk {
     pub sends: VecDeque<(ConnectionId, Vec<u8>)>,
     /// The context has a verdict.
     pub context_resumable: bool,
+    /// The event loop of a plugin, where the reactor sleeps.
+    pub foreign: Option<Foreign>,
     /// Which connection a plugin's token means.
     pub by_plugin: HashMap<ConnectionId, Key>,
     /// Our own addresses.
@@ -317,6 +320,7 @@ impl Desk {
             resumable: VecDeque::new(),
             sends: VecDeque::new(),
             context_resumable: false,
+            foreign: None,
             by_plugin: HashMap::new(),
             listeners: init.listeners,
             mood: Mood::Starting,
@@ -510,6 +514,9 @@ impl Desk {
             Command::Send { connection, bytes } => self.sends.push_back((connection, bytes)),
             Command::Resume { connection } => self.resumable.push_back(connection),
             Command::ResumeContext => self.context_resumable = true,
+            Command::WaitWithin => {
+                self.foreign = self.plugins.cell.foreign_loop().map(Foreign::new)
+            }
         }
     }
 

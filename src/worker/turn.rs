@@ -10,7 +10,7 @@ use std::sync::Arc;
 use mio::Token;
 use mio::net::TcpListener;
 use rohrpost_abi::{ContextStep, WatchId};
-use rohrpost_reactor::{Handler, Key, Pending, Readiness, Ready, Slab, TimerKey, WatchKey};
+use rohrpost_reactor::{Handler, Key, Pending, Readiness, Ready, Slab, TimerKey, Waiter, WatchKey};
 
 use crate::limits::Connections;
 use crate::metrics::Number;
@@ -360,5 +360,13 @@ impl Handler for Worker {
             unflushed: self.desk.dirty.len(),
             unhanded: self.desk.batch.len(),
         }
+    }
+
+    fn waiter(&mut self) -> Option<&mut dyn Waiter> {
+        self.desk.foreign.as_mut()?.waiter()
+    }
+
+    fn on_waited(&mut self, io: &mut Io) {
+        self.desk.apply_commands(io);
     }
 }

@@ -9,6 +9,7 @@ use crate::access::{self, Wanted};
 use crate::call;
 use crate::command::{READ, Timer, TimerCallback, WRITE, Watch, WatchCallback, timeout_ms};
 use crate::host::{self, Level};
+use crate::libev;
 use crate::misuse::{Misuse, Once};
 use crate::plugin::PluginIndex;
 use crate::step::Verdict;
@@ -70,12 +71,7 @@ pub unsafe extern "C" fn MQ_SetContextData(context: *mut Opaque, value: *mut c_v
 /// None beyond the types: any pointer may be given.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn MQ_ev(context: *mut Opaque) -> *mut Opaque {
-    let asker =
-        access::serve("MQ_ev", Wanted::Context, context, None, |_, token| Ok(Some(token.plugin())));
-    if let Some(plugin) = asker {
-        say_once(plugin, Once::Libev, "MQ_ev: this host has no libev loop yet; NULL is returned");
-    }
-    ptr::null_mut()
+    libev::ask(context)
 }
 
 /// See `mailerq.h`.
