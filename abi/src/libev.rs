@@ -216,12 +216,12 @@ impl ForeignLoop {
 }
 
 /// Serves `MQ_ev`.
-pub(crate) fn ask(context: *mut Opaque) -> *mut Opaque {
-    let asker = access::serve("MQ_ev", Wanted::Context, context, None, |state, token| {
+pub(crate) fn ask(function: &'static str, context: *mut Opaque) -> *mut Opaque {
+    let asker = access::serve(function, Wanted::Context, context, None, |state, token| {
         Ok(Some((token.plugin(), state.libev)))
     });
     let Some((plugin, shared)) = asker else { return ptr::null_mut() };
-    call::host_code("MQ_ev", || match provide(plugin, shared) {
+    call::host_code(function, || match provide(plugin, shared) {
         Ok(shared) => shared.raw.as_ptr(),
         Err(refused) => {
             if host::installed().is_some_and(|host| host.meter(Some(plugin)).first(Once::Libev)) {

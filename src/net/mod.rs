@@ -24,6 +24,7 @@ pub mod foreign;
 pub mod incoming;
 mod incoming_begin;
 mod incoming_end;
+mod incoming_fail;
 mod journeys;
 pub mod listener;
 pub mod login;
