@@ -147,6 +147,10 @@ pub enum Site {
     Libev,
     /// The same, where several plugins share the loop: the plugin named with this is one of them.
     LibevShared,
+    /// A callback that was posted (`MQX_post`).
+    Post,
+    /// The callback of a query to name servers (`MQX_resolve`).
+    Query,
 }
 
 impl Site {
@@ -154,6 +158,8 @@ impl Site {
     const WATCH: u8 = Site::TIMER + 1;
     const LIBEV: u8 = Site::TIMER + 2;
     const LIBEV_SHARED: u8 = Site::TIMER + 3;
+    const POST: u8 = Site::TIMER + 4;
+    const QUERY: u8 = Site::TIMER + 5;
 
     pub(crate) const fn code(self) -> u8 {
         match self {
@@ -162,6 +168,8 @@ impl Site {
             Site::Watch => Site::WATCH,
             Site::Libev => Site::LIBEV,
             Site::LibevShared => Site::LIBEV_SHARED,
+            Site::Post => Site::POST,
+            Site::Query => Site::QUERY,
         }
     }
 
@@ -173,6 +181,8 @@ impl Site {
                 Site::TIMER => Site::Timer,
                 Site::LIBEV => Site::Libev,
                 Site::LIBEV_SHARED => Site::LibevShared,
+                Site::POST => Site::Post,
+                Site::QUERY => Site::Query,
                 _ => Site::Watch,
             },
         }
@@ -189,6 +199,8 @@ impl fmt::Display for Site {
             Site::LibevShared => {
                 f.write_str("a libev callback (this plugin's, or another's that shares the loop)")
             }
+            Site::Post => f.write_str("a posted callback"),
+            Site::Query => f.write_str("a query callback"),
         }
     }
 }
@@ -200,9 +212,9 @@ mod tests {
     #[test]
     fn every_code_comes_back() {
         let hooks = Hook::ALL.into_iter().map(Site::Hook);
-        for (code, site) in
-            hooks.chain([Site::Timer, Site::Watch, Site::Libev, Site::LibevShared]).enumerate()
-        {
+        let callbacks =
+            [Site::Timer, Site::Watch, Site::Libev, Site::LibevShared, Site::Post, Site::Query];
+        for (code, site) in hooks.chain(callbacks).enumerate() {
             assert_eq!(usize::from(site.code()), code);
             assert_eq!(Site::from_code(site.code()), site);
         }

@@ -8,7 +8,8 @@
 //! | `call` | the one way into plugin code |
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
-//! | `inbox` | hand-backs from other threads |
+//! | `inbox`, `post` | hand-backs, and callbacks to run, from other threads |
+//! | `query` | questions to name servers |
 //! | `libev` | the loop of plugins that are built on libev, in which the worker then sleeps |
 //! | `state`, `command`, `message`, `address`, `text` | one worker's cell |
 //! | `access`, `export` | the one way back: `MQ_*` |
@@ -26,7 +27,8 @@
 //!         for each of with(ContextInitialize): call_context, then obey
 //!         per step: for each of with(hook): call, then obey; as Returned says: next, wait, or go on
 //!         timers, watches: fire_timer, fire_watch, then obey
-//!         woken by PostSink: apply_posted, then obey
+//!         woken by PostSink: apply_posted, run_post, then obey
+//!         answers of name servers: fire_query, then obey
 //!         asleep: in foreign_loop, once a WaitWithin came; then obey
 //!         obey: take_commands; on Resume: take_verdict, and go on with the chain
 //!         for each of with(ContextCleanup): call_context, then obey; drop_all
@@ -74,6 +76,8 @@ mod load;
 mod message;
 mod misuse;
 mod plugin;
+mod post;
+mod query;
 mod slot;
 mod state;
 mod step;
@@ -92,11 +96,12 @@ pub use hook::{Hook, Site};
 pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
 };
-pub use id::{ConnectionId, MessageId, TimerId, WatchId};
+pub use id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 pub use libev::ForeignLoop;
 pub use load::{LoadError, LoadOptions, OnError, PluginDirectory, Skipped};
 pub use message::{Direction, Edit, MessageEdits, MessageInit};
 pub use plugin::{PLUGINS_MAX, PluginIndex, Plugins};
+pub use query::{Answer, QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, QueryStatus, RecordKind};
 pub use state::OUTPUT_BYTES_MAX;
 pub use step::{ContextStep, Returned, Step, Verdict};
 pub use text::{Terminated, Text};

@@ -252,6 +252,7 @@ impl Handler for Worker {
             // The commit phase of this turn goes on with it.
             Mail::LogRoom => {}
             Mail::Recalled(id, recalled) => self.desk.on_recalled(id, recalled),
+            Mail::Resolved(query, answer) => self.desk.on_query_answered(io, query, &answer),
             Mail::Routed(destination, routed) => self.on_routed(destination, routed, io),
             Mail::Verified(key, good) => {
                 self.with(key, io, |connection, desk, io| match connection {
@@ -302,6 +303,9 @@ impl Handler for Worker {
                     Connection::Opening | Connection::Listener(..) => Keep::Yes,
                 });
             }
+            return true;
+        }
+        if self.desk.tell_answer(io) {
             return true;
         }
         if std::mem::take(&mut self.desk.context_resumable) {
@@ -356,7 +360,7 @@ impl Handler for Worker {
     fn pending(&self) -> Pending {
         Pending {
             verdicts: self.desk.resumable.len() + usize::from(self.desk.context_resumable),
-            commands: self.desk.sends.len(),
+            commands: self.desk.sends.len() + self.desk.untold_answers(),
             unflushed: self.desk.dirty.len(),
             unhanded: self.desk.batch.len(),
         }

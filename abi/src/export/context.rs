@@ -112,7 +112,7 @@ fn start_timer(
     access::serve(function, Wanted::Context, context, ptr::null_mut(), |state, token| {
         let callback = callback.ok_or(Misuse::Argument("callback is NULL"))?;
         let after_ms = timeout_ms(timeout).ok_or(Misuse::Argument("timeout is not a number"))?;
-        let timer = Timer { plugin: token.plugin(), callback, data };
+        let timer = Timer { plugin: token.plugin(), repeats: false, callback, data };
         state.start_timer(timer, after_ms).map(|token| token.to_pointer())
     })
 }

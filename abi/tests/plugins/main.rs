@@ -4,6 +4,7 @@ mod connection;
 mod control;
 mod crash;
 mod event;
+mod extra;
 mod header;
 mod libev;
 mod load;
