@@ -52,13 +52,17 @@
 )]
 
 mod access;
+mod answer;
 mod call;
 mod command;
 mod control;
 mod copy;
 #[allow(non_snake_case, reason = "the header's names")]
 pub mod export;
+mod extension;
+mod fact;
 mod g1;
+mod hold;
 mod hook;
 mod host;
 mod id;
@@ -74,16 +78,19 @@ mod text;
 mod token;
 mod worker;
 
+pub use answer::{ANSWER_BYTES_MAX, Answer, Ruling, Words};
 pub use call::Current;
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
+pub use fact::{Fact, TlsFacts};
+pub use hold::Expiry;
 pub use hook::{Hook, Site};
 pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
 };
 pub use id::{ConnectionId, MessageId, TimerId, WatchId};
 pub use load::{Accepted, LoadError, LoadOptions, OnError, PluginDirectory, Skipped, VERSION_G1};
-pub use message::{Direction, Edit, MessageEdits, MessageInit};
+pub use message::{Direction, Edit, MessageEdits, MessageInit, MessageLabel};
 pub use plugin::{PLUGINS_MAX, PluginIndex, Plugins};
 pub use state::OUTPUT_BYTES_MAX;
 pub use step::{ContextStep, Returned, Step, Verdict};

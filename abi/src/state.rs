@@ -7,13 +7,17 @@ use std::ffi::c_void;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
 
+use crate::answer::Answer;
 use crate::command::{Command, Queue, Timer, WATCHES_MAX, Watch};
 use crate::control::{Chain, HandBack};
+use crate::fact::Facts;
+use crate::hold::Hold;
+use crate::hook::Hook;
 use crate::id::{ConnectionId, TimerId, WatchId};
 use crate::message::{Direction, Message};
 use crate::misuse::Misuse;
 use crate::plugin::PluginIndex;
-use crate::slot::{SLOTS_MAX, Slots};
+use crate::slot::{Key, SLOTS_MAX, Slots};
 use crate::step::Verdict;
 use crate::token::{Kind, Token};
 
@@ -52,9 +56,27 @@ pub(crate) struct Connection {
     pub(crate) output_space: usize,
     pub(crate) data: PluginData,
     pub(crate) chain: Chain,
+    /// What plugins are asked, or were asked last.
+    pub(crate) hook: Hook,
+    /// What a plugin says that the step is to come to.
+    pub(crate) answer: Option<Box<Answer>>,
+    /// The name of the hold that there is, or is about to be.
+    pub(crate) hold: Option<Key>,
+    pub(crate) facts: Facts,
 }
 
 impl Connection {
+    /// A hook has returned: whether it took a hold with a name, what it has handed back, and whether the
+    /// step is answered.
+    pub(crate) fn on_return(&mut self, took_control: bool) -> (bool, Option<Verdict>, bool) {
+        let holds = self.hold.is_some();
+        let verdict = self.chain.on_return(took_control || holds);
+        if verdict == Some(Verdict::Retry) {
+            self.answer = None;
+        }
+        (holds, verdict, self.answer.is_some())
+    }
+
     /// D-3A: at once, and on incoming connections only.
     pub(crate) fn set_authenticated(&mut self, authenticated: bool) {
         match self.direction {
@@ -79,6 +101,7 @@ pub(crate) struct State {
     pub(crate) context_chain: Chain,
     pub(crate) connections: Slots<Connection>,
     pub(crate) messages: Slots<Message>,
+    pub(crate) holds: Slots<Hold>,
     pub(crate) timers: Slots<Timer>,
     pub(crate) watches: Slots<Watch>,
     pub(crate) commands: Queue,
@@ -92,6 +115,7 @@ impl State {
             context_chain: Chain::default(),
             connections: Slots::new(),
             messages: Slots::new(),
+            holds: Slots::new(),
             timers: Slots::new(),
             watches: Slots::new(),
             commands: Queue::default(),
@@ -112,16 +136,14 @@ impl State {
 
     /// The token is a context of this worker.
     pub(crate) fn hand_back(&mut self, token: Token, verdict: Verdict) -> Result<(), Misuse> {
+        if token.kind() == Kind::Hold {
+            return self.release(token, verdict).map(|_| ());
+        }
         if token.kind() == Kind::Context {
             return self.hand_back_context(token.plugin(), verdict);
         }
-        let chain = &mut self.connection(token)?.chain;
-        match chain.hand_back(token.plugin(), verdict)? {
-            HandBack::Resumes => {
-                self.commands.push(Command::Resume { connection: ConnectionId(token.key()) });
-            }
-            HandBack::Recorded | HandBack::Swallowed => {}
-        }
+        let outcome = self.connection(token)?.chain.hand_back(token.plugin(), verdict)?;
+        self.on_handed_back(ConnectionId(token.key()), outcome);
         Ok(())
     }
 

@@ -17,8 +17,9 @@ use thiserror::Error;
 use crate::access;
 use crate::call;
 use crate::command::Command;
+use crate::fact::Facts;
 use crate::g1::StepTokens;
-use crate::hook::Site;
+use crate::hook::{Hook, Site};
 use crate::host::{self, Host, Level};
 use crate::id::{ConnectionId, MessageId, TimerId, WatchId};
 use crate::inbox::Post;
@@ -75,6 +76,8 @@ pub struct Counts {
     pub connections: usize,
     /// Messages.
     pub messages: usize,
+    /// Holds with a name (`MQX_hold`).
+    pub holds: usize,
 }
 
 /// This thread as plugins see it.
@@ -82,9 +85,9 @@ pub struct Counts {
 /// Bound to its thread. Dropping it leaves: what plugins call on this thread afterwards is misuse.
 #[derive(Debug)]
 pub struct Worker {
-    host: &'static Host,
-    index: u8,
-    state: Rc<RefCell<State>>,
+    pub(crate) host: &'static Host,
+    pub(crate) index: u8,
+    pub(crate) state: Rc<RefCell<State>>,
     /// Out of the inbox, and not applied.
     posted: VecDeque<Post>,
 }
@@ -132,6 +135,10 @@ impl Worker {
             output_space: OUTPUT_BYTES_MAX,
             data: PluginData::default(),
             chain: Default::default(),
+            hook: Hook::Connect,
+            answer: None,
+            hold: None,
+            facts: Facts::default(),
         };
         let key = self.state.borrow_mut().connections.insert(connection);
         key.map(ConnectionId).ok_or(Exhausted { things: "connections" })
@@ -139,7 +146,9 @@ impl Worker {
 
     /// The close chain is over: every token of the connection is stale, a verdict not taken is dropped.
     pub fn close_connection(&self, connection: ConnectionId) {
-        self.state.borrow_mut().connections.remove(connection.0);
+        let state = &mut *self.state.borrow_mut();
+        state.forget_hold(connection);
+        state.connections.remove(connection.0);
     }
 
     /// The peer is gone, the close chain is still to come: nothing can be sent any more (D-50).
@@ -219,12 +228,16 @@ impl Worker {
             return Returned::default();
         };
         let took_control = self.host.plugins().plugin(plugin).call_step(step, tokens);
-        let verdict = {
+        let (holds, verdict, answered) = {
             let state = &mut *self.state.borrow_mut();
             let connection = state.connections.get_mut(connection.0);
-            connection.expect("only the worker closes a connection").chain.on_return(took_control)
+            connection.expect("only the worker closes a connection").on_return(took_control)
         };
-        self.returned(plugin, took_control, verdict)
+        if holds && !took_control {
+            self.warn_hold_then_false(plugin);
+        }
+        let returned = self.returned(plugin, took_control || holds, verdict);
+        Returned { answered, ..returned }
     }
 
     /// `None` if the hook is skipped.
@@ -236,11 +249,14 @@ impl Worker {
     ) -> Option<StepTokens> {
         let state = &mut *self.state.borrow_mut();
         let callee = state.connections.get_mut(connection.0);
-        let chain = &mut callee.expect("hooks are called for open connections").chain;
+        let callee = callee.expect("hooks are called for open connections");
+        let chain = &mut callee.chain;
         if chain.owes(plugin) && !matches!(step, Step::Close) {
             return None;
         }
         chain.on_call(plugin);
+        callee.hook = step.hook();
+        callee.answer = None;
         let token = |kind, key| Token::new(kind, plugin, self.index, key);
         let message = match step {
             Step::Message(message) | Step::OutData(message) => {
@@ -283,7 +299,16 @@ impl Worker {
         if verdict.is_some() && !took_control {
             self.warn_verdict_then_false(plugin);
         }
-        Returned { took_control, verdict }
+        Returned { took_control, verdict, answered: false }
+    }
+
+    #[cold]
+    fn warn_hold_then_false(&self, plugin: PluginIndex) {
+        if self.host.meter(Some(plugin)).first(Once::HoldThenFalse) {
+            let text = "a hook called MQX_hold and then returned false; the step is held, but a hook \
+                        that holds should return true";
+            host::log(Level::Warning, Some(plugin), text);
+        }
     }
 
     #[cold]
@@ -304,12 +329,13 @@ impl Worker {
 
     /// The verdict on a held step, once; it comes with a [`Command::Resume`].
     pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
-        self.state.borrow_mut().connections.get_mut(connection.0)?.chain.take_verdict()
-    }
-
-    /// Takes control away from its holder (D-27). `None` if there is none, or it has just handed back.
-    pub fn revoke(&self, connection: ConnectionId) -> Option<PluginIndex> {
-        self.state.borrow_mut().connections.get_mut(connection.0)?.chain.revoke()
+        let state = &mut *self.state.borrow_mut();
+        let connection = state.connections.get_mut(connection.0)?;
+        let verdict = connection.chain.take_verdict();
+        if verdict == Some(Verdict::Retry) {
+            connection.answer = None;
+        }
+        verdict
     }
 
     /// D-28: `plugin` has not yet handed back what was revoked from it on this connection. Until it does,
@@ -425,6 +451,7 @@ impl Worker {
             watches: state.watches.len(),
             connections: state.connections.len(),
             messages: state.messages.len(),
+            holds: state.holds.len(),
         }
     }
 }

@@ -13,7 +13,9 @@ use crate::extract::{self, Extracted, TooLong};
 use crate::limits::Share;
 use crate::notice::wanted;
 use crate::plugin::view::Plugins;
-use crate::queue::{Body, DsnNotify, Mail, MailDsn, NO_BODY, Origin, Transaction, Wishes};
+use crate::queue::{
+    Body, DsnNotify, Mail, MailDsn, NO_BODY, Origin, Transaction, TransactionId, Wishes,
+};
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
 use crate::smtp::server::{Protocol, Received};
 use crate::smtp::trace::Trace;
@@ -31,12 +33,16 @@ pub struct Draft {
     from: MailFrom,
     recipients: Vec<(Box<str>, Option<Box<MailDsn>>)>,
     proposed: Option<RcptTo>,
+    /// Recipients that were answered as accepted, and get nothing (D-73).
+    dropped: usize,
+    /// So it is with all of them.
+    all_dropped: bool,
 }
 
 impl Draft {
     /// A transaction that MAIL has begun.
     pub fn new(from: MailFrom) -> Draft {
-        Draft { from, recipients: Vec::new(), proposed: None }
+        Draft { from, recipients: Vec::new(), proposed: None, dropped: 0, all_dropped: false }
     }
 
     /// A recipient that plugins are asked about.
@@ -50,6 +56,32 @@ impl Draft {
             let dsn = wanted::of_recipient(&mut to);
             self.recipients.push((to.address.as_str().into(), dsn));
         }
+    }
+
+    /// The proposed recipient is none.
+    pub fn refuse(&mut self) {
+        self.proposed = None;
+    }
+
+    /// The proposed recipient is answered as one, and gets nothing (D-73).
+    pub fn drop_one(&mut self) {
+        self.proposed = None;
+        self.dropped += 1;
+    }
+
+    /// All recipients are answered as such, and get nothing.
+    pub fn drop_all(&mut self) {
+        self.all_dropped = true;
+    }
+
+    /// Whether nobody will get anything, whoever else is accepted.
+    pub fn is_dropped(&self) -> bool {
+        self.all_dropped
+    }
+
+    /// Whether the client wants to be answered in UTF-8 (RFC 6531).
+    pub fn speaks_utf8(&self) -> bool {
+        self.from.smtputf8
     }
 }
 
@@ -94,6 +126,10 @@ pub struct Message {
     /// The recipient whose chain runs next, or runs.
     next: usize,
     open: Option<MessageId>,
+    /// Given when it is asked for, or when the message is finished.
+    id: Option<TransactionId>,
+    /// Recipients that the client hears of: those who get nothing, too.
+    answered: usize,
     wishes: Option<Box<Wishes>>,
 }
 
@@ -119,9 +155,12 @@ impl Message {
         let body = Body::try_from(received.body.into_vec_with_nul())
             .expect("a received body keeps one zero past its end");
         let envelope: Box<str> = draft.from.address.as_str().into();
+        let answered = draft.recipients.len() + draft.dropped;
+        let kept = if draft.all_dropped { 0 } else { draft.recipients.len() };
         let mails = draft
             .recipients
             .into_iter()
+            .take(kept)
             .zip(0..)
             .map(|((recipient, dsn), index)| Mail {
                 index,
@@ -139,6 +178,8 @@ impl Message {
             reserved,
             next: 0,
             open: None,
+            id: None,
+            answered,
             wishes: None,
         })
     }
@@ -239,10 +280,38 @@ impl Message {
         Ok(())
     }
 
+    /// Drops the mail whose chain runs (D-73).
+    pub fn drop_one(&mut self, plugins: &Plugins) {
+        if let Some(id) = self.open.take() {
+            plugins.cell.close_message(id);
+        }
+        self.mails.remove(self.next);
+    }
+
+    /// Whether nobody is left to get it.
+    pub fn is_empty(&self) -> bool {
+        self.mails.is_empty()
+    }
+
+    /// Recipients that the client hears of.
+    pub fn answered(&self) -> usize {
+        self.answered
+    }
+
+    /// Whether the client wants to be answered in UTF-8 (RFC 6531).
+    pub fn speaks_utf8(&self) -> bool {
+        self.from.smtputf8
+    }
+
+    /// The name of the message, once it has been asked for.
+    pub fn id(&mut self, desk: &mut Desk) -> TransactionId {
+        *self.id.get_or_insert_with(|| desk.ids.next_id(Wall::now_ms() * 1000))
+    }
+
     /// The transaction, named and dated; `cipher` is that of TLS, if it came under TLS.
     pub fn finish(mut self, origin: Origin, cipher: Option<&str>, desk: &mut Desk) -> Finished {
         let received_ms = Wall::now_ms();
-        let id = desk.ids.next_id(received_ms * 1000);
+        let id = self.id.unwrap_or_else(|| desk.ids.next_id(received_ms * 1000));
         // A plugin may have taken the login back since the text came.
         let authenticated = self.protocol.authenticated && origin.authenticated;
         let protocol = Protocol { authenticated, ..self.protocol }.keyword();

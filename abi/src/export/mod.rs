@@ -6,12 +6,18 @@
 //!
 //! Nothing in Rust calls them; plugins find them in the executable (D-0B).
 
+mod answer;
 mod connection;
 mod context;
+mod fact;
+mod hold;
 mod log;
 mod message;
 
+pub use answer::*;
 pub use connection::*;
 pub use context::*;
+pub use fact::*;
+pub use hold::*;
 pub use log::*;
 pub use message::*;
