@@ -207,8 +207,9 @@ mod tests {
 
     #[test]
     fn d_3d_each_hook_takes_what_can_be_said_there() {
-        use Wish::{Disconnect, Discard, Fail, Refuse};
-        let takes = |hook| [Refuse, Discard, Disconnect, Fail].map(|wish| admit(hook, wish).is_ok());
+        use Wish::{Discard, Disconnect, Fail, Refuse};
+        let takes =
+            |hook| [Refuse, Discard, Disconnect, Fail].map(|wish| admit(hook, wish).is_ok());
         for hook in [Hook::Connect, Hook::Secure, Hook::Helo, Hook::Authenticate] {
             assert_eq!(takes(hook), [true, false, true, true], "{hook}");
         }

@@ -102,13 +102,17 @@ impl Facts {
 
     pub(crate) fn text(&mut self, asked: Asked) -> Option<&Text> {
         match asked {
-            Asked::Peer => {
-                self.peer.lend(|peer| Text::copy_from(peer.ip().to_canonical().to_string().as_bytes()))
-            }
+            Asked::Peer => self
+                .peer
+                .lend(|peer| Text::copy_from(peer.ip().to_canonical().to_string().as_bytes())),
             Asked::Helo => self.helo.lend(|name| Text::copy_from(name.as_bytes())),
             Asked::Login => self.login.lend(|name| Text::copy_from(name.as_bytes())),
-            Asked::TlsVersion => self.tls.as_mut()?.version.lend(|name| Text::copy_from(name.as_bytes())),
-            Asked::Cipher => self.tls.as_mut()?.cipher.lend(|name| Text::copy_from(name.as_bytes())),
+            Asked::TlsVersion => {
+                self.tls.as_mut()?.version.lend(|name| Text::copy_from(name.as_bytes()))
+            }
+            Asked::Cipher => {
+                self.tls.as_mut()?.cipher.lend(|name| Text::copy_from(name.as_bytes()))
+            }
             Asked::ServerName => {
                 self.tls.as_mut()?.server_name.lend(|name| Text::copy_from(name.as_bytes()))
             }

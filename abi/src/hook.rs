@@ -1,7 +1,7 @@
 //! Hooks and sites: the names of the places where plugin code runs.
 //!
 //! Owns the list and each hook's symbol. Must never know a prototype (those belong to a generation,
-//! see `g1`). Diagnostics: none.
+//! see `hooks`). Diagnostics: none.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -38,11 +38,33 @@ pub enum Hook {
     Close,
     /// `mq_smtp_out_data`
     OutData,
+    /// `mq_smtp_out_sent`, of G2 and later
+    OutSent,
+    /// `mqx_smtp_in_helo`
+    Helo,
+    /// `mqx_smtp_in_reset`
+    Reset,
+    /// `mqx_smtp_lost` (D-4B)
+    Lost,
+    /// `mqx_smtp_out_connect`
+    OutConnect,
+    /// `mqx_smtp_out_secure`
+    OutSecure,
+    /// `mqx_smtp_out_message`
+    OutMessage,
+    /// `mqx_smtp_out_result`
+    OutResult,
+    /// `mqx_smtp_out_close` (D-84)
+    OutClose,
+    /// `mqx_initialize`
+    PluginInitialize,
+    /// `mqx_reload`
+    Reload,
 }
 
 impl Hook {
     /// Every hook, in the order of their numbers.
-    pub const ALL: [Hook; 14] = [
+    pub const ALL: [Hook; 25] = [
         Hook::Version,
         Hook::Initialize,
         Hook::Cleanup,
@@ -57,6 +79,17 @@ impl Hook {
         Hook::Message,
         Hook::Close,
         Hook::OutData,
+        Hook::OutSent,
+        Hook::Helo,
+        Hook::Reset,
+        Hook::Lost,
+        Hook::OutConnect,
+        Hook::OutSecure,
+        Hook::OutMessage,
+        Hook::OutResult,
+        Hook::OutClose,
+        Hook::PluginInitialize,
+        Hook::Reload,
     ];
 
     /// The exported name.
@@ -80,6 +113,17 @@ impl Hook {
             Hook::Message => c"mq_smtp_in_message",
             Hook::Close => c"mq_smtp_in_close",
             Hook::OutData => c"mq_smtp_out_data",
+            Hook::OutSent => c"mq_smtp_out_sent",
+            Hook::Helo => c"mqx_smtp_in_helo",
+            Hook::Reset => c"mqx_smtp_in_reset",
+            Hook::Lost => c"mqx_smtp_lost",
+            Hook::OutConnect => c"mqx_smtp_out_connect",
+            Hook::OutSecure => c"mqx_smtp_out_secure",
+            Hook::OutMessage => c"mqx_smtp_out_message",
+            Hook::OutResult => c"mqx_smtp_out_result",
+            Hook::OutClose => c"mqx_smtp_out_close",
+            Hook::PluginInitialize => c"mqx_initialize",
+            Hook::Reload => c"mqx_reload",
         }
     }
 }
@@ -99,17 +143,21 @@ pub enum Site {
     Timer,
     /// The callback of a watch.
     Watch,
+    /// The callback of a hold whose time is over.
+    Hold,
 }
 
 impl Site {
     const TIMER: u8 = Hook::ALL.len() as u8;
     const WATCH: u8 = Site::TIMER + 1;
+    const HOLD: u8 = Site::WATCH + 1;
 
     pub(crate) const fn code(self) -> u8 {
         match self {
             Site::Hook(hook) => hook as u8,
             Site::Timer => Site::TIMER,
             Site::Watch => Site::WATCH,
+            Site::Hold => Site::HOLD,
         }
     }
 
@@ -118,6 +166,7 @@ impl Site {
         match Hook::ALL.get(usize::from(code)) {
             Some(hook) => Site::Hook(*hook),
             None if code == Site::TIMER => Site::Timer,
+            None if code == Site::HOLD => Site::Hold,
             None => Site::Watch,
         }
     }
@@ -129,6 +178,7 @@ impl fmt::Display for Site {
             Site::Hook(hook) => hook.fmt(f),
             Site::Timer => f.write_str("a timer callback"),
             Site::Watch => f.write_str("a watch callback"),
+            Site::Hold => f.write_str("the callback of a hold"),
         }
     }
 }
@@ -140,7 +190,7 @@ mod tests {
     #[test]
     fn every_code_comes_back() {
         let hooks = Hook::ALL.into_iter().map(Site::Hook);
-        for (code, site) in hooks.chain([Site::Timer, Site::Watch]).enumerate() {
+        for (code, site) in hooks.chain([Site::Timer, Site::Watch, Site::Hold]).enumerate() {
             assert_eq!(usize::from(site.code()), code);
             assert_eq!(Site::from_code(site.code()), site);
         }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, Text};
+use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, MessageLabel, Text};
 
 use crate::clock::Wall;
 use crate::extract::{self, Extracted, TooLong};
@@ -74,8 +74,9 @@ impl Draft {
         self.all_dropped = true;
     }
 
-    /// Whether nobody will get anything, whoever else is accepted.
-    pub fn is_dropped(&self) -> bool {
+    /// Counts a recipient of a mail that nobody gets; whether it is one.
+    pub fn drop_next(&mut self) -> bool {
+        self.dropped += usize::from(self.all_dropped);
         self.all_dropped
     }
 
@@ -229,20 +230,30 @@ impl Message {
     /// When the tokens of this worker are used up.
     pub fn open(
         &mut self,
-        plugins: &Plugins,
+        desk: &mut Desk,
         connection: ConnectionId,
     ) -> Result<MessageId, Exhausted> {
         if let Some(id) = self.open {
             return Ok(id);
         }
+        let message = self.id(desk);
         let mail = &self.mails[self.next];
+        let label = MessageLabel {
+            message: message.as_u64(),
+            recipient: mail.index,
+            write: |message, recipient| {
+                TransactionId::from_u64(message).mail(recipient).to_string()
+            },
+        };
         let init = MessageInit {
             envelope: Some(mail.envelope.as_bytes()),
             recipient: Some(mail.recipient.as_bytes()),
             // Shared by all recipients; a setter makes a copy (D-43).
             mime: self.bodies.first().map(shared),
+            id: Some(label),
+            attempt: 0,
         };
-        let id = plugins.cell.open_message(connection, init)?;
+        let id = desk.plugins.cell.open_message(connection, init)?;
         self.open = Some(id);
         Ok(id)
     }
@@ -291,6 +302,11 @@ impl Message {
     /// Whether nobody is left to get it.
     pub fn is_empty(&self) -> bool {
         self.mails.is_empty()
+    }
+
+    /// Recipients that get nothing.
+    pub fn dropped(&self) -> usize {
+        self.answered - self.mails.len()
     }
 
     /// Recipients that the client hears of.

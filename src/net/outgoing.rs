@@ -236,7 +236,7 @@ impl Outgoing {
     /// The server stops and waits for plugins no longer (D-53).
     pub fn on_hold_over(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if self.is_held() {
-            self.take_back("the server stops", desk, io);
+            self.take_back(Fate::Temporary, "the server stops", desk, io);
         }
         self.drive(desk, io)
     }
@@ -398,6 +398,7 @@ impl Outgoing {
                 }
                 self.take_work(desk, io);
             }
+            Event::Banner => self.session.proceed(),
             // The session waits for the handshake: the next step.
             Event::StartTls => {}
             Event::Data354 => self.on_354(desk, io),
@@ -573,9 +574,13 @@ impl Outgoing {
         if !sent.is_empty() {
             self.session.inject_output(&sent);
         }
-        if let Answer::Text(made) = answer {
-            self.asked = None;
-            self.send_text(made, desk, io);
+        match answer {
+            Answer::Held => {}
+            Answer::Text(made) => {
+                self.asked = None;
+                self.send_text(made, desk, io);
+            }
+            Answer::Failed => self.fail_step(desk, io),
         }
     }
 

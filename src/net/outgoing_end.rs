@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::delivery::{Carried, Fate, Finish, state_of};
+use crate::plugin::failure::OnFailure;
 use crate::smtp::client::{Problem, Stage};
 
 use super::desk::{Desk, Io};
@@ -127,29 +128,58 @@ impl Outgoing {
     }
 
     /// D-27: takes the mail back from the plugin that holds it.
-    pub(super) fn revoke(&mut self, desk: &Desk, why: &str) {
+    pub(super) fn revoke(&mut self, desk: &mut Desk, why: &str) {
         if let Some(asked) = self.asked.take_if(|asked| asked.is_held()) {
             asked.revoke(why, desk);
         }
     }
 
     /// D-27: the attempt ends where the plugin held it, and with it the connection.
-    pub(super) fn take_back(&mut self, why: &str, desk: &mut Desk, io: &Io) {
+    pub(super) fn take_back(&mut self, fate: Fate, why: &str, desk: &mut Desk, io: &Io) {
         self.revoke(desk, why);
         self.session.abandon();
-        let finish = Finish::without_reply(Fate::Temporary, "data", "timeout", why);
+        let mut finish = Finish::without_reply(fate, "data", "timeout", why);
+        if fate == Fate::Permanent {
+            // RFC 3463 3.4: what is wrong is wrong here.
+            finish.status = "5.3.0".to_owned();
+        }
         self.finish(finish, desk, io);
         self.over = true;
     }
 
-    pub(super) fn on_deadline(&mut self, desk: &mut Desk, io: &Io) {
+    /// D-27: a plugin held the mail for too long, and the settings say what that means.
+    fn fail_hold(&mut self, desk: &mut Desk, io: &mut Io) {
+        if self.asked.as_ref().is_some_and(|asked| asked.expire(desk, io)) {
+            return;
+        }
+        let why = "a plugin held the mail for longer than plugin-timeout";
+        match desk.settings.plugin.failure {
+            OnFailure::Tempfail => self.take_back(Fate::Temporary, why, desk, io),
+            OnFailure::Reject => self.take_back(Fate::Permanent, why, desk, io),
+            OnFailure::Accept => {
+                if let Some(asked) = &mut self.asked {
+                    asked.pass_over("plugin-timeout", desk);
+                }
+            }
+        }
+    }
+
+    /// A plugin says that it failed, and the settings do not let that pass.
+    pub(super) fn fail_step(&mut self, desk: &mut Desk, io: &Io) {
+        if let Some(asked) = self.asked.take() {
+            asked.close(desk);
+        }
+        let fate = match desk.settings.plugin.failure {
+            OnFailure::Tempfail | OnFailure::Accept => Fate::Temporary,
+            OnFailure::Reject => Fate::Permanent,
+        };
+        self.take_back(fate, "a plugin failed, as it says itself", desk, io);
+    }
+
+    pub(super) fn on_deadline(&mut self, desk: &mut Desk, io: &mut Io) {
         let hold_ms = self.asked.as_ref().and_then(|asked| asked.deadline_ms(desk));
         if hold_ms.is_some_and(|hold_ms| io.now_ms() >= hold_ms) {
-            return self.take_back(
-                "a plugin held the mail for longer than plugin-timeout",
-                desk,
-                io,
-            );
+            return self.fail_hold(desk, io);
         }
         if !self.connected {
             let why = "connect: no answer within connect-timeout";

@@ -121,6 +121,12 @@ impl Chain {
         self.place = Place::Answered;
     }
 
+    /// The plugin that answered has failed, and that is to mean nothing: on with the next one.
+    pub fn on_pass(&mut self) {
+        assert_eq!(self.place, Place::Answered, "only an answer can be passed over");
+        self.apply(Verdict::Continue);
+    }
+
     /// The plugin that holds control handed back.
     pub fn on_verdict(&mut self, verdict: Verdict) {
         assert_eq!(self.place, Place::Held, "a verdict needs a holder");

@@ -182,6 +182,7 @@ pub fn client_session(data: &[u8]) {
                     session.on_secured();
                     secured = true;
                 }
+                client::Event::Banner => session.proceed(),
                 client::Event::Data354
                 | client::Event::Ready { .. }
                 | client::Event::Done(_)
@@ -214,7 +215,8 @@ fn client_options(control: u8) -> client::Options {
         2 => (client::Security::IfOffered, Some(login)),
         _ => (client::Security::Required, Some(login)),
     };
-    client::Options { security, login, ..client::Options::new("fuzz") }
+    let asks_at_banner = control >> 7 == 1;
+    client::Options { security, login, asks_at_banner, ..client::Options::new("fuzz") }
 }
 
 /// Starts a mail, its text ahead of all replies where that may be.
@@ -233,7 +235,8 @@ fn start(session: &mut client::Session, control: u8) -> bool {
 fn settles(event: &client::Event) -> bool {
     match event {
         client::Event::Done(_) | client::Event::Lost { .. } => true,
-        client::Event::Ready { .. }
+        client::Event::Banner
+        | client::Event::Ready { .. }
         | client::Event::StartTls
         | client::Event::Data354
         | client::Event::Goodbye => false,
