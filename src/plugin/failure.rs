@@ -46,7 +46,10 @@ mod tests {
 
     #[test]
     fn d_27_a_failed_step_is_answered_as_the_settings_say() {
-        let code = |policy: OnFailure, hook| policy.reply(hook).map(|reply| reply.to_string());
+        let code = |policy: OnFailure, hook| {
+            let reply = policy.reply(hook);
+            reply.map(|reply| String::from_utf8_lossy(reply.as_bytes()).into_owned())
+        };
         let rows = [
             (Hook::Connect, "421 4.3.0", "554 5.3.0"),
             (Hook::Secure, "421 4.3.0", "554 5.3.0"),
