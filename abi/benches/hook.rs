@@ -13,8 +13,8 @@ use std::process::{self, Command};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use rohrpost_abi::{
-    Answer, ConnectionId, ConnectionInit, Copies, Direction, Hook, HostInit, LoadOptions, OnError,
-    PluginDirectory, Plugins, Returned, Step, Terminated, Verdict, Worker,
+    ConnectionId, ConnectionInit, Copies, Direction, Hook, HostInit, LoadOptions, OnError,
+    PluginDirectory, Plugins, Returned, Step, Terminated, Verdict, Walked, Worker,
 };
 
 const PLUGIN: &str = r#"
@@ -83,7 +83,8 @@ fn hook(criterion: &mut Criterion) {
     let connection = worker.open_connection(init).expect("there is room");
     let address = CString::new("someone@example.org").expect("no NUL");
     let address = Terminated::from(address.as_c_str());
-    let handed_back = Some(Returned { took_control: true, verdict: Some(Verdict::Continue) });
+    let handed_back =
+        Some(Returned { took_control: true, verdict: Some(Verdict::Continue), answered: false });
 
     let mut group = criterion.benchmark_group("hook");
     group.bench_function("bare indirect call", |bencher| {
@@ -106,8 +107,8 @@ fn hook(criterion: &mut Criterion) {
         let plugin = host.plugins().with(Hook::Connect)[0];
         let plugins = [plugin; 3];
         bencher.iter(|| {
-            let answer = worker.ask(black_box(&plugins), connection, Step::Connect);
-            assert_eq!(answer, Answer { declined: 3, returned: None });
+            let walked = worker.ask(black_box(&plugins), connection, Step::Connect);
+            assert_eq!(walked, Walked { declined: 3, returned: None });
         });
     });
     group.bench_function("hand-back inside the hook", |bencher| {

@@ -8,7 +8,7 @@
 use crate::hook::Hook;
 use crate::id::ConnectionId;
 use crate::plugin::PluginIndex;
-use crate::step::{Answer, Returned, Step, Verdict};
+use crate::step::{Returned, Step, Walked};
 use crate::token::StepName;
 use crate::worker::Worker;
 
@@ -23,7 +23,7 @@ impl Worker {
         plugins: &[PluginIndex],
         connection: ConnectionId,
         step: Step<'_>,
-    ) -> Answer {
+    ) -> Walked {
         // Each step has a loop of its own, into which only what it shows is carried: what one loop for all of
         // them carries costs as much as the rest of a call.
         macro_rules! ask {
@@ -74,7 +74,7 @@ impl Worker {
         plugins: &[PluginIndex],
         connection: ConnectionId,
         step: &Step<'_>,
-    ) -> Answer {
+    ) -> Walked {
         if step.hook() as u8 != HOOK {
             unreachable!("each step has one hook");
         }
@@ -86,11 +86,11 @@ impl Worker {
         for &plugin in plugins {
             let returned = self.ask_one(plugin, connection, step, name);
             if returned != Returned::default() {
-                return Answer { declined, returned: Some(returned) };
+                return Walked { declined, returned: Some(returned) };
             }
             declined += 1;
         }
-        Answer { declined, returned: None }
+        Walked { declined, returned: None }
     }
 
     /// The same where plugins are to be passed over. What they owe can only become less while hooks run:
@@ -103,33 +103,37 @@ impl Worker {
         connection: ConnectionId,
         step: &Step<'_>,
         name: StepName,
-    ) -> Answer {
+    ) -> Walked {
         let mut declined = 0;
         for &plugin in plugins {
             if !self.skips(plugin, connection) {
                 let returned = self.ask_one(plugin, connection, step, name);
                 if returned != Returned::default() {
-                    return Answer { declined, returned: Some(returned) };
+                    return Walked { declined, returned: Some(returned) };
                 }
             }
             declined += 1;
         }
-        Answer { declined, returned: None }
+        Walked { declined, returned: None }
     }
 
     /// The one look-up of a step: its name, and whether any plugin owes a hand-back (D-28).
     #[inline(always)]
     fn look_up(&self, connection: ConnectionId, step: &Step<'_>) -> (StepName, bool) {
-        let state = &*self.workplace.state.borrow();
-        let callee = state.connections.get(connection.0);
-        let chain = &callee.expect("hooks are called for open connections").chain;
-        chain.expect_free();
+        let state = &mut *self.state.borrow_mut();
+        let callee = state.connections.get_mut(connection.0);
+        let callee = callee.expect("hooks are called for open connections");
+        callee.chain.expect_free();
+        callee.hook = step.hook();
+        if callee.answer.is_some() {
+            callee.answer = None;
+        }
         if let Some(message) = step.message() {
             let owner = state.messages.get(message.0).map(|message| message.connection);
             let fits = owner == Some(connection);
             assert!(fits, "a step shows an open message of its connection");
         }
-        (StepName::new(self.index, connection.0), chain.owes_any())
+        (StepName::new(self.index, connection.0), callee.chain.owes_any())
     }
 
     #[inline(always)]
@@ -141,33 +145,41 @@ impl Worker {
         name: StepName,
     ) -> Returned {
         let context = name.shown_to(plugin);
-        self.workplace.asked.begin(context);
+        self.asked.begin(context);
         let hooks = &self.host.plugins().plugin(plugin).hooks;
         let took_control = hooks.call_step(self.word, plugin, step, context, |text| {
-            self.workplace.state.borrow_mut().show_address(connection, text)
+            self.state.borrow_mut().show_address(connection, text)
         });
-        let verdict = self.workplace.asked.end();
-        if took_control || verdict.is_some() {
-            return self.took(plugin, connection, took_control, verdict);
+        let told = self.asked.end();
+        if took_control || told {
+            return self.took(plugin, connection, took_control, told);
         }
         Returned::default()
     }
 
-    /// Not on the way of mail that no plugin is interested in.
-    #[cold]
+    /// A hook returned true, or said something of its step before it returned. Not on the way of mail that
+    /// no plugin is interested in.
     #[inline(never)]
     fn took(
         &self,
         plugin: PluginIndex,
         connection: ConnectionId,
         took_control: bool,
-        verdict: Option<Verdict>,
+        told: bool,
     ) -> Returned {
-        if verdict.is_none() {
-            let state = &mut *self.workplace.state.borrow_mut();
+        let (holds, verdict, answered) = {
+            let state = &mut *self.state.borrow_mut();
             let connection = state.connections.get_mut(connection.0);
-            connection.expect("only the worker closes a connection").chain.hold(plugin);
+            let connection = connection.expect("only the worker closes a connection");
+            if !told {
+                connection.chain.on_call(plugin);
+            }
+            connection.on_return(took_control)
+        };
+        if holds && !took_control {
+            self.warn_hold_then_false(plugin);
         }
-        self.returned(plugin, took_control, verdict)
+        let returned = self.returned(plugin, took_control || holds, verdict);
+        Returned { answered, ..returned }
     }
 }

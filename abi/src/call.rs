@@ -5,7 +5,7 @@
 //! leaves plugin code, or a panic of our own that would enter it, is reported with plugin and place on
 //! stderr and to the log, and ends the process (D-0A).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,10 +13,11 @@ use std::process;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::crash::{self, Cause};
 use crate::hook::Site;
 use crate::host::{self, Level};
 use crate::plugin::PluginIndex;
-use crate::state::{State, Workplace};
+use crate::state::State;
 
 /// A call into plugin code that has not returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,14 +77,23 @@ impl Word {
 
     /// The call that runs.
     pub(crate) fn current(&self) -> Option<Current> {
-        let word = self.0.load(Ordering::Relaxed);
-        let plugin = (word >> PLUGIN_SHIFT & 0xffff).checked_sub(1)?;
-        Some(Current {
-            sequence: word >> SEQUENCE_SHIFT,
-            plugin: PluginIndex::from_bits(plugin as u16),
-            site: Site::from_code(word as u8),
-        })
+        unpack(self.0.load(Ordering::Relaxed))
     }
+}
+
+/// A call in one word; never 0.
+pub(crate) fn pack(call: Current) -> u64 {
+    call.sequence << SEQUENCE_SHIFT | Call::new(call.plugin, call.site).0
+}
+
+/// The inverse of [`pack`]; `None` for 0, and for a thread that runs no plugin.
+pub(crate) fn unpack(word: u64) -> Option<Current> {
+    let plugin = (word >> PLUGIN_SHIFT & 0xffff).checked_sub(1)?;
+    Some(Current {
+        sequence: word >> SEQUENCE_SHIFT,
+        plugin: PluginIndex::from_bits(plugin as u16),
+        site: Site::from_code(word as u8),
+    })
 }
 
 /// A worker's word, where the watchdog sees it: on a cache line of its own.
@@ -102,12 +112,12 @@ struct Here {
     /// Of a thread that is no worker.
     own: Word,
     published: Cell<Option<&'static Published>>,
-    workplace: Cell<Option<NonNull<Workplace>>>,
+    state: Cell<Option<NonNull<RefCell<State>>>>,
 }
 
 thread_local! {
     static HERE: Here = const {
-        Here { own: Word::new(), published: Cell::new(None), workplace: Cell::new(None) }
+        Here { own: Word::new(), published: Cell::new(None), state: Cell::new(None) }
     };
 }
 
@@ -122,46 +132,46 @@ pub(crate) fn current() -> Option<Current> {
     HERE.with(|here| here.word().current())
 }
 
-/// Does this thread have a worker?
-pub(crate) fn has_worker() -> bool {
-    HERE.with(|here| here.workplace.get()).is_some()
+/// Whose call runs on this thread, as far as that is known: not in a loop that several plugins share.
+pub(crate) fn running() -> Option<PluginIndex> {
+    current().filter(|current| current.site != Site::LibevShared).map(|current| current.plugin)
 }
 
-/// Makes `workplace` this thread's.
+/// Does this thread have a worker?
+pub(crate) fn has_worker() -> bool {
+    HERE.with(|here| here.state.get()).is_some()
+}
+
+/// Makes `state` this thread's.
 ///
 /// # Safety
 /// [`leave`] is called on this thread before the pointee goes.
-pub(crate) unsafe fn enter(workplace: NonNull<Workplace>, published: &'static Published) {
+pub(crate) unsafe fn enter(state: NonNull<RefCell<State>>, published: &'static Published) {
     HERE.with(|here| {
-        here.workplace.set(Some(workplace));
+        here.state.set(Some(state));
         here.published.set(Some(published));
     });
 }
 
-/// Takes this thread's workplace away.
+/// Takes this thread's state away.
 pub(crate) fn leave() {
     HERE.with(|here| {
-        here.workplace.set(None);
+        here.state.set(None);
         here.published.set(None);
     });
 }
 
-/// Lends this thread's workplace to `f`, which must be short, and call neither plugin nor host code.
-pub(crate) fn with_workplace<T>(f: impl FnOnce(&Workplace) -> T) -> Option<T> {
-    let workplace = HERE.with(|here| here.workplace.get())?;
-    // SAFETY: `enter`'s caller promised that it lives until `leave`, which only this thread calls,
-    // and not within `f`.
-    let workplace = unsafe { workplace.as_ref() };
-    Some(f(workplace))
-}
-
 /// Lends this thread's state to `f`, which must be short, and call neither plugin nor host code.
 pub(crate) fn with_state<T>(f: impl FnOnce(&mut State) -> T) -> Option<T> {
-    with_workplace(|workplace| f(&mut workplace.state.borrow_mut()))
+    let state = HERE.with(|here| here.state.get())?;
+    // SAFETY: `enter`'s caller promised that it lives until `leave`, which only this thread calls,
+    // and not within `f`.
+    let state = unsafe { state.as_ref() };
+    Some(f(&mut state.borrow_mut()))
 }
 
-/// Runs plugin code on a thread that is no worker.
-pub(crate) fn process_code<R>(plugin: PluginIndex, site: Site, code: impl FnOnce() -> R) -> R {
+/// Runs plugin code on any thread, which is looked up.
+pub(crate) fn thread_code<R>(plugin: PluginIndex, site: Site, code: impl FnOnce() -> R) -> R {
     HERE.with(|here| plugin_code(here.word(), Call::new(plugin, site), code))
 }
 
@@ -183,12 +193,7 @@ pub(crate) fn plugin_code<R>(word: &Word, call: Call, code: impl FnOnce() -> R) 
 }
 
 #[inline(always)]
-fn guarded<R>(
-    word: &Word,
-    call: Call,
-    escaped: impl fmt::Display + Copy,
-    code: impl FnOnce() -> R,
-) -> R {
+fn guarded<R>(word: &Word, call: Call, escaped: impl Reason + Copy, code: impl FnOnce() -> R) -> R {
     let running = word.start(call);
     // An exception that no frame would catch ends the process before any of ours is asked; hence the
     // catch. What a catch does with a foreign exception is unspecified; hence the guard, whose drop
@@ -216,16 +221,21 @@ pub(crate) fn host_code<R>(function: &'static str, code: impl FnOnce() -> R) -> 
     returned
 }
 
-/// Ends the process if it is dropped.
-struct Fuse<R: fmt::Display>(R);
+/// Why the process ends.
+trait Reason: fmt::Display {
+    const CAUSE: Cause;
+}
 
-impl<R: fmt::Display> Fuse<R> {
+/// Ends the process if it is dropped.
+struct Fuse<R: Reason>(R);
+
+impl<R: Reason> Fuse<R> {
     fn disarm(self) {
         std::mem::forget(self);
     }
 }
 
-impl<R: fmt::Display> Drop for Fuse<R> {
+impl<R: Reason> Drop for Fuse<R> {
     #[cold]
     fn drop(&mut self) {
         die(&self.0);
@@ -236,6 +246,10 @@ impl<R: fmt::Display> Drop for Fuse<R> {
 /// before each call.
 #[derive(Clone, Copy)]
 struct Escaped;
+
+impl Reason for Escaped {
+    const CAUSE: Cause = Cause::Exception;
+}
 
 impl fmt::Display for Escaped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -253,6 +267,10 @@ struct Loading<'a> {
     site: Site,
 }
 
+impl Reason for Loading<'_> {
+    const CAUSE: Cause = Cause::Exception;
+}
+
 impl fmt::Display for Loading<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         escaped(f, self.name, &self.site)
@@ -265,6 +283,10 @@ fn escaped(f: &mut fmt::Formatter<'_>, plugin: &str, site: &dyn fmt::Display) ->
 
 struct Panicked {
     function: &'static str,
+}
+
+impl Reason for Panicked {
+    const CAUSE: Cause = Cause::Panic;
 }
 
 impl fmt::Display for Panicked {
@@ -281,7 +303,8 @@ impl fmt::Display for Panicked {
 
 #[cold]
 #[inline(never)]
-fn die(reason: &dyn fmt::Display) -> ! {
+fn die<R: Reason>(reason: &R) -> ! {
+    crash::note_cause(R::CAUSE);
     let text = format!("{reason}; the process ends here");
     // Nothing is left to do about a closed stderr.
     let _ = writeln!(io::stderr(), "rohrpost: {text}");
@@ -293,6 +316,14 @@ fn die(reason: &dyn fmt::Display) -> ! {
 mod tests {
     use super::*;
     use crate::hook::Hook;
+
+    #[test]
+    fn a_packed_call_comes_back() {
+        let plugin = PluginIndex::from_bits(4095);
+        let call = Current { sequence: 5, plugin, site: Site::Hook(Hook::OutData) };
+        assert_eq!(unpack(pack(call)), Some(call));
+        assert_eq!(unpack(0), None);
+    }
 
     #[test]
     fn a_call_is_seen_while_it_runs_and_counted() {
@@ -321,7 +352,7 @@ mod tests {
     #[test]
     fn plugin_code_is_current_only_while_it_runs() {
         let plugin = PluginIndex::from_bits(3);
-        let seen = process_code(plugin, Site::Timer, current).expect("a call runs");
+        let seen = thread_code(plugin, Site::Timer, current).expect("a call runs");
         assert_eq!((seen.plugin, seen.site), (plugin, Site::Timer));
         assert_eq!(current(), None);
     }

@@ -1,9 +1,8 @@
 //! Control: who has a step, and what becomes of a hand-back.
 //!
-//! Owns the rules D-20 to D-28: for the hook that runs ([`Asked`]), and for one serial chain, be it a
-//! connection's or a context's ([`Chain`]). A verdict is recorded here and never acted upon: that is the
-//! worker's, after the callback has returned. Must never know what a step is about. Diagnostics:
-//! [`Misuse`].
+//! Owns the rules D-20 to D-28 for one serial chain, be it a connection's or a context's, and which hook
+//! runs. A verdict is recorded here and never acted upon: that is the worker's, after the callback has returned. Must
+//! never know what a step is about. Diagnostics: [`Misuse`].
 
 use std::cell::Cell;
 
@@ -12,15 +11,15 @@ use crate::plugin::PluginIndex;
 use crate::step::Verdict;
 use crate::token::Token;
 
-/// The hook that runs on a worker, and what its plugin has handed back meanwhile.
+/// The hook that runs on a worker.
 ///
-/// One hook runs at a time, so this is a worker's and not a chain's; and it is no part of the cell, so that a
-/// hook that is not interested costs neither a borrow nor a look-up after it has returned.
+/// A hook that says nothing of its step leaves the chain alone, so that it costs no look-up: whoever is about
+/// to say something has the chain told of the call first, and the worker sees afterwards that it was.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
-    /// The bits of a context's token, or 0, which is none.
+    /// The bits of its context's token, or 0, which is none.
     context: Cell<u64>,
-    verdict: Cell<Option<Verdict>>,
+    told: Cell<bool>,
 }
 
 impl Asked {
@@ -30,41 +29,33 @@ impl Asked {
         self.context.set(context.bits());
     }
 
-    /// It has returned: what it has handed back already.
+    /// It has returned. Whether the chain was told of it.
     #[inline(always)]
-    pub(crate) fn end(&self) -> Option<Verdict> {
+    pub(crate) fn end(&self) -> bool {
         self.context.set(0);
-        // Nothing is written where nothing is to be taken.
-        let verdict = self.verdict.get();
-        if verdict.is_some() {
-            self.verdict.set(None);
+        let told = self.told.get();
+        // Nothing is written where there is nothing to be taken back.
+        if told {
+            self.told.set(false);
         }
-        verdict
+        told
     }
 
-    /// Whether the hook that runs is one of `context`: the same plugin, in the same step.
-    pub(crate) fn is_of(&self, context: Token) -> bool {
-        self.context.get() == context.bits()
-    }
-
-    fn hand_back(&self, verdict: Verdict) -> Result<HandBack, Misuse> {
-        match self.verdict.get() {
-            None => {
-                self.verdict.set(Some(verdict));
-                Ok(HandBack::Recorded)
-            }
-            // D-22, D-25: the first counts.
-            Some(_) => Err(Misuse::Doubled),
-        }
+    /// Whether the hook that runs is one of `context`, and the chain is still to be told of it; it counts as
+    /// told.
+    pub(crate) fn tell(&self, context: Token) -> bool {
+        self.context.get() == context.bits() && !self.told.replace(true)
     }
 }
 
 /// Where one chain stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Control {
-    /// No plugin has it, be it that a hook runs.
+    /// No plugin has it.
     #[default]
     Host,
+    /// A hook runs.
+    Calling { plugin: PluginIndex, verdict: Option<Verdict> },
     /// A hook returned true.
     Held { plugin: PluginIndex },
     /// A held step was handed back, and the worker has not yet looked.
@@ -91,22 +82,38 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// A hook of a step of this chain is about to be called. A step is at one plugin at a time (D-2D).
+    /// D-2D.
     #[inline]
     pub(crate) fn expect_free(&self) {
         assert_eq!(self.control, Control::Host, "a chain is at one plugin at a time");
     }
 
-    /// A hook of `plugin` took control, and handed nothing back.
-    pub(crate) fn hold(&mut self, plugin: PluginIndex) {
-        self.expect_free();
-        self.control = Control::Held { plugin };
+    /// D-28: does any plugin owe a hand-back?
+    #[inline]
+    pub(crate) fn owes_any(&self) -> bool {
+        !self.late.is_empty()
     }
 
-    /// `asked` is what runs, if that is a hook of `caller` in this chain's step.
+    /// A hook of `plugin` is about to be called. A step is at one plugin at a time (D-2D).
+    pub(crate) fn on_call(&mut self, plugin: PluginIndex) {
+        self.expect_free();
+        self.control = Control::Calling { plugin, verdict: None };
+    }
+
+    /// That hook has returned: what it has handed back already.
+    pub(crate) fn on_return(&mut self, took_control: bool) -> Option<Verdict> {
+        let Control::Calling { plugin, verdict } = self.control else {
+            unreachable!("only the worker moves a chain on, and it waits for the hook to return");
+        };
+        self.control = match verdict {
+            None if took_control => Control::Held { plugin },
+            _ => Control::Host,
+        };
+        verdict
+    }
+
     pub(crate) fn hand_back(
         &mut self,
-        asked: Option<&Asked>,
         caller: PluginIndex,
         verdict: Verdict,
     ) -> Result<HandBack, Misuse> {
@@ -114,26 +121,56 @@ impl Chain {
             self.late.swap_remove(place);
             return Ok(HandBack::Swallowed);
         }
-        if let Some(asked) = asked {
-            return asked.hand_back(verdict);
-        }
+        self.release(caller, verdict)
+    }
+
+    /// The same for a hand-back that names the hold it is for: nothing that is owed can be meant.
+    pub(crate) fn release(
+        &mut self,
+        caller: PluginIndex,
+        verdict: Verdict,
+    ) -> Result<HandBack, Misuse> {
         match self.control {
+            Control::Calling { plugin, verdict: None } if plugin == caller => {
+                self.control = Control::Calling { plugin, verdict: Some(verdict) };
+                Ok(HandBack::Recorded)
+            }
             Control::Held { plugin } if plugin == caller => {
                 self.control = Control::Answered { plugin, verdict };
                 Ok(HandBack::Resumes)
             }
             // D-22, D-25: the first counts.
-            Control::Answered { plugin, .. } if plugin == caller => Err(Misuse::Doubled),
+            Control::Calling { plugin, .. } | Control::Answered { plugin, .. }
+                if plugin == caller =>
+            {
+                Err(Misuse::Doubled)
+            }
             // D-23, D-24
-            Control::Host | Control::Held { .. } | Control::Answered { .. } => Err(Misuse::NotHeld),
+            Control::Host
+            | Control::Calling { .. }
+            | Control::Held { .. }
+            | Control::Answered { .. } => Err(Misuse::NotHeld),
         }
+    }
+
+    /// Does its hook run, or does it hold the step?
+    pub(crate) fn is_at(&self, plugin: PluginIndex) -> bool {
+        match self.control {
+            Control::Calling { plugin: at, .. } | Control::Held { plugin: at } => at == plugin,
+            Control::Host | Control::Answered { .. } => false,
+        }
+    }
+
+    /// Does its hook run, and has it not handed back?
+    pub(crate) fn is_calling(&self, plugin: PluginIndex) -> bool {
+        self.control == Control::Calling { plugin, verdict: None }
     }
 
     /// Who has control and has not handed back.
     pub(crate) fn held(&self) -> Option<PluginIndex> {
         match self.control {
             Control::Held { plugin } => Some(plugin),
-            Control::Host | Control::Answered { .. } => None,
+            Control::Host | Control::Calling { .. } | Control::Answered { .. } => None,
         }
     }
 
@@ -146,21 +183,21 @@ impl Chain {
         Some(verdict)
     }
 
-    /// D-27: takes control away from who has it.
-    pub(crate) fn revoke(&mut self) -> Option<PluginIndex> {
+    /// Takes control away from who has it, with a hold that nothing can be owed for: its token is gone.
+    pub(crate) fn revoke_named(&mut self) -> Option<PluginIndex> {
         let plugin = self.held()?;
         self.control = Control::Host;
+        Some(plugin)
+    }
+
+    /// D-27: takes control away from who has it.
+    pub(crate) fn revoke(&mut self) -> Option<PluginIndex> {
+        let plugin = self.revoke_named()?;
         // It may owe one already, from before its close hook.
         if !self.late.contains(&plugin) {
             self.late.push(plugin);
         }
         Some(plugin)
-    }
-
-    /// D-28: does any plugin owe a hand-back?
-    #[inline]
-    pub(crate) fn owes_any(&self) -> bool {
-        !self.late.is_empty()
     }
 
     /// D-28: does this plugin still owe a hand-back for a revoked hold?
@@ -180,48 +217,57 @@ mod tests {
 
     fn held_by(plugin: PluginIndex) -> Chain {
         let mut chain = Chain::default();
-        chain.hold(plugin);
+        chain.on_call(plugin);
+        assert_eq!(chain.on_return(true), None);
         chain
-    }
-
-    fn context(plugin: PluginIndex) -> Token {
-        Token::new(Kind::StepContext, plugin, 0, Key::from_bits(7))
     }
 
     #[test]
     fn d_20_a_verdict_inside_the_hook_ends_the_step_without_a_hold() {
-        let (mut chain, asked) = (Chain::default(), Asked::default());
+        for took_control in [true, false] {
+            let mut chain = Chain::default();
+            chain.on_call(A);
+            assert_eq!(chain.hand_back(A, Verdict::Retry), Ok(HandBack::Recorded));
+            assert_eq!(chain.on_return(took_control), Some(Verdict::Retry));
+            assert_eq!(chain.held(), None);
+        }
+    }
+
+    #[test]
+    fn a_chain_is_told_once_of_the_hook_that_runs_and_of_no_other() {
+        let context = |plugin| Token::new(Kind::StepContext, plugin, 0, Key::from_bits(7));
+        let asked = Asked::default();
+        assert!(!asked.tell(context(A)));
         asked.begin(context(A));
-        assert!(asked.is_of(context(A)) && !asked.is_of(context(B)));
-        assert_eq!(chain.hand_back(Some(&asked), A, Verdict::Retry), Ok(HandBack::Recorded));
-        assert_eq!(asked.end(), Some(Verdict::Retry));
-        assert_eq!((asked.end(), chain.held()), (None, None));
-        assert!(!asked.is_of(context(A)));
+        assert!(!asked.tell(context(B)));
+        assert!(!asked.end());
+        asked.begin(context(A));
+        assert!(asked.tell(context(A)) && !asked.tell(context(A)));
+        assert!(asked.end() && !asked.end());
     }
 
     #[test]
     fn d_22_d_25_the_first_of_two_verdicts_counts() {
-        let (mut chain, asked) = (Chain::default(), Asked::default());
-        asked.begin(context(A));
-        assert_eq!(chain.hand_back(Some(&asked), A, Verdict::Continue), Ok(HandBack::Recorded));
-        assert_eq!(chain.hand_back(Some(&asked), A, Verdict::Complete), Err(Misuse::Doubled));
-        assert_eq!(asked.end(), Some(Verdict::Continue));
+        let mut chain = Chain::default();
+        chain.on_call(A);
+        assert_eq!(chain.hand_back(A, Verdict::Continue), Ok(HandBack::Recorded));
+        assert_eq!(chain.hand_back(A, Verdict::Complete), Err(Misuse::Doubled));
+        assert_eq!(chain.on_return(true), Some(Verdict::Continue));
 
         let mut chain = held_by(A);
-        assert_eq!(chain.hand_back(None, A, Verdict::Complete), Ok(HandBack::Resumes));
-        assert_eq!(chain.hand_back(None, A, Verdict::Retry), Err(Misuse::Doubled));
+        assert_eq!(chain.hand_back(A, Verdict::Complete), Ok(HandBack::Resumes));
+        assert_eq!(chain.hand_back(A, Verdict::Retry), Err(Misuse::Doubled));
         assert_eq!(chain.take_verdict(), Some(Verdict::Complete));
-        assert_eq!(chain.hand_back(None, A, Verdict::Retry), Err(Misuse::NotHeld));
+        assert_eq!(chain.hand_back(A, Verdict::Retry), Err(Misuse::NotHeld));
         assert_eq!(chain.take_verdict(), None);
     }
 
     #[test]
     fn d_23_nobody_hands_back_for_another() {
         let mut chain = held_by(A);
-        assert_eq!(chain.hand_back(None, B, Verdict::Continue), Err(Misuse::NotHeld));
+        assert_eq!(chain.hand_back(B, Verdict::Continue), Err(Misuse::NotHeld));
         assert_eq!(chain.held(), Some(A));
-        let mut free = Chain::default();
-        assert_eq!(free.hand_back(None, A, Verdict::Continue), Err(Misuse::NotHeld));
+        assert_eq!(Chain::default().hand_back(A, Verdict::Continue), Err(Misuse::NotHeld));
     }
 
     #[test]
@@ -229,28 +275,21 @@ mod tests {
         let mut chain = held_by(A);
         assert_eq!(chain.revoke(), Some(A));
         assert_eq!(chain.revoke(), None);
-        assert!(chain.owes_any() && chain.owes(A) && !chain.owes(B));
-        chain.hold(B);
-        assert_eq!(chain.hand_back(None, A, Verdict::Complete), Ok(HandBack::Swallowed));
+        assert!(chain.owes(A) && !chain.owes(B));
+        chain.on_call(B);
+        assert_eq!(chain.on_return(true), None);
+        assert_eq!(chain.hand_back(A, Verdict::Complete), Ok(HandBack::Swallowed));
         assert_eq!(chain.held(), Some(B));
-        assert!(!chain.owes(A) && !chain.owes_any());
-        assert_eq!(chain.hand_back(None, A, Verdict::Complete), Err(Misuse::NotHeld));
-    }
-
-    #[test]
-    fn d_28_what_is_late_is_so_within_the_close_hook_too() {
-        let (mut chain, asked) = (held_by(A), Asked::default());
-        chain.revoke();
-        asked.begin(context(A));
-        assert_eq!(chain.hand_back(Some(&asked), A, Verdict::Retry), Ok(HandBack::Swallowed));
-        assert_eq!(asked.end(), None);
+        assert!(!chain.owes(A));
+        assert_eq!(chain.hand_back(A, Verdict::Complete), Err(Misuse::NotHeld));
     }
 
     #[test]
     fn a_plugin_that_is_revoked_twice_is_listed_once() {
         let mut chain = held_by(A);
         chain.revoke();
-        chain.hold(A);
+        chain.on_call(A);
+        chain.on_return(true);
         assert_eq!(chain.revoke(), Some(A));
         assert_eq!(chain.late, [A]);
     }
@@ -258,7 +297,7 @@ mod tests {
     #[test]
     fn an_answered_step_cannot_be_revoked() {
         let mut chain = held_by(A);
-        assert_eq!(chain.hand_back(None, A, Verdict::Continue), Ok(HandBack::Resumes));
+        assert_eq!(chain.hand_back(A, Verdict::Continue), Ok(HandBack::Resumes));
         assert_eq!(chain.revoke(), None);
         assert_eq!(chain.take_verdict(), Some(Verdict::Continue));
     }
@@ -266,6 +305,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "one plugin at a time")]
     fn d_2d_a_held_chain_calls_nobody() {
-        held_by(A).expect_free();
+        held_by(A).on_call(B);
     }
 }

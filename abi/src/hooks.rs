@@ -196,7 +196,7 @@ impl Hooks {
         };
         if let Some(function) = function {
             // SAFETY: resolved under the name whose prototype this is; it takes nothing.
-            call::process_code(plugin, Site::Hook(hook), || unsafe { function() });
+            call::thread_code(plugin, Site::Hook(hook), || unsafe { function() });
         }
     }
 

@@ -27,9 +27,26 @@ pub struct MessageInit<'a> {
     pub envelope: Option<&'a [u8]>,
     /// The recipient. Copied.
     pub recipient: Option<&'a [u8]>,
+    /// Its name in the queue.
+    pub id: Option<MessageLabel>,
+    /// How often it was tried before, and this time; 0 for an incoming one.
+    pub attempt: u32,
     /// The MIME data. Shared. `None` for an outgoing message: plugins see only what one of them has
     /// set (D-67).
     pub mime: Option<Text>,
+    /// What plugins have said of the recipient before, with `MQ_setLocal` (D-71).
+    pub local: Option<bool>,
+}
+
+/// The name of a mail, written when a plugin asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageLabel {
+    /// The message.
+    pub message: u64,
+    /// Which of its recipients.
+    pub recipient: u16,
+    /// How the two are written.
+    pub write: fn(u64, u16) -> String,
 }
 
 /// What plugins made of one value.
@@ -99,10 +116,16 @@ impl Value {
 pub(crate) struct Message {
     pub(crate) connection: ConnectionId,
     direction: Direction,
+    pub(crate) attempt: u32,
+    label: Option<MessageLabel>,
+    /// The copy of it that plugins were given.
+    id: Option<Text>,
     envelope: Value,
     recipient: Value,
     mime: Value,
     local: Option<bool>,
+    /// It was said of this message, not of the address of RCPT.
+    local_is_new: bool,
 }
 
 impl Message {
@@ -114,11 +137,21 @@ impl Message {
         Message {
             connection,
             direction,
+            attempt: init.attempt,
+            label: init.id,
+            id: None,
             envelope: Value::new(init.envelope.map(Text::copy_from)),
             recipient: Value::new(init.recipient.map(Text::copy_from)),
             mime: Value::new(init.mime),
-            local: None,
+            local: init.local,
+            local_is_new: false,
         }
+    }
+
+    /// Its name in the queue; stays where it is.
+    pub(crate) fn id_text(&mut self) -> Option<&Text> {
+        let MessageLabel { message, recipient, write } = self.label?;
+        Some(self.id.get_or_insert_with(|| Text::copy_from(write(message, recipient).as_bytes())))
     }
 
     /// Stays where it is until the next [`Message::set`].
@@ -136,6 +169,9 @@ impl Message {
                 Direction::Outgoing => Edit::Unchanged,
             },
         };
+        if part == Part::Recipient {
+            self.local = self.local.filter(|_| self.local_is_new);
+        }
         match part {
             Part::Envelope => self.envelope.edit = edit,
             Part::Recipient => self.recipient.edit = edit,
@@ -160,7 +196,10 @@ impl Message {
     /// D-70: an outgoing message is on its way already, so there it means nothing.
     pub(crate) fn set_local(&mut self, local: bool) {
         match self.direction {
-            Direction::Incoming => self.local = Some(local),
+            Direction::Incoming => {
+                self.local = Some(local);
+                self.local_is_new = true;
+            }
             Direction::Outgoing => {}
         }
     }

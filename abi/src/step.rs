@@ -166,13 +166,16 @@ pub struct Returned {
     pub took_control: bool,
     /// The plugin handed back before it returned.
     pub verdict: Option<Verdict>,
+    /// The plugin has answered the step, which is over unless it is held: see
+    /// [`take_answer`](crate::Worker::take_answer).
+    pub answered: bool,
 }
 
-/// What asking plugins in a row came to.
+/// What asking plugins in a row came to ([`Worker::ask`](crate::Worker::ask)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Walked {
     /// How many were not interested, before the one that was or of all.
-    // Small, so that an answer is returned in a register.
+    // Small, so that it all is returned in a register.
     pub declined: u16,
     /// What the next one came to; `None` if all declined.
     pub returned: Option<Returned>,

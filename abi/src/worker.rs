@@ -4,8 +4,9 @@
 //! while plugin code runs. Diagnostics: a call for a step that is held, or of a thing that is gone, is a
 //! bug of the caller and panics; plugins' mistakes are reported by `misuse`.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -17,15 +18,21 @@ use crate::access;
 use crate::address::Locals;
 use crate::call::{self, Call, Word};
 use crate::command::Command;
-use crate::hook::Site;
+use crate::control::Asked;
+use crate::fact::Facts;
+use crate::hook::{Hook, Site};
 use crate::host::{self, Host, Level};
-use crate::id::{ConnectionId, MessageId, TimerId, WatchId};
+use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::inbox::Post;
+use crate::libev::ForeignLoop;
 use crate::message::{Direction, Message, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
 use crate::plugin::PluginIndex;
+use crate::post;
+use crate::query::QueryAnswer;
 use crate::slot::SLOTS_MAX;
-use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, Workplace};
+use crate::stack::HandlerStack;
+use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
 use crate::step::{ContextStep, Returned, Verdict};
 use crate::token::{Kind, Token};
 
@@ -72,8 +79,12 @@ pub struct Counts {
     pub watches: usize,
     /// Connections.
     pub connections: usize,
+    /// Queries to name servers that were not answered.
+    pub queries: usize,
     /// Messages.
     pub messages: usize,
+    /// Holds with a name (`MQX_hold`).
+    pub holds: usize,
 }
 
 /// This thread as plugins see it.
@@ -84,9 +95,14 @@ pub struct Worker {
     pub(crate) host: &'static Host,
     pub(crate) index: u8,
     pub(crate) word: &'static Word,
-    pub(crate) workplace: Rc<Workplace>,
+    pub(crate) asked: Rc<Asked>,
+    pub(crate) state: Rc<RefCell<State>>,
     /// Out of the inbox, and not applied.
     posted: VecDeque<Post>,
+    /// Where a crash of this thread is reported from.
+    _handler_stack: Option<HandlerStack>,
+    /// Out of the host's, and not run.
+    posts: VecDeque<post::Post>,
 }
 
 impl Drop for Worker {
@@ -105,13 +121,23 @@ impl Worker {
         if !host.claim(index) {
             return Err(EnterError::IndexTaken(index));
         }
-        let workplace = Rc::new(Workplace::new(index));
+        let asked = Rc::new(Asked::default());
+        let state = Rc::new(RefCell::new(State::new(index, Rc::clone(&asked))));
         let published = host.published(index);
+        host.posts(index).open();
         // SAFETY: `Worker` is bound to this thread by its `Rc`, keeps the pointee, and leaves when it is
         // dropped; if it is forgotten, the pointee stays for good.
-        unsafe { call::enter(NonNull::from(&*workplace), published) };
-        let word = published.word();
-        Ok(Worker { host, index, word, workplace, posted: VecDeque::new() })
+        unsafe { call::enter(NonNull::from(&*state), published) };
+        Ok(Worker {
+            host,
+            index,
+            word: published.word(),
+            asked,
+            state,
+            posted: VecDeque::new(),
+            posts: VecDeque::new(),
+            _handler_stack: HandlerStack::new(),
+        })
     }
 
     /// The host that this worker belongs to.
@@ -134,15 +160,19 @@ impl Worker {
             output_space: OUTPUT_BYTES_MAX,
             data: PluginData::default(),
             chain: Default::default(),
+            hook: Hook::Connect,
+            answer: None,
+            hold: None,
+            facts: Facts::default(),
             address: None,
         };
-        let key = self.workplace.state.borrow_mut().connections.insert(connection);
+        let key = self.state.borrow_mut().connections.insert(connection);
         key.map(ConnectionId).ok_or(Exhausted { things: "connections" })
     }
 
     /// The close chain is over: every token of the connection is stale, a verdict not taken is dropped.
     pub fn close_connection(&self, connection: ConnectionId) {
-        self.workplace.state.borrow_mut().remove_connection(connection);
+        self.state.borrow_mut().remove_connection(connection);
     }
 
     /// The peer is gone, the close chain is still to come: nothing can be sent any more (D-50).
@@ -162,19 +192,13 @@ impl Worker {
 
     /// Does the client count as authenticated? False for a connection that is gone.
     pub fn authenticated(&self, connection: ConnectionId) -> bool {
-        let state = self.workplace.state.borrow();
+        let state = self.state.borrow();
         state.connections.get(connection.0).is_some_and(|connection| connection.authenticated)
     }
 
     /// What plugins last said about the client since this was last asked; `None` if nothing (D-34).
     pub fn take_authentication(&self, connection: ConnectionId) -> Option<bool> {
-        self.workplace
-            .state
-            .borrow_mut()
-            .connections
-            .get_mut(connection.0)?
-            .plugin_authentication
-            .take()
+        self.state.borrow_mut().connections.get_mut(connection.0)?.plugin_authentication.take()
     }
 
     /// How many more bytes the output of a connection can take, at most [`OUTPUT_BYTES_MAX`]. Said
@@ -185,9 +209,7 @@ impl Worker {
     }
 
     fn change(&self, connection: ConnectionId, change: impl FnOnce(&mut Connection)) {
-        if let Some(connection) =
-            self.workplace.state.borrow_mut().connections.get_mut(connection.0)
-        {
+        if let Some(connection) = self.state.borrow_mut().connections.get_mut(connection.0) {
             change(connection);
         }
     }
@@ -200,7 +222,7 @@ impl Worker {
         connection: ConnectionId,
         init: MessageInit<'_>,
     ) -> Result<MessageId, Exhausted> {
-        let state = &mut *self.workplace.state.borrow_mut();
+        let state = &mut *self.state.borrow_mut();
         let owner = state.connections.get(connection.0);
         let direction = owner.expect("a message is of an open connection").direction;
         let key = state.messages.insert(Message::new(connection, direction, init));
@@ -210,7 +232,7 @@ impl Worker {
     /// The message's chain is over: its tokens and the strings that it lent are stale. Nothing was
     /// changed in a message that is gone.
     pub fn close_message(&self, message: MessageId) -> MessageEdits {
-        let message = self.workplace.state.borrow_mut().remove_message(message);
+        let message = self.state.borrow_mut().remove_message(message);
         message.map_or_else(MessageEdits::default, Message::into_edits)
     }
 
@@ -228,12 +250,12 @@ impl Worker {
 
     /// Which addresses are local, until this is said again. None at first.
     pub fn set_locals(&self, locals: Locals) {
-        self.workplace.state.borrow_mut().locals = locals;
+        self.state.borrow_mut().locals = locals;
     }
 
     /// An address step is over: what plugins said with `MQ_setLocal` about its address (D-71).
     pub fn end_address(&self, connection: ConnectionId) -> Option<bool> {
-        self.workplace.state.borrow_mut().end_address(connection)
+        self.state.borrow_mut().end_address(connection)
     }
 
     /// Calls one hook of the worker itself; at its start with the loop running (D-14), and at its end
@@ -242,15 +264,17 @@ impl Worker {
     /// # Panics
     /// When such a step is held: that is a bug of the caller.
     pub fn call_context(&mut self, plugin: PluginIndex, step: ContextStep) -> Returned {
-        self.workplace.state.borrow().context_chain.expect_free();
+        self.state.borrow().context_chain.expect_free();
         let context = Token::bare(plugin, self.index);
-        self.workplace.asked.begin(context);
-        let took_control =
-            self.host.plugins().plugin(plugin).call_context(self.word, step, context);
-        let verdict = self.workplace.asked.end();
-        if took_control && verdict.is_none() {
-            self.workplace.state.borrow_mut().context_chain.hold(plugin);
+        self.asked.begin(context);
+        let callee = self.host.plugins().plugin(plugin);
+        let took_control = callee.call_context(self.word, step, context);
+        let told = self.asked.end();
+        let chain = &mut self.state.borrow_mut().context_chain;
+        if !told {
+            chain.on_call(plugin);
         }
+        let verdict = chain.on_return(took_control);
         self.returned(plugin, took_control, verdict)
     }
 
@@ -263,7 +287,16 @@ impl Worker {
         if verdict.is_some() && !took_control {
             self.warn_verdict_then_false(plugin);
         }
-        Returned { took_control, verdict }
+        Returned { took_control, verdict, answered: false }
+    }
+
+    #[cold]
+    pub(crate) fn warn_hold_then_false(&self, plugin: PluginIndex) {
+        if self.host.meter(Some(plugin)).first(Once::HoldThenFalse) {
+            let text = "a hook called MQX_hold and then returned false; the step is held, but a hook \
+                        that holds should return true";
+            host::log(Level::Warning, Some(plugin), text);
+        }
     }
 
     #[cold]
@@ -279,40 +312,41 @@ impl Worker {
 
     /// Who has control of this connection's step and has not handed it back.
     pub fn held(&self, connection: ConnectionId) -> Option<PluginIndex> {
-        self.workplace.state.borrow().connections.get(connection.0)?.chain.held()
+        self.state.borrow().connections.get(connection.0)?.chain.held()
     }
 
     /// The verdict on a held step, once; it comes with a [`Command::Resume`].
     pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
-        self.workplace.state.borrow_mut().connections.get_mut(connection.0)?.chain.take_verdict()
-    }
-
-    /// Takes control away from its holder (D-27). `None` if there is none, or it has just handed back.
-    pub fn revoke(&self, connection: ConnectionId) -> Option<PluginIndex> {
-        self.workplace.state.borrow_mut().connections.get_mut(connection.0)?.chain.revoke()
+        let state = &mut *self.state.borrow_mut();
+        let connection = state.connections.get_mut(connection.0)?;
+        let verdict = connection.chain.take_verdict();
+        if verdict == Some(Verdict::Retry) {
+            connection.answer = None;
+        }
+        verdict
     }
 
     /// D-28: `plugin` has not yet handed back what was revoked from it on this connection. Until it does,
     /// [`call`](Worker::call) passes over its hooks, except close.
     pub fn skips(&self, plugin: PluginIndex, connection: ConnectionId) -> bool {
-        let state = self.workplace.state.borrow();
+        let state = self.state.borrow();
         state.connections.get(connection.0).is_some_and(|connection| connection.chain.owes(plugin))
     }
 
     /// As [`held`](Worker::held), for the worker's own step.
     pub fn context_held(&self) -> Option<PluginIndex> {
-        self.workplace.state.borrow().context_chain.held()
+        self.state.borrow().context_chain.held()
     }
 
     /// As [`take_verdict`](Worker::take_verdict), for the worker's own step; it comes with a
     /// [`Command::ResumeContext`].
     pub fn take_context_verdict(&self) -> Option<Verdict> {
-        self.workplace.state.borrow_mut().context_chain.take_verdict()
+        self.state.borrow_mut().context_chain.take_verdict()
     }
 
     /// As [`revoke`](Worker::revoke), for the worker's own step (D-14, D-16).
     pub fn revoke_context(&self) -> Option<PluginIndex> {
-        self.workplace.state.borrow_mut().context_chain.revoke()
+        self.state.borrow_mut().context_chain.revoke()
     }
 
     /// Do hand-backs from other threads wait? A look at one flag.
@@ -329,7 +363,7 @@ impl Worker {
         }
         for _ in 0..steps_max {
             let Some(post) = self.posted.pop_front() else { return };
-            access::apply_post(&self.workplace, post);
+            access::apply_post(&self.state, post);
         }
     }
 
@@ -338,13 +372,13 @@ impl Worker {
     /// Moves out what plugins asked for since the last time, in their order. To be called, and obeyed,
     /// after every call that ran plugin code and after [`apply_posted`](Worker::apply_posted).
     pub fn take_commands(&self, into: &mut Vec<Command>) {
-        self.workplace.state.borrow_mut().commands.take(into);
+        self.state.borrow_mut().commands.take(into);
     }
 
-    /// A timer is due: frees it, then calls back (D-90, D-91). False if it was stopped meanwhile.
+    /// A timer is due: frees it, unless it repeats, then calls back (D-90, D-91). False if it was stopped meanwhile.
     pub fn fire_timer(&mut self, timer: TimerId) -> bool {
-        let removed = self.workplace.state.borrow_mut().timers.remove(timer.0);
-        let Some(timer) = removed else { return false };
+        let due = self.state.borrow_mut().take_due(timer);
+        let Some(timer) = due else { return false };
         call::plugin_code(self.word, Call::new(timer.plugin, Site::Timer), || {
             // SAFETY: the callback and its data are the plugin's, given together for this call.
             unsafe { (timer.callback)(timer.data) };
@@ -355,7 +389,7 @@ impl Worker {
     /// A watched descriptor is ready for `events`, of which the watch gets what it asked for. False, and
     /// no callback, if it was taken back meanwhile (D-99) or asked for none of them.
     pub fn fire_watch(&mut self, id: WatchId, events: u8) -> bool {
-        let watch = self.workplace.state.borrow().watches.get(id.0).copied();
+        let watch = self.state.borrow().watches.get(id.0).copied();
         let Some(watch) = watch else { return false };
         let events = events & watch.interest;
         if events == 0 {
@@ -374,7 +408,7 @@ impl Worker {
     /// once more with all the bits asked for, and frees the watch. The worker's own registration is gone
     /// already. `os_error` is what the system said.
     pub fn remove_watch(&mut self, id: WatchId, os_error: i32) {
-        let watch = self.workplace.state.borrow().watches.get(id.0).copied();
+        let watch = self.state.borrow().watches.get(id.0).copied();
         let Some(watch) = watch else { return };
         let fd = watch.fd;
         let why = io::Error::from_raw_os_error(os_error);
@@ -384,25 +418,86 @@ impl Worker {
         );
         misuse::say(self.host, Level::Warning, Some(watch.plugin), text);
         self.fire_watch(id, watch.interest);
-        self.workplace.state.borrow_mut().watches.remove(id.0);
+        self.state.borrow_mut().watches.remove(id.0);
     }
 
-    /// After the cleanup hooks: timers and watches vanish without a callback or command (D-17).
+    /// A query was answered: frees it, then calls back. False, and no callback, if it was cancelled.
+    pub fn fire_query(&mut self, id: QueryId, answer: &QueryAnswer) -> bool {
+        let answered = self.state.borrow_mut().take_answered(id);
+        let Some(query) = answered else { return false };
+        let Some(callback) = query.callback else { return false };
+        let token = Token::new(Kind::Query, query.plugin, self.index, id.0).to_pointer();
+        let values: Vec<*const c_char> = answer.values.iter().map(|value| value.as_ptr()).collect();
+        let status = answer.status as c_int;
+        call::plugin_code(self.word, Call::new(query.plugin, Site::Query), || {
+            // SAFETY: the callback and its data are the plugin's, given together for this call; the
+            // token is never dereferenced, the array and its strings outlive the call.
+            unsafe { callback(token, status, values.as_ptr(), values.len(), query.data) };
+        });
+        true
+    }
+
+    /// Do callbacks that were posted wait? A look at one flag.
+    pub fn has_posts(&self) -> bool {
+        !self.posts.is_empty() || self.host.posts(self.index).is_waiting()
+    }
+
+    /// Runs the callback that was posted first; false if there is none.
+    pub fn run_post(&mut self) -> bool {
+        if self.posts.is_empty() {
+            self.posts = self.host.posts(self.index).take();
+        }
+        let Some(post) = self.posts.pop_front() else { return false };
+        call::plugin_code(self.word, Call::new(post.plugin, Site::Post), || {
+            // SAFETY: the callback and its data are the plugin's, given together for this one call.
+            unsafe { (post.callback)(post.data) };
+        });
+        true
+    }
+
+    /// The event loop that a plugin brought along, after a [`Command::WaitWithin`]: libev's (D-9F).
+    pub fn foreign_loop(&self) -> Option<ForeignLoop> {
+        self.state.borrow().libev.map(ForeignLoop)
+    }
+
+    /// After the cleanup hooks: timers, watches, queries and posts vanish without a callback or command
+    /// (D-17). How many posts, is said.
     pub fn drop_all(&mut self) {
-        let state = &mut *self.workplace.state.borrow_mut();
+        self.drop_posts();
+        let state = &mut *self.state.borrow_mut();
         state.timers.clear();
         state.watches.clear();
+        state.queries.clear();
+        state.queries_of.clear();
         state.commands.forget_events();
+    }
+
+    fn drop_posts(&mut self) {
+        self.posts.extend(self.host.posts(self.index).close());
+        let mut dropped: Vec<(PluginIndex, usize)> = Vec::new();
+        for post in self.posts.drain(..) {
+            match dropped.iter_mut().find(|(plugin, _)| *plugin == post.plugin) {
+                Some((_, count)) => *count += 1,
+                None => dropped.push((post.plugin, 1)),
+            }
+        }
+        for (plugin, count) in dropped {
+            let text =
+                format!("MQX_post: {count} callbacks were not run, because the worker has ended");
+            host::log(Level::Info, Some(plugin), &text);
+        }
     }
 
     /// How much lives here.
     pub fn live(&self) -> Counts {
-        let state = self.workplace.state.borrow();
+        let state = self.state.borrow();
         Counts {
             timers: state.timers.len(),
             watches: state.watches.len(),
+            queries: state.queries.len(),
             connections: state.connections.len(),
             messages: state.messages.len(),
+            holds: state.holds.len(),
         }
     }
 }

@@ -12,16 +12,18 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rohrpost_abi::Hook;
+use rohrpost_abi::{Fact, Hook};
 
 use crate::auth::logins::Judgement;
-use crate::auth::{Check, Checks, Logins};
+use crate::auth::{Check, Checks};
 use crate::log::Level;
 use crate::metrics::Number;
+use crate::rolls::Rolls;
 use crate::settings::{Settings, Smtp};
+use crate::smtp::Address;
 use crate::smtp::sasl::Credentials;
 use crate::smtp::server::{Decision, LoginOffer};
-use crate::smtp::{Fixed, answer};
+use crate::smtp::{Fixed, Reply, answer};
 
 use super::desk::{Desk, Io};
 use super::incoming::{Incoming, Peer, Stage};
@@ -34,7 +36,7 @@ pub(super) const VERIFY_MS: u64 = 60_000;
 /// What a worker knows about who may log in, and what those may who have not.
 #[derive(Debug)]
 pub struct Admission {
-    logins: Arc<Logins>,
+    rolls: Arc<Rolls>,
     checks: Checks,
     /// A plugin judges credentials.
     asks_plugins: bool,
@@ -46,23 +48,23 @@ impl Admission {
     /// For the logins of one worker; `asks_plugins` is whether any plugin exports the hook.
     pub fn new(
         settings: &Settings,
-        logins: Arc<Logins>,
+        rolls: Arc<Rolls>,
         checks: Checks,
         asks_plugins: bool,
     ) -> Admission {
         let range_is_set = settings.is_set("smtp-relay-range");
-        Admission { logins, checks, asks_plugins, range_is_set }
+        Admission { rolls, checks, asks_plugins, range_is_set }
     }
 
     /// Other settings, and other users, from now on.
-    pub fn change(&mut self, settings: &Settings, logins: Arc<Logins>) {
-        self.logins = logins;
+    pub fn change(&mut self, settings: &Settings, rolls: Arc<Rolls>) {
+        self.rolls = rolls;
         self.range_is_set = settings.is_set("smtp-relay-range");
     }
 
     /// Whether there is anybody to ask.
     pub fn is_open(&self) -> bool {
-        self.asks_plugins || !self.logins.is_empty()
+        self.asks_plugins || !self.rolls.logins.is_empty()
     }
 
     /// What is offered to this client (D-37), whose address may be unknown.
@@ -79,6 +81,11 @@ impl Admission {
     pub fn trusts(&self, smtp: &Smtp, remote: Option<IpAddr>) -> bool {
         (self.range_is_set || !self.is_open())
             && remote.is_some_and(|remote| smtp.relay_clients.contains(remote))
+    }
+
+    /// Whether mail for this address is taken from everybody.
+    pub fn is_local(&self, address: &Address) -> bool {
+        self.rolls.locals.has(address.as_str().as_bytes())
     }
 
     /// What a client hears that may not send to a recipient.
@@ -98,6 +105,8 @@ pub(super) struct Login {
     by_host: bool,
     /// A plugin had granted what a login would (D-3A) when AUTH came.
     granted: bool,
+    /// How a plugin wants the refusal to be put.
+    refusal: Option<Box<Reply>>,
     /// When AUTH came.
     begun_ms: u64,
 }
@@ -114,6 +123,7 @@ impl Incoming {
     pub(super) fn forget_login(&mut self, desk: &Desk) {
         if self.login.user.is_some() {
             self.login = Login::default();
+            self.tell_login(desk);
             self.set_authenticated(false, desk);
         }
     }
@@ -125,6 +135,7 @@ impl Incoming {
             pending: Some(credentials.name().into()),
             by_host: false,
             granted: self.is_authenticated(desk),
+            refusal: None,
             begun_ms: io.now_ms(),
         };
         // The first plugin sees false, whatever the client was taken for before, and what plugins said
@@ -143,7 +154,7 @@ impl Incoming {
         if let Some(good) = said {
             return self.on_judged(good, desk, io);
         }
-        match desk.admission.logins.judge(&credentials) {
+        match desk.admission.rolls.logins.judge(&credentials) {
             Judgement::Known(good) => {
                 self.login.by_host = good;
                 self.on_judged(good, desk, io);
@@ -184,6 +195,7 @@ impl Incoming {
         if good {
             desk.count(Number::LoggedIn);
             self.login.user = name;
+            self.tell_login(desk);
             return self.decide(Decision::Accept, desk, io);
         }
         desk.count(Number::LoginsFailed);
@@ -203,9 +215,23 @@ impl Incoming {
         self.stage_ms + desk.settings.smtp.auth_delay.as_millis() as u64
     }
 
+    /// A plugin refuses the login with a reply of its own, whatever else was said of it.
+    pub(super) fn refuse_login_with(&mut self, reply: Reply, desk: &mut Desk, io: &Io) {
+        if reply.is_permanent() {
+            self.login.refusal = Some(Box::new(reply));
+            return self.on_judged(false, desk, io);
+        }
+        self.login.pending = None;
+        // Nobody said that the client is not who it was taken for.
+        self.set_authenticated(self.login.granted, desk);
+        self.decide(Decision::RefuseAsError(reply), desk, io);
+    }
+
     /// Answers a failed login.
     pub(super) fn refuse_login(&mut self, desk: &mut Desk, io: &Io) {
-        self.decide(Decision::Refuse(answer::LOGIN_REFUSED.into()), desk, io);
+        let reply = self.login.refusal.take();
+        let reply = reply.map_or_else(|| answer::LOGIN_REFUSED.into(), |reply| *reply);
+        self.decide(Decision::Refuse(reply), desk, io);
     }
 
     /// Nothing is to be waited for any more: the client is gone.
@@ -227,6 +253,7 @@ impl Incoming {
         if !self.login.by_host {
             self.set_authenticated(false, desk);
             self.login = Login::default();
+            self.tell_login(desk);
             self.session.on_logged_out();
         }
     }
@@ -235,6 +262,7 @@ impl Incoming {
     pub(super) fn check_login(&mut self, desk: &Desk) {
         if self.session.is_logged_in() && !self.is_authenticated(desk) {
             self.login = Login::default();
+            self.tell_login(desk);
             self.session.on_logged_out();
         }
     }
@@ -256,6 +284,14 @@ impl Incoming {
     /// What the connection is logged in as, as long as that holds.
     pub(super) fn user(&self, desk: &Desk) -> Option<Box<str>> {
         self.login.user.clone().filter(|_| self.is_authenticated(desk))
+    }
+
+    /// What plugins see of the login.
+    fn tell_login(&self, desk: &Desk) {
+        if self.plugin.is_some() {
+            let user = self.login.user.as_deref().map(Arc::from);
+            self.tell(Fact::Login(user), desk);
+        }
     }
 
     fn set_authenticated(&self, authenticated: bool, desk: &Desk) {

@@ -6,18 +6,20 @@
 
 use std::sync::Arc;
 
-use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, Text};
+use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, MessageLabel, Text};
 
 use crate::clock::Wall;
 use crate::extract::{self, Extracted, TooLong};
 use crate::limits::Share;
 use crate::notice::wanted;
 use crate::plugin::view::Plugins;
-use crate::queue::{Body, DsnNotify, Mail, MailDsn, NO_BODY, Origin, Transaction, Wishes};
+use crate::queue::{
+    Body, DsnNotify, Mail, MailDsn, NO_BODY, Origin, Transaction, TransactionId, Wishes,
+};
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
 use crate::smtp::server::{Protocol, Received};
 use crate::smtp::trace::Trace;
-use crate::smtp::{Fixed, Memory, answer, is_crlf_only};
+use crate::smtp::{Address, Fixed, Memory, answer, is_crlf_only};
 
 use super::desk::Desk;
 
@@ -25,31 +27,83 @@ use super::desk::Desk;
 /// 100 to be allowed where counting is all there is; real paths are far shorter.
 const RECEIVED_FIELDS_MAX: usize = 50;
 
+/// A recipient that was accepted.
+#[derive(Debug)]
+struct Recipient {
+    address: Box<str>,
+    dsn: Option<Box<MailDsn>>,
+    local: Option<bool>,
+}
+
 /// A sender and the recipients that were accepted so far.
 #[derive(Debug)]
 pub struct Draft {
     from: MailFrom,
-    recipients: Vec<(Box<str>, Option<Box<MailDsn>>)>,
-    proposed: Option<RcptTo>,
+    recipients: Vec<Recipient>,
+    proposed: Option<Proposed>,
+    /// Recipients that were answered as accepted, and get nothing (D-73).
+    dropped: usize,
+    /// So it is with all of them.
+    all_dropped: bool,
+}
+
+/// A recipient that plugins are asked about.
+#[derive(Debug)]
+struct Proposed {
+    to: RcptTo,
+    /// The client could send to anybody when it named it.
+    relayed: bool,
 }
 
 impl Draft {
     /// A transaction that MAIL has begun.
     pub fn new(from: MailFrom) -> Draft {
-        Draft { from, recipients: Vec::new(), proposed: None }
+        Draft { from, recipients: Vec::new(), proposed: None, dropped: 0, all_dropped: false }
     }
 
-    /// A recipient that plugins are asked about.
-    pub fn propose(&mut self, to: RcptTo) {
-        self.proposed = Some(to);
+    /// A recipient that plugins are asked about; `relayed` is whether the client may send to anybody.
+    pub fn propose(&mut self, to: RcptTo, relayed: bool) {
+        self.proposed = Some(Proposed { to, relayed });
     }
 
-    /// The proposed recipient is one.
-    pub fn accept(&mut self) {
-        if let Some(mut to) = self.proposed.take() {
+    /// The recipient that plugins are asked about, and whether the client could send to anybody then.
+    pub fn proposed(&self) -> Option<(&Address, bool)> {
+        self.proposed.as_ref().map(|proposed| (&proposed.to.address, proposed.relayed))
+    }
+
+    /// The proposed recipient is one; `local` is what plugins said of it (D-71).
+    pub fn accept(&mut self, local: Option<bool>) {
+        if let Some(Proposed { mut to, .. }) = self.proposed.take() {
             let dsn = wanted::of_recipient(&mut to);
-            self.recipients.push((to.address.as_str().into(), dsn));
+            self.recipients.push(Recipient { address: to.address.as_str().into(), dsn, local });
         }
+    }
+
+    /// The proposed recipient is none.
+    pub fn refuse(&mut self) {
+        self.proposed = None;
+    }
+
+    /// The proposed recipient is answered as one, and gets nothing (D-73).
+    pub fn drop_one(&mut self) {
+        self.proposed = None;
+        self.dropped += 1;
+    }
+
+    /// All recipients are answered as such, and get nothing.
+    pub fn drop_all(&mut self) {
+        self.all_dropped = true;
+    }
+
+    /// Counts a recipient of a mail that nobody gets; whether it is one.
+    pub fn drop_next(&mut self) -> bool {
+        self.dropped += usize::from(self.all_dropped);
+        self.all_dropped
+    }
+
+    /// Whether the client wants to be answered in UTF-8 (RFC 6531).
+    pub fn speaks_utf8(&self) -> bool {
+        self.from.smtputf8
     }
 }
 
@@ -88,12 +142,18 @@ impl EditProblem {
 pub struct Message {
     from: MailFrom,
     mails: Vec<Mail>,
+    /// What plugins said of the recipients at RCPT, for their message hooks (D-71).
+    locals: Vec<Option<bool>>,
     bodies: Vec<Body>,
     protocol: Protocol,
     reserved: usize,
     /// The recipient whose chain runs next, or runs.
     next: usize,
     open: Option<MessageId>,
+    /// Given when it is asked for, or when the message is finished.
+    id: Option<TransactionId>,
+    /// Recipients that the client hears of: those who get nothing, too.
+    answered: usize,
     wishes: Option<Box<Wishes>>,
 }
 
@@ -119,26 +179,34 @@ impl Message {
         let body = Body::try_from(received.body.into_vec_with_nul())
             .expect("a received body keeps one zero past its end");
         let envelope: Box<str> = draft.from.address.as_str().into();
+        let locals = draft.recipients.iter().map(|recipient| recipient.local).collect();
+        let answered = draft.recipients.len() + draft.dropped;
+        let kept = if draft.all_dropped { 0 } else { draft.recipients.len() };
         let mails = draft
             .recipients
             .into_iter()
+            .take(kept)
             .zip(0..)
-            .map(|((recipient, dsn), index)| Mail {
+            .map(|(Recipient { address, dsn, .. }, index)| Mail {
                 index,
                 envelope: envelope.clone(),
-                recipient,
+                recipient: address,
                 body: 0,
                 dsn,
+                extras: None,
             })
             .collect();
         Ok(Message {
             from: draft.from,
             mails,
+            locals,
             bodies: vec![body],
             protocol: received.protocol,
             reserved,
             next: 0,
             open: None,
+            id: None,
+            answered,
             wishes: None,
         })
     }
@@ -188,20 +256,31 @@ impl Message {
     /// When the tokens of this worker are used up.
     pub fn open(
         &mut self,
-        plugins: &Plugins,
+        desk: &mut Desk,
         connection: ConnectionId,
     ) -> Result<MessageId, Exhausted> {
         if let Some(id) = self.open {
             return Ok(id);
         }
+        let message = self.id(desk);
         let mail = &self.mails[self.next];
+        let label = MessageLabel {
+            message: message.as_u64(),
+            recipient: mail.index,
+            write: |message, recipient| {
+                TransactionId::from_u64(message).mail(recipient).to_string()
+            },
+        };
         let init = MessageInit {
             envelope: Some(mail.envelope.as_bytes()),
             recipient: Some(mail.recipient.as_bytes()),
             // Shared by all recipients; a setter makes a copy (D-43).
             mime: self.bodies.first().map(shared),
+            local: self.locals[self.next],
+            id: Some(label),
+            attempt: 0,
         };
-        let id = plugins.cell.open_message(connection, init)?;
+        let id = desk.plugins.cell.open_message(connection, init)?;
         self.open = Some(id);
         Ok(id)
     }
@@ -239,10 +318,43 @@ impl Message {
         Ok(())
     }
 
+    /// Drops the mail whose chain runs (D-73).
+    pub fn drop_one(&mut self, plugins: &Plugins) {
+        if let Some(id) = self.open.take() {
+            plugins.cell.close_message(id);
+        }
+        self.mails.remove(self.next);
+    }
+
+    /// Whether nobody is left to get it.
+    pub fn is_empty(&self) -> bool {
+        self.mails.is_empty()
+    }
+
+    /// Recipients that get nothing.
+    pub fn dropped(&self) -> usize {
+        self.answered - self.mails.len()
+    }
+
+    /// Recipients that the client hears of.
+    pub fn answered(&self) -> usize {
+        self.answered
+    }
+
+    /// Whether the client wants to be answered in UTF-8 (RFC 6531).
+    pub fn speaks_utf8(&self) -> bool {
+        self.from.smtputf8
+    }
+
+    /// The name of the message, once it has been asked for.
+    pub fn id(&mut self, desk: &mut Desk) -> TransactionId {
+        *self.id.get_or_insert_with(|| desk.ids.next_id(Wall::now_ms() * 1000))
+    }
+
     /// The transaction, named and dated; `cipher` is that of TLS, if it came under TLS.
     pub fn finish(mut self, origin: Origin, cipher: Option<&str>, desk: &mut Desk) -> Finished {
         let received_ms = Wall::now_ms();
-        let id = desk.ids.next_id(received_ms * 1000);
+        let id = self.id.unwrap_or_else(|| desk.ids.next_id(received_ms * 1000));
         // A plugin may have taken the login back since the text came.
         let authenticated = self.protocol.authenticated && origin.authenticated;
         let protocol = Protocol { authenticated, ..self.protocol }.keyword();
@@ -368,6 +480,7 @@ mod tests {
                 recipient: "b@example.net".into(),
                 body: 0,
                 dsn: Some(Box::new(dsn.clone())),
+                extras: None,
             };
             let mut mails: Vec<Mail> = said[..count].iter().zip(0..).map(mail).collect();
             let all = join_dsn(&mut mails, &asked);
@@ -384,6 +497,7 @@ mod tests {
             recipient: "b@example.net".into(),
             body: 0,
             dsn: None,
+            extras: None,
         }];
         assert!(join_dsn(&mut unsaid, &of(never, None)));
         assert_eq!(unsaid[0].dsn.as_deref(), Some(&of(never, None)));

@@ -28,6 +28,8 @@ pub enum Next {
     Call(usize),
     /// A plugin holds control: wait for [`Chain::on_verdict`].
     Held,
+    /// A plugin has answered the step: nobody else is asked, and the host does what it said.
+    Answered,
     /// As [`Next::Done`], but because the retry limit was reached: log it as critical (D-29).
     RetriesSpent,
     /// Every plugin was asked, or one completed the step: the host goes on.
@@ -58,6 +60,8 @@ enum Place {
     Called,
     /// The plugin at `position` holds control.
     Held,
+    /// A plugin has answered the step.
+    Answered,
     /// The retry limit was reached and nobody was told yet.
     Spent,
     Done,
@@ -82,6 +86,7 @@ impl Chain {
             }
             Place::Called => panic!("the plugin of this chain was called and has not answered"),
             Place::Held => Next::Held,
+            Place::Answered => Next::Answered,
             Place::Spent => {
                 self.place = Place::Done;
                 Next::RetriesSpent
@@ -101,19 +106,31 @@ impl Chain {
         }
     }
 
-    /// Several plugins were called in a row: so many declined, or were passed over (D-28), before the
-    /// one that returned something else, if any did.
-    pub fn on_answer(&mut self, declined: u16, returned: Option<(bool, Option<Verdict>)>) {
-        assert_eq!(self.place, Place::Called, "only a called plugin can answer");
+    /// Several plugins were asked in a row: so many were not interested, or were passed over (D-28). If
+    /// there is one after them, it was asked as well, and what it returned is said next.
+    pub fn on_declined(&mut self, count: u16) {
+        assert_eq!(self.place, Place::Called, "only a called plugin can decline");
         let left = self.length - self.position;
-        let asked = declined + u16::from(returned.is_some());
-        assert!(asked <= left, "{asked} plugins answered and {left} were to be asked");
-        self.position += declined;
-        match returned {
-            Some((took_control, verdict)) => self.on_return(took_control, verdict),
-            None if self.position < self.length => self.place = Place::Ask,
-            None => self.place = Place::Done,
+        assert!(count <= left, "{count} plugins declined and {left} were to be asked");
+        self.position += count;
+        if count == left {
+            self.place = Place::Done;
         }
+    }
+
+    /// The plugin that was asked last has answered the step, and does not hold it: nobody else is asked.
+    pub fn on_answer(&mut self) {
+        assert!(
+            !matches!(self.place, Place::Called | Place::Held),
+            "a step is over when its plugin has returned or handed back"
+        );
+        self.place = Place::Answered;
+    }
+
+    /// The plugin that answered has failed, and that is to mean nothing: on with the next one.
+    pub fn on_pass(&mut self) {
+        assert_eq!(self.place, Place::Answered, "only an answer can be passed over");
+        self.apply(Verdict::Continue);
     }
 
     /// The plugin that holds control handed back.
@@ -177,7 +194,7 @@ mod tests {
                         chain.on_verdict(later.expect("a held step is handed back"));
                     }
                 }
-                Next::Held => unreachable!("the holder answered above"),
+                Next::Held | Next::Answered => unreachable!("the holder answered above"),
                 Next::RetriesSpent => called.push(usize::MAX),
                 Next::Done => return called,
             }
@@ -226,6 +243,24 @@ mod tests {
     }
 
     #[test]
+    fn d_3d_a_step_that_is_answered_asks_nobody_else() {
+        for (took, inside) in [(false, None), (true, Some(Verdict::Continue))] {
+            let mut chain = Chain::new(3, 100);
+            assert_eq!(chain.poll_next(), Next::Call(0));
+            chain.on_return(took, inside);
+            chain.on_answer();
+            assert_eq!((chain.poll_next(), chain.poll_next()), (Next::Answered, Next::Answered));
+        }
+        let mut chain = Chain::new(3, 100);
+        assert_eq!(chain.poll_next(), Next::Call(0));
+        chain.on_return(true, None);
+        assert_eq!(chain.poll_next(), Next::Held);
+        chain.on_verdict(Verdict::Complete);
+        chain.on_answer();
+        assert_eq!(chain.poll_next(), Next::Answered);
+    }
+
+    #[test]
     fn d_29_zero_means_no_limit() {
         let mut chain = Chain::new(1, 0);
         for _ in 0..3 * RETRIES_AT_ONCE_MAX {
@@ -264,23 +299,23 @@ mod tests {
     fn plugins_that_were_asked_in_a_row_count_as_if_asked_one_by_one() {
         let mut chain = Chain::new(5, 100);
         assert_eq!(chain.poll_next(), Next::Call(0));
-        chain.on_answer(2, None);
-        assert_eq!(chain.poll_next(), Next::Call(2));
-        chain.on_answer(1, Some((true, None)));
+        chain.on_declined(3);
+        chain.on_return(true, None);
         assert_eq!(chain.poll_next(), Next::Held);
         chain.on_verdict(Verdict::Continue);
         assert_eq!(chain.poll_next(), Next::Call(4));
-        chain.on_answer(0, Some((true, Some(Verdict::Retry))));
+        chain.on_declined(0);
+        chain.on_return(true, Some(Verdict::Retry));
         assert_eq!((chain.poll_next(), chain.retries()), (Next::Call(0), 1));
-        chain.on_answer(5, None);
+        chain.on_declined(5);
         assert_eq!(chain.poll_next(), Next::Done);
     }
 
     #[test]
-    #[should_panic(expected = "6 plugins answered and 5 were to be asked")]
-    fn more_answers_than_plugins_are_a_bug() {
+    #[should_panic(expected = "6 plugins declined and 5 were to be asked")]
+    fn more_that_decline_than_there_are_is_a_bug() {
         let mut chain = Chain::new(5, 100);
         chain.poll_next();
-        chain.on_answer(6, None);
+        chain.on_declined(6);
     }
 }

@@ -5,7 +5,8 @@
 //! **Diagnostics**: a retry loop (D-29) and a revoked hold (D-27) are logged with the plugin.
 
 use rohrpost_abi::{
-    Command, ConnectionId, ConnectionInit, ContextStep, Hook, Host, PluginIndex, Step,
+    Command, ConnectionId, ConnectionInit, ContextStep, Expiry, Generation, Hook, Host,
+    PluginIndex, Returned, Step,
 };
 
 use crate::log::{Level, Log};
@@ -17,6 +18,8 @@ use super::chain::{Chain, Next, Verdict};
 pub enum Walk {
     /// A plugin holds the step.
     Held,
+    /// A plugin has answered the step; nobody else is asked.
+    Answered,
     /// The host goes on.
     Done,
 }
@@ -47,6 +50,13 @@ impl Plugins {
         self.host.plugins().with(hook)
     }
 
+    /// Whether any plugin can say that a recipient is local (D-71): one that exports the hook for recipients,
+    /// of a generation that has the call.
+    pub fn may_say_local(&self) -> bool {
+        let generation = |plugin: &PluginIndex| self.host.plugins().generation(*plugin);
+        self.with(Hook::RcptTo).iter().any(|plugin| generation(plugin) != Generation::G1)
+    }
+
     /// A slot for a connection, or `None` when no plugin would ever see it.
     ///
     /// # Errors
@@ -64,21 +74,23 @@ impl Plugins {
     }
 
     /// Calls plugin after plugin until one holds the step or all were asked. What they ask for
-    /// meanwhile stays in the cell for [`Plugins::take_commands`]. Those that still owe a hand-back are
-    /// passed over (D-28).
+    /// meanwhile stays in the cell for [`Plugins::take_commands`]. Those that still owe a hand-back are passed over
+    /// (D-28).
     pub fn walk(&mut self, chain: &mut Chain, connection: ConnectionId, step: Step<'_>) -> Walk {
         let hook = step.hook();
         let plugins = self.with(hook);
         loop {
             match chain.poll_next() {
                 Next::Call(position) => {
-                    let answer = self.cell.ask(&plugins[position..], connection, step);
-                    let returned = answer.returned;
-                    let returned = returned.map(|it| (it.took_control, it.verdict.map(verdict)));
-                    chain.on_answer(answer.declined, returned);
+                    let walked = self.cell.ask(&plugins[position..], connection, step);
+                    chain.on_declined(walked.declined);
+                    if let Some(returned) = walked.returned {
+                        answer(chain, returned);
+                    }
                 }
                 Next::RetriesSpent => self.on_retries_spent(hook, chain.retries()),
                 Next::Held => return Walk::Held,
+                Next::Answered => return Walk::Answered,
                 Next::Done => return Walk::Done,
             }
         }
@@ -91,19 +103,33 @@ impl Plugins {
         loop {
             match chain.poll_next() {
                 Next::Call(position) => {
-                    let returned = self.cell.call_context(plugins[position], step);
-                    chain.on_return(returned.took_control, returned.verdict.map(verdict));
+                    answer(chain, self.cell.call_context(plugins[position], step));
                 }
                 Next::RetriesSpent => self.on_retries_spent(step.hook(), chain.retries()),
                 Next::Held => return Walk::Held,
-                Next::Done => return Walk::Done,
+                Next::Answered | Next::Done => return Walk::Done,
             }
         }
     }
 
-    /// The verdict that a plugin left for a held connection, if it is still wanted.
-    pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
-        self.cell.take_verdict(connection).map(verdict)
+    /// Lets a held chain go on if its plugin handed back; whether it did.
+    pub fn resume(&self, chain: &mut Chain, connection: ConnectionId) -> bool {
+        let verdict = self.cell.take_verdict(connection).map(verdict).filter(|_| chain.is_held());
+        let Some(verdict) = verdict else { return false };
+        chain.on_verdict(verdict);
+        if verdict != Verdict::Retry && self.cell.is_answered(connection) {
+            chain.on_answer();
+        }
+        true
+    }
+
+    /// The time of a held step is over: tells its plugin, if that asked for it. Whether the step has been
+    /// released by that.
+    pub fn expire(&mut self, connection: ConnectionId) -> bool {
+        match self.cell.expire_hold(connection) {
+            Expiry::Released => true,
+            Expiry::None | Expiry::Kept => false,
+        }
     }
 
     /// The same for the context.
@@ -117,15 +143,18 @@ impl Plugins {
     }
 
     /// D-27: takes control back and says so. Returns whether anybody had it.
-    pub fn revoke(&self, connection: ConnectionId, hook: Hook, why: &str) -> bool {
+    pub fn revoke(&mut self, connection: ConnectionId, hook: Hook, why: &str) -> bool {
         let Some(plugin) = self.cell.revoke(connection) else {
             return false;
         };
         let name = self.name(plugin);
-        let text = format_args!(
-            "{name}: {hook} was held too long and is taken back ({why}); it is not asked again on \
-             this connection until it hands back"
-        );
+        let consequence = match self.cell.skips(plugin, connection) {
+            true => "; it is not asked again on this connection until it hands back",
+            // It has a name for its hold: what comes late names what is over.
+            false => "",
+        };
+        let text =
+            format_args!("{name}: {hook} was held too long and is taken back ({why}){consequence}");
         self.log.limited("revoked-hold", Level::Warning, "plugin", text);
         true
     }
@@ -150,6 +179,13 @@ impl Plugins {
 /// No slot is left for another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotsSpent;
+
+fn answer(chain: &mut Chain, returned: Returned) {
+    chain.on_return(returned.took_control, returned.verdict.map(verdict));
+    if returned.answered && !chain.is_held() {
+        chain.on_answer();
+    }
+}
 
 fn verdict(verdict: rohrpost_abi::Verdict) -> Verdict {
     match verdict {
