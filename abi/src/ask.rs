@@ -18,6 +18,7 @@ impl Worker {
     ///
     /// # Panics
     /// When the connection is gone or held, or the message is not one of it: both are bugs of the caller.
+    #[inline]
     pub fn ask(
         &mut self,
         plugins: &[PluginIndex],
@@ -120,20 +121,19 @@ impl Worker {
     /// The one look-up of a step: its name, and whether any plugin owes a hand-back (D-28).
     #[inline(always)]
     fn look_up(&self, connection: ConnectionId, step: &Step<'_>) -> (StepName, bool) {
-        let state = &mut *self.state.borrow_mut();
-        let callee = state.connections.get_mut(connection.0);
-        let callee = callee.expect("hooks are called for open connections");
-        callee.chain.expect_free();
-        callee.hook = step.hook();
-        if callee.answer.is_some() {
-            callee.answer = None;
-        }
+        // SAFETY: what is borrowed here is let go of at the end of this function, which calls nobody that
+        // could borrow the cell.
+        let state = unsafe { self.state.try_borrow_unguarded() };
+        let state = state.expect("no cell is borrowed while plugins are asked");
+        let callee = state.connections.get(connection.0);
+        let chain = &callee.expect("hooks are called for open connections").chain;
+        chain.expect_free();
         if let Some(message) = step.message() {
             let owner = state.messages.get(message.0).map(|message| message.connection);
             let fits = owner == Some(connection);
             assert!(fits, "a step shows an open message of its connection");
         }
-        (StepName::new(self.index, connection.0), callee.chain.owes_any())
+        (StepName::new(self.index, connection.0), chain.owes_any())
     }
 
     #[inline(always)]
@@ -152,7 +152,7 @@ impl Worker {
         });
         let told = self.asked.end();
         if took_control || told {
-            return self.took(plugin, connection, took_control, told);
+            return self.took(plugin, connection, step.hook(), took_control, told);
         }
         Returned::default()
     }
@@ -164,6 +164,7 @@ impl Worker {
         &self,
         plugin: PluginIndex,
         connection: ConnectionId,
+        hook: Hook,
         took_control: bool,
         told: bool,
     ) -> Returned {
@@ -172,7 +173,7 @@ impl Worker {
             let connection = state.connections.get_mut(connection.0);
             let connection = connection.expect("only the worker closes a connection");
             if !told {
-                connection.chain.on_call(plugin);
+                connection.on_call(plugin, hook);
             }
             connection.on_return(took_control)
         };

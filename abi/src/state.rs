@@ -13,11 +13,12 @@ use std::sync::Arc;
 
 use crate::address::{Live, Locals, Owner, StepAddress};
 use crate::answer::Answer;
+use crate::call;
 use crate::command::{Command, Queue, Timer, WATCHES_MAX, Watch};
 use crate::control::{Asked, Chain, HandBack};
 use crate::fact::Facts;
 use crate::hold::Hold;
-use crate::hook::Hook;
+use crate::hook::{Hook, Site};
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::libev::Loop;
 use crate::message::{Direction, Message, Part};
@@ -76,6 +77,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// A hook has been called, and has something to say or took control.
+    pub(crate) fn on_call(&mut self, plugin: PluginIndex, hook: Hook) {
+        self.chain.on_call(plugin);
+        self.hook = hook;
+        self.answer = None;
+    }
+
     /// A hook has returned: whether it took a hold with a name, what it has handed back, and whether the
     /// step is answered.
     pub(crate) fn on_return(&mut self, took_control: bool) -> (bool, Option<Verdict>, bool) {
@@ -171,12 +179,17 @@ impl State {
     /// A plugin is about to say something of its step: if its hook runs, the chain is told so. The token is
     /// a context or a connection of this worker.
     pub(crate) fn tell_chain(&mut self, token: Token) {
-        if self.asked.tell(token.step()) {
-            let chain = match token.kind() {
-                Kind::Context => Some(&mut self.context_chain),
-                _ => self.connections.get_mut(token.key()).map(|connection| &mut connection.chain),
-            };
-            chain.expect("what is asked about is there").on_call(token.plugin());
+        if !self.asked.tell(token.step()) {
+            return;
+        }
+        let plugin = token.plugin();
+        match (token.kind(), call::current().map(|current| current.site)) {
+            (Kind::Context, _) => self.context_chain.on_call(plugin),
+            (_, Some(Site::Hook(hook))) => {
+                let connection = self.connections.get_mut(token.key());
+                connection.expect("only the worker closes a connection").on_call(plugin, hook);
+            }
+            (_, _) => unreachable!("what is asked is asked by a hook"),
         }
     }
 
