@@ -15,6 +15,7 @@ mod hops;
 mod interop;
 mod interop_in;
 mod interop_out;
+mod kit;
 mod limits;
 mod logbook;
 mod login;

@@ -1,0 +1,33 @@
+//! The author's kit: what `rohrpost plugin` does for whoever writes a plugin, without a server.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `elf` | what a shared object says of itself |
+//! | `libraries` | where the libraries that it needs are |
+//! | `check`, `finding` | what is wrong with it, and in which words |
+//! | `loading` | loading it in a process of its own |
+//!
+//! Must never: run the code of a plugin in the process that reports on it, but for the dialogue that
+//! the author wrote for it.
+//!
+//! **Diagnostics**: a report on standard output, and an exit code: 0 all is well, 1 the plugin is
+//! not, 64 wrong usage.
+
+mod check;
+mod elf;
+mod finding;
+mod libraries;
+mod loading;
+
+use crate::cli::Plugin;
+
+/// What was looked at is not as it should be.
+pub(crate) const EXIT_FAULTY: u8 = 1;
+
+/// Does what was asked; returns the exit code.
+pub fn run(command: &Plugin) -> u8 {
+    match command {
+        Plugin::Check(check) => check::run(check),
+        Plugin::Load { file } => loading::run(file),
+    }
+}
