@@ -8,8 +8,9 @@ use std::mem::ManuallyDrop;
 use libloading::os::unix::Library;
 
 use crate::call::Blame;
-use crate::g1::{G1, StepTokens};
+use crate::generation::Generation;
 use crate::hook::Hook;
+use crate::hooks::{Hooks, StepTokens};
 use crate::step::{ContextStep, Step};
 use crate::token::Token;
 
@@ -39,17 +40,12 @@ impl PluginIndex {
 /// How many plugins one process can load.
 pub const PLUGINS_MAX: usize = 1 << PluginIndex::BITS;
 
-/// One generation's typed hook pointers.
-#[derive(Debug)]
-pub(crate) enum Hooks {
-    G1(G1),
-}
-
 /// A loaded plugin.
 #[derive(Debug)]
 pub(crate) struct Plugin {
     pub(crate) name: Box<str>,
     pub(crate) index: PluginIndex,
+    pub(crate) generation: Generation,
     pub(crate) hooks: Hooks,
     /// Kept for later look-ups, and never dropped: that would unload it (D-0E).
     pub(crate) _library: ManuallyDrop<Library>,
@@ -60,28 +56,12 @@ impl Plugin {
         Blame { index: self.index, name: &self.name }
     }
 
-    fn exports(&self, hook: Hook) -> bool {
-        match &self.hooks {
-            Hooks::G1(hooks) => hooks.exports(hook),
-        }
-    }
-
-    fn call_process(&self, hook: Hook) {
-        match &self.hooks {
-            Hooks::G1(hooks) => hooks.call_process(self, hook),
-        }
-    }
-
     pub(crate) fn call_context(&self, step: ContextStep, context: Token) -> bool {
-        match &self.hooks {
-            Hooks::G1(hooks) => hooks.call_context(self, step.hook(), context),
-        }
+        self.hooks.call_context(self, step.hook(), context)
     }
 
     pub(crate) fn call_step(&self, step: Step<'_>, tokens: StepTokens) -> bool {
-        match &self.hooks {
-            Hooks::G1(hooks) => hooks.call_step(self, step, tokens),
-        }
+        self.hooks.call_step(self, step, tokens)
     }
 }
 
@@ -97,7 +77,7 @@ impl Plugins {
     pub(crate) fn new(all: Vec<Plugin>) -> Plugins {
         debug_assert!(all.iter().enumerate().all(|(n, plugin)| plugin.index.index() == n));
         let by_hook = Hook::ALL.map(|hook| {
-            let exporters = all.iter().filter(|plugin| plugin.exports(hook));
+            let exporters = all.iter().filter(|plugin| plugin.hooks.exports(hook));
             let mut exporters: Vec<_> = exporters.map(|plugin| plugin.index).collect();
             // D-09: what was set up last is taken down first.
             if matches!(hook, Hook::Cleanup | Hook::ContextCleanup) {
@@ -128,6 +108,11 @@ impl Plugins {
         self.all.get(plugin.index()).map(|plugin| &*plugin.name)
     }
 
+    /// Their generations, in the order of loading.
+    pub fn generations(&self) -> impl ExactSizeIterator<Item = Generation> {
+        self.all.iter().map(|plugin| plugin.generation)
+    }
+
     /// Who exports `hook`, in the order in which they are to be asked: that of loading, reversed for the
     /// two cleanup hooks (D-09). Empty for an event that concerns nobody.
     pub fn with(&self, hook: Hook) -> &[PluginIndex] {
@@ -147,7 +132,8 @@ impl Plugins {
 
     fn call_all(&self, hook: Hook) {
         for plugin in self.with(hook) {
-            self.plugin(*plugin).call_process(hook);
+            let plugin = self.plugin(*plugin);
+            plugin.hooks.call_process(plugin, hook);
         }
     }
 
