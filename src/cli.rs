@@ -20,7 +20,7 @@ use crate::settings::{self, Arguments};
 
 mod plugin;
 mod queue;
-pub use plugin::{Plugin, PluginCheck};
+pub use plugin::{Language, Plugin, PluginCheck, PluginNew, PluginTest};
 pub use queue::{Queue, QueueView};
 
 /// The command was used wrongly (`EX_USAGE`).
@@ -419,7 +419,8 @@ fn sink(matches: &ArgMatches) -> Sink {
 }
 
 /// Reads `rcpt=550@10%`; without a percentage all are refused.
-fn refusal(text: &str) -> Result<Refusal, String> {
+/// Reads `PHASE=CODE[@PERCENT%]`.
+pub(crate) fn refusal(text: &str) -> Result<Refusal, String> {
     let (phase, rest) = text.split_once('=').ok_or("it has no `=`")?;
     let (code, percent) = rest.split_once('@').unwrap_or((rest, "100%"));
     let phase = match phase.to_ascii_lowercase().as_str() {

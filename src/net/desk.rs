@@ -439,7 +439,7 @@ impl Desk {
     /// A plugin's timer fired.
     pub fn on_plugin_timer(&mut self, io: &mut Io, timer: TimerId) {
         self.timers.remove(&timer);
-        self.plugins.cell.fire_timer(timer);
+        self.plugins.fire_timer(timer);
         self.apply_commands(io);
     }
 
@@ -451,7 +451,7 @@ impl Desk {
             self.plugins.cell.remove_watch(watch, os_error);
         } else {
             let bits = ready.interest().bits();
-            self.plugins.cell.fire_watch(watch, bits);
+            self.plugins.fire_watch(watch, bits);
         }
         self.apply_commands(io);
     }

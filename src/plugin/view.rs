@@ -6,11 +6,13 @@
 
 use rohrpost_abi::{
     Command, ConnectionId, ConnectionInit, ContextStep, Hook, Host, PluginIndex, Returned, Step,
+    TimerId, WatchId,
 };
 
 use crate::log::{Level, Log};
 
 use super::chain::{Chain, Next, Verdict};
+use super::trace::Trace;
 
 /// What became of a chain that was walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,7 @@ pub struct Plugins {
     pub cell: rohrpost_abi::Worker,
     log: Log,
     retries_max: u32,
+    trace: Trace,
 }
 
 impl Plugins {
@@ -38,8 +41,9 @@ impl Plugins {
         cell: rohrpost_abi::Worker,
         log: Log,
         retries_max: u32,
+        trace: Trace,
     ) -> Plugins {
-        Plugins { host, cell, log, retries_max }
+        Plugins { host, cell, log, retries_max, trace }
     }
 
     /// The plugins that export `hook`, in load order; empty costs its caller one length test.
@@ -77,7 +81,9 @@ impl Plugins {
                         chain.on_skip();
                         continue;
                     }
-                    answer(chain, self.cell.call(plugin, connection, step));
+                    let returned = self.cell.call(plugin, connection, step);
+                    self.trace.called(&self.log, || self.name(plugin), hook, returned);
+                    answer(chain, returned);
                 }
                 Next::RetriesSpent => self.on_retries_spent(hook, chain.retries()),
                 Next::Held => return Walk::Held,
@@ -93,7 +99,10 @@ impl Plugins {
         loop {
             match chain.poll_next() {
                 Next::Call(position) => {
-                    answer(chain, self.cell.call_context(plugins[position], step));
+                    let plugin = plugins[position];
+                    let returned = self.cell.call_context(plugin, step);
+                    self.trace.called(&self.log, || self.name(plugin), step.hook(), returned);
+                    answer(chain, returned);
                 }
                 Next::RetriesSpent => self.on_retries_spent(step.hook(), chain.retries()),
                 Next::Held => return Walk::Held,
@@ -104,12 +113,28 @@ impl Plugins {
 
     /// The verdict that a plugin left for a held connection, if it is still wanted.
     pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
-        self.cell.take_verdict(connection).map(verdict)
+        let verdict = self.cell.take_verdict(connection).map(Verdict::from)?;
+        self.trace.handed_back(&self.log, verdict);
+        Some(verdict)
     }
 
     /// The same for the context.
     pub fn take_context_verdict(&self) -> Option<Verdict> {
-        self.cell.take_context_verdict().map(verdict)
+        let verdict = self.cell.take_context_verdict().map(Verdict::from)?;
+        self.trace.handed_back(&self.log, verdict);
+        Some(verdict)
+    }
+
+    /// A timer fired.
+    pub fn fire_timer(&mut self, timer: TimerId) {
+        self.trace.calling_back(&self.log, "timer");
+        self.cell.fire_timer(timer);
+    }
+
+    /// A descriptor is ready for these events.
+    pub fn fire_watch(&mut self, watch: WatchId, events: u8) {
+        self.trace.calling_back(&self.log, "watch");
+        self.cell.fire_watch(watch, events);
     }
 
     /// What plugins asked for since the last call, in order.
@@ -153,13 +178,15 @@ impl Plugins {
 pub struct SlotsSpent;
 
 fn answer(chain: &mut Chain, returned: Returned) {
-    chain.on_return(returned.took_control, returned.verdict.map(verdict));
+    chain.on_return(returned.took_control, returned.verdict.map(Verdict::from));
 }
 
-fn verdict(verdict: rohrpost_abi::Verdict) -> Verdict {
-    match verdict {
-        rohrpost_abi::Verdict::Continue => Verdict::Continue,
-        rohrpost_abi::Verdict::Complete => Verdict::Complete,
-        rohrpost_abi::Verdict::Retry => Verdict::Retry,
+impl From<rohrpost_abi::Verdict> for Verdict {
+    fn from(verdict: rohrpost_abi::Verdict) -> Verdict {
+        match verdict {
+            rohrpost_abi::Verdict::Continue => Verdict::Continue,
+            rohrpost_abi::Verdict::Complete => Verdict::Complete,
+            rohrpost_abi::Verdict::Retry => Verdict::Retry,
+        }
     }
 }

@@ -171,16 +171,16 @@ fn look_at_functions(image: &Image, report: &mut Report) {
     report.functions = called.cloned().collect();
     let first = |wanted| report.functions.iter().find(|name| spelling(name) == wanted).cloned();
     report.generation = match (first(Spelling::G1), first(Spelling::Later)) {
-        (None, None) => "any",
-        (Some(_), None) => "G1",
-        (None, Some(_)) => "G2 or G3",
+        (None, None) => "any".to_owned(),
+        (Some(_), None) => "G1".to_owned(),
+        (None, Some(_)) => "G2 or G3".to_owned(),
         (Some(old), Some(new)) => {
             let text = format!(
                 "it calls functions of two generations, such as {old} and {new}; \
                  use those of one MQ_API_VERSION"
             );
             report.add(Severity::Fault, "mixed-generations", text);
-            "mixed"
+            "mixed".to_owned()
         }
     };
 }
@@ -257,10 +257,14 @@ fn look_at_visibility(image: &Image, report: &mut Report) {
 
 fn look_at_loading(file: &Path, image: &Image, report: &mut Report) {
     match loading::load(file, &image.needed) {
-        Ok(Outcome { version, refusal: None }) => report.version = version,
-        Ok(Outcome { version, refusal: Some(text) }) => {
+        Ok(Outcome { generation, version, refusal }) => {
             report.version = version;
-            report.add(Severity::Fault, "loading", text);
+            if let Some(generation) = generation {
+                report.generation = generation;
+            }
+            if let Some(text) = refusal {
+                report.add(Severity::Fault, "loading", text);
+            }
         }
         Err(text) => report.add(Severity::Fault, "loading", text),
     }

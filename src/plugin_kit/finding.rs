@@ -45,9 +45,9 @@ pub(super) struct Finding {
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) file: PathBuf,
-    /// As far as the names of the functions that it calls tell.
-    pub(super) generation: &'static str,
-    /// What `mq_version` returned, where it was asked.
+    /// As the server places it; where it was not loaded, as far as the names that it calls tell.
+    pub(super) generation: String,
+    /// What `mq_version` returned, where it was refused for that.
     pub(super) version: Option<i64>,
     pub(super) hooks: Vec<String>,
     pub(super) functions: Vec<String>,
@@ -59,7 +59,7 @@ impl Report {
     pub(super) fn new(file: &Path) -> Report {
         Report {
             file: file.to_owned(),
-            generation: "unknown",
+            generation: "unknown".to_owned(),
             version: None,
             hooks: Vec::new(),
             functions: Vec::new(),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rohrpost_abi::{Copies, LoadError, LoadOptions, OnError, PluginDirectory, Plugins};
 use serde_json::{Value, json};
 
+use super::place::Place;
 use crate::program::say;
 
 /// How long loading may take.
@@ -27,7 +28,9 @@ const MARK: &str = "rohrpost-loaded ";
 /// What loading came to.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// What `mq_version` returned.
+    /// Its generation, if it was taken.
+    pub(super) generation: Option<String>,
+    /// What `mq_version` returned, if that is why it was not.
     pub(super) version: Option<i64>,
     /// Why the server would not take it.
     pub(super) refusal: Option<String>,
@@ -53,6 +56,7 @@ pub(super) fn load(file: &Path, needed: &[String]) -> Result<Outcome, String> {
     let answer = out.lines().find_map(|line| line.strip_prefix(MARK));
     match answer.and_then(|json| serde_json::from_str::<Value>(json).ok()) {
         Some(answer) => Ok(Outcome {
+            generation: answer["generation"].as_str().map(str::to_owned),
             version: answer["version"].as_i64(),
             refusal: answer["refusal"].as_str().map(str::to_owned),
         }),
@@ -108,29 +112,31 @@ fn tail(written: &str) -> String {
 /// The other process: loads `file` as a server would, and says what came of it.
 pub(super) fn run(file: &Path) -> u8 {
     let answer = match attempt(file) {
-        Ok(version) => json!({ "version": version }),
+        Ok(generation) => json!({ "generation": generation }),
         Err((version, refusal)) => json!({ "version": version, "refusal": refusal }),
     };
     say(format_args!("{MARK}{answer}"));
     0
 }
 
-fn attempt(file: &Path) -> Result<Option<i32>, (Option<i32>, String)> {
+fn attempt(file: &Path) -> Result<Option<String>, (Option<i32>, String)> {
     let refusal = |what: &str, error: std::io::Error| (None, format!("{what}: {error}"));
     let file = std::fs::canonicalize(file).map_err(|error| refusal("the file is gone", error))?;
     let place = Place::make().map_err(|error| refusal("no temporary folder can be made", error))?;
     // D-06: whatever it is called, here it is a plugin.
-    let link = place.0.join("plugin.so");
+    let link = place.path().join("plugin.so");
     std::os::unix::fs::symlink(&file, &link)
         .map_err(|error| refusal("no link can be made", error))?;
     let options = LoadOptions {
-        directory: PluginDirectory::Set(place.0.clone()),
+        directory: PluginDirectory::Set(place.path().to_owned()),
         copies: Copies::Memory,
         extra_versions: Vec::new(),
         on_error: OnError::Refuse,
     };
     match Plugins::load(&options) {
-        Ok(_) => Ok(None),
+        Ok((plugins, _)) => {
+            Ok(plugins.generations().next().map(|generation| generation.to_string()))
+        }
         Err(error) => {
             let version = match &error {
                 LoadError::VersionRefused { version, .. } => Some(*version),
@@ -139,24 +145,5 @@ fn attempt(file: &Path) -> Result<Option<i32>, (Option<i32>, String)> {
             let text = error.to_string().replace(&*link.to_string_lossy(), &file.to_string_lossy());
             Err((version, text))
         }
-    }
-}
-
-/// A folder that goes when it is dropped.
-struct Place(std::path::PathBuf);
-
-impl Place {
-    fn make() -> std::io::Result<Place> {
-        let name = format!("rohrpost-plugin-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path)?;
-        Ok(Place(path))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // What is left of it is harmless.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

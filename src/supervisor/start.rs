@@ -51,7 +51,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn desk(&self, index: usize) -> Desk {
+    pub(super) fn desk(&self, index: usize) -> Desk {
         let settings = &self.settings;
         let delivery = &settings.delivery;
         let deliver_ms_max = delivery.lifetime.as_millis() as u64;
@@ -65,7 +65,8 @@ impl Plan {
         let worker = u8::try_from(index).expect("smtp-threads is at most 256");
         let cell = rohrpost_abi::Worker::enter(worker).expect("each worker enters once");
         let retries = settings.plugin.retries_max.map_or(0, std::num::NonZeroU32::get);
-        let plugins = Plugins::new(self.host, cell, self.log.clone(), retries);
+        let plugins =
+            Plugins::new(self.host, cell, self.log.clone(), retries, settings.plugin.trace);
         let asks_plugins = login::asks_plugins(&plugins);
         let (logins, checks) = (self.logins.clone(), self.checks.clone());
         Desk::new(DeskInit {

@@ -3,6 +3,7 @@
 //! **Diagnostics**: what the program said is part of every message.
 
 mod check;
+mod dialogue;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
