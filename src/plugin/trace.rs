@@ -47,10 +47,10 @@ impl Trace {
         }
     }
 
-    /// A callback is about to be called.
+    /// A callback was to be called; whether it was there still.
     #[inline]
-    pub fn calling_back(self, log: &Log, what: &'static str) {
-        if self == Trace::On {
+    pub fn called_back(self, log: &Log, what: &'static str, ran: bool) {
+        if self == Trace::On && ran {
             log.info(PART, format_args!("callback {what}"));
         }
     }

@@ -5,8 +5,8 @@
 //! **Diagnostics**: a retry loop (D-29) and a revoked hold (D-27) are logged with the plugin.
 
 use rohrpost_abi::{
-    Command, ConnectionId, ConnectionInit, ContextStep, Hook, Host, PluginIndex, Returned, Step,
-    TimerId, WatchId,
+    Answer, Command, ConnectionId, ConnectionInit, ContextStep, Generation, Hook, Host,
+    PluginIndex, QueryId, Returned, Step, TimerId, WatchId,
 };
 
 use crate::log::{Level, Log};
@@ -49,6 +49,13 @@ impl Plugins {
     /// The plugins that export `hook`, in load order; empty costs its caller one length test.
     pub fn with(&self, hook: Hook) -> &'static [PluginIndex] {
         self.host.plugins().with(hook)
+    }
+
+    /// Whether any plugin can say that a recipient is local (D-71): one that exports the hook for recipients,
+    /// of a generation that has the call.
+    pub fn may_say_local(&self) -> bool {
+        let generation = |plugin: &PluginIndex| self.host.plugins().generation(*plugin);
+        self.with(Hook::RcptTo).iter().any(|plugin| generation(plugin) != Generation::G1)
     }
 
     /// A slot for a connection, or `None` when no plugin would ever see it.
@@ -127,14 +134,27 @@ impl Plugins {
 
     /// A timer fired.
     pub fn fire_timer(&mut self, timer: TimerId) {
-        self.trace.calling_back(&self.log, "timer");
-        self.cell.fire_timer(timer);
+        let ran = self.cell.fire_timer(timer);
+        self.trace.called_back(&self.log, "timer", ran);
     }
 
     /// A descriptor is ready for these events.
     pub fn fire_watch(&mut self, watch: WatchId, events: u8) {
-        self.trace.calling_back(&self.log, "watch");
-        self.cell.fire_watch(watch, events);
+        let ran = self.cell.fire_watch(watch, events);
+        self.trace.called_back(&self.log, "watch", ran);
+    }
+
+    /// Runs the callback that was posted first; false if there is none.
+    pub fn run_post(&mut self) -> bool {
+        let ran = self.cell.run_post();
+        self.trace.called_back(&self.log, "post", ran);
+        ran
+    }
+
+    /// Name servers have answered.
+    pub fn fire_query(&mut self, query: QueryId, answer: &Answer) {
+        let ran = self.cell.fire_query(query, answer);
+        self.trace.called_back(&self.log, "query", ran);
     }
 
     /// What plugins asked for since the last call, in order.

@@ -201,7 +201,7 @@ fn expected(text: &str) -> Result<Expected, String> {
         }
         ("hook", _) => Ok(trace(format!("hook {rest}"))),
         ("back", "continue" | "complete" | "retry") => Ok(trace(format!("back {rest}"))),
-        ("callback", "timer" | "watch") => Ok(trace(format!("callback {rest}"))),
+        ("callback", "timer" | "watch" | "post" | "query") => Ok(trace(format!("callback {rest}"))),
         ("log", _) if negated => Ok(Expected::NoLog(rest)),
         ("log", _) => Ok(Expected::Log(rest)),
         ("sent", _) if !negated => Ok(Expected::Sent(rest)),
@@ -209,7 +209,7 @@ fn expected(text: &str) -> Result<Expected, String> {
             rest.parse().map(Expected::Held).map_err(|_| "`expect held` wants a number".to_owned())
         }
         _ => Err("it is one of expect hook NAME [OUTCOME], expect back VERDICT, expect callback \
-                  timer|watch, expect log TEXT, expect held NUMBER, expect sent TEXT; hook, back, \
+                  timer|watch|post|query, expect log TEXT, expect held NUMBER, expect sent TEXT; hook, back, \
                   callback and log also after `no`"
             .to_owned()),
     }

@@ -13,12 +13,12 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use rohrpost_abi::Host;
 use rohrpost_reactor::{Config, ManualClock, Reactor};
 
-use crate::auth::Logins;
 use crate::limits::{Connections, MemoryBudget};
 use crate::log::Log;
 use crate::mailboxes::Mailboxes;
 use crate::metrics::{Metrics, Number};
 use crate::net::desk::{Io, Mail};
+use crate::rolls::Rolls;
 use crate::settings::Settings;
 use crate::tls::Tls;
 use crate::worker::{Common, Report, Worker};
@@ -68,7 +68,7 @@ impl Single {
             id_floor: recovered.id_max,
             jobs: aides.jobs.clone(),
             services: aides.services.clone(),
-            logins: Arc::new(Logins::load(&settings.smtp.auth)?),
+            rolls: Arc::new(Rolls::load(&settings.smtp)?),
             checks: aides.checks.clone(),
             listeners,
             common: Common {
