@@ -22,6 +22,8 @@ pub(crate) enum Wanted {
     Context,
     Connection,
     Message,
+    /// A connection or a message.
+    Noted,
     Watch,
     Timer,
 }
@@ -32,6 +34,7 @@ impl Wanted {
             Wanted::Context => Kind::Context.type_name(),
             Wanted::Connection => Kind::Connection.type_name(),
             Wanted::Message => Kind::Message.type_name(),
+            Wanted::Noted => "MQ_Connection or MQ_Message",
             Wanted::Watch => Kind::Watch.type_name(),
             Wanted::Timer => Kind::Timer.type_name(),
         }
@@ -40,8 +43,8 @@ impl Wanted {
     fn accepts(self, kind: Kind) -> bool {
         match kind {
             Kind::Context | Kind::StepContext => self == Wanted::Context,
-            Kind::Connection => self == Wanted::Connection,
-            Kind::Message => self == Wanted::Message,
+            Kind::Connection => matches!(self, Wanted::Connection | Wanted::Noted),
+            Kind::Message => matches!(self, Wanted::Message | Wanted::Noted),
             Kind::Watch => self == Wanted::Watch,
             Kind::Timer => self == Wanted::Timer,
         }

@@ -10,6 +10,7 @@
 //! | `control` | who has a step |
 //! | `inbox` | hand-backs from other threads |
 //! | `state`, `command`, `message`, `address`, `text` | one worker's cell |
+//! | `json`, `json_library`, `note` | messages as objects of the plugin's own json-c or libfastjson; notes |
 //! | `access`, `export` | the one way back: `MQ_*` |
 //! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
 //! | `worker` | what the event loop drives |
@@ -65,9 +66,12 @@ mod hooks;
 mod host;
 mod id;
 mod inbox;
+mod json;
+mod json_library;
 mod load;
 mod message;
 mod misuse;
+mod note;
 mod plugin;
 mod slot;
 mod state;
@@ -88,8 +92,10 @@ pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
 };
 pub use id::{ConnectionId, MessageId, TimerId, WatchId};
+pub use json::{Described, JsonEdits, JsonProblem, JsonSource};
 pub use load::{LoadError, LoadOptions, OnError, PluginDirectory, Skipped};
 pub use message::{Direction, Edit, MessageEdits, MessageInit};
+pub use note::Notes;
 pub use plugin::{PLUGINS_MAX, PluginIndex, Plugins};
 pub use state::OUTPUT_BYTES_MAX;
 pub use step::{ContextStep, Returned, Step, Verdict};

@@ -24,8 +24,10 @@ use crate::hooks::StepTokens;
 use crate::host::{self, Host, Level};
 use crate::id::{ConnectionId, MessageId, TimerId, WatchId};
 use crate::inbox::Post;
+use crate::json;
 use crate::message::{Direction, Message, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
+use crate::note::Notes;
 use crate::plugin::PluginIndex;
 use crate::slot::SLOTS_MAX;
 use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
@@ -134,6 +136,7 @@ impl Worker {
             output_space: OUTPUT_BYTES_MAX,
             data: PluginData::default(),
             chain: Default::default(),
+            notes: Notes::default(),
             address: None,
         };
         let key = self.state.borrow_mut().connections.insert(connection);
@@ -203,7 +206,7 @@ impl Worker {
     /// changed in a message that is gone.
     pub fn close_message(&self, message: MessageId) -> MessageEdits {
         let message = self.state.borrow_mut().remove_message(message);
-        message.map_or_else(MessageEdits::default, Message::into_edits)
+        message.map_or_else(MessageEdits::default, |message| json::close(self.host, message))
     }
 
     // ---- Hooks ------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ impl Asked {
         let init = MessageInit {
             envelope: mail.map(|mail| mail.envelope.as_bytes()),
             recipient: mail.map(|mail| mail.recipient.as_bytes()),
-            mime: None,
+            ..MessageInit::default()
         };
         let message = desk.plugins.cell.open_message(plugin, init)?;
         Ok(Asked { plugin, chain: desk.plugins.chain(Hook::OutData), message, held_ms: 0 })

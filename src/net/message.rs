@@ -201,6 +201,7 @@ impl Message {
             recipient: Some(mail.recipient.as_bytes()),
             // Shared by all recipients; a setter makes a copy (D-43).
             mime: self.bodies.first().map(shared),
+            ..MessageInit::default()
         };
         let id = plugins.cell.open_message(connection, init)?;
         self.open = Some(id);
