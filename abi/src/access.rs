@@ -5,12 +5,15 @@
 //! whose code runs (D-05).
 
 use std::cell::RefCell;
+use std::ffi::c_void;
 
 use crate::address::Owner;
 use crate::call;
+use crate::command::TimerCallback;
 use crate::host;
 use crate::inbox::Post;
 use crate::misuse::{self, Misuse, Refusal};
+use crate::post;
 use crate::state::State;
 use crate::step::Verdict;
 use crate::token::{Kind, Opaque, Token};
@@ -26,6 +29,7 @@ pub(crate) enum Wanted {
     Noted,
     Watch,
     Timer,
+    Query,
 }
 
 impl Wanted {
@@ -37,6 +41,7 @@ impl Wanted {
             Wanted::Noted => "MQ_Connection or MQ_Message",
             Wanted::Watch => Kind::Watch.type_name(),
             Wanted::Timer => Kind::Timer.type_name(),
+            Wanted::Query => Kind::Query.type_name(),
         }
     }
 
@@ -47,6 +52,7 @@ impl Wanted {
             Kind::Message => matches!(self, Wanted::Message | Wanted::Noted),
             Kind::Watch => self == Wanted::Watch,
             Kind::Timer => self == Wanted::Timer,
+            Kind::Query => self == Wanted::Query,
         }
     }
 }
@@ -123,6 +129,31 @@ pub(crate) fn hand_back(
     });
 }
 
+/// Has the worker that `context` names run `callback`. Whether it will: not if it has ended, or if too
+/// many wait.
+pub(crate) fn post(
+    function: &'static str,
+    context: *mut Opaque,
+    callback: Option<TimerCallback>,
+    data: *mut c_void,
+) -> bool {
+    call::host_code(function, || {
+        let done = admit(Wanted::Context, context).and_then(|token| {
+            let plugin = token.plugin();
+            let callback = callback.ok_or(Misuse::Argument("callback is NULL"));
+            let posted = callback.and_then(|callback| {
+                let post = post::Post { plugin, callback, data };
+                host::installed().map_or(Ok(false), |host| host.run_later(token.worker(), post))
+            });
+            posted.map_err(|misuse| Refusal { plugin: Some(plugin), misuse })
+        });
+        done.unwrap_or_else(|refusal| {
+            misuse::report(function, refusal);
+            false
+        })
+    })
+}
+
 /// Applies what [`hand_back`] put into the inbox of this worker.
 pub(crate) fn apply_post(state: &RefCell<State>, post: Post) {
     let Post { context, first, second } = post;
@@ -161,7 +192,7 @@ fn try_hand_back(token: Token, verdict: Verdict) -> Result<(), Misuse> {
 /// Everything about a pointer that needs no cell.
 fn admit(wanted: Wanted, pointer: *mut Opaque) -> Result<Token, Refusal> {
     let expected = wanted.type_name();
-    let running = call::current().map(|current| current.plugin);
+    let running = call::running();
     let refuse = |misuse| Refusal { plugin: running, misuse };
     let token = Token::from_pointer(pointer, expected).map_err(refuse)?;
     let plugins = host::installed().map_or(0, |host| host.plugins().len());

@@ -8,11 +8,16 @@
 //! | `call` | the one way into plugin code |
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
-//! | `inbox` | hand-backs from other threads |
+//! | `inbox`, `post` | hand-backs, and callbacks to run, from other threads |
+//! | `query` | questions to name servers |
+//! | `libev` | the loop of plugins that are built on libev, in which the worker then sleeps |
 //! | `state`, `command`, `message`, `address`, `text` | one worker's cell |
 //! | `json`, `json_library`, `note` | messages as objects of the plugin's own json-c or libfastjson; notes |
 //! | `access`, `export` | the one way back: `MQ_*` |
 //! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
+//! | `image`, `symbols` | which code lies where in this process, and what its functions are called |
+//! | `crash`, `stack`, `unwind` | who ended the process: told from within a signal handler |
+//! | `blocked` | where a worker is that a plugin blocks |
 //! | `worker` | what the event loop drives |
 //!
 //! This crate knows neither SMTP nor the event loop: it says what is to be done as [`Command`]s, and is
@@ -26,7 +31,9 @@
 //!         for each of with(ContextInitialize): call_context, then obey
 //!         per step: for each of with(hook): call, then obey; as Returned says: next, wait, or go on
 //!         timers, watches: fire_timer, fire_watch, then obey
-//!         woken by PostSink: apply_posted, then obey
+//!         woken by PostSink: apply_posted, run_post, then obey
+//!         answers of name servers: fire_query, then obey
+//!         asleep: in foreign_loop, once a WaitWithin came; then obey
 //!         obey: take_commands; on Resume: take_verdict, and go on with the chain
 //!         for each of with(ContextCleanup): call_context, then obey; drop_all
 //! main    plugins().cleanup()
@@ -46,6 +53,11 @@
 //!    (`event.rs`: `the_limit_of_…`; `connection.rs`: `d_40_…`; `log.rs`: `d_b1_…`)
 //! 5. Nothing that a plugin throws passes through a frame of ours: the process ends, and says who it
 //!    was. (`crash.rs`)
+//! 6. A crash in plugin code names the plugin, also on a thread of its own and with its stack used up, and
+//!    the process ends as it would have without us. (`report.rs`)
+//! 7. A look at a blocked worker changes nothing of what its plugin sees: no call ends early. (`blocked.rs`)
+//! 8. libev runs with no cell borrowed, and never on behalf of a plugin while the worker sleeps.
+//!    (`libev.rs`)
 #![deny(
     clippy::undocumented_unsafe_blocks,
     clippy::missing_safety_doc,
@@ -54,10 +66,12 @@
 
 mod access;
 mod address;
+mod blocked;
 mod call;
 mod command;
 mod control;
 mod copy;
+mod crash;
 #[allow(non_snake_case, reason = "the header's names")]
 pub mod export;
 mod generation;
@@ -65,25 +79,34 @@ mod hook;
 mod hooks;
 mod host;
 mod id;
+mod image;
 mod inbox;
 mod json;
 mod json_library;
+mod libev;
 mod load;
 mod message;
 mod misuse;
 mod note;
 mod plugin;
+mod post;
+mod query;
 mod slot;
+mod stack;
 mod state;
 mod step;
+mod symbols;
 mod text;
 mod token;
+mod unwind;
 mod worker;
 
 pub use address::Locals;
+pub use blocked::{Stack, Unseen};
 pub use call::Current;
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
+pub use crash::{expect_exit, note_blocker, report_crashes};
 pub use generation::{
     Accepted, Generation, Mismatch, VERSION_G1, VERSION_G2, VERSION_G2A, VERSION_G3, VERSION_LATEST,
 };
@@ -91,13 +114,16 @@ pub use hook::{Hook, Site};
 pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
 };
-pub use id::{ConnectionId, MessageId, TimerId, WatchId};
+pub use id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 pub use json::{Described, JsonEdits, JsonProblem, JsonSource};
+pub use libev::ForeignLoop;
 pub use load::{LoadError, LoadOptions, OnError, PluginDirectory, Skipped};
 pub use message::{Direction, Edit, MessageEdits, MessageInit};
 pub use note::Notes;
 pub use plugin::{PLUGINS_MAX, PluginIndex, Plugins};
+pub use query::{Answer, QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, QueryStatus, RecordKind};
 pub use state::OUTPUT_BYTES_MAX;
 pub use step::{ContextStep, Returned, Step, Verdict};
+pub use symbols::{Symbols, describe};
 pub use text::{Terminated, Text};
 pub use worker::{ConnectionInit, Counts, EnterError, Exhausted, Worker};

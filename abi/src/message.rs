@@ -38,6 +38,8 @@ pub struct MessageInit<'a> {
     pub notes: Notes,
     /// What it is as JSON; without that, an object has no more members than the values above.
     pub json: Option<Described>,
+    /// What plugins have said of the recipient before, with `MQ_setLocal` (D-71).
+    pub local: Option<bool>,
 }
 
 /// What plugins made of one value.
@@ -137,6 +139,8 @@ pub(crate) struct Message {
     pub(crate) described: Option<Described>,
     /// Only if a plugin asked.
     pub(crate) json: Option<Box<Json>>,
+    /// It was said of this message, not of the address of RCPT.
+    local_is_new: bool,
 }
 
 impl Message {
@@ -151,11 +155,12 @@ impl Message {
             envelope: Value::new(init.envelope.map(Text::copy_from)),
             recipient: Value::new(init.recipient.map(Text::copy_from)),
             mime: Value::new(init.mime),
-            local: None,
             notes: init.notes,
             noted: false,
             described: init.json,
             json: None,
+            local: init.local,
+            local_is_new: false,
         }
     }
 
@@ -174,6 +179,9 @@ impl Message {
                 Direction::Outgoing => Edit::Unchanged,
             },
         };
+        if part == Part::Recipient {
+            self.local = self.local.filter(|_| self.local_is_new);
+        }
         match part {
             Part::Envelope => self.envelope.edit = edit,
             Part::Recipient => self.recipient.edit = edit,
@@ -214,7 +222,10 @@ impl Message {
     /// D-70: an outgoing message is on its way already, so there it means nothing.
     pub(crate) fn set_local(&mut self, local: bool) {
         match self.direction {
-            Direction::Incoming => self.local = Some(local),
+            Direction::Incoming => {
+                self.local = Some(local);
+                self.local_is_new = true;
+            }
             Direction::Outgoing => {}
         }
     }

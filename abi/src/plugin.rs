@@ -51,12 +51,17 @@ pub(crate) struct Plugin {
     /// The copy of json-c or libfastjson that it is linked with.
     pub(crate) json: Option<&'static JsonLibrary>,
     /// Kept for later look-ups, and never dropped: that would unload it (D-0E).
-    pub(crate) _library: ManuallyDrop<Library>,
+    pub(crate) library: ManuallyDrop<Library>,
 }
 
 impl Plugin {
     pub(crate) fn blame(&self) -> Blame<'_> {
         Blame { index: self.index, name: &self.name }
+    }
+
+    /// For look-ups in the plugin and what it is linked with.
+    pub(crate) fn library(&self) -> &Library {
+        &self.library
     }
 
     pub(crate) fn call_context(&self, step: ContextStep, context: Token) -> bool {
@@ -109,6 +114,14 @@ impl Plugins {
     /// One plugin's file name; `None` for an index that is not of this table.
     pub fn name(&self, plugin: PluginIndex) -> Option<&str> {
         self.all.get(plugin.index()).map(|plugin| &*plugin.name)
+    }
+
+    /// One plugin's generation.
+    ///
+    /// # Panics
+    /// For an index that is not of this table.
+    pub fn generation(&self, plugin: PluginIndex) -> Generation {
+        self.plugin(plugin).generation
     }
 
     /// Their generations, in the order of loading.

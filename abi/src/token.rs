@@ -42,6 +42,8 @@ pub(crate) enum Kind {
     Watch = 5,
     /// A timer.
     Timer = 6,
+    /// A query to name servers.
+    Query = 9,
 }
 
 impl Kind {
@@ -53,6 +55,7 @@ impl Kind {
             4 => Some(Kind::Message),
             5 => Some(Kind::Watch),
             6 => Some(Kind::Timer),
+            9 => Some(Kind::Query),
             _ => None,
         }
     }
@@ -65,6 +68,7 @@ impl Kind {
             Kind::Message => "MQ_Message",
             Kind::Watch => "MQ_IOWatcher",
             Kind::Timer => "MQ_Timer",
+            Kind::Query => "MQX_Query",
         }
     }
 }
