@@ -278,7 +278,7 @@ impl Message {
             mime: self.bodies.first().map(shared),
             local: self.locals[self.next],
             id: Some(label),
-            attempt: 0,
+            ..MessageInit::default()
         };
         let id = desk.plugins.cell.open_message(connection, init)?;
         self.open = Some(id);
