@@ -151,6 +151,8 @@ pub enum Site {
     Post,
     /// The callback of a query to name servers (`MQX_resolve`).
     Query,
+    /// What runs while its file is loaded: constructors.
+    Load,
 }
 
 impl Site {
@@ -160,6 +162,7 @@ impl Site {
     const LIBEV_SHARED: u8 = Site::TIMER + 3;
     const POST: u8 = Site::TIMER + 4;
     const QUERY: u8 = Site::TIMER + 5;
+    const LOAD: u8 = Site::TIMER + 6;
 
     pub(crate) const fn code(self) -> u8 {
         match self {
@@ -170,6 +173,7 @@ impl Site {
             Site::LibevShared => Site::LIBEV_SHARED,
             Site::Post => Site::POST,
             Site::Query => Site::QUERY,
+            Site::Load => Site::LOAD,
         }
     }
 
@@ -183,6 +187,7 @@ impl Site {
                 Site::LIBEV_SHARED => Site::LibevShared,
                 Site::POST => Site::Post,
                 Site::QUERY => Site::Query,
+                Site::LOAD => Site::Load,
                 _ => Site::Watch,
             },
         }
@@ -201,6 +206,7 @@ impl fmt::Display for Site {
             }
             Site::Post => f.write_str("a posted callback"),
             Site::Query => f.write_str("a query callback"),
+            Site::Load => f.write_str("its constructors"),
         }
     }
 }
@@ -212,8 +218,15 @@ mod tests {
     #[test]
     fn every_code_comes_back() {
         let hooks = Hook::ALL.into_iter().map(Site::Hook);
-        let callbacks =
-            [Site::Timer, Site::Watch, Site::Libev, Site::LibevShared, Site::Post, Site::Query];
+        let callbacks = [
+            Site::Timer,
+            Site::Watch,
+            Site::Libev,
+            Site::LibevShared,
+            Site::Post,
+            Site::Query,
+            Site::Load,
+        ];
         for (code, site) in hooks.chain(callbacks).enumerate() {
             assert_eq!(usize::from(site.code()), code);
             assert_eq!(Site::from_code(site.code()), site);

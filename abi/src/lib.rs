@@ -14,6 +14,9 @@
 //! | `state`, `command`, `message`, `address`, `text` | one worker's cell |
 //! | `access`, `export` | the one way back: `MQ_*` |
 //! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
+//! | `image`, `symbols` | which code lies where in this process, and what its functions are called |
+//! | `crash`, `stack`, `unwind` | who ended the process: told from within a signal handler |
+//! | `blocked` | where a worker is that a plugin blocks |
 //! | `worker` | what the event loop drives |
 //!
 //! This crate knows neither SMTP nor the event loop: it says what is to be done as [`Command`]s, and is
@@ -49,7 +52,10 @@
 //!    (`event.rs`: `the_limit_of_…`; `connection.rs`: `d_40_…`; `log.rs`: `d_b1_…`)
 //! 5. Nothing that a plugin throws passes through a frame of ours: the process ends, and says who it
 //!    was. (`crash.rs`)
-//! 6. libev runs with no cell borrowed, and never on behalf of a plugin while the worker sleeps.
+//! 6. A crash in plugin code names the plugin, also on a thread of its own and with its stack used up, and
+//!    the process ends as it would have without us. (`report.rs`)
+//! 7. A look at a blocked worker changes nothing of what its plugin sees: no call ends early. (`blocked.rs`)
+//! 8. libev runs with no cell borrowed, and never on behalf of a plugin while the worker sleeps.
 //!    (`libev.rs`)
 #![deny(
     clippy::undocumented_unsafe_blocks,
@@ -59,10 +65,12 @@
 
 mod access;
 mod address;
+mod blocked;
 mod call;
 mod command;
 mod control;
 mod copy;
+mod crash;
 #[allow(non_snake_case, reason = "the header's names")]
 pub mod export;
 mod generation;
@@ -70,6 +78,7 @@ mod hook;
 mod hooks;
 mod host;
 mod id;
+mod image;
 mod inbox;
 mod libev;
 mod load;
@@ -79,16 +88,21 @@ mod plugin;
 mod post;
 mod query;
 mod slot;
+mod stack;
 mod state;
 mod step;
+mod symbols;
 mod text;
 mod token;
+mod unwind;
 mod worker;
 
 pub use address::Locals;
+pub use blocked::{Stack, Unseen};
 pub use call::Current;
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
+pub use crash::{expect_exit, note_blocker, report_crashes};
 pub use generation::{
     Accepted, Generation, Mismatch, VERSION_G1, VERSION_G2, VERSION_G2A, VERSION_G3, VERSION_LATEST,
 };
@@ -104,5 +118,6 @@ pub use plugin::{PLUGINS_MAX, PluginIndex, Plugins};
 pub use query::{Answer, QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, QueryStatus, RecordKind};
 pub use state::OUTPUT_BYTES_MAX;
 pub use step::{ContextStep, Returned, Step, Verdict};
+pub use symbols::{Symbols, describe};
 pub use text::{Terminated, Text};
 pub use worker::{ConnectionInit, Counts, EnterError, Exhausted, Worker};

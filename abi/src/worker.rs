@@ -31,6 +31,7 @@ use crate::plugin::PluginIndex;
 use crate::post;
 use crate::query::Answer;
 use crate::slot::SLOTS_MAX;
+use crate::stack::HandlerStack;
 use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
 use crate::step::{ContextStep, Returned, Step, Verdict};
 use crate::token::{Kind, Token};
@@ -96,6 +97,8 @@ pub struct Worker {
     posted: VecDeque<Post>,
     /// Out of the host's, and not run.
     posts: VecDeque<post::Post>,
+    /// Where a crash of this thread is reported from.
+    _handler_stack: Option<HandlerStack>,
 }
 
 impl Drop for Worker {
@@ -119,7 +122,14 @@ impl Worker {
         // SAFETY: `Worker` is bound to this thread by its `Rc`, keeps the pointee, and leaves when it is
         // dropped; if it is forgotten, the pointee stays for good.
         unsafe { call::enter(NonNull::from(&*state), host.published(index)) };
-        Ok(Worker { host, index, state, posted: VecDeque::new(), posts: VecDeque::new() })
+        Ok(Worker {
+            host,
+            index,
+            state,
+            posted: VecDeque::new(),
+            posts: VecDeque::new(),
+            _handler_stack: HandlerStack::new(),
+        })
     }
 
     /// The host that this worker belongs to.
