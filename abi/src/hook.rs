@@ -143,6 +143,8 @@ pub enum Site {
     Timer,
     /// The callback of a watch.
     Watch,
+    /// What runs while its file is loaded: constructors.
+    Load,
     /// Callbacks that libev calls (`MQ_ev`).
     Libev,
     /// The same, where several plugins share the loop: the plugin named with this is one of them.
@@ -151,29 +153,27 @@ pub enum Site {
     Post,
     /// The callback of a query to name servers (`MQX_resolve`).
     Query,
-    /// What runs while its file is loaded: constructors.
-    Load,
 }
 
 impl Site {
     const TIMER: u8 = Hook::ALL.len() as u8;
     const WATCH: u8 = Site::TIMER + 1;
-    const LIBEV: u8 = Site::TIMER + 2;
-    const LIBEV_SHARED: u8 = Site::TIMER + 3;
-    const POST: u8 = Site::TIMER + 4;
-    const QUERY: u8 = Site::TIMER + 5;
-    const LOAD: u8 = Site::TIMER + 6;
+    const LOAD: u8 = Site::WATCH + 1;
+    const LIBEV: u8 = Site::TIMER + 3;
+    const LIBEV_SHARED: u8 = Site::TIMER + 4;
+    const POST: u8 = Site::TIMER + 5;
+    const QUERY: u8 = Site::TIMER + 6;
 
     pub(crate) const fn code(self) -> u8 {
         match self {
             Site::Hook(hook) => hook as u8,
             Site::Timer => Site::TIMER,
             Site::Watch => Site::WATCH,
+            Site::Load => Site::LOAD,
             Site::Libev => Site::LIBEV,
             Site::LibevShared => Site::LIBEV_SHARED,
             Site::Post => Site::POST,
             Site::Query => Site::QUERY,
-            Site::Load => Site::LOAD,
         }
     }
 
@@ -200,13 +200,13 @@ impl fmt::Display for Site {
             Site::Hook(hook) => hook.fmt(f),
             Site::Timer => f.write_str("a timer callback"),
             Site::Watch => f.write_str("a watch callback"),
+            Site::Load => f.write_str("its constructors"),
             Site::Libev => f.write_str("a libev callback"),
             Site::LibevShared => {
                 f.write_str("a libev callback (this plugin's, or another's that shares the loop)")
             }
             Site::Post => f.write_str("a posted callback"),
             Site::Query => f.write_str("a query callback"),
-            Site::Load => f.write_str("its constructors"),
         }
     }
 }
@@ -221,11 +221,11 @@ mod tests {
         let callbacks = [
             Site::Timer,
             Site::Watch,
+            Site::Load,
             Site::Libev,
             Site::LibevShared,
             Site::Post,
             Site::Query,
-            Site::Load,
         ];
         for (code, site) in hooks.chain(callbacks).enumerate() {
             assert_eq!(usize::from(site.code()), code);

@@ -95,10 +95,10 @@ pub struct Worker {
     state: Rc<RefCell<State>>,
     /// Out of the inbox, and not applied.
     posted: VecDeque<Post>,
-    /// Out of the host's, and not run.
-    posts: VecDeque<post::Post>,
     /// Where a crash of this thread is reported from.
     _handler_stack: Option<HandlerStack>,
+    /// Out of the host's, and not run.
+    posts: VecDeque<post::Post>,
 }
 
 impl Drop for Worker {

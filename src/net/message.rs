@@ -151,6 +151,7 @@ impl Message {
                 recipient: address,
                 body: 0,
                 dsn,
+                extras: None,
             })
             .collect();
         Ok(Message {
@@ -392,6 +393,7 @@ mod tests {
                 recipient: "b@example.net".into(),
                 body: 0,
                 dsn: Some(Box::new(dsn.clone())),
+                extras: None,
             };
             let mut mails: Vec<Mail> = said[..count].iter().zip(0..).map(mail).collect();
             let all = join_dsn(&mut mails, &asked);
@@ -408,6 +410,7 @@ mod tests {
             recipient: "b@example.net".into(),
             body: 0,
             dsn: None,
+            extras: None,
         }];
         assert!(join_dsn(&mut unsaid, &of(never, None)));
         assert_eq!(unsaid[0].dsn.as_deref(), Some(&of(never, None)));
