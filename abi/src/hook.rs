@@ -145,12 +145,15 @@ pub enum Site {
     Watch,
     /// The callback of a hold whose time is over.
     Hold,
+    /// What runs while its file is loaded: constructors.
+    Load,
 }
 
 impl Site {
     const TIMER: u8 = Hook::ALL.len() as u8;
     const WATCH: u8 = Site::TIMER + 1;
     const HOLD: u8 = Site::WATCH + 1;
+    const LOAD: u8 = Site::HOLD + 1;
 
     pub(crate) const fn code(self) -> u8 {
         match self {
@@ -158,6 +161,7 @@ impl Site {
             Site::Timer => Site::TIMER,
             Site::Watch => Site::WATCH,
             Site::Hold => Site::HOLD,
+            Site::Load => Site::LOAD,
         }
     }
 
@@ -167,6 +171,7 @@ impl Site {
             Some(hook) => Site::Hook(*hook),
             None if code == Site::TIMER => Site::Timer,
             None if code == Site::HOLD => Site::Hold,
+            None if code == Site::LOAD => Site::Load,
             None => Site::Watch,
         }
     }
@@ -179,6 +184,7 @@ impl fmt::Display for Site {
             Site::Timer => f.write_str("a timer callback"),
             Site::Watch => f.write_str("a watch callback"),
             Site::Hold => f.write_str("the callback of a hold"),
+            Site::Load => f.write_str("its constructors"),
         }
     }
 }
@@ -190,7 +196,8 @@ mod tests {
     #[test]
     fn every_code_comes_back() {
         let hooks = Hook::ALL.into_iter().map(Site::Hook);
-        for (code, site) in hooks.chain([Site::Timer, Site::Watch, Site::Hold]).enumerate() {
+        let others = [Site::Timer, Site::Watch, Site::Hold, Site::Load];
+        for (code, site) in hooks.chain(others).enumerate() {
             assert_eq!(usize::from(site.code()), code);
             assert_eq!(Site::from_code(site.code()), site);
         }

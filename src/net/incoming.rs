@@ -393,18 +393,22 @@ impl Incoming {
             Event::Rset => self.begin(Step::Reset, desk, io),
             Event::StartTls => self.on_starttls(desk, io),
             Event::Rcpt(to) => {
-                if !self.may_relay(&to.address, desk) {
+                let relayed = self.is_relayed(desk);
+                let welcome = relayed || desk.admission.is_local(&to.address);
+                // D-71: plugins that can say that an address is local are asked first.
+                let is_dropped = self.draft.as_ref().is_some_and(Draft::is_dropped);
+                if !welcome && (is_dropped || !desk.plugins.may_say_local()) {
                     let refusal = desk.admission.refusal();
                     self.decide(Decision::Refuse(refusal.into()), desk, io);
                     return;
                 }
-                // Of a mail that nobody gets, nobody is asked.
-                if self.draft.as_mut().is_some_and(Draft::drop_next) {
-                    return self.decide(Decision::Accept, desk, io);
-                }
                 let text = terminated(to.address.as_str());
                 if let Some(draft) = &mut self.draft {
-                    draft.propose(to);
+                    draft.propose(to, relayed);
+                }
+                // Of a mail that nobody gets, nobody is asked.
+                if is_dropped {
+                    return self.finish_recipient(desk, io);
                 }
                 self.begin(Step::RcptTo(text), desk, io);
             }
@@ -435,13 +439,27 @@ impl Incoming {
         }
     }
 
-    /// Design §5: who may send to whom.
-    fn may_relay(&self, to: &crate::smtp::Address, desk: &Desk) -> bool {
-        let smtp = &desk.settings.smtp;
-        self.is_relayed(desk)
-            || smtp.local_domains.contains(to.domain())
-            // RFC 5321 4.5.1: `<postmaster>` without a domain is ours, if anything is.
-            || (to.domain().is_empty() && !smtp.local_domains.is_empty())
+    /// What plugins said of the address that the step showed.
+    pub(super) fn end_address(&self, desk: &Desk) -> Option<bool> {
+        self.plugin.and_then(|plugin| desk.plugins.cell.end_address(plugin))
+    }
+
+    /// Plugins have seen a recipient: it is one if the client may send to it. What they say of the client
+    /// can add to that at once, and takes away from the next recipient on.
+    pub(super) fn finish_recipient(&mut self, desk: &mut Desk, io: &Io) {
+        let local = self.end_address(desk);
+        let proposed = self.draft.as_ref().and_then(Draft::proposed);
+        let is_welcome = |(to, relayed): (&crate::smtp::Address, bool)| {
+            relayed || self.is_relayed(desk) || local.unwrap_or_else(|| desk.admission.is_local(to))
+        };
+        if !proposed.is_some_and(is_welcome) {
+            let refusal = desk.admission.refusal();
+            return self.decide(Decision::Refuse(refusal.into()), desk, io);
+        }
+        if let Some(draft) = &mut self.draft {
+            draft.accept(local);
+        }
+        self.decide(Decision::Accept, desk, io);
     }
 
     /// Whether the client may send to anybody.
@@ -523,15 +541,12 @@ impl Incoming {
             Step::Connect => self.on_welcome(desk, io),
             Step::Secure => self.on_secure(desk),
             Step::Authenticate(credentials) => self.judge(*credentials, desk, io),
-            Step::MailFrom(_) | Step::Helo(_) | Step::Reset => {
+            Step::Helo(_) | Step::Reset => self.decide(Decision::Accept, desk, io),
+            Step::MailFrom(_) => {
+                self.end_address(desk);
                 self.decide(Decision::Accept, desk, io);
             }
-            Step::RcptTo(_) => {
-                if let Some(draft) = &mut self.draft {
-                    draft.accept();
-                }
-                self.decide(Decision::Accept, desk, io);
-            }
+            Step::RcptTo(_) => self.finish_recipient(desk, io),
             Step::Data(mut message) => match self.extract(&mut message, desk) {
                 Ok(()) => self.next_message(message, desk, io),
                 Err(error) => {
@@ -617,11 +632,12 @@ impl Incoming {
     pub(super) fn drop_step(&mut self, step: Step, desk: &mut Desk) {
         match step {
             Step::Data(message) | Step::Message(message, _) => self.drop_message(*message, desk),
+            Step::MailFrom(_) | Step::RcptTo(_) => {
+                self.end_address(desk);
+            }
             Step::Connect
             | Step::Secure
             | Step::Authenticate(_)
-            | Step::MailFrom(_)
-            | Step::RcptTo(_)
             | Step::Helo(_)
             | Step::Reset
             | Step::Close => {}

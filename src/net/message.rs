@@ -19,7 +19,7 @@ use crate::queue::{
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
 use crate::smtp::server::{Protocol, Received};
 use crate::smtp::trace::Trace;
-use crate::smtp::{Fixed, Memory, answer, is_crlf_only};
+use crate::smtp::{Address, Fixed, Memory, answer, is_crlf_only};
 
 use super::desk::Desk;
 
@@ -27,16 +27,34 @@ use super::desk::Desk;
 /// 100 to be allowed where counting is all there is; real paths are far shorter.
 const RECEIVED_FIELDS_MAX: usize = 50;
 
+/// A recipient that was accepted.
+#[derive(Debug)]
+struct Recipient {
+    address: Box<str>,
+    dsn: Option<Box<MailDsn>>,
+    local: Option<bool>,
+}
+
 /// A sender and the recipients that were accepted so far.
 #[derive(Debug)]
 pub struct Draft {
     from: MailFrom,
-    recipients: Vec<(Box<str>, Option<Box<MailDsn>>)>,
-    proposed: Option<RcptTo>,
+    recipients: Vec<Recipient>,
+    proposed: Option<Proposed>,
     /// Recipients that were answered as accepted, and get nothing (D-73).
     dropped: usize,
     /// So it is with all of them.
     all_dropped: bool,
+}
+
+/// A recipient that plugins are asked about.
+#[derive(Debug)]
+struct Proposed {
+    to: RcptTo,
+    /// The client could send to anybody when it named it.
+    relayed: bool,
+    /// If it is one, it gets nothing.
+    dropped: bool,
 }
 
 impl Draft {
@@ -45,16 +63,26 @@ impl Draft {
         Draft { from, recipients: Vec::new(), proposed: None, dropped: 0, all_dropped: false }
     }
 
-    /// A recipient that plugins are asked about.
-    pub fn propose(&mut self, to: RcptTo) {
-        self.proposed = Some(to);
+    /// A recipient that plugins are asked about; `relayed` is whether the client may send to anybody.
+    pub fn propose(&mut self, to: RcptTo, relayed: bool) {
+        let dropped = self.all_dropped;
+        self.proposed = Some(Proposed { to, relayed, dropped });
     }
 
-    /// The proposed recipient is one.
-    pub fn accept(&mut self) {
-        if let Some(mut to) = self.proposed.take() {
+    /// The recipient that plugins are asked about, and whether the client could send to anybody then.
+    pub fn proposed(&self) -> Option<(&Address, bool)> {
+        self.proposed.as_ref().map(|proposed| (&proposed.to.address, proposed.relayed))
+    }
+
+    /// The proposed recipient is one; `local` is what plugins said of it (D-71).
+    pub fn accept(&mut self, local: Option<bool>) {
+        if let Some(Proposed { mut to, dropped, .. }) = self.proposed.take() {
+            if dropped {
+                self.dropped += 1;
+                return;
+            }
             let dsn = wanted::of_recipient(&mut to);
-            self.recipients.push((to.address.as_str().into(), dsn));
+            self.recipients.push(Recipient { address: to.address.as_str().into(), dsn, local });
         }
     }
 
@@ -63,10 +91,11 @@ impl Draft {
         self.proposed = None;
     }
 
-    /// The proposed recipient is answered as one, and gets nothing (D-73).
+    /// The proposed recipient, if it is one, is answered so and gets nothing (D-73).
     pub fn drop_one(&mut self) {
-        self.proposed = None;
-        self.dropped += 1;
+        if let Some(proposed) = &mut self.proposed {
+            proposed.dropped = true;
+        }
     }
 
     /// All recipients are answered as such, and get nothing.
@@ -74,9 +103,8 @@ impl Draft {
         self.all_dropped = true;
     }
 
-    /// Counts a recipient of a mail that nobody gets; whether it is one.
-    pub fn drop_next(&mut self) -> bool {
-        self.dropped += usize::from(self.all_dropped);
+    /// Whether nobody will get anything, whoever is accepted.
+    pub fn is_dropped(&self) -> bool {
         self.all_dropped
     }
 
@@ -121,6 +149,8 @@ impl EditProblem {
 pub struct Message {
     from: MailFrom,
     mails: Vec<Mail>,
+    /// What plugins said of the recipients at RCPT, for their message hooks (D-71).
+    locals: Vec<Option<bool>>,
     bodies: Vec<Body>,
     protocol: Protocol,
     reserved: usize,
@@ -157,16 +187,13 @@ impl Message {
             .expect("a received body keeps one zero past its end");
         let envelope: Box<str> = draft.from.address.as_str().into();
         let answered = draft.recipients.len() + draft.dropped;
-        let kept = if draft.all_dropped { 0 } else { draft.recipients.len() };
-        let mails = draft
-            .recipients
-            .into_iter()
-            .take(kept)
-            .zip(0..)
-            .map(|((recipient, dsn), index)| Mail {
+        let locals = draft.recipients.iter().map(|recipient| recipient.local).collect();
+        let recipients = draft.recipients.into_iter().zip(0..);
+        let mails = recipients
+            .map(|(Recipient { address, dsn, .. }, index)| Mail {
                 index,
                 envelope: envelope.clone(),
-                recipient,
+                recipient: address,
                 body: 0,
                 dsn,
             })
@@ -174,6 +201,7 @@ impl Message {
         Ok(Message {
             from: draft.from,
             mails,
+            locals,
             bodies: vec![body],
             protocol: received.protocol,
             reserved,
@@ -252,6 +280,7 @@ impl Message {
             mime: self.bodies.first().map(shared),
             id: Some(label),
             attempt: 0,
+            local: self.locals[self.next],
         };
         let id = desk.plugins.cell.open_message(connection, init)?;
         self.open = Some(id);
@@ -297,6 +326,7 @@ impl Message {
             plugins.cell.close_message(id);
         }
         self.mails.remove(self.next);
+        self.locals.remove(self.next);
     }
 
     /// Whether nobody is left to get it.

@@ -10,6 +10,7 @@ mod control;
 mod coverage;
 mod ending;
 mod event;
+mod generations;
 mod greeting;
 mod hammered;
 pub(crate) mod hop;

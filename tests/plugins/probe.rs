@@ -48,10 +48,19 @@ pub(crate) fn compiled(source: &str, sanitizer: Sanitizer) -> PathBuf {
     object
 }
 
-/// The source of a probe of this name, which may have more hooks.
-fn probe_source(name: &str, more: &str) -> String {
+/// The source of a probe of this name, which may have more hooks, and its generation by its version.
+fn probe_source(name: &str, more: &str, version: u32) -> String {
     let probe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins/c/probe.c");
-    format!("#define PROBE_NAME \"{name}\"\n{more}#include \"{}\"\n", probe.display())
+    format!(
+        "#define MQ_API_VERSION {version}\n#define PROBE_NAME \"{name}\"\n{more}#include \"{}\"\n",
+        probe.display()
+    )
+}
+
+/// What the extensions do they do for plugins of every generation: the first of those probes is of the
+/// latest one.
+fn version(more: &str, name: &str) -> u32 {
+    if more.contains("GREETS") && name.starts_with("10-") { 506 } else { 201 }
 }
 
 /// A server that is not started yet, with probes.
@@ -92,9 +101,15 @@ impl Stage {
             .environment("PROBE_DIRECTORY", directory.as_os_str());
         let stage = Stage { plan, directory };
         for name in names {
-            stage.add(name, &compiled(&probe_source(name, more), Sanitizer::Off));
+            stage.add(name, &compiled(&probe_source(name, more, version(more, name)), Sanitizer::Off));
         }
         stage
+    }
+
+    /// The same with one more probe, of the generation that this `MQ_API_VERSION` names.
+    pub(crate) fn probe(self, name: &str, version: u32) -> Stage {
+        self.add(name, &compiled(&probe_source(name, "", version), Sanitizer::Off));
+        self
     }
 
     /// The same with a setting.
