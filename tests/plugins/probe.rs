@@ -101,7 +101,10 @@ impl Stage {
             .environment("PROBE_DIRECTORY", directory.as_os_str());
         let stage = Stage { plan, directory };
         for name in names {
-            stage.add(name, &compiled(&probe_source(name, more, version(more, name)), Sanitizer::Off));
+            stage.add(
+                name,
+                &compiled(&probe_source(name, more, version(more, name)), Sanitizer::Off),
+            );
         }
         stage
     }
