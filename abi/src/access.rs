@@ -5,12 +5,15 @@
 //! whose code runs (D-05).
 
 use std::cell::RefCell;
+use std::ffi::c_void;
 
 use crate::address::Owner;
 use crate::call;
+use crate::command::TimerCallback;
 use crate::host;
 use crate::inbox::Post;
 use crate::misuse::{self, Misuse, Refusal};
+use crate::post;
 use crate::state::State;
 use crate::step::Verdict;
 use crate::token::{Kind, Opaque, Token};
@@ -24,6 +27,7 @@ pub(crate) enum Wanted {
     Message,
     Watch,
     Timer,
+    Query,
     Hold,
     /// Either.
     ConnectionOrMessage,
@@ -37,6 +41,7 @@ impl Wanted {
             Wanted::Message => Kind::Message.type_name(),
             Wanted::Watch => Kind::Watch.type_name(),
             Wanted::Timer => Kind::Timer.type_name(),
+            Wanted::Query => Kind::Query.type_name(),
             Wanted::Hold => Kind::Hold.type_name(),
             Wanted::ConnectionOrMessage => "MQ_Connection or MQ_Message",
         }
@@ -52,6 +57,7 @@ impl Wanted {
             Kind::Hold => self == Wanted::Hold,
             Kind::Watch => self == Wanted::Watch,
             Kind::Timer => self == Wanted::Timer,
+            Kind::Query => self == Wanted::Query,
         }
     }
 }
@@ -128,7 +134,32 @@ pub(crate) fn hand_back(
     });
 }
 
-/// The same for a hold with a name; whether it counts, or is on its way to where it will be seen. `None`
+/// Has the worker that `context` names run `callback`. Whether it will: not if it has ended, or if too
+/// many wait.
+pub(crate) fn post(
+    function: &'static str,
+    context: *mut Opaque,
+    callback: Option<TimerCallback>,
+    data: *mut c_void,
+) -> bool {
+    call::host_code(function, || {
+        let done = admit(Wanted::Context, context).and_then(|token| {
+            let plugin = token.plugin();
+            let callback = callback.ok_or(Misuse::Argument("callback is NULL"));
+            let posted = callback.and_then(|callback| {
+                let post = post::Post { plugin, callback, data };
+                host::installed().map_or(Ok(false), |host| host.run_later(token.worker(), post))
+            });
+            posted.map_err(|misuse| Refusal { plugin: Some(plugin), misuse })
+        });
+        done.unwrap_or_else(|refusal| {
+            misuse::report(function, refusal);
+            false
+        })
+    })
+}
+
+/// As [`hand_back`], for a hold with a name; whether it counts, or is on its way to where it will be seen. `None`
 /// for a verdict that there is not.
 pub(crate) fn release(hold: *mut Opaque, verdict: Option<Verdict>) -> u8 {
     let function = "MQX_release";
@@ -201,7 +232,7 @@ fn try_hand_back(token: Token, verdict: Verdict) -> Result<(), Misuse> {
 /// Everything about a pointer that needs no cell.
 fn admit(wanted: Wanted, pointer: *mut Opaque) -> Result<Token, Refusal> {
     let expected = wanted.type_name();
-    let running = call::current().map(|current| current.plugin);
+    let running = call::running();
     let refuse = |misuse| Refusal { plugin: running, misuse };
     let token = Token::from_pointer(pointer, expected).map_err(refuse)?;
     let plugins = host::installed().map_or(0, |host| host.plugins().len());

@@ -395,8 +395,8 @@ impl Incoming {
             Event::Rcpt(to) => {
                 let relayed = self.is_relayed(desk);
                 let welcome = relayed || desk.admission.is_local(&to.address);
-                // D-71: plugins that can say that an address is local are asked first.
                 let is_dropped = self.draft.as_ref().is_some_and(Draft::is_dropped);
+                // D-71: plugins that can say that an address is local are asked first.
                 if !welcome && (is_dropped || !desk.plugins.may_say_local()) {
                     let refusal = desk.admission.refusal();
                     self.decide(Decision::Refuse(refusal.into()), desk, io);

@@ -196,6 +196,7 @@ impl Message {
                 recipient: address,
                 body: 0,
                 dsn,
+                extras: None,
             })
             .collect();
         Ok(Message {
@@ -483,6 +484,7 @@ mod tests {
                 recipient: "b@example.net".into(),
                 body: 0,
                 dsn: Some(Box::new(dsn.clone())),
+                extras: None,
             };
             let mut mails: Vec<Mail> = said[..count].iter().zip(0..).map(mail).collect();
             let all = join_dsn(&mut mails, &asked);
@@ -499,6 +501,7 @@ mod tests {
             recipient: "b@example.net".into(),
             body: 0,
             dsn: None,
+            extras: None,
         }];
         assert!(join_dsn(&mut unsaid, &of(never, None)));
         assert_eq!(unsaid[0].dsn.as_deref(), Some(&of(never, None)));

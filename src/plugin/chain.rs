@@ -61,7 +61,9 @@ enum Place {
     /// The plugin at `position` holds control.
     Held,
     /// A plugin has answered the step; `is_left`: somebody is left to be asked but for that.
-    Answered { is_left: bool },
+    Answered {
+        is_left: bool,
+    },
     /// The retry limit was reached and nobody was told yet.
     Spent,
     Done,

@@ -43,6 +43,7 @@ macro_rules! export {
 mod address;
 mod connection;
 mod context;
+mod event;
 mod fact;
 mod hold;
 mod log;
@@ -53,6 +54,7 @@ pub use address::*;
 pub use answer::*;
 pub use connection::*;
 pub use context::*;
+pub use event::*;
 pub use fact::*;
 pub use hold::*;
 pub use log::*;
