@@ -14,6 +14,7 @@
 //! | [`plugin`] | the chain of one step, and walking it | sockets, timers |
 //! | [`notice`] | what senders are told of their mail, as values | decides when an attempt is over |
 //! | [`results`], [`taking`] | results of mail as values; named queues and whoever takes from them | makes anything nobody asked for |
+//! | [`properties`] | what a message says and asks for, as MailerQ's JSON: told, and read back from plugins | says a password |
 //! | [`header`], [`extract`] | the header of a text; what a client asks for in it | refuses a mail for what its header says |
 //! | [`net`] | sockets, and the drivers that join them to sessions; what drivers share ([`net::desk`]) | decisions about protocol |
 //! | [`tls`] | certificates, keys, authorities, and who is trusted | sockets |
@@ -287,6 +288,7 @@ pub mod net;
 pub mod notice;
 pub mod plugin;
 pub mod program;
+pub mod properties;
 pub mod queue;
 pub mod results;
 pub mod rolls;

@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
-use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, Text};
+use rohrpost_abi::{ConnectionId, Described, Edit, Exhausted, MessageId, MessageInit, Text};
 
 use crate::clock::Wall;
 use crate::extract::{self, Extracted, TooLong};
 use crate::limits::Share;
 use crate::notice::wanted;
 use crate::plugin::view::Plugins;
+use crate::properties::Taken;
 use crate::queue::{Body, DsnNotify, Mail, MailDsn, NO_BODY, Origin, Transaction, Wishes};
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
 use crate::smtp::server::{Protocol, Received};
@@ -20,6 +21,7 @@ use crate::smtp::trace::Trace;
 use crate::smtp::{Address, Fixed, Memory, answer, is_crlf_only};
 
 use super::desk::Desk;
+use super::extras::{self, BadJson};
 
 /// More Received fields than this are taken for a loop (554 5.4.6). RFC 5321 6.3 asks for at least
 /// 100 to be allowed where counting is all there is; real paths are far shorter.
@@ -84,21 +86,24 @@ pub struct Refused {
 }
 
 /// Why the edits of a plugin cannot be published (D-63).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditProblem {
     /// The recipient was taken away.
     #[error("a plugin left it without a recipient")]
     NoRecipient,
     /// There is no room for the text that a plugin made.
-    #[error("the text that a plugin made is more than memory-limit leaves")]
+    #[error("what a plugin made is more than memory-limit leaves")]
     NoMemory,
+    /// Its JSON says no mail.
+    #[error(transparent)]
+    Json(#[from] BadJson),
 }
 
 impl EditProblem {
     /// What the client hears.
-    pub fn reply(self) -> Fixed {
+    pub fn reply(&self) -> Fixed {
         match self {
-            EditProblem::NoRecipient => answer::LOCAL_ERROR,
+            EditProblem::NoRecipient | EditProblem::Json(_) => answer::LOCAL_ERROR,
             EditProblem::NoMemory => answer::NO_MEMORY,
         }
     }
@@ -118,6 +123,8 @@ pub struct Message {
     next: usize,
     open: Option<MessageId>,
     wishes: Option<Box<Wishes>>,
+    /// What is told of it as JSON, and with that its name; only where a plugin can ask.
+    taken: Option<Arc<Taken>>,
 }
 
 /// What the queue is to keep.
@@ -164,6 +171,7 @@ impl Message {
             next: 0,
             open: None,
             wishes: None,
+            taken: None,
         })
     }
 
@@ -206,6 +214,25 @@ impl Message {
         self.next < self.mails.len()
     }
 
+    /// Names and dates the message, so that plugins can be told of it as JSON; `origin` is where it came
+    /// from.
+    pub fn describe(&mut self, origin: impl FnOnce(&Desk) -> Origin, desk: &mut Desk) {
+        if self.taken.is_some() {
+            return;
+        }
+        let received_ms = Wall::now_ms();
+        let mut wishes = self.wishes.clone();
+        wanted::add_to(&mut wishes, &mut self.from.clone());
+        self.taken = Some(Arc::new(Taken {
+            id: desk.ids.next_id(received_ms * 1000),
+            received_ms,
+            origin: origin(desk),
+            hostname: desk.settings.smtp.hostname.as_str().into(),
+            wishes,
+            dsns: self.mails.iter().map(|mail| mail.dsn.clone()).collect(),
+        }));
+    }
+
     /// What a plugin sees of the recipient whose turn it is; the same for the whole chain.
     ///
     /// # Errors
@@ -225,6 +252,7 @@ impl Message {
             // Shared by all recipients; a setter makes a copy (D-43).
             mime: self.bodies.first().map(shared),
             local: self.locals[self.next],
+            json: self.taken.clone().map(|by| Described { by, mail: mail.index }),
             ..MessageInit::default()
         };
         let id = plugins.cell.open_message(connection, init)?;
@@ -245,8 +273,28 @@ impl Message {
         self.next += 1;
         apply(&mut mail.envelope, &edits.envelope);
         apply(&mut mail.recipient, &edits.recipient);
+        let mut wishes = None;
+        if let (Some(json), Some(taken)) = (&edits.json, &self.taken) {
+            let shown = taken.shown(mail.index);
+            let read = extras::read_json(json, &shown, taken.wishes.as_deref(), plugins)?;
+            if let Some(read) = read {
+                mail.dsn = read.dsn;
+                wishes = Some(read.wishes);
+            }
+        }
         if mail.recipient.is_empty() {
-            return Err(EditProblem::NoRecipient);
+            return Err(match &edits.json {
+                Some(json) => BadJson::without_recipient(json, plugins).into(),
+                None => EditProblem::NoRecipient,
+            });
+        }
+        mail.extras = extras::joined(mail.extras.as_deref(), wishes, edits.notes.as_ref());
+        if let Some(extras) = &mail.extras {
+            let bytes = extras.bytes();
+            if !Memory::reserve(memory, bytes) {
+                return Err(EditProblem::NoMemory);
+            }
+            self.reserved += bytes;
         }
         match edits.mime {
             Edit::Unchanged => {}
@@ -267,8 +315,13 @@ impl Message {
 
     /// The transaction, named and dated; `cipher` is that of TLS, if it came under TLS.
     pub fn finish(mut self, origin: Origin, cipher: Option<&str>, desk: &mut Desk) -> Finished {
-        let received_ms = Wall::now_ms();
-        let id = desk.ids.next_id(received_ms * 1000);
+        let (id, received_ms) = match &self.taken {
+            Some(taken) => (taken.id, taken.received_ms),
+            None => {
+                let received_ms = Wall::now_ms();
+                (desk.ids.next_id(received_ms * 1000), received_ms)
+            }
+        };
         // A plugin may have taken the login back since the text came.
         let authenticated = self.protocol.authenticated && origin.authenticated;
         let protocol = Protocol { authenticated, ..self.protocol }.keyword();
