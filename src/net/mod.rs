@@ -23,6 +23,7 @@ pub mod desk;
 pub mod extras;
 mod foreign;
 pub mod incoming;
+mod incoming_answer;
 mod incoming_begin;
 mod incoming_end;
 mod incoming_fail;

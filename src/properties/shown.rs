@@ -23,8 +23,8 @@ pub struct Taken {
     pub hostname: Box<str>,
     /// What it asks for.
     pub wishes: Option<Box<Wishes>>,
-    /// What is asked of notices, mail by mail.
-    pub dsns: Box<[Option<Box<MailDsn>>]>,
+    /// What is asked of notices, of each mail of which something is.
+    pub dsns: Box<[(u16, Box<MailDsn>)]>,
 }
 
 impl Taken {
@@ -35,7 +35,7 @@ impl Taken {
             received_ms: self.received_ms,
             origin: Some(&self.origin),
             hostname: &self.hostname,
-            dsn: self.dsns.get(usize::from(mail)).and_then(|dsn| dsn.as_deref()),
+            dsn: self.dsns.iter().find(|(index, _)| *index == mail).map(|(_, dsn)| &**dsn),
         };
         object(&known, self.wishes.as_deref())
     }

@@ -35,7 +35,7 @@ unsafe fn set_note(
     value: *const c_char,
     size: usize,
 ) -> u8 {
-    access::serve(function, Wanted::Noted, noted, 0, |state, token| {
+    access::serve(function, Wanted::ConnectionOrMessage, noted, 0, |state, token| {
         // SAFETY: the same promise.
         let name = unsafe { name_of(name) }?;
         if !value.is_null() && size > Notes::BYTES_MAX {
@@ -64,12 +64,13 @@ unsafe fn note(
     size: *mut usize,
 ) -> *const c_char {
     let nothing = (ptr::null(), 0);
-    let (text, bytes) = access::serve(function, Wanted::Noted, noted, nothing, |state, token| {
-        // SAFETY: the same promise.
-        let name = unsafe { name_of(name) }?;
-        let text = state.notes(token)?.get(name).map(|text| text.as_terminated());
-        Ok(text.map_or(nothing, |text| (text.as_ptr(), text.size())))
-    });
+    let (text, bytes) =
+        access::serve(function, Wanted::ConnectionOrMessage, noted, nothing, |state, token| {
+            // SAFETY: the same promise.
+            let name = unsafe { name_of(name) }?;
+            let text = state.notes(token)?.get(name).map(|text| text.as_terminated());
+            Ok(text.map_or(nothing, |text| (text.as_ptr(), text.size())))
+        });
     if !size.is_null() {
         // SAFETY: not NULL, and can be written by the caller's promise.
         unsafe { size.write(bytes) };
