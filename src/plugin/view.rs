@@ -48,6 +48,11 @@ impl Plugins {
         Plugins { host, cell, log, retries_max, trace }
     }
 
+    /// Can any plugin ask for messages as JSON?
+    pub fn ask_json(&self) -> bool {
+        self.host.plugins().ask_json()
+    }
+
     /// The plugins that export `hook`, in load order; empty costs its caller one length test.
     pub fn with(&self, hook: Hook) -> &'static [PluginIndex] {
         self.host.plugins().with(hook)
