@@ -17,6 +17,7 @@
 //! | `image`, `symbols` | which code lies where in this process, and what its functions are called |
 //! | `crash`, `stack`, `unwind` | who ended the process: told from within a signal handler |
 //! | `blocked` | where a worker is that a plugin blocks |
+//! | `census` | how much each plugin has |
 //! | `worker` | what the event loop drives |
 //!
 //! This crate knows neither SMTP nor the event loop: it says what is to be done as [`Command`]s, and is
@@ -67,6 +68,7 @@ mod access;
 mod address;
 mod blocked;
 mod call;
+mod census;
 mod command;
 mod control;
 mod copy;
@@ -100,6 +102,7 @@ mod worker;
 pub use address::Locals;
 pub use blocked::{Stack, Unseen};
 pub use call::Current;
+pub use census::{Count, Holdings};
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
 pub use crash::{expect_exit, note_blocker, report_crashes};

@@ -70,9 +70,10 @@ impl Asked {
     }
 
     /// The holder handed back, if it is so.
-    pub(super) fn on_resume(&mut self, desk: &Desk) {
+    pub(super) fn on_resume(&mut self, desk: &Desk, io: &Io) {
         if self.chain.is_held()
-            && let Some(verdict) = desk.plugins.take_verdict(self.plugin)
+            && let Some(verdict) =
+                desk.plugins.take_verdict(self.plugin, io.now_ms() - self.held_ms)
         {
             desk.numbers().sub(Number::Held, 1);
             self.chain.on_verdict(verdict);
@@ -91,8 +92,9 @@ impl Asked {
     }
 
     /// D-27: takes the mail back, whoever has it.
-    pub(super) fn revoke(self, why: &str, desk: &Desk) {
-        if desk.plugins.revoke(self.plugin, Hook::OutData, why) {
+    pub(super) fn revoke(self, why: &str, desk: &Desk, io: &Io) {
+        let held_ms = io.now_ms() - self.held_ms;
+        if desk.plugins.revoke(self.plugin, Hook::OutData, held_ms, why) {
             desk.count(Number::Revoked);
         }
         if self.chain.is_held() {
@@ -102,8 +104,9 @@ impl Asked {
     }
 
     /// D-27: takes the mail back, and the next plugin is asked (`plugin-failure: accept`).
-    pub(super) fn pass_over(&mut self, why: &str, desk: &Desk) {
-        if desk.plugins.revoke(self.plugin, Hook::OutData, why) {
+    pub(super) fn pass_over(&mut self, why: &str, desk: &Desk, io: &Io) {
+        let held_ms = io.now_ms() - self.held_ms;
+        if desk.plugins.revoke(self.plugin, Hook::OutData, held_ms, why) {
             desk.count(Number::Revoked);
             desk.numbers().sub(Number::Held, 1);
             self.chain.on_verdict(Verdict::Continue);

@@ -148,7 +148,7 @@ impl Incoming {
     pub fn on_resume(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if let (Some(plugin), Stage::Step(_, chain)) = (self.plugin, &mut self.stage)
             && chain.is_held()
-            && let Some(verdict) = desk.plugins.take_verdict(plugin)
+            && let Some(verdict) = desk.plugins.take_verdict(plugin, io.now_ms() - self.stage_ms)
         {
             desk.numbers().sub(Number::Held, 1);
             chain.on_verdict(verdict);

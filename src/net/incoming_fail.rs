@@ -23,7 +23,7 @@ impl Incoming {
             Some(reply) => self.revoke(desk, io, reply, "plugin-timeout"),
             None => {
                 let why = "plugin-timeout; the next plugin is asked";
-                if self.take_control(desk, why)
+                if self.take_control(desk, io, why)
                     && let Stage::Step(_, chain) = &mut self.stage
                 {
                     chain.on_verdict(Verdict::Continue);
@@ -34,7 +34,7 @@ impl Incoming {
 
     /// D-27: takes control back; the step is answered with `reply`.
     pub(super) fn revoke(&mut self, desk: &mut Desk, io: &Io, reply: Fixed, why: &str) {
-        if !self.take_control(desk, why) {
+        if !self.take_control(desk, io, why) {
             return;
         }
         match &mut self.stage {
@@ -44,11 +44,12 @@ impl Incoming {
     }
 
     /// Whether anybody had control of the step; nobody has it now.
-    fn take_control(&mut self, desk: &Desk, why: &str) -> bool {
+    fn take_control(&mut self, desk: &Desk, io: &Io, why: &str) -> bool {
         let (Some(plugin), Stage::Step(step, _)) = (self.plugin, &self.stage) else {
             return false;
         };
-        if !desk.plugins.revoke(plugin, step.hook(), why) {
+        let held_ms = io.now_ms() - self.stage_ms;
+        if !desk.plugins.revoke(plugin, step.hook(), held_ms, why) {
             return false;
         }
         desk.numbers().sub(Number::Held, 1);

@@ -11,6 +11,7 @@ use rohrpost_abi::{
 
 use crate::log::{Level, Log};
 
+use super::census::Tally;
 use super::chain::{Chain, Next, Verdict};
 
 /// What became of a chain that was walked.
@@ -30,6 +31,7 @@ pub struct Plugins {
     pub cell: rohrpost_abi::Worker,
     log: Log,
     retries_max: u32,
+    tally: Tally,
 }
 
 impl Plugins {
@@ -39,8 +41,9 @@ impl Plugins {
         cell: rohrpost_abi::Worker,
         log: Log,
         retries_max: u32,
+        tally: Tally,
     ) -> Plugins {
-        Plugins { host, cell, log, retries_max }
+        Plugins { host, cell, log, retries_max, tally }
     }
 
     /// The plugins that export `hook`, in load order; empty costs its caller one length test.
@@ -110,9 +113,21 @@ impl Plugins {
         }
     }
 
-    /// The verdict that a plugin left for a held connection, if it is still wanted.
-    pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
-        self.cell.take_verdict(connection).map(verdict)
+    /// Puts the numbers of this worker where they can be seen. Once a second.
+    pub fn publish(&mut self) {
+        if !self.host.plugins().is_empty() {
+            self.tally.publish(&self.cell);
+        }
+    }
+
+    /// The verdict that a plugin left for a connection that it held for `held_ms`, if it is still wanted.
+    pub fn take_verdict(&self, connection: ConnectionId, held_ms: u64) -> Option<Verdict> {
+        let holder = self.cell.holder(connection);
+        let taken = self.cell.take_verdict(connection)?;
+        if let Some(holder) = holder {
+            self.tally.on_hold_over(holder, held_ms);
+        }
+        Some(verdict(taken))
     }
 
     /// The same for the context.
@@ -125,11 +140,12 @@ impl Plugins {
         self.cell.take_commands(commands);
     }
 
-    /// D-27: takes control back and says so. Returns whether anybody had it.
-    pub fn revoke(&self, connection: ConnectionId, hook: Hook, why: &str) -> bool {
+    /// D-27: takes control back after `held_ms` and says so. Returns whether anybody had it.
+    pub fn revoke(&self, connection: ConnectionId, hook: Hook, held_ms: u64, why: &str) -> bool {
         let Some(plugin) = self.cell.revoke(connection) else {
             return false;
         };
+        self.tally.on_hold_over(plugin, held_ms);
         let name = self.name(plugin);
         let text = format_args!(
             "{name}: {hook} was held too long and is taken back ({why}); it is not asked again on \
