@@ -404,8 +404,29 @@ void MQ_SetMime(MQ_Message *message, const char *mime, size_t size);
  * process). What a thread sends by ev_async_send arrives until the worker has cleaned up its contexts. */
 struct ev_loop *MQ_ev(MQ_Context *context);
 
-/* The message as an object of json-c (before 5.0) or libfastjson. This host has none yet: NULL, logged
- * once per plugin. */
+/* The message as an object of json-c (before 5.0) or libfastjson, of the very copy of that library that
+ * the plugin is linked with: link it with -ljson-c or -lfastjson, else NULL is returned, and the log says so.
+ *
+ * The object is lent until the chain of this step is over, also while it is held: do not release it. Take
+ * and give back references of your own to it or to what is in it as you like. All plugins of a chain that
+ * use the same copy of a library see the same object; one that uses another sees an object of its own
+ * with what the one before says at that time, so ask again in each hook.
+ *
+ * Properties are MailerQ's: envelope, recipient, mime; maxattempts, retries, maxdelivertime, nextattempt,
+ * queues, keepmime, tags, smarthost, dsn; and message-id, hostname, received and connection, which only
+ * tell. Any other property stays with the mail, and comes back in its results. A property of an incoming
+ * message that is set counts for this recipient alone: as MQ_set... does, and as an x-mq- field does. The
+ * object is read when the chain is over, and whenever a function is called on its message; a change of
+ * envelope, recipient or mime counts as a setter there. A message whose object has no recipient, or a known
+ * property of a wrong type, is answered with 451, and the log names plugin and property.
+ *
+ * Of an outgoing message it is what is in the queue. Changing it has no effect on what goes over the wire:
+ * what it asks for, and properties of no meaning, count from the end of this attempt on, for results and
+ * later attempts; changes of envelope, recipient, mime and dsn.notify or dsn.orcpt are not kept.
+ *
+ * mime holds any octets, also NULs and such as are no UTF-8: use the functions that give or take a length.
+ * In other properties what is no UTF-8 is replaced. A smarthost shows no password; a password stays as
+ * long as host, port and username do. All but mime together may have 62 KiB. */
 #if MQ_API_VERSION >= 500
 struct fjson_object *MQ_json(MQ_Message *message);
 #elif MQ_API_VERSION == 401
@@ -592,6 +613,22 @@ MQX_WEAK MQX_Query *MQX_resolve(MQ_Context *context, const char *name, int type,
 
 /* The callback of a query will not run. Not to be called in it, nor afterwards. Since MQX 1. */
 MQX_WEAK void MQX_cancel(MQX_Query *query);
+
+/* -- Connections and messages -- */
+
+/* Notes: `size` octets under a name, seen by all plugins. One on a connection lives as long as it does.
+ * One on an incoming message stays with that recipient's mail: plugins find it when it is sent, at each
+ * attempt, also after a restart. One on an outgoing message stays from the end of this attempt on. They are
+ * told to nobody else. `connection_or_message` is an MQ_Connection or MQ_Message.
+ *
+ * A name has 1 to 128 octets of UTF-8 without control characters; there are at most 64 notes on one thing,
+ * with 16 KiB of names and values. A value of NULL takes the note away. False, and nothing changes, for what
+ * exceeds that. Since MQX 1. */
+MQX_WEAK bool MQX_setNote(void *connection_or_message, const char *name, const char *value, size_t size);
+
+/* The octets of a note, and behind them a NUL; NULL if there is none. `size` may be NULL. Valid until the
+ * next MQX_setNote on the same thing, or the end of the step. Since MQX 1. */
+MQX_WEAK const char *MQX_note(void *connection_or_message, const char *name, size_t *size);
 
 /* -- The plugin itself -- */
 

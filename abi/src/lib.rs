@@ -13,6 +13,7 @@
 //! | `query` | questions to name servers |
 //! | `libev` | the loop of plugins that are built on libev, in which the worker then sleeps |
 //! | `state`, `command`, `message`, `address`, `text` | one worker's cell |
+//! | `json`, `json_library`, `note` | messages as objects of the plugin's own json-c or libfastjson; notes |
 //! | `access`, `export` | the one way back: `MQ_*` |
 //! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
 //! | `image`, `symbols` | which code lies where in this process, and what its functions are called |
@@ -87,10 +88,13 @@ mod host;
 mod id;
 mod image;
 mod inbox;
+mod json;
+mod json_library;
 mod libev;
 mod load;
 mod message;
 mod misuse;
+mod note;
 mod plugin;
 mod post;
 mod query;
@@ -121,9 +125,11 @@ pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
 };
 pub use id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
+pub use json::{Described, JsonEdits, JsonProblem, JsonSource};
 pub use libev::ForeignLoop;
 pub use load::{LoadError, LoadOptions, OnError, PluginDirectory, Skipped};
 pub use message::{Direction, Edit, MessageEdits, MessageInit, MessageLabel};
+pub use note::Notes;
 pub use plugin::{PLUGINS_MAX, PluginIndex, Plugins};
 pub use query::{QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, QueryAnswer, QueryStatus, RecordKind};
 pub use state::OUTPUT_BYTES_MAX;

@@ -25,9 +25,11 @@ use crate::hooks::StepTokens;
 use crate::host::{self, Host, Level};
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::inbox::Post;
+use crate::json;
 use crate::libev::ForeignLoop;
 use crate::message::{Direction, Message, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
+use crate::note::Notes;
 use crate::plugin::PluginIndex;
 use crate::post;
 use crate::query::QueryAnswer;
@@ -159,6 +161,7 @@ impl Worker {
             answer: None,
             hold: None,
             facts: Facts::default(),
+            notes: Notes::default(),
             address: None,
         };
         let key = self.state.borrow_mut().connections.insert(connection);
@@ -228,7 +231,7 @@ impl Worker {
     /// changed in a message that is gone.
     pub fn close_message(&self, message: MessageId) -> MessageEdits {
         let message = self.state.borrow_mut().remove_message(message);
-        message.map_or_else(MessageEdits::default, Message::into_edits)
+        message.map_or_else(MessageEdits::default, |message| json::close(self.host, message))
     }
 
     // ---- Hooks ------------------------------------------------------------------------------------

@@ -45,7 +45,6 @@ impl Asked {
         let init = MessageInit {
             envelope: mail.map(|mail| mail.envelope.as_bytes()),
             recipient: mail.map(|mail| mail.recipient.as_bytes()),
-            mime: None,
             ..MessageInit::default()
         };
         let message = desk.plugins.cell.open_message(plugin, init)?;

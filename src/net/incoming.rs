@@ -571,6 +571,9 @@ impl Incoming {
             && asks
             && message.has_next()
         {
+            if desk.plugins.ask_json() {
+                message.describe(|desk| self.origin(desk), desk);
+            }
             match message.open(desk, plugin) {
                 Ok(id) => self.begin(Step::Message(message, id), desk, io),
                 Err(error) => {

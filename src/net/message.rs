@@ -6,13 +6,16 @@
 
 use std::sync::Arc;
 
-use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, MessageLabel, Text};
+use rohrpost_abi::{
+    ConnectionId, Described, Edit, Exhausted, MessageId, MessageInit, MessageLabel, Notes, Text,
+};
 
 use crate::clock::Wall;
 use crate::extract::{self, Extracted, TooLong};
 use crate::limits::Share;
 use crate::notice::wanted;
 use crate::plugin::view::Plugins;
+use crate::properties::Taken;
 use crate::queue::{
     Body, DsnNotify, Mail, MailDsn, NO_BODY, Origin, Transaction, TransactionId, Wishes,
 };
@@ -22,6 +25,7 @@ use crate::smtp::trace::Trace;
 use crate::smtp::{Address, Fixed, Memory, answer, is_crlf_only};
 
 use super::desk::Desk;
+use super::extras::{self, BadJson};
 
 /// More Received fields than this are taken for a loop (554 5.4.6). RFC 5321 6.3 asks for at least
 /// 100 to be allowed where counting is all there is; real paths are far shorter.
@@ -124,21 +128,24 @@ pub struct Refused {
 }
 
 /// Why the edits of a plugin cannot be published (D-63).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditProblem {
     /// The recipient was taken away.
     #[error("a plugin left it without a recipient")]
     NoRecipient,
     /// There is no room for the text that a plugin made.
-    #[error("the text that a plugin made is more than memory-limit leaves")]
+    #[error("what a plugin made is more than memory-limit leaves")]
     NoMemory,
+    /// Its JSON says no mail.
+    #[error(transparent)]
+    Json(#[from] BadJson),
 }
 
 impl EditProblem {
     /// What the client hears.
-    pub fn reply(self) -> Fixed {
+    pub fn reply(&self) -> Fixed {
         match self {
-            EditProblem::NoRecipient => answer::LOCAL_ERROR,
+            EditProblem::NoRecipient | EditProblem::Json(_) => answer::LOCAL_ERROR,
             EditProblem::NoMemory => answer::NO_MEMORY,
         }
     }
@@ -162,6 +169,8 @@ pub struct Message {
     /// Recipients that the client hears of: those who get nothing, too.
     answered: usize,
     wishes: Option<Box<Wishes>>,
+    /// What is told of it as JSON, and with that its name; only where a plugin can ask.
+    taken: Option<Arc<Taken>>,
 }
 
 /// What the queue is to keep.
@@ -211,6 +220,7 @@ impl Message {
             id: None,
             answered,
             wishes: None,
+            taken: None,
         })
     }
 
@@ -253,6 +263,29 @@ impl Message {
         self.next < self.mails.len()
     }
 
+    /// Names and dates the message, so that plugins can be told of it as JSON; `origin` is where it came
+    /// from.
+    pub fn describe(&mut self, origin: impl FnOnce(&Desk) -> Origin, desk: &mut Desk) {
+        if self.taken.is_some() {
+            return;
+        }
+        let received_ms = Wall::now_ms();
+        let mut wishes = self.wishes.clone();
+        wanted::add_to(&mut wishes, &mut self.from.clone());
+        self.taken = Some(Arc::new(Taken {
+            id: self.id(desk),
+            received_ms,
+            origin: origin(desk),
+            hostname: desk.settings.smtp.hostname.as_str().into(),
+            wishes,
+            dsns: self
+                .mails
+                .iter()
+                .filter_map(|mail| Some((mail.index, mail.dsn.clone()?)))
+                .collect(),
+        }));
+    }
+
     /// What a plugin sees of the recipient whose turn it is; the same for the whole chain.
     ///
     /// # Errors
@@ -279,9 +312,11 @@ impl Message {
             recipient: Some(mail.recipient.as_bytes()),
             // Shared by all recipients; a setter makes a copy (D-43).
             mime: self.bodies.first().map(shared),
+            local: self.locals[self.next],
             id: Some(label),
             attempt: 0,
-            local: self.locals[self.next],
+            json: self.taken.clone().map(|by| Described { by, mail: mail.index }),
+            notes: Notes::default(),
         };
         let id = desk.plugins.cell.open_message(connection, init)?;
         self.open = Some(id);
@@ -301,8 +336,28 @@ impl Message {
         self.next += 1;
         apply(&mut mail.envelope, &edits.envelope);
         apply(&mut mail.recipient, &edits.recipient);
+        let mut wishes = None;
+        if let (Some(json), Some(taken)) = (&edits.json, &self.taken) {
+            let shown = taken.shown(mail.index);
+            let read = extras::read_json(json, &shown, taken.wishes.as_deref(), plugins)?;
+            if let Some(read) = read {
+                mail.dsn = read.dsn;
+                wishes = Some(read.wishes);
+            }
+        }
         if mail.recipient.is_empty() {
-            return Err(EditProblem::NoRecipient);
+            return Err(match &edits.json {
+                Some(json) => BadJson::without_recipient(json, plugins).into(),
+                None => EditProblem::NoRecipient,
+            });
+        }
+        mail.extras = extras::joined(mail.extras.as_deref(), wishes, edits.notes.as_ref());
+        if let Some(extras) = &mail.extras {
+            let bytes = extras.bytes();
+            if !Memory::reserve(memory, bytes) {
+                return Err(EditProblem::NoMemory);
+            }
+            self.reserved += bytes;
         }
         match edits.mime {
             Edit::Unchanged => {}
@@ -357,8 +412,8 @@ impl Message {
 
     /// The transaction, named and dated; `cipher` is that of TLS, if it came under TLS.
     pub fn finish(mut self, origin: Origin, cipher: Option<&str>, desk: &mut Desk) -> Finished {
-        let received_ms = Wall::now_ms();
-        let id = self.id.unwrap_or_else(|| desk.ids.next_id(received_ms * 1000));
+        let received_ms = self.taken.as_ref().map_or_else(Wall::now_ms, |taken| taken.received_ms);
+        let id = self.id(desk);
         // A plugin may have taken the login back since the text came.
         let authenticated = self.protocol.authenticated && origin.authenticated;
         let protocol = Protocol { authenticated, ..self.protocol }.keyword();

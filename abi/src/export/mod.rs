@@ -48,6 +48,7 @@ mod fact;
 mod hold;
 mod log;
 mod message;
+mod note;
 mod version;
 
 pub use address::*;
@@ -59,4 +60,5 @@ pub use fact::*;
 pub use hold::*;
 pub use log::*;
 pub use message::*;
+pub use note::*;
 pub use version::*;
