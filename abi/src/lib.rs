@@ -8,6 +8,7 @@
 //! | `call` | the one way into plugin code |
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
+//! | `answer`, `hold`, `fact` | what plugins say of a step, how they name a hold, and what they are told |
 //! | `inbox`, `post` | hand-backs, and callbacks to run, from other threads |
 //! | `query` | questions to name servers |
 //! | `libev` | the loop of plugins that are built on libev, in which the worker then sleeps |
@@ -19,7 +20,7 @@
 //! | `crash`, `stack`, `unwind` | who ended the process: told from within a signal handler |
 //! | `blocked` | where a worker is that a plugin blocks |
 //! | `census` | how much each plugin has |
-//! | `worker` | what the event loop drives |
+//! | `worker`, `extension` | what the event loop drives |
 //!
 //! This crate knows neither SMTP nor the event loop: it says what is to be done as [`Command`]s, and is
 //! told what happened. It is the only one with `unsafe`.
@@ -59,6 +60,8 @@
 //! 7. A look at a blocked worker changes nothing of what its plugin sees: no call ends early. (`blocked.rs`)
 //! 8. libev runs with no cell borrowed, and never on behalf of a plugin while the worker sleeps.
 //!    (`libev.rs`)
+//! 9. A hold with a name ends once: after its release, its expiry or its step, the name finds nothing and
+//!    owes nothing. (`answer.rs`)
 #![deny(
     clippy::undocumented_unsafe_blocks,
     clippy::missing_safety_doc,
