@@ -14,6 +14,7 @@ mod generations;
 mod greeting;
 mod hammered;
 pub(crate) mod hop;
+mod json;
 mod loading;
 mod login;
 mod message;
