@@ -157,11 +157,11 @@ impl Worker {
             output_space: OUTPUT_BYTES_MAX,
             data: PluginData::default(),
             chain: Default::default(),
-            notes: Notes::default(),
             hook: Hook::Connect,
             answer: None,
             hold: None,
             facts: Facts::default(),
+            notes: Notes::default(),
             address: None,
         };
         let key = self.state.borrow_mut().connections.insert(connection);

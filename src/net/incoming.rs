@@ -395,19 +395,20 @@ impl Incoming {
             Event::Rcpt(to) => {
                 let relayed = self.is_relayed(desk);
                 let welcome = relayed || desk.admission.is_local(&to.address);
+                let is_dropped = self.draft.as_ref().is_some_and(Draft::is_dropped);
                 // D-71: plugins that can say that an address is local are asked first.
-                if !welcome && !desk.plugins.may_say_local() {
+                if !welcome && (is_dropped || !desk.plugins.may_say_local()) {
                     let refusal = desk.admission.refusal();
                     self.decide(Decision::Refuse(refusal.into()), desk, io);
                     return;
                 }
-                // Of a mail that nobody gets, nobody is asked.
-                if self.draft.as_mut().is_some_and(Draft::drop_next) {
-                    return self.decide(Decision::Accept, desk, io);
-                }
                 let text = terminated(to.address.as_str());
                 if let Some(draft) = &mut self.draft {
                     draft.propose(to, relayed);
+                }
+                // Of a mail that nobody gets, nobody is asked.
+                if is_dropped {
+                    return self.finish_recipient(desk, io);
                 }
                 self.begin(Step::RcptTo(text), desk, io);
             }
@@ -439,13 +440,13 @@ impl Incoming {
     }
 
     /// What plugins said of the address that the step showed.
-    fn end_address(&self, desk: &Desk) -> Option<bool> {
+    pub(super) fn end_address(&self, desk: &Desk) -> Option<bool> {
         self.plugin.and_then(|plugin| desk.plugins.cell.end_address(plugin))
     }
 
     /// Plugins have seen a recipient: it is one if the client may send to it. What they say of the client
     /// can add to that at once, and takes away from the next recipient on.
-    fn finish_recipient(&mut self, desk: &mut Desk, io: &Io) {
+    pub(super) fn finish_recipient(&mut self, desk: &mut Desk, io: &Io) {
         let local = self.end_address(desk);
         let proposed = self.draft.as_ref().and_then(Draft::proposed);
         let is_welcome = |(to, relayed): (&crate::smtp::Address, bool)| {

@@ -57,6 +57,8 @@ struct Proposed {
     to: RcptTo,
     /// The client could send to anybody when it named it.
     relayed: bool,
+    /// If it is one, it gets nothing.
+    dropped: bool,
 }
 
 impl Draft {
@@ -67,7 +69,8 @@ impl Draft {
 
     /// A recipient that plugins are asked about; `relayed` is whether the client may send to anybody.
     pub fn propose(&mut self, to: RcptTo, relayed: bool) {
-        self.proposed = Some(Proposed { to, relayed });
+        let dropped = self.all_dropped;
+        self.proposed = Some(Proposed { to, relayed, dropped });
     }
 
     /// The recipient that plugins are asked about, and whether the client could send to anybody then.
@@ -77,7 +80,11 @@ impl Draft {
 
     /// The proposed recipient is one; `local` is what plugins said of it (D-71).
     pub fn accept(&mut self, local: Option<bool>) {
-        if let Some(Proposed { mut to, .. }) = self.proposed.take() {
+        if let Some(Proposed { mut to, dropped, .. }) = self.proposed.take() {
+            if dropped {
+                self.dropped += 1;
+                return;
+            }
             let dsn = wanted::of_recipient(&mut to);
             self.recipients.push(Recipient { address: to.address.as_str().into(), dsn, local });
         }
@@ -88,10 +95,11 @@ impl Draft {
         self.proposed = None;
     }
 
-    /// The proposed recipient is answered as one, and gets nothing (D-73).
+    /// The proposed recipient, if it is one, is answered so and gets nothing (D-73).
     pub fn drop_one(&mut self) {
-        self.proposed = None;
-        self.dropped += 1;
+        if let Some(proposed) = &mut self.proposed {
+            proposed.dropped = true;
+        }
     }
 
     /// All recipients are answered as such, and get nothing.
@@ -99,9 +107,8 @@ impl Draft {
         self.all_dropped = true;
     }
 
-    /// Counts a recipient of a mail that nobody gets; whether it is one.
-    pub fn drop_next(&mut self) -> bool {
-        self.dropped += usize::from(self.all_dropped);
+    /// Whether nobody will get anything, whoever is accepted.
+    pub fn is_dropped(&self) -> bool {
         self.all_dropped
     }
 
@@ -188,14 +195,10 @@ impl Message {
         let body = Body::try_from(received.body.into_vec_with_nul())
             .expect("a received body keeps one zero past its end");
         let envelope: Box<str> = draft.from.address.as_str().into();
-        let locals = draft.recipients.iter().map(|recipient| recipient.local).collect();
         let answered = draft.recipients.len() + draft.dropped;
-        let kept = if draft.all_dropped { 0 } else { draft.recipients.len() };
-        let mails = draft
-            .recipients
-            .into_iter()
-            .take(kept)
-            .zip(0..)
+        let locals = draft.recipients.iter().map(|recipient| recipient.local).collect();
+        let recipients = draft.recipients.into_iter().zip(0..);
+        let mails = recipients
             .map(|(Recipient { address, dsn, .. }, index)| Mail {
                 index,
                 envelope: envelope.clone(),
@@ -379,6 +382,7 @@ impl Message {
             plugins.cell.close_message(id);
         }
         self.mails.remove(self.next);
+        self.locals.remove(self.next);
     }
 
     /// Whether nobody is left to get it.

@@ -74,6 +74,7 @@ fn d_3d_a_held_step_is_answered_when_it_is_handed_back() {
     stage.script("");
     let server = stage.start();
     for (hook, commands) in STEPS {
+        stage.script("");
         let mut client = client(&server);
         stage.script(&format!("10-a {hook} hold:go\n"));
         let (last, before) = commands.split_last().unwrap();
@@ -385,7 +386,7 @@ fn d_27_a_plugin_that_fails_a_step_is_dealt_with_as_the_settings_say() {
         server.process().await_complaint(PATIENCE, "10-a.so: mq_smtp_in_mailfrom failed");
         // With `accept` the next plugin is asked; it is never as if it had been passed over for good.
         let asked = stage.lines("20-b mailfrom bad").len() + stage.lines("20-b mailfrom fd").len();
-        assert_eq!(asked, usize::from(policy == "accept"), "{policy}");
+        assert_eq!(asked, usize::from(policy == "accept"), "{policy}: {:?}", stage.journal());
         say(&mut client, "RSET", 250);
         client.send(b"MAIL FROM:<held@example.org>\r\n").unwrap();
         await_status(&server, "held", 1);

@@ -7,8 +7,8 @@
  * each, `NAME WHAT...`, in one write, so that the lines of all probes have one order.
  *
  * It is of generation G1 unless MQ_API_VERSION is defined, and then has what later ones have: `local` and
- * `set-local:N`. It judges logins only if PROBE_AUTHENTICATES is defined, and has hooks of the
- * extensions only if PROBE_GREETS is: exporting them changes the server.
+ * `set-local:N`. It judges logins only if PROBE_AUTHENTICATES is defined, and has hooks of the extensions
+ * only if PROBE_GREETS is: exporting them changes the server.
  *
  * `await:TAG` waits for the file TAG in that directory and runs what stands in it with what this hook
  * was given; `hold:TAG` takes control as well. */
