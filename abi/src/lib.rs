@@ -9,7 +9,7 @@
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
 //! | `inbox` | hand-backs from other threads |
-//! | `state`, `command`, `message`, `address`, `text` | one worker's cell |
+//! | `state`, `command`, `message`, `decision`, `address`, `text` | one worker's cell |
 //! | `access`, `export` | the one way back: `MQ_*` |
 //! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
 //! | `worker` | what the event loop drives |
@@ -57,6 +57,7 @@ mod call;
 mod command;
 mod control;
 mod copy;
+mod decision;
 #[allow(non_snake_case, reason = "the header's names")]
 pub mod export;
 mod generation;
@@ -80,6 +81,7 @@ pub use address::Locals;
 pub use call::Current;
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
+pub use decision::{Decided, Decision, Reason};
 pub use generation::{
     Accepted, Generation, Mismatch, VERSION_G1, VERSION_G2, VERSION_G2A, VERSION_G3, VERSION_LATEST,
 };

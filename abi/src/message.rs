@@ -3,6 +3,7 @@
 //! Owns the edits until the worker takes them, and with them the life of every returned string
 //! (D-60). Must never change what it was given: bodies are shared. Diagnostics: none.
 
+use crate::decision::Docket;
 use crate::id::ConnectionId;
 use crate::text::Text;
 
@@ -98,11 +99,15 @@ impl Value {
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) connection: ConnectionId,
-    direction: Direction,
+    pub(crate) direction: Direction,
     envelope: Value,
     recipient: Value,
     mime: Value,
     local: Option<bool>,
+    /// What plugins decided of it.
+    pub(crate) docket: Docket,
+    /// How far it came, once that is known.
+    pub(crate) state: Option<Text>,
 }
 
 impl Message {
@@ -118,6 +123,8 @@ impl Message {
             recipient: Value::new(init.recipient.map(Text::copy_from)),
             mime: Value::new(init.mime),
             local: None,
+            docket: Docket::default(),
+            state: None,
         }
     }
 
@@ -140,6 +147,16 @@ impl Message {
             Part::Envelope => self.envelope.edit = edit,
             Part::Recipient => self.recipient.edit = edit,
             Part::Mime => self.mime.edit = edit,
+        }
+    }
+
+    /// What plugins made of it so far.
+    pub(crate) fn edits(&self) -> MessageEdits {
+        MessageEdits {
+            envelope: self.envelope.edit.clone(),
+            recipient: self.recipient.edit.clone(),
+            mime: self.mime.edit.clone(),
+            local: self.local,
         }
     }
 

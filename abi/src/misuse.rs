@@ -48,6 +48,11 @@ pub(crate) enum Misuse {
          use the context that was passed to the hook that took control"
     )]
     BareContext,
+    #[error(
+        "nothing can be decided of this message now: only in mqx_smtp_out_message, mq_smtp_out_data and \
+         mqx_smtp_out_result, or while one of them is held, and never if the peer took it"
+    )]
+    Undecidable,
     #[error("{0}")]
     Argument(&'static str),
     #[error("{limit} {kind} exist on this worker, which is the limit")]
@@ -72,6 +77,7 @@ impl Misuse {
             | Misuse::Doubled
             | Misuse::NotHeld
             | Misuse::Late
+            | Misuse::Undecidable
             | Misuse::Argument(_)
             | Misuse::Exhausted { .. }
             | Misuse::TooMuch { .. } => Level::Warning,

@@ -18,6 +18,7 @@ use crate::access;
 use crate::address::Locals;
 use crate::call;
 use crate::command::Command;
+use crate::decision::Decided;
 use crate::generation::Generation;
 use crate::hook::Site;
 use crate::hooks::StepTokens;
@@ -30,6 +31,7 @@ use crate::plugin::PluginIndex;
 use crate::slot::SLOTS_MAX;
 use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
 use crate::step::{ContextStep, Returned, Step, Verdict};
+use crate::text::Text;
 use crate::token::{Kind, Token};
 
 /// What a connection is when plugins first see it.
@@ -204,6 +206,40 @@ impl Worker {
     pub fn close_message(&self, message: MessageId) -> MessageEdits {
         let message = self.state.borrow_mut().remove_message(message);
         message.map_or_else(MessageEdits::default, Message::into_edits)
+    }
+
+    /// What plugins made of an outgoing message so far. Nothing was changed in a message that is gone.
+    pub fn edits(&self, message: MessageId) -> MessageEdits {
+        let state = self.state.borrow();
+        state.messages.get(message.0).map_or_else(MessageEdits::default, Message::edits)
+    }
+
+    /// From now on plugins may decide what becomes of an outgoing message, or they may not. They may
+    /// within a step, while it can be acted upon.
+    pub fn admit_decisions(&self, message: MessageId, admitted: bool) {
+        if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
+            message.docket.set_open(admitted);
+        }
+    }
+
+    /// The end of an outgoing message at its peer is about to be shown: how far it came, and whether
+    /// plugins may decide what becomes of it all the same.
+    pub fn begin_result(&self, message: MessageId, reached: &str, admitted: bool) {
+        if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
+            message.state = Some(Text::copy_from(reached.as_bytes()));
+            message.docket.set_open(admitted);
+        }
+    }
+
+    /// Have plugins decided what becomes of a message?
+    pub fn is_decided(&self, message: MessageId) -> bool {
+        let state = self.state.borrow();
+        state.messages.get(message.0).is_some_and(|message| message.docket.is_decided())
+    }
+
+    /// What plugins decided, once.
+    pub fn take_decision(&self, message: MessageId) -> Option<Decided> {
+        self.state.borrow_mut().messages.get_mut(message.0)?.docket.take()
     }
 
     // ---- Hooks ------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ pub mod listener;
 pub mod login;
 pub mod message;
 pub mod outgoing;
+mod outgoing_asked;
 mod outgoing_end;
 mod outgoing_facts;
 mod outgoing_secure;

@@ -10,6 +10,7 @@ use crate::delivery::{Carried, Fate, Finish, state_of};
 use crate::plugin::failure::OnFailure;
 use crate::smtp::client::{Problem, Stage};
 
+use super::asked::{Ending, Follow, Moment};
 use super::desk::{Desk, Io};
 use super::outgoing::{Current, Outgoing};
 
@@ -70,10 +71,17 @@ impl Outgoing {
     /// A mail was lost with its connection. While a plugin holds it the attempt ends (D-81); else
     /// another host may take it in the same attempt, with its hooks run again (D-85).
     pub(super) fn lose(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
-        if self.is_held() {
+        if self.current.is_none() || self.is_held() {
             return self.finish(finish, desk, io);
         }
         self.text = None;
+        self.asked = None;
+        self.conclude(finish, Follow::CarryOn, desk, io);
+    }
+
+    /// The mail goes on to another host, if there is one that it has not tried.
+    pub(super) fn carry_on(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
+        self.hide_mail(desk);
         let Some(Current { id, transaction, before }) = self.current.take() else {
             return;
         };
@@ -127,28 +135,71 @@ impl Outgoing {
         }
     }
 
-    /// D-27: takes the mail back from the plugin that holds it.
-    pub(super) fn revoke(&mut self, desk: &Desk, why: &str) {
-        if let Some(asked) = self.asked.take_if(|asked| asked.is_held()) {
-            asked.revoke(why, desk);
+    /// D-27: takes the step back from the plugin that holds it. What is known of the mail counts.
+    pub(super) fn revoke(&mut self, desk: &mut Desk, why: &str, io: &Io) {
+        let Some(asked) = self.asked.take_if(|asked| asked.is_held()) else { return };
+        match asked.revoke(why, desk) {
+            Moment::Sent(_, Some(reply)) => self.settle(*reply, desk, io),
+            Moment::Result(_, Ending { then: Some((finish, _)), .. }) => {
+                self.settle(*finish, desk, io);
+            }
+            Moment::Connect
+            | Moment::Secure
+            | Moment::Message(_)
+            | Moment::Data(_)
+            | Moment::Sent(_, None)
+            | Moment::Result(..)
+            | Moment::Close => {}
         }
     }
 
-    /// D-27: the attempt ends where the plugin held it, and with it the connection.
-    pub(super) fn take_back(&mut self, fate: Fate, why: &str, desk: &mut Desk, io: &Io) {
-        self.revoke(desk, why);
-        self.session.abandon();
-        let mut finish = Finish::without_reply(fate, "data", "timeout", why);
-        if fate == Fate::Permanent {
-            // RFC 3463 3.4: what is wrong is wrong here.
-            finish.status = "5.3.0".to_owned();
+    /// D-27: a step that may decide ends the attempt where the plugin held it, and with it the connection;
+    /// one that may not holds up nothing any more.
+    pub(super) fn take_back(&mut self, fate: Fate, why: &str, desk: &mut Desk, io: &mut Io) {
+        let Some(asked) = self.asked.take_if(|asked| asked.is_held()) else { return };
+        let moment = asked.revoke(why, desk);
+        // Whoever it was taken from is not asked on this connection any more, and must not miss a mail.
+        self.retired = true;
+        let timeout = |state| {
+            let mut finish = Finish::without_reply(fate, state, "timeout", why);
+            if fate == Fate::Permanent {
+                // RFC 3463 3.4: what is wrong is wrong here.
+                finish.status = "5.3.0".to_owned();
+            }
+            finish
+        };
+        match moment {
+            Moment::Connect | Moment::Secure => {
+                // It is said of our own plugin, and not of a mail.
+                let why = Finish::without_reply(Fate::Temporary, "intro", "timeout", why);
+                self.on_unreachable(why, desk, io);
+            }
+            Moment::Message(_) => {
+                self.session.quit();
+                self.finish(timeout("mailfrom"), desk, io);
+                self.over = true;
+            }
+            Moment::Data(_) => {
+                self.session.abandon();
+                self.finish(timeout("data"), desk, io);
+                self.over = true;
+            }
+            // The far end may have it: it would come twice.
+            Moment::Sent(_, None) => {}
+            Moment::Sent(_, Some(reply)) => self.on_reply(*reply, desk, io),
+            Moment::Result(_, ending) => {
+                match ending.then {
+                    Some((finish, follow)) => self.follow(*finish, follow, desk, io),
+                    None => self.hide_mail(desk),
+                }
+                self.take_work(desk, io);
+            }
+            Moment::Close => {}
         }
-        self.finish(finish, desk, io);
-        self.over = true;
     }
 
     /// D-27: a plugin held the mail for too long, and the settings say what that means.
-    fn fail_hold(&mut self, desk: &mut Desk, io: &Io) {
+    fn fail_hold(&mut self, desk: &mut Desk, io: &mut Io) {
         let why = "a plugin held the mail for longer than plugin-timeout";
         match desk.settings.plugin.failure {
             OnFailure::Tempfail => self.take_back(Fate::Temporary, why, desk, io),
@@ -161,7 +212,7 @@ impl Outgoing {
         }
     }
 
-    pub(super) fn on_deadline(&mut self, desk: &mut Desk, io: &Io) {
+    pub(super) fn on_deadline(&mut self, desk: &mut Desk, io: &mut Io) {
         let hold_ms = self.asked.as_ref().and_then(|asked| asked.deadline_ms(desk));
         if hold_ms.is_some_and(|hold_ms| io.now_ms() >= hold_ms) {
             return self.fail_hold(desk, io);
@@ -199,9 +250,12 @@ impl Outgoing {
             }
         };
         // While a plugin holds the mail its own deadline counts, and none where the settings say so;
-        // the far end ends the wait by itself.
+        // the far end ends the wait by itself. But it has to answer a text in time (D-83).
         let block_ms = self.stage_ms + patience.as_millis() as u64;
         match self.stage {
+            Stage::FinalDot if self.is_held() => {
+                Some(hold.map_or(block_ms, |hold| hold.min(block_ms)))
+            }
             _ if self.is_held() => hold,
             Stage::Body if self.text.is_some() => Some(block_ms.min(self.text_until_ms)),
             _ => Some(block_ms),
@@ -214,9 +268,6 @@ impl Outgoing {
 
     /// The very end. D-84: outgoing connection data goes without a callback.
     pub(super) fn end(&mut self, desk: &mut Desk, io: &mut Io) {
-        if let Some(asked) = self.asked.take() {
-            asked.close(desk);
-        }
         self.give_up(desk, io);
         self.give_back(desk, io);
         if let Some(plugin) = self.plugin.take() {

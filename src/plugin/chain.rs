@@ -107,6 +107,14 @@ impl Chain {
         self.apply(Verdict::Continue);
     }
 
+    /// Nobody else is to be asked: what the step is about is decided. Not while a plugin has control.
+    pub fn end(&mut self) {
+        match self.place {
+            Place::Ask | Place::Spent | Place::Done => self.place = Place::Done,
+            Place::Called | Place::Held => unreachable!("a plugin with control is waited for"),
+        }
+    }
+
     /// The plugin that holds control handed back.
     pub fn on_verdict(&mut self, verdict: Verdict) {
         assert_eq!(self.place, Place::Held, "a verdict needs a holder");
