@@ -7,7 +7,7 @@
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -62,6 +62,18 @@ impl Drop for Copier {
 }
 
 impl PrivateCopy {
+    /// What opens this copy for as long as the process lives, whatever becomes of its name.
+    pub(crate) fn keep(&self) -> PathBuf {
+        match self {
+            PrivateCopy::Memory(path) => path.clone(),
+            PrivateCopy::File(path) => match File::open(path) {
+                Ok(file) => PathBuf::from(format!("/proc/self/fd/{}", file.into_raw_fd())),
+                // Then nothing of it can be named but addresses.
+                Err(_) => path.clone(),
+            },
+        }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         match self {
             PrivateCopy::File(path) | PrivateCopy::Memory(path) => path,
@@ -92,7 +104,29 @@ fn make_directory(parent: &Path) -> io::Result<PathBuf> {
     Ok(PathBuf::from(std::ffi::OsString::from_vec(template)))
 }
 
+/// A copy in memory that is read, not run; it goes with the value.
+#[derive(Debug)]
+pub(crate) struct Reading(File);
+
+impl Reading {
+    pub(crate) fn of(file: &Path) -> io::Result<Reading> {
+        memory_of(file, OsStr::new("symbols")).map(Reading)
+    }
+
+    /// What opens it.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+}
+
 fn copy_to_memory(file: &Path, name: &OsStr) -> io::Result<PathBuf> {
+    let memory = memory_of(file, name)?;
+    // Kept open for good: a later copy on the same number would have a path that the dynamic linker
+    // has seen, and get this one's handle.
+    Ok(PathBuf::from(format!("/proc/self/fd/{}", memory.into_raw_fd())))
+}
+
+fn memory_of(file: &Path, name: &OsStr) -> io::Result<File> {
     let mut source = File::open(file)?;
     let name = CString::new(name.as_bytes())?;
     // SAFETY: `name` is NUL-terminated and outlives the call.
@@ -103,7 +137,5 @@ fn copy_to_memory(file: &Path, name: &OsStr) -> io::Result<PathBuf> {
     // SAFETY: the descriptor was made above, is valid, and nobody else owns it.
     let mut memory = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     io::copy(&mut source, &mut memory)?;
-    // Kept open for good: a later copy on the same number would have a path that the dynamic linker
-    // has seen, and get this one's handle.
-    Ok(PathBuf::from(format!("/proc/self/fd/{}", memory.into_raw_fd())))
+    Ok(memory)
 }

@@ -143,17 +143,21 @@ pub enum Site {
     Timer,
     /// The callback of a watch.
     Watch,
+    /// What runs while its file is loaded: constructors.
+    Load,
 }
 
 impl Site {
     const TIMER: u8 = Hook::ALL.len() as u8;
     const WATCH: u8 = Site::TIMER + 1;
+    const LOAD: u8 = Site::WATCH + 1;
 
     pub(crate) const fn code(self) -> u8 {
         match self {
             Site::Hook(hook) => hook as u8,
             Site::Timer => Site::TIMER,
             Site::Watch => Site::WATCH,
+            Site::Load => Site::LOAD,
         }
     }
 
@@ -162,6 +166,7 @@ impl Site {
         match Hook::ALL.get(usize::from(code)) {
             Some(hook) => Site::Hook(*hook),
             None if code == Site::TIMER => Site::Timer,
+            None if code == Site::LOAD => Site::Load,
             None => Site::Watch,
         }
     }
@@ -173,6 +178,7 @@ impl fmt::Display for Site {
             Site::Hook(hook) => hook.fmt(f),
             Site::Timer => f.write_str("a timer callback"),
             Site::Watch => f.write_str("a watch callback"),
+            Site::Load => f.write_str("its constructors"),
         }
     }
 }
@@ -184,7 +190,7 @@ mod tests {
     #[test]
     fn every_code_comes_back() {
         let hooks = Hook::ALL.into_iter().map(Site::Hook);
-        for (code, site) in hooks.chain([Site::Timer, Site::Watch]).enumerate() {
+        for (code, site) in hooks.chain([Site::Timer, Site::Watch, Site::Load]).enumerate() {
             assert_eq!(usize::from(site.code()), code);
             assert_eq!(Site::from_code(site.code()), site);
         }

@@ -4,10 +4,11 @@
 //! else to go by. Must never be replaced once installed: plugins hold what it gave out. Diagnostics:
 //! [`AlreadyInstalled`]; what is said before installation goes to stderr.
 
+use std::ffi::c_int;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Instant;
 
 use thiserror::Error;
@@ -92,6 +93,8 @@ pub struct Host {
 #[derive(Default)]
 struct WorkerEntry {
     entered: AtomicBool,
+    /// What the kernel calls its thread.
+    thread: AtomicI32,
     published: Published,
     inbox: Inbox,
 }
@@ -176,9 +179,20 @@ impl Host {
         &self.workers[usize::from(worker)].published
     }
 
-    /// Claims an index; false if it was claimed before.
+    /// Claims an index for this thread; false if it was claimed before.
     pub(crate) fn claim(&self, worker: u8) -> bool {
-        !self.workers[usize::from(worker)].entered.swap(true, Ordering::AcqRel)
+        let entry = &self.workers[usize::from(worker)];
+        let claimed = !entry.entered.swap(true, Ordering::AcqRel);
+        if claimed {
+            // SAFETY: takes nothing.
+            entry.thread.store(unsafe { libc::gettid() }, Ordering::Release);
+        }
+        claimed
+    }
+
+    /// The kernel's number of a worker's thread; 0 for none.
+    pub(crate) fn thread(&self, worker: u8) -> c_int {
+        self.workers[usize::from(worker)].thread.load(Ordering::Acquire)
     }
 
     /// Was this index ever claimed?

@@ -12,6 +12,9 @@
 //! | `state`, `command`, `message`, `decision`, `address`, `text` | one worker's cell |
 //! | `access`, `export` | the one way back: `MQ_*` |
 //! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
+//! | `image`, `symbols` | which code lies where in this process, and what its functions are called |
+//! | `crash`, `stack`, `unwind` | who ended the process: told from within a signal handler |
+//! | `blocked` | where a worker is that a plugin blocks |
 //! | `worker` | what the event loop drives |
 //!
 //! This crate knows neither SMTP nor the event loop: it says what is to be done as [`Command`]s, and is
@@ -45,6 +48,9 @@
 //!    (`event.rs`: `the_limit_of_…`; `connection.rs`: `d_40_…`; `log.rs`: `d_b1_…`)
 //! 5. Nothing that a plugin throws passes through a frame of ours: the process ends, and says who it
 //!    was. (`crash.rs`)
+//! 6. A crash in plugin code names the plugin, also on a thread of its own and with its stack used up, and
+//!    the process ends as it would have without us. (`report.rs`)
+//! 7. A look at a blocked worker changes nothing of what its plugin sees: no call ends early. (`blocked.rs`)
 #![deny(
     clippy::undocumented_unsafe_blocks,
     clippy::missing_safety_doc,
@@ -53,10 +59,12 @@
 
 mod access;
 mod address;
+mod blocked;
 mod call;
 mod command;
 mod control;
 mod copy;
+mod crash;
 mod decision;
 #[allow(non_snake_case, reason = "the header's names")]
 pub mod export;
@@ -65,22 +73,28 @@ mod hook;
 mod hooks;
 mod host;
 mod id;
+mod image;
 mod inbox;
 mod load;
 mod message;
 mod misuse;
 mod plugin;
 mod slot;
+mod stack;
 mod state;
 mod step;
+mod symbols;
 mod text;
 mod token;
+mod unwind;
 mod worker;
 
 pub use address::Locals;
+pub use blocked::{Stack, Unseen};
 pub use call::Current;
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
+pub use crash::{expect_exit, note_blocker, report_crashes};
 pub use decision::{Decided, Decision, Reason};
 pub use generation::{
     Accepted, Generation, Mismatch, VERSION_G1, VERSION_G2, VERSION_G2A, VERSION_G3, VERSION_LATEST,
@@ -95,5 +109,6 @@ pub use message::{Direction, Edit, MessageEdits, MessageInit};
 pub use plugin::{PLUGINS_MAX, PluginIndex, Plugins};
 pub use state::OUTPUT_BYTES_MAX;
 pub use step::{ContextStep, Returned, Step, Verdict};
+pub use symbols::{Symbols, describe};
 pub use text::{Terminated, Text};
 pub use worker::{ConnectionInit, Counts, EnterError, Exhausted, Worker};

@@ -15,10 +15,12 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use object::{Object, ObjectSymbol};
 use thiserror::Error;
 
-use crate::call::Blame;
+use crate::call::{self, Blame};
 use crate::copy::{Copier, Copies};
 use crate::generation::{Accepted, Imports, Mismatch};
+use crate::hook::Site;
 use crate::hooks::{self, Hooks};
+use crate::image;
 use crate::plugin::{PLUGINS_MAX, Plugin, PluginIndex, Plugins};
 
 /// The directory with the plugins.
@@ -245,15 +247,20 @@ fn load_one(
     let file = || file.to_owned();
     let copy =
         copier.copy(&file(), name).map_err(|source| LoadError::Copy { file: file(), source })?;
-    // SAFETY: the library's constructors run here. Loading it is the administrator's decision, and
-    // running foreign code is its whole purpose.
-    let library = unsafe { Library::open(Some(copy.path()), RTLD_NOW | RTLD_LOCAL) };
+    let shown: Box<str> = name.to_string_lossy().into();
+    let blame = Blame { index, name: &shown };
+    let image = image::announce(&shown, index, copy.keep());
+    let library = call::plugin_code(blame, Site::Load, || {
+        // SAFETY: the library's constructors run here. Loading it is the administrator's decision, and
+        // running foreign code is its whole purpose.
+        unsafe { Library::open(Some(copy.path()), RTLD_NOW | RTLD_LOCAL) }
+    });
+    image::loaded(image, copy.path());
     let library = ManuallyDrop::new(library.map_err(|error| LoadError::Open {
         file: file(),
         reason: linker_reason(&error, copy.path()),
     })?);
-    let name: Box<str> = name.to_string_lossy().into();
-    let version = hooks::ask_version(&library, Blame { index, name: &name })
+    let version = hooks::ask_version(&library, blame)
         .ok_or_else(|| LoadError::VersionMissing { file: file(), accepted: accepted.clone() })?;
     if !accepted.contains(version) {
         let accepted = accepted.clone();
@@ -265,7 +272,7 @@ fn load_one(
     // SAFETY: the plugin was compiled for this generation by its own word, which what it calls does not
     // belie; a library in `ManuallyDrop` stays.
     let hooks = unsafe { Hooks::resolve(&library, generation) };
-    Ok(Plugin { name, index, generation, hooks, _library: library })
+    Ok(Plugin { name: shown, index, generation, hooks, _library: library })
 }
 
 /// What the file calls and exports. Nothing for one that cannot be read as ELF: the dynamic linker

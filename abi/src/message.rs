@@ -31,6 +31,8 @@ pub struct MessageInit<'a> {
     /// The MIME data. Shared. `None` for an outgoing message: plugins see only what one of them has
     /// set (D-67).
     pub mime: Option<Text>,
+    /// What plugins have said of the recipient before, with `MQ_setLocal` (D-71).
+    pub local: Option<bool>,
 }
 
 /// What plugins made of one value.
@@ -108,6 +110,8 @@ pub(crate) struct Message {
     pub(crate) docket: Docket,
     /// How far it came, once that is known.
     pub(crate) state: Option<Text>,
+    /// It was said of this message, not of the address of RCPT.
+    local_is_new: bool,
 }
 
 impl Message {
@@ -122,9 +126,10 @@ impl Message {
             envelope: Value::new(init.envelope.map(Text::copy_from)),
             recipient: Value::new(init.recipient.map(Text::copy_from)),
             mime: Value::new(init.mime),
-            local: None,
             docket: Docket::default(),
             state: None,
+            local: init.local,
+            local_is_new: false,
         }
     }
 
@@ -143,6 +148,9 @@ impl Message {
                 Direction::Outgoing => Edit::Unchanged,
             },
         };
+        if part == Part::Recipient {
+            self.local = self.local.filter(|_| self.local_is_new);
+        }
         match part {
             Part::Envelope => self.envelope.edit = edit,
             Part::Recipient => self.recipient.edit = edit,
@@ -177,7 +185,10 @@ impl Message {
     /// D-70: an outgoing message is on its way already, so there it means nothing.
     pub(crate) fn set_local(&mut self, local: bool) {
         match self.direction {
-            Direction::Incoming => self.local = Some(local),
+            Direction::Incoming => {
+                self.local = Some(local);
+                self.local_is_new = true;
+            }
             Direction::Outgoing => {}
         }
     }

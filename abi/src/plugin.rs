@@ -108,6 +108,14 @@ impl Plugins {
         self.all.get(plugin.index()).map(|plugin| &*plugin.name)
     }
 
+    /// One plugin's generation.
+    ///
+    /// # Panics
+    /// For an index that is not of this table.
+    pub fn generation(&self, plugin: PluginIndex) -> Generation {
+        self.plugin(plugin).generation
+    }
+
     /// Their generations, in the order of loading.
     pub fn generations(&self) -> impl ExactSizeIterator<Item = Generation> {
         self.all.iter().map(|plugin| plugin.generation)

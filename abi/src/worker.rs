@@ -29,6 +29,7 @@ use crate::message::{Direction, Message, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
 use crate::plugin::PluginIndex;
 use crate::slot::SLOTS_MAX;
+use crate::stack::HandlerStack;
 use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
 use crate::step::{ContextStep, Returned, Step, Verdict};
 use crate::text::Text;
@@ -91,6 +92,8 @@ pub struct Worker {
     state: Rc<RefCell<State>>,
     /// Out of the inbox, and not applied.
     posted: VecDeque<Post>,
+    /// Where a crash of this thread is reported from.
+    _handler_stack: Option<HandlerStack>,
 }
 
 impl Drop for Worker {
@@ -113,7 +116,13 @@ impl Worker {
         // SAFETY: `Worker` is bound to this thread by its `Rc`, keeps the pointee, and leaves when it is
         // dropped; if it is forgotten, the pointee stays for good.
         unsafe { call::enter(NonNull::from(&*state), host.published(index)) };
-        Ok(Worker { host, index, state, posted: VecDeque::new() })
+        Ok(Worker {
+            host,
+            index,
+            state,
+            posted: VecDeque::new(),
+            _handler_stack: HandlerStack::new(),
+        })
     }
 
     /// The host that this worker belongs to.

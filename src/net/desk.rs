@@ -16,7 +16,6 @@ use crossbeam_channel::Sender as Channel;
 use rohrpost_abi::{Command, ConnectionId, TimerId, WatchId};
 use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
-use crate::auth::Logins;
 use crate::blocking::Job;
 use crate::clock::Wall;
 use crate::control::Which;
@@ -29,6 +28,7 @@ use crate::plugin::view::Plugins;
 use crate::queue::{
     Accepting, Completion, Entry, Ids, MailId, ReadError, Transaction, TransactionId, Waiting,
 };
+use crate::rolls::Rolls;
 use crate::services::{Routed, Services};
 use crate::settings::Settings;
 use crate::smtp::Memory;
@@ -88,7 +88,7 @@ pub enum Mail {
     Intake(Intake),
     /// Settings that may change while the server runs, the files of TLS read again, and whom to tell
     /// that they are in force.
-    Settings(Arc<Settings>, Arc<Tls>, Arc<Logins>, Channel<()>),
+    Settings(Arc<Settings>, Arc<Tls>, Arc<Rolls>, Channel<()>),
     /// Stop: take nothing new, finish what is under way.
     Drain,
 }

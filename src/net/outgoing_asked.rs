@@ -75,6 +75,7 @@ impl Outgoing {
             envelope: mail.map(|mail| mail.envelope.as_bytes()),
             recipient: mail.map(|mail| mail.recipient.as_bytes()),
             mime: None,
+            local: None,
         };
         self.message = Some(desk.plugins.cell.open_message(plugin, init)?);
         Ok(self.message)

@@ -5,7 +5,8 @@
 //! **Diagnostics**: a retry loop (D-29) and a revoked hold (D-27) are logged with the plugin.
 
 use rohrpost_abi::{
-    Command, ConnectionId, ConnectionInit, ContextStep, Hook, Host, PluginIndex, Returned, Step,
+    Command, ConnectionId, ConnectionInit, ContextStep, Generation, Hook, Host, PluginIndex,
+    Returned, Step,
 };
 
 use crate::log::{Level, Log};
@@ -45,6 +46,13 @@ impl Plugins {
     /// The plugins that export `hook`, in load order; empty costs its caller one length test.
     pub fn with(&self, hook: Hook) -> &'static [PluginIndex] {
         self.host.plugins().with(hook)
+    }
+
+    /// Whether any plugin can say that a recipient is local (D-71): one that exports the hook for recipients,
+    /// of a generation that has the call.
+    pub fn may_say_local(&self) -> bool {
+        let generation = |plugin: &PluginIndex| self.host.plugins().generation(*plugin);
+        self.with(Hook::RcptTo).iter().any(|plugin| generation(plugin) != Generation::G1)
     }
 
     /// A slot for a connection, or `None` when no plugin would ever see it.

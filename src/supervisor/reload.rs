@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use serde_json::{Value, json};
 
-use crate::auth::Logins;
 use crate::log::Log;
 use crate::net::desk::{Intake, Mail};
+use crate::rolls::Rolls;
 use crate::settings::{Changes, Loaded, Machine, Settings};
 use crate::tls::Tls;
 use crate::view::counted;
@@ -51,14 +51,14 @@ impl Server {
             self.settings.with_changes(&new, &machine).map_err(|report| report.to_string())?;
         // What can fail comes first. The files are read even where their names are the old ones.
         let tls = Tls::load(&settings.tls.files()).map_err(|error| error.to_string())?;
-        let logins = Logins::load(&settings.smtp.auth).map_err(|error| error.to_string())?;
+        let rolls = Rolls::load(&settings.smtp).map_err(|error| error.to_string())?;
         if settings.logging != self.settings.logging {
             let logging = &settings.logging;
             log.redirect(&logging.targets, logging.level).map_err(|error| error.to_string())?;
         }
         self.settings = Arc::new(settings);
         self.connections.limit(self.settings.smtp.connection_bounds());
-        let late = self.tell_workers(&Arc::new(tls), &Arc::new(logins));
+        let late = self.tell_workers(&Arc::new(tls), &Arc::new(rolls));
         let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         Ok(vec![json!({
             "applied": applied,
@@ -71,12 +71,12 @@ impl Server {
 
     /// Hands the settings to the workers; how many have not taken them in time. They will: what their
     /// mailbox has no room for is kept for them.
-    fn tell_workers(&mut self, tls: &Arc<Tls>, logins: &Arc<Logins>) -> usize {
+    fn tell_workers(&mut self, tls: &Arc<Tls>, rolls: &Arc<Rolls>) -> usize {
         let workers = self.mailboxes.len();
         let (done, dones) = bounded(workers);
         let settings = self.settings.clone();
         self.orders.give(Order::Settings, || {
-            Mail::Settings(settings.clone(), tls.clone(), logins.clone(), done.clone())
+            Mail::Settings(settings.clone(), tls.clone(), rolls.clone(), done.clone())
         });
         let end = Instant::now() + CHANGE_PATIENCE;
         self.orders.pass_on_until(end);

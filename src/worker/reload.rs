@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::Logins;
+use crate::rolls::Rolls;
 use crate::settings::Settings;
 use crate::smtp::server;
 use crate::tls::Tls;
@@ -20,7 +20,7 @@ use super::turn::Worker;
 
 impl Worker {
     /// Uses other settings from now on.
-    pub(super) fn adopt(&mut self, settings: Arc<Settings>, tls: &Tls, logins: Arc<Logins>) {
+    pub(super) fn adopt(&mut self, settings: Arc<Settings>, tls: &Tls, rolls: Arc<Rolls>) {
         self.options = Arc::new(session_options(&settings, tls));
         self.desk.tls = tls.for_worker();
         let delivery = &settings.delivery;
@@ -28,7 +28,8 @@ impl Worker {
             intervals_s(&delivery.retry_intervals),
             delivery.attempts_max.map_or(0, NonZeroU32::get),
         );
-        self.desk.admission.change(&settings, logins);
+        self.desk.admission.change(&settings, rolls.clone());
+        self.desk.plugins.cell.set_locals(Arc::new(move |address| rolls.locals.has(address)));
         self.desk.settings = settings;
     }
 }

@@ -270,8 +270,8 @@ impl Handler for Worker {
                 // Whoever asked may have given up.
                 let _ = answers.send(self.answer(&question, io));
             }
-            Mail::Settings(settings, tls, logins, done) => {
-                self.adopt(settings, &tls, logins);
+            Mail::Settings(settings, tls, rolls, done) => {
+                self.adopt(settings, &tls, rolls);
                 // Whoever asked may have given up.
                 let _ = done.send(());
             }

@@ -1,5 +1,6 @@
 //! Real plugins, compiled from C by these tests, against the whole crate.
 
+mod blocked;
 mod connection;
 mod control;
 mod crash;
@@ -9,4 +10,5 @@ mod load;
 mod log;
 mod message;
 mod misuse;
+mod report;
 mod support;
