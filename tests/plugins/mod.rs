@@ -17,6 +17,7 @@ mod login;
 mod message;
 mod misuse;
 mod outgoing;
+pub(crate) mod outward;
 #[cfg(feature = "count-allocations")]
 mod parked;
 pub(crate) mod probe;

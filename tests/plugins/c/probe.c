@@ -378,6 +378,12 @@ static int descriptors(const char *word, char *value, struct at *at) {
     return 0;
 }
 
+#ifdef PROBE_OUTWARD
+#  include PROBE_OUTWARD
+#else
+static int outward(const char *word, char *value, struct at *at) { (void)word, (void)value, (void)at; return -1; }
+#endif
+
 static int run(char *script, struct at at) {
     char *rest = script, *word;
     int result = 0;
@@ -389,7 +395,7 @@ static int run(char *script, struct at at) {
         int returned = control(word, value, &at);
         if (returned > 0) result = returned;
         if (returned < 0 && connections(word, value, &at) < 0 && messages(word, value, &at) < 0 &&
-            descriptors(word, value, &at) < 0)
+            descriptors(word, value, &at) < 0 && outward(word, value, &at) < 0)
             say("unknown %s", word);
     }
     return result;
