@@ -33,7 +33,7 @@
  *   Threads.    Hooks and callbacks run on the worker thread that owns the context. Workers run at the
  *               same time: what a plugin shares between them, such as its globals, it must lock. Call
  *               MQ_* on the thread of the context, connection, message, watcher or timer that is
- *               given. Any thread may hand control back, and call MQ_log.
+ *               given. Any thread may hand control back, and call MQ_log and MQX_post.
  *   Arguments.  What a plugin passes in is copied before the call returns, unless it is `data`, which
  *               the host stores and hands back, but never reads or frees.
  *   Blocking.   A hook or callback that blocks stops all mail of its worker; one that runs for longer
@@ -216,19 +216,25 @@ MQ_EXPORT bool mq_smtp_out_sent(MQ_Context *context, MQ_Connection *connection, 
 
 /* -- Hooks of the extensions: MailerQ calls none of them -- */
 
-/* EHLO or HELO; `name` is what the client calls itself. Since MQX 1. */
+/* EHLO or HELO; `name` is what the client calls itself, printable ASCII of at most 255 octets, and nothing
+ * else was checked. If it is refused the client is who it was before. Since MQX 1. */
 MQ_EXPORT bool mqx_smtp_in_helo(MQ_Context *context, MQ_Connection *connection,
                                 const char *name, size_t size);
 
-/* The client dropped its transaction with RSET, EHLO or HELO. Since MQX 1. */
+/* The client starts over: with RSET, or with EHLO or HELO within a transaction, after mqx_smtp_in_helo.
+ * Since MQX 1. */
 MQ_EXPORT bool mqx_smtp_in_reset(MQ_Context *context, MQ_Connection *connection);
 
 /* The client has gone while a plugin, this one or another, holds its step: nobody waits for the answer
- * any more. mq_smtp_in_close follows, after the step was handed back. Since MQX 1. */
+ * any more. mq_smtp_in_close follows, after the step was handed back, which may be done in here. It is
+ * called for every plugin that has it, once a connection, and cannot take control. A client that only
+ * ends its side of the connection has not gone: it may still read. Since MQX 1. */
 MQ_EXPORT void mqx_smtp_lost(MQ_Context *context, MQ_Connection *connection);
 
 /* An outgoing connection is there, and the peer's greeting was read; nothing was said yet. Under TLS that
- * came with the first octet MQ_secure is true already. Since MQX 1. */
+ * came with the first octet MQ_secure is true already. After MQX_disconnect, here or in
+ * mqx_smtp_out_secure, the next host of the message is tried, as if this one could not be reached. Since
+ * MQX 1. */
 MQ_EXPORT bool mqx_smtp_out_connect(MQ_Context *context, MQ_Connection *connection);
 
 /* The TLS handshake of an outgoing connection is done, and nothing was said since. Always after
@@ -397,7 +403,16 @@ void MQ_SetMime(MQ_Message *message, const char *mime, size_t size);
 
 #endif
 
-/* The libev loop of this worker. This host has none yet: NULL, logged once per plugin. */
+/* The libev loop of this worker, for libraries that can only be driven by one. The first call on a worker
+ * makes it, with the copy of libev 4 that this plugin is linked with (or that a library is which it uses);
+ * from then on the worker sleeps in there, so that watchers of every kind run, on this thread. Their
+ * callbacks are callbacks of this plugin: all that is said here of those holds for them, and they may
+ * hand back any step that it holds. Plugins with the same copy of libev share the loop. NULL, and a critical
+ * line in the log, where the plugin has no libev, or another copy than a plugin that was first.
+ *
+ * The loop is the host's: do not run, break, or destroy it, nor replace its callbacks for pending
+ * watchers. ev_signal and ev_child do not work in it (libev lets one loop alone have them, and aborts the
+ * process). What a thread sends by ev_async_send arrives until the worker has cleaned up its contexts. */
 struct ev_loop *MQ_ev(MQ_Context *context);
 
 /* The message as an object of json-c (before 5.0) or libfastjson. This host has none yet: NULL, logged
@@ -424,7 +439,117 @@ void MQ_log(int priority, const char *message);
 /* The version of the extensions that this host has, 1 or more. Any thread. Since MQX 1. */
 MQX_WEAK int MQX_version(void);
 
-/* -- Incoming connections -- */
+/* -- Incoming connections --
+ *
+ * Answers. A hook of an incoming connection may say what its step is to come to, while it runs and while
+ * it holds the step, on the thread of the connection. The last answer before the step ends counts; the
+ * step ends when the hook returns false, or hands back. Then nobody else is asked. MQ_retry takes the
+ * answer back. Without an answer all is as if these functions did not exist. What they mean:
+ *
+ *   hook of           MQX_reject, MQX_defer           MQX_discard           MQX_disconnect alone
+ *   connect           in place of the banner; the     -                     421 in place of the banner
+ *                     connection is closed (1)
+ *   secure            as the next reply; closed       -                     421 as the next reply
+ *   helo              EHLO is refused, and the state  -                     421
+ *                     stays what it was
+ *   authenticate      the login fails (2)             -                     421
+ *   mailfrom          the sender is refused           the whole mail (3)    421
+ *   rcptto            this recipient is refused       this recipient (3)    421
+ *   data              the message is refused          the whole mail (3)    421
+ *   message           the message is refused, for     this recipient (3)    421
+ *                     all its recipients
+ *   reset             -                               -                     421
+ *   close, lost       -                               -                     -
+ *   out_connect,      -                               -                     another host is tried
+ *   out_secure
+ *
+ *   -    is misuse: there is nothing to answer, or RFC 5321 demands an answer.
+ *   (1)  On a port that begins with TLS the client hears nothing, since nothing can be said yet.
+ *   (2)  Whatever MQ_setAuthenticated said. MQX_reject counts as a failed login, MQX_defer as none.
+ *   (3)  The client hears what it would hear of mail that is accepted. No further hook is called for what
+ *        is dropped; the host logs that it was, and counts it (`discarded` in `rohrpost status`).
+ *
+ * A message has one reply, however many recipients: hence one MQX_reject in the message hook of one of
+ * them is the answer for all, and none is stored. All of these return whether the answer was noted. */
+
+/* Refuse for good, with a code from 500 to 559, or for now, with one from 400 to 459; 0 is the usual one of
+ * the step. `status` is an enhanced status of the same class, such as "5.7.1" (RFC 3463); NULL is the usual
+ * one. `text` is NULL for a usual text, or lines separated by \n, of which each becomes a line of the
+ * reply: at most 32 of 500 octets, the rest is cut off. Anything but printable ASCII becomes '?'; in a mail
+ * with SMTPUTF8, UTF-8 stays. Another code or status is misuse and changes nothing. 421 also closes the
+ * connection. Since MQX 1. */
+MQX_WEAK bool MQX_reject(MQ_Connection *connection, int code, const char *status, const char *text);
+MQX_WEAK bool MQX_defer(MQ_Connection *connection, int code, const char *status, const char *text);
+
+/* Answer as if all were well, and drop it. Takes the connection, or in the message hook the message. Since
+ * MQX 1. */
+MQX_WEAK bool MQX_discard(void *connection_or_message);
+
+/* Close the connection after the reply to this step: that of the other answer, or 421 if there is none. What
+ * is answered as accepted gets a 421 behind it. Since MQX 1. */
+MQX_WEAK bool MQX_disconnect(MQ_Connection *connection);
+
+/* This plugin failed in this step, and cannot say what is right: the setting plugin-failure decides, as it
+ * does when a step is held for too long. For layers that catch exceptions; in every hook of a connection,
+ * outgoing ones too. Where nothing can be refused (close, reset, lost) it means nothing. Since MQX 1. */
+MQX_WEAK bool MQX_fail(MQ_Connection *connection);
+
+/* Hold the step under a name of its own: call it in the hook, and return true. MQX_release hands back with
+ * that name, from any thread, and MQ_continue and its like still do, too. After `timeout` seconds, 0 for no
+ * limit of its own, and at the latest after plugin-timeout, `expired` is called (unless it is NULL) on the
+ * thread of the connection: it may answer the step and release it; if it does not, the step has failed,
+ * as after MQX_fail. It is also called when the host stops and has taken the step back already. It is not
+ * called for a hold that was released. A late release is harmless: it returns false, releases nothing, and
+ * the plugin is not passed over as it is when it owes an MQ_continue. NULL outside of a hook of this
+ * connection, or if the timeout is negative or NaN. Since MQX 1. */
+typedef struct MQX_Hold MQX_Hold; /* valid until the step is handed back or taken back */
+#define MQX_CONTINUE 0
+#define MQX_COMPLETE 1
+#define MQX_RETRY    2
+MQX_WEAK MQX_Hold *MQX_hold(MQ_Connection *connection, double timeout,
+                            void (*expired)(MQX_Hold *hold, void *data), void *data);
+
+/* Hand back what a hold names: MQX_CONTINUE, MQX_COMPLETE or MQX_RETRY. False if it is over; called on
+ * another thread than the connection's it returns true when it is on its way there, and may still come too
+ * late. Since MQX 1. */
+MQX_WEAK bool MQX_release(MQX_Hold *hold, int verdict);
+
+/* What the host knows of a connection, NUL-terminated; its size goes to `*size`, if that is not NULL. NULL,
+ * and size 0, if it is not known. The host never changes it while a step is shown or held; it stays valid
+ * until the step is over, and until another value takes its place (the next EHLO, login or handshake).
+ * Since MQX 1.
+ *
+ *   MQX_peer         the address of the other end; behind a proxy of smtp-proxy, of the client itself. NULL
+ *                    if the proxy does not say. MQX_peerPort: its port, or 0.
+ *   MQX_helo         what the client calls itself; in the helo hook, what it wants to.
+ *   MQX_login        what the client is logged in as; not before the login was successful.
+ *   MQX_tlsVersion   "TLSv1.2" or "TLSv1.3"; NULL in clear.
+ *   MQX_cipher       the registered name of the cipher suite; NULL in clear.
+ *   MQX_sni          the name that the client asked for in its handshake.
+ *
+ *   MQX_host         of an outgoing connection: the host that it was made to, as MX records or settings
+ *                    name it.
+ *
+ * Of an outgoing connection the peer, the host and what concerns TLS are known; MQX_helo is the name that the
+ * peer's greeting began with. */
+MQX_WEAK const char *MQX_peer(MQ_Connection *connection, size_t *size);
+MQX_WEAK int MQX_peerPort(MQ_Connection *connection);
+MQX_WEAK const char *MQX_helo(MQ_Connection *connection, size_t *size);
+MQX_WEAK const char *MQX_login(MQ_Connection *connection, size_t *size);
+MQX_WEAK const char *MQX_tlsVersion(MQ_Connection *connection, size_t *size);
+MQX_WEAK const char *MQX_cipher(MQ_Connection *connection, size_t *size);
+MQX_WEAK const char *MQX_sni(MQ_Connection *connection, size_t *size);
+MQX_WEAK const char *MQX_host(MQ_Connection *connection, size_t *size);
+
+/* The name of a mail in the queue, as the client hears it after its 250 and `rohrpost queue` shows it; how
+ * many attempts there were with the one of now, 0 for an incoming mail, -1 on misuse; and sender, recipient
+ * and MIME data with their sizes, as MQ_envelope, MQ_recipient and MQ_mime return them, NUL bytes within
+ * included. Since MQX 1. */
+MQX_WEAK const char *MQX_messageId(MQ_Message *message, size_t *size);
+MQX_WEAK int MQX_attempt(MQ_Message *message);
+MQX_WEAK const char *MQX_envelope(MQ_Message *message, size_t *size);
+MQX_WEAK const char *MQX_recipient(MQ_Message *message, size_t *size);
+MQX_WEAK const char *MQX_mime(MQ_Message *message, size_t *size);
 
 /* -- Outgoing connections --
  *
@@ -465,6 +590,62 @@ MQX_WEAK bool MQX_route(MQ_Message *message, const char *host, int port);
 MQX_WEAK const char *MQX_state(MQ_Message *message);
 
 /* -- The loop -- */
+
+/* Call `callback` after `first` seconds, and from then on every `interval` seconds, until MQ_stopTimer,
+ * also from within the callback. Counted from when it was due, not from when it ran, so nothing drifts;
+ * what falls due while the worker is busy is left out, not made up for. `first` as in MQ_startTimer;
+ * `interval` is at least a millisecond, and NULL is returned for one that is not above 0. MQ_resetTimer
+ * gives it another next time; the interval stays. Since MQX 1. */
+MQX_WEAK MQ_Timer *MQX_repeat(MQ_Context *context, double first, double interval,
+                              void (*callback)(void *data), void *data);
+
+/* Watch for other events from now on, with the same watcher, callback and data. 0 lets the watcher rest: it
+ * keeps its place among the 65,536, and is not called until it is given events again. Cheap: however
+ * often it is called within a callback, it costs one system call at most. False on misuse. Since MQX 1. */
+MQX_WEAK bool MQX_watchMask(MQ_IOWatcher *watcher, int events);
+
+/* Have the worker of `context` run `callback`. Any thread, and on the worker's own: then it runs later, never
+ * from within this call. What is posted to one worker runs in order, each once, as a callback of this
+ * plugin; what it needs from the posting thread must be there before the call. False, and it will not
+ * run: on misuse, when 65,536 of this plugin wait for that worker, or when the worker has cleaned up.
+ * What still waits then is dropped, and counted in the log. Since MQX 1. */
+MQX_WEAK bool MQX_post(MQ_Context *context, void (*callback)(void *data), void *data);
+
+/* What MQX_resolve asks for: the numbers of the DNS. With each, a value looks like */
+#define MQX_DNS_A     1  /* 192.0.2.1 */
+#define MQX_DNS_NS    2  /* ns.example.org */
+#define MQX_DNS_CNAME 5  /* other.example.org */
+#define MQX_DNS_PTR   12 /* host.example.org */
+#define MQX_DNS_MX    15 /* 10 mx.example.org            preference and host; "." is no host */
+#define MQX_DNS_TXT   16 /* v=spf1 -all                  its pieces joined; a NUL in it is shown as '?' */
+#define MQX_DNS_AAAA  28 /* 2001:db8::1 */
+#define MQX_DNS_SRV   33 /* 10 5 5060 sip.example.org    priority, weight, port and host */
+
+/* How a query ended. */
+#define MQX_DNS_FOUND      0 /* there are values */
+#define MQX_DNS_NO_RECORDS 1 /* the name exists, and has none of this type */
+#define MQX_DNS_NO_NAME    2 /* the name does not exist */
+#define MQX_DNS_TIMEOUT    3 /* no answer within dns-timeout */
+#define MQX_DNS_FAILED     4 /* the name servers refused or failed, or the host has too much to ask */
+#define MQX_DNS_BAD_NAME   5 /* that is no domain name */
+
+typedef struct MQX_Query MQX_Query; /* valid until its callback runs or it is cancelled */
+
+/* Ask the name servers, in the way in which the host looks up where mail goes: by the dns-* settings, within
+ * dns-timeout, with its cache. `name` is a whole domain name in ASCII, with or without the dot at its end; for
+ * MQX_DNS_PTR it may be an address as well, such as 192.0.2.1. `callback` runs exactly once, on this
+ * worker, never from within this call, unless the query is cancelled or the worker ends; `values` and its
+ * strings are valid while it runs, hold names in ASCII without the last dot, and there are `count` of them,
+ * none unless `status` is MQX_DNS_FOUND. A server answers what it likes: believe nothing. NULL on misuse, or
+ * when 1,024 queries of this plugin are open on this worker, or 4,096 of all (those cancelled count until they
+ * are answered). Since MQX 1. */
+MQX_WEAK MQX_Query *MQX_resolve(MQ_Context *context, const char *name, int type,
+                                void (*callback)(MQX_Query *query, int status, const char *const *values,
+                                                 size_t count, void *data),
+                                void *data);
+
+/* The callback of a query will not run. Not to be called in it, nor afterwards. Since MQX 1. */
+MQX_WEAK void MQX_cancel(MQX_Query *query);
 
 /* -- The plugin itself -- */
 

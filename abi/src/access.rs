@@ -5,12 +5,15 @@
 //! whose code runs (D-05).
 
 use std::cell::RefCell;
+use std::ffi::c_void;
 
 use crate::address::Owner;
 use crate::call;
+use crate::command::TimerCallback;
 use crate::host;
 use crate::inbox::Post;
 use crate::misuse::{self, Misuse, Refusal};
+use crate::post;
 use crate::state::State;
 use crate::step::Verdict;
 use crate::token::{Kind, Opaque, Token};
@@ -24,6 +27,10 @@ pub(crate) enum Wanted {
     Message,
     Watch,
     Timer,
+    Query,
+    Hold,
+    /// Either.
+    ConnectionOrMessage,
 }
 
 impl Wanted {
@@ -34,16 +41,23 @@ impl Wanted {
             Wanted::Message => Kind::Message.type_name(),
             Wanted::Watch => Kind::Watch.type_name(),
             Wanted::Timer => Kind::Timer.type_name(),
+            Wanted::Query => Kind::Query.type_name(),
+            Wanted::Hold => Kind::Hold.type_name(),
+            Wanted::ConnectionOrMessage => "MQ_Connection or MQ_Message",
         }
     }
 
     fn accepts(self, kind: Kind) -> bool {
         match kind {
             Kind::Context | Kind::StepContext => self == Wanted::Context,
-            Kind::Connection => self == Wanted::Connection,
-            Kind::Message => self == Wanted::Message,
+            Kind::Connection => {
+                matches!(self, Wanted::Connection | Wanted::ConnectionOrMessage)
+            }
+            Kind::Message => matches!(self, Wanted::Message | Wanted::ConnectionOrMessage),
+            Kind::Hold => self == Wanted::Hold,
             Kind::Watch => self == Wanted::Watch,
             Kind::Timer => self == Wanted::Timer,
+            Kind::Query => self == Wanted::Query,
         }
     }
 }
@@ -120,6 +134,66 @@ pub(crate) fn hand_back(
     });
 }
 
+/// Has the worker that `context` names run `callback`. Whether it will: not if it has ended, or if too
+/// many wait.
+pub(crate) fn post(
+    function: &'static str,
+    context: *mut Opaque,
+    callback: Option<TimerCallback>,
+    data: *mut c_void,
+) -> bool {
+    call::host_code(function, || {
+        let done = admit(Wanted::Context, context).and_then(|token| {
+            let plugin = token.plugin();
+            let callback = callback.ok_or(Misuse::Argument("callback is NULL"));
+            let posted = callback.and_then(|callback| {
+                let post = post::Post { plugin, callback, data };
+                host::installed().map_or(Ok(false), |host| host.run_later(token.worker(), post))
+            });
+            posted.map_err(|misuse| Refusal { plugin: Some(plugin), misuse })
+        });
+        done.unwrap_or_else(|refusal| {
+            misuse::report(function, refusal);
+            false
+        })
+    })
+}
+
+/// As [`hand_back`], for a hold with a name; whether it counts, or is on its way to where it will be seen. `None`
+/// for a verdict that there is not.
+pub(crate) fn release(hold: *mut Opaque, verdict: Option<Verdict>) -> u8 {
+    let function = "MQX_release";
+    call::host_code(function, || {
+        let done = admit(Wanted::Hold, hold).and_then(|token| {
+            let refuse = |misuse| Refusal { plugin: Some(token.plugin()), misuse };
+            let unknown = Misuse::Argument("verdict is no MQX_CONTINUE, MQX_COMPLETE or MQX_RETRY");
+            let verdict = verdict.ok_or(refuse(unknown))?;
+            try_release(token, verdict).map_err(refuse)
+        });
+        done.map(u8::from).unwrap_or_else(|refusal| {
+            misuse::report(function, refusal);
+            0
+        })
+    })
+}
+
+fn try_release(token: Token, verdict: Verdict) -> Result<bool, Misuse> {
+    let here = call::with_state(|state| {
+        (state.worker == token.worker()).then(|| state.release(token, verdict))
+    });
+    let posted = match (here.flatten(), host::installed()) {
+        (Some(done), _) => return done,
+        (None, Some(host)) if host.knows(token.worker()) => host.post(token, verdict),
+        (None, _) => return Ok(false),
+    };
+    match posted {
+        Ok(()) => Ok(true),
+        // Another release waits for this hold, or for a later one in its place: this one is over.
+        Err(Misuse::Doubled | Misuse::Stale { .. }) => Ok(false),
+        Err(misuse) => Err(misuse),
+    }
+}
+
 /// Applies what [`hand_back`] put into the inbox of this worker.
 pub(crate) fn apply_post(state: &RefCell<State>, post: Post) {
     let Post { context, first, second } = post;
@@ -158,7 +232,7 @@ fn try_hand_back(token: Token, verdict: Verdict) -> Result<(), Misuse> {
 /// Everything about a pointer that needs no cell.
 fn admit(wanted: Wanted, pointer: *mut Opaque) -> Result<Token, Refusal> {
     let expected = wanted.type_name();
-    let running = call::current().map(|current| current.plugin);
+    let running = call::running();
     let refuse = |misuse| Refusal { plugin: running, misuse };
     let token = Token::from_pointer(pointer, expected).map_err(refuse)?;
     let plugins = host::installed().map_or(0, |host| host.plugins().len());

@@ -112,6 +112,11 @@ pub(crate) fn current() -> Option<Current> {
     HERE.with(|here| here.current.get()).unpack()
 }
 
+/// Whose call runs on this thread, as far as that is known: not in a loop that several plugins share.
+pub(crate) fn running() -> Option<PluginIndex> {
+    current().filter(|current| current.site != Site::LibevShared).map(|current| current.plugin)
+}
+
 /// Does this thread have a worker?
 pub(crate) fn has_worker() -> bool {
     HERE.with(|here| here.state.get()).is_some()

@@ -6,10 +6,11 @@
 
 use std::num::NonZeroU16;
 
+use crate::answer::Words;
 use crate::misuse::Misuse;
 use crate::plugin::PluginIndex;
 
-/// How much of the text of a bounce is taken; the rest is cut off. The record of an attempt keeps less.
+/// How much of the text of a bounce is taken; the rest is cut off, as in the record of an attempt.
 pub(crate) const TEXT_BYTES_MAX: usize = 1024;
 /// The longest host that can be named: a domain name, or an address (RFC 1035 2.3.4).
 pub(crate) const HOST_BYTES_MAX: usize = 255;
@@ -17,8 +18,8 @@ pub(crate) const HOST_BYTES_MAX: usize = 255;
 /// What is to become of an outgoing message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It fails for good.
-    Bounce(Reason),
+    /// It fails for good, for this reason.
+    Bounce(Words),
     /// It is tried again then, and not before.
     RetryAt {
         /// Unix time in milliseconds; any.
@@ -31,17 +32,6 @@ pub enum Decision {
         /// `None`: the port of mail.
         port: Option<NonZeroU16>,
     },
-}
-
-/// Why a message fails. What is `None` is left to the host.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reason {
-    /// 500 to 559 (RFC 5321 4.2).
-    pub code: Option<u16>,
-    /// Class 5 with subject and detail (RFC 3463).
-    pub status: Option<[u16; 3]>,
-    /// As the plugin gave it, but for octets that are no UTF-8.
-    pub text: Option<Box<str>>,
 }
 
 /// A decision, and who took it.
@@ -84,34 +74,6 @@ impl Docket {
     }
 }
 
-/// RFC 5321 4.2: five, a digit from 0 to 5, and one; 0 leaves it to the host.
-pub(crate) fn code(code: i32) -> Result<Option<u16>, Misuse> {
-    match code {
-        0 => Ok(None),
-        500..=559 => Ok(Some(code as u16)),
-        _ => Err(Misuse::Argument("code is neither 0 nor 500 to 559")),
-    }
-}
-
-/// RFC 3463 2: `5.subject.detail`, each a number of at most three digits, without leading zeros.
-pub(crate) fn status(status: &[u8]) -> Result<[u16; 3], Misuse> {
-    let refused = Misuse::Argument("status is not like 5.7.1");
-    let mut parts = status.split(|byte| *byte == b'.').map(number);
-    let mut next = || parts.next().flatten().ok_or(refused);
-    let parsed = [next()?, next()?, next()?];
-    if parts.next().is_some() || parsed[0] != 5 {
-        return Err(refused);
-    }
-    Ok(parsed)
-}
-
-fn number(digits: &[u8]) -> Option<u16> {
-    let plain = matches!(digits, [b'0'] | [b'1'..=b'9', ..])
-        && digits.len() <= 3
-        && digits.iter().all(u8::is_ascii_digit);
-    plain.then(|| digits.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0')))
-}
-
 /// Whole milliseconds of a unix time in seconds, never early; the past is the past.
 pub(crate) fn unix_ms(seconds: f64) -> Result<u64, Misuse> {
     if seconds.is_nan() {
@@ -143,23 +105,6 @@ pub(crate) fn port(port: i32) -> Result<Option<NonZeroU16>, Misuse> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn codes_and_statuses_are_permanent_ones() {
-        for (given, expected) in
-            [(0, Some(None)), (550, Some(Some(550))), (559, Some(Some(559))), (560, None)]
-        {
-            assert_eq!(code(given).ok(), expected, "{given}");
-        }
-        for given in [-1, 1, 250, 450, 499, 65_536 + 550] {
-            assert!(code(given).is_err(), "{given}");
-        }
-        assert_eq!(status(b"5.7.1").ok(), Some([5, 7, 1]));
-        assert_eq!(status(b"5.0.999").ok(), Some([5, 0, 999]));
-        for given in ["", "5", "5.7", "5.7.1.1", "4.7.1", "5.07.1", "5.7.1000", "5.7.x", "5.7.1 "] {
-            assert!(status(given.as_bytes()).is_err(), "{given}");
-        }
-    }
 
     #[test]
     fn times_are_whole_milliseconds_of_any_age() {

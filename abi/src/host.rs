@@ -17,6 +17,7 @@ use crate::call::{Current, Published};
 use crate::inbox::{Inbox, Wake};
 use crate::misuse::{Meter, Misuse};
 use crate::plugin::{PluginIndex, Plugins};
+use crate::post::{Post, Posted, Posts};
 use crate::step::Verdict;
 use crate::token::Token;
 
@@ -97,6 +98,7 @@ struct WorkerEntry {
     thread: AtomicI32,
     published: Published,
     inbox: Inbox,
+    posts: Posts,
 }
 
 /// One process has one host; there is one already.
@@ -202,6 +204,22 @@ impl Host {
 
     pub(crate) fn inbox(&self, worker: u8) -> &Inbox {
         &self.workers[usize::from(worker)].inbox
+    }
+
+    pub(crate) fn posts(&self, worker: u8) -> &Posts {
+        &self.workers[usize::from(worker)].posts
+    }
+
+    /// Leaves a callback for a worker to run; false where nothing is run (any more).
+    pub(crate) fn run_later(&self, worker: u8, post: Post) -> Result<bool, Misuse> {
+        match self.posts(worker).put(post)? {
+            Posted::Closed => Ok(false),
+            Posted::Taken(Wake::No) => Ok(true),
+            Posted::Taken(Wake::Yes) => {
+                (self.post)(worker);
+                Ok(true)
+            }
+        }
     }
 
     /// Leaves a hand-back for the worker whose context it names.

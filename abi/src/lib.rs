@@ -8,7 +8,9 @@
 //! | `call` | the one way into plugin code |
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
-//! | `inbox` | hand-backs from other threads |
+//! | `inbox`, `post` | hand-backs, and callbacks to run, from other threads |
+//! | `query` | questions to name servers |
+//! | `libev` | the loop of plugins that are built on libev, in which the worker then sleeps |
 //! | `state`, `command`, `message`, `decision`, `address`, `text` | one worker's cell |
 //! | `access`, `export` | the one way back: `MQ_*` |
 //! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
@@ -28,7 +30,9 @@
 //!         for each of with(ContextInitialize): call_context, then obey
 //!         per step: for each of with(hook): call, then obey; as Returned says: next, wait, or go on
 //!         timers, watches: fire_timer, fire_watch, then obey
-//!         woken by PostSink: apply_posted, then obey
+//!         woken by PostSink: apply_posted, run_post, then obey
+//!         answers of name servers: fire_query, then obey
+//!         asleep: in foreign_loop, once a WaitWithin came; then obey
 //!         obey: take_commands; on Resume: take_verdict, and go on with the chain
 //!         for each of with(ContextCleanup): call_context, then obey; drop_all
 //! main    plugins().cleanup()
@@ -51,6 +55,8 @@
 //! 6. A crash in plugin code names the plugin, also on a thread of its own and with its stack used up, and
 //!    the process ends as it would have without us. (`report.rs`)
 //! 7. A look at a blocked worker changes nothing of what its plugin sees: no call ends early. (`blocked.rs`)
+//! 8. libev runs with no cell borrowed, and never on behalf of a plugin while the worker sleeps.
+//!    (`libev.rs`)
 #![deny(
     clippy::undocumented_unsafe_blocks,
     clippy::missing_safety_doc,
@@ -59,6 +65,7 @@
 
 mod access;
 mod address;
+mod answer;
 mod blocked;
 mod call;
 mod command;
@@ -68,17 +75,23 @@ mod crash;
 mod decision;
 #[allow(non_snake_case, reason = "the header's names")]
 pub mod export;
+mod extension;
+mod fact;
 mod generation;
+mod hold;
 mod hook;
 mod hooks;
 mod host;
 mod id;
 mod image;
 mod inbox;
+mod libev;
 mod load;
 mod message;
 mod misuse;
 mod plugin;
+mod post;
+mod query;
 mod slot;
 mod stack;
 mod state;
@@ -90,23 +103,28 @@ mod unwind;
 mod worker;
 
 pub use address::Locals;
+pub use answer::{ANSWER_BYTES_MAX, Answer, Ruling, Words};
 pub use blocked::{Stack, Unseen};
 pub use call::Current;
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
 pub use crash::{expect_exit, note_blocker, report_crashes};
-pub use decision::{Decided, Decision, Reason};
+pub use decision::{Decided, Decision};
+pub use fact::{Fact, TlsFacts};
 pub use generation::{
     Accepted, Generation, Mismatch, VERSION_G1, VERSION_G2, VERSION_G2A, VERSION_G3, VERSION_LATEST,
 };
+pub use hold::Expiry;
 pub use hook::{Hook, Site};
 pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
 };
-pub use id::{ConnectionId, MessageId, TimerId, WatchId};
+pub use id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
+pub use libev::ForeignLoop;
 pub use load::{LoadError, LoadOptions, OnError, PluginDirectory, Skipped};
-pub use message::{Direction, Edit, MessageEdits, MessageInit};
+pub use message::{Direction, Edit, MessageEdits, MessageInit, MessageLabel};
 pub use plugin::{PLUGINS_MAX, PluginIndex, Plugins};
+pub use query::{QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, QueryAnswer, QueryStatus, RecordKind};
 pub use state::OUTPUT_BYTES_MAX;
 pub use step::{ContextStep, Returned, Step, Verdict};
 pub use symbols::{Symbols, describe};

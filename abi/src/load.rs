@@ -272,7 +272,7 @@ fn load_one(
     // SAFETY: the plugin was compiled for this generation by its own word, which what it calls does not
     // belie; a library in `ManuallyDrop` stays.
     let hooks = unsafe { Hooks::resolve(&library, generation) };
-    Ok(Plugin { name: shown, index, generation, hooks, _library: library })
+    Ok(Plugin { name: shown, index, generation, hooks, library })
 }
 
 /// What the file calls and exports. Nothing for one that cannot be read as ELF: the dynamic linker

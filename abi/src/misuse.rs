@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use thiserror::Error;
 
+use crate::hook::Hook;
 use crate::host::{self, Level};
 use crate::plugin::PluginIndex;
 
@@ -26,7 +27,9 @@ pub(crate) enum Misuse {
     WrongKind { expected: &'static str, found: &'static str },
     #[error("the {kind} given belongs to another plugin")]
     Foreign { kind: &'static str },
-    #[error("called on a thread that does not own the {kind}; only hand-backs and MQ_log may be")]
+    #[error(
+        "called on a thread that does not own the {kind}; only hand-backs, MQX_post and MQ_log may be"
+    )]
     WrongThread { kind: &'static str },
     #[error("the {kind} given no longer exists")]
     Stale { kind: &'static str },
@@ -53,6 +56,8 @@ pub(crate) enum Misuse {
          mqx_smtp_out_result, or while one of them is held, and never if the peer took it"
     )]
     Undecidable,
+    #[error("{hook} takes no such answer; nothing is changed")]
+    Unanswerable { hook: Hook },
     #[error("{0}")]
     Argument(&'static str),
     #[error("{limit} {kind} exist on this worker, which is the limit")]
@@ -78,6 +83,7 @@ impl Misuse {
             | Misuse::NotHeld
             | Misuse::Late
             | Misuse::Undecidable
+            | Misuse::Unanswerable { .. }
             | Misuse::Argument(_)
             | Misuse::Exhausted { .. }
             | Misuse::TooMuch { .. } => Level::Warning,
@@ -137,6 +143,8 @@ pub(crate) enum Once {
     Json = 4,
     /// `MQ_ev`
     Libev = 8,
+    /// `MQX_hold`
+    HoldThenFalse = 16,
 }
 
 /// One plugin's account.

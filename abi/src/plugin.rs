@@ -48,12 +48,17 @@ pub(crate) struct Plugin {
     pub(crate) generation: Generation,
     pub(crate) hooks: Hooks,
     /// Kept for later look-ups, and never dropped: that would unload it (D-0E).
-    pub(crate) _library: ManuallyDrop<Library>,
+    pub(crate) library: ManuallyDrop<Library>,
 }
 
 impl Plugin {
     pub(crate) fn blame(&self) -> Blame<'_> {
         Blame { index: self.index, name: &self.name }
+    }
+
+    /// For look-ups in the plugin and what it is linked with.
+    pub(crate) fn library(&self) -> &Library {
+        &self.library
     }
 
     pub(crate) fn call_context(&self, step: ContextStep, context: Token) -> bool {

@@ -42,6 +42,10 @@ pub(crate) enum Kind {
     Watch = 5,
     /// A timer.
     Timer = 6,
+    /// A query to name servers.
+    Query = 9,
+    /// A hold that `MQX_hold` named.
+    Hold = 10,
 }
 
 impl Kind {
@@ -53,6 +57,8 @@ impl Kind {
             4 => Some(Kind::Message),
             5 => Some(Kind::Watch),
             6 => Some(Kind::Timer),
+            9 => Some(Kind::Query),
+            10 => Some(Kind::Hold),
             _ => None,
         }
     }
@@ -65,6 +71,8 @@ impl Kind {
             Kind::Message => "MQ_Message",
             Kind::Watch => "MQ_IOWatcher",
             Kind::Timer => "MQ_Timer",
+            Kind::Query => "MQX_Query",
+            Kind::Hold => "MQX_Hold",
         }
     }
 }

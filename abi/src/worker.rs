@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -19,15 +19,19 @@ use crate::address::Locals;
 use crate::call;
 use crate::command::Command;
 use crate::decision::Decided;
+use crate::fact::Facts;
 use crate::generation::Generation;
-use crate::hook::Site;
+use crate::hook::{Hook, Site};
 use crate::hooks::StepTokens;
 use crate::host::{self, Host, Level};
-use crate::id::{ConnectionId, MessageId, TimerId, WatchId};
+use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::inbox::Post;
+use crate::libev::ForeignLoop;
 use crate::message::{Direction, Message, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
 use crate::plugin::PluginIndex;
+use crate::post;
+use crate::query::QueryAnswer;
 use crate::slot::SLOTS_MAX;
 use crate::stack::HandlerStack;
 use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
@@ -78,8 +82,12 @@ pub struct Counts {
     pub watches: usize,
     /// Connections.
     pub connections: usize,
+    /// Queries to name servers that were not answered.
+    pub queries: usize,
     /// Messages.
     pub messages: usize,
+    /// Holds with a name (`MQX_hold`).
+    pub holds: usize,
 }
 
 /// This thread as plugins see it.
@@ -87,13 +95,15 @@ pub struct Counts {
 /// Bound to its thread. Dropping it leaves: what plugins call on this thread afterwards is misuse.
 #[derive(Debug)]
 pub struct Worker {
-    host: &'static Host,
-    index: u8,
-    state: Rc<RefCell<State>>,
+    pub(crate) host: &'static Host,
+    pub(crate) index: u8,
+    pub(crate) state: Rc<RefCell<State>>,
     /// Out of the inbox, and not applied.
     posted: VecDeque<Post>,
     /// Where a crash of this thread is reported from.
     _handler_stack: Option<HandlerStack>,
+    /// Out of the host's, and not run.
+    posts: VecDeque<post::Post>,
 }
 
 impl Drop for Worker {
@@ -113,6 +123,7 @@ impl Worker {
             return Err(EnterError::IndexTaken(index));
         }
         let state = Rc::new(RefCell::new(State::new(index)));
+        host.posts(index).open();
         // SAFETY: `Worker` is bound to this thread by its `Rc`, keeps the pointee, and leaves when it is
         // dropped; if it is forgotten, the pointee stays for good.
         unsafe { call::enter(NonNull::from(&*state), host.published(index)) };
@@ -121,6 +132,7 @@ impl Worker {
             index,
             state,
             posted: VecDeque::new(),
+            posts: VecDeque::new(),
             _handler_stack: HandlerStack::new(),
         })
     }
@@ -145,6 +157,10 @@ impl Worker {
             output_space: OUTPUT_BYTES_MAX,
             data: PluginData::default(),
             chain: Default::default(),
+            hook: Hook::Connect,
+            answer: None,
+            hold: None,
+            facts: Facts::default(),
             address: None,
         };
         let key = self.state.borrow_mut().connections.insert(connection);
@@ -267,12 +283,16 @@ impl Worker {
             return Returned::default();
         };
         let took_control = self.host.plugins().plugin(plugin).call_step(step, tokens);
-        let verdict = {
+        let (holds, verdict, answered) = {
             let state = &mut *self.state.borrow_mut();
             let connection = state.connections.get_mut(connection.0);
-            connection.expect("only the worker closes a connection").chain.on_return(took_control)
+            connection.expect("only the worker closes a connection").on_return(took_control)
         };
-        self.returned(plugin, took_control, verdict)
+        if holds && !took_control {
+            self.warn_hold_then_false(plugin);
+        }
+        let returned = self.returned(plugin, took_control || holds, verdict);
+        Returned { answered, ..returned }
     }
 
     /// `None` if the hook is skipped.
@@ -284,11 +304,14 @@ impl Worker {
     ) -> Option<StepTokens> {
         let state = &mut *self.state.borrow_mut();
         let callee = state.connections.get_mut(connection.0);
-        let chain = &mut callee.expect("hooks are called for open connections").chain;
+        let callee = callee.expect("hooks are called for open connections");
+        let chain = &mut callee.chain;
         if chain.owes(plugin) && !step.is_last() {
             return None;
         }
         chain.on_call(plugin);
+        callee.hook = step.hook();
+        callee.answer = None;
         let token = |kind, key| Token::new(kind, plugin, self.index, key);
         let message = step.message().map(|message| {
             let owner = state.messages.get(message.0).map(|message| message.connection);
@@ -351,7 +374,16 @@ impl Worker {
         if verdict.is_some() && !took_control {
             self.warn_verdict_then_false(plugin);
         }
-        Returned { took_control, verdict }
+        Returned { took_control, verdict, answered: false }
+    }
+
+    #[cold]
+    fn warn_hold_then_false(&self, plugin: PluginIndex) {
+        if self.host.meter(Some(plugin)).first(Once::HoldThenFalse) {
+            let text = "a hook called MQX_hold and then returned false; the step is held, but a hook \
+                        that holds should return true";
+            host::log(Level::Warning, Some(plugin), text);
+        }
     }
 
     #[cold]
@@ -372,12 +404,13 @@ impl Worker {
 
     /// The verdict on a held step, once; it comes with a [`Command::Resume`].
     pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
-        self.state.borrow_mut().connections.get_mut(connection.0)?.chain.take_verdict()
-    }
-
-    /// Takes control away from its holder (D-27). `None` if there is none, or it has just handed back.
-    pub fn revoke(&self, connection: ConnectionId) -> Option<PluginIndex> {
-        self.state.borrow_mut().connections.get_mut(connection.0)?.chain.revoke()
+        let state = &mut *self.state.borrow_mut();
+        let connection = state.connections.get_mut(connection.0)?;
+        let verdict = connection.chain.take_verdict();
+        if verdict == Some(Verdict::Retry) {
+            connection.answer = None;
+        }
+        verdict
     }
 
     /// D-28: `plugin` has not yet handed back what was revoked from it on this connection. Until it does,
@@ -429,10 +462,10 @@ impl Worker {
         self.state.borrow_mut().commands.take(into);
     }
 
-    /// A timer is due: frees it, then calls back (D-90, D-91). False if it was stopped meanwhile.
+    /// A timer is due: frees it, unless it repeats, then calls back (D-90, D-91). False if it was stopped meanwhile.
     pub fn fire_timer(&mut self, timer: TimerId) -> bool {
-        let removed = self.state.borrow_mut().timers.remove(timer.0);
-        let Some(timer) = removed else { return false };
+        let due = self.state.borrow_mut().take_due(timer);
+        let Some(timer) = due else { return false };
         let plugin = self.host.plugins().plugin(timer.plugin);
         call::plugin_code(plugin.blame(), Site::Timer, || {
             // SAFETY: the callback and its data are the plugin's, given together for this call.
@@ -477,12 +510,73 @@ impl Worker {
         self.state.borrow_mut().watches.remove(id.0);
     }
 
-    /// After the cleanup hooks: timers and watches vanish without a callback or command (D-17).
+    /// A query was answered: frees it, then calls back. False, and no callback, if it was cancelled.
+    pub fn fire_query(&mut self, id: QueryId, answer: &QueryAnswer) -> bool {
+        let answered = self.state.borrow_mut().take_answered(id);
+        let Some(query) = answered else { return false };
+        let Some(callback) = query.callback else { return false };
+        let plugin = self.host.plugins().plugin(query.plugin);
+        let token = Token::new(Kind::Query, query.plugin, self.index, id.0).to_pointer();
+        let values: Vec<*const c_char> = answer.values.iter().map(|value| value.as_ptr()).collect();
+        let status = answer.status as c_int;
+        call::plugin_code(plugin.blame(), Site::Query, || {
+            // SAFETY: the callback and its data are the plugin's, given together for this call; the
+            // token is never dereferenced, the array and its strings outlive the call.
+            unsafe { callback(token, status, values.as_ptr(), values.len(), query.data) };
+        });
+        true
+    }
+
+    /// Do callbacks that were posted wait? A look at one flag.
+    pub fn has_posts(&self) -> bool {
+        !self.posts.is_empty() || self.host.posts(self.index).is_waiting()
+    }
+
+    /// Runs the callback that was posted first; false if there is none.
+    pub fn run_post(&mut self) -> bool {
+        if self.posts.is_empty() {
+            self.posts = self.host.posts(self.index).take();
+        }
+        let Some(post) = self.posts.pop_front() else { return false };
+        let plugin = self.host.plugins().plugin(post.plugin);
+        call::plugin_code(plugin.blame(), Site::Post, || {
+            // SAFETY: the callback and its data are the plugin's, given together for this one call.
+            unsafe { (post.callback)(post.data) };
+        });
+        true
+    }
+
+    /// The event loop that a plugin brought along, after a [`Command::WaitWithin`]: libev's (D-9F).
+    pub fn foreign_loop(&self) -> Option<ForeignLoop> {
+        self.state.borrow().libev.map(ForeignLoop)
+    }
+
+    /// After the cleanup hooks: timers, watches, queries and posts vanish without a callback or command
+    /// (D-17). How many posts, is said.
     pub fn drop_all(&mut self) {
+        self.drop_posts();
         let state = &mut *self.state.borrow_mut();
         state.timers.clear();
         state.watches.clear();
+        state.queries.clear();
+        state.queries_of.clear();
         state.commands.forget_events();
+    }
+
+    fn drop_posts(&mut self) {
+        self.posts.extend(self.host.posts(self.index).close());
+        let mut dropped: Vec<(PluginIndex, usize)> = Vec::new();
+        for post in self.posts.drain(..) {
+            match dropped.iter_mut().find(|(plugin, _)| *plugin == post.plugin) {
+                Some((_, count)) => *count += 1,
+                None => dropped.push((post.plugin, 1)),
+            }
+        }
+        for (plugin, count) in dropped {
+            let text =
+                format!("MQX_post: {count} callbacks were not run, because the worker has ended");
+            host::log(Level::Info, Some(plugin), &text);
+        }
     }
 
     /// How much lives here.
@@ -491,8 +585,10 @@ impl Worker {
         Counts {
             timers: state.timers.len(),
             watches: state.watches.len(),
+            queries: state.queries.len(),
             connections: state.connections.len(),
             messages: state.messages.len(),
+            holds: state.holds.len(),
         }
     }
 }

@@ -10,6 +10,7 @@ use rohrpost_abi::{ConnectionId, Hook, MessageId, Step, Terminated};
 use crate::delivery::Finish;
 use crate::metrics::Number;
 use crate::plugin::chain::{Chain, Verdict};
+use crate::plugin::failure::OnFailure;
 use crate::plugin::view::Walk;
 
 use super::desk::{Desk, Io};
@@ -110,32 +111,50 @@ pub(super) struct Asked {
     chain: Chain,
     pub(super) moment: Moment,
     held_ms: u64,
+    /// The time that the holder gave itself.
+    hold_ms: Option<u64>,
 }
 
 impl Asked {
     pub(super) fn new(moment: Moment, plugin: ConnectionId, desk: &Desk) -> Asked {
         let chain = desk.plugins.chain(moment.hook());
-        Asked { plugin, chain, moment, held_ms: 0 }
+        Asked { plugin, chain, moment, held_ms: 0, hold_ms: None }
     }
 
     /// Asks on, as far as it goes now.
     pub(super) fn walk(&mut self, desk: &mut Desk, io: &mut Io) -> Walk {
-        let walked = desk.plugins.walk(&mut self.chain, self.plugin, self.moment.step());
+        let mut walked = desk.plugins.walk(&mut self.chain, self.plugin, self.moment.step());
+        while walked == Walk::Answered && self.passes(desk) {
+            self.chain.on_pass();
+            walked = desk.plugins.walk(&mut self.chain, self.plugin, self.moment.step());
+        }
         desk.apply_commands(io);
         if walked == Walk::Held {
             desk.numbers().add(Number::Held, 1);
             self.held_ms = io.now_ms();
+            self.hold_ms = desk.plugins.cell.hold_timeout_ms(self.plugin);
         }
         walked
     }
 
+    /// Whether what a plugin answered means nothing: it says that it failed, and the settings let that
+    /// pass, or there is nothing in the step that could fail.
+    fn passes(&self, desk: &Desk) -> bool {
+        if desk.plugins.cell.wants_to_leave(self.plugin) {
+            return false;
+        }
+        match &self.moment {
+            Moment::Sent(..) | Moment::Result(..) | Moment::Close => true,
+            Moment::Connect | Moment::Secure | Moment::Message(_) | Moment::Data(_) => {
+                desk.settings.plugin.failure == OnFailure::Accept
+            }
+        }
+    }
+
     /// The holder handed back, if it is so.
     pub(super) fn on_resume(&mut self, desk: &Desk) {
-        if self.chain.is_held()
-            && let Some(verdict) = desk.plugins.take_verdict(self.plugin)
-        {
+        if desk.plugins.resume(&mut self.chain, self.plugin) {
             desk.numbers().sub(Number::Held, 1);
-            self.chain.on_verdict(verdict);
         }
     }
 
@@ -168,12 +187,20 @@ impl Asked {
 
     /// When the holder's time is over; `None` where it has no end or nobody holds.
     pub(super) fn deadline_ms(&self, desk: &Desk) -> Option<u64> {
-        let limit = desk.settings.plugin.hold_timeout.filter(|_| self.is_held())?;
-        Some(self.held_ms + limit.as_millis() as u64)
+        let most = desk.settings.plugin.hold_timeout.map(|most| most.as_millis() as u64);
+        let hold_ms = most.into_iter().chain(self.hold_ms).min().filter(|_| self.is_held())?;
+        Some(self.held_ms + hold_ms)
+    }
+
+    /// The holder's time is over: it is told, if it wants that; whether it hands back then.
+    pub(super) fn expire(&self, desk: &mut Desk, io: &mut Io) -> bool {
+        let released = desk.plugins.expire(self.plugin);
+        desk.apply_commands(io);
+        released
     }
 
     /// D-27: takes the step back, whoever has it; what it was about.
-    pub(super) fn revoke(self, why: &str, desk: &Desk) -> Moment {
+    pub(super) fn revoke(self, why: &str, desk: &mut Desk) -> Moment {
         if desk.plugins.revoke(self.plugin, self.moment.hook(), why) {
             desk.count(Number::Revoked);
         }
@@ -184,7 +211,7 @@ impl Asked {
     }
 
     /// D-27: takes the step back, and the next plugin is asked (`plugin-failure: accept`).
-    pub(super) fn pass_over(&mut self, why: &str, desk: &Desk) {
+    pub(super) fn pass_over(&mut self, why: &str, desk: &mut Desk) {
         if desk.plugins.revoke(self.plugin, self.moment.hook(), why) {
             desk.count(Number::Revoked);
             desk.numbers().sub(Number::Held, 1);

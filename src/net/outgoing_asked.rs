@@ -15,8 +15,8 @@
 //! **Diagnostics**: what plugins decide is logged for whoever debugs, and stands in the attempt.
 
 use rohrpost_abi::{
-    ConnectionInit, Decided, Decision, Direction, Edit, Exhausted, Hook, MessageEdits, MessageId,
-    MessageInit, Reason,
+    ConnectionInit, Decided, Decision, Direction, Edit, Exhausted, Fact, Hook, MessageEdits,
+    MessageId, MessageInit, TlsFacts, Words,
 };
 
 use crate::delivery::{Fate, Finish};
@@ -26,8 +26,9 @@ use crate::smtp::client::Stage;
 
 use super::asked::{Asked, Ending, Follow, Moment};
 use super::desk::{Desk, Io};
-use super::message::repaired;
+use super::message::{label, repaired};
 use super::outgoing::Outgoing;
+use super::transport::Secured;
 
 /// What a plugin may say of why a mail fails, where it says nothing.
 const BOUNCE_CODE: u16 = 550;
@@ -59,8 +60,22 @@ impl Outgoing {
         self.plugin = desk.plugins.open(init)?;
         if let Some(plugin) = self.plugin {
             desk.by_plugin.insert(plugin, self.key);
+            let cell = &desk.plugins.cell;
+            cell.tell(plugin, Fact::Peer(Some(self.stop.address)));
+            cell.tell(plugin, Fact::Host(self.stop.host.clone()));
+            cell.tell(plugin, Fact::Helo(self.session.far_name().cloned()));
+            self.tell_tls(desk);
         }
         Ok(())
+    }
+
+    /// What was agreed on in the handshake, if there was one.
+    fn tell_tls(&self, desk: &Desk) {
+        if let (Some(plugin), Some(secured)) = (self.plugin, self.transport.secured()) {
+            let Secured { version, cipher, server_name, .. } = secured;
+            let facts = TlsFacts { version, cipher, server_name };
+            desk.plugins.cell.tell(plugin, Fact::Tls(facts));
+        }
     }
 
     /// The mail under way as plugins see it, over all its steps; they see no text but one that they made
@@ -70,10 +85,13 @@ impl Outgoing {
             return Ok(self.message);
         }
         let (Some(plugin), Some(current)) = (self.plugin, &self.current) else { return Ok(None) };
-        let mail = current.transaction.mail(current.id.index);
+        let id = current.id;
+        let mail = current.transaction.mail(id.index);
         let init = MessageInit {
             envelope: mail.map(|mail| mail.envelope.as_bytes()),
             recipient: mail.map(|mail| mail.recipient.as_bytes()),
+            id: Some(label(id.transaction, id.index)),
+            attempt: desk.store.attempts(id).saturating_add(1),
             mime: None,
             local: None,
         };
@@ -116,6 +134,7 @@ impl Outgoing {
     pub(super) fn on_handshake_done(&mut self, desk: &Desk) {
         if let Some(plugin) = self.plugin {
             desk.plugins.cell.set_secure(plugin);
+            self.tell_tls(desk);
             if self.asks(Hook::OutSecure, desk) {
                 return self.ask(Moment::Secure, desk);
             }
@@ -266,8 +285,10 @@ impl Outgoing {
         if !sent.is_empty() && !self.over {
             self.session.inject_output(&sent);
         }
-        if walked == Walk::Held {
-            return self.on_held(desk, io);
+        match walked {
+            Walk::Held => return self.on_held(desk, io),
+            Walk::Answered => return self.on_answered(desk, io),
+            Walk::Done => {}
         }
         let Some(asked) = self.asked.take() else { return };
         match asked.moment {
@@ -345,7 +366,7 @@ impl Outgoing {
         let name = desk.plugins.name(decided.plugin);
         self.note(&decided, desk);
         match decided.decision {
-            Decision::Bounce(reason) => self.finish(bounced(reason, state, name), desk, io),
+            Decision::Bounce(words) => self.finish(bounced(words, state, name), desk, io),
             Decision::RetryAt { unix_ms } => {
                 let text = format!("put off by the plugin {name}");
                 let mut finish = Finish::without_reply(fate, state, "plugin", text);
@@ -368,11 +389,11 @@ impl Outgoing {
         let name = desk.plugins.name(decided.plugin);
         self.note(&decided, desk);
         match decided.decision {
-            Decision::Bounce(reason) if reason == Reason::default() => {
+            Decision::Bounce(words) if words == Words::default() => {
                 // The words of the far end are as good as any.
                 finish.fate = Fate::Permanent;
             }
-            Decision::Bounce(reason) => finish = bounced(reason, finish.state, name),
+            Decision::Bounce(words) => finish = bounced(words, finish.state, name),
             Decision::RetryAt { unix_ms } => {
                 finish.fate = match finish.fate {
                     Fate::Untried => Fate::Untried,
@@ -433,11 +454,11 @@ fn unshown(state: &'static str, error: Exhausted) -> Finish {
     Finish::without_reply(Fate::Temporary, state, "error", error.to_string())
 }
 
-fn bounced(reason: Reason, state: &'static str, plugin: &str) -> Finish {
-    let text = reason.text.map_or_else(|| format!("refused by the plugin {plugin}"), String::from);
-    let [class, subject, detail] = reason.status.unwrap_or(BOUNCE_STATUS);
+fn bounced(words: Words, state: &'static str, plugin: &str) -> Finish {
+    let text = words.text.map_or_else(|| format!("refused by the plugin {plugin}"), String::from);
+    let [class, subject, detail] = words.status.unwrap_or(BOUNCE_STATUS);
     let mut finish = Finish::without_reply(Fate::Permanent, state, "plugin", text);
-    finish.code = reason.code.unwrap_or(BOUNCE_CODE);
+    finish.code = words.code.unwrap_or(BOUNCE_CODE);
     finish.status = format!("{class}.{subject}.{detail}");
     finish
 }

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use rohrpost_abi::Ruling;
+
 use crate::delivery::{Carried, Fate, Finish, state_of};
 use crate::plugin::failure::OnFailure;
 use crate::smtp::client::{Problem, Stage};
@@ -160,8 +162,37 @@ impl Outgoing {
         let moment = asked.revoke(why, desk);
         // Whoever it was taken from is not asked on this connection any more, and must not miss a mail.
         self.retired = true;
-        let timeout = |state| {
-            let mut finish = Finish::without_reply(fate, state, "timeout", why);
+        self.end_step(moment, (fate, "timeout"), why, desk, io);
+    }
+
+    /// A plugin has answered the step: it failed, or wants nothing to do with the far end.
+    pub(super) fn on_answered(&mut self, desk: &mut Desk, io: &mut Io) {
+        let (Some(plugin), Some(asked)) = (self.plugin, self.asked.take()) else { return };
+        let answer = desk.plugins.cell.take_answer(plugin);
+        let by = answer.as_ref().map_or("a plugin", |answer| desk.plugins.name(answer.plugin));
+        if answer.as_ref().is_some_and(|answer| answer.ruling == Some(Ruling::Fail)) {
+            let fate = match desk.settings.plugin.failure {
+                OnFailure::Tempfail | OnFailure::Accept => Fate::Temporary,
+                OnFailure::Reject => Fate::Permanent,
+            };
+            let why = format!("the plugin {by} failed, as it says itself");
+            return self.end_step(asked.moment, (fate, "plugin"), &why, desk, io);
+        }
+        let why = format!("the plugin {by} does not want this host");
+        self.end_step(asked.moment, (Fate::Temporary, "plugin"), &why, desk, io);
+    }
+
+    /// What follows from a step that did not come to its end.
+    fn end_step(
+        &mut self,
+        moment: Moment,
+        (fate, result): (Fate, &'static str),
+        why: &str,
+        desk: &mut Desk,
+        io: &mut Io,
+    ) {
+        let ended = |state| {
+            let mut finish = Finish::without_reply(fate, state, result, why);
             if fate == Fate::Permanent {
                 // RFC 3463 3.4: what is wrong is wrong here.
                 finish.status = "5.3.0".to_owned();
@@ -171,17 +202,17 @@ impl Outgoing {
         match moment {
             Moment::Connect | Moment::Secure => {
                 // It is said of our own plugin, and not of a mail.
-                let why = Finish::without_reply(Fate::Temporary, "intro", "timeout", why);
+                let why = Finish::without_reply(Fate::Temporary, "intro", result, why);
                 self.on_unreachable(why, desk, io);
             }
             Moment::Message(_) => {
                 self.session.quit();
-                self.finish(timeout("mailfrom"), desk, io);
+                self.finish(ended("mailfrom"), desk, io);
                 self.over = true;
             }
             Moment::Data(_) => {
                 self.session.abandon();
-                self.finish(timeout("data"), desk, io);
+                self.finish(ended("data"), desk, io);
                 self.over = true;
             }
             // The far end may have it: it would come twice.
@@ -200,6 +231,9 @@ impl Outgoing {
 
     /// D-27: a plugin held the mail for too long, and the settings say what that means.
     fn fail_hold(&mut self, desk: &mut Desk, io: &mut Io) {
+        if self.asked.as_ref().is_some_and(|asked| asked.expire(desk, io)) {
+            return;
+        }
         let why = "a plugin held the mail for longer than plugin-timeout";
         match desk.settings.plugin.failure {
             OnFailure::Tempfail => self.take_back(Fate::Temporary, why, desk, io),

@@ -5,8 +5,8 @@
 //! **Diagnostics**: a retry loop (D-29) and a revoked hold (D-27) are logged with the plugin.
 
 use rohrpost_abi::{
-    Command, ConnectionId, ConnectionInit, ContextStep, Generation, Hook, Host, PluginIndex,
-    Returned, Step,
+    Command, ConnectionId, ConnectionInit, ContextStep, Expiry, Generation, Hook, Host,
+    PluginIndex, Returned, Step,
 };
 
 use crate::log::{Level, Log};
@@ -18,6 +18,8 @@ use super::chain::{Chain, Next, Verdict};
 pub enum Walk {
     /// A plugin holds the step.
     Held,
+    /// A plugin has answered the step; nobody else is asked.
+    Answered,
     /// The host goes on.
     Done,
 }
@@ -92,6 +94,7 @@ impl Plugins {
                 }
                 Next::RetriesSpent => self.on_retries_spent(hook, chain.retries()),
                 Next::Held => return Walk::Held,
+                Next::Answered => return Walk::Answered,
                 Next::Done => return Walk::Done,
             }
         }
@@ -118,14 +121,29 @@ impl Plugins {
                 }
                 Next::RetriesSpent => self.on_retries_spent(step.hook(), chain.retries()),
                 Next::Held => return Walk::Held,
-                Next::Done => return Walk::Done,
+                Next::Answered | Next::Done => return Walk::Done,
             }
         }
     }
 
-    /// The verdict that a plugin left for a held connection, if it is still wanted.
-    pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
-        self.cell.take_verdict(connection).map(verdict)
+    /// Lets a held chain go on if its plugin handed back; whether it did.
+    pub fn resume(&self, chain: &mut Chain, connection: ConnectionId) -> bool {
+        let verdict = self.cell.take_verdict(connection).map(verdict).filter(|_| chain.is_held());
+        let Some(verdict) = verdict else { return false };
+        chain.on_verdict(verdict);
+        if verdict != Verdict::Retry && self.cell.is_answered(connection) {
+            chain.on_answer();
+        }
+        true
+    }
+
+    /// The time of a held step is over: tells its plugin, if that asked for it. Whether the step has been
+    /// released by that.
+    pub fn expire(&mut self, connection: ConnectionId) -> bool {
+        match self.cell.expire_hold(connection) {
+            Expiry::Released => true,
+            Expiry::None | Expiry::Kept => false,
+        }
     }
 
     /// The same for the context.
@@ -139,15 +157,18 @@ impl Plugins {
     }
 
     /// D-27: takes control back and says so. Returns whether anybody had it.
-    pub fn revoke(&self, connection: ConnectionId, hook: Hook, why: &str) -> bool {
+    pub fn revoke(&mut self, connection: ConnectionId, hook: Hook, why: &str) -> bool {
         let Some(plugin) = self.cell.revoke(connection) else {
             return false;
         };
         let name = self.name(plugin);
-        let text = format_args!(
-            "{name}: {hook} was held too long and is taken back ({why}); it is not asked again on \
-             this connection until it hands back"
-        );
+        let consequence = match self.cell.skips(plugin, connection) {
+            true => "; it is not asked again on this connection until it hands back",
+            // It has a name for its hold: what comes late names what is over.
+            false => "",
+        };
+        let text =
+            format_args!("{name}: {hook} was held too long and is taken back ({why}){consequence}");
         self.log.limited("revoked-hold", Level::Warning, "plugin", text);
         true
     }
@@ -175,6 +196,9 @@ pub struct SlotsSpent;
 
 fn answer(chain: &mut Chain, returned: Returned) {
     chain.on_return(returned.took_control, returned.verdict.map(verdict));
+    if returned.answered && !chain.is_held() {
+        chain.on_answer();
+    }
 }
 
 fn verdict(verdict: rohrpost_abi::Verdict) -> Verdict {

@@ -145,7 +145,8 @@ impl Aides {
         let (jobs, jobs_taken) = blocking::channel(settings.smtp.threads as usize);
         let helper = blocking::spawn(jobs_taken, queue.clone(), mailboxes.clone())
             .map_err(system("the helper thread cannot be started"))?;
-        let look_ups = look_ups_max(settings);
+        let queries = rohrpost_abi::QUERIES_MAX * settings.smtp.threads as usize;
+        let look_ups = look_ups_max(settings) + queries;
         let (settings, mailboxes) = (settings.clone(), mailboxes.clone());
         let (services, _) = services::spawn(settings, listeners, look_ups, mailboxes, log.clone())
             .map_err(system("the services thread cannot be started"))?;

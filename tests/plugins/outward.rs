@@ -659,6 +659,97 @@ fn results_say_which_plugin_decided_and_what() {
 }
 
 #[test]
+fn a_plugin_turns_a_host_down_and_the_mail_waits_for_another() {
+    let (stage, hop) = stage();
+    stage.script("10-a out-connect disconnect\n");
+    let (mut server, _client) = with_mail(&stage, &hop);
+    hop.greet().await_end();
+    server.process().await_complaint(PATIENCE, "the plugin 10-a.so does not want this host");
+    stage.script("");
+    let mut visit = hop.accept_to_data();
+    take(&mut visit);
+    await_status(&server, "delivered", 1);
+    assert_eq!(server.status().count("retried"), 0, "that was no attempt");
+    assert_eq!(stage.calls(&["out-close"]), ["10-a out-close"], "of the first one");
+}
+
+#[test]
+fn a_step_that_a_plugin_failed_is_worth_what_the_settings_say() {
+    let rows = [
+        ("out-message", "tempfail", "retried"),
+        ("out-message", "reject", "bounced"),
+        ("out-message", "accept", "delivered"),
+        ("out-data", "tempfail", "retried"),
+        ("out-data", "reject", "bounced"),
+        ("out-sent", "reject", "delivered"),
+        ("out-result", "reject", "delivered"),
+    ];
+    for (step, failure, number) in rows {
+        let (stage, hop) = stage();
+        let stage = stage.setting("plugin-failure", failure);
+        stage.script(&format!("10-a {step} fail\n"));
+        let (server, _client) = with_mail(&stage, &hop);
+        let mut visit = hop.accept();
+        if step != "out-message" || failure == "accept" {
+            visit.mail_to_data();
+            visit.say("354 go on");
+        }
+        if number == "delivered" {
+            visit.text();
+            visit.say("250 2.0.0 taken");
+        }
+        await_status(&server, number, 1);
+        assert_eq!(stage.lines("failed"), ["10-a failed 1"], "{step} {failure}");
+        if number != "delivered" {
+            let told = latest(&server)["description"].clone();
+            assert_eq!(told, "the plugin 10-a.so failed, as it says itself", "{step} {failure}");
+        }
+    }
+}
+
+#[test]
+fn plugins_are_told_where_a_mail_goes_and_how_often_it_was_tried() {
+    let (stage, hop) = stage();
+    stage.script("10-a out-message facts host message-facts\n");
+    let (server, _client) = with_mail(&stage, &hop);
+    let mut visit = hop.accept_to_data();
+    visit.say("451 later");
+    await_status(&server, "retried", 1);
+    let id = only(&server)["id"].as_str().expect("mails have names").to_owned();
+    visit.expect("RSET");
+    visit.say("250 ok");
+    visit.mail_to_data();
+    take(&mut visit);
+    await_status(&server, "delivered", 1);
+    for line in [
+        "fact peer 127.0.0.1/9 1".to_owned(),
+        format!("fact port {}", hop.address().port()),
+        "fact helo hop.example/11 1".to_owned(),
+        "fact login NULL/0 0".to_owned(),
+        "fact tls NULL/0 0".to_owned(),
+        "host 127.0.0.1/9".to_owned(),
+        format!("fact id {id}/{}", id.len()),
+        "fact recipient someone@example.org/19".to_owned(),
+    ] {
+        assert_eq!(stage.lines(&format!("10-a {line}")).len(), 2, "{line}: {:?}", stage.journal());
+    }
+    assert_eq!(stage.lines("fact attempt"), ["10-a fact attempt 1", "10-a fact attempt 2"]);
+}
+
+#[test]
+fn a_hold_with_a_name_and_a_time_of_its_own_works_on_the_way_out_too() {
+    let (stage, hop) = stage();
+    // What it decides when its time is over is done: it releases the step itself.
+    stage.script("10-a out-message@late name:0.05\n10-a expired bounce release:1\n");
+    let (server, mut client) = start(&stage, &hop);
+    mail(&mut client, "late@example.org");
+    let _visit = hop.accept();
+    await_status(&server, "bounced", 1);
+    assert_eq!(stage.lines("10-a bounce 1").len(), 1);
+    await_status(&server, "held", 0);
+}
+
+#[test]
 fn decisions_about_what_is_none_of_theirs_are_misuse() {
     let (stage, hop) = stage();
     stage.script(

@@ -2,8 +2,8 @@
  * decide what becomes of a message. Included by probe.c where PROBE_OUTWARD names it, because exporting
  * these hooks changes how mail goes out.
  *
- * `bounce`, `bounce-as:CODE:STATUS:TEXT`, `retry-in:SECONDS`, `route:HOST:PORT` and `state` say what the
- * host answered. */
+ * `bounce`, `bounce-as:CODE:STATUS:TEXT`, `retry-in:SECONDS`, `route:HOST:PORT`, `state` and `host` say
+ * what the host answered. */
 static int seen(const char *hook, const char *argument, struct at at);
 
 static int outward(const char *word, char *value, struct at *at) {
@@ -25,6 +25,11 @@ static int outward(const char *word, char *value, struct at *at) {
         char *port = strrchr(value, ':');
         *port++ = '\0';
         say("route %d", MQX_route(at->message, value, atoi(port)));
+    }
+    else if (!strcmp(word, "host")) {
+        size_t size = 99;
+        const char *host = MQX_host(at->connection, &size);
+        say("host %s/%zu", or_null(host), size);
     }
     else if (!strcmp(word, "state")) say("state %s", or_null(MQX_state(at->message)));
     else return -1;
