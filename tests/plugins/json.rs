@@ -19,7 +19,7 @@ const TEXT: &[u8] = b"Subject: octets\r\n\r\n\x80\xff\xfe text\r\n";
 struct Stage {
     plan: ServerBuilder,
     sink: Sink,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Stage {
@@ -46,7 +46,14 @@ impl Stage {
             .setting("queue-results", "all")
             .setting("smtp-hostname", "mx.example.org")
             .setting("retry-interval", 1);
-        Stage { plan, sink, _directory: directory }
+        Stage { plan, sink, directory }
+    }
+
+    /// A server that delivers to a sink with other arguments.
+    fn with_sink(&mut self, arguments: &[&str]) {
+        let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        self.sink = Sink::start_on(any, &self.directory.path().join("dump-2"), arguments);
+        self.plan = self.plan.clone().smarthost(self.sink.address());
     }
 }
 
@@ -146,4 +153,29 @@ fn d_63_json_that_says_no_mail_is_answered_451_and_named() {
         server.process().await_complaint(PATIENCE, why);
     }
     assert_eq!((server.queue_count(), server.status().count("memory_used")), (0, 0));
+}
+
+#[test]
+fn notes_and_changes_on_the_way_out_stay_with_the_mail_over_attempts_and_a_restart() {
+    let mut stage = Stage::new(&[("10-new", 506)], &["--refuse", "dot=451"]);
+    stage.plan = stage.plan.setting("retry-interval", 3600);
+    let mut server = stage.plan.start();
+    let id = send(&server, "note+count");
+    server.process().await_complaint(PATIENCE, "10-new: note 10-new of 8, before none");
+    let show =
+        || serde_json::from_str::<Value>(&stage.plan.report(&["queue", "show", &id])).unwrap();
+    eventually("an attempt that failed", PATIENCE, || (show()["state"] == "waiting").then_some(()));
+    // Without a restart between, then with one.
+    stage.plan.report(&["queue", "retry", &id]);
+    server.process().await_complaint(PATIENCE, "10-new: note 10-new of 8, before 1");
+    eventually("two attempts", PATIENCE, || (show()["attempts"] == 2).then_some(()));
+    eventually("it waits", PATIENCE, || (show()["state"] == "waiting").then_some(()));
+    assert!(server.terminate().success());
+    stage.with_sink(&[]);
+    let mut server = stage.plan.start();
+    stage.plan.report(&["queue", "retry", &id]);
+    server.process().await_complaint(PATIENCE, "10-new: note 10-new of 8, before 2");
+    let result = await_result(&stage.plan, "all");
+    assert_eq!((&result["attempt"], &result["attempts"]), (&3.into(), &3.into()));
+    assert_eq!(result["customer"]["n"], 1);
 }

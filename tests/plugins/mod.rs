@@ -21,6 +21,7 @@ mod message;
 mod misuse;
 mod named;
 mod outgoing;
+pub(crate) mod outward;
 #[cfg(feature = "count-allocations")]
 mod parked;
 pub(crate) mod probe;
