@@ -15,6 +15,7 @@
 //! | [`plugin_kit`] | `rohrpost plugin`: what helps whoever writes one | runs a plugin beside a server |
 //! | [`notice`] | what senders are told of their mail, as values | decides when an attempt is over |
 //! | [`results`], [`taking`] | results of mail as values; named queues and whoever takes from them | makes anything nobody asked for |
+//! | [`properties`] | what a message says and asks for, as MailerQ's JSON: told, and read back from plugins | says a password |
 //! | [`header`], [`extract`] | the header of a text; what a client asks for in it | refuses a mail for what its header says |
 //! | [`net`] | sockets, and the drivers that join them to sessions; what drivers share ([`net::desk`]) | decisions about protocol |
 //! | [`tls`] | certificates, keys, authorities, and who is trusted | sockets |
@@ -289,6 +290,7 @@ pub mod notice;
 pub mod plugin;
 pub mod plugin_kit;
 pub mod program;
+pub mod properties;
 pub mod queue;
 pub mod results;
 pub mod rolls;

@@ -17,6 +17,7 @@ mod interop;
 mod interop_in;
 mod interop_out;
 mod kit;
+mod libraries;
 mod limits;
 mod logbook;
 mod login;

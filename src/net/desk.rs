@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender as Channel;
-use rohrpost_abi::{Answer as QueryAnswer, Command, ConnectionId, QueryId, TimerId, WatchId};
+use rohrpost_abi::{Command, ConnectionId, QueryAnswer, QueryId, TimerId, WatchId};
 use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
 use crate::blocking::Job;

@@ -9,7 +9,7 @@
 use std::io;
 use std::time::Duration;
 
-use rohrpost_abi::{Answer, ForeignLoop, QueryId, RecordKind};
+use rohrpost_abi::{ForeignLoop, QueryAnswer, QueryId, RecordKind};
 use rohrpost_reactor::{Source, Waiter, Woken};
 
 use super::desk::{Desk, Io, POSTED_PER_LOOK};
@@ -72,12 +72,12 @@ impl Desk {
     /// plugin is called while commands are applied.
     pub(super) fn resolve(&mut self, query: QueryId, name: &[u8], kind: RecordKind) {
         if let Err(status) = self.services.resolve(self.index, query, name, kind) {
-            self.answered.push_back((query, Answer::without_records(status)));
+            self.answered.push_back((query, QueryAnswer::without_records(status)));
         }
     }
 
     /// Name servers have answered.
-    pub fn on_query_answered(&mut self, io: &mut Io, query: QueryId, answer: &Answer) {
+    pub fn on_query_answered(&mut self, io: &mut Io, query: QueryId, answer: &QueryAnswer) {
         self.plugins.fire_query(query, answer);
         self.apply_commands(io);
     }

@@ -1,5 +1,6 @@
 //! What plugins mean to a connection: the order in which they are asked, and what they may see.
 //!
+//! - [`answer`] is what a plugin says of a step, as a reply.
 //! - [`chain`] is pure: which plugin comes next in one step, given what the last one answered.
 //! - [`failure`] is what becomes of a step that a plugin failed.
 //! - [`trace`] writes down every call, for authors.
@@ -7,6 +8,7 @@
 //!
 //! Neither touches a socket; `worker/` joins them to connections, timers and watches.
 
+pub mod answer;
 pub mod chain;
 pub mod failure;
 pub mod trace;

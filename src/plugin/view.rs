@@ -5,8 +5,8 @@
 //! **Diagnostics**: a retry loop (D-29) and a revoked hold (D-27) are logged with the plugin.
 
 use rohrpost_abi::{
-    Answer, Command, ConnectionId, ConnectionInit, ContextStep, Generation, Hook, Host,
-    PluginIndex, QueryId, Returned, Step, TimerId, WatchId,
+    Command, ConnectionId, ConnectionInit, ContextStep, Expiry, Generation, Hook, Host,
+    PluginIndex, QueryAnswer, QueryId, Returned, Step, TimerId, WatchId,
 };
 
 use crate::log::{Level, Log};
@@ -19,6 +19,8 @@ use super::trace::Trace;
 pub enum Walk {
     /// A plugin holds the step.
     Held,
+    /// A plugin has answered the step; nobody else is asked.
+    Answered,
     /// The host goes on.
     Done,
 }
@@ -44,6 +46,11 @@ impl Plugins {
         trace: Trace,
     ) -> Plugins {
         Plugins { host, cell, log, retries_max, trace }
+    }
+
+    /// Can any plugin ask for messages as JSON?
+    pub fn ask_json(&self) -> bool {
+        self.host.plugins().ask_json()
     }
 
     /// The plugins that export `hook`, in load order; empty costs its caller one length test.
@@ -94,6 +101,7 @@ impl Plugins {
                 }
                 Next::RetriesSpent => self.on_retries_spent(hook, chain.retries()),
                 Next::Held => return Walk::Held,
+                Next::Answered => return Walk::Answered,
                 Next::Done => return Walk::Done,
             }
         }
@@ -113,16 +121,31 @@ impl Plugins {
                 }
                 Next::RetriesSpent => self.on_retries_spent(step.hook(), chain.retries()),
                 Next::Held => return Walk::Held,
-                Next::Done => return Walk::Done,
+                Next::Answered | Next::Done => return Walk::Done,
             }
         }
     }
 
-    /// The verdict that a plugin left for a held connection, if it is still wanted.
-    pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
-        let verdict = self.cell.take_verdict(connection).map(Verdict::from)?;
+    /// Lets a held chain go on if its plugin handed back; whether it did.
+    pub fn resume(&self, chain: &mut Chain, connection: ConnectionId) -> bool {
+        let verdict =
+            self.cell.take_verdict(connection).map(Verdict::from).filter(|_| chain.is_held());
+        let Some(verdict) = verdict else { return false };
         self.trace.handed_back(&self.log, verdict);
-        Some(verdict)
+        chain.on_verdict(verdict);
+        if verdict != Verdict::Retry && self.cell.is_answered(connection) {
+            chain.on_answer();
+        }
+        true
+    }
+
+    /// The time of a held step is over: tells its plugin, if that asked for it. Whether the step has been
+    /// released by that.
+    pub fn expire(&mut self, connection: ConnectionId) -> bool {
+        match self.cell.expire_hold(connection) {
+            Expiry::Released => true,
+            Expiry::None | Expiry::Kept => false,
+        }
     }
 
     /// The same for the context.
@@ -152,7 +175,7 @@ impl Plugins {
     }
 
     /// Name servers have answered.
-    pub fn fire_query(&mut self, query: QueryId, answer: &Answer) {
+    pub fn fire_query(&mut self, query: QueryId, answer: &QueryAnswer) {
         let ran = self.cell.fire_query(query, answer);
         self.trace.called_back(&self.log, "query", ran);
     }
@@ -163,15 +186,18 @@ impl Plugins {
     }
 
     /// D-27: takes control back and says so. Returns whether anybody had it.
-    pub fn revoke(&self, connection: ConnectionId, hook: Hook, why: &str) -> bool {
+    pub fn revoke(&mut self, connection: ConnectionId, hook: Hook, why: &str) -> bool {
         let Some(plugin) = self.cell.revoke(connection) else {
             return false;
         };
         let name = self.name(plugin);
-        let text = format_args!(
-            "{name}: {hook} was held too long and is taken back ({why}); it is not asked again on \
-             this connection until it hands back"
-        );
+        let consequence = match self.cell.skips(plugin, connection) {
+            true => "; it is not asked again on this connection until it hands back",
+            // It has a name for its hold: what comes late names what is over.
+            false => "",
+        };
+        let text =
+            format_args!("{name}: {hook} was held too long and is taken back ({why}){consequence}");
         self.log.limited("revoked-hold", Level::Warning, "plugin", text);
         true
     }
@@ -199,6 +225,9 @@ pub struct SlotsSpent;
 
 fn answer(chain: &mut Chain, returned: Returned) {
     chain.on_return(returned.took_control, returned.verdict.map(Verdict::from));
+    if returned.answered && !chain.is_held() {
+        chain.on_answer();
+    }
 }
 
 impl From<rohrpost_abi::Verdict> for Verdict {
