@@ -16,14 +16,14 @@ use std::{
 
 use crate::login::{base64, plain};
 use crate::support::{
-    PATIENCE, Process, Sanitizer, Server, ServerBuilder, Sink, SmtpClient, Tool, asan_library,
-    eventually, fresh_port,
+    Library, PATIENCE, Process, Sanitizer, Server, ServerBuilder, Sink, SmtpClient, Tool,
+    asan_library, eventually, fresh_port,
 };
 
 const TEXT: &[u8] = b"Subject: stub\r\n\r\nAs it was handed in.\r\n";
 
 /// Builds all examples with their Makefile, and gives the server only those named.
-fn with_plugins(names: &[&str], sanitizer: Sanitizer) -> ServerBuilder {
+pub(crate) fn with_plugins(names: &[&str], sanitizer: Sanitizer) -> ServerBuilder {
     let plan = Server::builder();
     let (built, plugins) = (plan.directory().join("built"), plan.directory().join("plugins"));
     let mut make = Command::new("make");
@@ -31,6 +31,8 @@ fn with_plugins(names: &[&str], sanitizer: Sanitizer) -> ServerBuilder {
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/plugins"))
         .arg(format!("OUTPUT={}", built.display()))
         .args(["CFLAGS=-O1 -g -Werror", "CXXFLAGS=-O1 -g -Werror"])
+        .arg(format!("CPPFLAGS={}", Library::headers().join(" ")))
+        .arg(format!("LDFLAGS={}", Library::places().join(" ")))
         // A make above us (`make test`) must not hand its own options down.
         .env_remove("MAKEFLAGS")
         .env_remove("MAKELEVEL");
@@ -144,7 +146,7 @@ fn with_policy(service: SocketAddr, sanitizer: Sanitizer) -> ServerBuilder {
 }
 
 /// Sends one mail to all of them, which must be taken.
-fn mail_to(client: &mut SmtpClient, sender: &str, recipients: &[&str]) {
+pub(crate) fn mail_to(client: &mut SmtpClient, sender: &str, recipients: &[&str]) {
     let mut ask = |line: &str, code| client.command(line).and_then(|reply| reply.require(code));
     ask(&format!("MAIL FROM:<{sender}>"), 250).unwrap();
     for recipient in recipients {

@@ -12,6 +12,7 @@
 //! | `query` | questions to name servers |
 //! | `libev` | the loop of plugins that are built on libev, in which the worker then sleeps |
 //! | `state`, `command`, `message`, `address`, `text` | one worker's cell |
+//! | `json`, `json_library`, `note` | messages as objects of the plugin's own json-c or libfastjson; notes |
 //! | `access`, `export` | the one way back: `MQ_*` |
 //! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
 //! | `image`, `symbols` | which code lies where in this process, and what its functions are called |
@@ -66,6 +67,7 @@
 
 mod access;
 mod address;
+mod answer;
 mod blocked;
 mod call;
 mod census;
@@ -75,17 +77,23 @@ mod copy;
 mod crash;
 #[allow(non_snake_case, reason = "the header's names")]
 pub mod export;
+mod extension;
+mod fact;
 mod generation;
+mod hold;
 mod hook;
 mod hooks;
 mod host;
 mod id;
 mod image;
 mod inbox;
+mod json;
+mod json_library;
 mod libev;
 mod load;
 mod message;
 mod misuse;
+mod note;
 mod plugin;
 mod post;
 mod query;
@@ -100,25 +108,30 @@ mod unwind;
 mod worker;
 
 pub use address::Locals;
+pub use answer::{ANSWER_BYTES_MAX, Answer, Ruling, Words};
 pub use blocked::{Stack, Unseen};
 pub use call::Current;
 pub use census::{Count, Holdings};
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
 pub use crash::{expect_exit, note_blocker, report_crashes};
+pub use fact::{Fact, TlsFacts};
 pub use generation::{
     Accepted, Generation, Mismatch, VERSION_G1, VERSION_G2, VERSION_G2A, VERSION_G3, VERSION_LATEST,
 };
+pub use hold::Expiry;
 pub use hook::{Hook, Site};
 pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
 };
 pub use id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
+pub use json::{Described, JsonEdits, JsonProblem, JsonSource};
 pub use libev::ForeignLoop;
 pub use load::{LoadError, LoadOptions, OnError, PluginDirectory, Skipped};
-pub use message::{Direction, Edit, MessageEdits, MessageInit};
+pub use message::{Direction, Edit, MessageEdits, MessageInit, MessageLabel};
+pub use note::Notes;
 pub use plugin::{PLUGINS_MAX, PluginIndex, Plugins};
-pub use query::{Answer, QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, QueryStatus, RecordKind};
+pub use query::{QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, QueryAnswer, QueryStatus, RecordKind};
 pub use state::OUTPUT_BYTES_MAX;
 pub use step::{ContextStep, Returned, Step, Verdict};
 pub use symbols::{Symbols, describe};

@@ -17,7 +17,11 @@ use super::step::Step;
 
 impl Incoming {
     /// D-27: a plugin has held the step for too long, and the settings say what that means.
-    pub(super) fn fail_hold(&mut self, desk: &mut Desk, io: &Io) {
+    pub(super) fn fail_hold(&mut self, desk: &mut Desk, io: &mut Io) {
+        if self.plugin.is_some_and(|plugin| desk.plugins.expire(plugin)) {
+            // It goes on as the plugin said, in the verdict phase of this turn.
+            return desk.apply_commands(io);
+        }
         let Stage::Step(step, _) = &self.stage else { return };
         match desk.settings.plugin.failure.reply(step.hook()) {
             Some(reply) => self.revoke(desk, io, reply, "plugin-timeout"),
@@ -33,7 +37,7 @@ impl Incoming {
     }
 
     /// D-27: takes control back; the step is answered with `reply`.
-    pub(super) fn revoke(&mut self, desk: &mut Desk, io: &Io, reply: Fixed, why: &str) {
+    pub(super) fn revoke(&mut self, desk: &mut Desk, io: &mut Io, reply: Fixed, why: &str) {
         if !self.take_control(desk, io, why) {
             return;
         }
@@ -44,7 +48,7 @@ impl Incoming {
     }
 
     /// Whether anybody had control of the step; nobody has it now.
-    fn take_control(&mut self, desk: &Desk, io: &Io, why: &str) -> bool {
+    fn take_control(&mut self, desk: &mut Desk, io: &mut Io, why: &str) -> bool {
         let (Some(plugin), Stage::Step(step, _)) = (self.plugin, &self.stage) else {
             return false;
         };
@@ -52,6 +56,8 @@ impl Incoming {
         if !desk.plugins.revoke(plugin, step.hook(), held_ms, why) {
             return false;
         }
+        // It may have been told, and asked for something.
+        desk.apply_commands(io);
         desk.numbers().sub(Number::Held, 1);
         desk.count(Number::Revoked);
         true

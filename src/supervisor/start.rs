@@ -56,7 +56,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn desk(&self, index: usize) -> Desk {
+    pub(super) fn desk(&self, index: usize) -> Desk {
         let settings = &self.settings;
         let delivery = &settings.delivery;
         let deliver_ms_max = delivery.lifetime.as_millis() as u64;
@@ -73,7 +73,8 @@ impl Plan {
         let rolls = self.rolls.clone();
         cell.set_locals(Arc::new(move |address| rolls.locals.has(address)));
         let tally = Tally::new(self.census.clone(), index);
-        let plugins = Plugins::new(self.host, cell, self.log.clone(), retries, tally);
+        let (log, trace) = (self.log.clone(), settings.plugin.trace);
+        let plugins = Plugins::new(self.host, cell, log, retries, trace, tally);
         let asks_plugins = login::asks_plugins(&plugins);
         let (rolls, checks) = (self.rolls.clone(), self.checks.clone());
         Desk::new(DeskInit {
