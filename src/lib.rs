@@ -282,6 +282,7 @@ pub mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod control;
+pub mod crashes;
 pub mod delivery;
 pub mod extract;
 pub mod header;

@@ -19,6 +19,7 @@
 //! | `image`, `symbols` | which code lies where in this process, and what its functions are called |
 //! | `crash`, `stack`, `unwind` | who ended the process: told from within a signal handler |
 //! | `blocked` | where a worker is that a plugin blocks |
+//! | `census` | how much each plugin has |
 //! | `worker`, `extension` | what the event loop drives |
 //!
 //! This crate knows neither SMTP nor the event loop: it says what is to be done as [`Command`]s, and is
@@ -72,6 +73,7 @@ mod address;
 mod answer;
 mod blocked;
 mod call;
+mod census;
 mod command;
 mod control;
 mod copy;
@@ -112,6 +114,7 @@ pub use address::Locals;
 pub use answer::{ANSWER_BYTES_MAX, Answer, Ruling, Words};
 pub use blocked::{Stack, Unseen};
 pub use call::Current;
+pub use census::{Count, Holdings};
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
 pub use crash::{expect_exit, note_blocker, report_crashes};

@@ -87,8 +87,9 @@ impl Asked {
     }
 
     /// The holder handed back, if it is so.
-    pub(super) fn on_resume(&mut self, desk: &Desk) {
-        if desk.plugins.resume(&mut self.chain, self.plugin) {
+    pub(super) fn on_resume(&mut self, desk: &Desk, io: &Io) {
+        let held_ms = io.now_ms() - self.held_ms;
+        if desk.plugins.resume(&mut self.chain, self.plugin, held_ms) {
             desk.numbers().sub(Number::Held, 1);
         }
     }
@@ -113,8 +114,9 @@ impl Asked {
     }
 
     /// D-27: takes the mail back, whoever has it.
-    pub(super) fn revoke(self, why: &str, desk: &mut Desk) {
-        if desk.plugins.revoke(self.plugin, Hook::OutData, why) {
+    pub(super) fn revoke(self, why: &str, desk: &mut Desk, io: &Io) {
+        let held_ms = io.now_ms() - self.held_ms;
+        if desk.plugins.revoke(self.plugin, Hook::OutData, held_ms, why) {
             desk.count(Number::Revoked);
         }
         if self.chain.is_held() {
@@ -124,8 +126,9 @@ impl Asked {
     }
 
     /// D-27: takes the mail back, and the next plugin is asked (`plugin-failure: accept`).
-    pub(super) fn pass_over(&mut self, why: &str, desk: &mut Desk) {
-        if desk.plugins.revoke(self.plugin, Hook::OutData, why) {
+    pub(super) fn pass_over(&mut self, why: &str, desk: &mut Desk, io: &Io) {
+        let held_ms = io.now_ms() - self.held_ms;
+        if desk.plugins.revoke(self.plugin, Hook::OutData, held_ms, why) {
             desk.count(Number::Revoked);
             desk.numbers().sub(Number::Held, 1);
             self.chain.on_verdict(Verdict::Continue);

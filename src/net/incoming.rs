@@ -157,7 +157,7 @@ impl Incoming {
     /// A plugin handed a held step back, or says so: the verdict decides.
     pub fn on_resume(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if let (Some(plugin), Stage::Step(_, chain)) = (self.plugin, &mut self.stage)
-            && desk.plugins.resume(chain, plugin)
+            && desk.plugins.resume(chain, plugin, io.now_ms() - self.stage_ms)
         {
             desk.numbers().sub(Number::Held, 1);
         }

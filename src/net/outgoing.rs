@@ -208,7 +208,7 @@ impl Outgoing {
     /// A plugin handed the mail back.
     pub fn on_resume(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if let Some(asked) = &mut self.asked {
-            asked.on_resume(desk);
+            asked.on_resume(desk, io);
         }
         self.drive(desk, io)
     }
@@ -247,7 +247,7 @@ impl Outgoing {
             self.leave_ungreeted(desk, io);
             return self.drive(desk, io);
         }
-        self.revoke(desk, "the server stops");
+        self.revoke(desk, io, "the server stops");
         if !self.has_text_out() && self.session.stage() != Stage::FinalDot {
             // That was no attempt.
             self.give_back(desk, io);

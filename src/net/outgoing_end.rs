@@ -128,15 +128,15 @@ impl Outgoing {
     }
 
     /// D-27: takes the mail back from the plugin that holds it.
-    pub(super) fn revoke(&mut self, desk: &mut Desk, why: &str) {
+    pub(super) fn revoke(&mut self, desk: &mut Desk, io: &Io, why: &str) {
         if let Some(asked) = self.asked.take_if(|asked| asked.is_held()) {
-            asked.revoke(why, desk);
+            asked.revoke(why, desk, io);
         }
     }
 
     /// D-27: the attempt ends where the plugin held it, and with it the connection.
     pub(super) fn take_back(&mut self, fate: Fate, why: &str, desk: &mut Desk, io: &Io) {
-        self.revoke(desk, why);
+        self.revoke(desk, io, why);
         self.session.abandon();
         let mut finish = Finish::without_reply(fate, "data", "timeout", why);
         if fate == Fate::Permanent {
@@ -158,7 +158,7 @@ impl Outgoing {
             OnFailure::Reject => self.take_back(Fate::Permanent, why, desk, io),
             OnFailure::Accept => {
                 if let Some(asked) = &mut self.asked {
-                    asked.pass_over("plugin-timeout", desk);
+                    asked.pass_over("plugin-timeout", desk, io);
                 }
             }
         }
