@@ -10,6 +10,7 @@ use crate::call;
 use crate::host;
 use crate::inbox::Post;
 use crate::misuse::{self, Misuse, Refusal};
+use crate::plugin::Life;
 use crate::state::State;
 use crate::step::Verdict;
 use crate::token::{Kind, Opaque, Token};
@@ -110,13 +111,18 @@ fn admit(wanted: Wanted, pointer: *mut Opaque) -> Result<Token, Refusal> {
     let running = call::current().map(|current| current.plugin);
     let refuse = |misuse| Refusal { plugin: running, misuse };
     let token = Token::from_pointer(pointer, expected).map_err(refuse)?;
-    let plugins = host::installed().map_or(0, |host| host.plugins().len());
-    if token.plugin().index() >= plugins {
+    let plugin = host::installed().and_then(|host| host.plugins().find(token.plugin()));
+    let Some(plugin) = plugin else {
         return Err(refuse(Misuse::NotOurs { expected }));
-    }
+    };
     // What the caller is told is its own doing, hence not laid to the owner of the token.
     if running.is_some_and(|running| running != token.plugin()) {
         return Err(refuse(Misuse::Foreign { kind: token.kind().type_name() }));
+    }
+    // Its contexts are gone; a thread of it may not know yet.
+    if plugin.life() == Life::Over {
+        let misuse = Misuse::Stale { kind: token.kind().type_name() };
+        return Err(Refusal { plugin: Some(token.plugin()), misuse });
     }
     if !wanted.accepts(token.kind()) {
         let misuse = Misuse::WrongKind { expected, found: token.kind().type_name() };

@@ -1,6 +1,6 @@
 //! The host: the process's one plugin table, and its ways out to log and mailboxes.
 //!
-//! Owns the crate's only static. Calls without a token (`MQ_log`, NULL, foreign threads) have nothing
+//! Owns the crate's one static that is wiring. Calls without a token (`MQ_log`, NULL, foreign threads) have nothing
 //! else to go by. Must never be replaced once installed: plugins hold what it gave out. Diagnostics:
 //! [`AlreadyInstalled`]; what is said before installation goes to stderr.
 
@@ -15,8 +15,9 @@ use thiserror::Error;
 use crate::call::{Current, Published};
 use crate::inbox::{Inbox, Wake};
 use crate::misuse::{Meter, Misuse};
-use crate::plugin::{PluginIndex, Plugins};
+use crate::plugin::PluginIndex;
 use crate::step::Verdict;
+use crate::table::Plugins;
 use crate::token::Token;
 
 static HOST: OnceLock<Host> = OnceLock::new();
@@ -70,7 +71,7 @@ pub type PostSink = Box<dyn Fn(u8) + Send + Sync>;
 
 /// What a host is made of.
 pub struct HostInit {
-    /// The plugins, loaded and not yet initialized.
+    /// The plugins, the first of which are loaded and not yet initialized.
     pub plugins: Plugins,
     /// Where lines go.
     pub log: LogSink,
@@ -83,8 +84,8 @@ pub struct Host {
     plugins: Plugins,
     log: LogSink,
     post: PostSink,
-    /// One per plugin, and the last for misuse that no plugin can be named for.
-    meters: Box<[Meter]>,
+    /// For misuse that no plugin can be named for.
+    unknown: Meter,
     workers: Box<[WorkerEntry]>,
     started: Instant,
 }
@@ -104,9 +105,9 @@ pub struct AlreadyInstalled;
 /// Makes `init` this process's host, for as long as the process lives.
 pub fn install(init: HostInit) -> Result<&'static Host, AlreadyInstalled> {
     let HostInit { plugins, log, post } = init;
-    let meters = (0..=plugins.len()).map(|_| Meter::default()).collect();
     let workers = (0..WORKERS_MAX).map(|_| WorkerEntry::default()).collect();
-    let host = Host { plugins, log, post, meters, workers, started: Instant::now() };
+    let unknown = Meter::default();
+    let host = Host { plugins, log, post, unknown, workers, started: Instant::now() };
     HOST.set(host).map_err(|_| AlreadyInstalled)?;
     Ok(HOST.get().expect("it was set above and is never taken"))
 }
@@ -162,9 +163,9 @@ impl Host {
     }
 
     pub(crate) fn meter(&self, plugin: Option<PluginIndex>) -> &Meter {
-        let unknown = self.meters.len() - 1;
-        let index = plugin.map_or(unknown, |plugin| plugin.index().min(unknown));
-        &self.meters[index]
+        plugin
+            .and_then(|plugin| self.plugins.find(plugin))
+            .map_or(&self.unknown, |plugin| &plugin.meter)
     }
 
     /// Read only when a misuse is reported, never on the way of mail.

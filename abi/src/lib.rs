@@ -3,7 +3,9 @@
 //! | part | owns |
 //! |---|---|
 //! | `include/mailerq.h` | the contract with plugins |
-//! | `load`, `copy` | from files to a table of [`Plugins`] |
+//! | `load`, `copy` | from files to plugins |
+//! | `table`, `plugin` | all [`Plugins`] that were ever loaded, and how far their life has come |
+//! | `set`, `sets` | who is asked in which order, and who is in no set of a worker any more |
 //! | `hook`, `g1`, `step` | what is called, under which prototype, with what |
 //! | `call` | the one way into plugin code |
 //! | `token`, `slot`, `id` | the names of things, on both sides |
@@ -20,15 +22,21 @@
 //! # How a worker drives it
 //!
 //! ```text
-//! main    Plugins::load -> install -> plugins().initialize()
+//! main    Plugins::load -> install -> plugins().initialize(set)
 //! worker  Worker::enter
-//!         for each of with(ContextInitialize): call_context, then obey
-//!         per step: for each of with(hook): call, then obey; as Returned says: next, wait, or go on
+//!         for each of exporters(present, ContextInitialize): call_context, then obey
+//!         per step: for each of set_of(connection).with(hook): call, then obey; as Returned says: next,
+//!         wait, or go on
 //!         timers, watches: fire_timer, fire_watch, then obey
 //!         woken by PostSink: apply_posted, then obey
 //!         obey: take_commands; on Resume: take_verdict, and go on with the chain
-//!         for each of with(ContextCleanup): call_context, then obey; drop_all
+//!         for each of exporters(present, ContextCleanup): call_context, then obey; drop_all
 //! main    plugins().cleanup()
+//!
+//! reload  main    prepare -> initialize(set)
+//!         worker  admit(fresh), their ContextInitialize; when all workers have: adopt(set)
+//!         worker  left(), from time to time: their ContextCleanup, then depart
+//! main    when all workers departed: end(those)
 //! ```
 //!
 //! # Invariants
@@ -43,7 +51,9 @@
 //!    sanitizer)
 //! 4. What plugins can ask for without end has a limit: slots, commands, output, lines in the log.
 //!    (`event.rs`: `the_limit_of_…`; `connection.rs`: `d_40_…`; `log.rs`: `d_b1_…`)
-//! 5. Nothing that a plugin throws passes through a frame of ours: the process ends, and says who it
+//! 5. A connection is asked about by the plugins with which it began, whatever is reloaded meanwhile;
+//!    a plugin is never unloaded, and nothing of it is called after its cleanup hook. (`reload.rs`)
+//! 6. Nothing that a plugin throws passes through a frame of ours: the process ends, and says who it
 //!    was. (`crash.rs`)
 #![deny(
     clippy::undocumented_unsafe_blocks,
@@ -67,9 +77,12 @@ mod load;
 mod message;
 mod misuse;
 mod plugin;
+mod set;
+mod sets;
 mod slot;
 mod state;
 mod step;
+mod table;
 mod text;
 mod token;
 mod worker;
@@ -82,10 +95,14 @@ pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
 };
 pub use id::{ConnectionId, MessageId, TimerId, WatchId};
-pub use load::{Accepted, LoadError, LoadOptions, OnError, PluginDirectory, Skipped, VERSION_G1};
+pub use load::{
+    Accepted, LoadError, LoadOptions, OnError, PluginDirectory, Prepared, Skipped, VERSION_G1,
+};
 pub use message::{Direction, Edit, MessageEdits, MessageInit};
-pub use plugin::{PLUGINS_MAX, PluginIndex, Plugins};
+pub use plugin::{PLUGINS_MAX, PluginIndex};
+pub use set::PluginSet;
 pub use state::OUTPUT_BYTES_MAX;
 pub use step::{ContextStep, Returned, Step, Verdict};
+pub use table::{InitializeError, Plugins};
 pub use text::{Terminated, Text};
 pub use worker::{ConnectionInit, Counts, EnterError, Exhausted, Worker};

@@ -1,19 +1,22 @@
-//! Plugins: the table of what is loaded, and who exports which hook.
+//! A plugin: one loaded instance of a file.
 //!
-//! Owns the order in which plugins are asked. Must never unload one: callbacks and threads of its own
-//! may outlive whatever we know of it. Diagnostics: none; loading reports its own (see `load`).
+//! Owns what is known of it, and how far its life has come. Must never unload one: callbacks and threads
+//! of its own may outlive whatever we know of it. Diagnostics: none; loading reports its own (see `load`).
 
 use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use libloading::os::unix::Library;
 
 use crate::call::Blame;
+use crate::copy::{Fingerprint, Kept};
 use crate::g1::{G1, StepTokens};
 use crate::hook::Hook;
+use crate::misuse::Meter;
 use crate::step::{ContextStep, Step};
 use crate::token::Token;
 
-/// A plugin's place in the order of loading.
+/// A plugin's place in the table of all that this process ever loaded. It names one instance for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PluginIndex(u16);
 
@@ -36,13 +39,25 @@ impl PluginIndex {
     }
 }
 
-/// How many plugins one process can load.
+/// How many instances of plugins one process can load in its life, reloads included (D-0E).
 pub const PLUGINS_MAX: usize = 1 << PluginIndex::BITS;
 
 /// One generation's typed hook pointers.
 #[derive(Debug)]
 pub(crate) enum Hooks {
     G1(G1),
+}
+
+/// How far the life of a plugin has come. It only goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Life {
+    /// It has said its version, and nothing else was asked of it.
+    Loaded,
+    /// `mq_initialize` was called.
+    Initialized,
+    /// `mq_cleanup` was called, or it is never going to be used: nothing of it is called any more.
+    Over,
 }
 
 /// A loaded plugin.
@@ -53,14 +68,58 @@ pub(crate) struct Plugin {
     pub(crate) hooks: Hooks,
     /// Kept for later look-ups, and never dropped: that would unload it (D-0E).
     pub(crate) _library: ManuallyDrop<Library>,
+    /// What its file held.
+    pub(crate) fingerprint: Fingerprint,
+    /// What it was loaded from, until its life is over.
+    pub(crate) copy: Kept,
+    /// What it did wrong.
+    pub(crate) meter: Meter,
+    life: AtomicU8,
 }
 
 impl Plugin {
+    pub(crate) fn new(
+        name: Box<str>,
+        index: PluginIndex,
+        hooks: Hooks,
+        library: ManuallyDrop<Library>,
+        fingerprint: Fingerprint,
+        copy: Kept,
+    ) -> Plugin {
+        let (meter, life) = (Meter::default(), AtomicU8::new(Life::Loaded as u8));
+        Plugin { name, index, hooks, _library: library, fingerprint, copy, meter, life }
+    }
+
+    pub(crate) fn life(&self) -> Life {
+        match self.life.load(Ordering::Acquire) {
+            life if life == Life::Loaded as u8 => Life::Loaded,
+            life if life == Life::Initialized as u8 => Life::Initialized,
+            _ => Life::Over,
+        }
+    }
+
+    /// Calls `mq_initialize`, once.
+    pub(crate) fn initialize(&self) {
+        if self.life() == Life::Loaded {
+            self.life.store(Life::Initialized as u8, Ordering::Release);
+            self.call_process(Hook::Initialize);
+        }
+    }
+
+    /// Calls `mq_cleanup` if `mq_initialize` was called, and lets go of what only the living need.
+    pub(crate) fn end(&self) {
+        if self.life() == Life::Initialized {
+            self.call_process(Hook::Cleanup);
+        }
+        self.life.store(Life::Over as u8, Ordering::Release);
+        self.copy.close();
+    }
+
     pub(crate) fn blame(&self) -> Blame<'_> {
         Blame { index: self.index, name: &self.name }
     }
 
-    fn exports(&self, hook: Hook) -> bool {
+    pub(crate) fn exports(&self, hook: Hook) -> bool {
         match &self.hooks {
             Hooks::G1(hooks) => hooks.exports(hook),
         }
@@ -82,77 +141,5 @@ impl Plugin {
         match &self.hooks {
             Hooks::G1(hooks) => hooks.call_step(self, step, tokens),
         }
-    }
-}
-
-/// All loaded plugins.
-#[derive(Debug, Default)]
-pub struct Plugins {
-    all: Vec<Plugin>,
-    by_hook: [Vec<PluginIndex>; Hook::ALL.len()],
-}
-
-impl Plugins {
-    /// The order of `all` is the order of loading, and their indexes count up from 0.
-    pub(crate) fn new(all: Vec<Plugin>) -> Plugins {
-        debug_assert!(all.iter().enumerate().all(|(n, plugin)| plugin.index.index() == n));
-        let by_hook = Hook::ALL.map(|hook| {
-            let exporters = all.iter().filter(|plugin| plugin.exports(hook));
-            let mut exporters: Vec<_> = exporters.map(|plugin| plugin.index).collect();
-            // D-09: what was set up last is taken down first.
-            if matches!(hook, Hook::Cleanup | Hook::ContextCleanup) {
-                exporters.reverse();
-            }
-            exporters
-        });
-        Plugins { all, by_hook }
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    /// Are there none?
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    /// Their file names, in the order of loading.
-    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.all.iter().map(|plugin| &*plugin.name)
-    }
-
-    /// One plugin's file name; `None` for an index that is not of this table.
-    pub fn name(&self, plugin: PluginIndex) -> Option<&str> {
-        self.all.get(plugin.index()).map(|plugin| &*plugin.name)
-    }
-
-    /// Who exports `hook`, in the order in which they are to be asked: that of loading, reversed for the
-    /// two cleanup hooks (D-09). Empty for an event that concerns nobody.
-    pub fn with(&self, hook: Hook) -> &[PluginIndex] {
-        &self.by_hook[hook as usize]
-    }
-
-    /// Calls every `mq_initialize`. Once, on the main thread, after the host was installed and before
-    /// any worker runs (D-08).
-    pub fn initialize(&self) {
-        self.call_all(Hook::Initialize);
-    }
-
-    /// Calls every `mq_cleanup`, in reverse order. Once, on the main thread, after all workers ended.
-    pub fn cleanup(&self) {
-        self.call_all(Hook::Cleanup);
-    }
-
-    fn call_all(&self, hook: Hook) {
-        for plugin in self.with(hook) {
-            self.plugin(*plugin).call_process(hook);
-        }
-    }
-
-    /// `index` is of this table.
-    pub(crate) fn plugin(&self, index: PluginIndex) -> &Plugin {
-        &self.all[index.index()]
     }
 }

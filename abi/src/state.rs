@@ -6,6 +6,7 @@
 use std::ffi::c_void;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
+use std::rc::Rc;
 
 use crate::command::{Command, Queue, Timer, WATCHES_MAX, Watch};
 use crate::control::{Chain, HandBack};
@@ -13,6 +14,7 @@ use crate::id::{ConnectionId, TimerId, WatchId};
 use crate::message::{Direction, Message};
 use crate::misuse::Misuse;
 use crate::plugin::PluginIndex;
+use crate::set::PluginSet;
 use crate::slot::{SLOTS_MAX, Slots};
 use crate::step::Verdict;
 use crate::token::{Kind, Token};
@@ -20,21 +22,36 @@ use crate::token::{Kind, Token};
 /// How much output one connection may hold for plugins (D-40).
 pub const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// One pointer per plugin, NULL at first. Grows at the first store: most connections hold none.
+/// One pointer per plugin, NULL at first. Grows at the first store: most connections hold none, and after
+/// many reloads few of the plugins that there were (D-0E).
 #[derive(Debug, Default)]
-pub(crate) struct PluginData(Vec<*mut c_void>);
+pub(crate) struct PluginData(Vec<(PluginIndex, *mut c_void)>);
 
 impl PluginData {
     pub(crate) fn value(&self, plugin: PluginIndex) -> *mut c_void {
-        self.0.get(plugin.index()).copied().unwrap_or(ptr::null_mut())
+        match self.place(plugin) {
+            Ok(place) => self.0[place].1,
+            Err(_) => ptr::null_mut(),
+        }
     }
 
     /// D-54: what was there is replaced, never freed.
     pub(crate) fn set(&mut self, plugin: PluginIndex, value: *mut c_void) {
-        if self.0.len() <= plugin.index() {
-            self.0.resize(plugin.index() + 1, ptr::null_mut());
+        match self.place(plugin) {
+            Ok(place) => self.0[place].1 = value,
+            Err(place) => self.0.insert(place, (plugin, value)),
         }
-        self.0[plugin.index()] = value;
+    }
+
+    /// The plugin is gone.
+    pub(crate) fn forget(&mut self, plugin: PluginIndex) {
+        if let Ok(place) = self.place(plugin) {
+            self.0.remove(place);
+        }
+    }
+
+    fn place(&self, plugin: PluginIndex) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&plugin, |entry| entry.0)
     }
 }
 
@@ -52,6 +69,8 @@ pub(crate) struct Connection {
     pub(crate) output_space: usize,
     pub(crate) data: PluginData,
     pub(crate) chain: Chain,
+    /// Who is asked about it, from its begin to its end (D-0E).
+    pub(crate) set: Rc<PluginSet>,
 }
 
 impl Connection {
@@ -181,6 +200,20 @@ impl State {
         self.watches.remove(token.key()).ok_or(stale)?;
         self.commands.push(Command::Unwatch { watch: WatchId(token.key()) });
         Ok(())
+    }
+
+    /// D-17: the plugin was cleaned up; what it left goes without a callback.
+    pub(crate) fn drop_plugin(&mut self, plugin: PluginIndex) {
+        for key in self.timers.keys_where(|timer| timer.plugin == plugin) {
+            self.timers.remove(key);
+            self.commands.push(Command::TimerStop { timer: TimerId(key) });
+        }
+        for key in self.watches.keys_where(|watch| watch.plugin == plugin) {
+            self.watches.remove(key);
+            self.commands.push(Command::Unwatch { watch: WatchId(key) });
+        }
+        self.context_data.forget(plugin);
+        self.context_chain.forget(plugin);
     }
 
     /// Is there room for `size` more bytes on an open connection (D-40, D-50)?

@@ -18,13 +18,15 @@ use crate::access;
 use crate::call;
 use crate::command::Command;
 use crate::g1::StepTokens;
-use crate::hook::Site;
+use crate::hook::{Hook, Site};
 use crate::host::{self, Host, Level};
 use crate::id::{ConnectionId, MessageId, TimerId, WatchId};
 use crate::inbox::Post;
 use crate::message::{Direction, Message, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
 use crate::plugin::PluginIndex;
+use crate::set::PluginSet;
+use crate::sets::Sets;
 use crate::slot::SLOTS_MAX;
 use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
 use crate::step::{ContextStep, Returned, Step, Verdict};
@@ -87,6 +89,7 @@ pub struct Worker {
     state: Rc<RefCell<State>>,
     /// Out of the inbox, and not applied.
     posted: VecDeque<Post>,
+    pub(crate) sets: Sets,
 }
 
 impl Drop for Worker {
@@ -109,7 +112,8 @@ impl Worker {
         // SAFETY: `Worker` is bound to this thread by its `Rc`, keeps the pointee, and leaves when it is
         // dropped; if it is forgotten, the pointee stays for good.
         unsafe { call::enter(NonNull::from(&*state), host.published(index)) };
-        Ok(Worker { host, index, state, posted: VecDeque::new() })
+        let sets = Sets::new(&host.plugins().set());
+        Ok(Worker { host, index, state, posted: VecDeque::new(), sets })
     }
 
     /// The host that this worker belongs to.
@@ -132,6 +136,7 @@ impl Worker {
             output_space: OUTPUT_BYTES_MAX,
             data: PluginData::default(),
             chain: Default::default(),
+            set: self.sets.now().clone(),
         };
         let key = self.state.borrow_mut().connections.insert(connection);
         key.map(ConnectionId).ok_or(Exhausted { things: "connections" })
@@ -140,6 +145,29 @@ impl Worker {
     /// The close chain is over: every token of the connection is stale, a verdict not taken is dropped.
     pub fn close_connection(&self, connection: ConnectionId) {
         self.state.borrow_mut().connections.remove(connection.0);
+    }
+
+    /// Who is asked about this connection; `None` if it is gone.
+    pub fn set_of(&self, connection: ConnectionId) -> Option<Rc<PluginSet>> {
+        Some(self.state.borrow().connections.get(connection.0)?.set.clone())
+    }
+
+    pub(crate) fn has_other_set(&self, connection: ConnectionId, set: &Rc<PluginSet>) -> bool {
+        let state = self.state.borrow();
+        let connection = state.connections.get(connection.0);
+        connection.is_some_and(|connection| !Rc::ptr_eq(&connection.set, set))
+    }
+
+    /// How many of these are asked about a step of this connection that calls `hook`.
+    pub fn asked(&self, connection: ConnectionId, hook: Hook) -> usize {
+        let state = self.state.borrow();
+        state.connections.get(connection.0).map_or(0, |connection| connection.set.with(hook).len())
+    }
+
+    /// D-17, for one plugin whose cleanup hook is over: its timers and watches vanish without a callback;
+    /// the worker is told as if the plugin had stopped them.
+    pub fn drop_plugin(&mut self, plugin: PluginIndex) {
+        self.state.borrow_mut().drop_plugin(plugin);
     }
 
     /// The peer is gone, the close chain is still to come: nothing can be sent any more (D-50).

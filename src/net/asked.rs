@@ -43,7 +43,7 @@ impl Asked {
             mime: None,
         };
         let message = desk.plugins.cell.open_message(plugin, init)?;
-        Ok(Asked { plugin, chain: desk.plugins.chain(Hook::OutData), message, held_ms: 0 })
+        Ok(Asked { plugin, chain: desk.plugins.chain(plugin, Hook::OutData), message, held_ms: 0 })
     }
 
     /// Asks on, as far as it goes now. [`Answer::Text`] ends it: then nothing is left to be closed.

@@ -451,7 +451,7 @@ impl Incoming {
     /// Starts a step: its chain runs when the connection is driven.
     pub(super) fn begin(&mut self, step: Step, desk: &Desk, io: &Io) {
         let chain = match self.plugin {
-            Some(_) => desk.plugins.chain(step.hook()),
+            Some(plugin) => desk.plugins.chain(plugin, step.hook()),
             None => Chain::new(0, 0),
         };
         self.stage = Stage::Step(step, chain);
@@ -529,7 +529,7 @@ impl Incoming {
 
     /// One chain per recipient, in their order (D-43); then the whole goes to the disk.
     fn next_message(&mut self, mut message: Box<Message>, desk: &mut Desk, io: &mut Io) {
-        let asks = !desk.plugins.with(Hook::Message).is_empty();
+        let asks = desk.plugins.asks(self.plugin, Hook::Message);
         if let Some(plugin) = self.plugin
             && asks
             && message.has_next()

@@ -54,9 +54,10 @@ impl Admission {
         Admission { logins, checks, asks_plugins, range_is_set }
     }
 
-    /// Other settings, and other users, from now on.
-    pub fn change(&mut self, settings: &Settings, logins: Arc<Logins>) {
+    /// Other settings, other users, and perhaps other plugins, from now on.
+    pub fn change(&mut self, settings: &Settings, logins: Arc<Logins>, asks_plugins: bool) {
         self.logins = logins;
+        self.asks_plugins = asks_plugins;
         self.range_is_set = settings.is_set("smtp-relay-range");
     }
 
@@ -267,5 +268,5 @@ impl Incoming {
 
 /// Whether any plugin judges credentials.
 pub fn asks_plugins(plugins: &crate::plugin::view::Plugins) -> bool {
-    !plugins.with(Hook::Authenticate).is_empty()
+    !plugins.set().with(Hook::Authenticate).is_empty()
 }

@@ -197,6 +197,14 @@ impl Outgoing {
         self.drive(desk, io)
     }
 
+    /// The plugins were changed: an idle connection is not to keep those of before in use.
+    pub fn on_other_plugins(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        if self.greeted && desk.plugins.is_outdated(self.plugin) {
+            return self.on_unneeded(desk, io);
+        }
+        Keep::Yes
+    }
+
     /// An idle connection is to make room for another.
     pub fn on_unneeded(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if self.idle {
@@ -439,7 +447,9 @@ impl Outgoing {
             if self.session.stage() != Stage::Idle || self.current.is_some() {
                 return;
             }
-            if !desk.mood.delivers() || self.is_used_up(desk) || self.is_outdated(desk) {
+            // D-0E: mail that is begun now is for the plugins of now.
+            let outdated = self.is_outdated(desk) || desk.plugins.is_outdated(self.plugin);
+            if !desk.mood.delivers() || self.is_used_up(desk) || outdated {
                 return self.leave(desk, io);
             }
             let delivering = desk.may_deliver();
@@ -501,7 +511,7 @@ impl Outgoing {
             unreachable!("the store hands out mails of the transaction")
         };
         let body = transaction.body(mail);
-        if body.is_none() && desk.plugins.with(Hook::OutData).is_empty() {
+        if body.is_none() && !desk.plugins.asks(self.plugin, Hook::OutData) {
             self.current = Some(current);
             return self.finish(Finish::no_text(), desk, io);
         }
@@ -549,7 +559,7 @@ impl Outgoing {
 
     /// D-80: a positive 354; the plugins are asked, then the text goes out.
     fn on_354(&mut self, desk: &mut Desk, io: &Io) {
-        let asks = !desk.plugins.with(Hook::OutData).is_empty();
+        let asks = desk.plugins.asks(self.plugin, Hook::OutData);
         let (Some(plugin), true, Some(current)) = (self.plugin, asks, &self.current) else {
             return self.send_text(None, desk, io);
         };

@@ -39,7 +39,7 @@ impl Outgoing {
         let may = desk.settings.hop.chunking
             && self.session.takes_chunk()
             && !self.reuse.is_rested()
-            && desk.plugins.with(Hook::OutData).is_empty();
+            && !desk.plugins.asks(self.plugin, Hook::OutData);
         let body = body.filter(|_| may)?;
         let text = TextOut::stored(transaction.clone(), body.clone()).into_chunk();
         (text.octets() <= AHEAD_BYTES_MAX).then_some(text)

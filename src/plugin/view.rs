@@ -5,7 +5,8 @@
 //! **Diagnostics**: a retry loop (D-29) and a revoked hold (D-27) are logged with the plugin.
 
 use rohrpost_abi::{
-    Command, ConnectionId, ConnectionInit, ContextStep, Hook, Host, PluginIndex, Returned, Step,
+    Command, ConnectionId, ConnectionInit, ContextStep, Hook, Host, PluginIndex, PluginSet,
+    Returned, Step,
 };
 
 use crate::log::{Level, Log};
@@ -42,9 +43,22 @@ impl Plugins {
         Plugins { host, cell, log, retries_max }
     }
 
-    /// The plugins that export `hook`, in load order; empty costs its caller one length test.
-    pub fn with(&self, hook: Hook) -> &'static [PluginIndex] {
-        self.host.plugins().with(hook)
+    /// The plugins that connections begin with.
+    pub fn set(&self) -> &PluginSet {
+        self.cell.set()
+    }
+
+    /// Whether any plugin of this connection exports `hook`; none does where no plugin sees it.
+    pub fn asks(&self, connection: Option<ConnectionId>, hook: Hook) -> bool {
+        connection.is_some_and(|connection| self.cell.asked(connection, hook) > 0)
+    }
+
+    /// Whether a connection that began now would be asked about by others (D-0E).
+    pub fn is_outdated(&self, connection: Option<ConnectionId>) -> bool {
+        match connection {
+            Some(connection) => self.cell.is_outdated(connection),
+            None => !self.set().is_empty(),
+        }
     }
 
     /// A slot for a connection, or `None` when no plugin would ever see it.
@@ -52,22 +66,29 @@ impl Plugins {
     /// # Errors
     /// When the tokens of this worker are used up: 2^20 connections.
     pub fn open(&self, init: ConnectionInit) -> Result<Option<ConnectionId>, SlotsSpent> {
-        if self.host.plugins().is_empty() {
+        if self.set().is_empty() {
             return Ok(None);
         }
         self.cell.open_connection(init).map(Some).map_err(|_| SlotsSpent)
     }
 
-    /// A chain over the plugins that export `hook`.
-    pub fn chain(&self, hook: Hook) -> Chain {
-        Chain::new(self.with(hook).len(), self.retries_max)
+    /// A chain over the plugins of this connection that export `hook`.
+    pub fn chain(&self, connection: ConnectionId, hook: Hook) -> Chain {
+        Chain::new(self.cell.asked(connection, hook), self.retries_max)
+    }
+
+    /// A chain over so many plugins.
+    pub fn chain_of(&self, length: usize) -> Chain {
+        Chain::new(length, self.retries_max)
     }
 
     /// Calls plugin after plugin until one holds the step or all were asked. What they ask for
     /// meanwhile stays in the cell for [`Plugins::take_commands`].
     pub fn walk(&mut self, chain: &mut Chain, connection: ConnectionId, step: Step<'_>) -> Walk {
         let hook = step.hook();
-        let plugins = self.with(hook);
+        // A connection that is gone has nobody to ask.
+        let Some(set) = self.cell.set_of(connection) else { return Walk::Done };
+        let plugins = set.with(hook);
         loop {
             match chain.poll_next() {
                 Next::Call(position) => {
@@ -86,10 +107,13 @@ impl Plugins {
         }
     }
 
-    /// The same for a step of the worker's context (D-14, D-16). Cleanup goes in reverse order,
-    /// which is how its plugins are listed (D-09).
-    pub fn walk_context(&mut self, chain: &mut Chain, step: ContextStep) -> Walk {
-        let plugins = self.with(step.hook());
+    /// The same for a step of the worker's context (D-14, D-16), over these plugins.
+    pub fn walk_context(
+        &mut self,
+        chain: &mut Chain,
+        step: ContextStep,
+        plugins: &[PluginIndex],
+    ) -> Walk {
         loop {
             match chain.poll_next() {
                 Next::Call(position) => {

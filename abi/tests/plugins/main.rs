@@ -9,4 +9,5 @@ mod load;
 mod log;
 mod message;
 mod misuse;
+mod reload;
 mod support;
