@@ -1,10 +1,10 @@
-//! What stands in two places must agree: Cargo.toml and README, the C header and what `abi/` exports.
+//! What stands in two places must agree: Cargo.toml and README.
 //!
 //! **Diagnostics**: names what one of the two lacks.
 
 use std::collections::BTreeSet;
 
-use crate::tidy::{files, read};
+use crate::tidy::read;
 
 /// The direct dependencies that a Cargo.toml names, except those inside the repository.
 fn dependencies(manifest: &str) -> BTreeSet<String> {
@@ -39,50 +39,6 @@ fn unexplained(dependencies: &BTreeSet<String>, readme: &str) -> Vec<String> {
     dependencies.iter().filter(|name| !explains(name)).cloned().collect()
 }
 
-/// The C names `MQ_…(` and `MQX_…(` that a header declares: prototypes, not comments or macros.
-fn declared(header: &str) -> BTreeSet<String> {
-    let code = without_c_comments(header);
-    let prototypes = code.lines().filter(|line| !line.trim_start().starts_with('#'));
-    let joined = prototypes.collect::<Vec<_>>().join(" ");
-    called_names(&joined)
-}
-
-fn without_c_comments(text: &str) -> String {
-    let mut code = String::new();
-    let mut rest = text;
-    while let Some((before, comment)) = rest.split_once("/*") {
-        code.push_str(before);
-        rest = comment.split_once("*/").map_or("", |(_, after)| after);
-    }
-    code.push_str(rest);
-    code.lines().map(|line| line.split("//").next().unwrap_or(line)).collect::<Vec<_>>().join("\n")
-}
-
-/// The names of exported functions in Rust source: `extern "C" fn MQ_…(`.
-fn exported(source: &str) -> BTreeSet<String> {
-    let defined = source.split("fn ").skip(1).map(|rest| format!("{} ", head(rest, 200)));
-    let named = defined.filter(|rest| rest.starts_with("MQ_") || rest.starts_with("MQX_"));
-    named.filter_map(|rest| called_names(&rest).into_iter().next()).collect()
-}
-
-fn head(text: &str, bytes: usize) -> &str {
-    let end = text.find('(').map_or(text.len(), |at| at + 1).min(bytes);
-    text.get(..end).unwrap_or_default()
-}
-
-fn called_names(code: &str) -> BTreeSet<String> {
-    let part = |char: char| char.is_ascii_alphanumeric() || char == '_';
-    let words = code.match_indices("MQ").filter_map(|(at, _)| {
-        let fresh = !code[..at].ends_with(part);
-        let rest = &code[at..];
-        let name = &rest[..rest.find(|char| !part(char)).unwrap_or(rest.len())];
-        let function = rest[name.len()..].trim_start().starts_with('(');
-        let known = name.starts_with("MQ_") || name.starts_with("MQX_");
-        (fresh && function && known).then(|| name.to_owned())
-    });
-    words.collect()
-}
-
 #[test]
 fn reactor_and_abi_depend_on_nothing_of_ours() {
     for (manifest, strangers) in [
@@ -108,18 +64,7 @@ fn the_readme_says_why_each_dependency_is_not_written_here() {
 }
 
 #[test]
-fn header_and_exports_agree() {
-    let header = read("abi/include/mailerq.h").expect("abi/ has the header");
-    let sources: String = files("abi/src", "rs").iter().filter_map(|path| read(path)).collect();
-    let (declared, exported) = (declared(&header), exported(&sources));
-    let only =
-        |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();
-    assert_eq!(only(&declared, &exported), [] as [String; 0], "declared, not exported");
-    assert_eq!(only(&exported, &declared), [] as [String; 0], "exported, not declared");
-}
-
-#[test]
-fn manifests_readmes_and_headers_are_read_right() {
+fn manifests_and_readmes_are_read_right() {
     let manifest = "[package]\nname = \"x\"\n[dependencies]\nmio = \"1\"\nours = { path = \"o\" }\n\
                     [dependencies.slab]\nversion = \"0.4\"\n[dev-dependencies]\n\"tempfile\" = \"3\"\n";
     let found = dependencies(&manifest.replace('"', "").replace("path = o", "path = \"o\""));
@@ -128,13 +73,4 @@ fn manifests_readmes_and_headers_are_read_right() {
         unexplained(&found, "`slab` is named in a sentence\n- `mio`: why\n| `tempfile` |\n"),
         ["slab"]
     );
-
-    let header = "/* MQ_Old(x) */\n#define MQ_X(a) a\nvoid MQ_Continue(MQ_Context *context);\n\
-                  MQ_Timer *MQ_TimerStart(MQ_Context *c, float t,\n  void(*callback)(void *), void *d);\n\
-                  // MQ_Gone()\nint MQX_new (void);\n";
-    let names = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>();
-    assert_eq!(names(declared(header)), ["MQX_new", "MQ_Continue", "MQ_TimerStart"]);
-    let source = "pub unsafe extern \"C\" fn MQ_Continue(context: *mut Context) {}\n\
-                  fn helper(x: u8) { MQ_Other(x) }\npub extern \"C\" fn MQX_new() {}\n";
-    assert_eq!(names(exported(source)), ["MQX_new", "MQ_Continue"]);
 }

@@ -154,8 +154,8 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-/// Programs that are fetched and speak no SMTP.
-const NO_PEERS: &[&str] = &["strace", "node"];
+/// What is fetched and speaks no SMTP.
+const NO_PEERS: &[&str] = &["strace", "node", "libraries"];
 
 const BEGIN: &str = "<!-- tried: begin -->\n";
 const END: &str = "<!-- tried: end -->\n";

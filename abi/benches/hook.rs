@@ -18,6 +18,7 @@ use rohrpost_abi::{
 };
 
 const PLUGIN: &str = r#"
+#define MQ_API_VERSION 201
 #include <mailerq.h>
 static void on_timer(void *data) { (void)data; }
 MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }

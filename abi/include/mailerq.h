@@ -1,5 +1,5 @@
 /*
- * mailerq.h - the plugin interface of Rohrpost, generation G1 ("2.1" names).
+ * mailerq.h - the plugin interface of Rohrpost: MailerQ's, in all its generations, and extensions.
  *
  * Self-contained; C99 or later, C++11 or later. Link nothing: the host provides every MQ_* function
  * when it loads the plugin. Build with
@@ -9,19 +9,31 @@
  * and put the file into the plugin-directory. Plugins load, and hooks are called, in the order of their
  * file names, byte by byte. A plugin is never unloaded. Examples are in examples/plugins.
  *
+ * Generations. One macro says for which version of MailerQ's documentation a plugin is written, and is
+ * what its mq_version returns. Define it before this file is included (or with -D), or leave it away:
+ *
+ *     MQ_API_VERSION 201   G1, "2.1 or higher": MQ_Continue(context), MQ_IOWatch, MQ_SmtpConnection
+ *     MQ_API_VERSION 400   G2, 4.0:             MQ_continue(connection), MQ_ioWatch, MQ_Json of json-c
+ *     MQ_API_VERSION 401   G2, 4.1 to 4.4:      as 400, but MQ_json
+ *     MQ_API_VERSION 500   G3, 5.0 to 5.5:      as 401, but JSON of libfastjson
+ *     MQ_API_VERSION 506   G3, 5.6 and later:   what is chosen if nothing is defined
+ *
+ * Plugins of all generations work side by side. In every one, MQ_log and the extensions at the end of
+ * this file are there.
+ *
  * Rules that hold for the whole file
  *
- *   Pointers.   Every MQ_Context, MQ_SmtpConnection, MQ_Message, MQ_IOWatcher and MQ_Timer pointer is
- *               an opaque number. Never read what it points to, never free it, never compare two
- *               contexts: the context differs per connection. The pointers given to one plugin work in
- *               that plugin only.
+ *   Pointers.   Every MQ_Context, MQ_Connection, MQ_Message, MQ_IOWatcher and MQ_Timer pointer is an
+ *               opaque number. Never read what it points to, never free it, never compare two
+ *               contexts: in G1 the context differs per connection. The pointers given to one plugin
+ *               work in that plugin only. An MQ_Address is the address itself, as a string.
  *   Misuse.     NULL, a pointer that has gone stale, one of another kind or of another plugin, or a
  *               call on the wrong thread: the call does nothing, returns NULL, 0, false or -1 as its
  *               type asks, and the host logs a warning that names the plugin.
  *   Threads.    Hooks and callbacks run on the worker thread that owns the context. Workers run at the
  *               same time: what a plugin shares between them, such as its globals, it must lock. Call
  *               MQ_* on the thread of the context, connection, message, watcher or timer that is
- *               given. Any thread may call MQ_Continue, MQ_Complete, MQ_Retry and MQ_log.
+ *               given. Any thread may hand control back, and call MQ_log.
  *   Arguments.  What a plugin passes in is copied before the call returns, unless it is `data`, which
  *               the host stores and hands back, but never reads or frees.
  *   Blocking.   A hook or callback that blocks stops all mail of its worker; one that runs for longer
@@ -43,10 +55,19 @@
 #  define MQ_EXPORT __attribute__((visibility("default")))
 #endif
 
-/* What mq_version returns. */
-#define MQ_API_VERSION 201
+/* The generation, and what mq_version returns. */
+#if !defined(MQ_API_VERSION)
+#  define MQ_API_VERSION 506
+#endif
+#if MQ_API_VERSION != 201 && MQ_API_VERSION != 400 && MQ_API_VERSION != 401 && MQ_API_VERSION != 500 \
+    && MQ_API_VERSION != 506
+#  error "MQ_API_VERSION must be 201, 400, 401, 500 or 506; see the list at the top of mailerq.h"
+#endif
 
-/* Bits of `events` in MQ_IOWatch. */
+/* The extensions that this header declares; compare with MQX_version(). */
+#define MQX_VERSION 1
+
+/* Bits of `events` in watches. */
 #define MQ_READ  1
 #define MQ_WRITE 2
 
@@ -55,25 +76,38 @@
 #define MQ_WARN 2
 #define MQ_INFO 3
 
-typedef struct MQ_Context        MQ_Context;        /* a worker thread, and within a hook its step */
-typedef struct MQ_SmtpConnection MQ_SmtpConnection; /* valid from its first hook until its close hook is over */
-typedef struct MQ_Message        MQ_Message;        /* valid until the step that showed it is over */
-typedef struct MQ_IOWatcher      MQ_IOWatcher;      /* valid until MQ_IOUnwatch */
-typedef struct MQ_Timer          MQ_Timer;          /* valid until it fires or MQ_TimerStop */
+typedef struct MQ_Context    MQ_Context;    /* a worker thread, and within a hook of G1 its step */
+typedef struct MQ_Connection MQ_Connection; /* valid from its first hook until its close hook is over */
+typedef struct MQ_Message    MQ_Message;    /* valid until the step that showed it is over */
+typedef struct MQ_Address    MQ_Address;    /* valid until the step that showed it is over */
+typedef struct MQ_IOWatcher  MQ_IOWatcher;  /* valid until it is unwatched */
+typedef struct MQ_Timer      MQ_Timer;      /* valid until it fires or is stopped */
+typedef struct MQX_Plugin    MQX_Plugin;    /* this plugin; valid for good */
 
-struct json_object; /* json-c */
-struct ev_loop;     /* libev */
+#if MQ_API_VERSION < 400
+typedef MQ_Connection MQ_SmtpConnection;
+#else
+typedef MQ_Address    MQ_Envelope; /* what MailerQ's page on MQ_envelope says that it returns */
+#endif
+
+struct json_object;  /* json-c */
+struct fjson_object; /* libfastjson */
+struct ev_loop;      /* libev */
 
 #if defined(__GNUC__)
 #  pragma GCC visibility push(default)
+#  define MQX_WEAK __attribute__((weak))
+#else
+#  define MQX_WEAK
 #endif
 
 /* ---- Hooks: what a plugin may export. Only mq_version is required. ----------------------------------
  *
  * A hook that returns false is not interested: the next plugin is asked, then the host goes on. A hook
  * that returns true has taken control: the step waits, without holding up anything else, until the
- * plugin calls MQ_Continue, MQ_Complete or MQ_Retry with the context that this hook was given. It may
- * do so before it returns. Neither value accepts or refuses mail. Every string is NUL-terminated, its
+ * plugin hands it back: with MQ_continue, MQ_complete or MQ_retry and the connection, in G1 with
+ * MQ_Continue, MQ_Complete or MQ_Retry and the context that this hook was given. It may do so before it
+ * returns. Neither value accepts or refuses mail. Every string is NUL-terminated, its
  * size does not count that byte, and it is valid until the step is over, also while it is held.
  *
  * While a step is held the host reads nothing from that client, and no other hook of this connection
@@ -95,63 +129,127 @@ MQ_EXPORT void mq_initialize(void);
 /* Once, on the main thread, when all workers have ended; in reverse order of loading. Only MQ_log may be called. */
 MQ_EXPORT void mq_cleanup(void);
 
-/* Once per worker, on its thread. No mail moves before every plugin has returned false or handed back;
- * after plugin-start-timeout (30 s) the start fails. The context given here stays valid as long as the
- * worker, but names no connection: it cannot hand back a connection's step. */
+/* Once per worker, on its thread. No mail moves before all plugins have done this on all workers. From G2
+ * on it returns nothing and may block. In G1 it must not block; it may take control, and the loop runs
+ * until it hands back; after plugin-start-timeout (30 s) the start fails. The context given here stays
+ * valid as long as the worker, but names no connection: in G1 it cannot hand back a connection's step. */
+#if MQ_API_VERSION < 400
 MQ_EXPORT bool mq_context_initialize(MQ_Context *context);
+#else
+MQ_EXPORT void mq_context_initialize(MQ_Context *context);
+#endif
 
-/* Once per worker, on its thread, after its last connection; in reverse order of loading. Control may
- * be taken for plugin-shutdown-timeout (30 s). Timers and watchers that still exist afterwards are
- * dropped without a callback. Not called for a worker that ended by a bug of the host. */
+/* Once per worker, on its thread, after its last connection; in reverse order of loading. From G2 on it may
+ * block; in G1 control may be taken for plugin-shutdown-timeout (30 s). Timers and watchers that still
+ * exist afterwards are dropped without a callback. Not called for a worker that ended by a bug of the
+ * host. */
+#if MQ_API_VERSION < 400
 MQ_EXPORT bool mq_context_cleanup(MQ_Context *context);
+#else
+MQ_EXPORT void mq_context_cleanup(MQ_Context *context);
+#endif
 
 /* A client has connected; the first sight of this connection. The banner waits for it. */
-MQ_EXPORT bool mq_smtp_in_connect(MQ_Context *context, MQ_SmtpConnection *connection);
+MQ_EXPORT bool mq_smtp_in_connect(MQ_Context *context, MQ_Connection *connection);
 
-/* The TLS handshake is done; MQ_SmtpSecure is true. This host has no TLS yet: never called. */
-MQ_EXPORT bool mq_smtp_in_secure(MQ_Context *context, MQ_SmtpConnection *connection);
+/* The TLS handshake is done, be it after STARTTLS or on a secure port; MQ_secure is true. */
+MQ_EXPORT bool mq_smtp_in_secure(MQ_Context *context, MQ_Connection *connection);
 
-/* The client sent credentials, with AUTH PLAIN or LOGIN. Answer with MQ_SetSmtpAuthenticated: the last
+/* The client sent credentials, with AUTH PLAIN or LOGIN. Answer with MQ_setAuthenticated: the last
  * value set in this step decides, true for 235 and false for 535, whatever was set before it; if no
  * plugin sets one, the users of smtp-auth are asked, and without them the login fails. Exporting this
  * hook makes the host offer AUTH, and demand it of clients outside an smtp-relay-range that was set.
  * Neither string is empty, both end in a NUL, and the password may contain one; they are wiped when the
  * step is over, so copy what you need longer, and wipe that. */
-MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_SmtpConnection *connection,
+MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_Connection *connection,
                                        const char *login, size_t loginsize,
                                        const char *passwd, size_t passwdsize);
 
-/* MAIL FROM: the address without brackets and parameters; the null sender is "" with size 0. */
-MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *connection,
+/* MAIL FROM: the address without brackets and parameters. The null sender is "" with size 0 in G1; from
+ * G2 on it is an address whose MQ_email is NULL. */
+#if MQ_API_VERSION < 400
+MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_Connection *connection,
                                    const char *mailfrom, size_t size);
+#else
+MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_Connection *connection, MQ_Address *envelope);
+#endif
 
 /* RCPT TO: the address without brackets and parameters. Not called for a recipient that the host
- * refuses by itself, such as one that this client may not send to: MQ_SetSmtpAuthenticated must have
- * been called at an earlier step to change that. */
-MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_SmtpConnection *connection,
+ * refuses by itself. One that this client may not send to counts as such unless a plugin of G2 or later
+ * exports this hook: then all plugins are asked, and the recipient is accepted if one of them called
+ * MQ_setLocal(address, true), or MQ_setAuthenticated. */
+#if MQ_API_VERSION < 400
+MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_Connection *connection,
                                  const char *rcptto, size_t size);
+#else
+MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_Connection *connection, MQ_Address *address);
+#endif
 
 /* A whole message was received, and not yet answered. `mime` is what the client sent, without the
  * SMTP escaping of dots, and without the Received field that the host adds; it may contain NUL bytes. */
-MQ_EXPORT bool mq_smtp_in_data(MQ_Context *context, MQ_SmtpConnection *connection,
+MQ_EXPORT bool mq_smtp_in_data(MQ_Context *context, MQ_Connection *connection,
                                const char *mime, size_t size);
 
 /* Once per recipient of a received message, in the order of RCPT TO, before anything is stored or
  * answered. Sender, recipient and MIME may be changed, for this recipient alone. A message without a
  * recipient is answered with 451; one without MIME is stored, and needs a plugin that makes it when it
  * is sent. */
-MQ_EXPORT bool mq_smtp_in_message(MQ_Context *context, MQ_SmtpConnection *connection, MQ_Message *message);
+MQ_EXPORT bool mq_smtp_in_message(MQ_Context *context, MQ_Connection *connection, MQ_Message *message);
 
 /* The connection is gone; last sight of it, once per connection that mq_smtp_in_connect could have
  * seen. It stays valid until control is handed back, but nothing can be sent any more. Free what
- * MQ_SmtpData holds, and first stop watchers and timers whose `data` points to it: there may be some,
+ * MQ_connectionData holds, and first stop watchers and timers whose `data` points to it: there may be some,
  * if the host took a step back. */
-MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_SmtpConnection *connection);
+MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_Connection *connection);
 
-/* Outgoing: the peer answered DATA with 354 and the message is about to be sent. What MQ_SetMime sets is
+/* Outgoing: the peer answered DATA with 354 and the message is about to be sent. What MQ_setMime sets is
  * sent in place of the stored MIME, as it is but for its line ends: no Received field is added. It is
  * not stored; another attempt calls this hook again. It is too late to change envelope or recipient. */
-MQ_EXPORT bool mq_smtp_out_data(MQ_Context *context, MQ_SmtpConnection *connection, MQ_Message *message);
+MQ_EXPORT bool mq_smtp_out_data(MQ_Context *context, MQ_Connection *connection, MQ_Message *message);
+
+/* Outgoing, from G2 on: all of the message was written, and the peer has not answered yet. Whatever is
+ * set here comes too late. While control is held the peer's answer is kept, and time runs on. */
+#if MQ_API_VERSION >= 400
+MQ_EXPORT bool mq_smtp_out_sent(MQ_Context *context, MQ_Connection *connection, MQ_Message *message);
+#endif
+
+/* -- Hooks of the extensions: MailerQ calls none of them -- */
+
+/* EHLO or HELO; `name` is what the client calls itself. Since MQX 1. */
+MQ_EXPORT bool mqx_smtp_in_helo(MQ_Context *context, MQ_Connection *connection,
+                                const char *name, size_t size);
+
+/* The client dropped its transaction with RSET, EHLO or HELO. Since MQX 1. */
+MQ_EXPORT bool mqx_smtp_in_reset(MQ_Context *context, MQ_Connection *connection);
+
+/* The client has gone while a plugin, this one or another, holds its step: nobody waits for the answer
+ * any more. mq_smtp_in_close follows, after the step was handed back. Since MQX 1. */
+MQ_EXPORT void mqx_smtp_lost(MQ_Context *context, MQ_Connection *connection);
+
+/* An outgoing connection is there, and the peer's greeting was read. Since MQX 1. */
+MQ_EXPORT bool mqx_smtp_out_connect(MQ_Context *context, MQ_Connection *connection);
+
+/* The TLS handshake of an outgoing connection is done. Since MQX 1. */
+MQ_EXPORT bool mqx_smtp_out_secure(MQ_Context *context, MQ_Connection *connection);
+
+/* A message is about to be sent; MAIL FROM was not. Sender and recipient may still be changed, on the wire
+ * alone. Since MQX 1. */
+MQ_EXPORT bool mqx_smtp_out_message(MQ_Context *context, MQ_Connection *connection, MQ_Message *message);
+
+/* What became of a message at this peer, before that is settled: its reply `code`, 0 if there was none,
+ * and its words or the host's. Since MQX 1. */
+MQ_EXPORT bool mqx_smtp_out_result(MQ_Context *context, MQ_Connection *connection, MQ_Message *message,
+                                   int code, const char *text, size_t size);
+
+/* An outgoing connection is gone; last sight of it. Since MQX 1. */
+MQ_EXPORT bool mqx_smtp_out_close(MQ_Context *context, MQ_Connection *connection);
+
+/* Once, on the main thread, after mq_initialize: the plugin as such, for its settings and metrics. Return
+ * false if it cannot work: then the start fails, and names the plugin. Since MQX 1. */
+MQ_EXPORT bool mqx_initialize(MQX_Plugin *self);
+
+/* The settings of the host were read again. On the main thread, while workers run. Since MQX 1. */
+MQ_EXPORT void mqx_reload(MQX_Plugin *self);
 
 /* ---- Functions: what the host offers ------------------------------------------------------------- */
 
@@ -159,89 +257,128 @@ MQ_EXPORT bool mq_smtp_out_data(MQ_Context *context, MQ_SmtpConnection *connecti
 extern "C" {
 #endif
 
-/* Hand control back. `context` is the one that the hook was given that returned (or will return) true;
- * the context saved in mq_context_initialize names no connection and is refused. The host goes on
- * after the running hook or callback has returned. The first call counts; a second one, and one by a
- * plugin that is not in control, is ignored with a warning. Any thread.
+/* Hand control back. In G1, `context` is the one that the hook was given that returned (or will return)
+ * true; the context saved in mq_context_initialize names no connection and is refused. From G2 on it is
+ * the connection. The host goes on after the running hook or callback has returned. The first call
+ * counts; a second one, and one by a plugin that is not in control, is ignored with a warning. Any thread.
  *
- *   MQ_Continue   ask the next plugin, then let the host go on.
- *   MQ_Complete   skip the other plugins in this step.
- *   MQ_Retry      start this step again at the first plugin; what was changed stays changed. */
+ *   MQ_continue   ask the next plugin, then let the host go on.
+ *   MQ_complete   skip the other plugins in this step.
+ *   MQ_retry      start this step again at the first plugin; what was changed stays changed. */
+#if MQ_API_VERSION < 400
 void MQ_Continue(MQ_Context *context);
 void MQ_Complete(MQ_Context *context);
 void MQ_Retry(MQ_Context *context);
+#else
+void MQ_continue(MQ_Connection *connection);
+void MQ_complete(MQ_Connection *connection);
+void MQ_retry(MQ_Connection *connection);
+#endif
+
+/* The functions of the host, by their names from G2 on. Those of G1 follow, and do the same. */
+#if MQ_API_VERSION >= 400
 
 /* One pointer per plugin and worker thread, NULL at first. The plugin owns what it points to; replacing
  * it frees nothing. Works with every context of this worker, also that of a closed connection: so do
- * MQ_IOWatch and MQ_TimerStart, which belong to the worker, not to a connection. */
-void *MQ_ContextData(MQ_Context *context);
-void MQ_SetContextData(MQ_Context *context, void *value);
-
-/* The libev loop of this worker. This host has none yet: NULL, logged once per plugin. */
-struct ev_loop *MQ_ev(MQ_Context *context);
+ * MQ_ioWatch and MQ_startTimer, which belong to the worker, not to a connection. */
+void *MQ_contextData(MQ_Context *context);
+void MQ_setContextData(MQ_Context *context, void *value);
 
 /* Call `callback` each time `fd` is ready for one of `events` (level-triggered, several bits may come
- * at once), until MQ_IOUnwatch; never from within this call. Readiness is a hint: make the descriptor
+ * at once), until MQ_ioUnwatch; never from within this call. Readiness is a hint: make the descriptor
  * non-blocking. An error or hang-up is reported as the bits asked for, a regular file is always ready.
  * The descriptor stays the plugin's: unwatch it before closing it. Several watchers may have the same
  * one; to change the events, unwatch and watch again, which is cheap. NULL for a negative descriptor,
  * without a known bit in `events`, without callback, or when 65,536 watchers exist on this worker. One
  * that turns out to be closed, or cannot be watched (as the host's own), is called back once, with all the
  * bits asked for, and is gone after that, with a warning. */
-MQ_IOWatcher *MQ_IOWatch(MQ_Context *context, int fd, int events,
+MQ_IOWatcher *MQ_ioWatch(MQ_Context *context, int fd, int events,
                          void (*callback)(MQ_IOWatcher *watcher, int fd, int events, void *data), void *data);
 
 /* Stop and release a watcher, also from within its own callback. No callback comes afterwards. */
-void MQ_IOUnwatch(MQ_IOWatcher *watcher);
+void MQ_ioUnwatch(MQ_IOWatcher *watcher);
 
 /* Call `callback` once, after `timeout` seconds (never early; milliseconds count). 0 and less: in the
  * next turn of the loop; more than a year: a year; NaN: refused with NULL. The timer is released right
  * before the callback runs. NULL without callback or when 1,048,576 timers exist on this worker. */
-MQ_Timer *MQ_TimerStart(MQ_Context *context, float timeout, void (*callback)(void *data), void *data);
+MQ_Timer *MQ_startTimer(MQ_Context *context, float timeout, void (*callback)(void *data), void *data);
 
 /* Stop and release a timer that has not fired. One that has fired is ignored. */
-void MQ_TimerStop(MQ_Timer *timer);
+void MQ_stopTimer(MQ_Timer *timer);
 
 /* Give a timer that has not fired a new timeout, counted from now. NaN changes nothing. */
-void MQ_TimerReset(MQ_Timer *timer, float timeout);
+void MQ_resetTimer(MQ_Timer *timer, float timeout);
 
 /* The socket, for getsockname and getpeername only: do not read, write, watch or close it. -1 on misuse.
  * Behind a proxy of smtp-proxy the peer is the proxy, for every client: grant nothing by its address. */
-int MQ_SmtpFileDescriptor(MQ_SmtpConnection *connection);
+int MQ_fileDescriptor(MQ_Connection *connection);
 
 /* Append raw bytes to the output of a connection: they go out before the host's own reply to the step,
  * and the host does not look at them, so that they can wreck the dialogue. All or nothing: returns
  * `size`, or 0 when the connection is closed or its output buffer (16 MiB) has no room for them. */
-size_t MQ_SmtpSend(MQ_SmtpConnection *connection, const void *buffer, size_t size);
+size_t MQ_send(MQ_Connection *connection, const void *buffer, size_t size);
 
 /* The last value set, by whichever plugin; false at first. A client that is authenticated may send to
  * any recipient; for others, smtp-relay-range and local-domains decide at each RCPT TO. It stays set
  * over all messages of the connection, unless the host takes a step back that was held too long: then it
  * is false again. Setting it takes effect at once, on incoming connections only; a plugin from which a
  * step was taken back is not heard until it has handed back. */
-bool MQ_SmtpAuthenticated(MQ_SmtpConnection *connection);
-void MQ_SetSmtpAuthenticated(MQ_SmtpConnection *connection, bool authenticated);
+bool MQ_authenticated(MQ_Connection *connection);
+void MQ_setAuthenticated(MQ_Connection *connection, bool authenticated);
 
 /* Is everything on this connection encrypted? Keeps its last value after the close. */
-bool MQ_SmtpSecure(MQ_SmtpConnection *connection);
+bool MQ_secure(MQ_Connection *connection);
 
 /* One pointer per plugin and connection, NULL at first. The plugin owns what it points to; replacing
- * it frees nothing. Outgoing connections have no close hook: the pointer is dropped with them. */
-void *MQ_SmtpData(MQ_SmtpConnection *connection);
-void MQ_SetSmtpData(MQ_SmtpConnection *connection, void *data);
+ * it frees nothing. Outgoing connections have no close hook but mqx_smtp_out_close; without it the pointer is dropped with them. */
+void *MQ_connectionData(MQ_Connection *connection);
+void MQ_setConnectionData(MQ_Connection *connection, void *data);
 
-/* The message as a json-c object. This host has none yet: NULL, logged once per plugin. */
-struct json_object *MQ_Json(MQ_Message *message);
-
-/* The sender, the recipient, and the MIME data of a message, NUL-terminated; NULL if there is none.
+/* The sender, the recipient, and the MIME data of a message, NUL-terminated; NULL if there is none. From
+ * G2 on, what MQ_envelope and MQ_recipient return is an address as well, for MQ_email and MQ_local.
  * The string belongs to the host and is valid until the next setter on this message or the end of the
- * step. MQ_Mime of an outgoing message is NULL until a plugin has set it, and shows no more than what
+ * step. MQ_mime of an outgoing message is NULL until a plugin has set it, and shows no more than what
  * comes before the first NUL byte.
  *
  * A setter copies `size` bytes, of an address at most 64 KiB, of MIME at most 1 GiB; more is misuse. NULL,
  * or size 0, takes an incoming message's value away and lets an outgoing message have its own again; a
  * sender of size 0 that is not NULL is the null sender. The last plugin to set a value wins, and each
  * sees what was set before. Lines of MIME may end in CRLF, CR or LF; dots need no escaping. */
+MQ_Envelope *MQ_envelope(MQ_Message *message);
+void MQ_setEnvelope(MQ_Message *message, const char *envelope, size_t size);
+const char *MQ_recipient(MQ_Message *message);
+void MQ_setRecipient(MQ_Message *message, const char *recipient, size_t size);
+const char *MQ_mime(MQ_Message *message);
+void MQ_setMime(MQ_Message *message, const char *mime, size_t size);
+
+/* The address itself; NULL for the null sender. Valid until the step that showed it is over, or the next
+ * setter on its message. */
+const char *MQ_email(const void *address);
+
+/* Is the recipient a local one? By what a plugin has said with MQ_setLocal, else by the local-domains and
+ * local-addresses of the settings. `recipient` is an address or a message. In mq_smtp_in_rcptto, a local
+ * recipient is accepted from everybody; in mq_smtp_in_message, the mail goes to queue-local if that is
+ * set. For an outgoing message a set value means nothing. */
+bool MQ_local(const void *recipient);
+void MQ_setLocal(void *recipient, bool local);
+
+#else
+
+void *MQ_ContextData(MQ_Context *context);
+void MQ_SetContextData(MQ_Context *context, void *value);
+MQ_IOWatcher *MQ_IOWatch(MQ_Context *context, int fd, int events,
+                         void (*callback)(MQ_IOWatcher *watcher, int fd, int events, void *data), void *data);
+void MQ_IOUnwatch(MQ_IOWatcher *watcher);
+MQ_Timer *MQ_TimerStart(MQ_Context *context, float timeout, void (*callback)(void *data), void *data);
+void MQ_TimerStop(MQ_Timer *timer);
+void MQ_TimerReset(MQ_Timer *timer, float timeout);
+int MQ_SmtpFileDescriptor(MQ_Connection *connection);
+size_t MQ_SmtpSend(MQ_Connection *connection, const void *buffer, size_t size);
+bool MQ_SmtpAuthenticated(MQ_Connection *connection);
+void MQ_SetSmtpAuthenticated(MQ_Connection *connection, bool authenticated);
+bool MQ_SmtpSecure(MQ_Connection *connection);
+void *MQ_SmtpData(MQ_Connection *connection);
+void MQ_SetSmtpData(MQ_Connection *connection, void *data);
 const char *MQ_Envelope(MQ_Message *message);
 void MQ_SetEnvelope(MQ_Message *message, const char *envelope, size_t size);
 const char *MQ_Recipient(MQ_Message *message);
@@ -249,9 +386,42 @@ void MQ_SetRecipient(MQ_Message *message, const char *recipient, size_t size);
 const char *MQ_Mime(MQ_Message *message);
 void MQ_SetMime(MQ_Message *message, const char *mime, size_t size);
 
+#endif
+
+/* The libev loop of this worker. This host has none yet: NULL, logged once per plugin. */
+struct ev_loop *MQ_ev(MQ_Context *context);
+
+/* The message as an object of json-c (before 5.0) or libfastjson. This host has none yet: NULL, logged
+ * once per plugin. */
+#if MQ_API_VERSION >= 500
+struct fjson_object *MQ_json(MQ_Message *message);
+#elif MQ_API_VERSION == 401
+struct json_object *MQ_json(MQ_Message *message);
+#else
+struct json_object *MQ_Json(MQ_Message *message);
+#endif
+
 /* Write to the host's application log, one line for each line of `message` (64 KiB at most). NULL is
  * ignored; an unknown priority counts as MQ_INFO and is marked. Any thread. */
 void MQ_log(int priority, const char *message);
+
+/* ---- Extensions: what MailerQ has not --------------------------------------------------------------
+ *
+ * All functions are weak: a plugin that uses them loads where they are missing, and finds NULL there.
+ *
+ *     if (MQX_version && MQX_version() >= 1) ...
+ */
+
+/* The version of the extensions that this host has, 1 or more. Any thread. Since MQX 1. */
+MQX_WEAK int MQX_version(void);
+
+/* -- Incoming connections -- */
+
+/* -- Outgoing connections -- */
+
+/* -- The loop -- */
+
+/* -- The plugin itself -- */
 
 #if defined(__cplusplus)
 } /* extern "C" */

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 
+use crate::address::Owner;
 use crate::call;
 use crate::host;
 use crate::inbox::Post;
@@ -68,11 +69,49 @@ pub(crate) fn serve<T>(
     })
 }
 
-/// Records a hand-back here, or puts it into the inbox of the worker whose context it names (D-26).
-pub(crate) fn hand_back(verdict: Verdict, context: *mut Opaque) {
-    let function = verdict.function();
+/// Serves a function on an address: gives `f` the cell and whose address `pointer` is, or reports why not
+/// and returns `otherwise`.
+pub(crate) fn serve_address<T>(
+    function: &'static str,
+    pointer: *mut Opaque,
+    otherwise: T,
+    f: impl FnOnce(&mut State, Owner) -> T,
+) -> T {
+    const EXPECTED: &str = "MQ_Address";
     call::host_code(function, || {
-        let done = admit(Wanted::Context, context).and_then(|token| {
+        let plugin = call::current().map(|current| current.plugin);
+        let misuse = if pointer.is_null() {
+            Misuse::Null { expected: EXPECTED }
+        } else {
+            let served = call::with_state(|state| {
+                state.addresses.owner(pointer).ok_or(()).map(|owner| f(state, owner))
+            });
+            match served {
+                Some(Ok(served)) => return served,
+                Some(Err(())) => Misuse::AddressGone,
+                None => Misuse::WrongThread { kind: EXPECTED },
+            }
+        };
+        misuse::report(function, Refusal { plugin, misuse });
+        otherwise
+    })
+}
+
+/// Whether this can be a message and cannot be an address.
+pub(crate) fn is_message(pointer: *mut Opaque) -> bool {
+    Token::from_pointer(pointer, "").is_ok()
+}
+
+/// Records a hand-back here, or puts it into the inbox of the worker that it names (D-26). `pointer` is what
+/// the function's generation hands back with: a context, or a connection.
+pub(crate) fn hand_back(
+    function: &'static str,
+    wanted: Wanted,
+    verdict: Verdict,
+    pointer: *mut Opaque,
+) {
+    call::host_code(function, || {
+        let done = admit(wanted, pointer).and_then(|token| {
             let plugin = Some(token.plugin());
             try_hand_back(token, verdict).map_err(|misuse| Refusal { plugin, misuse })
         });
@@ -89,8 +128,20 @@ pub(crate) fn apply_post(state: &RefCell<State>, post: Post) {
         let applied = state.borrow_mut().hand_back(context, verdict);
         if let Err(misuse) = applied {
             let refusal = Refusal { plugin: Some(context.plugin()), misuse };
-            misuse::report(verdict.function(), refusal);
+            misuse::report(function(verdict, context.kind()), refusal);
         }
+    }
+}
+
+/// The name of a hand-back, by what it was given.
+const fn function(verdict: Verdict, kind: Kind) -> &'static str {
+    match (verdict, kind) {
+        (Verdict::Continue, Kind::Connection) => "MQ_continue",
+        (Verdict::Complete, Kind::Connection) => "MQ_complete",
+        (Verdict::Retry, Kind::Connection) => "MQ_retry",
+        (Verdict::Continue, _) => "MQ_Continue",
+        (Verdict::Complete, _) => "MQ_Complete",
+        (Verdict::Retry, _) => "MQ_Retry",
     }
 }
 

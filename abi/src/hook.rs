@@ -1,7 +1,7 @@
 //! Hooks and sites: the names of the places where plugin code runs.
 //!
 //! Owns the list and each hook's symbol. Must never know a prototype (those belong to a generation,
-//! see `g1`). Diagnostics: none.
+//! see `hooks`). Diagnostics: none.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -38,11 +38,33 @@ pub enum Hook {
     Close,
     /// `mq_smtp_out_data`
     OutData,
+    /// `mq_smtp_out_sent`, of G2 and later
+    OutSent,
+    /// `mqx_smtp_in_helo`
+    Helo,
+    /// `mqx_smtp_in_reset`
+    Reset,
+    /// `mqx_smtp_lost` (D-4B)
+    Lost,
+    /// `mqx_smtp_out_connect`
+    OutConnect,
+    /// `mqx_smtp_out_secure`
+    OutSecure,
+    /// `mqx_smtp_out_message`
+    OutMessage,
+    /// `mqx_smtp_out_result`
+    OutResult,
+    /// `mqx_smtp_out_close` (D-84)
+    OutClose,
+    /// `mqx_initialize`
+    PluginInitialize,
+    /// `mqx_reload`
+    Reload,
 }
 
 impl Hook {
     /// Every hook, in the order of their numbers.
-    pub const ALL: [Hook; 14] = [
+    pub const ALL: [Hook; 25] = [
         Hook::Version,
         Hook::Initialize,
         Hook::Cleanup,
@@ -57,6 +79,17 @@ impl Hook {
         Hook::Message,
         Hook::Close,
         Hook::OutData,
+        Hook::OutSent,
+        Hook::Helo,
+        Hook::Reset,
+        Hook::Lost,
+        Hook::OutConnect,
+        Hook::OutSecure,
+        Hook::OutMessage,
+        Hook::OutResult,
+        Hook::OutClose,
+        Hook::PluginInitialize,
+        Hook::Reload,
     ];
 
     /// The exported name.
@@ -80,6 +113,17 @@ impl Hook {
             Hook::Message => c"mq_smtp_in_message",
             Hook::Close => c"mq_smtp_in_close",
             Hook::OutData => c"mq_smtp_out_data",
+            Hook::OutSent => c"mq_smtp_out_sent",
+            Hook::Helo => c"mqx_smtp_in_helo",
+            Hook::Reset => c"mqx_smtp_in_reset",
+            Hook::Lost => c"mqx_smtp_lost",
+            Hook::OutConnect => c"mqx_smtp_out_connect",
+            Hook::OutSecure => c"mqx_smtp_out_secure",
+            Hook::OutMessage => c"mqx_smtp_out_message",
+            Hook::OutResult => c"mqx_smtp_out_result",
+            Hook::OutClose => c"mqx_smtp_out_close",
+            Hook::PluginInitialize => c"mqx_initialize",
+            Hook::Reload => c"mqx_reload",
         }
     }
 }

@@ -6,12 +6,12 @@
 //! | `load`, `copy` | from files to plugins |
 //! | `table`, `plugin` | all [`Plugins`] that were ever loaded, and how far their life has come |
 //! | `set`, `sets` | who is asked in which order, and who is in no set of a worker any more |
-//! | `hook`, `g1`, `step` | what is called, under which prototype, with what |
+//! | `generation`, `hook`, `hooks`, `step` | what is called, under which prototype, with what |
 //! | `call` | the one way into plugin code |
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
 //! | `inbox` | hand-backs from other threads |
-//! | `state`, `command`, `message`, `text` | one worker's cell |
+//! | `state`, `command`, `message`, `address`, `text` | one worker's cell |
 //! | `access`, `export` | the one way back: `MQ_*` |
 //! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
 //! | `worker` | what the event loop drives |
@@ -62,14 +62,16 @@
 )]
 
 mod access;
+mod address;
 mod call;
 mod command;
 mod control;
 mod copy;
 #[allow(non_snake_case, reason = "the header's names")]
 pub mod export;
-mod g1;
+mod generation;
 mod hook;
+mod hooks;
 mod host;
 mod id;
 mod inbox;
@@ -87,17 +89,19 @@ mod text;
 mod token;
 mod worker;
 
+pub use address::Locals;
 pub use call::Current;
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
+pub use generation::{
+    Accepted, Generation, Mismatch, VERSION_G1, VERSION_G2, VERSION_G2A, VERSION_G3, VERSION_LATEST,
+};
 pub use hook::{Hook, Site};
 pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
 };
 pub use id::{ConnectionId, MessageId, TimerId, WatchId};
-pub use load::{
-    Accepted, LoadError, LoadOptions, OnError, PluginDirectory, Prepared, Skipped, VERSION_G1,
-};
+pub use load::{LoadError, LoadOptions, OnError, PluginDirectory, Prepared, Skipped};
 pub use message::{Direction, Edit, MessageEdits, MessageInit};
 pub use plugin::{PLUGINS_MAX, PluginIndex};
 pub use set::PluginSet;

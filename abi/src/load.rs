@@ -4,8 +4,7 @@
 //! them unless asked to: a missing policy plugin is an open door (D-04). Diagnostics: [`LoadError`],
 //! always the administrator's: each names the file or directory, and what would be right.
 
-use std::ffi::{OsStr, OsString, c_int};
-use std::fmt;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -14,17 +13,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use object::{Object, ObjectSymbol};
 use thiserror::Error;
 
 use crate::call::Blame;
 use crate::copy::{Copier, Copies, Fingerprint, PrivateCopy};
-use crate::g1::{self, G1};
-use crate::plugin::{Hooks, Life, PLUGINS_MAX, Plugin, PluginIndex};
+use crate::generation::{Accepted, Imports, Mismatch};
+use crate::hooks::{self, Hooks};
+use crate::plugin::{Life, PLUGINS_MAX, Plugin, PluginIndex};
 use crate::set::PluginSet;
 use crate::table::Plugins;
-
-/// `MQ_API_VERSION` of generation G1, as our header has it (D-01).
-pub const VERSION_G1: i32 = 201;
 
 /// The directory with the plugins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +58,8 @@ pub struct LoadOptions {
     pub directory: PluginDirectory,
     /// Where their private copies go.
     pub copies: Copies,
-    /// Values of `mq_version` to accept besides [`VERSION_G1`], as generation G1 (`plugin-api-versions`,
-    /// D-01). A plugin of another generation still fails to load: its functions do not exist here.
+    /// Values of `mq_version` to accept besides those of the header (`plugin-api-versions`, D-01). What
+    /// such a plugin calls says of which generation it is (D-02).
     pub extra_versions: Vec<i32>,
     /// What becomes of a plugin that cannot be loaded.
     pub on_error: OnError,
@@ -173,32 +171,14 @@ pub enum LoadError {
         /// What would be right.
         accepted: Accepted,
     },
-}
-
-/// The versions that are accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accepted(Vec<i32>);
-
-impl Accepted {
-    fn new(extra: &[i32]) -> Accepted {
-        let mut all = vec![VERSION_G1];
-        all.extend(extra.iter().filter(|version| **version != VERSION_G1));
-        Accepted(all)
-    }
-
-    fn contains(&self, version: c_int) -> bool {
-        self.0.contains(&version)
-    }
-}
-
-impl fmt::Display for Accepted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, version) in self.0.iter().enumerate() {
-            let separator = if n == 0 { "" } else { ", " };
-            write!(f, "{separator}{version}")?;
-        }
-        Ok(())
-    }
+    /// D-02
+    #[error("plugin {} is of no generation that can be told: {mismatch}", file.display())]
+    Generation {
+        /// The plugin.
+        file: PathBuf,
+        /// Why.
+        mismatch: Mismatch,
+    },
 }
 
 /// What a look into the directory came to.
@@ -309,7 +289,9 @@ impl LoadError {
     /// Whether the file is part of this process now, for good.
     fn leaves_it_loaded(&self) -> bool {
         match self {
-            LoadError::VersionMissing { .. } | LoadError::VersionRefused { .. } => true,
+            LoadError::VersionMissing { .. }
+            | LoadError::VersionRefused { .. }
+            | LoadError::Generation { .. } => true,
             LoadError::DirectoryMissing { .. }
             | LoadError::DirectoryUnreadable { .. }
             | LoadError::TooMany { .. }
@@ -387,16 +369,33 @@ fn load_one(
         reason: linker_reason(&error, copy.path()),
     })?);
     let name: Box<str> = name.to_string_lossy().into();
-    let version = g1::ask_version(&library, Blame { index, name: &name })
+    let version = hooks::ask_version(&library, Blame { index, name: &name })
         .ok_or_else(|| LoadError::VersionMissing { file: file(), accepted: accepted.clone() })?;
     if !accepted.contains(version) {
         let accepted = accepted.clone();
         return Err(LoadError::VersionRefused { file: file(), version, accepted });
     }
-    // SAFETY: every accepted version is of generation G1, and a library in `ManuallyDrop` stays.
-    let hooks = Hooks::G1(unsafe { G1::resolve(&library) });
+    let generation = imports(copy.path())
+        .place(version)
+        .map_err(|mismatch| LoadError::Generation { file: file(), mismatch })?;
+    // SAFETY: the plugin was compiled for this generation by its own word, which what it calls does not
+    // belie; a library in `ManuallyDrop` stays.
+    let hooks = unsafe { Hooks::resolve(&library, generation) };
     let fingerprint = copy.fingerprint;
-    Ok(Plugin::new(name, index, hooks, library, fingerprint, copy.keep()))
+    Ok(Plugin::new(name, index, generation, hooks, library, fingerprint, copy.keep()))
+}
+
+/// What the file calls and exports. Nothing for one that cannot be read as ELF: the dynamic linker
+/// has just done so.
+fn imports(file: &Path) -> Imports {
+    let Ok(bytes) = fs::read(file) else { return Imports::default() };
+    let Ok(elf) = object::File::parse(&*bytes) else { return Imports::default() };
+    let names = |undefined: bool| {
+        let symbols =
+            elf.dynamic_symbols().filter(move |symbol| symbol.is_undefined() == undefined);
+        symbols.filter_map(|symbol| symbol.name().ok())
+    };
+    Imports::of(names(true), names(false))
 }
 
 /// The linker's words, without the path of the copy, which says nothing to anybody.

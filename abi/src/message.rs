@@ -53,6 +53,8 @@ pub struct MessageEdits {
     pub recipient: Edit,
     /// The MIME data.
     pub mime: Edit,
+    /// What plugins said with `MQ_setLocal`; incoming messages only (D-70).
+    pub local: Option<bool>,
 }
 
 /// Which of a message's values.
@@ -100,6 +102,7 @@ pub(crate) struct Message {
     envelope: Value,
     recipient: Value,
     mime: Value,
+    local: Option<bool>,
 }
 
 impl Message {
@@ -114,6 +117,7 @@ impl Message {
             envelope: Value::new(init.envelope.map(Text::copy_from)),
             recipient: Value::new(init.recipient.map(Text::copy_from)),
             mime: Value::new(init.mime),
+            local: None,
         }
     }
 
@@ -144,6 +148,20 @@ impl Message {
             envelope: self.envelope.edit,
             recipient: self.recipient.edit,
             mime: self.mime.edit,
+            local: self.local,
+        }
+    }
+
+    /// What plugins said with `MQ_setLocal`.
+    pub(crate) fn local(&self) -> Option<bool> {
+        self.local
+    }
+
+    /// D-70: an outgoing message is on its way already, so there it means nothing.
+    pub(crate) fn set_local(&mut self, local: bool) {
+        match self.direction {
+            Direction::Incoming => self.local = Some(local),
+            Direction::Outgoing => {}
         }
     }
 

@@ -30,6 +30,8 @@ pub(crate) enum Misuse {
     WrongThread { kind: &'static str },
     #[error("the {kind} given no longer exists")]
     Stale { kind: &'static str },
+    #[error("the pointer given as MQ_Address is none, or the step that showed it is over")]
+    AddressGone,
     #[error("the timer given has fired or was stopped")]
     TimerGone,
     #[error("control was handed back already; the first hand-back counts")]
@@ -66,6 +68,7 @@ impl Misuse {
             | Misuse::Foreign { .. }
             | Misuse::WrongThread { .. }
             | Misuse::Stale { .. }
+            | Misuse::AddressGone
             | Misuse::Doubled
             | Misuse::NotHeld
             | Misuse::Late

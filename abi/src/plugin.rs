@@ -10,8 +10,9 @@ use libloading::os::unix::Library;
 
 use crate::call::Blame;
 use crate::copy::{Fingerprint, Kept};
-use crate::g1::{G1, StepTokens};
+use crate::generation::Generation;
 use crate::hook::Hook;
+use crate::hooks::{Hooks, StepTokens};
 use crate::misuse::Meter;
 use crate::step::{ContextStep, Step};
 use crate::token::Token;
@@ -42,12 +43,6 @@ impl PluginIndex {
 /// How many instances of plugins one process can load in its life, reloads included (D-0E).
 pub const PLUGINS_MAX: usize = 1 << PluginIndex::BITS;
 
-/// One generation's typed hook pointers.
-#[derive(Debug)]
-pub(crate) enum Hooks {
-    G1(G1),
-}
-
 /// How far the life of a plugin has come. It only goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -65,6 +60,7 @@ pub(crate) enum Life {
 pub(crate) struct Plugin {
     pub(crate) name: Box<str>,
     pub(crate) index: PluginIndex,
+    pub(crate) generation: Generation,
     pub(crate) hooks: Hooks,
     /// Kept for later look-ups, and never dropped: that would unload it (D-0E).
     pub(crate) _library: ManuallyDrop<Library>,
@@ -81,13 +77,14 @@ impl Plugin {
     pub(crate) fn new(
         name: Box<str>,
         index: PluginIndex,
+        generation: Generation,
         hooks: Hooks,
         library: ManuallyDrop<Library>,
         fingerprint: Fingerprint,
         copy: Kept,
     ) -> Plugin {
         let (meter, life) = (Meter::default(), AtomicU8::new(Life::Loaded as u8));
-        Plugin { name, index, hooks, _library: library, fingerprint, copy, meter, life }
+        Plugin { name, index, generation, hooks, _library: library, fingerprint, copy, meter, life }
     }
 
     pub(crate) fn life(&self) -> Life {
@@ -120,26 +117,18 @@ impl Plugin {
     }
 
     pub(crate) fn exports(&self, hook: Hook) -> bool {
-        match &self.hooks {
-            Hooks::G1(hooks) => hooks.exports(hook),
-        }
+        self.hooks.exports(hook)
     }
 
     fn call_process(&self, hook: Hook) {
-        match &self.hooks {
-            Hooks::G1(hooks) => hooks.call_process(self, hook),
-        }
+        self.hooks.call_process(self, hook);
     }
 
     pub(crate) fn call_context(&self, step: ContextStep, context: Token) -> bool {
-        match &self.hooks {
-            Hooks::G1(hooks) => hooks.call_context(self, step.hook(), context),
-        }
+        self.hooks.call_context(self, step.hook(), context)
     }
 
     pub(crate) fn call_step(&self, step: Step<'_>, tokens: StepTokens) -> bool {
-        match &self.hooks {
-            Hooks::G1(hooks) => hooks.call_step(self, step, tokens),
-        }
+        self.hooks.call_step(self, step, tokens)
     }
 }

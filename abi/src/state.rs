@@ -3,20 +3,24 @@
 //! Owns the slots and what each holds. Must never call anybody: it is borrowed while it works. What
 //! needs the worker is queued as a [`Command`]. Diagnostics: [`Misuse`].
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
+use std::fmt;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use crate::address::{Live, Locals, Owner, StepAddress};
 use crate::command::{Command, Queue, Timer, WATCHES_MAX, Watch};
 use crate::control::{Chain, HandBack};
-use crate::id::{ConnectionId, TimerId, WatchId};
-use crate::message::{Direction, Message};
+use crate::id::{ConnectionId, MessageId, TimerId, WatchId};
+use crate::message::{Direction, Message, Part};
 use crate::misuse::Misuse;
 use crate::plugin::PluginIndex;
 use crate::set::PluginSet;
 use crate::slot::{SLOTS_MAX, Slots};
 use crate::step::Verdict;
+use crate::text::Text;
 use crate::token::{Kind, Token};
 
 /// How much output one connection may hold for plugins (D-40).
@@ -71,6 +75,8 @@ pub(crate) struct Connection {
     pub(crate) chain: Chain,
     /// Who is asked about it, from its begin to its end (D-0E).
     pub(crate) set: Rc<PluginSet>,
+    /// What the address step of now shows to plugins of G2 and later.
+    pub(crate) address: Option<StepAddress>,
 }
 
 impl Connection {
@@ -91,7 +97,6 @@ const fn exhausted(kind: &'static str, limit: usize) -> Misuse {
 }
 
 /// The cell.
-#[derive(Debug)]
 pub(crate) struct State {
     pub(crate) worker: u8,
     pub(crate) context_data: PluginData,
@@ -101,6 +106,19 @@ pub(crate) struct State {
     pub(crate) timers: Slots<Timer>,
     pub(crate) watches: Slots<Watch>,
     pub(crate) commands: Queue,
+    pub(crate) addresses: Live,
+    pub(crate) locals: Locals,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let State { worker, connections, messages, .. } = self;
+        let counts = (connections.len(), messages.len());
+        f.debug_struct("State")
+            .field("worker", worker)
+            .field("counts", &counts)
+            .finish_non_exhaustive()
+    }
 }
 
 impl State {
@@ -114,6 +132,8 @@ impl State {
             timers: Slots::new(),
             watches: Slots::new(),
             commands: Queue::default(),
+            addresses: Live::default(),
+            locals: Arc::new(|_| false),
         }
     }
 
@@ -129,7 +149,7 @@ impl State {
         self.messages.get_mut(token.key()).ok_or(stale)
     }
 
-    /// The token is a context of this worker.
+    /// The token is a context or a connection of this worker.
     pub(crate) fn hand_back(&mut self, token: Token, verdict: Verdict) -> Result<(), Misuse> {
         if token.kind() == Kind::Context {
             return self.hand_back_context(token.plugin(), verdict);
@@ -214,6 +234,111 @@ impl State {
         }
         self.context_data.forget(plugin);
         self.context_chain.forget(plugin);
+    }
+
+    /// The address of the step of now, for plugins of G2 and later. One for the whole chain.
+    pub(crate) fn show_address(&mut self, connection: ConnectionId, bytes: &[u8]) -> *const c_char {
+        let State { connections, addresses, .. } = self;
+        let Some(shown) = connections.get_mut(connection.0) else { return ptr::null() };
+        let address = match &mut shown.address {
+            Some(address) if address.text.as_bytes() == bytes => address,
+            place => {
+                addresses.forget(place.as_ref().map(|address| &address.text));
+                place.insert(StepAddress::new(bytes))
+            }
+        };
+        addresses.show(&address.text, Owner::Step(connection.0))
+    }
+
+    /// The address step is over: what plugins said with `MQ_setLocal`.
+    pub(crate) fn end_address(&mut self, connection: ConnectionId) -> Option<bool> {
+        let address = self.connections.get_mut(connection.0)?.address.take()?;
+        self.addresses.forget(Some(&address.text));
+        address.local
+    }
+
+    /// A message's sender or recipient as an address of G2 and later.
+    pub(crate) fn message_address(
+        &mut self,
+        token: Token,
+        part: Part,
+    ) -> Result<*const c_char, Misuse> {
+        let stale = Misuse::Stale { kind: token.kind().type_name() };
+        let message = self.messages.get(token.key()).ok_or(stale)?;
+        let Some(text) = message.text(part) else { return Ok(ptr::null()) };
+        Ok(self.addresses.show(text, Owner::Message(token.key(), part)))
+    }
+
+    /// Sets a value of a message; what was lent of the old one is dead.
+    pub(crate) fn set_part(
+        &mut self,
+        token: Token,
+        part: Part,
+        text: Option<Text>,
+    ) -> Result<(), Misuse> {
+        let stale = Misuse::Stale { kind: token.kind().type_name() };
+        let message = self.messages.get_mut(token.key()).ok_or(stale)?;
+        self.addresses.forget(message.text(part));
+        message.set(part, text);
+        Ok(())
+    }
+
+    /// Frees a message and what was lent of it.
+    pub(crate) fn remove_message(&mut self, message: MessageId) -> Option<Message> {
+        let message = self.messages.remove(message.0)?;
+        for part in [Part::Envelope, Part::Recipient] {
+            self.addresses.forget(message.text(part));
+        }
+        Some(message)
+    }
+
+    /// Frees a connection and what was lent of it.
+    pub(crate) fn remove_connection(&mut self, connection: ConnectionId) {
+        let address = self.connections.remove(connection.0).and_then(|gone| gone.address);
+        self.addresses.forget(address.as_ref().map(|address| &address.text));
+    }
+
+    /// The text of an address that is live.
+    pub(crate) fn address_text(&self, owner: Owner) -> Option<&Text> {
+        match owner {
+            Owner::Step(key) => {
+                self.connections.get(key)?.address.as_ref().map(|shown| &shown.text)
+            }
+            Owner::Message(key, part) => self.messages.get(key)?.text(part),
+        }
+    }
+
+    /// Is the recipient local: by what plugins said, else by the settings (D-6F)?
+    pub(crate) fn is_local(&self, owner: Owner) -> bool {
+        let (said, text) = match owner {
+            Owner::Step(key) => {
+                let shown = self.connections.get(key).and_then(|found| found.address.as_ref());
+                (shown.and_then(|shown| shown.local), shown.map(|shown| &shown.text))
+            }
+            Owner::Message(key, _) => {
+                let message = self.messages.get(key);
+                let said = message.and_then(Message::local);
+                (said, message.and_then(|message| message.text(Part::Recipient)))
+            }
+        };
+        said.unwrap_or_else(|| text.is_some_and(|text| (self.locals)(text.as_bytes())))
+    }
+
+    /// D-70, D-71: what plugins say of the recipient.
+    pub(crate) fn set_local(&mut self, owner: Owner, local: bool) {
+        match owner {
+            Owner::Step(key) => {
+                let connection = self.connections.get_mut(key);
+                if let Some(shown) = connection.and_then(|found| found.address.as_mut()) {
+                    shown.local = Some(local);
+                }
+            }
+            Owner::Message(key, _) => {
+                if let Some(message) = self.messages.get_mut(key) {
+                    message.set_local(local);
+                }
+            }
+        }
     }
 
     /// Is there room for `size` more bytes on an open connection (D-40, D-50)?

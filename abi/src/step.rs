@@ -34,6 +34,29 @@ pub enum Step<'a> {
     Close,
     /// An outgoing message, after a positive answer to DATA (D-80).
     OutData(MessageId),
+    /// An outgoing message of which everything was written, before the remote's answer. G2 and later.
+    OutSent(MessageId),
+    /// EHLO or HELO, with the name that the client gave.
+    Helo(Terminated<'a>),
+    /// The client dropped its transaction.
+    Reset,
+    /// An outgoing connection is there, and greeted us; nothing was said yet.
+    OutConnect,
+    /// The TLS handshake of an outgoing connection is done.
+    OutSecure,
+    /// An outgoing message, before its MAIL FROM.
+    OutMessage(MessageId),
+    /// What became of an outgoing message, before that is settled.
+    OutResult {
+        /// The message.
+        message: MessageId,
+        /// The remote's reply code, 0 if it gave none.
+        code: u16,
+        /// The remote's words, or ours.
+        text: Terminated<'a>,
+    },
+    /// An outgoing connection is gone (D-84).
+    OutClose,
 }
 
 impl Step<'_> {
@@ -49,7 +72,43 @@ impl Step<'_> {
             Step::Message(_) => Hook::Message,
             Step::Close => Hook::Close,
             Step::OutData(_) => Hook::OutData,
+            Step::OutSent(_) => Hook::OutSent,
+            Step::Helo(_) => Hook::Helo,
+            Step::Reset => Hook::Reset,
+            Step::OutConnect => Hook::OutConnect,
+            Step::OutSecure => Hook::OutSecure,
+            Step::OutMessage(_) => Hook::OutMessage,
+            Step::OutResult { .. } => Hook::OutResult,
+            Step::OutClose => Hook::OutClose,
         }
+    }
+
+    /// The message that this step shows.
+    pub const fn message(&self) -> Option<MessageId> {
+        match self {
+            Step::Message(message)
+            | Step::OutData(message)
+            | Step::OutSent(message)
+            | Step::OutMessage(message)
+            | Step::OutResult { message, .. } => Some(*message),
+            Step::Connect
+            | Step::Secure
+            | Step::Authenticate { .. }
+            | Step::MailFrom(_)
+            | Step::RcptTo(_)
+            | Step::Data(_)
+            | Step::Close
+            | Step::Helo(_)
+            | Step::Reset
+            | Step::OutConnect
+            | Step::OutSecure
+            | Step::OutClose => None,
+        }
+    }
+
+    /// The last step of a connection, where plugins free their data: no plugin is passed over in it.
+    pub const fn is_last(&self) -> bool {
+        matches!(self, Step::Close | Step::OutClose)
     }
 }
 
@@ -81,17 +140,6 @@ pub enum Verdict {
     Complete,
     /// Start the step again at the first plugin.
     Retry,
-}
-
-impl Verdict {
-    /// The function that says so.
-    pub const fn function(self) -> &'static str {
-        match self {
-            Verdict::Continue => "MQ_Continue",
-            Verdict::Complete => "MQ_Complete",
-            Verdict::Retry => "MQ_Retry",
-        }
-    }
 }
 
 impl fmt::Display for Verdict {

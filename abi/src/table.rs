@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use thiserror::Error;
 
 use crate::copy::Fingerprint;
+use crate::generation::Generation;
 use crate::hook::Hook;
 use crate::load::{LoadError, Refused};
 use crate::plugin::{Life, PLUGINS_MAX, Plugin, PluginIndex};
@@ -69,6 +70,11 @@ impl Plugins {
     /// One plugin's file name; `None` for an index that is not of this table.
     pub fn name(&self, plugin: PluginIndex) -> Option<&'static str> {
         self.find(plugin).map(|plugin| &*plugin.name)
+    }
+
+    /// One plugin's generation.
+    pub fn generation(&self, plugin: PluginIndex) -> Option<Generation> {
+        self.find(plugin).map(|plugin| plugin.generation)
     }
 
     /// Calls `mq_initialize` of those in `set` that have not had it, then their `mqx_initialize`; returns

@@ -61,7 +61,7 @@ impl Kind {
     pub(crate) const fn type_name(self) -> &'static str {
         match self {
             Kind::Context | Kind::StepContext => "MQ_Context",
-            Kind::Connection => "MQ_SmtpConnection",
+            Kind::Connection => "MQ_Connection",
             Kind::Message => "MQ_Message",
             Kind::Watch => "MQ_IOWatcher",
             Kind::Timer => "MQ_Timer",

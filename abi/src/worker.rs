@@ -15,10 +15,12 @@ use std::rc::Rc;
 use thiserror::Error;
 
 use crate::access;
+use crate::address::Locals;
 use crate::call;
 use crate::command::Command;
-use crate::g1::StepTokens;
+use crate::generation::Generation;
 use crate::hook::{Hook, Site};
+use crate::hooks::StepTokens;
 use crate::host::{self, Host, Level};
 use crate::id::{ConnectionId, MessageId, TimerId, WatchId};
 use crate::inbox::Post;
@@ -137,6 +139,7 @@ impl Worker {
             data: PluginData::default(),
             chain: Default::default(),
             set: self.sets.now().clone(),
+            address: None,
         };
         let key = self.state.borrow_mut().connections.insert(connection);
         key.map(ConnectionId).ok_or(Exhausted { things: "connections" })
@@ -144,7 +147,7 @@ impl Worker {
 
     /// The close chain is over: every token of the connection is stale, a verdict not taken is dropped.
     pub fn close_connection(&self, connection: ConnectionId) {
-        self.state.borrow_mut().connections.remove(connection.0);
+        self.state.borrow_mut().remove_connection(connection);
     }
 
     /// Who is asked about this connection; `None` if it is gone.
@@ -227,7 +230,7 @@ impl Worker {
     /// The message's chain is over: its tokens and the strings that it lent are stale. Nothing was
     /// changed in a message that is gone.
     pub fn close_message(&self, message: MessageId) -> MessageEdits {
-        let message = self.state.borrow_mut().messages.remove(message.0);
+        let message = self.state.borrow_mut().remove_message(message);
         message.map_or_else(MessageEdits::default, Message::into_edits)
     }
 
@@ -265,28 +268,48 @@ impl Worker {
         let state = &mut *self.state.borrow_mut();
         let callee = state.connections.get_mut(connection.0);
         let chain = &mut callee.expect("hooks are called for open connections").chain;
-        if chain.owes(plugin) && !matches!(step, Step::Close) {
+        if chain.owes(plugin) && !step.is_last() {
             return None;
         }
         chain.on_call(plugin);
         let token = |kind, key| Token::new(kind, plugin, self.index, key);
-        let message = match step {
-            Step::Message(message) | Step::OutData(message) => {
-                let owner = state.messages.get(message.0).map(|message| message.connection);
-                assert_eq!(
-                    owner,
-                    Some(connection),
-                    "a step shows an open message of its connection"
-                );
-                Some(token(Kind::Message, message.0))
+        let message = step.message().map(|message| {
+            let owner = state.messages.get(message.0).map(|message| message.connection);
+            assert_eq!(owner, Some(connection), "a step shows an open message of its connection");
+            token(Kind::Message, message.0)
+        });
+        let address = match (self.host.plugins().plugin(plugin).generation, step) {
+            (Generation::G2 | Generation::G3, Step::MailFrom(text) | Step::RcptTo(text)) => {
+                state.show_address(connection, text.as_bytes())
             }
-            _ => None,
+            _ => std::ptr::null(),
         };
         Some(StepTokens {
             context: token(Kind::StepContext, connection.0),
             connection: token(Kind::Connection, connection.0),
             message,
+            address,
         })
+    }
+
+    /// Tells a plugin at once that the peer is gone, while a plugin holds its step (D-4B). Whoever holds it
+    /// may hand it back meanwhile.
+    pub fn call_lost(&mut self, plugin: PluginIndex, connection: ConnectionId) {
+        let token = |kind| Token::new(kind, plugin, self.index, connection.0);
+        let plugin = self.host.plugins().plugin(plugin);
+        plugin.hooks.call_lost(plugin, token(Kind::StepContext), token(Kind::Connection));
+    }
+
+    // ---- Addresses --------------------------------------------------------------------------------
+
+    /// Which addresses are local, until this is said again. None at first.
+    pub fn set_locals(&self, locals: Locals) {
+        self.state.borrow_mut().locals = locals;
+    }
+
+    /// An address step is over: what plugins said with `MQ_setLocal` about its address (D-71).
+    pub fn end_address(&self, connection: ConnectionId) -> Option<bool> {
+        self.state.borrow_mut().end_address(connection)
     }
 
     /// Calls one hook of the worker itself; at its start with the loop running (D-14), and at its end

@@ -18,6 +18,7 @@
  * way out of a question leads through finish(), which hands back exactly once.
  */
 #define _GNU_SOURCE /* SOCK_NONBLOCK */
+#define MQ_API_VERSION 201
 #include <mailerq.h>
 
 #include <arpa/inet.h>

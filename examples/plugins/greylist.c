@@ -17,6 +17,7 @@
  * around a call of the host; the table has a fixed size, and what is not used makes room by itself.
  */
 #define _GNU_SOURCE
+#define MQ_API_VERSION 201
 #include <mailerq.h>
 
 #include <netinet/in.h>

@@ -6,6 +6,7 @@
 //
 // It is C++17 and shows the two things that C++ adds: what is acquired is released by its owner (RAII),
 // and no exception leaves a hook, because there is only C above it and the process would end.
+#define MQ_API_VERSION 201
 #include <mailerq.h>
 
 #include <atomic>

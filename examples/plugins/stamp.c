@@ -5,6 +5,7 @@
  * what the queue keeps, and so what every later attempt sends. (For a text that is made anew at each
  * attempt and never stored, see mime.cpp.)
  */
+#define MQ_API_VERSION 201
 #include <mailerq.h>
 
 #include <stdio.h>

@@ -9,6 +9,7 @@
 //! | `slab` | values under keys that are never mistaken for one another: [`Slab`], [`Key`] |
 //! | `wheel` | timers by deadline: [`Wheel`], [`TimerKey`] |
 //! | `watch` | descriptors of others, level-triggered: [`WatchSet`], [`Interest`], [`Ready`] |
+//! | `waiter` | sleeping in the event loop of somebody else: [`Waiter`], [`Source`] |
 //! | `mailbox` | mail from other threads: [`Sender`], [`Mailbox`] |
 //! | `clock` | where time comes from: [`Clock`], [`SystemClock`], [`ManualClock`] |
 //! | `worker` | threads, pinned: [`spawn`], [`Pin`] |
@@ -52,6 +53,7 @@ mod reactor;
 mod ready;
 mod slab;
 mod turn;
+mod waiter;
 mod watch;
 mod wheel;
 mod worker;
@@ -62,6 +64,7 @@ pub use reactor::{Config, Reactor};
 pub use ready::Readiness;
 pub use slab::{Key, Slab};
 pub use turn::{Budget, Handler, Io, Pending};
+pub use waiter::{Source, Waiter, Woken};
 pub use watch::{HostReadiness, Interest, Ready, WatchError, WatchKey, WatchSet};
 pub use wheel::{DELAY_MS_MAX, TimerKey, Wheel};
 pub use worker::{Pin, processors, spawn};

@@ -18,6 +18,7 @@ use crate::mailbox::{Mailbox, Sender, mailbox};
 use crate::ready::{Readiness, ReadyQueue};
 use crate::slab::Key;
 use crate::turn::Budget;
+use crate::waiter::{Source, Waiter, Woken};
 use crate::watch::{HostReadiness, Interest, WatchError, WatchKey, WatchSet};
 use crate::wheel::{TimerKey, Wheel};
 
@@ -146,6 +147,11 @@ impl<T, W: Copy, M> Reactor<T, W, M> {
         self.watches.watch(fd, interest, payload)
     }
 
+    /// Gives a watch another interest; see [`WatchSet::set_interest`].
+    pub fn set_interest(&mut self, watch: WatchKey, interest: Interest) -> bool {
+        self.watches.set_interest(watch, interest)
+    }
+
     /// Takes a watch back; `None` if the key is stale. Its callback does not run any more (D-99).
     pub fn unwatch(&mut self, watch: WatchKey) -> Option<W> {
         self.watches.unwatch(watch)
@@ -194,23 +200,55 @@ impl<T, W: Copy, M> Reactor<T, W, M> {
         &self.mailbox
     }
 
-    /// Waits for any source, at most for `timeout_ms` (for ever with `None`), and leaves socket
-    /// events in `events`.
+    /// Waits for any source, at most for `timeout` (for ever with `None`), and leaves socket events in
+    /// `events`.
     ///
-    /// This is the one place where the thread may sleep. Sockets wait in mio's poll; as long as
-    /// there are watches, in their set, which holds mio's poll as one member.
-    pub(crate) fn wait_for_events(&mut self, timeout_ms: Option<u64>) -> io::Result<()> {
-        let mut timeout = timeout_ms.map(Duration::from_millis);
-        if !self.watches.is_empty() {
-            let host = self.poll.registry().as_fd();
-            match self.watches.wait(timeout, Some(host))? {
-                HostReadiness::Ready => timeout = Some(Duration::ZERO),
-                HostReadiness::Idle => {
-                    self.events.clear();
-                    return Ok(());
-                }
+    /// This is the one place where the thread may sleep, but for [`Reactor::wait_within`]. Sockets wait
+    /// in mio's poll; as long as there are watches, in their set, which holds mio's poll as one member.
+    pub(crate) fn wait_for_events(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self.watches.is_empty() {
+            true => self.poll_sockets(timeout),
+            false => self.wait_in_set(timeout),
+        }
+    }
+
+    /// The same, asleep in the loop of somebody else.
+    pub(crate) fn wait_within(
+        &mut self,
+        waiter: &mut dyn Waiter,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        // Once there is a set it stays the source, with watches or without: then its descriptor is
+        // registered over there once.
+        let source = match self.watches.fd() {
+            Some(fd) => Source { fd, generation: self.watches.rebuilds() + 1 },
+            None => Source { fd: self.poll.registry().as_fd(), generation: 0 },
+        };
+        let woken = waiter.wait(source, timeout)?;
+        // What was left over in the set's queue is called only if it is ready still.
+        if woken == Woken::Otherwise && !self.watches.has_ready() {
+            self.events.clear();
+            return Ok(());
+        }
+        match self.watches.fd() {
+            // In there may be what belongs to nobody, and would wake for ever.
+            Some(_) => self.wait_in_set(Some(Duration::ZERO)),
+            None => self.poll_sockets(Some(Duration::ZERO)),
+        }
+    }
+
+    fn wait_in_set(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let host = self.poll.registry().as_fd();
+        match self.watches.wait(timeout, Some(host))? {
+            HostReadiness::Ready => self.poll_sockets(Some(Duration::ZERO)),
+            HostReadiness::Idle => {
+                self.events.clear();
+                Ok(())
             }
         }
+    }
+
+    fn poll_sockets(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
             // A signal ends the wait as a timeout does.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {

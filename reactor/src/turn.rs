@@ -1,8 +1,10 @@
 //! Owns: the order of one turn, and how much each phase of it may do.
 //!
 //! ```text
-//! poll      without waiting while any queue of the turn is non-empty, else until the next timer
+//! poll      without waiting while any queue of the turn is non-empty, else until the next timer;
+//!           within a foreign loop where the handler has one
 //! clock     read once
+//! waited    what callbacks of that loop left behind
 //! timers    those due are moved out first, then run
 //! watches   descriptors of others
 //! sockets
@@ -26,12 +28,14 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use mio::Token;
 
 use crate::mailbox::Rest;
 use crate::reactor::{Reactor, WAKE};
 use crate::ready::Readiness;
+use crate::waiter::Waiter;
 use crate::watch::{Ready, WatchKey};
 use crate::wheel::TimerKey;
 
@@ -112,6 +116,15 @@ pub trait Handler {
 
     /// What is left to do; asked before each sleep.
     fn pending(&self) -> Pending;
+
+    /// Another event loop to wait in, this time. Without one the reactor waits by itself.
+    fn waiter(&mut self) -> Option<&mut dyn Waiter> {
+        None
+    }
+
+    /// The wait in [`Handler::waiter`] is over, whose callbacks may have left work behind. Not called
+    /// where there is none.
+    fn on_waited(&mut self, _io: &mut Io<Self>) {}
 }
 
 /// The reactor as a handler of this kind sees it.
@@ -163,7 +176,9 @@ impl<T, W: Copy, M> Reactor<T, W, M> {
     where
         H: Handler<Timer = T, Watch = W, Mail = M>,
     {
-        self.poll_phase(handler, patience)?;
+        if self.poll_phase(handler, patience)? {
+            handler.on_waited(self);
+        }
         let sockets = self.ready.len().min(self.budget.sockets.max(1));
         self.timer_phase(handler);
         self.watch_phase(handler);
@@ -175,8 +190,8 @@ impl<T, W: Copy, M> Reactor<T, W, M> {
         Ok(())
     }
 
-    /// Poll and clock: afterwards the queues hold what this turn may handle.
-    fn poll_phase<H>(&mut self, handler: &H, patience: Patience) -> io::Result<()>
+    /// Poll and clock: afterwards the queues hold what this turn may handle. Whether a foreign loop ran.
+    fn poll_phase<H>(&mut self, handler: &mut H, patience: Patience) -> io::Result<bool>
     where
         H: Handler<Timer = T, Watch = W, Mail = M>,
     {
@@ -187,9 +202,13 @@ impl<T, W: Copy, M> Reactor<T, W, M> {
             false => Some(0),
         };
         self.awake = false;
-        let waited = self.wait_for_events(timeout_ms);
+        let timeout = timeout_ms.map(Duration::from_millis);
+        let waited = match handler.waiter() {
+            None => self.wait_for_events(timeout).map(|()| false),
+            Some(waiter) => self.wait_within(waiter, timeout).map(|()| true),
+        };
         self.mailbox.get_up();
-        waited?;
+        let waited = waited?;
         for event in &self.events {
             if event.token() != WAKE {
                 self.ready.push(event.token(), Readiness::from(event));
@@ -197,7 +216,7 @@ impl<T, W: Copy, M> Reactor<T, W, M> {
         }
         self.now_ms = self.clock.now_ms().max(self.now_ms);
         self.wheel.advance(self.now_ms);
-        Ok(())
+        Ok(waited)
     }
 
     /// Whether a queue of the turn is non-empty, so that the poll must not wait.

@@ -48,6 +48,9 @@ pub struct Finish {
     pub to: Option<SocketAddr>,
     /// What else is known of the connection; `None` where nobody asked, or without a connection.
     pub facts: Option<Box<Facts>>,
+    /// When it is tried again, unix time in milliseconds, where somebody else decides that than the retry
+    /// rule; of those that are temporary or untried.
+    pub put_off_ms: Option<u64>,
 }
 
 /// The end of an attempt: what has to be settled, and what is known of its mail.
@@ -95,6 +98,7 @@ impl Finish {
             from: None,
             to: None,
             facts: None,
+            put_off_ms: None,
         }
     }
 
@@ -115,6 +119,7 @@ impl Finish {
             from: None,
             to: None,
             facts: None,
+            put_off_ms: None,
         }
     }
 

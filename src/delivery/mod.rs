@@ -9,6 +9,7 @@
 //! - `journey` is a connection in the making: the hosts that are still to be tried.
 //! - `finish` is the outcome of an attempt, and what becomes of the mail; `facts` is what result
 //!   objects tell of its connection.
+//! - `reroute` leads a mail to another host, as a plugin wants it.
 //! - `chance` spreads load.
 //!
 //! All of it is pure: bytes, clocks and sockets stay in `net/`, `services/` and `worker/`.
@@ -22,6 +23,7 @@ mod journey;
 pub mod mx;
 mod patience;
 mod pool;
+mod reroute;
 mod route;
 mod special;
 mod store;
@@ -36,6 +38,7 @@ pub use facts::{Certificate, Cipher, Facts, Name};
 pub use finish::{Ended, Fate, Finish, state_of};
 pub use journey::{Carried, Journey};
 pub use pool::Pool;
+pub use reroute::{REROUTES_MAX, RoutedTooOften};
 pub use route::{
     HopRules, OwnListener, Route, RouteHost, STOPS_MAX, Stop, own_listener, route_to_hop,
 };

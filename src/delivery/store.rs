@@ -124,7 +124,7 @@ pub(super) struct Held {
 
 impl Held {
     /// Moves a mail; returns where it was.
-    fn move_to(&mut self, at: usize, place: Place) -> Place {
+    pub(super) fn move_to(&mut self, at: usize, place: Place) -> Place {
         let before = std::mem::replace(&mut self.mails[at].place, place);
         self.needing += usize::from(needs_text(place));
         self.needing -= usize::from(needs_text(before));
@@ -145,6 +145,8 @@ pub(super) struct MailState {
     /// Where it goes; of use while it is ready, loading or active.
     pub(super) destination: DestinationId,
     pub(super) attempts: u32,
+    /// How often this attempt was led to another host.
+    pub(super) rerouted: u8,
     pub(super) envelope: Box<str>,
     pub(super) recipient: Box<str>,
     pub(super) recent: Vec<Attempt>,
@@ -161,7 +163,7 @@ pub struct Store {
     /// When the time of each transaction is over.
     ages: Schedule<TransactionId>,
     loading: usize,
-    active: usize,
+    pub(super) active: usize,
     queued: usize,
     failed: usize,
     released: usize,
@@ -206,6 +208,7 @@ impl Store {
                 place,
                 destination,
                 attempts: 0,
+                rerouted: 0,
                 envelope: mail.envelope.clone(),
                 recipient: mail.recipient.clone(),
                 recent: Vec::new(),
@@ -233,17 +236,16 @@ impl Store {
         let wishes = waiting.wishes.as_deref();
         let patience = Patience::of(&self.limits, wishes);
         let expiry_ms = patience.expiry_ms(waiting.received_ms, now);
-        let pause_ms_max = patience.pause_ms_max().max(READ_PAUSE_MS);
         let first = patience.first(expiry_ms, now);
         let mut mails = Vec::with_capacity(waiting.mails.len());
         for mail in waiting.mails {
             let id = waiting.id.mail(mail.index);
-            let place = match mail.last.as_deref().map(|last| last.next) {
+            let place = match mail.last.as_deref().map(|last| (last.at_ms, last.next)) {
                 None => first,
-                Some(Next::Retry { not_before_ms }) => {
-                    Place::Waiting(now.mono_of(not_before_ms, pause_ms_max).min(expiry_ms))
+                Some((at_ms, Next::Retry { not_before_ms })) => {
+                    Place::Waiting(Patience::due_ms(at_ms, not_before_ms, expiry_ms, now))
                 }
-                Some(Next::Failed | Next::Delivered | Next::Removed) => Place::Failed,
+                Some((_, Next::Failed | Next::Delivered | Next::Removed)) => Place::Failed,
             };
             let mut destination = DestinationId::default();
             match place {
@@ -260,6 +262,7 @@ impl Store {
                 place,
                 destination,
                 attempts: mail.attempts,
+                rerouted: 0,
                 envelope: mail.envelope,
                 recipient: mail.recipient,
                 recent: mail.last.map(|last| vec![*last]).unwrap_or_default(),
@@ -434,16 +437,20 @@ impl Store {
         let left_ms = held.expiry_ms.saturating_sub(now.mono_ms);
         let patience = Patience::of(&self.limits, held.wishes.as_deref());
         let failed = if patience.keeps_failed() { Next::Failed } else { Next::Removed };
-        let next = match finish.fate {
-            Fate::Delivered => Next::Delivered,
-            Fate::Permanent => failed,
-            Fate::Untried => Next::Retry { not_before_ms: now.unix_ms + READ_PAUSE_MS },
-            Fate::Temporary => {
-                match patience.next(held.mails[place].attempts, left_ms, now.unix_ms) {
-                    Retrial::At(not_before_ms) => Next::Retry { not_before_ms },
-                    Retrial::GiveUp => failed,
-                }
+        let (attempts, unix_ms) = (held.mails[place].attempts, now.unix_ms);
+        let retrial = match (finish.fate, finish.put_off_ms) {
+            (Fate::Delivered | Fate::Permanent, _) => Retrial::GiveUp,
+            (Fate::Untried, None) => Retrial::At(unix_ms + READ_PAUSE_MS),
+            (Fate::Untried, Some(at_ms)) => patience.put_off(at_ms, None, left_ms, unix_ms),
+            (Fate::Temporary, None) => patience.next(attempts, left_ms, unix_ms),
+            (Fate::Temporary, Some(at_ms)) => {
+                patience.put_off(at_ms, Some(attempts), left_ms, unix_ms)
             }
+        };
+        let next = match retrial {
+            Retrial::At(not_before_ms) => Next::Retry { not_before_ms },
+            Retrial::GiveUp if finish.fate == Fate::Delivered => Next::Delivered,
+            Retrial::GiveUp => failed,
         };
         let facts = finish.facts.take();
         let attempt = Attempt {
@@ -581,8 +588,6 @@ impl Store {
     fn apply(&mut self, id: MailId, attempt: Attempt, now: Now) -> Option<Ended> {
         let (held, place) = find(&mut self.held, id)?;
         let expiry_ms = held.expiry_ms;
-        let patience = Patience::of(&self.limits, held.wishes.as_deref());
-        let pause_ms_max = patience.pause_ms_max().max(READ_PAUSE_MS);
         let after = match attempt.next {
             Next::Delivered | Next::Removed => Place::Freed,
             Next::Failed => {
@@ -593,7 +598,7 @@ impl Store {
                 Place::Failed
             }
             Next::Retry { not_before_ms } => {
-                let due_ms = now.mono_of(not_before_ms, pause_ms_max).min(expiry_ms);
+                let due_ms = Patience::due_ms(attempt.at_ms, not_before_ms, expiry_ms, now);
                 self.schedule.insert(due_ms, id);
                 Place::Waiting(due_ms)
             }
@@ -601,6 +606,7 @@ impl Store {
         let before = held.move_to(place, after);
         let freed = (after == Place::Freed).then(|| taken(id, held, place));
         let mail = &mut held.mails[place];
+        mail.rerouted = 0;
         let left = needs_text(before).then_some(mail.destination);
         if mail.recent.len() == ATTEMPTS_SHOWN {
             mail.recent.remove(0);
@@ -636,13 +642,16 @@ impl Store {
     }
 }
 
-fn find(held: &mut HashMap<TransactionId, Held>, id: MailId) -> Option<(&mut Held, usize)> {
+pub(super) fn find(
+    held: &mut HashMap<TransactionId, Held>,
+    id: MailId,
+) -> Option<(&mut Held, usize)> {
     let held = held.get_mut(&id.transaction)?;
     let place = held.mails.binary_search_by_key(&id.index, |mail| mail.index).ok()?;
     Some((held, place))
 }
 
-fn is_ready(held: &HashMap<TransactionId, Held>, id: MailId) -> bool {
+pub(super) fn is_ready(held: &HashMap<TransactionId, Held>, id: MailId) -> bool {
     let mails = held.get(&id.transaction).map(|held| &*held.mails).unwrap_or_default();
     let place = mails.binary_search_by_key(&id.index, |mail| mail.index);
     place.is_ok_and(|place| mails[place].place == Place::Ready)

@@ -616,3 +616,49 @@ fn counts_agree_with_a_model_over_random_operations() {
         model.check();
     }
 }
+
+/// A plugin's time counts, within the bounds of the mail, and over a restart.
+#[test]
+fn a_mail_that_is_put_off_is_due_then_whatever_the_retry_rule_says() {
+    for fate in [Fate::Temporary, Fate::Untried] {
+        let mut store = store();
+        store.admit(transaction(1, 1, 10, at(0)), 0, at(0));
+        let id = deliver(&mut store);
+        let put_off_ms = Some(UNIX_MS + 3 * 10_000);
+        let ended = store.on_finish(id, Finish { put_off_ms, ..finish(fate) }, at(0)).unwrap();
+        assert_eq!(ended.attempt.next, Next::Retry { not_before_ms: UNIX_MS + 30_000 });
+        let view = store.view(id).unwrap();
+        assert_eq!(view.place, Place::Waiting(30_000));
+        assert_eq!(view.attempts, u32::from(fate == Fate::Temporary));
+        let mut again = store_to(None);
+        again.restore(waiting(&transaction(1, 1, 10, at(0)), Some(ended.attempt.next)), at(5_000));
+        assert_eq!(again.next_due(), Some(30_000));
+    }
+}
+
+#[test]
+fn a_mail_is_led_to_another_host_and_not_for_ever() {
+    use crate::delivery::REROUTES_MAX;
+    use crate::queue::Smarthost;
+    let host =
+        |port| Smarthost { host: "other.example".into(), port, username: None, password: None };
+    let mut store = store();
+    store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
+    let mut id = deliver(&mut store);
+    for port in 1..=u16::from(REROUTES_MAX) {
+        store.reroute(id, &host(port)).unwrap();
+        assert_eq!((ready(&mut store), store.under_way()), (0, 1), "the old one has nothing of it");
+        let next = store.destinations.of_host(&host(port));
+        let Some(Work::Deliver(taken, _)) = store.take_work(next, |_| true) else { panic!() };
+        id = taken;
+    }
+    assert!(store.reroute(id, &host(99)).is_err());
+    assert_eq!(store.view(id).unwrap().place, Place::Active, "it is as it was");
+    // What ends the attempt ends this too: the next one goes where all mail goes.
+    store.on_finish(id, finish(Fate::Temporary), at(0));
+    assert!(store.pop_due(at(u64::from(RETRY_S) * 1000)).is_some());
+    assert!(matches!(take_work(&mut store, |_| true), Some(Work::Load(_))));
+    store.on_loaded(id.transaction, Ok(transaction(1, 1, 10, at(0))), at(0));
+    let id = deliver(&mut store);
+    store.reroute(id, &host(1)).unwrap();
+}

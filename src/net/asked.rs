@@ -5,7 +5,7 @@
 use rohrpost_abi::{ConnectionId, Edit, Exhausted, Hook, MessageId, MessageInit, Step};
 
 use crate::metrics::Number;
-use crate::plugin::chain::Chain;
+use crate::plugin::chain::{Chain, Verdict};
 use crate::plugin::view::Walk;
 use crate::queue::{Body, Mail};
 
@@ -98,6 +98,15 @@ impl Asked {
             desk.numbers().sub(Number::Held, 1);
         }
         self.close(desk);
+    }
+
+    /// D-27: takes the mail back, and the next plugin is asked (`plugin-failure: accept`).
+    pub(super) fn pass_over(&mut self, why: &str, desk: &Desk) {
+        if desk.plugins.revoke(self.plugin, Hook::OutData, why) {
+            desk.count(Number::Revoked);
+            desk.numbers().sub(Number::Held, 1);
+            self.chain.on_verdict(Verdict::Continue);
+        }
     }
 
     /// Nobody is asked any more.

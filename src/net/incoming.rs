@@ -20,11 +20,11 @@ use zeroize::Zeroize as _;
 use crate::extract::TooLong;
 use crate::limits::IncomingPermit;
 use crate::metrics::Number;
-use crate::plugin::chain::{Chain, Verdict};
+use crate::plugin::chain::Chain;
 use crate::plugin::view::Walk;
 use crate::queue::{Accepting, Origin, Refusal, TransactionId};
 use crate::smtp::server::{Decision, Event, Phase, Session};
-use crate::smtp::{Fixed, Reply, answer};
+use crate::smtp::{Fixed, answer};
 
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
@@ -208,7 +208,7 @@ impl Incoming {
     /// The server stops and waits for plugins no longer (D-53).
     pub fn on_hold_over(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if self.is_held() {
-            self.revoke(desk, io, answer::SHUTTING_DOWN.into(), "the server stops");
+            self.revoke(desk, io, answer::SHUTTING_DOWN, "the server stops");
         }
         self.drive(desk, io)
     }
@@ -216,7 +216,7 @@ impl Incoming {
     /// The server stops at once: whatever is under way is refused.
     pub fn on_abort(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if self.is_held() {
-            self.revoke(desk, io, answer::SHUTTING_DOWN.into(), "the server stops");
+            self.revoke(desk, io, answer::SHUTTING_DOWN, "the server stops");
         }
         self.abort_login(desk, io);
         // It was told at an earlier call and did not listen; or nothing can be said.
@@ -379,6 +379,7 @@ impl Incoming {
                 self.draft = Some(Draft::new(from));
                 self.begin(Step::MailFrom(text), desk, io);
             }
+            Event::Hello(_) | Event::Rset => self.decide(Decision::Accept, desk, io),
             Event::StartTls => self.on_starttls(desk, io),
             Event::Rcpt(to) => {
                 if !self.may_relay(&to.address, desk) {
@@ -554,7 +555,7 @@ impl Incoming {
         Origin {
             remote: self.remote,
             local: self.local,
-            helo: self.session.hello().map(|hello| hello.name.clone()).unwrap_or_default(),
+            helo: self.session.hello().map(|hello| (&*hello.name).into()).unwrap_or_default(),
             user: self.user(desk),
             secure: self.session.is_secure(),
             authenticated: self.is_authenticated(desk),
@@ -584,7 +585,7 @@ impl Incoming {
     }
 
     /// Gives back what a step holds that will not be finished.
-    fn drop_step(&mut self, step: Step, desk: &mut Desk) {
+    pub(super) fn drop_step(&mut self, step: Step, desk: &mut Desk) {
         match step {
             Step::Data(message) | Step::Message(message, _) => self.drop_message(*message, desk),
             Step::Connect
@@ -603,50 +604,6 @@ impl Incoming {
 
     fn is_held(&self) -> bool {
         matches!(&self.stage, Stage::Step(_, chain) if chain.is_held())
-    }
-
-    /// D-27: takes control back; the step is answered with `reply`.
-    pub(super) fn revoke(&mut self, desk: &mut Desk, io: &Io, reply: Reply, why: &str) {
-        let (Some(plugin), Stage::Step(step, chain)) = (self.plugin, &mut self.stage) else {
-            return;
-        };
-        if !desk.plugins.revoke(plugin, step.hook(), why) {
-            return;
-        }
-        desk.numbers().sub(Number::Held, 1);
-        desk.count(Number::Revoked);
-        if matches!(step, Step::Close) {
-            chain.on_verdict(Verdict::Continue);
-            return;
-        }
-        self.revoke_login(desk);
-        let stage = std::mem::replace(&mut self.stage, Stage::Session);
-        let Stage::Step(step, _) = stage else { return };
-        let secure = matches!(step, Step::Secure);
-        let unasked = secure || matches!(step, Step::Connect);
-        // RFC 4954 6 has a reply of its own for a login that could not be judged.
-        let judged = matches!(step, Step::Authenticate(_)) && reply.code() != 421;
-        let reply = if judged { answer::LOGIN_LATER.into() } else { reply };
-        if matches!(step, Step::MailFrom(_)) {
-            self.draft = None;
-        }
-        self.drop_step(step, desk);
-        if !secure && unasked && self.entrance == Entrance::Secure {
-            // In clear it would not be understood.
-            self.on_gone(desk);
-        } else if unasked {
-            // There is no command to answer (RFC 5321 3.1).
-            let reply = if reply.code() == 421 { reply } else { answer::PLUGIN_TIMEOUT.into() };
-            if secure {
-                self.session.on_secure();
-            }
-            self.session.dismiss(reply, &mut desk.memory);
-        } else if reply.code() == 421 {
-            // RFC 5321 3.8: that reply announces the end, and is the last.
-            self.decide(Decision::RefuseAndClose(reply), desk, io);
-        } else {
-            self.decide(Decision::Refuse(reply), desk, io);
-        }
     }
 
     fn write(&mut self) -> Moved {

@@ -90,9 +90,7 @@ impl Incoming {
                 self.log_deadline(what, "smtp-tls-timeout", desk);
                 self.on_gone(desk);
             }
-            Stage::Step(..) => {
-                self.revoke(desk, io, answer::LOCAL_ERROR.into(), "plugin-timeout");
-            }
+            Stage::Step(..) => self.fail_hold(desk, io),
             Stage::Commit(id) => {
                 desk.log.limited(
                     "commit-deadline",

@@ -22,6 +22,7 @@ pub mod desk;
 pub mod incoming;
 mod incoming_begin;
 mod incoming_end;
+mod incoming_fail;
 mod journeys;
 pub mod listener;
 pub mod login;

@@ -244,7 +244,7 @@ impl Outgoing {
     /// The server stops and waits for plugins no longer (D-53).
     pub fn on_hold_over(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if self.is_held() {
-            self.take_back("the server stops", desk, io);
+            self.take_back(Fate::Temporary, "the server stops", desk, io);
         }
         self.drive(desk, io)
     }
@@ -406,6 +406,7 @@ impl Outgoing {
                 }
                 self.take_work(desk, io);
             }
+            Event::Banner => self.session.proceed(),
             // The session waits for the handshake: the next step.
             Event::StartTls => {}
             Event::Data354 => self.on_354(desk, io),

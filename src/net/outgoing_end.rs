@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::delivery::{Carried, Fate, Finish, state_of};
+use crate::plugin::failure::OnFailure;
 use crate::smtp::client::{Problem, Stage};
 
 use super::desk::{Desk, Io};
@@ -134,22 +135,36 @@ impl Outgoing {
     }
 
     /// D-27: the attempt ends where the plugin held it, and with it the connection.
-    pub(super) fn take_back(&mut self, why: &str, desk: &mut Desk, io: &Io) {
+    pub(super) fn take_back(&mut self, fate: Fate, why: &str, desk: &mut Desk, io: &Io) {
         self.revoke(desk, why);
         self.session.abandon();
-        let finish = Finish::without_reply(Fate::Temporary, "data", "timeout", why);
+        let mut finish = Finish::without_reply(fate, "data", "timeout", why);
+        if fate == Fate::Permanent {
+            // RFC 3463 3.4: what is wrong is wrong here.
+            finish.status = "5.3.0".to_owned();
+        }
         self.finish(finish, desk, io);
         self.over = true;
+    }
+
+    /// D-27: a plugin held the mail for too long, and the settings say what that means.
+    fn fail_hold(&mut self, desk: &mut Desk, io: &Io) {
+        let why = "a plugin held the mail for longer than plugin-timeout";
+        match desk.settings.plugin.failure {
+            OnFailure::Tempfail => self.take_back(Fate::Temporary, why, desk, io),
+            OnFailure::Reject => self.take_back(Fate::Permanent, why, desk, io),
+            OnFailure::Accept => {
+                if let Some(asked) = &mut self.asked {
+                    asked.pass_over("plugin-timeout", desk);
+                }
+            }
+        }
     }
 
     pub(super) fn on_deadline(&mut self, desk: &mut Desk, io: &Io) {
         let hold_ms = self.asked.as_ref().and_then(|asked| asked.deadline_ms(desk));
         if hold_ms.is_some_and(|hold_ms| io.now_ms() >= hold_ms) {
-            return self.take_back(
-                "a plugin held the mail for longer than plugin-timeout",
-                desk,
-                io,
-            );
+            return self.fail_hold(desk, io);
         }
         if !self.connected {
             let why = "connect: no answer within connect-timeout";

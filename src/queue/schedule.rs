@@ -121,11 +121,6 @@ impl Retry {
             false => Retrial::GiveUp,
         }
     }
-
-    /// The longest pause between two attempts, in milliseconds.
-    pub fn interval_ms_max(&self) -> u64 {
-        u64::from(self.intervals_s.iter().copied().max().unwrap_or(0).max(INTERVAL_S_MIN)) * 1000
-    }
 }
 
 fn interval_ms(intervals_s: &[u32], attempts: u32) -> u64 {
@@ -200,7 +195,6 @@ mod tests {
             let rule = Retry { intervals_s, attempts_max: 0, deliver_ms_max: 1_010 };
             assert_eq!(rule.next(u32::MAX, 0, 9), Retrial::At(1_009));
             assert_eq!(rule.next(u32::MAX, 0, 10), Retrial::GiveUp);
-            assert_eq!(rule.interval_ms_max(), 1_000);
         }
     }
 }

@@ -29,6 +29,7 @@ use super::tls::Tls;
 use crate::auth::LoginSource;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
+use crate::plugin::failure::OnFailure;
 use crate::results::ResultQueues;
 
 /// The largest [`Smtp::message_bytes_max`]: what a record of the queue can hold, less some room for
@@ -410,6 +411,15 @@ section! {
         /// for ever.
         "plugin-timeout" hold_timeout: Option<Duration> = Preset::Text("300"),
             Deadline { max: Duration::from_secs(DAY_S) }, live;
+
+        /// What becomes of a step that a plugin held for too long, or says that it failed: the client
+        /// is told to come back, the next plugin is asked, or the step is refused for good. A mail that
+        /// goes out is tried again, goes out, or fails.
+        "plugin-failure" failure: OnFailure = Preset::Text("tempfail"), Choice(&[
+            ("tempfail", OnFailure::Tempfail),
+            ("accept", OnFailure::Accept),
+            ("reject", OnFailure::Reject),
+        ]), live;
 
         /// What a plugin that cannot be loaded does to the start.
         "plugin-errors" errors: PluginErrors = Preset::Text("fatal"),

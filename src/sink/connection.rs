@@ -221,6 +221,8 @@ impl Connection {
             Event::StartTls => {
                 self.decide(Decision::Refuse(answer::TLS_UNAVAILABLE.into()), Duration::ZERO, io);
             }
+            // It does not ask to be asked.
+            Event::Hello(_) | Event::Rset => self.decide(Decision::Accept, Duration::ZERO, io),
             Event::Reset => self.recipients.clear(),
             Event::Close(_) => self.closing = true,
         }

@@ -170,6 +170,8 @@ fixed! {
     COMMIT_TIMEOUT = "421 4.3.0 The mail could not be stored in time; closing";
     /// A plugin kept a new connection for too long (D-27).
     PLUGIN_TIMEOUT = "421 4.3.0 Local error; try again later";
+    /// The same where the settings have such a step refused for good (`plugin-failure`).
+    PLUGIN_FAILED = "554 5.3.0 Local error; refused";
     /// The client's address is outside smtp-range.
     CLIENT_REFUSED = "554 5.7.1 Your address may not connect here";
     /// A limit of connections is reached.

@@ -16,7 +16,7 @@ use super::dsn;
 use super::memory::Memory;
 use super::reply::Reply;
 use super::sasl;
-use super::server::{Decision, Event, Greeting, LoginOffer, Options, Session};
+use super::server::{Asks, Decision, Event, Greeting, LoginOffer, Options, Session};
 
 /// Room for a few mails, so that it runs out now and then.
 const BUDGET_BYTES: usize = 80 * 1024;
@@ -63,6 +63,7 @@ pub fn server_session(data: &[u8]) {
     if control & 4 != 0 {
         server.session.offer_login(LoginOffer::Yes);
     }
+    server.session.ask_about(Asks { hello: control & 8 != 0, reset: control & 16 != 0 });
     let read_bytes = 1 + usize::from(control >> 2) * 7;
     for read in input.chunks(read_bytes) {
         server.read(read);
@@ -142,6 +143,7 @@ impl Server {
                 self.budget.release(received.reserved);
             }
             Event::StartTls => {}
+            Event::Hello(_) | Event::Rset => {}
             Event::Reset | Event::Close(_) => return,
         }
         self.decisions = self.decisions.rotate_left(3) ^ 0x1d;
@@ -180,6 +182,7 @@ pub fn client_session(data: &[u8]) {
                     session.on_secured();
                     secured = true;
                 }
+                client::Event::Banner => session.proceed(),
                 client::Event::Data354
                 | client::Event::Ready { .. }
                 | client::Event::Done(_)
@@ -212,7 +215,8 @@ fn client_options(control: u8) -> client::Options {
         2 => (client::Security::IfOffered, Some(login)),
         _ => (client::Security::Required, Some(login)),
     };
-    client::Options { security, login, ..client::Options::new("fuzz") }
+    let asks_at_banner = control >> 7 == 1;
+    client::Options { security, login, asks_at_banner, ..client::Options::new("fuzz") }
 }
 
 /// Starts a mail, its text ahead of all replies where that may be.
@@ -231,7 +235,8 @@ fn start(session: &mut client::Session, control: u8) -> bool {
 fn settles(event: &client::Event) -> bool {
     match event {
         client::Event::Done(_) | client::Event::Lost { .. } => true,
-        client::Event::Ready { .. }
+        client::Event::Banner
+        | client::Event::Ready { .. }
         | client::Event::StartTls
         | client::Event::Data354
         | client::Event::Goodbye => false,

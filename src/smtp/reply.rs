@@ -77,6 +77,8 @@ pub struct Reply {
     code: u16,
     status: Option<EnhancedStatus>,
     text: String,
+    /// The client understands UTF-8 in replies.
+    utf8: bool,
 }
 
 impl Reply {
@@ -84,7 +86,13 @@ impl Reply {
     pub fn new(code: u16, status: Option<EnhancedStatus>, text: impl Into<String>) -> Option<Self> {
         let class_agrees = status.is_none_or(|s| u16::from(s.class) == code / 100);
         let valid = (200..=599).contains(&code) && class_agrees;
-        valid.then(|| Self { code, status, text: text.into() })
+        valid.then(|| Self { code, status, text: text.into(), utf8: false })
+    }
+
+    /// The same, whose text goes out as UTF-8: for a client that asked for SMTPUTF8, and takes replies in
+    /// it with that (RFC 6531).
+    pub fn in_utf8(self) -> Self {
+        Self { utf8: true, ..self }
     }
 
     /// The three-digit code, 200 to 599.
@@ -122,7 +130,7 @@ impl Reply {
         self.is_temporary() || self.is_permanent()
     }
 
-    /// Appends the wire form. Octets that are not printable ASCII become `?`, and over-long lines and
+    /// Appends the wire form. Characters that may not be said become `?`, and over-long lines and
     /// texts are cut (RFC 5321 4.2, 4.5.3.1.5), so that no text can forge a second reply.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         let mut lines = self.text.lines().take(LINES_MAX).peekable();
@@ -142,11 +150,18 @@ impl Reply {
         if let Some(status) = self.status {
             out.extend_from_slice(format!("{status} ").as_bytes());
         }
-        let printable = |c: char| {
-            if matches!(c, ' '..='~') { c as u8 } else { b'?' }
-        };
-        out.extend(line.chars().take(LINE_TEXT_BYTES_MAX).map(printable));
+        let mut room = LINE_TEXT_BYTES_MAX;
+        for c in line.chars() {
+            let c = if self.may_say(c) { c } else { '?' };
+            let Some(left) = room.checked_sub(c.len_utf8()) else { break };
+            room = left;
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
         out.extend_from_slice(b"\r\n");
+    }
+
+    fn may_say(&self, c: char) -> bool {
+        matches!(c, ' '..='~') || (self.utf8 && !c.is_ascii() && !c.is_control())
     }
 }
 
@@ -168,7 +183,7 @@ impl From<Fixed> for Reply {
             Some((status, text)) => (Some(status), text),
             None => (None, fixed.text()),
         };
-        Self { code: fixed.code(), status, text: text.to_owned() }
+        Self { code: fixed.code(), status, text: text.to_owned(), utf8: false }
     }
 }
 
@@ -195,6 +210,15 @@ mod tests {
         assert_eq!(wire(&reply), "451 a??250 ok????b\r\n");
         let split = Reply::new(451, None, "a\r\n250 ok").unwrap();
         assert_eq!(wire(&split), "451-a\r\n451 250 ok\r\n");
+    }
+
+    #[test]
+    fn rfc_6531_text_stays_utf_8_only_for_who_asked_for_it() {
+        let reply = Reply::new(550, None, "gr\u{fc}n\u{85}\t\u{1f41b}").unwrap();
+        assert_eq!(wire(&reply), "550 gr?n???\r\n");
+        assert_eq!(wire(&reply.in_utf8()), "550 gr\u{fc}n??\u{1f41b}\r\n");
+        let long = Reply::new(550, None, "\u{fc}".repeat(600)).unwrap().in_utf8();
+        assert!(wire(&long).len() <= 512 && wire(&long).ends_with("\u{fc}\r\n"));
     }
 
     #[test]

@@ -175,6 +175,14 @@ impl Driver {
                 self.events.push("starttls".into());
                 Decision::Accept
             }
+            Event::Hello(hello) => {
+                self.events.push(format!("hello {}", hello.name));
+                verdict(&hello.name)
+            }
+            Event::Rset => {
+                self.events.push("rset".into());
+                Decision::Accept
+            }
             Event::Reset => return self.events.push("reset".into()),
             Event::Close(reason) => return self.events.push(format!("close {reason:?}")),
         };

@@ -91,6 +91,7 @@ fn d_08_root_is_given_up_for_good_before_a_plugin_is_loaded() {
 
 /// Tells who it ran as.
 const WHO: &str = r#"
+#define MQ_API_VERSION 201
 #include <mailerq.h>
 #include <stdio.h>
 #include <unistd.h>

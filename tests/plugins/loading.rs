@@ -118,7 +118,7 @@ fn d_08_what_fails_for_the_administrator_fails_before_plugins_are_initialized() 
 fn d_0a_an_exception_ends_the_process_and_names_plugin_and_hook() {
     let stage = Stage::new(&[]);
     let source = stage.plan.directory().join("throw.cpp");
-    let text = "#include <mailerq.h>\n\
+    let text = "#define MQ_API_VERSION 201\n#include <mailerq.h>\n\
         MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n\
         MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *, MQ_SmtpConnection *, const char *, size_t) { throw 1; }\n";
     fs::write(&source, text).unwrap();

@@ -149,7 +149,7 @@ fn d_38_both_strings_end_in_a_zero_and_the_password_may_hold_one() {
 #[test]
 fn d_38_nothing_is_left_of_a_password_that_plugins_saw() {
     let stage = Stage::judging(&[]);
-    let source = "#include <mailerq.h>\nMQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n\
+    let source = "#define MQ_API_VERSION 201\n#include <mailerq.h>\nMQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n\
         MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *c, MQ_SmtpConnection *s, const char *l, size_t ls,\n\
         const char *p, size_t ps)\n\
         { (void)c, (void)l, (void)ls; MQ_SetSmtpAuthenticated(s, ps == 22 && p[0] == 'g'); return false; }\n";

@@ -13,9 +13,9 @@ const KINDS: &[(&str, &[(&str, &str)])] = &[
             ("MQ_Continue", "MQ_Context is NULL"),
             ("MQ_TimerStart", "MQ_Context is NULL"),
             ("MQ_ContextData", "MQ_Context is NULL"),
-            ("MQ_SmtpSend", "MQ_SmtpConnection is NULL"),
-            ("MQ_SmtpFileDescriptor", "MQ_SmtpConnection is NULL"),
-            ("MQ_SmtpData", "MQ_SmtpConnection is NULL"),
+            ("MQ_SmtpSend", "MQ_Connection is NULL"),
+            ("MQ_SmtpFileDescriptor", "MQ_Connection is NULL"),
+            ("MQ_SmtpData", "MQ_Connection is NULL"),
             ("MQ_Mime", "MQ_Message is NULL"),
             ("MQ_SetMime", "MQ_Message is NULL"),
             ("MQ_IOUnwatch", "MQ_IOWatcher is NULL"),
@@ -25,9 +25,9 @@ const KINDS: &[(&str, &[(&str, &str)])] = &[
     (
         "kind",
         &[
-            ("MQ_Continue", "a pointer to MQ_SmtpConnection was given"),
+            ("MQ_Continue", "a pointer to MQ_Connection was given"),
             ("MQ_SmtpSend", "a pointer to MQ_Context was given"),
-            ("MQ_Mime", "a pointer to MQ_SmtpConnection was given"),
+            ("MQ_Mime", "a pointer to MQ_Connection was given"),
             ("MQ_IOUnwatch", "a pointer to MQ_Context was given"),
             ("MQ_TimerStop", "a pointer to MQ_IOWatcher was given"),
         ],
@@ -36,7 +36,7 @@ const KINDS: &[(&str, &[(&str, &str)])] = &[
         "stale",
         &[
             ("MQ_Continue", "the MQ_Context given no longer exists"),
-            ("MQ_SmtpSend", "the MQ_SmtpConnection given no longer exists"),
+            ("MQ_SmtpSend", "the MQ_Connection given no longer exists"),
             ("MQ_Mime", "the MQ_Message given no longer exists"),
             ("MQ_SetMime", "the MQ_Message given no longer exists"),
             ("MQ_IOUnwatch", "the MQ_IOWatcher given no longer exists"),
@@ -46,7 +46,7 @@ const KINDS: &[(&str, &[(&str, &str)])] = &[
         "address",
         &[
             ("MQ_Continue", "the pointer given as MQ_Context is none"),
-            ("MQ_SmtpData", "the pointer given as MQ_SmtpConnection is none"),
+            ("MQ_SmtpData", "the pointer given as MQ_Connection is none"),
             ("MQ_SetMime", "the pointer given as MQ_Message is none"),
             ("MQ_TimerStop", "the pointer given as MQ_Timer is none"),
         ],
@@ -55,7 +55,7 @@ const KINDS: &[(&str, &[(&str, &str)])] = &[
         "foreign",
         &[
             ("MQ_Continue", "the MQ_Context given belongs to another plugin"),
-            ("MQ_SmtpSend", "the MQ_SmtpConnection given belongs to another plugin"),
+            ("MQ_SmtpSend", "the MQ_Connection given belongs to another plugin"),
             ("MQ_SetMime", "the MQ_Message given belongs to another plugin"),
         ],
     ),
@@ -71,7 +71,7 @@ const KINDS: &[(&str, &[(&str, &str)])] = &[
     (
         "thread",
         &[
-            ("MQ_SmtpSend", "called on a thread that does not own the MQ_SmtpConnection"),
+            ("MQ_SmtpSend", "called on a thread that does not own the MQ_Connection"),
             ("MQ_ContextData", "called on a thread that does not own the MQ_Context"),
             ("MQ_Mime", "called on a thread that does not own the MQ_Message"),
             ("MQ_TimerStart", "called on a thread that does not own the MQ_Context"),
@@ -100,8 +100,8 @@ const KINDS: &[(&str, &[(&str, &str)])] = &[
     (
         "closed",
         &[
-            ("MQ_SetSmtpAuthenticated", "the MQ_SmtpConnection given no longer exists"),
-            ("MQ_SmtpSend", "the MQ_SmtpConnection given no longer exists"),
+            ("MQ_SetSmtpAuthenticated", "the MQ_Connection given no longer exists"),
+            ("MQ_SmtpSend", "the MQ_Connection given no longer exists"),
             ("MQ_Complete", "the MQ_Context given no longer exists"),
         ],
     ),

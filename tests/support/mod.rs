@@ -6,6 +6,7 @@
 
 mod certificate;
 mod client;
+mod library;
 mod plugin;
 mod process;
 mod seed;
@@ -19,7 +20,8 @@ mod wait;
 pub(crate) use self::{
     certificate::{Authority, Certificate},
     client::{Reply, SmtpClient},
-    plugin::{Sanitizer, asan_library, compile_plugin},
+    library::Library,
+    plugin::{Sanitizer, asan_library, compile_plugin, compile_plugin_with},
     process::{Process, Written},
     seed::Random,
     server::{Server, ServerBuilder, Status},

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use super::{process::Process, wait::PATIENCE};
+use super::{library::Library, process::Process, wait::PATIENCE};
 
 /// What the compiled code shall watch of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,17 @@ pub(crate) fn compile_plugin(
     directory: &Path,
     name: &str,
     sanitizer: Sanitizer,
+) -> PathBuf {
+    compile_plugin_with(source, directory, name, sanitizer, &[])
+}
+
+/// As [`compile_plugin`], linked with `libraries`.
+pub(crate) fn compile_plugin_with(
+    source: &Path,
+    directory: &Path,
+    name: &str,
+    sanitizer: Sanitizer,
+    libraries: &[Library],
 ) -> PathBuf {
     std::fs::create_dir_all(directory).expect("a plugin directory can be made");
     let output = directory.join(format!("{name}.so"));
@@ -47,7 +58,13 @@ pub(crate) fn compile_plugin(
             command.args(["-fsanitize=address", "-fno-omit-frame-pointer"]);
         }
     }
+    if !libraries.is_empty() {
+        command.args(Library::headers());
+    }
     command.arg("-o").arg(&output).arg(source);
+    if !libraries.is_empty() {
+        command.args(Library::places()).args(libraries.iter().map(|library| library.link()));
+    }
     let mut compiler = Process::spawn("the C compiler", &mut command);
     let status = compiler.wait(PATIENCE);
     assert!(status.success(), "{} does not compile\n{compiler}", source.display());

@@ -87,6 +87,7 @@ def main(tools):
         ("msmtp", "--version"),
         ("s-nail", "-:/", "-V"),
         ("sslscan", "--version"),
+        ("redis-server", "--version"),
         ("posttls-finger", "-l", "may", "[127.0.0.1]:1"),
         ("node", "-e", "require('nodemailer'); require.resolve('Haraka')"),
         ("python3", "-c", "import aiosmtplib"),

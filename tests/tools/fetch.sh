@@ -2,8 +2,9 @@
 # Fetches the foreign programs that the whole-program tests talk to, into target/tools:
 #
 #   bin/    wrappers: smtp-source smtp-sink posttls-finger swaks curl strace openssl msmtp s-nail
-#           sslscan python3 node
-#   deb/    unpacked Debian packages, one folder a tool; Postfix, Exim and OpenSMTPD among them
+#           sslscan python3 node redis-server
+#   deb/    unpacked Debian packages, one folder a tool; Postfix, Exim and OpenSMTPD among them, and
+#           libraries: what plugins are built with, headers and all
 #   python/ aiosmtpd, aiosmtplib, dnslib and what they need, as pinned in python.txt
 #   node/   Haraka and nodemailer, as pinned in node/package-lock.json, and the Node of node.txt
 #   stamp/  TOOL_VERSION_ for everything that is in place
@@ -183,6 +184,35 @@ END
     stamp "$1" "$(candidate "$1")"
 }
 
+# What plugins of the tests are built with and talk to. Each library comes with its headers, and both
+# with whatever this machine lacks of what they need: `Library` of tests/support says how to link them.
+fetch_libraries() {
+    local headers=(libev-dev libhiredis-dev libc-ares-dev libcurl4-openssl-dev libjson-c-dev
+        libfastjson-dev)
+    local packages=("${headers[@]}" redis-server redis-tools) package wanted path
+    wanted=$(echo "${packages[@]}" | cksum | cut -d' ' -f1)
+    have "libraries_$wanted" redis-server && return
+    for package in "${packages[@]}"; do known "$package"; done
+    # The library itself is unpacked even where the machine has it: the link of its -dev package leads
+    # to a file beside it.
+    mapfile -t -O ${#packages[@]} packages < <(
+        {
+            for package in "${headers[@]}"; do
+                apt-cache depends "$package" | awk '/ Depends: lib/ && $2 !~ /-dev$/ { print $2 }'
+            done
+            for package in "${headers[@]}" redis-tools; do
+                absent_dependencies "$package" '(lib|lua)' | grep -v -e '-dev$' -e '^libc6' || true
+            done
+        } | sort -u
+    )
+    unpack libraries "${packages[@]}"
+    path=$(libraries libraries)
+    wrapper redis-server <<END
+LD_LIBRARY_PATH='$path' exec '$tools/deb/libraries/usr/bin/redis-server' "\$@"
+END
+    stamp libraries "$wanted"
+}
+
 # Says which interpreter to use, as a command line prefix.
 python_prefix() {
     if command -v python3 >/dev/null; then
@@ -292,7 +322,7 @@ rm -f "$tools/lists"
 fetch_all fetch_postfix fetch_swaks fetch_languages \
     'fetch_server exim exim4-daemon-light' 'fetch_server opensmtpd opensmtpd' \
     'fetch_program curl' 'fetch_program strace' 'fetch_program openssl' \
-    'fetch_program msmtp' 'fetch_program s-nail' 'fetch_program sslscan'
+    'fetch_program msmtp' 'fetch_program s-nail' 'fetch_program sslscan' fetch_libraries
 
 if [ -e "$tools/changed" ] || [ "${1:-}" = --check ]; then
     "$tools/bin/python3" "$here/check.py" "$tools" || {

@@ -7,30 +7,67 @@ use std::{ptr, slice};
 
 use crate::access::{self, Wanted};
 use crate::misuse::Misuse;
+use crate::step::Verdict;
 use crate::token::Opaque;
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_SmtpFileDescriptor(connection: *mut Opaque) -> c_int {
-    access::serve("MQ_SmtpFileDescriptor", Wanted::Connection, connection, -1, |state, token| {
+export! { MQ_continue(connection: *mut Opaque) = go_on }
+export! { MQ_complete(connection: *mut Opaque) = complete }
+export! { MQ_retry(connection: *mut Opaque) = retry }
+export! {
+    MQ_SmtpFileDescriptor, MQ_fileDescriptor(
+        connection: *mut Opaque,
+    ) -> c_int = file_descriptor
+}
+export! {
+    MQ_SmtpSend, MQ_send(
+        connection: *mut Opaque,
+        buffer: *const c_void,
+        size: usize,
+    ) -> usize = unsafe send
+}
+export! { MQ_SmtpAuthenticated, MQ_authenticated(connection: *mut Opaque) -> u8 = authenticated }
+export! {
+    MQ_SetSmtpAuthenticated, MQ_setAuthenticated(
+        connection: *mut Opaque,
+        authenticated: u8,
+    ) = set_authenticated
+}
+export! { MQ_SmtpSecure, MQ_secure(connection: *mut Opaque) -> u8 = secure }
+export! { MQ_SmtpData, MQ_connectionData(connection: *mut Opaque) -> *mut c_void = data }
+export! {
+    MQ_SetSmtpData, MQ_setConnectionData(
+        connection: *mut Opaque,
+        data: *mut c_void,
+    ) = set_data
+}
+
+fn go_on(function: &'static str, connection: *mut Opaque) {
+    access::hand_back(function, Wanted::Connection, Verdict::Continue, connection);
+}
+
+fn complete(function: &'static str, connection: *mut Opaque) {
+    access::hand_back(function, Wanted::Connection, Verdict::Complete, connection);
+}
+
+fn retry(function: &'static str, connection: *mut Opaque) {
+    access::hand_back(function, Wanted::Connection, Verdict::Retry, connection);
+}
+
+fn file_descriptor(function: &'static str, connection: *mut Opaque) -> c_int {
+    access::serve(function, Wanted::Connection, connection, -1, |state, token| {
         Ok(state.connection(token)?.fd)
     })
 }
 
-/// See `mailerq.h`.
-///
 /// # Safety
-/// `buffer` is NULL or `size` bytes can be read from it.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_SmtpSend(
+/// The bytes are NULL or `size` of them can be read.
+unsafe fn send(
+    function: &'static str,
     connection: *mut Opaque,
     buffer: *const c_void,
     size: usize,
 ) -> usize {
-    access::serve("MQ_SmtpSend", Wanted::Connection, connection, 0, |state, token| {
+    access::serve(function, Wanted::Connection, connection, 0, |state, token| {
         if !state.may_send(token, size)? || size == 0 {
             return Ok(0);
         }
@@ -44,24 +81,14 @@ pub unsafe extern "C" fn MQ_SmtpSend(
     })
 }
 
-/// See `mailerq.h`. Returns 0 or 1: a C `bool`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_SmtpAuthenticated(connection: *mut Opaque) -> u8 {
-    access::serve("MQ_SmtpAuthenticated", Wanted::Connection, connection, 0, |state, token| {
+fn authenticated(function: &'static str, connection: *mut Opaque) -> u8 {
+    access::serve(function, Wanted::Connection, connection, 0, |state, token| {
         Ok(u8::from(state.connection(token)?.authenticated))
     })
 }
 
-/// See `mailerq.h`. `authenticated` is a C `bool`, compared with 0 (D-0F).
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_SetSmtpAuthenticated(connection: *mut Opaque, authenticated: u8) {
-    access::serve("MQ_SetSmtpAuthenticated", Wanted::Connection, connection, (), |state, token| {
+fn set_authenticated(function: &'static str, connection: *mut Opaque, authenticated: u8) {
+    access::serve(function, Wanted::Connection, connection, (), |state, token| {
         let connection = state.connection(token)?;
         if connection.chain.owes(token.plugin()) {
             return Err(Misuse::Late);
@@ -71,36 +98,21 @@ pub unsafe extern "C" fn MQ_SetSmtpAuthenticated(connection: *mut Opaque, authen
     });
 }
 
-/// See `mailerq.h`. Returns 0 or 1: a C `bool`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_SmtpSecure(connection: *mut Opaque) -> u8 {
-    access::serve("MQ_SmtpSecure", Wanted::Connection, connection, 0, |state, token| {
+fn secure(function: &'static str, connection: *mut Opaque) -> u8 {
+    access::serve(function, Wanted::Connection, connection, 0, |state, token| {
         Ok(u8::from(state.connection(token)?.secure))
     })
 }
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_SmtpData(connection: *mut Opaque) -> *mut c_void {
+fn data(function: &'static str, connection: *mut Opaque) -> *mut c_void {
     let otherwise = ptr::null_mut();
-    access::serve("MQ_SmtpData", Wanted::Connection, connection, otherwise, |state, token| {
+    access::serve(function, Wanted::Connection, connection, otherwise, |state, token| {
         Ok(state.connection(token)?.data.value(token.plugin()))
     })
 }
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointers may be given; `data` is only stored.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_SetSmtpData(connection: *mut Opaque, data: *mut c_void) {
-    access::serve("MQ_SetSmtpData", Wanted::Connection, connection, (), |state, token| {
+fn set_data(function: &'static str, connection: *mut Opaque, data: *mut c_void) {
+    access::serve(function, Wanted::Connection, connection, (), |state, token| {
         state.connection(token)?.data.set(token.plugin(), data);
         Ok(())
     });

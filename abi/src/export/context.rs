@@ -14,83 +14,82 @@ use crate::plugin::PluginIndex;
 use crate::step::Verdict;
 use crate::token::Opaque;
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_Continue(context: *mut Opaque) {
-    access::hand_back(Verdict::Continue, context);
+export! { MQ_Continue(context: *mut Opaque) = go_on }
+export! { MQ_Complete(context: *mut Opaque) = complete }
+export! { MQ_Retry(context: *mut Opaque) = retry }
+export! { MQ_ContextData, MQ_contextData(context: *mut Opaque) -> *mut c_void = data }
+export! {
+    MQ_SetContextData, MQ_setContextData(
+        context: *mut Opaque,
+        value: *mut c_void,
+    ) = set_data
+}
+export! { MQ_ev(context: *mut Opaque) -> *mut Opaque = ev }
+export! {
+    MQ_IOWatch, MQ_ioWatch(
+        context: *mut Opaque,
+        fd: c_int,
+        events: c_int,
+        callback: Option<WatchCallback>,
+        data: *mut c_void,
+    ) -> *mut Opaque = watch
+}
+export! { MQ_IOUnwatch, MQ_ioUnwatch(watcher: *mut Opaque) = unwatch }
+export! {
+    MQ_TimerStart, MQ_startTimer(
+        context: *mut Opaque,
+        timeout: f32,
+        callback: Option<TimerCallback>,
+        data: *mut c_void,
+    ) -> *mut Opaque = start_timer
+}
+export! { MQ_TimerStop, MQ_stopTimer(timer: *mut Opaque) = stop_timer }
+export! { MQ_TimerReset, MQ_resetTimer(timer: *mut Opaque, timeout: f32) = reset_timer }
+
+fn go_on(function: &'static str, context: *mut Opaque) {
+    access::hand_back(function, Wanted::Context, Verdict::Continue, context);
 }
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_Complete(context: *mut Opaque) {
-    access::hand_back(Verdict::Complete, context);
+fn complete(function: &'static str, context: *mut Opaque) {
+    access::hand_back(function, Wanted::Context, Verdict::Complete, context);
 }
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_Retry(context: *mut Opaque) {
-    access::hand_back(Verdict::Retry, context);
+fn retry(function: &'static str, context: *mut Opaque) {
+    access::hand_back(function, Wanted::Context, Verdict::Retry, context);
 }
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_ContextData(context: *mut Opaque) -> *mut c_void {
-    access::serve("MQ_ContextData", Wanted::Context, context, ptr::null_mut(), |state, token| {
+fn data(function: &'static str, context: *mut Opaque) -> *mut c_void {
+    access::serve(function, Wanted::Context, context, ptr::null_mut(), |state, token| {
         Ok(state.context_data.value(token.plugin()))
     })
 }
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointers may be given; `value` is only stored.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_SetContextData(context: *mut Opaque, value: *mut c_void) {
-    access::serve("MQ_SetContextData", Wanted::Context, context, (), |state, token| {
+fn set_data(function: &'static str, context: *mut Opaque, value: *mut c_void) {
+    access::serve(function, Wanted::Context, context, (), |state, token| {
         state.context_data.set(token.plugin(), value);
         Ok(())
     });
 }
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_ev(context: *mut Opaque) -> *mut Opaque {
-    let asker =
-        access::serve("MQ_ev", Wanted::Context, context, None, |_, token| Ok(Some(token.plugin())));
+fn ev(function: &'static str, context: *mut Opaque) -> *mut Opaque {
+    let asker = access::serve(function, Wanted::Context, context, None, |_, token| {
+        Ok(Some(token.plugin()))
+    });
     if let Some(plugin) = asker {
         say_once(plugin, Once::Libev, "MQ_ev: this host has no libev loop yet; NULL is returned");
     }
     ptr::null_mut()
 }
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// `callback` is NULL or callable with `data` as long as the watch exists.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_IOWatch(
+fn watch(
+    function: &'static str,
     context: *mut Opaque,
     fd: c_int,
     events: c_int,
     callback: Option<WatchCallback>,
     data: *mut c_void,
 ) -> *mut Opaque {
-    access::serve("MQ_IOWatch", Wanted::Context, context, ptr::null_mut(), |state, token| {
+    access::serve(function, Wanted::Context, context, ptr::null_mut(), |state, token| {
         let callback = callback.ok_or(Misuse::Argument("callback is NULL"))?;
         if fd < 0 {
             return Err(Misuse::Argument("fd is negative"));
@@ -104,27 +103,18 @@ pub unsafe extern "C" fn MQ_IOWatch(
     })
 }
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_IOUnwatch(watcher: *mut Opaque) {
-    access::serve("MQ_IOUnwatch", Wanted::Watch, watcher, (), |state, token| state.unwatch(token));
+fn unwatch(function: &'static str, watcher: *mut Opaque) {
+    access::serve(function, Wanted::Watch, watcher, (), |state, token| state.unwatch(token));
 }
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// `callback` is NULL or callable with `data` as long as the timer exists.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_TimerStart(
+fn start_timer(
+    function: &'static str,
     context: *mut Opaque,
     timeout: f32,
     callback: Option<TimerCallback>,
     data: *mut c_void,
 ) -> *mut Opaque {
-    access::serve("MQ_TimerStart", Wanted::Context, context, ptr::null_mut(), |state, token| {
+    access::serve(function, Wanted::Context, context, ptr::null_mut(), |state, token| {
         let callback = callback.ok_or(Misuse::Argument("callback is NULL"))?;
         let after_ms = timeout_ms(timeout).ok_or(Misuse::Argument("timeout is not a number"))?;
         let timer = Timer { plugin: token.plugin(), callback, data };
@@ -132,22 +122,12 @@ pub unsafe extern "C" fn MQ_TimerStart(
     })
 }
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_TimerStop(timer: *mut Opaque) {
-    access::serve("MQ_TimerStop", Wanted::Timer, timer, (), |state, token| state.stop_timer(token));
+fn stop_timer(function: &'static str, timer: *mut Opaque) {
+    access::serve(function, Wanted::Timer, timer, (), |state, token| state.stop_timer(token));
 }
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_TimerReset(timer: *mut Opaque, timeout: f32) {
-    access::serve("MQ_TimerReset", Wanted::Timer, timer, (), |state, token| {
+fn reset_timer(function: &'static str, timer: *mut Opaque, timeout: f32) {
+    access::serve(function, Wanted::Timer, timer, (), |state, token| {
         let after_ms = timeout_ms(timeout).ok_or(Misuse::Argument("timeout is not a number"))?;
         state.reset_timer(token, after_ms)
     });

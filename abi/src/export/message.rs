@@ -12,13 +12,36 @@ use crate::misuse::{Misuse, Once};
 use crate::text::Text;
 use crate::token::Opaque;
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_Json(message: *mut Opaque) -> *mut Opaque {
-    let asker = access::serve("MQ_Json", Wanted::Message, message, None, |state, token| {
+export! { MQ_Json, MQ_json(message: *mut Opaque) -> *mut Opaque = json }
+export! { MQ_Envelope(message: *mut Opaque) -> *const c_char = envelope }
+export! { MQ_envelope(message: *mut Opaque) -> *const c_char = envelope_address }
+export! { MQ_recipient(message: *mut Opaque) -> *const c_char = recipient_address }
+export! {
+    MQ_SetEnvelope, MQ_setEnvelope(
+        message: *mut Opaque,
+        envelope: *const c_char,
+        size: usize,
+    ) = unsafe set_envelope
+}
+export! { MQ_Recipient(message: *mut Opaque) -> *const c_char = recipient }
+export! {
+    MQ_SetRecipient, MQ_setRecipient(
+        message: *mut Opaque,
+        recipient: *const c_char,
+        size: usize,
+    ) = unsafe set_recipient
+}
+export! { MQ_Mime, MQ_mime(message: *mut Opaque) -> *const c_char = mime }
+export! {
+    MQ_SetMime, MQ_setMime(
+        message: *mut Opaque,
+        mime: *const c_char,
+        size: usize,
+    ) = unsafe set_mime
+}
+
+fn json(function: &'static str, message: *mut Opaque) -> *mut Opaque {
+    let asker = access::serve(function, Wanted::Message, message, None, |state, token| {
         state.message(token)?;
         Ok(Some(token.plugin()))
     });
@@ -32,69 +55,62 @@ pub unsafe extern "C" fn MQ_Json(message: *mut Opaque) -> *mut Opaque {
     ptr::null_mut()
 }
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_Envelope(message: *mut Opaque) -> *const c_char {
-    text("MQ_Envelope", message, Part::Envelope)
+fn envelope(function: &'static str, message: *mut Opaque) -> *const c_char {
+    text(function, message, Part::Envelope)
 }
 
-/// See `mailerq.h`.
-///
 /// # Safety
-/// `envelope` is NULL or `size` bytes can be read from it.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_SetEnvelope(
+/// The bytes are NULL or `size` of them can be read.
+unsafe fn set_envelope(
+    function: &'static str,
     message: *mut Opaque,
     envelope: *const c_char,
     size: usize,
 ) {
     // SAFETY: the same promise.
-    unsafe { set_text("MQ_SetEnvelope", message, Part::Envelope, envelope, size) };
+    unsafe { set_text(function, message, Part::Envelope, envelope, size) };
 }
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_Recipient(message: *mut Opaque) -> *const c_char {
-    text("MQ_Recipient", message, Part::Recipient)
+fn recipient(function: &'static str, message: *mut Opaque) -> *const c_char {
+    text(function, message, Part::Recipient)
 }
 
-/// See `mailerq.h`.
-///
 /// # Safety
-/// `recipient` is NULL or `size` bytes can be read from it.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_SetRecipient(
+/// The bytes are NULL or `size` of them can be read.
+unsafe fn set_recipient(
+    function: &'static str,
     message: *mut Opaque,
     recipient: *const c_char,
     size: usize,
 ) {
     // SAFETY: the same promise.
-    unsafe { set_text("MQ_SetRecipient", message, Part::Recipient, recipient, size) };
+    unsafe { set_text(function, message, Part::Recipient, recipient, size) };
 }
 
-/// See `mailerq.h`.
-///
-/// # Safety
-/// None beyond the types: any pointer may be given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_Mime(message: *mut Opaque) -> *const c_char {
-    text("MQ_Mime", message, Part::Mime)
+fn mime(function: &'static str, message: *mut Opaque) -> *const c_char {
+    text(function, message, Part::Mime)
 }
 
-/// See `mailerq.h`.
-///
 /// # Safety
-/// `mime` is NULL or `size` bytes can be read from it.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn MQ_SetMime(message: *mut Opaque, mime: *const c_char, size: usize) {
+/// The bytes are NULL or `size` of them can be read.
+unsafe fn set_mime(function: &'static str, message: *mut Opaque, mime: *const c_char, size: usize) {
     // SAFETY: the same promise.
-    unsafe { set_text("MQ_SetMime", message, Part::Mime, mime, size) };
+    unsafe { set_text(function, message, Part::Mime, mime, size) };
+}
+
+/// From G2 on, both are addresses: strings as well, since an address is.
+fn envelope_address(function: &'static str, message: *mut Opaque) -> *const c_char {
+    address(function, message, Part::Envelope)
+}
+
+fn recipient_address(function: &'static str, message: *mut Opaque) -> *const c_char {
+    address(function, message, Part::Recipient)
+}
+
+fn address(function: &'static str, message: *mut Opaque, part: Part) -> *const c_char {
+    access::serve(function, Wanted::Message, message, ptr::null(), |state, token| {
+        state.message_address(token, part)
+    })
 }
 
 fn text(function: &'static str, message: *mut Opaque, part: Part) -> *const c_char {
@@ -114,10 +130,8 @@ unsafe fn set_text(
     size: usize,
 ) {
     access::serve(function, Wanted::Message, message, (), |state, token| {
-        let message = state.message(token)?;
         if bytes.is_null() {
-            message.set(part, None);
-            return Ok(());
+            return state.set_part(token, part, None);
         }
         if size > part.bytes_max() {
             return Err(Misuse::Argument("size is beyond any address or message; nothing was set"));
@@ -125,7 +139,6 @@ unsafe fn set_text(
         // SAFETY: not NULL, and `size` bytes can be read by the caller's promise; `bytes_max` is far below
         // `isize::MAX`. The copy is made before the old value goes, which may be what is copied.
         let copy = Text::copy_from(unsafe { slice::from_raw_parts(bytes.cast::<u8>(), size) });
-        message.set(part, Some(copy));
-        Ok(())
+        state.set_part(token, part, Some(copy))
     });
 }

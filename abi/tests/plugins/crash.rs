@@ -7,6 +7,7 @@ use crate::support::{Folder, Stage, child, is_child, options, transcript};
 const SIGABRT: i32 = 6;
 
 const THROWING: &str = r#"
+#define MQ_API_VERSION 201
 #include <mailerq.h>
 #include <stdexcept>
 MQ_EXPORT int mq_version() { return MQ_API_VERSION; }
@@ -77,7 +78,7 @@ fn d_0a_an_exception_from_mq_version_names_the_file_before_there_is_a_host() {
         let folder = Folder::new();
         folder.plugin_cpp(
             "early.so",
-            "#include <mailerq.h>\nMQ_EXPORT int mq_version() { throw 1; }",
+            "#define MQ_API_VERSION 201\n#include <mailerq.h>\nMQ_EXPORT int mq_version() { throw 1; }",
         );
         let _ = Plugins::load(&options(folder.path()));
     });
@@ -90,7 +91,7 @@ fn a_panic_of_the_host_does_not_enter_the_plugin() {
         let folder = Folder::new();
         folder.plugin(
             "loud.so",
-            "#include <mailerq.h>\n\
+            "#define MQ_API_VERSION 201\n#include <mailerq.h>\n\
              MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n\
              MQ_EXPORT bool mq_smtp_in_connect(MQ_Context *c, MQ_SmtpConnection *s)\n\
              { (void)c; (void)s; MQ_log(MQ_INFO, \"panic\"); return false; }",

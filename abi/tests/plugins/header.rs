@@ -32,16 +32,36 @@ fn compiles(compiler: &str, extension: &str, standards: &[&str]) {
     let folder = Folder::new();
     let source = "#include <mailerq.h>\n#include <mailerq.h>\n\
                   MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n\
+                  #if MQ_API_VERSION < 400\n\
                   MQ_EXPORT bool mq_smtp_in_connect(MQ_Context *c, MQ_SmtpConnection *s)\n\
-                  { MQ_Continue(c); return MQ_SmtpSecure(s); }\n";
+                  { MQ_Continue(c); return MQ_SmtpSecure(s); }\n\
+                  #else\n\
+                  MQ_EXPORT void mq_context_initialize(MQ_Context *c) { MQ_setContextData(c, c); }\n\
+                  MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *c, MQ_Connection *s, MQ_Address *a)\n\
+                  { (void)c; MQ_continue(s); MQ_setLocal(a, true); return MQ_email(a) != 0; }\n\
+                  #endif\n";
     let file = folder.file(&format!("alone.{extension}"), source);
-    for standard in standards {
+    for (standard, version) in standards
+        .iter()
+        .flat_map(|standard| ["201", "400", "401", "500", "506"].map(|version| (standard, version)))
+    {
         let mut command = Command::new(compiler);
-        command.arg(format!("-std={standard}")).args(STRICT).arg("-I").arg(include());
+        command.arg(format!("-std={standard}")).arg(format!("-DMQ_API_VERSION={version}"));
+        command.args(STRICT).arg("-I").arg(include());
         let output = command.args(["-c", "-o", "/dev/null"]).arg(&file).output();
         let output = output.expect("a compiler runs");
-        assert!(output.status.success(), "{standard}: {}", transcript(&output));
+        assert!(output.status.success(), "{standard}, {version}: {}", transcript(&output));
     }
+}
+
+#[test]
+fn a_version_that_the_header_does_not_know_is_refused_by_the_compiler() {
+    let folder = Folder::new();
+    let file = folder.file("odd.c", "#include <mailerq.h>\n");
+    let mut command = Command::new("gcc");
+    command.args(["-DMQ_API_VERSION=300", "-I"]).arg(include()).args(["-c", "-o", "/dev/null"]);
+    let output = transcript(&command.arg(&file).output().expect("a compiler runs"));
+    assert!(output.contains("MQ_API_VERSION must be 201, 400, 401, 500 or 506"), "{output}");
 }
 
 /// D-0B: a linker drops functions that nothing in Rust calls, unless it is told not to.
@@ -53,17 +73,18 @@ fn d_0b_every_declared_function_is_exported_from_this_binary() {
     let exported: BTreeSet<String> = output
         .lines()
         .filter_map(|line| line.rsplit(' ').next())
-        .filter(|name| name.starts_with("MQ_"))
+        .filter(|name| name.starts_with("MQ_") || name.starts_with("MQX_"))
         .map(str::to_owned)
         .collect();
-    assert_eq!(exported, declared("MQ_"));
-    assert_eq!(exported.len(), 26, "25 of generation G1, and MQ_log");
+    let documented = exported.iter().filter(|name| name.starts_with("MQ_")).count();
+    assert_eq!(documented, 53, "25 of generation G1, 29 of G3, and MQ_ev is in both");
+    assert_eq!(exported, &declared("MQ_") | &declared("MQX_"));
 }
 
 #[test]
 fn the_header_declares_the_hooks_that_are_called() {
     let called = rohrpost_abi::Hook::ALL.iter().map(|hook| hook.name().to_owned());
-    assert_eq!(declared("mq_"), called.collect());
+    assert_eq!(&declared("mq_") | &declared("mqx_"), called.collect());
 }
 
 #[test]
@@ -75,7 +96,9 @@ fn the_header_and_the_host_agree_on_numbers() {
         let found = words.find_map(|mut words| (words.next() == Some(name)).then(|| words.next()));
         found.flatten().and_then(|value| value.parse().ok()).expect("a defined number")
     };
-    assert_eq!(value("MQ_API_VERSION"), rohrpost_abi::VERSION_G1);
+    assert!(header.contains("#  define MQ_API_VERSION 506\n"));
+    assert_eq!(rohrpost_abi::VERSION_LATEST, 506);
+    assert_eq!(value("MQX_VERSION"), rohrpost_abi::export::EXTENSIONS_VERSION);
     assert_eq!(value("MQ_READ"), i32::from(rohrpost_abi::READ));
     assert_eq!(value("MQ_WRITE"), i32::from(rohrpost_abi::WRITE));
     assert_eq!([value("MQ_CRIT"), value("MQ_WARN"), value("MQ_INFO")], [1, 2, 3]);

@@ -54,7 +54,40 @@ fn d_01_only_listed_versions_and_those_of_the_settings_are_accepted() {
     assert_eq!(names(&plugins), ["odd.so"]);
     options.extra_versions = vec![7];
     let error = Plugins::load(&options).expect_err("not that one").to_string();
-    assert!(error.contains("201, 7"), "{error}");
+    assert!(error.contains("506, 7"), "{error}");
+}
+
+#[test]
+fn d_02_a_plugin_is_of_the_generation_that_it_names_and_calls() {
+    const FOREIGN: &str = "#define MQ_API_VERSION 201\n#include <mailerq.h>\n\
+        MQ_EXPORT int mq_version() { return 506; }\n\
+        MQ_EXPORT bool mq_smtp_in_connect(MQ_Context *c, MQ_SmtpConnection *s)\n\
+        { (void)s; MQ_Continue(c); return true; }\n";
+    let folder = Folder::new();
+    folder.plugin("foreign.so", FOREIGN);
+    let error = error_of(&folder);
+    for part in ["foreign.so", "names generation G3", "MQ_Continue", "201 for G1"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+
+    let folder = Folder::new();
+    for (name, version) in
+        [("a.so", 201), ("b.so", 400), ("c.so", 401), ("d.so", 500), ("e.so", 506)]
+    {
+        folder.plugin(name, &format!("#define MQ_API_VERSION {version}\n{MINIMAL}"));
+    }
+    folder.plugin("f.so", &FOREIGN.replace("506", "4711"));
+    let mut options = options(folder.path());
+    options.extra_versions = vec![4711];
+    let (plugins, _) = Plugins::load(&options).expect("all of them load");
+    let generations: Vec<_> = plugins
+        .set()
+        .plugins()
+        .iter()
+        .map(|p| plugins.generation(*p).expect("it is loaded"))
+        .collect();
+    use rohrpost_abi::Generation::{G1, G2, G3};
+    assert_eq!(generations, [G1, G2, G2, G3, G3, G1]);
 }
 
 #[test]
@@ -77,11 +110,11 @@ fn d_04_what_cannot_be_loaded_is_refused_with_the_reason() {
     // Bound at load, not at the first call.
     folder.plugin(
         "needy.so",
-        "void MQ_ioUnwatch(void*); int __attribute__((visibility(\"default\"))) mq_version() \
-         { return 201; } void f(void) { MQ_ioUnwatch(0); }",
+        "void MQ_missing(void*); int __attribute__((visibility(\"default\"))) mq_version() \
+         { return 201; } void f(void) { MQ_missing(0); }",
     );
     let error = error_of(&folder);
-    assert!(error.contains("needy.so") && error.contains("MQ_ioUnwatch"), "{error}");
+    assert!(error.contains("needy.so") && error.contains("MQ_missing"), "{error}");
     assert!(!error.contains("rohrpost-plugins-"), "the copy's path says nothing: {error}");
 
     let folder = Folder::new();
@@ -148,14 +181,14 @@ fn a_place_for_copies_that_does_not_exist_is_named() {
 #[test]
 fn d_0e_every_load_is_an_instance_of_its_own() {
     const COUNTING: &str = "static int calls; __attribute__((visibility(\"default\"))) int mq_version() \
-        { return 201 + calls++; }";
+        { return 506 + calls++; }";
     let folder = Folder::new();
     let file = folder.plugin("a.so", COUNTING);
     fs::copy(&file, folder.path().join("b.so")).expect("a copy");
     for copies in [Copies::Directory(folder.path().to_owned()), Copies::Memory] {
         let options = rohrpost_abi::LoadOptions { copies, ..options(folder.path()) };
         for _ in 0..3 {
-            // A shared instance would answer 202 the second time.
+            // A shared instance would answer 507 the second time.
             Plugins::load(&options).expect("every first call is that of a new instance");
         }
     }

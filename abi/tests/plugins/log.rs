@@ -10,6 +10,7 @@ use rohrpost_abi::{
 use crate::support::{Folder, Line, Stage, options, scenario};
 
 const TALKING: &str = r#"
+#define MQ_API_VERSION 201
 #include <mailerq.h>
 #include <stdlib.h>
 #include <string.h>

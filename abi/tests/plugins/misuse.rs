@@ -253,9 +253,9 @@ fn the_address_sanitizer_would_find_it() {
     let folder = crate::support::Folder::new();
     folder.plugin(
         "freed.so",
-        "#include <mailerq.h>\n#include <stdlib.h>\n\
+        "#define MQ_API_VERSION 201\n#include <mailerq.h>\n#include <stdlib.h>\n\
          MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n\
-         MQ_EXPORT bool mq_smtp_in_connect(MQ_Context *c, MQ_SmtpConnection *s) {\n\
+         MQ_EXPORT bool mq_smtp_in_connect(MQ_Context *c, MQ_Connection *s) {\n\
            volatile char *p = malloc(8); (void)c; (void)s; free((void *)p); return p[3]; }",
     );
     let mut stage = Stage::in_folder(folder);

@@ -1,6 +1,7 @@
 /* A plugin that does what the test says. A script is a list of words, separated by spaces, or by commas
  * when one script is part of another. mq_smtp_in_mailfrom runs its argument; every other hook and
  * callback runs what `on-<name>=<script>` gave it before. What it sees, it logs with MQ_INFO. */
+#define MQ_API_VERSION 201
 #include <mailerq.h>
 
 #include <pthread.h>

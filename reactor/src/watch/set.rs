@@ -190,6 +190,29 @@ impl<P: Copy> WatchSet<P> {
         Some(removed.payload)
     }
 
+    /// Gives a watch another interest; `false` if the key is stale. It keeps its place among those of its
+    /// descriptor, and what was collected for it counts as far as it is still asked for. The kernel is
+    /// told once before the next wait, and not at all where the changes of a turn come to nothing (D-9C).
+    pub fn set_interest(&mut self, watch: WatchKey, interest: Interest) -> bool {
+        let Some(changed) = self.watches.get_mut(watch.0) else {
+            return false;
+        };
+        changed.interest = interest;
+        match &mut changed.state {
+            State::New { .. } | State::Dead { .. } => {}
+            State::Known { member, round, ready } => {
+                match ready.intersection(interest) {
+                    Some(left) => *ready = left,
+                    // Round 0 is no wait's number, so this is ready in none.
+                    None => *round = 0,
+                }
+                let member = *member;
+                self.mark_changed(member);
+            }
+        }
+        true
+    }
+
     /// Tells the kernel what changed since the last time, and adds the host's own descriptor if it
     /// is not in the set. Watches that turn out to be dead are ready after this.
     pub fn apply(&mut self, host: Option<BorrowedFd<'_>>) {

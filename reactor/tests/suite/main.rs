@@ -12,5 +12,6 @@ mod mailbox;
 mod slab;
 mod support;
 mod turn;
+mod waiter;
 mod wheel;
 mod worker;

@@ -13,7 +13,7 @@ use super::login::Exchange;
 /// What the session waits for, and so which deadline runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// The far end's banner.
+    /// The far end's banner, or behind it the driver.
     Banner,
     /// The reply to EHLO, or to HELO after it.
     Ehlo,
@@ -49,6 +49,9 @@ pub enum Stage {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// The far end's banner is a welcome. EHLO waits until the driver lets the session
+    /// [proceed](super::Session::proceed); only where [`Options`](super::Options) ask for that.
+    Banner,
     /// The far end greeted; mails may be started.
     Ready {
         /// What it offered.

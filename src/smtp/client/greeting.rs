@@ -59,10 +59,21 @@ impl Session {
         }
     }
 
+    /// Told that the driver has nothing against the far end: EHLO goes out. Ignored where nobody asked.
+    pub fn proceed(&mut self) {
+        if matches!(self.state, State::AwaitDriver) {
+            self.introduce();
+        }
+    }
+
     pub(super) fn on_banner(&mut self, reply: Reply) {
         if reply.is_success() {
             let name = reply.text().split_ascii_whitespace().next();
             self.far_name = name.filter(|name| name.len() <= NAME_BYTES_MAX).map(Into::into);
+            if self.asks_at_banner {
+                self.state = State::AwaitDriver;
+                return self.events.push_back(Event::Banner);
+            }
             self.introduce();
         } else {
             self.unwelcome(Stage::Banner, reply);

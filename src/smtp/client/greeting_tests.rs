@@ -242,3 +242,16 @@ fn a_name_that_is_too_long_for_a_host_is_not_kept() {
     hear(&mut session, format!("220 {} hi\r\n", "x".repeat(256)).as_bytes());
     assert_eq!(session.far_name(), None);
 }
+
+#[test]
+fn a_driver_that_asks_has_its_word_between_the_banner_and_ehlo() {
+    let options = Options { asks_at_banner: true, ..Options::new("me") };
+    let mut session = Session::new(&options);
+    assert_eq!(hear(&mut session, b"220 mx.example hi\r\n"), [Event::Banner]);
+    assert_eq!((session.stage(), sent(&mut session).as_str()), (Stage::Banner, ""));
+    assert_eq!(session.far_name().map(AsRef::as_ref), Some("mx.example"));
+    session.proceed();
+    assert_eq!((session.stage(), sent(&mut session).as_str()), (Stage::Ehlo, "EHLO me\r\n"));
+    session.proceed();
+    assert_eq!(sent(&mut session), "", "it is said once");
+}

@@ -14,6 +14,8 @@ use super::*;
 /// What leads to a state: replies and acts, in order.
 #[derive(Debug, Clone, Copy)]
 enum Act {
+    /// The driver is to be asked behind the banner.
+    Ask,
     /// The far end says this.
     Hear(&'static [u8]),
     /// The handshake succeeds.
@@ -46,6 +48,8 @@ const MORE: Act = Hear(b"334 x\r\n");
 /// States by name, by what leads there, and by the security of the session.
 const STATES: &[(&str, Security, &[Act])] = &[
     ("banner", Security::IfOffered, &[]),
+    ("banner, driver asks", Security::IfOffered, &[Ask]),
+    ("driver", Security::IfOffered, &[Ask, Hear(b"220 mx\r\n")]),
     ("ehlo", Security::IfOffered, &[Hear(b"220 mx\r\n")]),
     ("helo", Security::IfOffered, &[Hear(b"220 mx\r\n502 no\r\n")]),
     ("ehlo, tls required", Security::Required, &[Hear(b"220 mx\r\n")]),
@@ -108,6 +112,7 @@ fn act(session: &mut Session, act: Act) {
             session.handle_input(bytes);
             while session.poll_event().is_some() {}
         }
+        Ask => session.asks_at_banner = true,
         Secure => session.on_secured(),
         Start => session.start(mail).unwrap(),
         Chunk => session.start_chunk(mail, 5).unwrap(),
@@ -128,6 +133,7 @@ fn reached(security: Security, acts: &[Act]) -> Session {
 
 fn told(event: Event) -> String {
     match event {
+        Event::Banner => "banner".into(),
         Event::Ready { .. } => "ready".into(),
         Event::StartTls => "handshake".into(),
         Event::Data354 => "text".into(),

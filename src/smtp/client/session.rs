@@ -33,6 +33,8 @@ pub struct Options {
     pub security: Security,
     /// Who we are to the far end; without one it is not asked.
     pub login: Option<Login>,
+    /// Whether the driver is asked behind the banner, before anything is said to the far end.
+    pub asks_at_banner: bool,
 }
 
 /// Whether and how a connection is encrypted.
@@ -58,6 +60,7 @@ impl Options {
             reply_bytes_max: 64 * 1024,
             security: Security::Clear,
             login: None,
+            asks_at_banner: false,
         }
     }
 }
@@ -69,6 +72,7 @@ pub struct Session {
     pub(super) state: State,
     pub(super) extensions: Extensions,
     pub(super) security: Security,
+    pub(super) asks_at_banner: bool,
     /// Whether TLS runs.
     pub(super) secured: bool,
     /// Until it is used.
@@ -89,6 +93,8 @@ pub struct Session {
 #[derive(Debug)]
 pub(super) enum State {
     AwaitBanner,
+    /// The banner was read, and EHLO waits for the driver.
+    AwaitDriver,
     AwaitEhlo,
     AwaitHelo,
     AwaitStartTls,
@@ -151,6 +157,7 @@ impl Session {
             state: if implicit { State::AwaitHandshake } else { State::AwaitBanner },
             extensions: Extensions::default(),
             security: options.security,
+            asks_at_banner: options.asks_at_banner,
             secured: false,
             login: options.login.clone(),
             mechanism: None,
@@ -206,7 +213,7 @@ impl Session {
     /// Which deadline runs.
     pub fn stage(&self) -> Stage {
         match &self.state {
-            State::AwaitBanner => Stage::Banner,
+            State::AwaitBanner | State::AwaitDriver => Stage::Banner,
             State::AwaitEhlo | State::AwaitHelo => Stage::Ehlo,
             State::AwaitStartTls => Stage::StartTls,
             State::AwaitHandshake => Stage::Handshake,
@@ -325,6 +332,7 @@ impl Session {
             State::Closed => {}
             State::AwaitGoodbye => self.part(None),
             State::AwaitBanner
+            | State::AwaitDriver
             | State::AwaitEhlo
             | State::AwaitHelo
             | State::AwaitStartTls
@@ -413,7 +421,7 @@ impl Session {
             State::AwaitAuth(exchange) => self.on_auth(*exchange, reply),
             State::Mail(mail) => self.on_mail_reply(mail.step, reply),
             State::AwaitGoodbye => self.part(None),
-            State::Idle | State::AwaitHandshake | State::Closed => {
+            State::Idle | State::AwaitDriver | State::AwaitHandshake | State::Closed => {
                 self.lose(Problem::UnexpectedReply);
             }
         }
@@ -424,6 +432,7 @@ impl Session {
         let stage = self.reached();
         match self.state {
             State::AwaitBanner
+            | State::AwaitDriver
             | State::AwaitEhlo
             | State::AwaitHelo
             | State::AwaitStartTls

@@ -5,14 +5,11 @@
 //!
 //! Diagnostics: every error is answered and counted; one more than is forgiven ends the session.
 
-use std::io::Write;
-use std::sync::Arc;
-
 use super::super::answer::{self, Fixed};
 use super::super::command::{Command, CommandError, Dialect, MailFrom, RcptTo};
 use super::super::line::{self, LineError};
 use super::super::memory::Memory;
-use super::event::{CloseReason, Decision, Event, Hello, LoginOffer, Protocol, Received, Via};
+use super::event::{CloseReason, Decision, Event, LoginOffer, Protocol, Received, Via};
 use super::receiver::{Fault, Receiver};
 use super::session::{Chunk, ChunkFate, Question, Session, State, Transaction, refusal};
 
@@ -85,7 +82,7 @@ impl Session {
     }
 
     /// Counts an error of the client; whether it was one too many, which ends the session.
-    fn count_error(&mut self, memory: &mut dyn Memory) -> bool {
+    pub(super) fn count_error(&mut self, memory: &mut dyn Memory) -> bool {
         self.errors = self.errors.saturating_add(1);
         let over = self.errors > self.options.errors_max;
         if over {
@@ -105,34 +102,7 @@ impl Session {
         }
     }
 
-    fn on_hello(&mut self, name: &str, dialect: Dialect, memory: &mut dyn Memory) {
-        // RFC 5321 4.1.4: a second greeting works like RSET.
-        self.reset(memory);
-        self.hello = Some(Hello { name: name.into(), dialect });
-        let options = Arc::clone(&self.options);
-        let hostname = options.hostname.as_bytes();
-        match dialect {
-            Dialect::Smtp => self.say_all(&[b"250 ", hostname, b"\r\n"]),
-            Dialect::Esmtp => {
-                let mut size = Vec::with_capacity(20);
-                write!(size, "{}", options.size_max).expect("a vector takes all that is written");
-                self.say_all(&[b"250-", hostname, b"\r\n250-PIPELINING\r\n250-SIZE ", &size]);
-                self.say_all(&[b"\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"]);
-                if self.offers_tls() {
-                    self.say_all(&[b"250-STARTTLS\r\n"]);
-                }
-                if self.is_confidential() {
-                    self.say_all(&[b"250-AUTH PLAIN LOGIN\r\n"]);
-                }
-                if options.dsn {
-                    self.say_all(&[b"250-DSN\r\n"]);
-                }
-                self.say_all(&[b"250-ENHANCEDSTATUSCODES\r\n250 CHUNKING\r\n"]);
-            }
-        }
-    }
-
-    fn offers_tls(&self) -> bool {
+    pub(super) fn offers_tls(&self) -> bool {
         self.options.starttls && !self.secure
     }
 
@@ -311,12 +281,7 @@ impl Session {
         }
     }
 
-    fn on_rset(&mut self, memory: &mut dyn Memory) {
-        self.reset(memory);
-        self.say(answer::RESET);
-    }
-
-    fn reset(&mut self, memory: &mut dyn Memory) {
+    pub(super) fn reset(&mut self, memory: &mut dyn Memory) {
         if self.drop_transaction(memory) {
             self.event = Some(Event::Reset);
         }
@@ -334,6 +299,9 @@ impl Session {
         decision: Decision,
         memory: &mut dyn Memory,
     ) {
+        if let Question::Hello | Question::HelloReset | Question::Reset = question {
+            return self.on_beginning(question, decision, memory);
+        }
         let (reply, is_error) = match decision {
             Decision::Accept => {
                 self.say(accepted_reply(question));
@@ -380,6 +348,9 @@ impl Session {
                 transaction.accepted += 1;
             }
             Question::Message => self.errors = 0,
+            Question::Hello | Question::HelloReset | Question::Reset => {
+                unreachable!("these are decided in `hello`")
+            }
         }
     }
 }
@@ -391,6 +362,8 @@ fn accepted_reply(question: Question) -> Fixed {
         Question::StartTls => answer::READY_FOR_TLS,
         Question::Message => answer::MESSAGE_OK,
         Question::Authenticate => answer::LOGIN_OK,
+        // An introduction has a reply of its own.
+        Question::Hello | Question::HelloReset | Question::Reset => answer::RESET,
     }
 }
 

@@ -4,6 +4,8 @@
 //!
 //! Diagnostics: none.
 
+use std::sync::Arc;
+
 use super::super::body::Body;
 use super::super::command::{Dialect, MailFrom, RcptTo};
 use super::super::reply::Reply;
@@ -23,6 +25,13 @@ pub enum Event {
     Message(Received),
     /// A client says who it is: decide. Outside of a transaction, and where it was offered.
     Authenticate(Credentials),
+    /// A client introduces itself: decide, if [`Asks`](super::Asks) wants that. Refused, everything stays
+    /// as it was (RFC 5321 4.1.4).
+    Hello(Hello),
+    /// A client starts over, or introduces itself within a transaction: decide, if
+    /// [`Asks`](super::Asks) wants that. It cannot be refused (RFC 5321 4.1.1.5); only the session can be
+    /// closed.
+    Rset,
     /// The transaction was dropped by RSET, a new EHLO, or a fault in the text: the driver drops what
     /// it kept of sender and recipients. Nothing is to be decided.
     Reset,
@@ -102,7 +111,7 @@ pub enum LoginOffer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
     /// The name it gave: printable ASCII, at most 255 octets, otherwise unchecked.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// HELO or EHLO.
     pub dialect: Dialect,
 }
@@ -133,8 +142,8 @@ pub enum Greeting {
     Refuse(Reply),
 }
 
-/// The answer to [`Event::Mail`], [`Event::Rcpt`], [`Event::StartTls`], [`Event::Message`] or
-/// [`Event::Authenticate`].
+/// The answer to [`Event::Mail`], [`Event::Rcpt`], [`Event::StartTls`], [`Event::Message`],
+/// [`Event::Authenticate`], [`Event::Hello`] or [`Event::Rset`].
 ///
 /// A refusal whose code is not 4yz or 5yz goes out as `451 4.3.0`, and an acceptance whose code is not
 /// 2yz as the ordinary one: what the client hears is always what was decided.

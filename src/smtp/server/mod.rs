@@ -6,7 +6,8 @@
 //!    socket has and call [`Session::handle_body`]; else read into a buffer of its own and call
 //!    [`Session::handle_input`].
 //! 3. Call [`Session::poll_event`] until it returns `None`. A [`Event::Mail`], [`Event::Rcpt`],
-//!    [`Event::StartTls`], [`Event::Message`] or [`Event::Authenticate`] parks the session;
+//!    [`Event::StartTls`], [`Event::Message`] or [`Event::Authenticate`] parks the session, and so do
+//!    [`Event::Hello`] and [`Event::Rset`] where [`Session::ask_about`] asked for them;
 //!    [`Session::decide`] answers it, now or much later; then
 //!    poll again, as commands may wait that were read before.
 //! 4. Write [`Session::output`], tell [`Session::consume_output`], and poll again: a session whose
@@ -31,6 +32,7 @@
 
 mod dialogue;
 mod event;
+mod hello;
 mod login;
 mod options;
 mod receiver;
@@ -39,9 +41,11 @@ mod session;
 pub use event::{
     CloseReason, Decision, Event, Greeting, Hello, LoginOffer, Phase, Protocol, Received, Via,
 };
-pub use options::Options;
+pub use options::{Asks, Options};
 pub use session::Session;
 
+#[cfg(test)]
+mod hello_tests;
 #[cfg(test)]
 mod login_tests;
 #[cfg(test)]

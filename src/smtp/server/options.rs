@@ -29,6 +29,16 @@ pub struct Options {
     pub output_bytes_max: usize,
 }
 
+/// What the driver wants to be asked about beyond what it always is. Where it does not want to, the
+/// session answers at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asks {
+    /// HELO and EHLO: [`Event::Hello`](super::Event::Hello).
+    pub hello: bool,
+    /// RSET, and an EHLO that drops a transaction: [`Event::Rset`](super::Event::Rset).
+    pub reset: bool,
+}
+
 impl Options {
     /// The defaults under a name.
     pub fn new(hostname: impl Into<String>) -> Self {

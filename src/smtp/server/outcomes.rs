@@ -27,11 +27,16 @@ const STATES: &[(&str, &[u8])] = &[
     ("login", b"EHLO c\r\nAUTH PLAIN AHRpbQBnb29k\r\n"),
     ("weary", b"X\r\nX\r\nX\r\n"),
     ("secure", b"EHLO c\r\n"),
+    ("hooked", b""),
+    ("hooked-ehlo", b"EHLO c\r\n"),
+    ("hooked-rcpt", b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"),
     ("closing", b"QUIT\r\n"),
 ];
 
 const COMMANDS: &[&[u8]] = &[
     b"EHLO c\r\n",
+    b"EHLO refused\r\n",
+    b"EHLO closed\r\n",
     b"EHLO\r\n",
     b"HELO c\r\n",
     b"MAIL FROM:<a@b>\r\n",
@@ -152,6 +157,9 @@ fn outcomes() -> String {
             if *state == "secure" {
                 driver.session.on_secure();
             }
+            // Plugins are asked about introductions and RSET.
+            let hooked = state.starts_with("hooked");
+            driver.session.ask_about(Asks { hello: hooked, reset: hooked });
             driver.feed(dialogue);
             driver.settle();
             driver.events.clear();

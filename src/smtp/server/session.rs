@@ -17,7 +17,7 @@ use super::super::memory::Memory;
 use super::super::reply::Reply;
 use super::super::sasl::{self, Exchange};
 use super::event::{CloseReason, Decision, Event, Greeting, Hello, LoginOffer, Phase};
-use super::options::Options;
+use super::options::{Asks, Options};
 use super::receiver::{Framing, Progress, Receiver};
 
 /// One client's dialogue. Small while idle: no buffer is held between commands.
@@ -26,6 +26,9 @@ pub struct Session {
     pub(super) options: Arc<Options>,
     pub(super) state: State,
     pub(super) hello: Option<Hello>,
+    /// An introduction that is being decided.
+    pub(super) proposed: Option<Hello>,
+    pub(super) asks: Asks,
     pub(super) transaction: Option<Transaction>,
     /// At most one; while it waits to be polled nothing is parsed.
     pub(super) event: Option<Event>,
@@ -63,6 +66,12 @@ pub(super) enum Question {
     StartTls,
     Message,
     Authenticate,
+    /// HELO or EHLO, if somebody wants to be asked.
+    Hello,
+    /// The same, and it drops a transaction that somebody wants to be asked about.
+    HelloReset,
+    /// RSET, if somebody wants to be asked.
+    Reset,
 }
 
 /// What is known about who the client is.
@@ -119,6 +128,8 @@ impl Session {
             options,
             state: State::AwaitGreeting,
             hello: None,
+            proposed: None,
+            asks: Asks::default(),
             transaction: None,
             event: None,
             login: Login::default(),
@@ -364,6 +375,11 @@ impl Session {
         self.close(CloseReason::Quit, memory);
         self.event = None;
         self.output.clear();
+    }
+
+    /// Says what else the driver wants to decide, from now on: nothing at first.
+    pub fn ask_about(&mut self, asks: Asks) {
+        self.asks = asks;
     }
 
     /// Says whether the client may log in, from now on. Ignored once it has. Where TLS is required it

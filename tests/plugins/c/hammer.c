@@ -1,6 +1,7 @@
 /* Two plugins in one source. With HAMMER, the sender is held, and four threads hand every step back that
  * there ever was, without end. Without, the recipient and the mail are held, and handed back once each,
  * from a thread of their own: if that one gets lost, the client waits for ever. */
+#define MQ_API_VERSION 201
 #include <mailerq.h>
 
 #include <pthread.h>

@@ -2,6 +2,7 @@
  * ten times, so that the host's limit on such lines leaves none out.
  *
  * The first connection is used to collect what goes stale, the second to misuse it. */
+#define MQ_API_VERSION 201
 #include <mailerq.h>
 
 #include <math.h>

@@ -1,4 +1,5 @@
 /* Parks every connection for PARK_SECONDS when it connects, and again at its MAIL. */
+#define MQ_API_VERSION 201
 #include <mailerq.h>
 
 #include <stdlib.h>

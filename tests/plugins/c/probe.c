@@ -11,6 +11,7 @@
  * `await:TAG` waits for the file TAG in that directory and runs what stands in it with what this hook
  * was given; `hold:TAG` takes control as well. */
 #define _GNU_SOURCE
+#define MQ_API_VERSION 201
 #include <mailerq.h>
 
 #include <ctype.h>

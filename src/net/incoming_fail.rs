@@ -1,0 +1,88 @@
+//! Steps of an incoming connection that end without their plugins: taken back, or failed by one.
+//!
+//! Must never: let a login outlive the plugin that granted it (D-27), or answer where nothing was
+//! asked.
+//!
+//! **Diagnostics**: a hold that is taken back is logged with its plugin, rate-limited.
+
+use crate::metrics::Number;
+use crate::plugin::chain::Verdict;
+use crate::smtp::server::Decision;
+use crate::smtp::{Fixed, Reply};
+
+use super::desk::{Desk, Io};
+use super::incoming::{Incoming, Stage};
+use super::listener::Entrance;
+use super::step::Step;
+
+impl Incoming {
+    /// D-27: a plugin has held the step for too long, and the settings say what that means.
+    pub(super) fn fail_hold(&mut self, desk: &mut Desk, io: &Io) {
+        let Stage::Step(step, _) = &self.stage else { return };
+        match desk.settings.plugin.failure.reply(step.hook()) {
+            Some(reply) => self.revoke(desk, io, reply, "plugin-timeout"),
+            None => {
+                let why = "plugin-timeout; the next plugin is asked";
+                if self.take_control(desk, why)
+                    && let Stage::Step(_, chain) = &mut self.stage
+                {
+                    chain.on_verdict(Verdict::Continue);
+                }
+            }
+        }
+    }
+
+    /// D-27: takes control back; the step is answered with `reply`.
+    pub(super) fn revoke(&mut self, desk: &mut Desk, io: &Io, reply: Fixed, why: &str) {
+        if !self.take_control(desk, why) {
+            return;
+        }
+        match &mut self.stage {
+            Stage::Step(Step::Close, chain) => chain.on_verdict(Verdict::Continue),
+            _ => self.refuse_step(reply, desk, io),
+        }
+    }
+
+    /// Whether anybody had control of the step; nobody has it now.
+    fn take_control(&mut self, desk: &Desk, why: &str) -> bool {
+        let (Some(plugin), Stage::Step(step, _)) = (self.plugin, &self.stage) else {
+            return false;
+        };
+        if !desk.plugins.revoke(plugin, step.hook(), why) {
+            return false;
+        }
+        desk.numbers().sub(Number::Held, 1);
+        desk.count(Number::Revoked);
+        true
+    }
+
+    /// Ends the step that a plugin failed; nobody else is asked. A reply of 421 is the last one.
+    pub(super) fn refuse_step(&mut self, reply: Fixed, desk: &mut Desk, io: &Io) {
+        self.revoke_login(desk);
+        let stage = std::mem::replace(&mut self.stage, Stage::Session);
+        let Stage::Step(step, _) = stage else { return };
+        let secure = matches!(step, Step::Secure);
+        let unasked = secure || matches!(step, Step::Connect);
+        if matches!(step, Step::MailFrom(_)) {
+            self.draft = None;
+        }
+        self.drop_step(step, desk);
+        let last = reply.code() == 421;
+        let reply = Reply::from(reply);
+        if !secure && unasked && self.entrance == Entrance::Secure {
+            // In clear it would not be understood.
+            self.on_gone(desk);
+        } else if unasked {
+            // There is no command to answer (RFC 5321 3.1).
+            if secure {
+                self.session.on_secure();
+            }
+            self.session.dismiss(reply, &mut desk.memory);
+        } else if last {
+            // RFC 5321 3.8: that reply announces the end, and is the last.
+            self.decide(Decision::RefuseAndClose(reply), desk, io);
+        } else {
+            self.decide(Decision::Refuse(reply), desk, io);
+        }
+    }
+}

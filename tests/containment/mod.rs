@@ -1,0 +1,3 @@
+//! Containment: what a plugin that misbehaves costs, and who is named for it.
+
+mod failure;
