@@ -19,5 +19,6 @@ mod outgoing;
 #[cfg(feature = "count-allocations")]
 mod parked;
 pub(crate) mod probe;
+mod renewal;
 mod secure;
 mod speech;

@@ -49,7 +49,7 @@ pub(crate) fn compiled(source: &str, sanitizer: Sanitizer) -> PathBuf {
 }
 
 /// The source of a probe of this name, which may judge logins.
-fn probe_source(name: &str, judges: bool) -> String {
+pub(crate) fn probe_source(name: &str, judges: bool) -> String {
     let probe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins/c/probe.c");
     let judges = if judges { "#define PROBE_AUTHENTICATES\n" } else { "" };
     format!("#define PROBE_NAME \"{name}\"\n{judges}#include \"{}\"\n", probe.display())
