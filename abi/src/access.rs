@@ -8,7 +8,7 @@ use std::cell::RefCell;
 
 use crate::address::Owner;
 use crate::call;
-use crate::host;
+use crate::host::{self, Host};
 use crate::inbox::Post;
 use crate::misuse::{self, Misuse, Refusal};
 use crate::plugin::Life;
@@ -25,6 +25,8 @@ pub(crate) enum Wanted {
     Message,
     Watch,
     Timer,
+    Plugin,
+    Metric,
 }
 
 impl Wanted {
@@ -35,6 +37,8 @@ impl Wanted {
             Wanted::Message => Kind::Message.type_name(),
             Wanted::Watch => Kind::Watch.type_name(),
             Wanted::Timer => Kind::Timer.type_name(),
+            Wanted::Plugin => Kind::Plugin.type_name(),
+            Wanted::Metric => Kind::Metric.type_name(),
         }
     }
 
@@ -45,6 +49,8 @@ impl Wanted {
             Kind::Message => self == Wanted::Message,
             Kind::Watch => self == Wanted::Watch,
             Kind::Timer => self == Wanted::Timer,
+            Kind::Plugin => self == Wanted::Plugin,
+            Kind::Metric => self == Wanted::Metric,
         }
     }
 }
@@ -100,6 +106,26 @@ pub(crate) fn serve_address<T>(
 /// Whether this can be a message and cannot be an address.
 pub(crate) fn is_message(pointer: *mut Opaque) -> bool {
     Token::from_pointer(pointer, "").is_ok()
+}
+
+/// The same for what belongs to no worker, so that any thread may call.
+pub(crate) fn serve_anywhere<T>(
+    function: &'static str,
+    wanted: Wanted,
+    pointer: *mut Opaque,
+    otherwise: T,
+    f: impl FnOnce(&'static Host, Token) -> Result<T, Misuse>,
+) -> T {
+    call::host_code(function, || {
+        let served = admit(wanted, pointer).and_then(|token| {
+            let host = host::installed().expect("a token is admitted only with a host");
+            f(host, token).map_err(|misuse| Refusal { plugin: Some(token.plugin()), misuse })
+        });
+        served.unwrap_or_else(|refusal| {
+            misuse::report(function, refusal);
+            otherwise
+        })
+    })
 }
 
 /// Records a hand-back here, or puts it into the inbox of the worker that it names (D-26). `pointer` is what

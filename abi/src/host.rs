@@ -14,8 +14,10 @@ use thiserror::Error;
 
 use crate::call::{Current, Published};
 use crate::inbox::{Inbox, Wake};
+use crate::metric::{PluginMetric, Registry};
 use crate::misuse::{Meter, Misuse};
 use crate::plugin::PluginIndex;
+use crate::setting::plugin_name as plugin_name_of_settings;
 use crate::step::Verdict;
 use crate::table::Plugins;
 use crate::token::Token;
@@ -88,6 +90,7 @@ pub struct Host {
     unknown: Meter,
     workers: Box<[WorkerEntry]>,
     started: Instant,
+    metrics: Registry,
 }
 
 #[derive(Default)]
@@ -107,7 +110,15 @@ pub fn install(init: HostInit) -> Result<&'static Host, AlreadyInstalled> {
     let HostInit { plugins, log, post } = init;
     let workers = (0..WORKERS_MAX).map(|_| WorkerEntry::default()).collect();
     let unknown = Meter::default();
-    let host = Host { plugins, log, post, unknown, workers, started: Instant::now() };
+    let host = Host {
+        plugins,
+        log,
+        post,
+        unknown,
+        workers,
+        started: Instant::now(),
+        metrics: Registry::default(),
+    };
     HOST.set(host).map_err(|_| AlreadyInstalled)?;
     Ok(HOST.get().expect("it was set above and is never taken"))
 }
@@ -123,6 +134,11 @@ pub(crate) fn plugin_name(plugin: Option<PluginIndex>) -> &'static str {
         .zip(plugin)
         .and_then(|(host, plugin)| host.plugins.name(plugin))
         .unwrap_or(UNKNOWN_PLUGIN)
+}
+
+/// What a plugin is called in the names of its settings and metrics.
+pub(crate) fn setting_name(plugin: PluginIndex) -> String {
+    plugin_name_of_settings(plugin_name(Some(plugin)))
 }
 
 /// Sends one line of the host's own to the log, or to stderr while there is no host.
@@ -144,6 +160,15 @@ impl Host {
     /// The plugins.
     pub fn plugins(&self) -> &Plugins {
         &self.plugins
+    }
+
+    /// What plugins count, by name.
+    pub fn plugin_metrics(&self) -> Vec<PluginMetric> {
+        self.metrics.read()
+    }
+
+    pub(crate) fn metrics(&self) -> &Registry {
+        &self.metrics
     }
 
     /// The call into plugin code that runs on `worker` at this moment. Any thread may look; a watchdog

@@ -5,6 +5,7 @@
 //! | `include/mailerq.h` | the contract with plugins |
 //! | `load`, `copy` | from files to plugins |
 //! | `table`, `plugin` | all [`Plugins`] that were ever loaded, and how far their life has come |
+//! | `setting`, `metric` | what a plugin is told by the administrator, and what it counts |
 //! | `set`, `sets` | who is asked in which order, and who is in no set of a worker any more |
 //! | `generation`, `hook`, `hooks`, `step` | what is called, under which prototype, with what |
 //! | `call` | the one way into plugin code |
@@ -77,10 +78,12 @@ mod id;
 mod inbox;
 mod load;
 mod message;
+mod metric;
 mod misuse;
 mod plugin;
 mod set;
 mod sets;
+mod setting;
 mod slot;
 mod state;
 mod step;
@@ -103,8 +106,10 @@ pub use host::{
 pub use id::{ConnectionId, MessageId, TimerId, WatchId};
 pub use load::{LoadError, LoadOptions, OnError, PluginDirectory, Prepared, Skipped};
 pub use message::{Direction, Edit, MessageEdits, MessageInit};
+pub use metric::{BUCKETS_MAX, METRICS_MAX, PLUGIN_METRICS_MAX, PluginMetric, Reading};
 pub use plugin::{PLUGINS_MAX, PluginIndex};
 pub use set::PluginSet;
+pub use setting::{PluginSettings, SettingsError, plugin_name, setting_key};
 pub use state::OUTPUT_BYTES_MAX;
 pub use step::{ContextStep, Returned, Step, Verdict};
 pub use table::{InitializeError, Plugins};

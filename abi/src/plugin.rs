@@ -14,8 +14,10 @@ use crate::generation::Generation;
 use crate::hook::Hook;
 use crate::hooks::{Hooks, StepTokens};
 use crate::misuse::Meter;
+use crate::setting::Given;
+use crate::slot::Key;
 use crate::step::{ContextStep, Step};
-use crate::token::Token;
+use crate::token::{Kind, Token};
 
 /// A plugin's place in the table of all that this process ever loaded. It names one instance for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +70,8 @@ pub(crate) struct Plugin {
     pub(crate) fingerprint: Fingerprint,
     /// What it was loaded from, until its life is over.
     pub(crate) copy: Kept,
+    /// What the administrator said to it.
+    pub(crate) settings: Given,
     /// What it did wrong.
     pub(crate) meter: Meter,
     life: AtomicU8,
@@ -84,7 +88,18 @@ impl Plugin {
         copy: Kept,
     ) -> Plugin {
         let (meter, life) = (Meter::default(), AtomicU8::new(Life::Loaded as u8));
-        Plugin { name, index, generation, hooks, _library: library, fingerprint, copy, meter, life }
+        Plugin {
+            name,
+            index,
+            generation,
+            hooks,
+            _library: library,
+            fingerprint,
+            copy,
+            settings: Given::default(),
+            meter,
+            life,
+        }
     }
 
     pub(crate) fn life(&self) -> Life {
@@ -101,6 +116,22 @@ impl Plugin {
             self.life.store(Life::Initialized as u8, Ordering::Release);
             self.call_process(Hook::Initialize);
         }
+    }
+
+    /// Calls `mqx_initialize`: may the plugin be used?
+    pub(crate) fn introduce(&self) -> bool {
+        self.hooks.call_plugin(self, Hook::PluginInitialize, self.token())
+    }
+
+    /// Calls `mqx_reload`.
+    pub(crate) fn on_reload(&self) {
+        if self.life() == Life::Initialized {
+            self.hooks.call_plugin(self, Hook::Reload, self.token());
+        }
+    }
+
+    fn token(&self) -> Token {
+        Token::new(Kind::Plugin, self.index, 0, Key::from_bits(0))
     }
 
     /// Calls `mq_cleanup` if `mq_initialize` was called, and lets go of what only the living need.

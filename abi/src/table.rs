@@ -19,6 +19,7 @@ use crate::hook::Hook;
 use crate::load::{LoadError, Refused};
 use crate::plugin::{Life, PLUGINS_MAX, Plugin, PluginIndex};
 use crate::set::PluginSet;
+use crate::setting::{PluginSettings, SettingsError, Texts, plugin_name};
 
 /// All loaded plugins.
 pub struct Plugins {
@@ -28,6 +29,7 @@ pub struct Plugins {
     current: Mutex<Arc<PluginSet>>,
     /// Files that are loaded and have no place in the table. They count as if they had.
     refused: Mutex<Vec<Refused>>,
+    texts: Texts,
 }
 
 /// A plugin does not want to be used.
@@ -47,6 +49,7 @@ impl Default for Plugins {
             loaded: AtomicUsize::new(0),
             current: Mutex::default(),
             refused: Mutex::default(),
+            texts: Texts::default(),
         }
     }
 }
@@ -88,7 +91,35 @@ impl Plugins {
         let fresh: Vec<_> = fresh.filter(|plugin| plugin.life() == Life::Loaded).collect();
         let indexes: Vec<PluginIndex> = fresh.iter().map(|plugin| plugin.index).collect();
         fresh.iter().for_each(|plugin| plugin.initialize());
+        if let Some(refused) = fresh.iter().find(|plugin| !plugin.introduce()) {
+            self.end(&indexes);
+            return Err(InitializeError { plugin: &refused.name });
+        }
         Ok(indexes)
+    }
+
+    /// Settings of plugins, by [`plugin_name`](crate::plugin_name) and key.
+    ///
+    /// # Errors
+    /// When a value cannot be given to a plugin.
+    pub fn settings<'a>(
+        &self,
+        rows: impl Iterator<Item = (&'a str, &'a str, &'a str)>,
+    ) -> Result<PluginSettings, SettingsError> {
+        self.texts.settings(rows)
+    }
+
+    /// These plugins have these settings from now on.
+    pub fn configure(&self, plugins: &[PluginIndex], settings: &PluginSettings) {
+        for index in plugins {
+            let plugin = self.plugin(*index);
+            plugin.settings.change(&plugin_name(&plugin.name), settings);
+        }
+    }
+
+    /// Settings were read again: calls `mqx_reload` of these, in their order. On the main thread.
+    pub fn on_reload(&self, plugins: &[PluginIndex]) {
+        plugins.iter().for_each(|index| self.plugin(*index).on_reload());
     }
 
     /// These are in no set and have no connection any more: calls their `mq_cleanup`, in reverse order

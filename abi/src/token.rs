@@ -42,6 +42,10 @@ pub(crate) enum Kind {
     Watch = 5,
     /// A timer.
     Timer = 6,
+    /// A plugin itself. Of no worker.
+    Plugin = 12,
+    /// A metric of a plugin. Of no worker.
+    Metric = 13,
 }
 
 impl Kind {
@@ -53,6 +57,8 @@ impl Kind {
             4 => Some(Kind::Message),
             5 => Some(Kind::Watch),
             6 => Some(Kind::Timer),
+            12 => Some(Kind::Plugin),
+            13 => Some(Kind::Metric),
             _ => None,
         }
     }
@@ -65,6 +71,8 @@ impl Kind {
             Kind::Message => "MQ_Message",
             Kind::Watch => "MQ_IOWatcher",
             Kind::Timer => "MQ_Timer",
+            Kind::Plugin => "MQX_Plugin",
+            Kind::Metric => "MQX_Metric",
         }
     }
 }

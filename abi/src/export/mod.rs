@@ -44,6 +44,7 @@ mod connection;
 mod context;
 mod log;
 mod message;
+mod plugin;
 mod version;
 
 pub use address::*;
@@ -51,4 +52,5 @@ pub use connection::*;
 pub use context::*;
 pub use log::*;
 pub use message::*;
+pub use plugin::*;
 pub use version::*;

@@ -5,6 +5,7 @@ mod control;
 mod crash;
 mod event;
 mod header;
+mod introduce;
 mod load;
 mod log;
 mod message;
