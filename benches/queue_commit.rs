@@ -80,6 +80,7 @@ impl Bench {
                 recipient: "somebody@recipient.example.net".into(),
                 body: 0,
                 dsn: None,
+                extras: None,
             }],
             bodies: vec![self.body.clone()],
             trace: [b't'; 160].into(),
@@ -137,6 +138,7 @@ fn settle(id: TransactionId) -> Entry {
         from: Some([192, 0, 2, 2].into()),
         to: Some(([198, 51, 100, 1], 25).into()),
         facts: None,
+        extras: None,
     })
 }
 

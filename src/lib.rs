@@ -17,6 +17,7 @@
 //! | [`header`], [`extract`] | the header of a text; what a client asks for in it | refuses a mail for what its header says |
 //! | [`net`] | sockets, and the drivers that join them to sessions; what drivers share ([`net::desk`]) | decisions about protocol |
 //! | [`tls`] | certificates, keys, authorities, and who is trusted | sockets |
+//! | [`rolls`], [`locals`] | what files of their own say: users, local addresses | decides about mail |
 //! | [`auth`] | users, their hashes, and the thread that computes those | sessions, sockets |
 //! | [`worker`] | the handler of the turn: tokens to drivers, start, accept, dispatch, stop | blocks |
 //! | [`supervisor`] | start, signals and end, on the main thread | touches mail |
@@ -113,7 +114,7 @@
 //!     `deadlines_and_shutdown_say_421_and_release_all`; stalls and drips at each phase in
 //!     `tests/limits/` (`…_deadlines.rs`) and `tests/routes/deadlines.rs`.
 //! 14. Nothing may relay but clients in `smtp-relay-range`, authenticated ones, and mail for local
-//!     domains; where clients can log in, only if that range was set. `net/incoming.rs` (`may_relay`),
+//!     domains; where clients can log in, only if that range was set. `net/incoming.rs` (`finish_recipient`),
 //!     `net/login.rs`; `tests/dialogues/relay-refused.txt`, `auth-required.txt`.
 //! 15. No plugin, mail or log file is touched with the rights of root once `user` is set, and no
 //!     thread keeps them. `supervisor/rights.rs`; `tests/operation/user.rs`.
@@ -274,6 +275,7 @@ pub mod delivery;
 pub mod extract;
 pub mod header;
 pub mod limits;
+pub mod locals;
 pub mod lock;
 pub mod log;
 pub mod logbook;
@@ -287,6 +289,7 @@ pub mod plugin;
 pub mod program;
 pub mod queue;
 pub mod results;
+pub mod rolls;
 pub mod services;
 pub mod settings;
 pub mod sink;

@@ -227,6 +227,7 @@ impl Taking {
                 from: None,
                 to: None,
                 facts: None,
+                extras: None,
             })
         };
         if !ids.is_empty() {

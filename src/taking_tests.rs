@@ -46,6 +46,7 @@ impl Queue for OneShelf {
                 recipient: Box::default(),
                 body: 0,
                 dsn: None,
+                extras: None,
             }],
             bodies: vec![Body::try_from(text.into_bytes()).unwrap()],
             trace: Box::default(),

@@ -33,7 +33,7 @@
  *   Threads.    Hooks and callbacks run on the worker thread that owns the context. Workers run at the
  *               same time: what a plugin shares between them, such as its globals, it must lock. Call
  *               MQ_* on the thread of the context, connection, message, watcher or timer that is
- *               given. Any thread may hand control back, and call MQ_log.
+ *               given. Any thread may hand control back, and call MQ_log and MQX_post.
  *   Arguments.  What a plugin passes in is copied before the call returns, unless it is `data`, which
  *               the host stores and hands back, but never reads or frees.
  *   Blocking.   A hook or callback that blocks stops all mail of its worker; one that runs for longer
@@ -389,7 +389,16 @@ void MQ_SetMime(MQ_Message *message, const char *mime, size_t size);
 
 #endif
 
-/* The libev loop of this worker. This host has none yet: NULL, logged once per plugin. */
+/* The libev loop of this worker, for libraries that can only be driven by one. The first call on a worker
+ * makes it, with the copy of libev 4 that this plugin is linked with (or that a library is which it uses);
+ * from then on the worker sleeps in there, so that watchers of every kind run, on this thread. Their
+ * callbacks are callbacks of this plugin: all that is said here of those holds for them, and they may
+ * hand back any step that it holds. Plugins with the same copy of libev share the loop. NULL, and a critical
+ * line in the log, where the plugin has no libev, or another copy than a plugin that was first.
+ *
+ * The loop is the host's: do not run, break, or destroy it, nor replace its callbacks for pending
+ * watchers. ev_signal and ev_child do not work in it (libev lets one loop alone have them, and aborts the
+ * process). What a thread sends by ev_async_send arrives until the worker has cleaned up its contexts. */
 struct ev_loop *MQ_ev(MQ_Context *context);
 
 /* The message as an object of json-c (before 5.0) or libfastjson. This host has none yet: NULL, logged
@@ -421,6 +430,62 @@ MQX_WEAK int MQX_version(void);
 /* -- Outgoing connections -- */
 
 /* -- The loop -- */
+
+/* Call `callback` after `first` seconds, and from then on every `interval` seconds, until MQ_stopTimer,
+ * also from within the callback. Counted from when it was due, not from when it ran, so nothing drifts;
+ * what falls due while the worker is busy is left out, not made up for. `first` as in MQ_startTimer;
+ * `interval` is at least a millisecond, and NULL is returned for one that is not above 0. MQ_resetTimer
+ * gives it another next time; the interval stays. Since MQX 1. */
+MQX_WEAK MQ_Timer *MQX_repeat(MQ_Context *context, double first, double interval,
+                              void (*callback)(void *data), void *data);
+
+/* Watch for other events from now on, with the same watcher, callback and data. 0 lets the watcher rest: it
+ * keeps its place among the 65,536, and is not called until it is given events again. Cheap: however
+ * often it is called within a callback, it costs one system call at most. False on misuse. Since MQX 1. */
+MQX_WEAK bool MQX_watchMask(MQ_IOWatcher *watcher, int events);
+
+/* Have the worker of `context` run `callback`. Any thread, and on the worker's own: then it runs later, never
+ * from within this call. What is posted to one worker runs in order, each once, as a callback of this
+ * plugin; what it needs from the posting thread must be there before the call. False, and it will not
+ * run: on misuse, when 65,536 of this plugin wait for that worker, or when the worker has cleaned up.
+ * What still waits then is dropped, and counted in the log. Since MQX 1. */
+MQX_WEAK bool MQX_post(MQ_Context *context, void (*callback)(void *data), void *data);
+
+/* What MQX_resolve asks for: the numbers of the DNS. With each, a value looks like */
+#define MQX_DNS_A     1  /* 192.0.2.1 */
+#define MQX_DNS_NS    2  /* ns.example.org */
+#define MQX_DNS_CNAME 5  /* other.example.org */
+#define MQX_DNS_PTR   12 /* host.example.org */
+#define MQX_DNS_MX    15 /* 10 mx.example.org            preference and host; "." is no host */
+#define MQX_DNS_TXT   16 /* v=spf1 -all                  its pieces joined; a NUL in it is shown as '?' */
+#define MQX_DNS_AAAA  28 /* 2001:db8::1 */
+#define MQX_DNS_SRV   33 /* 10 5 5060 sip.example.org    priority, weight, port and host */
+
+/* How a query ended. */
+#define MQX_DNS_FOUND      0 /* there are values */
+#define MQX_DNS_NO_RECORDS 1 /* the name exists, and has none of this type */
+#define MQX_DNS_NO_NAME    2 /* the name does not exist */
+#define MQX_DNS_TIMEOUT    3 /* no answer within dns-timeout */
+#define MQX_DNS_FAILED     4 /* the name servers refused or failed, or the host has too much to ask */
+#define MQX_DNS_BAD_NAME   5 /* that is no domain name */
+
+typedef struct MQX_Query MQX_Query; /* valid until its callback runs or it is cancelled */
+
+/* Ask the name servers, in the way in which the host looks up where mail goes: by the dns-* settings, within
+ * dns-timeout, with its cache. `name` is a whole domain name in ASCII, with or without the dot at its end; for
+ * MQX_DNS_PTR it may be an address as well, such as 192.0.2.1. `callback` runs exactly once, on this
+ * worker, never from within this call, unless the query is cancelled or the worker ends; `values` and its
+ * strings are valid while it runs, hold names in ASCII without the last dot, and there are `count` of them,
+ * none unless `status` is MQX_DNS_FOUND. A server answers what it likes: believe nothing. NULL on misuse, or
+ * when 1,024 queries of this plugin are open on this worker, or 4,096 of all (those cancelled count until they
+ * are answered). Since MQX 1. */
+MQX_WEAK MQX_Query *MQX_resolve(MQ_Context *context, const char *name, int type,
+                                void (*callback)(MQX_Query *query, int status, const char *const *values,
+                                                 size_t count, void *data),
+                                void *data);
+
+/* The callback of a query will not run. Not to be called in it, nor afterwards. Since MQX 1. */
+MQX_WEAK void MQX_cancel(MQX_Query *query);
 
 /* -- The plugin itself --
  *

@@ -5,13 +5,16 @@
 //! whose code runs (D-05).
 
 use std::cell::RefCell;
+use std::ffi::c_void;
 
 use crate::address::Owner;
 use crate::call;
+use crate::command::TimerCallback;
 use crate::host::{self, Host};
 use crate::inbox::Post;
 use crate::misuse::{self, Misuse, Refusal};
 use crate::plugin::Life;
+use crate::post;
 use crate::state::State;
 use crate::step::Verdict;
 use crate::token::{Kind, Opaque, Token};
@@ -25,6 +28,7 @@ pub(crate) enum Wanted {
     Message,
     Watch,
     Timer,
+    Query,
     Plugin,
     Metric,
 }
@@ -37,6 +41,7 @@ impl Wanted {
             Wanted::Message => Kind::Message.type_name(),
             Wanted::Watch => Kind::Watch.type_name(),
             Wanted::Timer => Kind::Timer.type_name(),
+            Wanted::Query => Kind::Query.type_name(),
             Wanted::Plugin => Kind::Plugin.type_name(),
             Wanted::Metric => Kind::Metric.type_name(),
         }
@@ -49,6 +54,7 @@ impl Wanted {
             Kind::Message => self == Wanted::Message,
             Kind::Watch => self == Wanted::Watch,
             Kind::Timer => self == Wanted::Timer,
+            Kind::Query => self == Wanted::Query,
             Kind::Plugin => self == Wanted::Plugin,
             Kind::Metric => self == Wanted::Metric,
         }
@@ -147,6 +153,31 @@ pub(crate) fn hand_back(
     });
 }
 
+/// Has the worker that `context` names run `callback`. Whether it will: not if it has ended, or if too
+/// many wait.
+pub(crate) fn post(
+    function: &'static str,
+    context: *mut Opaque,
+    callback: Option<TimerCallback>,
+    data: *mut c_void,
+) -> bool {
+    call::host_code(function, || {
+        let done = admit(Wanted::Context, context).and_then(|token| {
+            let plugin = token.plugin();
+            let callback = callback.ok_or(Misuse::Argument("callback is NULL"));
+            let posted = callback.and_then(|callback| {
+                let post = post::Post { plugin, callback, data };
+                host::installed().map_or(Ok(false), |host| host.run_later(token.worker(), post))
+            });
+            posted.map_err(|misuse| Refusal { plugin: Some(plugin), misuse })
+        });
+        done.unwrap_or_else(|refusal| {
+            misuse::report(function, refusal);
+            false
+        })
+    })
+}
+
 /// Applies what [`hand_back`] put into the inbox of this worker.
 pub(crate) fn apply_post(state: &RefCell<State>, post: Post) {
     let Post { context, first, second } = post;
@@ -185,7 +216,7 @@ fn try_hand_back(token: Token, verdict: Verdict) -> Result<(), Misuse> {
 /// Everything about a pointer that needs no cell.
 fn admit(wanted: Wanted, pointer: *mut Opaque) -> Result<Token, Refusal> {
     let expected = wanted.type_name();
-    let running = call::current().map(|current| current.plugin);
+    let running = call::running();
     let refuse = |misuse| Refusal { plugin: running, misuse };
     let token = Token::from_pointer(pointer, expected).map_err(refuse)?;
     let plugin = host::installed().and_then(|host| host.plugins().find(token.plugin()));

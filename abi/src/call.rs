@@ -13,6 +13,7 @@ use std::process;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::crash::{self, Cause};
 use crate::hook::Site;
 use crate::host::{self, Level};
 use crate::plugin::PluginIndex;
@@ -57,6 +58,18 @@ impl Packed {
     }
 }
 
+/// A call in one word; never 0.
+pub(crate) fn pack(call: Current) -> u64 {
+    let Current { sequence, plugin, site } = call;
+    let before = Packed(sequence.wrapping_sub(1) << Packed::SEQUENCE_SHIFT);
+    before.start(plugin, site).0
+}
+
+/// The inverse of [`pack`]; `None` for 0.
+pub(crate) fn unpack(packed: u64) -> Option<Current> {
+    Packed(packed).unpack()
+}
+
 /// A worker's current call where the watchdog sees it, on a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -97,6 +110,11 @@ impl Here {
 /// The call that runs on this thread.
 pub(crate) fn current() -> Option<Current> {
     HERE.with(|here| here.current.get()).unpack()
+}
+
+/// Whose call runs on this thread, as far as that is known: not in a loop that several plugins share.
+pub(crate) fn running() -> Option<PluginIndex> {
+    current().filter(|current| current.site != Site::LibevShared).map(|current| current.plugin)
 }
 
 /// Does this thread have a worker?
@@ -149,7 +167,7 @@ pub(crate) fn plugin_code<R>(plugin: Blame<'_>, site: Site, code: impl FnOnce() 
     // catch. What a catch does with a foreign exception is unspecified; hence the guard, whose drop
     // runs on the way there.
     let returned = catch_unwind(AssertUnwindSafe(|| {
-        let fuse = Fuse(Escaped { plugin: plugin.name, site });
+        let fuse = Fuse(Escaped { plugin: plugin.name, site }, Cause::Exception);
         let returned = code();
         fuse.disarm();
         returned
@@ -157,20 +175,20 @@ pub(crate) fn plugin_code<R>(plugin: Blame<'_>, site: Site, code: impl FnOnce() 
     HERE.with(|here| here.set_current(here.current.get().end()));
     match returned {
         Ok(returned) => returned,
-        Err(_) => die(&Escaped { plugin: plugin.name, site }),
+        Err(_) => die(&Escaped { plugin: plugin.name, site }, Cause::Exception),
     }
 }
 
 /// Runs what a plugin called, and never lets a panic out into it.
 pub(crate) fn host_code<R>(function: &'static str, code: impl FnOnce() -> R) -> R {
-    let fuse = Fuse(Panicked { function });
+    let fuse = Fuse(Panicked { function }, Cause::Panic);
     let returned = code();
     fuse.disarm();
     returned
 }
 
 /// Ends the process if it is dropped.
-struct Fuse<R: fmt::Display>(R);
+struct Fuse<R: fmt::Display>(R, Cause);
 
 impl<R: fmt::Display> Fuse<R> {
     fn disarm(self) {
@@ -181,7 +199,7 @@ impl<R: fmt::Display> Fuse<R> {
 impl<R: fmt::Display> Drop for Fuse<R> {
     #[cold]
     fn drop(&mut self) {
-        die(&self.0);
+        die(&self.0, self.1);
     }
 }
 
@@ -215,7 +233,8 @@ impl fmt::Display for Panicked {
 
 #[cold]
 #[inline(never)]
-fn die(reason: &dyn fmt::Display) -> ! {
+fn die(reason: &dyn fmt::Display, cause: Cause) -> ! {
+    crash::note_cause(cause);
     let text = format!("{reason}; the process ends here");
     // Nothing is left to do about a closed stderr.
     let _ = writeln!(io::stderr(), "rohrpost: {text}");

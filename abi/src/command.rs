@@ -6,9 +6,10 @@
 use std::ffi::{c_int, c_void};
 use std::os::fd::{BorrowedFd, RawFd};
 
-use crate::id::{ConnectionId, TimerId, WatchId};
+use crate::id::{ConnectionId, QueryId, TimerId, WatchId};
 use crate::misuse::Misuse;
 use crate::plugin::PluginIndex;
+use crate::query::RecordKind;
 use crate::token::Opaque;
 
 /// The header's `MQ_READ`.
@@ -35,7 +36,17 @@ pub enum Command {
         /// From now.
         after_ms: u64,
     },
-    /// The same, in place of the deadline it has.
+    /// The same, and from then on every `interval_ms` (at least 1), counted from when it was due: those
+    /// that were missed are left out.
+    TimerRepeat {
+        /// The timer.
+        timer: TimerId,
+        /// From now, for the first time.
+        after_ms: u64,
+        /// From one time to the next.
+        interval_ms: u64,
+    },
+    /// In place of the deadline it has, the next one of a timer that repeats.
     TimerReset {
         /// The timer.
         timer: TimerId,
@@ -53,6 +64,13 @@ pub enum Command {
         watch: WatchId,
         /// The plugin's descriptor, which it may have closed in the meantime (D-97).
         fd: BorrowedFd<'static>,
+        /// Some of [`READ`] and [`WRITE`].
+        interest: u8,
+    },
+    /// Another interest for the watch, which has one.
+    SetInterest {
+        /// The watch.
+        watch: WatchId,
         /// Some of [`READ`] and [`WRITE`].
         interest: u8,
     },
@@ -76,6 +94,18 @@ pub enum Command {
     /// The same for the worker's own step: see
     /// [`take_context_verdict`](crate::Worker::take_context_verdict).
     ResumeContext,
+    /// Ask the name servers, and call [`fire_query`](crate::Worker::fire_query) with the answer, exactly
+    /// once.
+    Resolve {
+        /// The query.
+        query: QueryId,
+        /// As the plugin gave it.
+        name: Box<[u8]>,
+        /// What is asked for.
+        kind: RecordKind,
+    },
+    /// Sleep in [`foreign_loop`](crate::Worker::foreign_loop) from now on.
+    WaitWithin,
 }
 
 /// The commands of the callbacks since the worker last looked.
@@ -111,9 +141,21 @@ impl Queue {
         match self.0.last_mut() {
             Some(
                 Command::TimerReset { timer: last, after_ms: place }
-                | Command::TimerStart { timer: last, after_ms: place },
+                | Command::TimerStart { timer: last, after_ms: place }
+                | Command::TimerRepeat { timer: last, after_ms: place, .. },
             ) if *last == timer => *place = after_ms,
             _ => self.0.push(Command::TimerReset { timer, after_ms }),
+        }
+    }
+
+    /// So does a watch whose interest changes over and over.
+    pub(crate) fn push_interest(&mut self, watch: WatchId, interest: u8) {
+        match self.0.last_mut() {
+            Some(
+                Command::SetInterest { watch: last, interest: place }
+                | Command::Watch { watch: last, interest: place, .. },
+            ) if *last == watch => *place = interest,
+            _ => self.0.push(Command::SetInterest { watch, interest }),
         }
     }
 
@@ -125,11 +167,17 @@ impl Queue {
     pub(crate) fn forget_events(&mut self) {
         self.0.retain(|command| match command {
             Command::TimerStart { .. }
+            | Command::TimerRepeat { .. }
             | Command::TimerReset { .. }
             | Command::TimerStop { .. }
             | Command::Watch { .. }
-            | Command::Unwatch { .. } => false,
-            Command::Send { .. } | Command::Resume { .. } | Command::ResumeContext => true,
+            | Command::SetInterest { .. }
+            | Command::Unwatch { .. }
+            | Command::Resolve { .. } => false,
+            Command::Send { .. }
+            | Command::Resume { .. }
+            | Command::ResumeContext
+            | Command::WaitWithin => true,
         });
     }
 }
@@ -137,10 +185,12 @@ impl Queue {
 pub(crate) type TimerCallback = unsafe extern "C-unwind" fn(*mut c_void);
 pub(crate) type WatchCallback = unsafe extern "C-unwind" fn(*mut Opaque, c_int, c_int, *mut c_void);
 
-/// A timer that has not fired.
+/// A timer that has not fired, or fires over and over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timer {
     pub(crate) plugin: PluginIndex,
+    /// It stays after it has fired.
+    pub(crate) repeats: bool,
     pub(crate) callback: TimerCallback,
     pub(crate) data: *mut c_void,
 }
@@ -150,6 +200,7 @@ pub(crate) struct Timer {
 pub(crate) struct Watch {
     pub(crate) plugin: PluginIndex,
     pub(crate) fd: RawFd,
+    /// 0 while it rests.
     pub(crate) interest: u8,
     pub(crate) callback: WatchCallback,
     pub(crate) data: *mut c_void,
@@ -163,6 +214,20 @@ pub(crate) fn timeout_ms(seconds: f32) -> Option<u64> {
     }
     // From float to integer, `as` saturates: what is negative is 0.
     Some(((seconds * 1000.0).ceil() as u64).min(TIMER_MS_MAX))
+}
+
+/// The same for a double, of which 0.001 is 1 ms as well, though a little less or more.
+pub(crate) fn timeout_ms_of(seconds: f64) -> Option<u64> {
+    if seconds.is_nan() {
+        return None;
+    }
+    let whole_ms = (seconds * 1000.0).round();
+    // What a product is off by is far below a microsecond.
+    let is_whole = (seconds * 1000.0 - whole_ms).abs() < 1e-6;
+    let up_ms = if is_whole { whole_ms } else { (seconds * 1000.0).ceil() };
+    // More than nothing is not nothing.
+    let least_ms = if seconds > 0.0 { 1.0 } else { 0.0 };
+    Some((up_ms.max(least_ms) as u64).min(TIMER_MS_MAX))
 }
 
 #[cfg(test)]
@@ -186,6 +251,19 @@ mod tests {
             (f32::NAN, None),
         ] {
             assert_eq!(timeout_ms(seconds), expected, "{seconds}");
+        }
+        for (seconds, expected) in [
+            (-1.0, Some(0)),
+            (0.0, Some(0)),
+            (1e-12, Some(1)),
+            (0.001, Some(1)),
+            (0.0011, Some(2)),
+            (0.1 + 0.2, Some(300)),
+            (2.5, Some(2_500)),
+            (1e300, Some(TIMER_MS_MAX)),
+            (f64::NAN, None),
+        ] {
+            assert_eq!(timeout_ms_of(seconds), expected, "{seconds}");
         }
     }
 

@@ -109,15 +109,24 @@ impl PrivateCopy {
         &self.path
     }
 
-    /// What is to stay open while the plugin is in use: whoever reads its symbols does so through it.
-    pub(crate) fn keep(mut self) -> Kept {
+    /// What opens the copy as long as the plugin is in use, whatever becomes of its name: whoever reads its
+    /// symbols does so through it. And what keeps that open.
+    pub(crate) fn keep(&mut self) -> (PathBuf, Kept) {
+        let held = |descriptor| Kept(Mutex::new(Some(descriptor)));
         match std::mem::replace(&mut self.place, Place::Kept) {
-            Place::Memory(descriptor) => Kept(Mutex::new(Some(descriptor))),
+            Place::Memory(descriptor) => (self.path.clone(), held(descriptor)),
             Place::File => {
                 self.place = Place::File;
-                Kept::default()
+                match File::open(&self.path) {
+                    Ok(file) => {
+                        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+                        (path, held(file.into()))
+                    }
+                    // Then nothing of it can be named but addresses.
+                    Err(_) => (self.path.clone(), Kept::default()),
+                }
             }
-            Place::Kept => Kept::default(),
+            Place::Kept => (self.path.clone(), Kept::default()),
         }
     }
 }
@@ -168,7 +177,32 @@ fn make_directory(parent: &Path) -> io::Result<PathBuf> {
     Ok(PathBuf::from(std::ffi::OsString::from_vec(template)))
 }
 
+/// A copy in memory that is read, not run; it goes with the value.
+#[derive(Debug)]
+pub(crate) struct Reading(File);
+
+impl Reading {
+    pub(crate) fn of(file: &Path) -> io::Result<Reading> {
+        let mut source = File::open(file)?;
+        let mut memory = memory_file(OsStr::new("symbols"))?;
+        io::copy(&mut source, &mut memory)?;
+        Ok(Reading(memory))
+    }
+
+    /// What opens it.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+}
+
 fn copy_to_memory(source: &mut File, name: &OsStr) -> io::Result<PrivateCopy> {
+    let mut memory = memory_file(name)?;
+    let fingerprint = copy_all(source, &mut memory)?;
+    let path = fresh_path(memory.as_raw_fd(), COPIES.fetch_add(1, Ordering::Relaxed));
+    Ok(PrivateCopy { path, fingerprint, place: Place::Memory(memory.into()) })
+}
+
+fn memory_file(name: &OsStr) -> io::Result<File> {
     let name = CString::new(name.as_bytes())?;
     // SAFETY: `name` is NUL-terminated and outlives the call.
     let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
@@ -176,10 +210,7 @@ fn copy_to_memory(source: &mut File, name: &OsStr) -> io::Result<PrivateCopy> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the descriptor was made above, is valid, and nobody else owns it.
-    let mut memory = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    let fingerprint = copy_all(source, &mut memory)?;
-    let path = fresh_path(memory.as_raw_fd(), COPIES.fetch_add(1, Ordering::Relaxed));
-    Ok(PrivateCopy { path, fingerprint, place: Place::Memory(memory.into()) })
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// How many copies in memory this process has made.

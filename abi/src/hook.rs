@@ -143,17 +143,37 @@ pub enum Site {
     Timer,
     /// The callback of a watch.
     Watch,
+    /// What runs while its file is loaded: constructors.
+    Load,
+    /// Callbacks that libev calls (`MQ_ev`).
+    Libev,
+    /// The same, where several plugins share the loop: the plugin named with this is one of them.
+    LibevShared,
+    /// A callback that was posted (`MQX_post`).
+    Post,
+    /// The callback of a query to name servers (`MQX_resolve`).
+    Query,
 }
 
 impl Site {
     const TIMER: u8 = Hook::ALL.len() as u8;
     const WATCH: u8 = Site::TIMER + 1;
+    const LOAD: u8 = Site::WATCH + 1;
+    const LIBEV: u8 = Site::TIMER + 3;
+    const LIBEV_SHARED: u8 = Site::TIMER + 4;
+    const POST: u8 = Site::TIMER + 5;
+    const QUERY: u8 = Site::TIMER + 6;
 
     pub(crate) const fn code(self) -> u8 {
         match self {
             Site::Hook(hook) => hook as u8,
             Site::Timer => Site::TIMER,
             Site::Watch => Site::WATCH,
+            Site::Load => Site::LOAD,
+            Site::Libev => Site::LIBEV,
+            Site::LibevShared => Site::LIBEV_SHARED,
+            Site::Post => Site::POST,
+            Site::Query => Site::QUERY,
         }
     }
 
@@ -161,8 +181,15 @@ impl Site {
     pub(crate) fn from_code(code: u8) -> Site {
         match Hook::ALL.get(usize::from(code)) {
             Some(hook) => Site::Hook(*hook),
-            None if code == Site::TIMER => Site::Timer,
-            None => Site::Watch,
+            None => match code {
+                Site::TIMER => Site::Timer,
+                Site::LIBEV => Site::Libev,
+                Site::LIBEV_SHARED => Site::LibevShared,
+                Site::POST => Site::Post,
+                Site::QUERY => Site::Query,
+                Site::LOAD => Site::Load,
+                _ => Site::Watch,
+            },
         }
     }
 }
@@ -173,6 +200,13 @@ impl fmt::Display for Site {
             Site::Hook(hook) => hook.fmt(f),
             Site::Timer => f.write_str("a timer callback"),
             Site::Watch => f.write_str("a watch callback"),
+            Site::Load => f.write_str("its constructors"),
+            Site::Libev => f.write_str("a libev callback"),
+            Site::LibevShared => {
+                f.write_str("a libev callback (this plugin's, or another's that shares the loop)")
+            }
+            Site::Post => f.write_str("a posted callback"),
+            Site::Query => f.write_str("a query callback"),
         }
     }
 }
@@ -184,7 +218,16 @@ mod tests {
     #[test]
     fn every_code_comes_back() {
         let hooks = Hook::ALL.into_iter().map(Site::Hook);
-        for (code, site) in hooks.chain([Site::Timer, Site::Watch]).enumerate() {
+        let callbacks = [
+            Site::Timer,
+            Site::Watch,
+            Site::Load,
+            Site::Libev,
+            Site::LibevShared,
+            Site::Post,
+            Site::Query,
+        ];
+        for (code, site) in hooks.chain(callbacks).enumerate() {
             assert_eq!(usize::from(site.code()), code);
             assert_eq!(Site::from_code(site.code()), site);
         }

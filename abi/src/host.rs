@@ -4,10 +4,11 @@
 //! else to go by. Must never be replaced once installed: plugins hold what it gave out. Diagnostics:
 //! [`AlreadyInstalled`]; what is said before installation goes to stderr.
 
+use std::ffi::c_int;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Instant;
 
 use thiserror::Error;
@@ -17,6 +18,7 @@ use crate::inbox::{Inbox, Wake};
 use crate::metric::{PluginMetric, Registry};
 use crate::misuse::{Meter, Misuse};
 use crate::plugin::PluginIndex;
+use crate::post::{Post, Posted, Posts};
 use crate::setting::plugin_name as plugin_name_of_settings;
 use crate::step::Verdict;
 use crate::table::Plugins;
@@ -96,8 +98,11 @@ pub struct Host {
 #[derive(Default)]
 struct WorkerEntry {
     entered: AtomicBool,
+    /// What the kernel calls its thread.
+    thread: AtomicI32,
     published: Published,
     inbox: Inbox,
+    posts: Posts,
 }
 
 /// One process has one host; there is one already.
@@ -202,9 +207,20 @@ impl Host {
         &self.workers[usize::from(worker)].published
     }
 
-    /// Claims an index; false if it was claimed before.
+    /// Claims an index for this thread; false if it was claimed before.
     pub(crate) fn claim(&self, worker: u8) -> bool {
-        !self.workers[usize::from(worker)].entered.swap(true, Ordering::AcqRel)
+        let entry = &self.workers[usize::from(worker)];
+        let claimed = !entry.entered.swap(true, Ordering::AcqRel);
+        if claimed {
+            // SAFETY: takes nothing.
+            entry.thread.store(unsafe { libc::gettid() }, Ordering::Release);
+        }
+        claimed
+    }
+
+    /// The kernel's number of a worker's thread; 0 for none.
+    pub(crate) fn thread(&self, worker: u8) -> c_int {
+        self.workers[usize::from(worker)].thread.load(Ordering::Acquire)
     }
 
     /// Was this index ever claimed?
@@ -214,6 +230,22 @@ impl Host {
 
     pub(crate) fn inbox(&self, worker: u8) -> &Inbox {
         &self.workers[usize::from(worker)].inbox
+    }
+
+    pub(crate) fn posts(&self, worker: u8) -> &Posts {
+        &self.workers[usize::from(worker)].posts
+    }
+
+    /// Leaves a callback for a worker to run; false where nothing is run (any more).
+    pub(crate) fn run_later(&self, worker: u8, post: Post) -> Result<bool, Misuse> {
+        match self.posts(worker).put(post)? {
+            Posted::Closed => Ok(false),
+            Posted::Taken(Wake::No) => Ok(true),
+            Posted::Taken(Wake::Yes) => {
+                (self.post)(worker);
+                Ok(true)
+            }
+        }
     }
 
     /// Leaves a hand-back for the worker whose context it names.

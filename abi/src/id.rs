@@ -1,6 +1,6 @@
 //! Ids: how the worker names what lives in its cell.
 //!
-//! Owns four types over one key, so that they cannot be mixed up. Must never reach a plugin: those get
+//! Owns types over one key, so that they cannot be mixed up. Must never reach a plugin: those get
 //! tokens, which name the plugin as well. Diagnostics: none; an id whose thing is gone finds nothing.
 
 use crate::slot::Key;
@@ -42,4 +42,8 @@ id! {
 id! {
     /// A watch that a plugin of this worker asked for.
     WatchId
+}
+id! {
+    /// A query that a plugin of this worker has open.
+    QueryId
 }

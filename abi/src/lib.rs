@@ -11,10 +11,15 @@
 //! | `call` | the one way into plugin code |
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
-//! | `inbox` | hand-backs from other threads |
+//! | `inbox`, `post` | hand-backs, and callbacks to run, from other threads |
+//! | `query` | questions to name servers |
+//! | `libev` | the loop of plugins that are built on libev, in which the worker then sleeps |
 //! | `state`, `command`, `message`, `address`, `text` | one worker's cell |
 //! | `access`, `export` | the one way back: `MQ_*` |
 //! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
+//! | `image`, `symbols` | which code lies where in this process, and what its functions are called |
+//! | `crash`, `stack`, `unwind` | who ended the process: told from within a signal handler |
+//! | `blocked` | where a worker is that a plugin blocks |
 //! | `worker` | what the event loop drives |
 //!
 //! This crate knows neither SMTP nor the event loop: it says what is to be done as [`Command`]s, and is
@@ -29,7 +34,9 @@
 //!         per step: for each of set_of(connection).with(hook): call, then obey; as Returned says: next,
 //!         wait, or go on
 //!         timers, watches: fire_timer, fire_watch, then obey
-//!         woken by PostSink: apply_posted, then obey
+//!         woken by PostSink: apply_posted, run_post, then obey
+//!         answers of name servers: fire_query, then obey
+//!         asleep: in foreign_loop, once a WaitWithin came; then obey
 //!         obey: take_commands; on Resume: take_verdict, and go on with the chain
 //!         for each of exporters(present, ContextCleanup): call_context, then obey; drop_all
 //! main    plugins().cleanup()
@@ -56,6 +63,11 @@
 //!    a plugin is never unloaded, and nothing of it is called after its cleanup hook. (`reload.rs`)
 //! 6. Nothing that a plugin throws passes through a frame of ours: the process ends, and says who it
 //!    was. (`crash.rs`)
+//! 7. A crash in plugin code names the plugin, also on a thread of its own and with its stack used up, and
+//!    the process ends as it would have without us. (`report.rs`)
+//! 8. A look at a blocked worker changes nothing of what its plugin sees: no call ends early. (`blocked.rs`)
+//! 9. libev runs with no cell borrowed, and never on behalf of a plugin while the worker sleeps.
+//!    (`libev.rs`)
 #![deny(
     clippy::undocumented_unsafe_blocks,
     clippy::missing_safety_doc,
@@ -64,10 +76,12 @@
 
 mod access;
 mod address;
+mod blocked;
 mod call;
 mod command;
 mod control;
 mod copy;
+mod crash;
 #[allow(non_snake_case, reason = "the header's names")]
 pub mod export;
 mod generation;
@@ -75,27 +89,36 @@ mod hook;
 mod hooks;
 mod host;
 mod id;
+mod image;
 mod inbox;
+mod libev;
 mod load;
 mod message;
 mod metric;
 mod misuse;
 mod plugin;
+mod post;
+mod query;
 mod set;
 mod sets;
 mod setting;
 mod slot;
+mod stack;
 mod state;
 mod step;
+mod symbols;
 mod table;
 mod text;
 mod token;
+mod unwind;
 mod worker;
 
 pub use address::Locals;
+pub use blocked::{Stack, Unseen};
 pub use call::Current;
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
+pub use crash::{expect_exit, note_blocker, report_crashes};
 pub use generation::{
     Accepted, Generation, Mismatch, VERSION_G1, VERSION_G2, VERSION_G2A, VERSION_G3, VERSION_LATEST,
 };
@@ -103,15 +126,18 @@ pub use hook::{Hook, Site};
 pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
 };
-pub use id::{ConnectionId, MessageId, TimerId, WatchId};
+pub use id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
+pub use libev::ForeignLoop;
 pub use load::{LoadError, LoadOptions, OnError, PluginDirectory, Prepared, Skipped};
 pub use message::{Direction, Edit, MessageEdits, MessageInit};
 pub use metric::{BUCKETS_MAX, METRICS_MAX, PLUGIN_METRICS_MAX, PluginMetric, Reading};
 pub use plugin::{PLUGINS_MAX, PluginIndex};
+pub use query::{Answer, QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, QueryStatus, RecordKind};
 pub use set::PluginSet;
 pub use setting::{PluginSettings, SettingsError, plugin_name, setting_key};
 pub use state::OUTPUT_BYTES_MAX;
 pub use step::{ContextStep, Returned, Step, Verdict};
+pub use symbols::{Symbols, describe};
 pub use table::{InitializeError, Plugins};
 pub use text::{Terminated, Text};
 pub use worker::{ConnectionInit, Counts, EnterError, Exhausted, Worker};

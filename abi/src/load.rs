@@ -16,10 +16,12 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use object::{Object, ObjectSymbol};
 use thiserror::Error;
 
-use crate::call::Blame;
+use crate::call::{self, Blame};
 use crate::copy::{Copier, Copies, Fingerprint, PrivateCopy};
 use crate::generation::{Accepted, Imports, Mismatch};
+use crate::hook::Site;
 use crate::hooks::{self, Hooks};
+use crate::image;
 use crate::plugin::{Life, PLUGINS_MAX, Plugin, PluginIndex};
 use crate::set::PluginSet;
 use crate::table::Plugins;
@@ -357,19 +359,28 @@ fn load_one(
     file: &Path,
     name: &OsStr,
     index: PluginIndex,
-    copy: PrivateCopy,
+    mut copy: PrivateCopy,
     accepted: &Accepted,
 ) -> Result<Plugin, LoadError> {
     let file = || file.to_owned();
-    // SAFETY: the library's constructors run here. Loading it is the administrator's decision, and
-    // running foreign code is its whole purpose.
-    let library = unsafe { Library::open(Some(copy.path()), RTLD_NOW | RTLD_LOCAL) };
+    let shown: Box<str> = name.to_string_lossy().into();
+    let blame = Blame { index, name: &shown };
+    let (opened, kept) = copy.keep();
+    let image = image::announce(&shown, index, opened);
+    let library = call::plugin_code(blame, Site::Load, || {
+        // SAFETY: the library's constructors run here. Loading it is the administrator's decision, and
+        // running foreign code is its whole purpose.
+        unsafe { Library::open(Some(copy.path()), RTLD_NOW | RTLD_LOCAL) }
+    });
+    image::loaded(image, copy.path());
+    if library.is_err() {
+        image::close(index);
+    }
     let library = ManuallyDrop::new(library.map_err(|error| LoadError::Open {
         file: file(),
         reason: linker_reason(&error, copy.path()),
     })?);
-    let name: Box<str> = name.to_string_lossy().into();
-    let version = hooks::ask_version(&library, Blame { index, name: &name })
+    let version = hooks::ask_version(&library, blame)
         .ok_or_else(|| LoadError::VersionMissing { file: file(), accepted: accepted.clone() })?;
     if !accepted.contains(version) {
         let accepted = accepted.clone();
@@ -381,8 +392,7 @@ fn load_one(
     // SAFETY: the plugin was compiled for this generation by its own word, which what it calls does not
     // belie; a library in `ManuallyDrop` stays.
     let hooks = unsafe { Hooks::resolve(&library, generation) };
-    let fingerprint = copy.fingerprint;
-    Ok(Plugin::new(name, index, generation, hooks, library, fingerprint, copy.keep()))
+    Ok(Plugin::new(shown, index, generation, hooks, library, copy.fingerprint, kept))
 }
 
 /// What the file calls and exports. Nothing for one that cannot be read as ELF: the dynamic linker

@@ -30,6 +30,8 @@ pub struct MessageInit<'a> {
     /// The MIME data. Shared. `None` for an outgoing message: plugins see only what one of them has
     /// set (D-67).
     pub mime: Option<Text>,
+    /// What plugins have said of the recipient before, with `MQ_setLocal` (D-71).
+    pub local: Option<bool>,
 }
 
 /// What plugins made of one value.
@@ -103,6 +105,8 @@ pub(crate) struct Message {
     recipient: Value,
     mime: Value,
     local: Option<bool>,
+    /// It was said of this message, not of the address of RCPT.
+    local_is_new: bool,
 }
 
 impl Message {
@@ -117,7 +121,8 @@ impl Message {
             envelope: Value::new(init.envelope.map(Text::copy_from)),
             recipient: Value::new(init.recipient.map(Text::copy_from)),
             mime: Value::new(init.mime),
-            local: None,
+            local: init.local,
+            local_is_new: false,
         }
     }
 
@@ -136,6 +141,9 @@ impl Message {
                 Direction::Outgoing => Edit::Unchanged,
             },
         };
+        if part == Part::Recipient {
+            self.local = self.local.filter(|_| self.local_is_new);
+        }
         match part {
             Part::Envelope => self.envelope.edit = edit,
             Part::Recipient => self.recipient.edit = edit,
@@ -160,7 +168,10 @@ impl Message {
     /// D-70: an outgoing message is on its way already, so there it means nothing.
     pub(crate) fn set_local(&mut self, local: bool) {
         match self.direction {
-            Direction::Incoming => self.local = Some(local),
+            Direction::Incoming => {
+                self.local = Some(local);
+                self.local_is_new = true;
+            }
             Direction::Outgoing => {}
         }
     }

@@ -26,7 +26,9 @@ pub(crate) enum Misuse {
     WrongKind { expected: &'static str, found: &'static str },
     #[error("the {kind} given belongs to another plugin")]
     Foreign { kind: &'static str },
-    #[error("called on a thread that does not own the {kind}; only hand-backs and MQ_log may be")]
+    #[error(
+        "called on a thread that does not own the {kind}; only hand-backs, MQX_post and MQ_log may be"
+    )]
     WrongThread { kind: &'static str },
     #[error("the {kind} given no longer exists")]
     Stale { kind: &'static str },

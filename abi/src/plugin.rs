@@ -13,6 +13,7 @@ use crate::copy::{Fingerprint, Kept};
 use crate::generation::Generation;
 use crate::hook::Hook;
 use crate::hooks::{Hooks, StepTokens};
+use crate::image;
 use crate::misuse::Meter;
 use crate::setting::Given;
 use crate::slot::Key;
@@ -65,7 +66,7 @@ pub(crate) struct Plugin {
     pub(crate) generation: Generation,
     pub(crate) hooks: Hooks,
     /// Kept for later look-ups, and never dropped: that would unload it (D-0E).
-    pub(crate) _library: ManuallyDrop<Library>,
+    pub(crate) library: ManuallyDrop<Library>,
     /// What its file held.
     pub(crate) fingerprint: Fingerprint,
     /// What it was loaded from, until its life is over.
@@ -93,7 +94,7 @@ impl Plugin {
             index,
             generation,
             hooks,
-            _library: library,
+            library,
             fingerprint,
             copy,
             settings: Given::default(),
@@ -140,6 +141,7 @@ impl Plugin {
             self.call_process(Hook::Cleanup);
         }
         self.life.store(Life::Over as u8, Ordering::Release);
+        image::close(self.index);
         self.copy.close();
     }
 
@@ -153,6 +155,11 @@ impl Plugin {
 
     fn call_process(&self, hook: Hook) {
         self.hooks.call_process(self, hook);
+    }
+
+    /// For look-ups in the plugin and what it is linked with.
+    pub(crate) fn library(&self) -> &Library {
+        &self.library
     }
 
     pub(crate) fn call_context(&self, step: ContextStep, context: Token) -> bool {

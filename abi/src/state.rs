@@ -3,6 +3,7 @@
 //! Owns the slots and what each holds. Must never call anybody: it is borrowed while it works. What
 //! needs the worker is queued as a [`Command`]. Diagnostics: [`Misuse`].
 
+use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
 use std::fmt;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -13,10 +14,12 @@ use std::sync::Arc;
 use crate::address::{Live, Locals, Owner, StepAddress};
 use crate::command::{Command, Queue, Timer, WATCHES_MAX, Watch};
 use crate::control::{Chain, HandBack};
-use crate::id::{ConnectionId, MessageId, TimerId, WatchId};
+use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
+use crate::libev::Loop;
 use crate::message::{Direction, Message, Part};
 use crate::misuse::Misuse;
 use crate::plugin::PluginIndex;
+use crate::query::{QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, Query, RecordKind};
 use crate::set::PluginSet;
 use crate::slot::{SLOTS_MAX, Slots};
 use crate::step::Verdict;
@@ -105,7 +108,12 @@ pub(crate) struct State {
     pub(crate) messages: Slots<Message>,
     pub(crate) timers: Slots<Timer>,
     pub(crate) watches: Slots<Watch>,
+    pub(crate) queries: Slots<Query>,
+    /// How many of them each plugin has.
+    pub(crate) queries_of: HashMap<PluginIndex, usize>,
     pub(crate) commands: Queue,
+    /// The loop that plugins with libev share, once one has asked for it.
+    pub(crate) libev: Option<&'static Loop>,
     pub(crate) addresses: Live,
     pub(crate) locals: Locals,
 }
@@ -131,7 +139,10 @@ impl State {
             messages: Slots::new(),
             timers: Slots::new(),
             watches: Slots::new(),
+            queries: Slots::new(),
+            queries_of: HashMap::new(),
             commands: Queue::default(),
+            libev: None,
             addresses: Live::default(),
             locals: Arc::new(|_| false),
         }
@@ -183,6 +194,26 @@ impl State {
         Ok(Token::new(Kind::Timer, timer.plugin, self.worker, key))
     }
 
+    pub(crate) fn start_repeating(
+        &mut self,
+        timer: Timer,
+        after_ms: u64,
+        interval_ms: u64,
+    ) -> Result<Token, Misuse> {
+        self.commands.admit()?;
+        let key = self.timers.insert(timer).ok_or(exhausted("timers", SLOTS_MAX))?;
+        self.commands.push(Command::TimerRepeat { timer: TimerId(key), after_ms, interval_ms });
+        Ok(Token::new(Kind::Timer, timer.plugin, self.worker, key))
+    }
+
+    /// A timer is due. It is free from now on, unless it repeats.
+    pub(crate) fn take_due(&mut self, timer: TimerId) -> Option<Timer> {
+        match self.timers.get(timer.0)? {
+            timer if timer.repeats => Some(*timer),
+            _ => self.timers.remove(timer.0),
+        }
+    }
+
     pub(crate) fn stop_timer(&mut self, token: Token) -> Result<(), Misuse> {
         self.timers.remove(token.key()).ok_or(Misuse::TimerGone)?;
         self.commands.push(Command::TimerStop { timer: TimerId(token.key()) });
@@ -203,16 +234,26 @@ impl State {
             return Err(refusal);
         }
         let key = self.watches.insert(watch).ok_or(refusal)?;
-        // SAFETY: not -1, as whoever made the watch has checked. That it stays open, and is the
-        // plugin's, is its promise by the header, and can be broken. The number is only ever given to
-        // the epoll calls of a watch set of its own, never read, written or closed: a stale one gives
-        // ENOENT or EBADF there (D-97), a socket of the host is registered once more, next to its
-        // registration with the host, and that set itself and the one descriptor of the host in it,
-        // its poll, are told by their numbers and left alone.
-        let fd = unsafe { BorrowedFd::borrow_raw(watch.fd) };
         let id = WatchId(key);
+        let fd = borrow(watch.fd);
         self.commands.push(Command::Watch { watch: id, fd, interest: watch.interest });
         Ok(Token::new(Kind::Watch, watch.plugin, self.worker, key))
+    }
+
+    /// Another interest; 0 lets the watch rest until it is given one again.
+    pub(crate) fn set_interest(&mut self, token: Token, interest: u8) -> Result<(), Misuse> {
+        let stale = Misuse::Stale { kind: Kind::Watch.type_name() };
+        self.commands.admit()?;
+        let watch = self.watches.get_mut(token.key()).ok_or(stale)?;
+        let before = std::mem::replace(&mut watch.interest, interest);
+        let (id, fd) = (WatchId(token.key()), watch.fd);
+        match (before, interest) {
+            (before, interest) if before == interest => {}
+            (_, 0) => self.commands.push(Command::Unwatch { watch: id }),
+            (0, _) => self.commands.push(Command::Watch { watch: id, fd: borrow(fd), interest }),
+            (_, _) => self.commands.push_interest(id, interest),
+        }
+        Ok(())
     }
 
     pub(crate) fn unwatch(&mut self, token: Token) -> Result<(), Misuse> {
@@ -231,6 +272,12 @@ impl State {
         for key in self.watches.keys_where(|watch| watch.plugin == plugin) {
             self.watches.remove(key);
             self.commands.push(Command::Unwatch { watch: WatchId(key) });
+        }
+        // They keep their places until the answers come.
+        for key in self.queries.keys_where(|query| query.plugin == plugin) {
+            if let Some(query) = self.queries.get_mut(key) {
+                query.callback = None;
+            }
         }
         self.context_data.forget(plugin);
         self.context_chain.forget(plugin);
@@ -341,6 +388,43 @@ impl State {
         }
     }
 
+    pub(crate) fn resolve(
+        &mut self,
+        query: Query,
+        name: &[u8],
+        kind: RecordKind,
+    ) -> Result<Token, Misuse> {
+        self.commands.admit()?;
+        let plugin = query.plugin;
+        let open = self.queries_of.entry(plugin).or_default();
+        if *open >= QUERIES_PER_PLUGIN_MAX {
+            return Err(exhausted("queries of this plugin", QUERIES_PER_PLUGIN_MAX));
+        }
+        if self.queries.len() >= QUERIES_MAX {
+            return Err(exhausted("queries", QUERIES_MAX));
+        }
+        let key = self.queries.insert(query).ok_or(exhausted("queries", QUERIES_MAX))?;
+        *open += 1;
+        self.commands.push(Command::Resolve { query: QueryId(key), name: name.into(), kind });
+        Ok(Token::new(Kind::Query, plugin, self.worker, key))
+    }
+
+    /// Its answer is not wanted any more.
+    pub(crate) fn cancel(&mut self, token: Token) -> Result<(), Misuse> {
+        let stale = Misuse::Stale { kind: Kind::Query.type_name() };
+        let query = self.queries.get_mut(token.key()).ok_or(stale)?;
+        query.callback.take().map(drop).ok_or(stale)
+    }
+
+    /// The answer has come: the query is over.
+    pub(crate) fn take_answered(&mut self, query: QueryId) -> Option<Query> {
+        let query = self.queries.remove(query.0)?;
+        if let Some(open) = self.queries_of.get_mut(&query.plugin) {
+            *open -= 1;
+        }
+        Some(query)
+    }
+
     /// Is there room for `size` more bytes on an open connection (D-40, D-50)?
     pub(crate) fn may_send(&mut self, token: Token, size: usize) -> Result<bool, Misuse> {
         let connection = self.connection(token)?;
@@ -357,4 +441,15 @@ impl State {
         self.commands.push_send(ConnectionId(token.key()), bytes);
         Ok(bytes.len())
     }
+}
+
+/// The descriptor of a watch, for the worker.
+fn borrow(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: not -1, as whoever made the watch has checked. That it stays open, and is the
+    // plugin's, is its promise by the header, and can be broken. The number is only ever given to
+    // the epoll calls of a watch set of its own, never read, written or closed: a stale one gives
+    // ENOENT or EBADF there (D-97), a socket of the host is registered once more, next to its
+    // registration with the host, and that set itself and the one descriptor of the host in it,
+    // its poll, are told by their numbers and left alone.
+    unsafe { BorrowedFd::borrow_raw(fd) }
 }

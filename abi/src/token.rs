@@ -42,6 +42,8 @@ pub(crate) enum Kind {
     Watch = 5,
     /// A timer.
     Timer = 6,
+    /// A query to name servers.
+    Query = 9,
     /// A plugin itself. Of no worker.
     Plugin = 12,
     /// A metric of a plugin. Of no worker.
@@ -57,6 +59,7 @@ impl Kind {
             4 => Some(Kind::Message),
             5 => Some(Kind::Watch),
             6 => Some(Kind::Timer),
+            9 => Some(Kind::Query),
             12 => Some(Kind::Plugin),
             13 => Some(Kind::Metric),
             _ => None,
@@ -71,6 +74,7 @@ impl Kind {
             Kind::Message => "MQ_Message",
             Kind::Watch => "MQ_IOWatcher",
             Kind::Timer => "MQ_Timer",
+            Kind::Query => "MQX_Query",
             Kind::Plugin => "MQX_Plugin",
             Kind::Metric => "MQX_Metric",
         }

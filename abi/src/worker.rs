@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -22,14 +22,18 @@ use crate::generation::Generation;
 use crate::hook::{Hook, Site};
 use crate::hooks::StepTokens;
 use crate::host::{self, Host, Level};
-use crate::id::{ConnectionId, MessageId, TimerId, WatchId};
+use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::inbox::Post;
+use crate::libev::ForeignLoop;
 use crate::message::{Direction, Message, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
 use crate::plugin::PluginIndex;
+use crate::post;
+use crate::query::Answer;
 use crate::set::PluginSet;
 use crate::sets::Sets;
 use crate::slot::SLOTS_MAX;
+use crate::stack::HandlerStack;
 use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
 use crate::step::{ContextStep, Returned, Step, Verdict};
 use crate::token::{Kind, Token};
@@ -77,6 +81,8 @@ pub struct Counts {
     pub watches: usize,
     /// Connections.
     pub connections: usize,
+    /// Queries to name servers that were not answered.
+    pub queries: usize,
     /// Messages.
     pub messages: usize,
 }
@@ -91,6 +97,10 @@ pub struct Worker {
     state: Rc<RefCell<State>>,
     /// Out of the inbox, and not applied.
     posted: VecDeque<Post>,
+    /// Where a crash of this thread is reported from.
+    _handler_stack: Option<HandlerStack>,
+    /// Out of the host's, and not run.
+    posts: VecDeque<post::Post>,
     pub(crate) sets: Sets,
 }
 
@@ -111,11 +121,20 @@ impl Worker {
             return Err(EnterError::IndexTaken(index));
         }
         let state = Rc::new(RefCell::new(State::new(index)));
+        host.posts(index).open();
         // SAFETY: `Worker` is bound to this thread by its `Rc`, keeps the pointee, and leaves when it is
         // dropped; if it is forgotten, the pointee stays for good.
         unsafe { call::enter(NonNull::from(&*state), host.published(index)) };
         let sets = Sets::new(&host.plugins().set());
-        Ok(Worker { host, index, state, posted: VecDeque::new(), sets })
+        Ok(Worker {
+            host,
+            index,
+            state,
+            posted: VecDeque::new(),
+            posts: VecDeque::new(),
+            _handler_stack: HandlerStack::new(),
+            sets,
+        })
     }
 
     /// The host that this worker belongs to.
@@ -167,10 +186,11 @@ impl Worker {
         state.connections.get(connection.0).map_or(0, |connection| connection.set.with(hook).len())
     }
 
-    /// D-17, for one plugin whose cleanup hook is over: its timers and watches vanish without a callback;
-    /// the worker is told as if the plugin had stopped them.
-    pub fn drop_plugin(&mut self, plugin: PluginIndex) {
+    /// D-17, for one plugin whose cleanup hook is over: its timers, watches, queries and posts vanish without
+    /// a callback; the worker is told as if the plugin had stopped them.
+    pub(crate) fn drop_plugin(&mut self, plugin: PluginIndex) {
         self.state.borrow_mut().drop_plugin(plugin);
+        self.posts.retain(|post| post.plugin != plugin);
     }
 
     /// The peer is gone, the close chain is still to come: nothing can be sent any more (D-50).
@@ -412,10 +432,10 @@ impl Worker {
         self.state.borrow_mut().commands.take(into);
     }
 
-    /// A timer is due: frees it, then calls back (D-90, D-91). False if it was stopped meanwhile.
+    /// A timer is due: frees it, unless it repeats, then calls back (D-90, D-91). False if it was stopped meanwhile.
     pub fn fire_timer(&mut self, timer: TimerId) -> bool {
-        let removed = self.state.borrow_mut().timers.remove(timer.0);
-        let Some(timer) = removed else { return false };
+        let due = self.state.borrow_mut().take_due(timer);
+        let Some(timer) = due else { return false };
         let plugin = self.host.plugins().plugin(timer.plugin);
         call::plugin_code(plugin.blame(), Site::Timer, || {
             // SAFETY: the callback and its data are the plugin's, given together for this call.
@@ -460,12 +480,77 @@ impl Worker {
         self.state.borrow_mut().watches.remove(id.0);
     }
 
-    /// After the cleanup hooks: timers and watches vanish without a callback or command (D-17).
+    /// A query was answered: frees it, then calls back. False, and no callback, if it was cancelled.
+    pub fn fire_query(&mut self, id: QueryId, answer: &Answer) -> bool {
+        let answered = self.state.borrow_mut().take_answered(id);
+        let Some(query) = answered else { return false };
+        let Some(callback) = query.callback else { return false };
+        let plugin = self.host.plugins().plugin(query.plugin);
+        let token = Token::new(Kind::Query, query.plugin, self.index, id.0).to_pointer();
+        let values: Vec<*const c_char> = answer.values.iter().map(|value| value.as_ptr()).collect();
+        let status = answer.status as c_int;
+        call::plugin_code(plugin.blame(), Site::Query, || {
+            // SAFETY: the callback and its data are the plugin's, given together for this call; the
+            // token is never dereferenced, the array and its strings outlive the call.
+            unsafe { callback(token, status, values.as_ptr(), values.len(), query.data) };
+        });
+        true
+    }
+
+    /// Do callbacks that were posted wait? A look at one flag.
+    pub fn has_posts(&self) -> bool {
+        !self.posts.is_empty() || self.host.posts(self.index).is_waiting()
+    }
+
+    /// Runs the callback that was posted first; false if there is none.
+    pub fn run_post(&mut self) -> bool {
+        if self.posts.is_empty() {
+            self.posts = self.host.posts(self.index).take();
+        }
+        let Some(post) = self.posts.pop_front() else { return false };
+        if !self.sets.has(post.plugin) {
+            // A thread of a plugin that was cleaned up does not know yet.
+            return true;
+        }
+        let plugin = self.host.plugins().plugin(post.plugin);
+        call::plugin_code(plugin.blame(), Site::Post, || {
+            // SAFETY: the callback and its data are the plugin's, given together for this one call.
+            unsafe { (post.callback)(post.data) };
+        });
+        true
+    }
+
+    /// The event loop that a plugin brought along, after a [`Command::WaitWithin`]: libev's (D-9F).
+    pub fn foreign_loop(&self) -> Option<ForeignLoop> {
+        self.state.borrow().libev.map(ForeignLoop)
+    }
+
+    /// After the cleanup hooks: timers, watches, queries and posts vanish without a callback or command
+    /// (D-17). How many posts, is said.
     pub fn drop_all(&mut self) {
+        self.drop_posts();
         let state = &mut *self.state.borrow_mut();
         state.timers.clear();
         state.watches.clear();
+        state.queries.clear();
+        state.queries_of.clear();
         state.commands.forget_events();
+    }
+
+    fn drop_posts(&mut self) {
+        self.posts.extend(self.host.posts(self.index).close());
+        let mut dropped: Vec<(PluginIndex, usize)> = Vec::new();
+        for post in self.posts.drain(..) {
+            match dropped.iter_mut().find(|(plugin, _)| *plugin == post.plugin) {
+                Some((_, count)) => *count += 1,
+                None => dropped.push((post.plugin, 1)),
+            }
+        }
+        for (plugin, count) in dropped {
+            let text =
+                format!("MQX_post: {count} callbacks were not run, because the worker has ended");
+            host::log(Level::Info, Some(plugin), &text);
+        }
     }
 
     /// How much lives here.
@@ -474,6 +559,7 @@ impl Worker {
         Counts {
             timers: state.timers.len(),
             watches: state.watches.len(),
+            queries: state.queries.len(),
             connections: state.connections.len(),
             messages: state.messages.len(),
         }

@@ -9,7 +9,7 @@ use crate::results::ResultQueues;
 
 use super::destinations::DestinationId;
 use super::finish::Ended;
-use super::store::{Held, MailState, Place, Store};
+use super::store::{Held, Place, Store};
 
 /// One mail, explained.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,9 +52,11 @@ impl Store {
         &self.limits.queues
     }
 
-    /// What a transaction asks for itself.
-    pub fn wishes(&self, id: TransactionId) -> Option<&Wishes> {
-        self.held.get(&id)?.wishes.as_deref()
+    /// What a mail asks for itself.
+    pub fn wishes(&self, id: MailId) -> Option<&Wishes> {
+        let held = self.held.get(&id.transaction)?;
+        let place = held.mails.binary_search_by_key(&id.index, |mail| mail.index).ok()?;
+        held.wishes_of(place)
     }
 
     /// One mail, explained.
@@ -62,7 +64,7 @@ impl Store {
         let held = self.held.get(&id.transaction)?;
         let place = held.mails.binary_search_by_key(&id.index, |mail| mail.index).ok()?;
         let mail = &held.mails[place];
-        (mail.place != Place::Freed).then(|| view(id, held, mail))
+        (mail.place != Place::Freed).then(|| view(id, held, place))
     }
 
     /// All mails of one transaction, explained.
@@ -93,6 +95,7 @@ impl Store {
 /// What is known of a mail that was freed, moved out: mail that arrives at once costs no copy.
 pub(super) fn taken(id: MailId, held: &mut Held, place: usize) -> MailView {
     let (received_ms, body_bytes) = (held.received_ms, held.body_bytes);
+    let wishes = held.wishes_of(place).cloned().map(Box::new);
     let mail = &mut held.mails[place];
     MailView {
         id,
@@ -104,11 +107,12 @@ pub(super) fn taken(id: MailId, held: &mut Held, place: usize) -> MailView {
         destination: mail.destination,
         attempts: mail.attempts,
         recent: std::mem::take(&mut mail.recent),
-        wishes: held.wishes.clone(),
+        wishes,
     }
 }
 
-fn view(id: MailId, held: &Held, mail: &MailState) -> MailView {
+fn view(id: MailId, held: &Held, place: usize) -> MailView {
+    let mail = &held.mails[place];
     MailView {
         id,
         received_ms: held.received_ms,
@@ -119,6 +123,6 @@ fn view(id: MailId, held: &Held, mail: &MailState) -> MailView {
         destination: mail.destination,
         attempts: mail.attempts,
         recent: mail.recent.clone(),
-        wishes: held.wishes.clone(),
+        wishes: held.wishes_of(place).cloned().map(Box::new),
     }
 }

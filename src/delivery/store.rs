@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::queue::{
-    Attempt, MailId, Next, ReadError, Retrial, Retry, Schedule, Transaction, TransactionId,
+    Attempt, Extras, MailId, Next, ReadError, Retrial, Retry, Schedule, Transaction, TransactionId,
     Waiting, Wishes,
 };
 use crate::results::ResultQueues;
@@ -107,11 +107,12 @@ pub enum Work {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) received_ms: u64,
-    /// When its time is over, on the monotonic clock: a step of the wall clock removes no mail.
-    expiry_ms: u64,
+    /// When its time is over, on the monotonic clock: a step of the wall clock removes no mail. A mail
+    /// may have a time of its own.
+    pub(super) expiry_ms: u64,
     pub(super) body_bytes: u64,
     reserved: usize,
-    content: Content,
+    pub(super) content: Content,
     /// Mails that need the text now or soon: ready, loading or active. Counted, so that a
     /// transaction of many recipients costs no walk over all of them for each.
     needing: usize,
@@ -145,6 +146,8 @@ pub(super) struct MailState {
     /// Where it goes; of use while it is ready, loading or active.
     pub(super) destination: DestinationId,
     pub(super) attempts: u32,
+    /// What plugins have made of it, if anything.
+    pub(super) own: Option<Box<Own>>,
     /// How often this attempt was led to another host.
     pub(super) rerouted: u8,
     pub(super) envelope: Box<str>,
@@ -189,12 +192,14 @@ impl Store {
     /// A transaction that became durable. `reserved` octets of the memory budget came with it.
     pub fn admit(&mut self, transaction: Arc<Transaction>, reserved: usize, now: Now) {
         let id = transaction.id;
-        let wishes = transaction.wishes.as_deref();
-        let patience = Patience::of(&self.limits, wishes);
+        let patience = Patience::of(&self.limits, transaction.wishes.as_deref());
         let expiry_ms = patience.expiry_ms(transaction.received_ms, now);
-        let place = patience.first(expiry_ms, now);
+        let first = patience.first(expiry_ms, now);
         let mut mails = Vec::with_capacity(transaction.mails.len());
         for mail in &transaction.mails {
+            let own = self.own_of(mail.extras.as_ref(), transaction.received_ms, id, now);
+            let place = own.as_deref().and_then(|own| own.first).unwrap_or(first);
+            let wishes = transaction.wishes_of(mail);
             let id = id.mail(mail.index);
             let mut destination = DestinationId::default();
             match place {
@@ -208,6 +213,7 @@ impl Store {
                 place,
                 destination,
                 attempts: 0,
+                own,
                 rerouted: 0,
                 envelope: mail.envelope.clone(),
                 recipient: mail.recipient.clone(),
@@ -223,7 +229,7 @@ impl Store {
             reserved,
             wishes: transaction.wishes.clone(),
             content: Content::Memory(transaction),
-            needing: if needs_text(place) { mails.len() } else { 0 },
+            needing: mails.iter().filter(|mail| needs_text(mail.place)).count(),
             unfreed: mails.len(),
             mails: mails.into(),
         };
@@ -233,12 +239,15 @@ impl Store {
 
     /// A transaction that the start found.
     pub fn restore(&mut self, waiting: Waiting, now: Now) {
-        let wishes = waiting.wishes.as_deref();
-        let patience = Patience::of(&self.limits, wishes);
-        let expiry_ms = patience.expiry_ms(waiting.received_ms, now);
-        let first = patience.first(expiry_ms, now);
+        let patience = Patience::of(&self.limits, waiting.wishes.as_deref());
+        let all_expiry_ms = patience.expiry_ms(waiting.received_ms, now);
+        let all_first = patience.first(all_expiry_ms, now);
         let mut mails = Vec::with_capacity(waiting.mails.len());
         for mail in waiting.mails {
+            let own = self.own_of(mail.extras.as_ref(), waiting.received_ms, waiting.id, now);
+            let wishes = own.as_deref().and_then(Own::wishes).or(waiting.wishes.as_deref());
+            let expiry_ms = own.as_deref().and_then(|own| own.expiry_ms).unwrap_or(all_expiry_ms);
+            let first = own.as_deref().and_then(|own| own.first).unwrap_or(all_first);
             let id = waiting.id.mail(mail.index);
             let place = match mail.last.as_deref().map(|last| (last.at_ms, last.next)) {
                 None => first,
@@ -262,6 +271,7 @@ impl Store {
                 place,
                 destination,
                 attempts: mail.attempts,
+                own,
                 rerouted: 0,
                 envelope: mail.envelope,
                 recipient: mail.recipient,
@@ -270,7 +280,7 @@ impl Store {
         }
         let held = Held {
             received_ms: waiting.received_ms,
-            expiry_ms,
+            expiry_ms: all_expiry_ms,
             body_bytes: waiting.body_bytes,
             reserved: 0,
             content: Content::Disk,
@@ -279,7 +289,7 @@ impl Store {
             wishes: waiting.wishes,
             mails: mails.into(),
         };
-        self.ages.insert(expiry_ms, waiting.id);
+        self.ages.insert(all_expiry_ms, waiting.id);
         self.held.insert(waiting.id, held);
     }
 
@@ -396,7 +406,7 @@ impl Store {
         }
         match loaded {
             Ok(transaction) => {
-                held.content = Content::Memory(transaction);
+                held.content = Content::Memory(held.with_changes(id, transaction));
                 // They were at the front before; the newest goes first, so reverse.
                 for (destination, mail) in loading.into_iter().rev() {
                     self.destinations.push(destination, mail, true);
@@ -434,8 +444,8 @@ impl Store {
         let (held, place) = find(&mut self.held, id)?;
         held.mails[place].attempts += u32::from(finish.fate != Fate::Untried);
         // Its age, told by the clock that does not jump.
-        let left_ms = held.expiry_ms.saturating_sub(now.mono_ms);
-        let patience = Patience::of(&self.limits, held.wishes.as_deref());
+        let left_ms = held.expiry_ms_of(place).saturating_sub(now.mono_ms);
+        let patience = Patience::of(&self.limits, held.wishes_of(place));
         let failed = if patience.keeps_failed() { Next::Failed } else { Next::Removed };
         let (attempts, unix_ms) = (held.mails[place].attempts, now.unix_ms);
         let retrial = match (finish.fate, finish.put_off_ms) {
@@ -465,6 +475,7 @@ impl Store {
             from: finish.from,
             to: finish.to,
             facts: None,
+            extras: held.mails[place].own.as_deref().and_then(Own::changed),
         };
         self.apply(id, attempt, now).map(|ended| Ended { facts, ..ended })
     }
@@ -476,13 +487,13 @@ impl Store {
         let Some((held, place)) = find(&mut self.held, id) else {
             return Some(None);
         };
-        let aged = now.mono_ms >= held.expiry_ms;
+        let aged = now.mono_ms >= held.expiry_ms_of(place);
         match held.mails[place].place {
             Place::Waiting(_) if !aged => {
                 held.move_to(place, Place::Ready);
-                let wishes = held.wishes.as_deref();
-                let mail = &mut held.mails[place];
-                mail.destination = make_ready(&mut self.destinations, wishes, &mail.recipient, id);
+                let (wishes, recipient) = (held.wishes_of(place), &held.mails[place].recipient);
+                let destination = make_ready(&mut self.destinations, wishes, recipient, id);
+                held.mails[place].destination = destination;
                 Some(None)
             }
             Place::Waiting(_) | Place::Failed => Some(self.age_out(id, now)),
@@ -495,16 +506,14 @@ impl Store {
     pub fn pop_aged(&mut self, now: Now) -> Option<Vec<Ended>> {
         let id = self.ages.pop_due(now.mono_ms)?;
         let Some(held) = self.held.get(&id) else { return Some(Vec::new()) };
-        if held.mails.iter().any(|mail| matches!(mail.place, Place::Loading | Place::Active)) {
+        let is_over = |at: &usize| now.mono_ms >= held.expiry_ms_of(*at);
+        let over = (0..held.mails.len()).filter(is_over).map(|at| &held.mails[at]);
+        if over.clone().any(|mail| matches!(mail.place, Place::Loading | Place::Active)) {
             self.ages.insert(now.mono_ms + AGED_PAUSE_MS, id);
         }
         let ages_now = |place| matches!(place, Place::Ready | Place::Waiting(_) | Place::Failed);
-        let aged: Vec<MailId> = held
-            .mails
-            .iter()
-            .filter(|mail| ages_now(mail.place))
-            .map(|mail| id.mail(mail.index))
-            .collect();
+        let aged: Vec<MailId> =
+            over.filter(|mail| ages_now(mail.place)).map(|mail| id.mail(mail.index)).collect();
         Some(aged.into_iter().filter_map(|mail| self.age_out(mail, now)).collect())
     }
 
@@ -574,6 +583,7 @@ impl Store {
             from: None,
             to: None,
             facts: None,
+            extras: None,
         };
         self.apply(id, attempt, now)
     }
@@ -587,7 +597,7 @@ impl Store {
     /// Moves a mail to where its latest attempt sends it.
     fn apply(&mut self, id: MailId, attempt: Attempt, now: Now) -> Option<Ended> {
         let (held, place) = find(&mut self.held, id)?;
-        let expiry_ms = held.expiry_ms;
+        let expiry_ms = held.expiry_ms_of(place);
         let after = match attempt.next {
             Next::Delivered | Next::Removed => Place::Freed,
             Next::Failed => {
@@ -612,7 +622,7 @@ impl Store {
             mail.recent.remove(0);
         }
         if mail.place != Place::Freed {
-            mail.recent.push(attempt.clone());
+            mail.recent.push(Attempt { extras: None, ..attempt.clone() });
         }
         self.failed += usize::from(mail.place == Place::Failed);
         self.failed -= usize::from(before == Place::Failed);
@@ -636,7 +646,9 @@ impl Store {
             self.released += std::mem::take(&mut held.reserved);
         }
         if held.unfreed == 0 {
-            self.ages.remove(held.expiry_ms, id);
+            for expiry_ms in held.expiries() {
+                self.ages.remove(expiry_ms, id);
+            }
             self.held.remove(&id);
         }
     }
@@ -675,6 +687,11 @@ fn make_ready(
 
 #[path = "store_by_hand.rs"]
 mod by_hand;
+
+#[path = "store_own.rs"]
+mod own;
+
+pub(super) use own::Own;
 
 #[cfg(test)]
 #[path = "store_tests.rs"]

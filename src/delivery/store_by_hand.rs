@@ -25,6 +25,7 @@ impl Store {
             from: None,
             to: None,
             facts: None,
+            extras: None,
         };
         self.apply(id, attempt, now)
     }

@@ -78,6 +78,7 @@ fn transaction(id: u64, mails: u16, bytes: usize, now: Now) -> Arc<Transaction> 
         recipient: format!("r{index}@example.net").into(),
         body: 0,
         dsn: None,
+        extras: None,
     };
     let mut text = vec![b'x'; bytes];
     text.push(0);
@@ -123,6 +124,7 @@ fn waiting(transaction: &Transaction, last: Option<Next>) -> Waiting {
                 from: None,
                 to: None,
                 facts: None,
+                extras: None,
             })
         })
     };
@@ -140,6 +142,7 @@ fn waiting(transaction: &Transaction, last: Option<Next>) -> Waiting {
                 recipient: mail.recipient.clone(),
                 attempts: u32::from(last(mail.index).is_some()),
                 last: last(mail.index),
+                extras: mail.extras.clone(),
             })
             .collect(),
     }
@@ -662,3 +665,6 @@ fn a_mail_is_led_to_another_host_and_not_for_ever() {
     let id = deliver(&mut store);
     store.reroute(id, &host(1)).unwrap();
 }
+
+#[path = "store_own_tests.rs"]
+mod own;

@@ -84,6 +84,7 @@ impl Logbook {
             status: capped(&attempt.status),
             description: capped(&attempt.description),
             facts: attempt.facts.as_ref().filter(|_| template.uses(facts)).cloned(),
+            extras: None,
             ..*attempt
         };
         Some(Entry::Sent(Box::new(Sent {

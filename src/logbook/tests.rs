@@ -31,6 +31,7 @@ fn attempt() -> Attempt {
         from: Some("192.0.2.1".parse().unwrap()),
         to: Some("192.0.2.25:25".parse().unwrap()),
         facts: Some(r#"{"mta":"mx.example.net","cipher":{"name":"X","bits":256}}"#.into()),
+        extras: None,
     }
 }
 
@@ -49,6 +50,7 @@ fn transaction() -> Transaction {
         recipient: recipient.into(),
         body: crate::queue::NO_BODY,
         dsn: None,
+        extras: None,
     };
     Transaction {
         id: TransactionId::from_u64(33),

@@ -41,6 +41,7 @@ impl Asked {
             envelope: mail.map(|mail| mail.envelope.as_bytes()),
             recipient: mail.map(|mail| mail.recipient.as_bytes()),
             mime: None,
+            local: None,
         };
         let message = desk.plugins.cell.open_message(plugin, init)?;
         Ok(Asked { plugin, chain: desk.plugins.chain(plugin, Hook::OutData), message, held_ms: 0 })

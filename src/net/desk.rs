@@ -13,10 +13,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender as Channel;
-use rohrpost_abi::{Command, ConnectionId, PluginIndex, PluginSet, TimerId, WatchId};
+use rohrpost_abi::{
+    Answer as QueryAnswer, Command, ConnectionId, PluginIndex, PluginSet, QueryId, TimerId, WatchId,
+};
 use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
-use crate::auth::Logins;
 use crate::blocking::Job;
 use crate::clock::Wall;
 use crate::control::Which;
@@ -29,12 +30,14 @@ use crate::plugin::view::Plugins;
 use crate::queue::{
     Accepting, Completion, Entry, Ids, MailId, ReadError, Transaction, TransactionId, Waiting,
 };
+use crate::rolls::Rolls;
 use crate::services::{Routed, Services};
 use crate::settings::Settings;
 use crate::smtp::Memory;
 use crate::tls::Tls;
 
 use super::broken::BrokenTls;
+use super::foreign::{Foreign, Repeat};
 use super::settlement::{Recalled, Settlements};
 
 use super::login::Admission;
@@ -74,6 +77,8 @@ pub enum Mail {
     LogRoom,
     /// What is to be told of mails of a message was read back, or not.
     Recalled(TransactionId, Result<Vec<(u16, Recalled)>, ReadError>),
+    /// What name servers answered to a plugin's query.
+    Resolved(QueryId, QueryAnswer),
     /// The route of a destination with the milliseconds that it is good for, or why there is none.
     Routed(DestinationId, Routed),
     /// The password that this connection gave was checked: whether it is good.
@@ -101,8 +106,8 @@ pub struct News {
     pub settings: Arc<Settings>,
     /// The files of TLS.
     pub tls: Arc<Tls>,
-    /// The users that may log in.
-    pub logins: Arc<Logins>,
+    /// Who may log in, and who is local.
+    pub rolls: Arc<Rolls>,
     /// Whom connections are to begin with from now on, if it is somebody else; their contexts are
     /// initialised.
     pub plugins: Option<Arc<PluginSet>>,
@@ -253,6 +258,8 @@ pub struct Desk {
     pub sends: VecDeque<(ConnectionId, Vec<u8>)>,
     /// The context has a verdict.
     pub context_resumable: bool,
+    /// The event loop of a plugin, where the reactor sleeps.
+    pub foreign: Option<Foreign>,
     /// Which connection a plugin's token means.
     pub by_plugin: HashMap<ConnectionId, Key>,
     /// Our own addresses.
@@ -265,7 +272,10 @@ pub struct Desk {
     pub accepting: Accepting,
     /// Steps of TLS handshakes that this turn may still do, in either direction.
     shakes_left: usize,
+    /// Answers of name servers to plugins, not told yet.
+    pub(super) answered: VecDeque<(QueryId, QueryAnswer)>,
     timers: HashMap<TimerId, TimerKey>,
+    repeating: HashMap<TimerId, Repeat>,
     watches: HashMap<WatchId, WatchKey>,
     commands: Vec<Command>,
 }
@@ -304,7 +314,7 @@ pub struct DeskInit {
 }
 
 /// How many steps are taken back from other threads at once.
-const POSTED_PER_LOOK: usize = 1_024;
+pub(super) const POSTED_PER_LOOK: usize = 1_024;
 /// Steps of TLS handshakes in one turn: with the slowest of keys that is 30 ms, after which the others
 /// have their turn.
 const SHAKES_MAX: usize = 40;
@@ -341,13 +351,16 @@ impl Desk {
             resumable: VecDeque::new(),
             sends: VecDeque::new(),
             context_resumable: false,
+            foreign: None,
             by_plugin: HashMap::new(),
             listeners: init.listeners,
             mood: Mood::Starting,
             delivering: true,
             accepting: Accepting::Yes,
             shakes_left: SHAKES_MAX,
+            answered: VecDeque::new(),
             timers: HashMap::new(),
+            repeating: HashMap::new(),
             watches: HashMap::new(),
             commands: Vec::new(),
         }
@@ -435,15 +448,17 @@ impl Desk {
         self.commands = commands;
     }
 
-    /// Takes what threads of plugins handed back (D-26), some at a time: for the rest the next turn
-    /// comes at once.
+    /// Takes what threads of plugins handed back (D-26), and runs what they posted, some at a time: for
+    /// the rest the next turn comes at once.
     pub fn take_posted(&mut self, io: &mut Io) {
-        if !self.plugins.cell.has_posted() {
-            return;
-        }
-        self.plugins.cell.apply_posted(POSTED_PER_LOOK);
-        self.apply_commands(io);
         if self.plugins.cell.has_posted() {
+            self.plugins.cell.apply_posted(POSTED_PER_LOOK);
+            self.apply_commands(io);
+        }
+        if self.plugins.cell.has_posts() {
+            self.run_posts(io);
+        }
+        if self.plugins.cell.has_posted() || self.plugins.cell.has_posts() {
             io.stay_awake();
         }
     }
@@ -463,6 +478,10 @@ impl Desk {
     /// A plugin's timer fired.
     pub fn on_plugin_timer(&mut self, io: &mut Io, timer: TimerId) {
         self.timers.remove(&timer);
+        if let Some(repeat) = self.repeating.get_mut(&timer) {
+            repeat.go_on(io.now_ms());
+            self.timers.insert(timer, io.arm(repeat.due_ms, Timer::Plugin(timer)));
+        }
         self.plugins.cell.fire_timer(timer);
         self.apply_commands(io);
     }
@@ -493,8 +512,8 @@ impl Desk {
                 }
             )*};
         }
-        shrink!(by_plugin, committing, timers, watches);
-        shrink!(dirty, resumable, sends, batch, commands, onward);
+        shrink!(by_plugin, committing, timers, repeating, watches);
+        shrink!(dirty, resumable, sends, answered, batch, commands, onward);
         self.store.destinations.shrink();
     }
 
@@ -504,6 +523,8 @@ impl Desk {
         for (_, timer) in self.timers.drain() {
             io.cancel(timer);
         }
+        self.repeating.clear();
+        self.answered.clear();
         for (_, watch) in self.watches.drain() {
             io.unwatch(watch);
         }
@@ -515,17 +536,32 @@ impl Desk {
                 let key = io.arm(io.deadline_after(after_ms), Timer::Plugin(timer));
                 self.timers.insert(timer, key);
             }
+            Command::TimerRepeat { timer, after_ms, interval_ms } => {
+                let due_ms = io.deadline_after(after_ms);
+                self.timers.insert(timer, io.arm(due_ms, Timer::Plugin(timer)));
+                self.repeating.insert(timer, Repeat { due_ms, interval_ms });
+            }
             Command::TimerReset { timer, after_ms } => {
+                let due_ms = io.deadline_after(after_ms);
                 if let Some(&key) = self.timers.get(&timer) {
-                    io.rearm(key, io.deadline_after(after_ms));
+                    io.rearm(key, due_ms);
+                }
+                if let Some(repeat) = self.repeating.get_mut(&timer) {
+                    repeat.due_ms = due_ms;
                 }
             }
             Command::TimerStop { timer } => {
+                self.repeating.remove(&timer);
                 if let Some(key) = self.timers.remove(&timer) {
                     io.cancel(key);
                 }
             }
             Command::Watch { watch, fd, interest } => self.watch(io, watch, fd, interest),
+            Command::SetInterest { watch, interest } => {
+                if let Some(&key) = self.watches.get(&watch) {
+                    io.set_interest(key, interest_of(interest));
+                }
+            }
             Command::Unwatch { watch } => {
                 if let Some(key) = self.watches.remove(&watch) {
                     io.unwatch(key);
@@ -534,6 +570,10 @@ impl Desk {
             Command::Send { connection, bytes } => self.sends.push_back((connection, bytes)),
             Command::Resume { connection } => self.resumable.push_back(connection),
             Command::ResumeContext => self.context_resumable = true,
+            Command::Resolve { query, name, kind } => self.resolve(query, &name, kind),
+            Command::WaitWithin => {
+                self.foreign = self.plugins.cell.foreign_loop().map(Foreign::new)
+            }
         }
     }
 
@@ -544,10 +584,13 @@ impl Desk {
         fd: std::os::fd::BorrowedFd<'static>,
         interest: u8,
     ) {
-        let interest = Interest::from_bits(interest).expect("abi/ refuses watches without a bit");
-        let key = io.watch(fd, interest, watch);
+        let key = io.watch(fd, interest_of(interest), watch);
         // Each that the reactor has, abi/ has as well, and it has no more than the limit of both.
         let key = key.expect("invariant: abi/ refuses watches beyond the limit");
         self.watches.insert(watch, key);
     }
+}
+
+fn interest_of(bits: u8) -> Interest {
+    Interest::from_bits(bits).expect("abi/ refuses watches without a bit")
 }

@@ -382,14 +382,17 @@ impl Incoming {
             Event::Hello(_) | Event::Rset => self.decide(Decision::Accept, desk, io),
             Event::StartTls => self.on_starttls(desk, io),
             Event::Rcpt(to) => {
-                if !self.may_relay(&to.address, desk) {
+                let relayed = self.is_relayed(desk);
+                let welcome = relayed || desk.admission.is_local(&to.address);
+                // D-71: plugins that can say that an address is local are asked first.
+                if !welcome && !desk.plugins.may_say_local(self.plugin) {
                     let refusal = desk.admission.refusal();
                     self.decide(Decision::Refuse(refusal.into()), desk, io);
                     return;
                 }
                 let text = terminated(to.address.as_str());
                 if let Some(draft) = &mut self.draft {
-                    draft.propose(to);
+                    draft.propose(to, relayed);
                 }
                 self.begin(Step::RcptTo(text), desk, io);
             }
@@ -419,13 +422,27 @@ impl Incoming {
         }
     }
 
-    /// Design §5: who may send to whom.
-    fn may_relay(&self, to: &crate::smtp::Address, desk: &Desk) -> bool {
-        let smtp = &desk.settings.smtp;
-        self.is_relayed(desk)
-            || smtp.local_domains.contains(to.domain())
-            // RFC 5321 4.5.1: `<postmaster>` without a domain is ours, if anything is.
-            || (to.domain().is_empty() && !smtp.local_domains.is_empty())
+    /// What plugins said of the address that the step showed.
+    fn end_address(&self, desk: &Desk) -> Option<bool> {
+        self.plugin.and_then(|plugin| desk.plugins.cell.end_address(plugin))
+    }
+
+    /// Plugins have seen a recipient: it is one if the client may send to it. What they say of the client
+    /// can add to that at once, and takes away from the next recipient on.
+    fn finish_recipient(&mut self, desk: &mut Desk, io: &Io) {
+        let local = self.end_address(desk);
+        let proposed = self.draft.as_ref().and_then(Draft::proposed);
+        let is_welcome = |(to, relayed): (&crate::smtp::Address, bool)| {
+            relayed || self.is_relayed(desk) || local.unwrap_or_else(|| desk.admission.is_local(to))
+        };
+        if !proposed.is_some_and(is_welcome) {
+            let refusal = desk.admission.refusal();
+            return self.decide(Decision::Refuse(refusal.into()), desk, io);
+        }
+        if let Some(draft) = &mut self.draft {
+            draft.accept(local);
+        }
+        self.decide(Decision::Accept, desk, io);
     }
 
     /// Whether the client may send to anybody.
@@ -504,13 +521,11 @@ impl Incoming {
             Step::Connect => self.on_welcome(desk, io),
             Step::Secure => self.on_secure(desk),
             Step::Authenticate(credentials) => self.judge(*credentials, desk, io),
-            Step::MailFrom(_) => self.decide(Decision::Accept, desk, io),
-            Step::RcptTo(_) => {
-                if let Some(draft) = &mut self.draft {
-                    draft.accept();
-                }
+            Step::MailFrom(_) => {
+                self.end_address(desk);
                 self.decide(Decision::Accept, desk, io);
             }
+            Step::RcptTo(_) => self.finish_recipient(desk, io),
             Step::Data(mut message) => match self.extract(&mut message, desk) {
                 Ok(()) => self.next_message(message, desk, io),
                 Err(error) => {
@@ -588,12 +603,10 @@ impl Incoming {
     pub(super) fn drop_step(&mut self, step: Step, desk: &mut Desk) {
         match step {
             Step::Data(message) | Step::Message(message, _) => self.drop_message(*message, desk),
-            Step::Connect
-            | Step::Secure
-            | Step::Authenticate(_)
-            | Step::MailFrom(_)
-            | Step::RcptTo(_)
-            | Step::Close => {}
+            Step::MailFrom(_) | Step::RcptTo(_) => {
+                self.end_address(desk);
+            }
+            Step::Connect | Step::Secure | Step::Authenticate(_) | Step::Close => {}
         }
     }
 

@@ -15,10 +15,12 @@ use std::sync::Arc;
 use rohrpost_abi::Hook;
 
 use crate::auth::logins::Judgement;
-use crate::auth::{Check, Checks, Logins};
+use crate::auth::{Check, Checks};
 use crate::log::Level;
 use crate::metrics::Number;
+use crate::rolls::Rolls;
 use crate::settings::{Settings, Smtp};
+use crate::smtp::Address;
 use crate::smtp::sasl::Credentials;
 use crate::smtp::server::{Decision, LoginOffer};
 use crate::smtp::{Fixed, answer};
@@ -34,7 +36,7 @@ pub(super) const VERIFY_MS: u64 = 60_000;
 /// What a worker knows about who may log in, and what those may who have not.
 #[derive(Debug)]
 pub struct Admission {
-    logins: Arc<Logins>,
+    rolls: Arc<Rolls>,
     checks: Checks,
     /// A plugin judges credentials.
     asks_plugins: bool,
@@ -46,24 +48,24 @@ impl Admission {
     /// For the logins of one worker; `asks_plugins` is whether any plugin exports the hook.
     pub fn new(
         settings: &Settings,
-        logins: Arc<Logins>,
+        rolls: Arc<Rolls>,
         checks: Checks,
         asks_plugins: bool,
     ) -> Admission {
         let range_is_set = settings.is_set("smtp-relay-range");
-        Admission { logins, checks, asks_plugins, range_is_set }
+        Admission { rolls, checks, asks_plugins, range_is_set }
     }
 
     /// Other settings, other users, and perhaps other plugins, from now on.
-    pub fn change(&mut self, settings: &Settings, logins: Arc<Logins>, asks_plugins: bool) {
-        self.logins = logins;
+    pub fn change(&mut self, settings: &Settings, rolls: Arc<Rolls>, asks_plugins: bool) {
+        self.rolls = rolls;
         self.asks_plugins = asks_plugins;
         self.range_is_set = settings.is_set("smtp-relay-range");
     }
 
     /// Whether there is anybody to ask.
     pub fn is_open(&self) -> bool {
-        self.asks_plugins || !self.logins.is_empty()
+        self.asks_plugins || !self.rolls.logins.is_empty()
     }
 
     /// What is offered to this client (D-37), whose address may be unknown.
@@ -80,6 +82,11 @@ impl Admission {
     pub fn trusts(&self, smtp: &Smtp, remote: Option<IpAddr>) -> bool {
         (self.range_is_set || !self.is_open())
             && remote.is_some_and(|remote| smtp.relay_clients.contains(remote))
+    }
+
+    /// Whether mail for this address is taken from everybody.
+    pub fn is_local(&self, address: &Address) -> bool {
+        self.rolls.locals.has(address.as_str().as_bytes())
     }
 
     /// What a client hears that may not send to a recipient.
@@ -144,7 +151,7 @@ impl Incoming {
         if let Some(good) = said {
             return self.on_judged(good, desk, io);
         }
-        match desk.admission.logins.judge(&credentials) {
+        match desk.admission.rolls.logins.judge(&credentials) {
             Judgement::Known(good) => {
                 self.login.by_host = good;
                 self.on_judged(good, desk, io);

@@ -17,7 +17,7 @@ use crate::queue::{Body, DsnNotify, Mail, MailDsn, NO_BODY, Origin, Transaction,
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
 use crate::smtp::server::{Protocol, Received};
 use crate::smtp::trace::Trace;
-use crate::smtp::{Fixed, Memory, answer, is_crlf_only};
+use crate::smtp::{Address, Fixed, Memory, answer, is_crlf_only};
 
 use super::desk::Desk;
 
@@ -25,12 +25,28 @@ use super::desk::Desk;
 /// 100 to be allowed where counting is all there is; real paths are far shorter.
 const RECEIVED_FIELDS_MAX: usize = 50;
 
+/// A recipient that was accepted.
+#[derive(Debug)]
+struct Recipient {
+    address: Box<str>,
+    dsn: Option<Box<MailDsn>>,
+    local: Option<bool>,
+}
+
 /// A sender and the recipients that were accepted so far.
 #[derive(Debug)]
 pub struct Draft {
     from: MailFrom,
-    recipients: Vec<(Box<str>, Option<Box<MailDsn>>)>,
-    proposed: Option<RcptTo>,
+    recipients: Vec<Recipient>,
+    proposed: Option<Proposed>,
+}
+
+/// A recipient that plugins are asked about.
+#[derive(Debug)]
+struct Proposed {
+    to: RcptTo,
+    /// The client could send to anybody when it named it.
+    relayed: bool,
 }
 
 impl Draft {
@@ -39,16 +55,21 @@ impl Draft {
         Draft { from, recipients: Vec::new(), proposed: None }
     }
 
-    /// A recipient that plugins are asked about.
-    pub fn propose(&mut self, to: RcptTo) {
-        self.proposed = Some(to);
+    /// A recipient that plugins are asked about; `relayed` is whether the client may send to anybody.
+    pub fn propose(&mut self, to: RcptTo, relayed: bool) {
+        self.proposed = Some(Proposed { to, relayed });
     }
 
-    /// The proposed recipient is one.
-    pub fn accept(&mut self) {
-        if let Some(mut to) = self.proposed.take() {
+    /// The recipient that plugins are asked about, and whether the client could send to anybody then.
+    pub fn proposed(&self) -> Option<(&Address, bool)> {
+        self.proposed.as_ref().map(|proposed| (&proposed.to.address, proposed.relayed))
+    }
+
+    /// The proposed recipient is one; `local` is what plugins said of it (D-71).
+    pub fn accept(&mut self, local: Option<bool>) {
+        if let Some(Proposed { mut to, .. }) = self.proposed.take() {
             let dsn = wanted::of_recipient(&mut to);
-            self.recipients.push((to.address.as_str().into(), dsn));
+            self.recipients.push(Recipient { address: to.address.as_str().into(), dsn, local });
         }
     }
 }
@@ -88,6 +109,8 @@ impl EditProblem {
 pub struct Message {
     from: MailFrom,
     mails: Vec<Mail>,
+    /// What plugins said of the recipients at RCPT, for their message hooks (D-71).
+    locals: Vec<Option<bool>>,
     bodies: Vec<Body>,
     protocol: Protocol,
     reserved: usize,
@@ -119,21 +142,22 @@ impl Message {
         let body = Body::try_from(received.body.into_vec_with_nul())
             .expect("a received body keeps one zero past its end");
         let envelope: Box<str> = draft.from.address.as_str().into();
-        let mails = draft
-            .recipients
-            .into_iter()
-            .zip(0..)
-            .map(|((recipient, dsn), index)| Mail {
+        let locals = draft.recipients.iter().map(|recipient| recipient.local).collect();
+        let recipients = draft.recipients.into_iter().zip(0..);
+        let mails = recipients
+            .map(|(Recipient { address, dsn, .. }, index)| Mail {
                 index,
                 envelope: envelope.clone(),
-                recipient,
+                recipient: address,
                 body: 0,
                 dsn,
+                extras: None,
             })
             .collect();
         Ok(Message {
             from: draft.from,
             mails,
+            locals,
             bodies: vec![body],
             protocol: received.protocol,
             reserved,
@@ -200,6 +224,7 @@ impl Message {
             recipient: Some(mail.recipient.as_bytes()),
             // Shared by all recipients; a setter makes a copy (D-43).
             mime: self.bodies.first().map(shared),
+            local: self.locals[self.next],
         };
         let id = plugins.cell.open_message(connection, init)?;
         self.open = Some(id);
@@ -368,6 +393,7 @@ mod tests {
                 recipient: "b@example.net".into(),
                 body: 0,
                 dsn: Some(Box::new(dsn.clone())),
+                extras: None,
             };
             let mut mails: Vec<Mail> = said[..count].iter().zip(0..).map(mail).collect();
             let all = join_dsn(&mut mails, &asked);
@@ -384,6 +410,7 @@ mod tests {
             recipient: "b@example.net".into(),
             body: 0,
             dsn: None,
+            extras: None,
         }];
         assert!(join_dsn(&mut unsaid, &of(never, None)));
         assert_eq!(unsaid[0].dsn.as_deref(), Some(&of(never, None)));

@@ -10,6 +10,7 @@
 //! - [`login`] is how such a connection says who it is.
 //! - [`settlement`] is an attempt between its end and its record, with the notice that it calls for.
 //! - [`unwritten`] is what tells of it, until the disk has it.
+//! - [`foreign`] is the event loop of a plugin, in which a worker then sleeps.
 //! - [`desk`] is what the drivers of one worker share.
 //!
 //! No protocol decision is made here: what a command means is the session's business.
@@ -19,6 +20,7 @@ pub mod broken;
 mod certificate;
 pub mod deadline;
 pub mod desk;
+pub mod foreign;
 pub mod incoming;
 mod incoming_begin;
 mod incoming_end;

@@ -18,7 +18,12 @@ impl Desk {
     /// Whether somebody may want to know more of the connection that this transaction goes over than its
     /// outcome.
     pub fn wants_facts(&self, transaction: &Transaction) -> bool {
-        self.logbook.logs_facts() || self.store.queues().takes_any(transaction.wishes.as_deref())
+        let queues = self.store.queues();
+        let own =
+            |mail: &Mail| mail.extras.is_some() && queues.takes_any(transaction.wishes_of(mail));
+        self.logbook.logs_facts()
+            || queues.takes_any(transaction.wishes.as_deref())
+            || transaction.mails.iter().any(own)
     }
 
     /// Whether any named queue takes a result of this attempt.
@@ -28,7 +33,7 @@ impl Desk {
         };
         let wishes = match &ended.freed {
             Some(mail) => mail.wishes.as_deref(),
-            None => self.store.wishes(ended.attempt.mail.transaction),
+            None => self.store.wishes(ended.attempt.mail),
         };
         self.store.queues().names(wishes, ending).next().is_some()
     }
@@ -46,7 +51,8 @@ impl Desk {
         let Some(ending) = ending(attempt) else { return };
         let hostname = &self.settings.smtp.hostname;
         let original = transaction.and_then(|transaction| {
-            Some(Original::of(transaction, transaction.mail(mail.id.index)?, hostname))
+            let read = transaction.mail(mail.id.index)?;
+            Some(Original::of(transaction, read, mail.wishes.as_deref(), hostname))
         });
         let original = original.unwrap_or_else(|| {
             Original::lost(mail.id, &mail.envelope, &mail.recipient, mail.received_ms)
@@ -64,6 +70,7 @@ impl Desk {
                     recipient: Box::default(),
                     body: 0,
                     dsn: None,
+                    extras: None,
                 }],
                 bodies: vec![body.clone()],
                 trace: Box::default(),
@@ -131,6 +138,7 @@ mod tests {
             from: None,
             to: None,
             facts: None,
+            extras: None,
         }
     }
 

@@ -91,7 +91,7 @@ impl Recalled {
             orcpt: request.orcpt.map(Box::from),
             envid: request.envid.map(Box::from),
             smtputf8: transaction.smtputf8,
-            excerpt: Excerpt::of(transaction, mail, wanted::ret_of(transaction, ret)),
+            excerpt: Excerpt::of(transaction, mail, wanted::ret_of(transaction, mail, ret)),
             read: None,
         }
     }
@@ -337,7 +337,7 @@ impl Desk {
             return self.record(ended.attempt, 0);
         };
         let attempt = ended.attempt;
-        let line = self.line_of(&attempt, &mail, transaction.wishes.as_deref());
+        let line = self.line_of(&attempt, &mail, mail.wishes.as_deref());
         let kind = self.kind_of(&attempt, &mail, hop_tells).filter(|_| noticed);
         // Attempts before this one are in the log, with all that was known of them.
         let tells = kind.is_some() || results;
@@ -640,6 +640,7 @@ impl Desk {
                 body: 0,
                 // RFC 3461 6.1: nobody wants to hear of a notice.
                 dsn: Some(Box::new(MailDsn { notify: DsnNotify::NEVER, orcpt: None })),
+                extras: None,
             }],
             bodies: vec![Body::try_from(text).expect("the zero was put there")],
             trace: Box::default(),

@@ -28,6 +28,7 @@ fn pending(mail: MailId, next: Next, kind: Option<Kind>, known: bool) -> Pending
         from: None,
         to: None,
         facts: None,
+        extras: None,
     };
     let mail = MailView {
         id: mail,

@@ -30,6 +30,7 @@ fn attempt(next: Next, state: &str, result: &str, reply: (u16, &str, &str)) -> A
         from: Some("192.0.2.1".parse().unwrap()),
         to: (code != 0).then(|| "192.0.2.25:25".parse().unwrap()),
         facts: None,
+        extras: None,
     }
 }
 
@@ -335,6 +336,7 @@ fn wishes_hold_and_silence_takes_the_default() {
         recipient: "bob@example.net".into(),
         body: 0,
         dsn: notify.map(|notify| Box::new(MailDsn { notify, orcpt: None })),
+        extras: None,
     };
     let default = Notify { success: false, failure: true, delay: false };
     let told = |notify| {

@@ -38,7 +38,7 @@ pub fn add_to(wishes: &mut Option<Box<Wishes>>, from: &mut MailFrom) {
 
 /// What a mail passes on to its next hop.
 pub fn request<'a>(transaction: &'a Transaction, mail: &'a Mail) -> Request<'a> {
-    let wishes = transaction.wishes.as_deref();
+    let wishes = transaction.wishes_of(mail);
     let dsn = mail.dsn.as_deref();
     Request {
         ret: wishes.and_then(|wishes| wishes.dsn_ret).map(ret),
@@ -49,8 +49,8 @@ pub fn request<'a>(transaction: &'a Transaction, mail: &'a Mail) -> Request<'a> 
 }
 
 /// How much of its text comes back with a notice.
-pub fn ret_of(transaction: &Transaction, default: Ret) -> Ret {
-    let wish = transaction.wishes.as_deref().and_then(|wishes| wishes.dsn_ret);
+pub fn ret_of(transaction: &Transaction, mail: &Mail, default: Ret) -> Ret {
+    let wish = transaction.wishes_of(mail).and_then(|wishes| wishes.dsn_ret);
     wish.map_or(default, ret)
 }
 

@@ -5,8 +5,8 @@
 //! **Diagnostics**: a retry loop (D-29) and a revoked hold (D-27) are logged with the plugin.
 
 use rohrpost_abi::{
-    Command, ConnectionId, ConnectionInit, ContextStep, Hook, Host, PluginIndex, PluginSet,
-    Returned, Step,
+    Command, ConnectionId, ConnectionInit, ContextStep, Generation, Hook, Host, PluginIndex,
+    PluginSet, Returned, Step,
 };
 
 use crate::log::{Level, Log};
@@ -59,6 +59,17 @@ impl Plugins {
             Some(connection) => self.cell.is_outdated(connection),
             None => !self.set().is_empty(),
         }
+    }
+
+    /// Whether any plugin of this connection can say that a recipient is local (D-71): one that exports the
+    /// hook for recipients, of a generation that has the call.
+    pub fn may_say_local(&self, connection: Option<ConnectionId>) -> bool {
+        let generation = |plugin: &PluginIndex| self.host.plugins().generation(*plugin);
+        let Some(set) = connection.and_then(|connection| self.cell.set_of(connection)) else {
+            return false;
+        };
+        let asked = set.with(Hook::RcptTo).iter();
+        asked.filter_map(generation).any(|generation| generation != Generation::G1)
     }
 
     /// A slot for a connection, or `None` when no plugin would ever see it.

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::extras::Extras;
 use super::wishes::{MailDsn, Wishes};
 
 /// The name of one transaction: unix microseconds shifted left by 8, or'ed with the worker.
@@ -227,6 +228,8 @@ pub struct Mail {
     pub body: u16,
     /// What the sender asked for of notices about this recipient, if anything.
     pub dsn: Option<Box<MailDsn>>,
+    /// What plugins have made of it, if anything.
+    pub extras: Option<Arc<Extras>>,
 }
 
 /// The [`Mail::body`] of a mail that has no text (D-6A): a plugin may take it away (D-64).
@@ -304,6 +307,12 @@ impl Transaction {
         self.mails.get(place)
     }
 
+    /// What `mail` asks for: its own wishes, or those of all.
+    pub fn wishes_of<'a>(&'a self, mail: &'a Mail) -> Option<&'a Wishes> {
+        let own = mail.extras.as_deref().and_then(|extras| extras.wishes.as_deref());
+        own.or(self.wishes.as_deref())
+    }
+
     /// The text of `mail`.
     pub fn body(&self, mail: &Mail) -> Option<&Body> {
         self.bodies.get(usize::from(mail.body))
@@ -340,6 +349,8 @@ pub struct Attempt {
     pub from: Option<IpAddr>,
     /// The server it went to.
     pub to: Option<SocketAddr>,
+    /// The mail's extras from now on, where plugins changed them on its way out.
+    pub extras: Option<Arc<Extras>>,
     /// More about the connection, for results: the text of one JSON object, at most
     /// [`Attempt::FACTS_BYTES_MAX`] bytes; absent where nobody asked.
     pub facts: Option<Box<str>>,

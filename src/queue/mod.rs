@@ -10,6 +10,7 @@
 #[cfg(test)]
 mod dice;
 mod engine;
+mod extras;
 pub mod fuzz;
 mod log;
 mod mail;
@@ -24,6 +25,7 @@ pub(crate) use dice::Dice;
 pub use engine::{
     Accepting, Completion, Entry, Queue, ReadError, Recalled, Refusal, Shelf, ShutdownError, Status,
 };
+pub use extras::{Extras, MailNotes};
 pub(crate) use log::is_file_of_queue;
 pub use log::{LogQueue, LogReader, Notify, OpenError, Options};
 pub use mail::{

@@ -5,9 +5,11 @@
 //! Diagnostics: a [`Report`] with one [`Damage`] for every place that did not read back.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::extras::Extras;
 use super::mail::{Attempt, TransactionId};
 use super::wishes::Wishes;
 
@@ -50,6 +52,8 @@ pub struct WaitingMail {
     pub attempts: u32,
     /// The last of them; none means the mail is due at once.
     pub last: Option<Box<Attempt>>,
+    /// What plugins have made of it, if anything.
+    pub extras: Option<Arc<Extras>>,
 }
 
 /// What was found out about the storage.

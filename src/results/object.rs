@@ -28,9 +28,14 @@ pub fn text_bytes_needed(wishes: Option<&Wishes>) -> usize {
 pub struct Original(Map<String, Value>);
 
 impl Original {
-    /// What `transaction` says of `mail`, as it came to the server called `hostname`.
-    pub fn of(transaction: &Transaction, mail: &Mail, hostname: &str) -> Self {
-        let wishes = transaction.wishes.as_deref();
+    /// What `transaction` says of `mail`, which asks for `wishes` now, as it came to the server called
+    /// `hostname`.
+    pub fn of(
+        transaction: &Transaction,
+        mail: &Mail,
+        wishes: Option<&Wishes>,
+        hostname: &str,
+    ) -> Self {
         let mut object = wishes.and_then(custom).unwrap_or_default();
         let mut add = |name: &str, value: Value| {
             if value.is_null() {
@@ -268,6 +273,7 @@ mod tests {
                 notify: DsnNotify::SUCCESS.with(DsnNotify::DELAY),
                 orcpt: Some("rfc822;c@example.net".into()),
             })),
+            extras: None,
         };
         Transaction {
             id: TransactionId::from_u64(1),
@@ -303,11 +309,13 @@ mod tests {
             from: Some("192.0.2.7".parse().unwrap()),
             to: Some("[2001:db8::1]:25".parse().unwrap()),
             facts: facts.map(Box::from),
+            extras: None,
         }
     }
 
     fn object(transaction: &Transaction, attempts: &[Attempt]) -> Value {
-        let original = Original::of(transaction, &transaction.mails[0], "mx.example");
+        let mail = &transaction.mails[0];
+        let original = Original::of(transaction, mail, transaction.wishes_of(mail), "mx.example");
         serde_json::from_slice(&original.with_attempts(attempts.iter(), 9)).unwrap()
     }
 

@@ -52,7 +52,7 @@ pub(super) struct LookUps {
 }
 
 /// What one look-up goes by.
-struct LookUp {
+pub(super) struct LookUp {
     settings: Arc<Settings>,
     listeners: Arc<[SocketAddr]>,
     resolver: TokioResolver,
@@ -69,12 +69,7 @@ impl LookUps {
         &mut self,
         target: &Target,
     ) -> impl Future<Output = Routed> + Send + 'static {
-        let look_up = self.resolver().map(|resolver| LookUp {
-            settings: self.settings.clone(),
-            listeners: self.listeners.clone(),
-            resolver,
-            deadline: Instant::now() + self.settings.dns.timeout,
-        });
+        let look_up = self.look_up();
         let target = target.clone();
         async move {
             let found = match look_up {
@@ -88,6 +83,17 @@ impl LookUps {
                 .map(|(route, fresh)| (route, fresh.as_millis() as u64))
                 .map_err(|error| Box::new(error.finish()))
         }
+    }
+
+    /// What a look-up of now goes by.
+    pub(super) fn look_up(&mut self) -> Result<LookUp, NetError> {
+        let resolver = self.resolver()?;
+        Ok(LookUp {
+            settings: self.settings.clone(),
+            listeners: self.listeners.clone(),
+            resolver,
+            deadline: Instant::now() + self.settings.dns.timeout,
+        })
     }
 
     /// The resolver, made anew when the system's file has changed.
@@ -133,7 +139,7 @@ fn name_server(address: SocketAddr) -> NameServerConfig {
 }
 
 /// Records, until when they are good; or none, whether the name exists or not.
-enum Answer {
+pub(super) enum Answer {
     Records(Lookup),
     NoRecords,
     NoName,
@@ -223,7 +229,7 @@ impl LookUp {
     }
 
     /// One question, answered or not by the deadline.
-    async fn ask(&self, name: Name, kind: RecordType) -> Result<Answer, NoAnswer> {
+    pub(super) async fn ask(&self, name: Name, kind: RecordType) -> Result<Answer, NoAnswer> {
         let question = format!("{kind} of {}", name.to_ascii());
         let asked = timeout_at(self.deadline, self.resolver.lookup(name, kind)).await;
         let late = |text| Err(NoAnswer { timed_out: true, text });
@@ -279,7 +285,7 @@ fn gather(
 }
 
 /// A name that is not completed by the system's search list.
-fn whole(domain: &str) -> Result<Name, ()> {
+pub(super) fn whole(domain: &str) -> Result<Name, ()> {
     let mut name = Name::from_ascii(domain).map_err(|_| ())?;
     name.set_fqdn(true);
     if domain.is_empty() { Err(()) } else { Ok(name) }

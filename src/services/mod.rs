@@ -1,5 +1,5 @@
 //! The services thread: what well-kept asynchronous libraries do better than we would, on a runtime of
-//! its own. So far: asking name servers where mail goes.
+//! its own. So far: asking name servers, where mail goes and on behalf of plugins.
 //!
 //! It sleeps until the first request and makes its runtime then. Requests come over a bounded channel
 //! and are answered into the asking worker's mailbox, each exactly once: whatever becomes of a request,
@@ -10,6 +10,7 @@
 //! **Diagnostics**: what goes wrong is the answer; a panic is logged, and the thread starts anew.
 
 mod lookup;
+mod query;
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rohrpost_abi::{Answer, QueryId, QueryStatus, RecordKind};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
@@ -55,14 +57,53 @@ impl Services {
         destination: DestinationId,
         target: Target,
     ) -> Result<(), Box<Finish>> {
+        self.request(worker, Question::Route(destination, target))
+            .map_err(|()| unanswered("there are too many look-ups, or their thread has ended"))
+    }
+
+    /// Asks on behalf of a plugin; [`Mail::Resolved`] answers.
+    ///
+    /// # Errors
+    /// The status of the answer, where the request cannot even be made.
+    pub fn resolve(
+        &self,
+        worker: usize,
+        query: QueryId,
+        name: &[u8],
+        kind: RecordKind,
+    ) -> Result<(), QueryStatus> {
+        self.request(worker, Question::Records(query, name.into(), kind))
+            .map_err(|()| QueryStatus::Failed)
+    }
+
+    fn request(&self, worker: usize, question: Question) -> Result<(), ()> {
         let mailboxes = Some(self.mailboxes.clone());
-        let request = Request { worker, destination, target, mailboxes };
-        self.requests.try_send(request).map_err(|error| {
+        self.requests.try_send(Request { worker, question, mailboxes }).map_err(|error| {
             let mut request = error.into_inner();
             // This is the worker's own thread, which must not wait for its own mailbox.
             request.mailboxes = None;
-            unanswered("there are too many look-ups, or their thread has ended")
         })
+    }
+}
+
+/// What can be asked.
+#[derive(Debug)]
+enum Question {
+    /// Where mail goes.
+    Route(DestinationId, Target),
+    /// Whatever a plugin wants to know.
+    Records(QueryId, Box<[u8]>, RecordKind),
+}
+
+impl Question {
+    /// The answer if there is none.
+    fn unanswered(&self, text: &str) -> Mail {
+        match self {
+            Question::Route(destination, _) => Mail::Routed(*destination, Err(unanswered(text))),
+            Question::Records(query, ..) => {
+                Mail::Resolved(*query, Answer::without_records(QueryStatus::Failed))
+            }
+        }
     }
 }
 
@@ -70,16 +111,14 @@ impl Services {
 #[derive(Debug)]
 struct Request {
     worker: usize,
-    destination: DestinationId,
-    target: Target,
+    question: Question,
     /// Gone when it has been answered.
     mailboxes: Option<Mailboxes>,
 }
 
 impl Request {
-    async fn answer(mut self, routed: Routed) {
+    async fn answer(mut self, mut mail: Mail) {
         let Some(mailboxes) = self.mailboxes.take() else { return };
-        let mut mail = Mail::Routed(self.destination, routed);
         while let Err(back) = mailboxes.offer(self.worker, mail) {
             mail = back;
             tokio::time::sleep(FULL_PAUSE).await;
@@ -91,9 +130,8 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         if let Some(mailboxes) = self.mailboxes.take() {
-            let finish =
-                unanswered("the look-up was cut off by a bug, or by the end of its thread");
-            mailboxes.deliver(self.worker, Mail::Routed(self.destination, Err(finish)));
+            let text = "the look-up was cut off by a bug, or by the end of its thread";
+            mailboxes.deliver(self.worker, self.question.unanswered(text));
         }
     }
 }
@@ -147,12 +185,23 @@ fn serve(
     runtime.block_on(async move {
         let mut next = Some(first);
         while let Some(request) = next {
-            let look_up = look_ups.begin(&request.target);
             // A panic in a task is its own: the request is dropped, and so answered.
-            tokio::spawn(async move {
-                let routed = look_up.await;
-                request.answer(routed).await;
-            });
+            match &request.question {
+                Question::Route(destination, target) => {
+                    let (destination, look_up) = (*destination, look_ups.begin(target));
+                    tokio::spawn(async move {
+                        let routed = look_up.await;
+                        request.answer(Mail::Routed(destination, routed)).await;
+                    });
+                }
+                Question::Records(query, name, kind) => {
+                    let (query, asked) = (*query, look_ups.begin_query(name, *kind));
+                    tokio::spawn(async move {
+                        let answer = asked.await;
+                        request.answer(Mail::Resolved(query, answer)).await;
+                    });
+                }
+            }
             next = requests.recv().await;
         }
     });
@@ -209,7 +258,8 @@ mod tests {
         let (mailboxes, mut reactor) = mailbox();
         let destination = DestinationId::default();
         let target = Target::Domain("example.org".into());
-        drop(Request { worker: 0, destination, target, mailboxes: Some(mailboxes) });
+        let question = Question::Route(destination, target);
+        drop(Request { worker: 0, question, mailboxes: Some(mailboxes) });
         let mut answers = Answers::default();
         reactor.run(&mut answers).unwrap();
         let finish = answers.0.pop().unwrap().unwrap_err();
@@ -221,7 +271,8 @@ mod tests {
         let (mailboxes, mut reactor) = mailbox();
         let destination = DestinationId::default();
         let target = Target::Domain("example.org".into());
-        let request = Request { worker: 0, destination, target, mailboxes: Some(mailboxes) };
+        let question = Question::Route(destination, target);
+        let request = Request { worker: 0, question, mailboxes: Some(mailboxes) };
         let runtime = Builder::new_current_thread().build().unwrap();
         runtime.block_on(async move {
             let task = tokio::spawn(async move {

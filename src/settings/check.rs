@@ -12,8 +12,9 @@ use super::load::{Problem, Report};
 use super::machine::Machine;
 use super::model::{AddressRule, Settings};
 use super::source::Origin;
-use crate::auth::{LoginSource, Logins};
+use crate::auth::LoginSource;
 use crate::log::Target;
+use crate::rolls::Rolls;
 
 /// Addresses that no network of one owner holds together.
 const FAR_APART: [[u8; 4]; 2] = [[8, 8, 8, 8], [198, 41, 0, 4]];
@@ -105,8 +106,8 @@ impl Settings {
 
     fn check_logins(&self, report: &mut Report) {
         use std::os::unix::fs::PermissionsExt as _;
-        if let Err(error) = Logins::load(&self.smtp.auth) {
-            report.fail(format!("smtp-auth: {error}"));
+        if let Err(error) = Rolls::load(&self.smtp) {
+            report.fail(error.to_string());
         }
         if !self.smtp.auth.is_empty()
             && self.smtp.auth_plaintext.is_empty()

@@ -160,6 +160,11 @@ section! {
         /// Domains whose recipients are local: mail for them is accepted from every client.
         "local-domains" local_domains: Domains = Preset::Text(""), DomainSet, live;
 
+        /// A file of more local addresses, one in a line: `user@domain`, in which `*` stands for any octets
+        /// and `?` for one; `#` before comments. It is read again at each reload.
+        "local-addresses" local_addresses: Option<PathBuf> = Preset::Text(""),
+            Optional(AbsolutePath), live;
+
         /// Networks of proxies: connections from there begin with a header of the PROXY protocol that
         /// says who the client is, and no others may.
         "smtp-proxy" proxies: Networks = Preset::Text(""), NetworkSet, live;

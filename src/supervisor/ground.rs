@@ -9,8 +9,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::auth::Logins;
 use crate::lock::Lock;
+use crate::rolls::Rolls;
 use crate::settings::Settings;
 use crate::tls::Tls;
 use crate::worker::Doors;
@@ -55,7 +55,7 @@ pub(super) struct Ground {
     /// One share for each worker.
     pub(super) doors: Vec<Doors>,
     pub(super) tls: Arc<Tls>,
-    pub(super) logins: Arc<Logins>,
+    pub(super) rolls: Arc<Rolls>,
 }
 
 impl Ground {
@@ -69,9 +69,9 @@ impl Ground {
         let Bound { clear, secure, doors } = bind(settings, settings.smtp.threads as usize)?;
         // Keys and hashes of passwords are not for everybody's eyes, perhaps not for the user's.
         let tls = Arc::new(Tls::load(&settings.tls.files())?);
-        let logins = Arc::new(Logins::load(&settings.smtp.auth)?);
+        let rolls = Arc::new(Rolls::load(&settings.smtp)?);
         // D-08: everything from here on, plugins above all, runs without the rights of root.
         rights.give_up()?;
-        Ok(Ground { lock, addresses: Addresses { clear, secure }, doors, tls, logins })
+        Ok(Ground { lock, addresses: Addresses { clear, secure }, doors, tls, rolls })
     }
 }

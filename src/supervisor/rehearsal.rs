@@ -6,9 +6,9 @@
 
 use std::net::SocketAddr;
 
-use crate::auth::Logins;
 use crate::lock::Lock;
 use crate::log::Log;
+use crate::rolls::Rolls;
 use crate::settings::Settings;
 use crate::tls::Tls;
 
@@ -34,7 +34,7 @@ pub fn rehearse(settings: &Settings) -> Result<Vec<String>, StartError> {
         found.push(format!("ports: {}", addresses.join(", ")));
     }
     Tls::load(&settings.tls.files())?;
-    Logins::load(&settings.smtp.auth)?;
+    Rolls::load(&settings.smtp)?;
     // D-08: as the user that the server would be.
     rights.give_up()?;
     let plugins = open_plugins(settings, &Log::none())?;

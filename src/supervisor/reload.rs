@@ -15,9 +15,9 @@ use crossbeam_channel::bounded;
 use rohrpost_abi::Prepared;
 use serde_json::{Value, json};
 
-use crate::auth::Logins;
 use crate::log::Log;
 use crate::net::desk::{Intake, Mail, News};
+use crate::rolls::Rolls;
 use crate::settings::{Changes, Loaded, Machine, Settings};
 use crate::tls::Tls;
 use crate::view::counted;
@@ -37,7 +37,7 @@ pub(super) struct Found {
     waiting: Vec<&'static str>,
     warnings: Vec<String>,
     tls: Arc<Tls>,
-    logins: Arc<Logins>,
+    rolls: Arc<Rolls>,
     pub(super) prepared: Prepared,
 }
 
@@ -89,20 +89,20 @@ impl Server {
             self.settings.with_changes(&new, &machine).map_err(|report| report.to_string())?;
         // The files are read even where their names are the old ones.
         let tls = Tls::load(&settings.tls.files()).map_err(|error| error.to_string())?;
-        let logins = Logins::load(&settings.smtp.auth).map_err(|error| error.to_string())?;
+        let rolls = Rolls::load(&settings.smtp).map_err(|error| error.to_string())?;
         let options = plugin_options(&settings);
         let prepared = self.host.plugins().prepare(&options).map_err(|error| error.to_string())?;
         let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         let skipped = prepared.skipped.iter();
         warnings
             .extend(skipped.map(|one| format!("left out (plugin-errors: skip): {}", one.error)));
-        let (tls, logins) = (Arc::new(tls), Arc::new(logins));
-        Ok(Found { settings, applied, waiting, warnings, tls, logins, prepared })
+        let (tls, rolls) = (Arc::new(tls), Arc::new(rolls));
+        Ok(Found { settings, applied, waiting, warnings, tls, rolls, prepared })
     }
 
     /// All workers change over, now that nothing is left that could fail.
     pub(super) fn apply(&mut self, found: Found, log: &Log) -> Result<Vec<Value>, String> {
-        let Found { settings, applied, waiting, warnings, tls, logins, prepared } = found;
+        let Found { settings, applied, waiting, warnings, tls, rolls, prepared } = found;
         if settings.logging != self.settings.logging {
             let logging = &settings.logging;
             log.redirect(&logging.targets, logging.level).map_err(|error| error.to_string())?;
@@ -112,7 +112,7 @@ impl Server {
         let before = self.host.plugins().set();
         let set = (!Arc::ptr_eq(&before, &prepared.set)).then(|| prepared.set.clone());
         let certificates = self.settings.tls.certificates.len();
-        let news = News { settings: self.settings.clone(), tls, logins, plugins: set.clone() };
+        let news = News { settings: self.settings.clone(), tls, rolls, plugins: set.clone() };
         let late = self.tell_workers(&news);
         if let Some(set) = set {
             self.host.plugins().adopt(set);

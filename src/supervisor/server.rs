@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::auth::LoginsError;
 use crate::cli;
 use crate::control::{self, ControlServer};
 use crate::limits::{Connections, MemoryBudget};
@@ -23,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::net::desk::{Intake, Mail};
 use crate::net::listener::BindError;
 use crate::queue::{LogQueue, OpenError, Queue};
+use crate::rolls::RollsError;
 use crate::settings::{Loaded, Settings, Sources};
 use crate::taking::Taking;
 use crate::tls;
@@ -69,9 +69,9 @@ pub enum StartError {
     /// The queue cannot be opened.
     #[error("the queue cannot be opened: {0}")]
     Queue(#[from] OpenError),
-    /// The users that may log in cannot be read.
+    /// Users or local addresses cannot be read.
     #[error(transparent)]
-    Logins(#[from] LoginsError),
+    Rolls(#[from] RollsError),
     /// A plugin is not usable.
     #[error(transparent)]
     Plugins(#[from] rohrpost_abi::LoadError),
@@ -111,7 +111,7 @@ impl StartError {
             | StartError::Rights(_)
             | StartError::Plugins(_)
             | StartError::Refused(_)
-            | StartError::Logins(_)
+            | StartError::Rolls(_)
             | StartError::Tls(_)
             | StartError::Bind(_)
             | StartError::Control(_)
@@ -217,7 +217,7 @@ impl Server {
     ) -> Result<Server, StartError> {
         let settings = Arc::new(settings);
         let threads = settings.smtp.threads as usize;
-        let Ground { lock, addresses, doors, tls, logins } = Ground::take(&settings, rights)?;
+        let Ground { lock, addresses, doors, tls, rolls } = Ground::take(&settings, rights)?;
         let mailboxes = Mailboxes::default();
         let (logbook, logbook_thread) = open_logbook(&settings, &mailboxes, log)?;
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
@@ -241,7 +241,7 @@ impl Server {
             id_floor: recovered.id_max,
             jobs,
             services,
-            logins,
+            rolls,
             checks,
             listeners: addresses.all(),
             common: Common {

@@ -10,7 +10,7 @@ use crossbeam_channel::{Sender, unbounded};
 use rohrpost_abi::{Copies, LoadOptions, OnError, PluginDirectory};
 use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
 
-use crate::auth::{self, Checks, Logins};
+use crate::auth::{self, Checks};
 use crate::blocking::{self, Job, READS_MAX};
 use crate::delivery::{Account, DestinationLimits, Destinations, NextHop, Store, StoreLimits};
 use crate::limits::MemoryBudget;
@@ -23,6 +23,7 @@ use crate::net::listener::{self, Entrance, WorkerSockets};
 use crate::net::login::{self, Admission};
 use crate::plugin::view::Plugins;
 use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
+use crate::rolls::Rolls;
 use crate::services::{self, Services};
 use crate::settings::{Pinning, PluginErrors, Settings};
 use crate::tls::Tls;
@@ -44,7 +45,7 @@ pub(super) struct Plan {
     pub(super) id_floor: Option<TransactionId>,
     pub(super) jobs: Sender<Job>,
     pub(super) services: Services,
-    pub(super) logins: Arc<Logins>,
+    pub(super) rolls: Arc<Rolls>,
     pub(super) checks: Checks,
     pub(super) listeners: Arc<[SocketAddr]>,
     pub(super) common: Common,
@@ -66,9 +67,11 @@ impl Plan {
         let worker = u8::try_from(index).expect("smtp-threads is at most 256");
         let cell = rohrpost_abi::Worker::enter(worker).expect("each worker enters once");
         let retries = settings.plugin.retries_max.map_or(0, std::num::NonZeroU32::get);
+        let rolls = self.rolls.clone();
+        cell.set_locals(Arc::new(move |address| rolls.locals.has(address)));
         let plugins = Plugins::new(self.host, cell, self.log.clone(), retries);
         let asks_plugins = login::asks_plugins(&plugins);
-        let (logins, checks) = (self.logins.clone(), self.checks.clone());
+        let (rolls, checks) = (self.rolls.clone(), self.checks.clone());
         Desk::new(DeskInit {
             index,
             settings: settings.clone(),
@@ -82,7 +85,7 @@ impl Plan {
             store: Store::new(limits, self.destinations(index)),
             jobs: self.jobs.clone(),
             services: self.services.clone(),
-            admission: Admission::new(settings, logins, checks, asks_plugins),
+            admission: Admission::new(settings, rolls, checks, asks_plugins),
             listeners: self.listeners.clone(),
         })
     }
@@ -143,7 +146,8 @@ impl Aides {
         let (jobs, jobs_taken) = blocking::channel(settings.smtp.threads as usize);
         let helper = blocking::spawn(jobs_taken, queue.clone(), mailboxes.clone())
             .map_err(system("the helper thread cannot be started"))?;
-        let look_ups = look_ups_max(settings);
+        let queries = rohrpost_abi::QUERIES_MAX * settings.smtp.threads as usize;
+        let look_ups = look_ups_max(settings) + queries;
         let (settings, mailboxes) = (settings.clone(), mailboxes.clone());
         let (services, _) = services::spawn(settings, listeners, look_ups, mailboxes, log.clone())
             .map_err(system("the services thread cannot be started"))?;

@@ -23,8 +23,8 @@ use super::turn::{Connection, Worker};
 impl Worker {
     /// Uses other settings from now on.
     pub(super) fn adopt(&mut self, news: &News, io: &mut Io) {
-        let News { settings, tls, logins, plugins } = news;
-        let (settings, logins) = (settings.clone(), logins.clone());
+        let News { settings, tls, rolls, plugins } = news;
+        let (settings, rolls) = (settings.clone(), rolls.clone());
         if let Some(set) = plugins {
             self.desk.plugins.cell.adopt(set);
         }
@@ -36,7 +36,8 @@ impl Worker {
             delivery.attempts_max.map_or(0, NonZeroU32::get),
         );
         let asks_plugins = login::asks_plugins(&self.desk.plugins);
-        self.desk.admission.change(&settings, logins, asks_plugins);
+        self.desk.admission.change(&settings, rolls.clone(), asks_plugins);
+        self.desk.plugins.cell.set_locals(Arc::new(move |address| rolls.locals.has(address)));
         self.desk.settings = settings;
         if plugins.is_some() {
             for key in self.keys() {

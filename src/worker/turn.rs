@@ -10,7 +10,7 @@ use std::sync::Arc;
 use mio::Token;
 use mio::net::TcpListener;
 use rohrpost_abi::{PluginIndex, WatchId};
-use rohrpost_reactor::{Handler, Key, Pending, Readiness, Ready, Slab, TimerKey, WatchKey};
+use rohrpost_reactor::{Handler, Key, Pending, Readiness, Ready, Slab, TimerKey, Waiter, WatchKey};
 
 use crate::limits::Connections;
 use crate::metrics::Number;
@@ -262,6 +262,7 @@ impl Handler for Worker {
             // The commit phase of this turn goes on with it.
             Mail::LogRoom => {}
             Mail::Recalled(id, recalled) => self.desk.on_recalled(id, recalled),
+            Mail::Resolved(query, answer) => self.desk.on_query_answered(io, query, &answer),
             Mail::Routed(destination, routed) => self.on_routed(destination, routed, io),
             Mail::Verified(key, good) => {
                 self.with(key, io, |connection, desk, io| match connection {
@@ -313,6 +314,9 @@ impl Handler for Worker {
                     Connection::Opening | Connection::Listener(..) => Keep::Yes,
                 });
             }
+            return true;
+        }
+        if self.desk.tell_answer(io) {
             return true;
         }
         if std::mem::take(&mut self.desk.context_resumable) {
@@ -367,9 +371,17 @@ impl Handler for Worker {
     fn pending(&self) -> Pending {
         Pending {
             verdicts: self.desk.resumable.len() + usize::from(self.desk.context_resumable),
-            commands: self.desk.sends.len(),
+            commands: self.desk.sends.len() + self.desk.untold_answers(),
             unflushed: self.desk.dirty.len(),
             unhanded: self.desk.batch.len(),
         }
+    }
+
+    fn waiter(&mut self) -> Option<&mut dyn Waiter> {
+        self.desk.foreign.as_mut()?.waiter()
+    }
+
+    fn on_waited(&mut self, io: &mut Io) {
+        self.desk.apply_commands(io);
     }
 }

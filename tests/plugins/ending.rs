@@ -180,7 +180,7 @@ fn d_4e_d_4f_d_50_a_held_close_keeps_the_connection_but_not_its_output() {
     stage.release("stale", "data send:x");
     server.process().await_complaint(
         PATIENCE,
-        "10-a.so: MQ_SmtpSend: the MQ_SmtpConnection given no longer exists",
+        "10-a.so: MQ_SmtpSend: the MQ_Connection given no longer exists",
     );
     assert_eq!(stage.await_lines("10-a kept ", 2)[1], "10-a kept 0");
 }

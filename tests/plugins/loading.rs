@@ -140,10 +140,12 @@ fn d_0b_the_program_exports_every_function_of_the_header() {
     let declared: Vec<&str> = header
         .lines()
         .filter(|line| !line.starts_with([' ', '/', '#']) && line.contains('('))
+        .map(|line| line.trim_start_matches("MQX_WEAK "))
         .filter_map(|line| line.split('(').next()?.rsplit([' ', '*']).next())
-        .filter(|name| name.starts_with("MQ_"))
+        .filter(|name| name.starts_with("MQ"))
         .collect();
-    assert_eq!(declared.len(), 26, "25 functions of G1 and MQ_log: {declared:?}");
+    let documented = declared.iter().filter(|name| name.starts_with("MQ_")).count();
+    assert!(documented >= 53, "25 functions of G1, 29 of G3, one of both: {declared:?}");
     let mut command = Command::new("nm");
     command.args(["-D", "--defined-only", env!("CARGO_BIN_EXE_rohrpost")]);
     let mut process = Process::spawn("nm", &mut command);

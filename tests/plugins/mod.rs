@@ -9,6 +9,7 @@ mod control;
 mod coverage;
 mod ending;
 mod event;
+mod generations;
 mod hammered;
 pub(crate) mod hop;
 mod loading;

@@ -48,11 +48,14 @@ pub(crate) fn compiled(source: &str, sanitizer: Sanitizer) -> PathBuf {
     object
 }
 
-/// The source of a probe of this name, which may judge logins.
-pub(crate) fn probe_source(name: &str, judges: bool) -> String {
+/// The source of a probe of this name, which may judge logins, and its generation by its version.
+pub(crate) fn probe_source(name: &str, judges: bool, version: u32) -> String {
     let probe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins/c/probe.c");
     let judges = if judges { "#define PROBE_AUTHENTICATES\n" } else { "" };
-    format!("#define PROBE_NAME \"{name}\"\n{judges}#include \"{}\"\n", probe.display())
+    format!(
+        "#define MQ_API_VERSION {version}\n#define PROBE_NAME \"{name}\"\n{judges}#include \"{}\"\n",
+        probe.display()
+    )
 }
 
 /// A server that is not started yet, with probes.
@@ -88,9 +91,15 @@ impl Stage {
             .environment("PROBE_DIRECTORY", directory.as_os_str());
         let stage = Stage { plan, directory };
         for name in names {
-            stage.add(name, &compiled(&probe_source(name, judges), Sanitizer::Off));
+            stage.add(name, &compiled(&probe_source(name, judges, 201), Sanitizer::Off));
         }
         stage
+    }
+
+    /// The same with one more probe, of the generation that this `MQ_API_VERSION` names.
+    pub(crate) fn probe(self, name: &str, version: u32) -> Stage {
+        self.add(name, &compiled(&probe_source(name, false, version), Sanitizer::Off));
+        self
     }
 
     /// The same with a setting.

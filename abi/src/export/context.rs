@@ -9,6 +9,7 @@ use crate::access::{self, Wanted};
 use crate::call;
 use crate::command::{READ, Timer, TimerCallback, WRITE, Watch, WatchCallback, timeout_ms};
 use crate::host::{self, Level};
+use crate::libev;
 use crate::misuse::{Misuse, Once};
 use crate::plugin::PluginIndex;
 use crate::step::Verdict;
@@ -72,13 +73,7 @@ fn set_data(function: &'static str, context: *mut Opaque, value: *mut c_void) {
 }
 
 fn ev(function: &'static str, context: *mut Opaque) -> *mut Opaque {
-    let asker = access::serve(function, Wanted::Context, context, None, |_, token| {
-        Ok(Some(token.plugin()))
-    });
-    if let Some(plugin) = asker {
-        say_once(plugin, Once::Libev, "MQ_ev: this host has no libev loop yet; NULL is returned");
-    }
-    ptr::null_mut()
+    libev::ask(function, context)
 }
 
 fn watch(
@@ -117,7 +112,7 @@ fn start_timer(
     access::serve(function, Wanted::Context, context, ptr::null_mut(), |state, token| {
         let callback = callback.ok_or(Misuse::Argument("callback is NULL"))?;
         let after_ms = timeout_ms(timeout).ok_or(Misuse::Argument("timeout is not a number"))?;
-        let timer = Timer { plugin: token.plugin(), callback, data };
+        let timer = Timer { plugin: token.plugin(), repeats: false, callback, data };
         state.start_timer(timer, after_ms).map(|token| token.to_pointer())
     })
 }

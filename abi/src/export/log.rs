@@ -26,7 +26,7 @@ pub unsafe extern "C" fn MQ_log(priority: c_int, message: *const c_char) {
     // SAFETY: strnlen has read that many bytes.
     let message = unsafe { slice::from_raw_parts(message.cast::<u8>(), size) };
     call::host_code("MQ_log", || {
-        let plugin = call::current().map(|current| current.plugin);
+        let plugin = call::running();
         let (level, mark) = level(priority);
         for line in lines(message) {
             host::say(level, Speaker::Plugin, plugin, &format!("{mark}{line}"));

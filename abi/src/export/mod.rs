@@ -42,6 +42,7 @@ macro_rules! export {
 mod address;
 mod connection;
 mod context;
+mod event;
 mod log;
 mod message;
 mod plugin;
@@ -50,6 +51,7 @@ mod version;
 pub use address::*;
 pub use connection::*;
 pub use context::*;
+pub use event::*;
 pub use log::*;
 pub use message::*;
 pub use plugin::*;

@@ -1,14 +1,18 @@
 //! Real plugins, compiled from C by these tests, against the whole crate.
 
+mod blocked;
 mod connection;
 mod control;
 mod crash;
 mod event;
+mod extra;
 mod header;
 mod introduce;
+mod libev;
 mod load;
 mod log;
 mod message;
 mod misuse;
 mod reload;
+mod report;
 mod support;

@@ -105,15 +105,27 @@ impl Folder {
 
     /// Compiles C into a plugin of that name.
     pub(crate) fn plugin(&self, name: &str, source: &str) -> PathBuf {
-        self.compile(name, "gcc", "c", source)
+        self.compile(name, "gcc", "c", source, &[])
+    }
+
+    /// The same, with options for the linker.
+    pub(crate) fn plugin_linked(&self, name: &str, source: &str, options: &[&str]) -> PathBuf {
+        self.compile(name, "gcc", "c", source, options)
     }
 
     /// Compiles C++ into a plugin of that name.
     pub(crate) fn plugin_cpp(&self, name: &str, source: &str) -> PathBuf {
-        self.compile(name, "g++", "cpp", source)
+        self.compile(name, "g++", "cpp", source, &[])
     }
 
-    fn compile(&self, name: &str, compiler: &str, extension: &str, source: &str) -> PathBuf {
+    fn compile(
+        &self,
+        name: &str,
+        compiler: &str,
+        extension: &str,
+        source: &str,
+        options: &[&str],
+    ) -> PathBuf {
         let output = self.0.join(name);
         let mut command = Command::new(compiler);
         // The compiler itself needs no sanitizer.
@@ -132,6 +144,7 @@ impl Folder {
         }
         command.arg("-I").arg(include()).arg("-o").arg(&output);
         command.arg(self.file(&format!("{name}.{extension}"), source));
+        command.args(options);
         let done = command.output().expect("a C compiler runs");
         assert!(done.status.success(), "{}", transcript(&done));
         output

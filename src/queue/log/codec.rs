@@ -12,20 +12,25 @@
 //! | kind | fields |
 //! |---|---|
 //! | opening | number of the previous segment (8; 0 none), its length (8), the oldest that counts (8), the largest transaction id so far (8; 0 none) |
-//! | accept | id (8), received (8), flags (1), remote, local, helo, user if flagged, wishes (JSON) if flagged, shelf if flagged, trace, number of bodies (2), the length of each (4), number of mails (4), each mail: index (2), body or 65535 for none (2), envelope, recipient, if flagged notify (1; 128 none) and orcpt, attempts so far (4), none is kept (0), the last (1) and that attempt, or some (2), how many (1), of each its number (4) and the attempt |
+//! | accept | id (8), received (8), flags (1), remote, local, helo, user if flagged, wishes (JSON) if flagged, shelf if flagged, trace, number of bodies (2), the length of each (4), number of mails (4), each mail: index (2), body or 65535 for none (2), envelope, recipient, if flagged notify (1; 128 none) and orcpt, attempts so far (4), none is kept (0), the last (1) and that attempt, or some (2), how many (1), of each its number (4) and the attempt; with 128 extras follow |
 //! | settle | id (8), index (2), number of the attempt (4), the attempt |
 //! | outcome | how many companions go with it (1), as a settle |
 //! | companion | as an accept |
 //! | void | ids (8 each) |
 //! | release | the oldest segment that counts (8) |
-//! | an attempt | at (8), next (1; with 128 facts follow), not before (8), code (2), state, result, status, description, from, to, facts if flagged |
+//! | an attempt | at (8), next (1; with 128 facts follow, with 64 behind those extras), not before (8), code (2), state, result, status, description, from, to, facts if flagged, extras if flagged |
+//! | extras | wishes (JSON; empty for none), number of notes (2), each note: name, octets |
 //!
-//! What the flags from 32 on name came later: a log without them reads as before.
+//! What the flags from 32 on name came later, and the extras after that: a log without them reads as
+//! before.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::sync::Arc;
 
+use super::extras::{put_extras, take_extras};
 use super::history::History;
 use super::record::{BODY_BYTES_MAX, METADATA_BYTES_MAX};
+use crate::queue::extras::Extras;
 use crate::queue::mail::{
     Attempt, Mail, MailId, NO_BODY, Next, Origin, Transaction, TransactionId,
 };
@@ -44,6 +49,10 @@ const DSN: u8 = 128;
 const NO_DSN: u8 = 128;
 /// Added to the number of what comes next.
 const FACTS: u8 = 128;
+/// The same.
+const ATTEMPT_EXTRAS: u8 = 64;
+/// Added to what says how much of a mail's attempts is kept.
+const MAIL_EXTRAS: u8 = 128;
 
 /// Why a transaction has no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -177,6 +186,7 @@ pub(super) fn put_accept(
         put_u32(out, if used { body.as_bytes_with_nul().len() as u32 } else { 0 });
     }
     put_u32(out, transaction.mails.len() as u32);
+    let mut extras_fit = true;
     for (at, mail) in transaction.mails.iter().enumerate() {
         put_u16(out, mail.index);
         put_u16(out, mail.body);
@@ -185,9 +195,14 @@ pub(super) fn put_accept(
         if has_dsn(transaction) {
             put_dsn(out, mail.dsn.as_deref());
         }
+        let marker = out.len() + 4;
         put_history(out, histories.get(at));
+        if let Some(extras) = &mail.extras {
+            out[marker] |= MAIL_EXTRAS;
+            extras_fit &= put_extras(out, extras);
+        }
     }
-    if out.len() - start > METADATA_BYTES_MAX || !wishes_fit {
+    if out.len() - start > METADATA_BYTES_MAX || !wishes_fit || !extras_fit {
         out.truncate(start);
         return Err(Unfit::TooLarge(transaction.id));
     }
@@ -308,7 +323,10 @@ fn put_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
         Next::Removed => (3, 0),
     };
     let facts = attempt.facts.as_deref().filter(|facts| facts.len() <= Attempt::FACTS_BYTES_MAX);
-    out.push(if facts.is_some() { next | FACTS } else { next });
+    let next_at = out.len();
+    let extras = attempt.extras.as_deref();
+    let flagged = |there: bool, flag: u8| if there { flag } else { 0 };
+    out.push(next | flagged(facts.is_some(), FACTS) | flagged(extras.is_some(), ATTEMPT_EXTRAS));
     put_u64(out, not_before_ms);
     put_u16(out, attempt.code);
     for text in [&attempt.state, &attempt.result, &attempt.status, &attempt.description] {
@@ -319,9 +337,17 @@ fn put_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     if let Some(facts) = facts {
         put_bytes(out, facts.as_bytes());
     }
+    if let Some(extras) = extras {
+        // Whoever changes them keeps their bounds; beyond those the outcome itself must be kept.
+        let (marker, start) = (next_at, out.len());
+        if !put_extras(out, extras) {
+            out.truncate(start);
+            out[marker] &= !ATTEMPT_EXTRAS;
+        }
+    }
 }
 
-fn put_u16(out: &mut Vec<u8>, value: u16) {
+pub(super) fn put_u16(out: &mut Vec<u8>, value: u16) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
@@ -334,7 +360,7 @@ fn put_u64(out: &mut Vec<u8>, value: u64) {
 }
 
 /// A text that is longer than metadata may be is cut to what makes the record too large anyway.
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     let kept = &bytes[..bytes.len().min(METADATA_BYTES_MAX + 1)];
     put_u32(out, kept.len() as u32);
     out.extend_from_slice(kept);
@@ -393,7 +419,7 @@ pub(super) fn take_accept(bytes: &[u8], body_bytes: u32) -> Option<Accept> {
 }
 
 /// What is left to read.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
@@ -412,7 +438,7 @@ impl<'a> Fields<'a> {
         self.array().map(u8::from_le_bytes)
     }
 
-    fn u16(&mut self) -> Option<u16> {
+    pub(super) fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_le_bytes)
     }
 
@@ -424,12 +450,12 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn bytes(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = self.u32()?;
         self.take(length as usize)
     }
 
-    fn text(&mut self) -> Option<Box<str>> {
+    pub(super) fn text(&mut self) -> Option<Box<str>> {
         std::str::from_utf8(self.bytes()?).ok().map(Box::from)
     }
 
@@ -517,27 +543,32 @@ impl<'a> Fields<'a> {
         let count = self.u32()?;
         let (mut mails, mut histories) = (Vec::<Mail>::new(), Vec::new());
         for _ in 0..count {
-            let mail = Mail {
+            let mut mail = Mail {
                 index: self.u16()?,
                 body: self.u16()?,
                 envelope: self.text()?,
                 recipient: self.text()?,
                 dsn: self.dsn(flags)?,
+                extras: None,
             };
             let follows = mails.last().is_none_or(|last| last.index < mail.index);
             if !follows || !is_placed(mail.body, bodies) {
                 return None;
             }
-            histories.push(self.history(id.mail(mail.index))?);
+            let (history, extras) = self.history(id.mail(mail.index))?;
+            mail.extras = extras;
+            histories.push(history);
             mails.push(mail);
         }
         (!mails.is_empty()).then_some((mails, histories))
     }
 
-    fn history(&mut self, mail: MailId) -> Option<History> {
+    /// Of one mail, with the extras behind it.
+    fn history(&mut self, mail: MailId) -> Option<(History, Option<Arc<Extras>>)> {
         let attempts = self.u32()?;
         let mut history = History { attempts, kept: Vec::new() };
-        match self.u8()? {
+        let marker = self.u8()?;
+        match marker & !MAIL_EXTRAS {
             0 => {}
             1 => history.add(attempts, self.attempt(mail)?),
             2 => {
@@ -548,17 +579,19 @@ impl<'a> Fields<'a> {
             }
             _ => return None,
         }
-        Some(history)
+        let extras = match marker & MAIL_EXTRAS {
+            0 => None,
+            _ => Some(take_extras(self)?),
+        };
+        Some((history, extras))
     }
 
     fn attempt(&mut self, mail: MailId) -> Option<Attempt> {
         let at_ms = self.u64()?;
-        let (next, facts) = match self.u8()? {
-            next if next & FACTS != 0 => (next & !FACTS, true),
-            next => (next, false),
-        };
+        let flags = self.u8()?;
+        let facts = flags & FACTS != 0;
         let not_before_ms = self.u64()?;
-        let next = match next {
+        let next = match flags & !(FACTS | ATTEMPT_EXTRAS) {
             0 => Next::Delivered,
             1 => Next::Failed,
             2 => Next::Retry { not_before_ms },
@@ -579,6 +612,10 @@ impl<'a> Fields<'a> {
             facts: match facts {
                 false => None,
                 true => Some(self.text().filter(|f| f.len() <= Attempt::FACTS_BYTES_MAX)?),
+            },
+            extras: match flags & ATTEMPT_EXTRAS {
+                0 => None,
+                _ => Some(take_extras(self)?),
             },
         })
     }

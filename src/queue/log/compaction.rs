@@ -186,9 +186,13 @@ impl Journal {
             let at = at.map_err(|_| RecordError::Damaged)?;
             let mut history = std::mem::take(&mut accept.histories[at]);
             for &place in &mail.outcomes {
-                if let Some((number, attempt)) =
+                if let Some((number, mut attempt)) =
                     files.read_attempt(self.segment_name(place)?, place)?
                 {
+                    // The latest are the mail's own from now on.
+                    if let Some(extras) = attempt.extras.take() {
+                        accept.transaction.mails[at].extras = Some(extras);
+                    }
                     history.add(number, attempt);
                 }
             }

@@ -18,6 +18,7 @@ mod batch;
 mod codec;
 mod commit;
 mod compaction;
+mod extras;
 mod gauges;
 mod head;
 mod history;

@@ -314,6 +314,7 @@ impl State {
                 index: mail.index,
                 envelope: mail.envelope,
                 recipient: mail.recipient,
+                extras: mail.extras,
                 attempts: history.attempts,
                 last: history.kept.into_iter().next_back().map(|(_, last)| Box::new(last)),
             })
@@ -325,7 +326,7 @@ impl State {
     }
 
     fn on_settle(&mut self, place: Place, settle: Settle) {
-        let Settle { attempt, number } = settle;
+        let Settle { mut attempt, number } = settle;
         let id = attempt.mail.transaction;
         self.see(id);
         let Some(pending) = self.held.get_mut(&id) else {
@@ -338,6 +339,9 @@ impl State {
         };
         if !attempt.next.frees() {
             mails[at].attempts = number;
+            if let Some(extras) = attempt.extras.take() {
+                mails[at].extras = Some(extras);
+            }
             mails[at].last = Some(Box::new(attempt));
             history::note(&mut pending.outcomes[at], place);
         } else if mails.len() == 1 {

@@ -6,12 +6,15 @@
  * what follows a ':' is the word's value, with %XX for a byte. What is seen goes to `journal`, a line
  * each, `NAME WHAT...`, in one write, so that the lines of all probes have one order.
  *
- * It judges logins only if PROBE_AUTHENTICATES is defined: exporting that hook changes the server.
+ * It is of generation G1 unless MQ_API_VERSION is defined, and then has what later ones have: `local` and
+ * `set-local:N`. It judges logins only if PROBE_AUTHENTICATES is defined: exporting that hook changes the server.
  *
  * `await:TAG` waits for the file TAG in that directory and runs what stands in it with what this hook
  * was given; `hold:TAG` takes control as well. */
 #define _GNU_SOURCE
-#define MQ_API_VERSION 201
+#ifndef MQ_API_VERSION
+#  define MQ_API_VERSION 201
+#endif
 #include <mailerq.h>
 
 #include <ctype.h>
@@ -31,16 +34,49 @@ enum { LINE_BYTES = 4096, PLACES = 64, POLL_MS = 5 };
 
 struct at {
     MQ_Context *context;
-    MQ_SmtpConnection *connection;
+    MQ_Connection *connection;
     MQ_Message *message;
+    void *address; /* of a hook that has one, in later generations */
 };
+
+/* What a step is handed back with, and the names of G1 in later generations. */
+#if MQ_API_VERSION < 400
+typedef MQ_Context Handle;
+static Handle *handle(struct at at) { return at.context; }
+#else
+typedef MQ_Connection Handle;
+static Handle *handle(struct at at) { return at.connection; }
+#  define MQ_Continue            MQ_continue
+#  define MQ_Complete            MQ_complete
+#  define MQ_Retry               MQ_retry
+#  define MQ_ContextData         MQ_contextData
+#  define MQ_SetContextData      MQ_setContextData
+#  define MQ_IOWatch             MQ_ioWatch
+#  define MQ_IOUnwatch           MQ_ioUnwatch
+#  define MQ_TimerStart          MQ_startTimer
+#  define MQ_TimerStop           MQ_stopTimer
+#  define MQ_TimerReset          MQ_resetTimer
+#  define MQ_SmtpFileDescriptor  MQ_fileDescriptor
+#  define MQ_SmtpSend            MQ_send
+#  define MQ_SmtpAuthenticated   MQ_authenticated
+#  define MQ_SetSmtpAuthenticated MQ_setAuthenticated
+#  define MQ_SmtpSecure          MQ_secure
+#  define MQ_SmtpData            MQ_connectionData
+#  define MQ_SetSmtpData         MQ_setConnectionData
+#  define MQ_Envelope(message)   MQ_email(MQ_envelope(message))
+#  define MQ_SetEnvelope         MQ_setEnvelope
+#  define MQ_Recipient           MQ_recipient
+#  define MQ_SetRecipient        MQ_setRecipient
+#  define MQ_Mime                MQ_mime
+#  define MQ_SetMime             MQ_setMime
+#endif
 
 static __thread MQ_Context *bare; /* from mq_context_initialize */
 static __thread struct at kept;   /* from `keep` */
 static __thread MQ_Timer *timer;  /* the last one started */
 static __thread const char *mime_kept;
 static __thread int retries;
-static __thread MQ_Context *parked[PLACES]; /* from `park`, last first back */
+static __thread Handle *parked[PLACES]; /* from `park`, last first back */
 static __thread int parked_count;
 
 /* The watches of one thread, by the number that the script gives them. */
@@ -143,14 +179,14 @@ static void await(const char *tag, struct at at) {
 
 /* ---- Words --------------------------------------------------------------------------------------- */
 
-static void *continue_elsewhere(void *context) { MQ_Continue(context); return NULL; }
-static void *complete_elsewhere(void *context) { MQ_Complete(context); return NULL; }
-static void *retry_elsewhere(void *context) { MQ_Retry(context); return NULL; }
+static void *continue_elsewhere(void *step) { MQ_Continue(step); return NULL; }
+static void *complete_elsewhere(void *step) { MQ_Complete(step); return NULL; }
+static void *retry_elsewhere(void *step) { MQ_Retry(step); return NULL; }
 
-static void *late_elsewhere(void *context) {
+static void *late_elsewhere(void *step) {
     struct timespec pause = {0, 20000000};
     nanosleep(&pause, NULL);
-    MQ_Continue(context);
+    MQ_Continue(step);
     return NULL;
 }
 
@@ -173,23 +209,25 @@ static void elsewhere(void *(*work)(void *), void *argument, bool join) {
 }
 
 static int control(const char *word, char *value, struct at *at) {
-    if (!strcmp(word, "continue")) MQ_Continue(at->context);
-    else if (!strcmp(word, "complete")) MQ_Complete(at->context);
-    else if (!strcmp(word, "retry")) MQ_Retry(at->context);
+    if (!strcmp(word, "continue")) MQ_Continue(handle(*at));
+    else if (!strcmp(word, "complete")) MQ_Complete(handle(*at));
+    else if (!strcmp(word, "retry")) MQ_Retry(handle(*at));
     else if (!strcmp(word, "retries")) {
-        if (retries < atoi(value)) { retries++; MQ_Retry(at->context); }
-        else { retries = 0; MQ_Continue(at->context); }
+        if (retries < atoi(value)) { retries++; MQ_Retry(handle(*at)); }
+        else { retries = 0; MQ_Continue(handle(*at)); }
     }
+#if MQ_API_VERSION < 400
     else if (!strcmp(word, "bare-continue")) MQ_Continue(bare);
-    else if (!strcmp(word, "continue-elsewhere")) elsewhere(continue_elsewhere, at->context, true);
-    else if (!strcmp(word, "complete-elsewhere")) elsewhere(complete_elsewhere, at->context, true);
-    else if (!strcmp(word, "retry-elsewhere")) elsewhere(retry_elsewhere, at->context, true);
-    else if (!strcmp(word, "continue-later-elsewhere")) elsewhere(late_elsewhere, at->context, false);
+#endif
+    else if (!strcmp(word, "continue-elsewhere")) elsewhere(continue_elsewhere, handle(*at), true);
+    else if (!strcmp(word, "complete-elsewhere")) elsewhere(complete_elsewhere, handle(*at), true);
+    else if (!strcmp(word, "retry-elsewhere")) elsewhere(retry_elsewhere, handle(*at), true);
+    else if (!strcmp(word, "continue-later-elsewhere")) elsewhere(late_elsewhere, handle(*at), false);
     else if (!strcmp(word, "misuse-elsewhere")) elsewhere(misuse_elsewhere, at, true);
     else if (!strcmp(word, "true")) return 1;
     else if (!strcmp(word, "hold")) { await(value, *at); return 1; }
     else if (!strcmp(word, "await")) await(value, *at);
-    else if (!strcmp(word, "park")) { parked[parked_count++ % PLACES] = at->context; return 1; }
+    else if (!strcmp(word, "park")) { parked[parked_count++ % PLACES] = handle(*at); return 1; }
     else if (!strcmp(word, "unpark")) while (parked_count > 0) MQ_Continue(parked[--parked_count]);
     else if (!strcmp(word, "keep")) kept = *at;
     else if (!strcmp(word, "with-kept")) *at = kept;
@@ -239,6 +277,11 @@ static int connections(const char *word, char *value, struct at *at) {
 static int messages(const char *word, char *value, struct at *at) {
     if (!strcmp(word, "envelope")) say("envelope %s", or_null(MQ_Envelope(at->message)));
     else if (!strcmp(word, "recipient")) say("recipient %s", or_null(MQ_Recipient(at->message)));
+#if MQ_API_VERSION >= 400
+    else if (!strcmp(word, "local")) say("local %d", MQ_local(at->address ? at->address : (void *)at->message));
+    else if (!strcmp(word, "set-local")) MQ_setLocal(at->address ? at->address : (void *)at->message, atoi(value) != 0);
+    else if (!strcmp(word, "email")) say("email %s", or_null(MQ_email(at->address)));
+#endif
     else if (!strcmp(word, "mime")) {
         const char *mime = MQ_Mime(at->message);
         say("mime %s", mime ? *mime ? "text" : "empty" : "NULL");
@@ -379,39 +422,47 @@ static int seen(const char *hook, const char *argument, struct at at) {
 MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }
 
 MQ_EXPORT void mq_initialize(void) {
-    struct at none = {NULL, NULL, NULL};
+    struct at none = {NULL, NULL, NULL, NULL};
     say("initialize main=%d", syscall(SYS_gettid) == getpid());
     run_hook("initialize", "", none);
 }
 
 MQ_EXPORT void mq_cleanup(void) {
-    struct at none = {NULL, NULL, NULL};
+    struct at none = {NULL, NULL, NULL, NULL};
     say("cleanup main=%d", syscall(SYS_gettid) == getpid());
     run_hook("cleanup", "", none);
 }
 
-MQ_EXPORT bool mq_context_initialize(MQ_Context *context) {
-    struct at at = {context, NULL, NULL};
+static bool context_initialize(MQ_Context *context) {
+    struct at at = {context, NULL, NULL, NULL};
     bare = context;
     say("context thread=%ld main=%d", (long)syscall(SYS_gettid), syscall(SYS_gettid) == getpid());
     return run_hook("context", "", at);
 }
 
-MQ_EXPORT bool mq_context_cleanup(MQ_Context *context) {
-    struct at at = {context, NULL, NULL};
+static bool context_cleanup(MQ_Context *context) {
+    struct at at = {context, NULL, NULL, NULL};
     say("context-cleanup thread=%ld", (long)syscall(SYS_gettid));
     return run_hook("context-cleanup", "", at);
 }
 
-MQ_EXPORT bool mq_smtp_in_connect(MQ_Context *context, MQ_SmtpConnection *connection) {
-    struct at at = {context, connection, NULL};
+#if MQ_API_VERSION < 400
+MQ_EXPORT bool mq_context_initialize(MQ_Context *context) { return context_initialize(context); }
+MQ_EXPORT bool mq_context_cleanup(MQ_Context *context) { return context_cleanup(context); }
+#else
+MQ_EXPORT void mq_context_initialize(MQ_Context *context) { context_initialize(context); }
+MQ_EXPORT void mq_context_cleanup(MQ_Context *context) { context_cleanup(context); }
+#endif
+
+MQ_EXPORT bool mq_smtp_in_connect(MQ_Context *context, MQ_Connection *connection) {
+    struct at at = {context, connection, NULL, NULL};
     return seen("connect", "", at);
 }
 
 #ifdef PROBE_AUTHENTICATES
-MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_SmtpConnection *connection, const char *login,
+MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_Connection *connection, const char *login,
                                        size_t loginsize, const char *passwd, size_t passwdsize) {
-    struct at at = {context, connection, NULL};
+    struct at at = {context, connection, NULL, NULL};
     char text[600];
     snprintf(text, sizeof text, "%s/%zu:%s/%zu,%d%d", login, loginsize, passwd, passwdsize, login[loginsize],
              passwd[passwdsize]);
@@ -419,27 +470,39 @@ MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_SmtpConnection *c
 }
 #endif
 
-MQ_EXPORT bool mq_smtp_in_secure(MQ_Context *context, MQ_SmtpConnection *connection) {
-    struct at at = {context, connection, NULL};
+MQ_EXPORT bool mq_smtp_in_secure(MQ_Context *context, MQ_Connection *connection) {
+    struct at at = {context, connection, NULL, NULL};
     return seen("secured", "", at);
 }
 
-MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *connection, const char *mailfrom, size_t size) {
-    struct at at = {context, connection, NULL};
+#if MQ_API_VERSION < 400
+MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_Connection *connection, const char *mailfrom, size_t size) {
+    struct at at = {context, connection, NULL, NULL};
     char text[600];
     snprintf(text, sizeof text, "%s/%zu", mailfrom, size);
     return seen("mailfrom", text, at);
 }
 
-MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_SmtpConnection *connection, const char *rcptto, size_t size) {
-    struct at at = {context, connection, NULL};
+MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_Connection *connection, const char *rcptto, size_t size) {
+    struct at at = {context, connection, NULL, NULL};
     char text[600];
     snprintf(text, sizeof text, "%s/%zu", rcptto, size);
     return seen("rcptto", text, at);
 }
+#else
+MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_Connection *connection, MQ_Address *envelope) {
+    struct at at = {context, connection, NULL, envelope};
+    return seen("mailfrom", or_null(MQ_email(envelope)), at);
+}
 
-MQ_EXPORT bool mq_smtp_in_data(MQ_Context *context, MQ_SmtpConnection *connection, const char *mime, size_t size) {
-    struct at at = {context, connection, NULL};
+MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_Connection *connection, MQ_Address *address) {
+    struct at at = {context, connection, NULL, address};
+    return seen("rcptto", or_null(MQ_email(address)), at);
+}
+#endif
+
+MQ_EXPORT bool mq_smtp_in_data(MQ_Context *context, MQ_Connection *connection, const char *mime, size_t size) {
+    struct at at = {context, connection, NULL, NULL};
     char text[256];
     size_t shown = 0;
     for (size_t i = 0; i < size && shown + 4 < sizeof text; i++) {
@@ -451,17 +514,17 @@ MQ_EXPORT bool mq_smtp_in_data(MQ_Context *context, MQ_SmtpConnection *connectio
     return seen("data", text, at);
 }
 
-MQ_EXPORT bool mq_smtp_in_message(MQ_Context *context, MQ_SmtpConnection *connection, MQ_Message *message) {
-    struct at at = {context, connection, message};
+MQ_EXPORT bool mq_smtp_in_message(MQ_Context *context, MQ_Connection *connection, MQ_Message *message) {
+    struct at at = {context, connection, message, NULL};
     return seen("message", or_null(MQ_Recipient(message)), at);
 }
 
-MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_SmtpConnection *connection) {
-    struct at at = {context, connection, NULL};
+MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_Connection *connection) {
+    struct at at = {context, connection, NULL, NULL};
     return seen("close", "", at);
 }
 
-MQ_EXPORT bool mq_smtp_out_data(MQ_Context *context, MQ_SmtpConnection *connection, MQ_Message *message) {
-    struct at at = {context, connection, message};
+MQ_EXPORT bool mq_smtp_out_data(MQ_Context *context, MQ_Connection *connection, MQ_Message *message) {
+    struct at at = {context, connection, message, NULL};
     return seen("out-data", or_null(MQ_Recipient(message)), at);
 }

@@ -7,6 +7,7 @@
 mod behaviour;
 mod crash;
 mod damage;
+mod extras;
 mod layout;
 mod results;
 mod scarcity;
@@ -21,6 +22,7 @@ use super::journal::{Completions, Handed, Journal, Options};
 use super::reader::LogReader;
 use super::recovery::OpenError;
 use crate::queue::engine::{Entry, Refusal, Status};
+use crate::queue::extras::{Extras, MailNotes};
 use crate::queue::mail::{Attempt, Body, Mail, MailId, Next, Origin, Transaction, TransactionId};
 use crate::queue::memory::MemoryStorage;
 use crate::queue::report::Recovered;
@@ -104,6 +106,7 @@ pub(super) fn transaction(number: u64, recipients: u16, bytes: usize) -> Transac
         recipient: format!("r{index}@example.net").into(),
         body: 0,
         dsn: (number.is_multiple_of(4) && index != 1).then(|| Box::new(dsn(index))),
+        extras: (number.is_multiple_of(4) && index == 1).then(|| Arc::new(extras(number))),
     });
     Transaction {
         id: id(number),
@@ -131,6 +134,14 @@ fn dsn(index: u16) -> MailDsn {
     MailDsn { notify: DsnNotify::SUCCESS.with(DsnNotify::DELAY), orcpt }
 }
 
+/// A mail's own wishes and notes.
+pub(super) fn extras(number: u64) -> Extras {
+    let properties = Some(format!(r#"{{"customer":{number}}}"#).into());
+    let mut notes = MailNotes::default();
+    assert!(notes.set("seen", b"\0\xff") && notes.set("empty", b""));
+    Extras { wishes: Some(Box::new(Wishes { properties, ..wishes(number) })), notes }
+}
+
 fn wishes(number: u64) -> Wishes {
     let retries_s = Some([60, 300].into());
     Wishes { retries_s, tags: [number.to_string().into()].into(), ..Wishes::default() }
@@ -149,6 +160,7 @@ pub(super) fn attempt(mail: MailId, next: Next) -> Attempt {
         from: Some(IpAddr::V6(Ipv6Addr::LOCALHOST)),
         to: Some(SocketAddr::from(([192, 0, 2, 9], 25))),
         facts: None,
+        extras: None,
     }
 }
 

@@ -1,0 +1,512 @@
+//! Crash: who ended the process, said at once and written down for the next start.
+//!
+//! Owns the handlers of the signals that end a process, and of `exit()` where nobody asked for one. A
+//! crash is laid to the plugin whose hook or callback runs on the thread; else (threads of plugins) to
+//! the plugin whose code is at the faulting place, else nearest to it on the stack; else to the host. One
+//! sent by another process is laid to the plugin that blocks a worker, if one does.
+//!
+//! Must never allocate, lock or wait without an end here, and never keep the process alive: after the
+//! report the handler of before has its turn, so core dumps and sanitizers work as without it.
+//! Diagnostics: a line on stderr with its frames, and one in the file of crashes:
+//!
+//! `UNIX_TIME CAUSE pid=N thread=NAME address=0xN plugin=FILE in=HOOK at=OBJECT+0xN…`
+//!
+//! Names in it are escaped as `%XX`; `plugin` and `in` are left out where none is known.
+
+use std::ffi::{c_int, c_void};
+use std::fmt::{self, Write as _};
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::IntoRawFd;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+
+use crate::call::{self, Current};
+use crate::image::{self, Image};
+use crate::plugin::PluginIndex;
+use crate::stack::{self, HandlerStack};
+use crate::unwind::{self, Frames, Place};
+
+/// The signals by which code that went wrong ends a process, and what they are called in a report.
+const SIGNALS: [(c_int, &str); 5] = [
+    (libc::SIGSEGV, "SEGV"),
+    (libc::SIGBUS, "BUS"),
+    (libc::SIGFPE, "FPE"),
+    (libc::SIGILL, "ILL"),
+    (libc::SIGABRT, "ABRT"),
+];
+/// How long a thread that crashes too waits for the first one, which ends the process.
+const WAITS_MAX: u32 = 500;
+const WAIT_NS: i64 = 10_000_000;
+/// How long the unwinder may take, in seconds; then SIGALRM ends the process.
+const UNWIND_S_MAX: u32 = 5;
+/// Enough for a line without its frames.
+const TEXT_BYTES: usize = 1024;
+const STDERR: c_int = 2;
+
+/// What was there before, by place in [`SIGNALS`].
+static BEFORE: [OnceLock<libc::sigaction>; SIGNALS.len()] =
+    [const { OnceLock::new() }; SIGNALS.len()];
+static WATCHED: AtomicBool = AtomicBool::new(false);
+/// The file of crashes; negative for none.
+static FILE: AtomicI32 = AtomicI32::new(-1);
+/// The thread that reports.
+static REPORTER: AtomicI32 = AtomicI32::new(0);
+/// The head of its line is in the file, and its end is not.
+static IS_OPEN: AtomicBool = AtomicBool::new(false);
+/// Why it is about to abort, as a [`Cause`].
+static CAUSE: AtomicU8 = AtomicU8::new(Cause::Signal as u8);
+/// The process may end by itself.
+static ENDING: AtomicBool = AtomicBool::new(false);
+/// Who blocks a worker, as [`call::pack`] has it.
+static BLOCKER: AtomicU64 = AtomicU64::new(0);
+static FRAMES: Frames = Frames::new();
+/// Not on the stack, of which there may be little.
+static TEXT: [AtomicU8; TEXT_BYTES] = [const { AtomicU8::new(0) }; TEXT_BYTES];
+
+/// Why the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Cause {
+    /// As the signal says.
+    Signal,
+    /// An exception left plugin code (D-0A).
+    Exception,
+    /// A panic of the host would have entered plugin code.
+    Panic,
+    /// Somebody called `exit()`.
+    Exit,
+}
+
+/// Has crashes of this process reported on stderr, and in `file`, which is open for appending. Later
+/// calls only replace the file. On the main thread, before any plugin is loaded.
+///
+/// # Errors
+/// When the system takes no handler.
+pub fn report_crashes(file: Option<File>) -> io::Result<()> {
+    let file = file.map_or(-1, IntoRawFd::into_raw_fd);
+    // An earlier one stays open: a handler may be about to write there.
+    FILE.store(file, Ordering::Release);
+    if WATCHED.swap(true, Ordering::AcqRel) {
+        return Ok(());
+    }
+    image::learn();
+    // What the unwinder sets up at its first use is set up here.
+    unwind::frames(None, &FRAMES);
+    FRAMES.clear();
+    // The main thread ends with the process, and so does its stack.
+    std::mem::forget(HandlerStack::new());
+    for ((signal, _), before) in SIGNALS.iter().zip(&BEFORE) {
+        let old = handle(*signal, on_signal)?;
+        // Nobody else sets it.
+        let _ = before.set(old);
+    }
+    // SAFETY: the function may be called at any time, and stays.
+    match unsafe { libc::atexit(on_exit) } {
+        0 => Ok(()),
+        _ => Err(io::ErrorKind::OutOfMemory.into()),
+    }
+}
+
+/// From now on the process may end by itself: `exit()` is nobody's fault any more.
+pub fn expect_exit() {
+    ENDING.store(true, Ordering::Release);
+}
+
+/// Says who blocks a worker, or that nobody does, for the report on a process that somebody else ends
+/// because of it.
+pub fn note_blocker(call: Option<Current>) {
+    BLOCKER.store(call.map_or(0, call::pack), Ordering::Relaxed);
+}
+
+/// The process is about to abort for that reason.
+pub(crate) fn note_cause(cause: Cause) {
+    CAUSE.store(cause as u8, Ordering::Release);
+}
+
+pub(crate) type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
+
+/// Puts a handler in place, with a stack of its own where the thread has one; what was there before.
+pub(crate) fn handle(signal: c_int, handler: Handler) -> io::Result<libc::sigaction> {
+    // SAFETY: zero is a value of each of its fields.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = handler as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: the handler has the prototype that SA_SIGINFO asks for, and stays.
+    let done = unsafe { libc::sigaction(signal, &action, before.as_mut_ptr()) };
+    match done {
+        // SAFETY: filled in by a call that succeeded.
+        0 => Ok(unsafe { before.assume_init() }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: the system lends it to its handler.
+    let met = unsafe { Met::new(signal, info, context) };
+    match claim() {
+        Claim::First => report(&met),
+        // The report itself went wrong, or this is what the handler of before led to.
+        Claim::Again => end_line(" cut"),
+        Claim::Other => wait_for_the_first(),
+    }
+    pass_on(&met, info, context);
+}
+
+extern "C" fn on_exit() {
+    if ENDING.load(Ordering::Acquire) || claim() != Claim::First {
+        return;
+    }
+    note_cause(Cause::Exit);
+    report(&Met { signal: 0, address: 0, place: None, sender: None, sent: false });
+    // An exit code that says all is well would keep the server from being started again.
+    std::process::abort();
+}
+
+/// What a handler was told.
+#[derive(Clone, Copy)]
+struct Met {
+    signal: c_int,
+    /// What was read, written or run.
+    address: usize,
+    /// Where it happened, if it was a signal.
+    place: Option<Place>,
+    /// Another process that sent it.
+    sender: Option<c_int>,
+    /// Nothing would raise it again by itself.
+    sent: bool,
+}
+
+impl Met {
+    /// # Safety
+    /// The arguments are those of a handler with `SA_SIGINFO`.
+    unsafe fn new(signal: c_int, info: *const libc::siginfo_t, context: *const c_void) -> Met {
+        // SAFETY: by the caller's promise.
+        let place = unsafe { Place::of(context) };
+        // SAFETY: the same.
+        let Some(info) = (unsafe { info.as_ref() }) else {
+            return Met { signal, address: 0, place: Some(place), sender: None, sent: true };
+        };
+        let sent = info.si_code <= 0;
+        // SAFETY: a signal that was sent names its sender.
+        let sender = sent.then(|| unsafe { info.si_pid() });
+        // SAFETY: takes nothing.
+        let own = unsafe { libc::getpid() };
+        let address = match sent {
+            true => 0,
+            // SAFETY: one that was not sent names an address.
+            false => unsafe { info.si_addr() as usize },
+        };
+        let sender = sender.filter(|sender| *sender != own);
+        Met { signal, address, place: Some(place), sender, sent }
+    }
+
+    fn cause(&self) -> &'static str {
+        match CAUSE.load(Ordering::Acquire) {
+            cause if cause == Cause::Exception as u8 => "exception",
+            cause if cause == Cause::Panic as u8 => "panic",
+            cause if cause == Cause::Exit as u8 => "exit",
+            _ => {
+                let known = SIGNALS.iter().find(|(signal, _)| *signal == self.signal);
+                known.map_or("signal", |(_, name)| name)
+            }
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Claim {
+    First,
+    Again,
+    Other,
+}
+
+fn claim() -> Claim {
+    // SAFETY: takes nothing.
+    let own = unsafe { libc::gettid() };
+    match REPORTER.compare_exchange(0, own, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Claim::First,
+        Err(first) if first == own => Claim::Again,
+        Err(_) => Claim::Other,
+    }
+}
+
+fn wait_for_the_first() {
+    let pause = libc::timespec { tv_sec: 0, tv_nsec: WAIT_NS };
+    for _ in 0..WAITS_MAX {
+        // SAFETY: nothing is written.
+        unsafe { libc::nanosleep(&pause, ptr::null_mut()) };
+    }
+}
+
+/// Lets the handler of before have the signal. What was met comes again by itself when this returns; what
+/// was sent does not, and is handed on by hand: the standard library's handler, for one, only puts the
+/// default back and waits for the fault to come again.
+fn pass_on(met: &Met, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let place = SIGNALS.iter().position(|(signal, _)| *signal == met.signal);
+    let Some(before) = place.and_then(|place| BEFORE[place].get()) else { return };
+    // SAFETY: it was in place before; nothing is written.
+    unsafe { libc::sigaction(met.signal, before, ptr::null_mut()) };
+    if !met.sent || before.sa_sigaction == libc::SIG_IGN {
+        return;
+    }
+    if before.sa_sigaction != libc::SIG_DFL {
+        // SAFETY: a handler of either kind takes these three; the second and third are more than one
+        // without SA_SIGINFO looks at.
+        let handler: Handler = unsafe { std::mem::transmute(before.sa_sigaction) };
+        handler(met.signal, info, context);
+    }
+    // SAFETY: it is blocked until this handler returns. If the one of before let the process live, it
+    // ends now.
+    unsafe { libc::signal(met.signal, libc::SIG_DFL) };
+    // SAFETY: as above.
+    unsafe { libc::raise(met.signal) };
+}
+
+/// Whom a crash is laid to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Culprit {
+    plugin: Option<&'static str>,
+    call: Option<Current>,
+}
+
+impl Culprit {
+    fn of_call(call: Option<Current>) -> Culprit {
+        let name = |plugin: PluginIndex| image::plugin_name(plugin).unwrap_or("unknown plugin");
+        Culprit { plugin: call.map(|call| name(call.plugin)), call }
+    }
+
+    fn of_address(address: usize) -> Culprit {
+        let plugin = image::containing(address).filter(|image| image.plugin().is_some());
+        Culprit { plugin: plugin.map(Image::name), call: None }
+    }
+}
+
+fn report(met: &Met) {
+    begin_line(met);
+    let host = CAUSE.load(Ordering::Acquire) == Cause::Panic as u8;
+    let mut culprit = match met.sender {
+        _ if host => Culprit::default(),
+        // Not its own doing, unless somebody lost patience with it.
+        Some(_) => Culprit::of_call(call::unpack(BLOCKER.load(Ordering::Relaxed))),
+        None => Culprit::of_call(call::current()),
+    };
+    if let (None, Some(place)) = (culprit.plugin, met.place.filter(|_| met.sender.is_none())) {
+        culprit = Culprit::of_address(place.instruction);
+    }
+    let is_sure = host || met.sender.is_some() || culprit.plugin.is_some();
+    if is_sure {
+        tell(met, culprit);
+    }
+    if met.sender.is_none() {
+        look_at_frames(met.place);
+    }
+    if !is_sure {
+        let near = FRAMES.iter().map(Culprit::of_address).find(|found| found.plugin.is_some());
+        tell(met, near.unwrap_or_default());
+    }
+    tell_frames();
+    end_line("");
+}
+
+/// Leaves [`FRAMES`] empty where there is no room to look.
+fn look_at_frames(place: Option<Place>) {
+    FRAMES.clear();
+    if !stack::is_roomy() {
+        return;
+    }
+    // SAFETY: the process is about to end; what was set for this signal does not matter any more.
+    unsafe { libc::signal(libc::SIGALRM, libc::SIG_DFL) };
+    // SAFETY: ends the process if the unwinder does not come back.
+    unsafe { libc::alarm(UNWIND_S_MAX) };
+    unwind::frames(place, &FRAMES);
+    // SAFETY: takes it back.
+    unsafe { libc::alarm(0) };
+}
+
+/// The beginning of the line in the file.
+fn begin_line(met: &Met) {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the time there.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut now) };
+    let (time, cause, address) = (now.tv_sec, met.cause(), met.address);
+    let (pid, thread) = (std::process::id(), Escaped(ThreadName));
+    let mut text = Text::new();
+    // A text that is full ends there.
+    let _ = write!(text, "{time} {cause} pid={pid} thread={thread} address={address:#x}");
+    if let Some(sender) = met.sender {
+        let _ = write!(text, " sender={sender}");
+    }
+    text.write_to(FILE.load(Ordering::Acquire));
+    IS_OPEN.store(true, Ordering::Release);
+}
+
+/// Names the culprit in both places.
+fn tell(met: &Met, culprit: Culprit) {
+    let mut text = Text::new();
+    if let Some(plugin) = culprit.plugin {
+        let _ = write!(text, " plugin={}", Escaped(plugin));
+    }
+    if let Some(call) = culprit.call {
+        let _ = write!(text, " in={}", Escaped(call.site));
+    }
+    text.write_to(FILE.load(Ordering::Acquire));
+    let mut text = Text::new();
+    let _ = tell_people(met, culprit, &mut text);
+    text.write_to(STDERR);
+}
+
+fn tell_people(met: &Met, culprit: Culprit, text: &mut Text) -> fmt::Result {
+    match culprit.plugin {
+        Some(plugin) => write!(text, "rohrpost: plugin {plugin} ended the server")?,
+        None => write!(text, "rohrpost: the server itself ended")?,
+    }
+    match culprit.call {
+        Some(call) => write!(text, " in {}", call.site)?,
+        None if culprit.plugin.is_some() => write!(text, " on a thread of its own")?,
+        None => {}
+    }
+    let (cause, thread) = (met.cause(), ThreadName);
+    match met.signal {
+        0 => write!(text, ": it called exit() (thread {thread})")?,
+        _ if met.sent => write!(text, ": {cause} (thread {thread})")?,
+        _ => write!(text, ": {cause} at address {:#x} (thread {thread})", met.address)?,
+    }
+    if let Some(sender) = met.sender {
+        write!(text, ", sent by process {sender}")?;
+    }
+    writeln!(text)
+}
+
+fn tell_frames() {
+    for (number, address) in FRAMES.iter().enumerate() {
+        let image = image::containing(address);
+        let name = image.map_or("", Image::name);
+        let offset = image.map_or(address, |image| image.offset(address));
+        let mut text = Text::new();
+        let _ = write!(text, " at={}+{offset:#x}", Escaped(name));
+        text.write_to(FILE.load(Ordering::Acquire));
+        let mut text = Text::new();
+        let _ = writeln!(text, "rohrpost:   #{number} {name}+{offset:#x}");
+        text.write_to(STDERR);
+    }
+}
+
+fn end_line(last: &str) {
+    if IS_OPEN.swap(false, Ordering::AcqRel) {
+        let mut text = Text::new();
+        let _ = writeln!(text, "{last}");
+        text.write_to(FILE.load(Ordering::Acquire));
+    }
+}
+
+/// The name of this thread; what cannot be printed is a dot.
+struct ThreadName;
+
+impl fmt::Display for ThreadName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut name = [0u8; 16];
+        // SAFETY: writes 16 octets at most.
+        unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+        let bytes = name.iter().take_while(|byte| **byte != 0);
+        let shown = |byte: &u8| match byte {
+            b' '..=b'~' => char::from(*byte),
+            _ => '.',
+        };
+        bytes.map(shown).try_for_each(|char| f.write_char(char))
+    }
+}
+
+/// A text in [`TEXT`], which there is one of: only the thread that reports makes any.
+struct Text {
+    used: usize,
+}
+
+impl Text {
+    fn new() -> Text {
+        Text { used: 0 }
+    }
+
+    /// Writes it out, as far as it can be written.
+    fn write_to(&self, fd: c_int) {
+        let mut from = 0;
+        while fd >= 0 && from < self.used {
+            let rest = TEXT[from..self.used].as_ptr();
+            // SAFETY: reads so many octets of a static.
+            let written = unsafe { libc::write(fd, rest.cast(), self.used - from) };
+            match usize::try_from(written) {
+                Ok(0) => return,
+                Ok(count) => from += count,
+                Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        let room = &TEXT[self.used..];
+        let count = more.len().min(room.len());
+        for (place, byte) in room.iter().zip(more.as_bytes()) {
+            place.store(*byte, Ordering::Relaxed);
+        }
+        self.used += count;
+        if count == more.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+/// One word of the file: whatever could end it, or look like another, is `%XX`.
+struct Escaped<T>(T);
+
+impl<T: fmt::Display> fmt::Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
+struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        for byte in more.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' => {
+                    self.0.write_char(char::from(byte))?;
+                }
+                other => write!(self.0, "%{other:02X}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_end_their_word() {
+        assert_eq!(Escaped("10-a b\n=%é.so").to_string(), "10-a%20b%0A%3D%25%C3%A9.so");
+    }
+
+    /// The only one here that makes a text.
+    #[test]
+    fn a_text_that_is_full_ends_there() {
+        let mut text = Text::new();
+        assert!(write!(text, "{}", "x".repeat(TEXT_BYTES + 1)).is_err());
+        assert_eq!(text.used, TEXT_BYTES);
+        assert!(write!(text, "y").is_err());
+    }
+
+    #[test]
+    fn causes_have_names() {
+        let met = |signal| Met { signal, address: 0, place: None, sender: None, sent: true };
+        assert_eq!(met(libc::SIGFPE).cause(), "FPE");
+        assert_eq!(met(libc::SIGABRT).cause(), "ABRT");
+        assert_eq!(met(0).cause(), "signal");
+    }
+}

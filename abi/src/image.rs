@@ -1,0 +1,237 @@
+//! Images: where code lies in this process, and from which file it came.
+//!
+//! Owns a table of all shared objects that were there when it last looked, plugins above all. Read from
+//! within signal handlers: entries are added and never changed or freed, and a look takes no lock and no
+//! memory. Must never be asked to forget one: plugins are never unloaded (D-0E). Diagnostics: none; an
+//! object beyond [`IMAGES_MAX`] stays unknown, and what runs in it has no name.
+
+use std::collections::HashSet;
+use std::ffi::{CStr, OsStr, c_int, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex};
+
+use crate::plugin::{PLUGINS_MAX, PluginIndex};
+
+/// How many objects are known at most: all plugins that can be loaded, and as many libraries.
+const IMAGES_MAX: usize = 2 * PLUGINS_MAX;
+
+static IMAGES: [AtomicPtr<Image>; IMAGES_MAX] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; IMAGES_MAX];
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+/// The load biases of the known ones. Held by whoever adds; readers need nothing.
+static KNOWN: LazyLock<Mutex<HashSet<usize>>> = LazyLock::new(Mutex::default);
+
+/// One shared object, or the program itself.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// The file's name, as its administrator knows it.
+    name: Box<str>,
+    plugin: Option<PluginIndex>,
+    /// What opens the file that was loaded, whatever has its name by now.
+    file: PathBuf,
+    /// 0 until it is known.
+    end: AtomicUsize,
+    start: AtomicUsize,
+    base: AtomicUsize,
+    /// Nothing opens the file any more.
+    closed: AtomicBool,
+}
+
+impl Image {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn plugin(&self) -> Option<PluginIndex> {
+        self.plugin
+    }
+
+    /// `None` where the plugin's life is over: the path may lead to something else by now.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        (!self.closed.load(Ordering::Acquire)).then_some(&*self.file)
+    }
+
+    /// The place of an address within the file's own numbering.
+    pub(crate) fn offset(&self, address: usize) -> usize {
+        address.wrapping_sub(self.base.load(Ordering::Relaxed))
+    }
+
+    fn contains(&self, address: usize) -> bool {
+        let end = self.end.load(Ordering::Acquire);
+        address < end && address >= self.start.load(Ordering::Relaxed)
+    }
+
+    fn place(&self, extent: &Extent) {
+        self.base.store(extent.base, Ordering::Relaxed);
+        self.start.store(extent.start, Ordering::Relaxed);
+        self.end.store(extent.end, Ordering::Release);
+    }
+}
+
+/// A plugin that is about to be loaded: from now on its index has a name. `file` opens what is loaded.
+pub(crate) fn announce(name: &str, plugin: PluginIndex, file: PathBuf) -> Option<&'static Image> {
+    let _known = known();
+    add(name.into(), Some(plugin), file)
+}
+
+/// The plugin was loaded under `path`: where it lies, and what else came with it, is known from now on.
+pub(crate) fn loaded(image: Option<&Image>, path: &Path) {
+    learn_with(image.map(|image| (image, path)));
+}
+
+/// What was loaded for a plugin with this index cannot be opened any more. Its name stays.
+pub(crate) fn close(plugin: PluginIndex) {
+    let images = all().filter(|image| image.plugin == Some(plugin));
+    images.for_each(|image| image.closed.store(true, Ordering::Release));
+}
+
+/// Learns of every object that is there now.
+pub(crate) fn learn() {
+    learn_with(None);
+}
+
+/// The same, of which one was announced.
+fn learn_with(announced: Option<(&Image, &Path)>) {
+    let known = &mut *known();
+    for (path, extent) in unknown(known) {
+        known.insert(extent.base);
+        if let Some((image, _)) = announced.filter(|(_, expected)| same(expected, &path)) {
+            image.place(&extent);
+            continue;
+        }
+        // The program itself has no name in the linker's list.
+        let path = if path.as_os_str().is_empty() { "/proc/self/exe".into() } else { path };
+        let told = path.read_link().unwrap_or_else(|_| path.clone());
+        let name = told.file_name().map_or("unknown".into(), |name| name.to_string_lossy());
+        if let Some(image) = add(name.into(), None, path) {
+            image.place(&extent);
+        }
+    }
+}
+
+/// By their letters: paths that lead to one file are told apart by how they are written.
+fn same(one: &Path, other: &Path) -> bool {
+    one.as_os_str() == other.as_os_str()
+}
+
+fn known() -> std::sync::MutexGuard<'static, HashSet<usize>> {
+    KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// With [`KNOWN`] held. `None` when the table is full.
+fn add(name: Box<str>, plugin: Option<PluginIndex>, file: PathBuf) -> Option<&'static Image> {
+    let count = COUNT.load(Ordering::Relaxed);
+    let place = IMAGES.get(count)?;
+    let (base, start, end, closed) = Default::default();
+    let image = Image { name, plugin, file, base, start, end, closed };
+    let image: &'static Image = Box::leak(Box::new(image));
+    place.store(ptr::from_ref(image).cast_mut(), Ordering::Release);
+    COUNT.store(count + 1, Ordering::Release);
+    Some(image)
+}
+
+/// The newest first: a plugin's index is given again when its first file was refused.
+fn all() -> impl Iterator<Item = &'static Image> {
+    let count = COUNT.load(Ordering::Acquire);
+    IMAGES[..count].iter().rev().filter_map(|place| {
+        // SAFETY: null, or leaked by `add` and never freed.
+        unsafe { place.load(Ordering::Acquire).as_ref() }
+    })
+}
+
+/// The object that an address lies in. Async-signal-safe.
+pub(crate) fn containing(address: usize) -> Option<&'static Image> {
+    all().find(|image| image.contains(address))
+}
+
+/// A plugin's file name. Async-signal-safe, and there before the plugin runs.
+pub(crate) fn plugin_name(plugin: PluginIndex) -> Option<&'static str> {
+    all().find(|image| image.plugin == Some(plugin)).map(Image::name)
+}
+
+/// Where an object lies: its load bias, and from its first to behind its last segment.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    base: usize,
+    start: usize,
+    end: usize,
+}
+
+/// What the dynamic linker is asked for.
+struct Search<'a> {
+    known: &'a HashSet<usize>,
+    found: Vec<(PathBuf, Extent)>,
+}
+
+/// Every object that the dynamic linker knows and we do not, by the path that it was opened with.
+fn unknown(known: &HashSet<usize>) -> Vec<(PathBuf, Extent)> {
+    let mut search = Search { known, found: Vec::new() };
+    let data = ptr::from_mut(&mut search).cast();
+    // SAFETY: the callback fits the prototype, and is called with `data` before this returns.
+    unsafe { libc::dl_iterate_phdr(Some(note), data) };
+    search.found
+}
+
+unsafe extern "C" fn note(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
+    // SAFETY: it is what `unknown` lends for this call.
+    let search = unsafe { &mut *data.cast::<Search<'_>>() };
+    // SAFETY: the linker lends its entry for this call.
+    let info = unsafe { &*info };
+    if search.known.contains(&(info.dlpi_addr as usize)) {
+        return 0;
+    }
+    let (headers, count) = (info.dlpi_phdr, usize::from(info.dlpi_phnum));
+    if headers.is_null() {
+        return 0;
+    }
+    // SAFETY: so many headers stand there, as the entry says.
+    let headers = unsafe { std::slice::from_raw_parts(headers, count) };
+    let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+    let base = info.dlpi_addr as usize;
+    let (mut start, mut end) = (usize::MAX, 0);
+    for header in loaded {
+        let first = base.wrapping_add(header.p_vaddr as usize);
+        start = start.min(first);
+        end = end.max(first.wrapping_add(header.p_memsz as usize));
+    }
+    if start < end {
+        let name = match info.dlpi_name.is_null() {
+            true => c"",
+            // SAFETY: a string of the linker's.
+            false => unsafe { CStr::from_ptr(info.dlpi_name) },
+        };
+        let path = PathBuf::from(OsStr::from_bytes(name.to_bytes()));
+        search.found.push((path, Extent { base, start, end }));
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_found_by_its_address_and_nothing_else_is() {
+        learn();
+        let own = containing(learn as *const () as usize).expect("this program is an object");
+        assert_eq!((own.plugin(), own.file()), (None, Some(Path::new("/proc/self/exe"))));
+        let libc = containing(libc::getpid as *const () as usize).expect("so is the C library");
+        assert!(libc.name().starts_with("libc"), "{libc:?}");
+        assert!(libc.offset(libc::getpid as *const () as usize) < 1 << 30);
+        assert!(containing(0).is_none() && containing(usize::MAX).is_none());
+        let known = COUNT.load(Ordering::Relaxed);
+        learn();
+        assert_eq!(COUNT.load(Ordering::Relaxed), known, "nothing is listed twice");
+    }
+
+    #[test]
+    fn an_announced_plugin_has_a_name_before_it_has_a_place() {
+        let index = PluginIndex::from_bits(77);
+        announce("first.so", index, PathBuf::new());
+        announce("second.so", index, PathBuf::new());
+        assert_eq!(plugin_name(index), Some("second.so"));
+    }
+}

@@ -1,0 +1,57 @@
+/* A plugin that ends the process, in the way that the address of MAIL FROM names. */
+#define _GNU_SOURCE
+#define MQ_API_VERSION 201
+#include <mailerq.h>
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }
+
+static volatile int zero;
+static char *volatile nowhere;
+static void (*volatile nothing)(void);
+
+__attribute__((noinline)) static void write_nowhere(void) { *nowhere = 1; }
+__attribute__((noinline)) static void divide(void) { zero = 100 / zero; }
+__attribute__((noinline)) static int dive(int depth) {
+    volatile char room[4096];
+    room[0] = (char)depth;
+    return dive(depth + 1) + room[0];
+}
+
+static void crash(const char *how) {
+    if (!strcmp(how, "segv")) write_nowhere();
+    if (!strcmp(how, "divide")) divide();
+    if (!strcmp(how, "abort")) abort();
+    if (!strcmp(how, "illegal")) __builtin_trap();
+    if (!strcmp(how, "bus")) raise(SIGBUS);
+    if (!strcmp(how, "overflow")) zero = dive(0);
+    if (!strcmp(how, "exit")) exit(0);
+    if (!strcmp(how, "null-call")) nothing();
+    if (!strcmp(how, "in-libc")) zero = (int)strlen(nowhere);
+    if (!strcmp(how, "host-panic")) MQ_log(MQ_INFO, "panic");
+}
+
+static void *crash_aside(void *how) {
+    pthread_setname_np(pthread_self(), "plugin's own");
+    crash(how);
+    return NULL;
+}
+
+MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *connection, const char *from, size_t size) {
+    static char how[64];
+    (void)context, (void)connection, (void)size;
+    snprintf(how, sizeof how, "%s", from);
+    if (strncmp(how, "aside-", 6) == 0) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, crash_aside, how + 6);
+        pthread_join(thread, NULL);
+    }
+    else crash(how);
+    return false;
+}

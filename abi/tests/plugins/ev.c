@@ -1,0 +1,148 @@
+/* A plugin that is built on libev and does what the test says: mq_smtp_in_mailfrom gets one word. */
+#if !defined(MQ_API_VERSION)
+#  define MQ_API_VERSION 201
+#endif
+#include <mailerq.h>
+
+#include <ev.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static MQ_Context *held;
+static struct ev_loop *loop;
+static ev_timer timer;
+static ev_io io;
+static ev_prepare prepare;
+static ev_check check;
+static ev_idle idle;
+static ev_async async;
+static int ends[2];
+static int left;
+
+static void say(const char *format, ...) {
+    char line[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    MQ_log(MQ_INFO, line);
+}
+
+static void on_host_timer(void *data) { (void)data; say("host timer"); }
+
+static void on_timer(struct ev_loop *l, ev_timer *w, int events) {
+    (void)l; (void)events;
+    say("timer active=%d", ev_is_active(w));
+    MQ_TimerStart(held, 1, on_host_timer, NULL);
+    MQ_Continue(held);
+}
+
+static void on_io(struct ev_loop *l, ev_io *w, int events) {
+    char byte;
+    if (events & EV_READ && read(w->fd, &byte, 1) == 1) say("io %c", byte);
+    ev_io_stop(l, w);
+}
+
+static void on_prepare(struct ev_loop *l, ev_prepare *w, int events) {
+    (void)events;
+    say("prepare");
+    ev_prepare_stop(l, w);
+}
+
+static void on_check(struct ev_loop *l, ev_check *w, int events) {
+    (void)events;
+    say("check");
+    ev_check_stop(l, w);
+}
+
+static void on_idle(struct ev_loop *l, ev_idle *w, int events) {
+    (void)events;
+    say("idle");
+    if (--left == 0) ev_idle_stop(l, w);
+}
+
+static void on_async(struct ev_loop *l, ev_async *w, int events) {
+    (void)events;
+    say("async");
+    ev_async_stop(l, w);
+}
+
+static void on_break(struct ev_loop *l, ev_timer *w, int events) {
+    (void)w; (void)events;
+    ev_break(l, EVBREAK_ALL);
+    say("broke");
+}
+
+static void on_nested(struct ev_loop *l, ev_timer *w, int events) {
+    (void)w; (void)events;
+    say("depth %u", ev_depth(l));
+    ev_run(l, 0);
+    say("back at %u", ev_depth(l));
+}
+
+static void on_destroy(struct ev_loop *l, ev_timer *w, int events) {
+    (void)w; (void)events;
+    ev_loop_destroy(l);
+}
+
+static void on_foreign(struct ev_loop *l, ev_timer *w, int events) {
+    (void)l; (void)w; (void)events;
+    MQ_Continue(NULL);
+    MQ_SetContextData(held, &left);
+    say("data=%s", MQ_ContextData(held) == &left ? "mine" : "not mine");
+}
+
+static void *send_from_a_thread(void *unused) {
+    ev_async_send(loop, &async);
+    return unused;
+}
+
+static void start_timer(void (*callback)(struct ev_loop *, ev_timer *, int)) {
+    ev_timer_init(&timer, callback, 0., 0.);
+    ev_timer_start(loop, &timer);
+}
+
+MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }
+
+MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *connection, const char *word, size_t size) {
+    (void)connection; (void)size;
+    held = context;
+    if (!strcmp(word, "ev")) {
+        struct ev_loop *before = loop;
+        loop = MQ_ev(context);
+        say("ev=%s", !loop ? "NULL" : before && before != loop ? "another" : "yes");
+    } else if (!strcmp(word, "timer")) {
+        start_timer(on_timer);
+        return true;
+    } else if (!strcmp(word, "io")) {
+        if (pipe(ends) || write(ends[1], "x", 1) != 1) abort();
+        ev_io_init(&io, on_io, ends[0], EV_READ);
+        ev_io_start(loop, &io);
+    } else if (!strcmp(word, "phases")) {
+        left = 2;
+        ev_prepare_init(&prepare, on_prepare);
+        ev_prepare_start(loop, &prepare);
+        ev_check_init(&check, on_check);
+        ev_check_start(loop, &check);
+        ev_idle_init(&idle, on_idle);
+        ev_idle_start(loop, &idle);
+    } else if (!strcmp(word, "async")) {
+        pthread_t thread;
+        ev_async_init(&async, on_async);
+        ev_async_start(loop, &async);
+        if (pthread_create(&thread, NULL, send_from_a_thread, NULL)) abort();
+        pthread_join(thread, NULL);
+    } else if (!strcmp(word, "break")) start_timer(on_break);
+    else if (!strcmp(word, "nested")) start_timer(on_nested);
+    else if (!strcmp(word, "destroy-within")) start_timer(on_destroy);
+    else if (!strcmp(word, "foreign")) start_timer(on_foreign);
+    else if (!strcmp(word, "run")) {
+        ev_run(loop, 0);
+        say("back");
+    } else if (!strcmp(word, "destroy")) ev_loop_destroy(loop);
+    return false;
+}

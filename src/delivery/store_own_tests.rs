@@ -1,0 +1,77 @@
+//! Mails of one transaction that have their own ways.
+
+use super::*;
+use crate::queue::MailNotes;
+
+fn own(wishes: Wishes) -> Option<Arc<Extras>> {
+    Some(Arc::new(Extras { wishes: Some(Box::new(wishes)), ..Extras::default() }))
+}
+
+/// The second of three has its own time, the third waits at first.
+fn mixed() -> Arc<Transaction> {
+    let mut transaction = Transaction::clone(&transaction(1, 3, 10, at(0)));
+    let until = Wishes { deliver_until_ms: Some(UNIX_MS + 5_000), ..Wishes::default() };
+    let later = Wishes { not_before_ms: Some(UNIX_MS + 7_000), ..Wishes::default() };
+    transaction.mails[1].extras = own(until);
+    transaction.mails[2].extras = own(later);
+    Arc::new(transaction)
+}
+
+#[test]
+fn mails_of_one_transaction_have_their_own_times() {
+    let id = |index| TransactionId::from_u64(1).mail(index);
+    let gone = |aged: Vec<Ended>| -> Vec<u16> {
+        aged.into_iter().map(|ended| ended.attempt.mail.index).collect()
+    };
+    for restored in [false, true] {
+        let mut store = store();
+        match restored {
+            false => store.admit(mixed(), 0, at(0)),
+            true => store.restore(waiting(&mixed(), None), at(0)),
+        }
+        assert_eq!(ready(&mut store), 2, "{restored}");
+        assert_eq!(place(&store, id(2)), Some(Place::Waiting(7_000)));
+        assert_eq!(gone(aged(&mut store, at(5_001))), [1]);
+        assert!(gone(aged(&mut store, at(7_001))).is_empty());
+        assert_eq!(place(&store, id(2)), Some(Place::Ready));
+        assert_eq!(gone(aged(&mut store, at(LIFE_MS + 1))), [0, 2]);
+        assert_eq!((store.queued(), store.next_due()), (0, None), "nothing is left to look at");
+    }
+}
+
+#[test]
+fn what_changed_on_the_way_out_goes_with_each_outcome_and_comes_back_with_the_text() {
+    let mut store = store();
+    store.admit(mixed(), 0, at(0));
+    let Some(Work::Deliver(id, transaction)) = take_work(&mut store, |_| true) else {
+        panic!("it is ready")
+    };
+    let mut notes = MailNotes::default();
+    assert!(notes.set("tried", b"1"));
+    let wishes = Some(Box::new(Wishes { retries_s: Some([3].into()), ..Wishes::default() }));
+    let extras = Arc::new(Extras { wishes, notes });
+    let now = store.change(id, extras.clone(), transaction, at(1));
+    assert_eq!(now.mail(id.index).unwrap().extras.as_ref(), Some(&extras));
+    let ended = store.on_finish(id, finish(Fate::Temporary), at(2)).unwrap();
+    assert_eq!(ended.attempt.extras.as_ref(), Some(&extras));
+    assert_eq!(place(&store, id), Some(Place::Waiting(3_002)), "its own pause counts");
+    assert_eq!(store.view(id).unwrap().recent[0].extras, None, "memory keeps them once");
+    store.unload(id.transaction);
+    aged(&mut store, at(3_002));
+    let mut reads = 0;
+    while let Some(work) = take_work(&mut store, |_| true) {
+        match work {
+            Work::Load(transaction) => {
+                reads += 1;
+                store.on_loaded(transaction, Ok(mixed()), at(3_003));
+            }
+            Work::Deliver(mail, read) if mail == id => {
+                assert_eq!(read.mail(id.index).unwrap().extras.as_ref(), Some(&extras));
+                let ended = store.on_finish(id, finish(Fate::Permanent), at(3_004)).unwrap();
+                assert_eq!(ended.attempt.extras.as_ref(), Some(&extras), "the latest suffices");
+            }
+            Work::Deliver(..) => {}
+        }
+    }
+    assert!(reads <= 1 && place(&store, id) == Some(Place::Failed));
+}
