@@ -276,6 +276,7 @@ pub mod crashes;
 pub mod delivery;
 pub mod extract;
 pub mod header;
+pub mod keeper;
 pub mod limits;
 pub mod locals;
 pub mod lock;
