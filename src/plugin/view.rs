@@ -51,6 +51,11 @@ impl Plugins {
         Plugins { host, cell, log, retries_max, trace, tally }
     }
 
+    /// Can any plugin ask for messages as JSON?
+    pub fn ask_json(&self) -> bool {
+        self.host.plugins().ask_json()
+    }
+
     /// The plugins that export `hook`, in load order; empty costs its caller one length test.
     pub fn with(&self, hook: Hook) -> &'static [PluginIndex] {
         self.host.plugins().with(hook)
@@ -85,11 +90,14 @@ impl Plugins {
         let hook = step.hook();
         let plugins = self.with(hook);
         loop {
+            if self.is_decided(chain, step) {
+                chain.end();
+            }
             match chain.poll_next() {
                 Next::Call(position) => {
                     let plugin = plugins[position];
-                    // D-28: but the close hook is where a plugin frees its data.
-                    if hook != Hook::Close && self.cell.skips(plugin, connection) {
+                    // D-28: but the last hook is where a plugin frees its data.
+                    if !step.is_last() && self.cell.skips(plugin, connection) {
                         chain.on_skip();
                         continue;
                     }
@@ -102,6 +110,16 @@ impl Plugins {
                 Next::Answered => return Walk::Answered,
                 Next::Done => return Walk::Done,
             }
+        }
+    }
+
+    /// Whether a plugin decided what becomes of the message of a step, so that there is nothing left to ask.
+    fn is_decided(&self, chain: &Chain, step: Step<'_>) -> bool {
+        match step {
+            Step::OutMessage(message) | Step::OutData(message) => {
+                !chain.is_held() && self.cell.is_decided(message)
+            }
+            _ => false,
         }
     }
 
@@ -124,19 +142,11 @@ impl Plugins {
         }
     }
 
-    /// Puts the numbers of this worker where they can be seen. Once a second.
-    pub fn publish(&mut self) {
-        if !self.host.plugins().is_empty() {
-            self.tally.publish(&self.cell);
-        }
-    }
-
     /// Lets a chain that was held for `held_ms` go on if its plugin handed back; whether it did.
     pub fn resume(&self, chain: &mut Chain, connection: ConnectionId, held_ms: u64) -> bool {
         let holder = self.cell.holder(connection);
-        let verdict =
-            self.cell.take_verdict(connection).map(Verdict::from).filter(|_| chain.is_held());
-        let Some(verdict) = verdict else { return false };
+        let verdict = self.cell.take_verdict(connection).filter(|_| chain.is_held());
+        let Some(verdict) = verdict.map(Verdict::from) else { return false };
         if let Some(holder) = holder {
             self.tally.on_hold_over(holder, held_ms);
         }
@@ -154,6 +164,13 @@ impl Plugins {
         match self.cell.expire_hold(connection) {
             Expiry::Released => true,
             Expiry::None | Expiry::Kept => false,
+        }
+    }
+
+    /// Puts the numbers of this worker where they can be seen. Once a second.
+    pub fn publish(&mut self) {
+        if !self.host.plugins().is_empty() {
+            self.tally.publish(&self.cell);
         }
     }
 

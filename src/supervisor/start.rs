@@ -73,8 +73,8 @@ impl Plan {
         let rolls = self.rolls.clone();
         cell.set_locals(Arc::new(move |address| rolls.locals.has(address)));
         let tally = Tally::new(self.census.clone(), index);
-        let (log, trace) = (self.log.clone(), settings.plugin.trace);
-        let plugins = Plugins::new(self.host, cell, log, retries, trace, tally);
+        let trace = settings.plugin.trace;
+        let plugins = Plugins::new(self.host, cell, self.log.clone(), retries, trace, tally);
         let asks_plugins = login::asks_plugins(&plugins);
         let (rolls, checks) = (self.rolls.clone(), self.checks.clone());
         Desk::new(DeskInit {
