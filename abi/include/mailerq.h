@@ -37,7 +37,11 @@
  *   Arguments.  What a plugin passes in is copied before the call returns, unless it is `data`, which
  *               the host stores and hands back, but never reads or frees.
  *   Blocking.   A hook or callback that blocks stops all mail of its worker; one that runs for longer
- *               than plugin-block-warning (50 ms) is named in the log.
+ *               than plugin-block-warning (50 ms) is named in the log, and after a second shown with
+ *               the functions it is in. Compile with -g, and they have lines.
+ *   Crashes.    A signal that ends the process, abort() and exit() from within plugin code, on any
+ *               thread, are reported with the plugin and its hook. A plugin that installs handlers
+ *               of its own for SIGSEGV, SIGBUS, SIGFPE, SIGILL or SIGABRT hides them.
  *   Exceptions. A C++ exception or a Rust panic must not leave a hook or callback: it ends the process.
  */
 #ifndef ROHRPOST_MAILERQ_H
