@@ -11,16 +11,19 @@
 //! | `call` | the one way into plugin code |
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
+//! | `answer`, `hold`, `fact` | what plugins say of a step, how they name a hold, and what they are told |
 //! | `inbox`, `post` | hand-backs, and callbacks to run, from other threads |
 //! | `query` | questions to name servers |
 //! | `libev` | the loop of plugins that are built on libev, in which the worker then sleeps |
-//! | `state`, `command`, `message`, `address`, `text` | one worker's cell |
+//! | `state`, `command`, `message`, `decision`, `address`, `text` | one worker's cell |
+//! | `json`, `json_library`, `note` | messages as objects of the plugin's own json-c or libfastjson; notes |
 //! | `access`, `export` | the one way back: `MQ_*` |
 //! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
 //! | `image`, `symbols` | which code lies where in this process, and what its functions are called |
 //! | `crash`, `stack`, `unwind` | who ended the process: told from within a signal handler |
 //! | `blocked` | where a worker is that a plugin blocks |
-//! | `worker` | what the event loop drives |
+//! | `census` | how much each plugin has |
+//! | `worker`, `extension` | what the event loop drives |
 //!
 //! This crate knows neither SMTP nor the event loop: it says what is to be done as [`Command`]s, and is
 //! told what happened. It is the only one with `unsafe`.
@@ -68,6 +71,8 @@
 //! 8. A look at a blocked worker changes nothing of what its plugin sees: no call ends early. (`blocked.rs`)
 //! 9. libev runs with no cell borrowed, and never on behalf of a plugin while the worker sleeps.
 //!    (`libev.rs`)
+//! 10. A hold with a name ends once: after its release, its expiry or its step, the name finds nothing and
+//!     owes nothing. (`answer.rs`)
 #![deny(
     clippy::undocumented_unsafe_blocks,
     clippy::missing_safety_doc,
@@ -76,26 +81,35 @@
 
 mod access;
 mod address;
+mod answer;
 mod blocked;
 mod call;
+mod census;
 mod command;
 mod control;
 mod copy;
 mod crash;
+mod decision;
 #[allow(non_snake_case, reason = "the header's names")]
 pub mod export;
+mod extension;
+mod fact;
 mod generation;
+mod hold;
 mod hook;
 mod hooks;
 mod host;
 mod id;
 mod image;
 mod inbox;
+mod json;
+mod json_library;
 mod libev;
 mod load;
 mod message;
 mod metric;
 mod misuse;
+mod note;
 mod plugin;
 mod post;
 mod query;
@@ -114,25 +128,32 @@ mod unwind;
 mod worker;
 
 pub use address::Locals;
+pub use answer::{ANSWER_BYTES_MAX, Answer, Ruling, Words};
 pub use blocked::{Stack, Unseen};
 pub use call::Current;
+pub use census::{Count, Holdings};
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
 pub use crash::{expect_exit, note_blocker, report_crashes};
+pub use decision::{Decided, Decision};
+pub use fact::{Fact, TlsFacts};
 pub use generation::{
     Accepted, Generation, Mismatch, VERSION_G1, VERSION_G2, VERSION_G2A, VERSION_G3, VERSION_LATEST,
 };
+pub use hold::Expiry;
 pub use hook::{Hook, Site};
 pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
 };
 pub use id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
+pub use json::{Described, JsonEdits, JsonProblem, JsonSource, Made};
 pub use libev::ForeignLoop;
 pub use load::{LoadError, LoadOptions, OnError, PluginDirectory, Prepared, Skipped};
-pub use message::{Direction, Edit, MessageEdits, MessageInit};
+pub use message::{Direction, Edit, MessageEdits, MessageInit, MessageLabel};
 pub use metric::{BUCKETS_MAX, METRICS_MAX, PLUGIN_METRICS_MAX, PluginMetric, Reading};
+pub use note::Notes;
 pub use plugin::{PLUGINS_MAX, PluginIndex};
-pub use query::{Answer, QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, QueryStatus, RecordKind};
+pub use query::{QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, QueryAnswer, QueryStatus, RecordKind};
 pub use set::PluginSet;
 pub use setting::{PluginSettings, SettingsError, plugin_name, setting_key};
 pub use state::OUTPUT_BYTES_MAX;

@@ -14,6 +14,7 @@ use crate::generation::Generation;
 use crate::hook::Hook;
 use crate::hooks::{Hooks, StepTokens};
 use crate::image;
+use crate::json_library::JsonLibrary;
 use crate::misuse::Meter;
 use crate::setting::Given;
 use crate::slot::Key;
@@ -36,6 +37,9 @@ impl PluginIndex {
     pub(crate) const fn bits(self) -> u16 {
         self.0
     }
+
+    /// The first that was loaded.
+    pub const FIRST: PluginIndex = PluginIndex(0);
 
     /// As an index into an array with one entry per plugin.
     pub const fn index(self) -> usize {
@@ -65,6 +69,8 @@ pub(crate) struct Plugin {
     pub(crate) index: PluginIndex,
     pub(crate) generation: Generation,
     pub(crate) hooks: Hooks,
+    /// The copy of json-c or libfastjson that it is linked with.
+    pub(crate) json: Option<&'static JsonLibrary>,
     /// Kept for later look-ups, and never dropped: that would unload it (D-0E).
     pub(crate) library: ManuallyDrop<Library>,
     /// What its file held.
@@ -78,26 +84,32 @@ pub(crate) struct Plugin {
     life: AtomicU8,
 }
 
+/// What loading found.
+pub(crate) struct Loaded {
+    pub(crate) name: Box<str>,
+    pub(crate) generation: Generation,
+    pub(crate) hooks: Hooks,
+    pub(crate) json: Option<&'static JsonLibrary>,
+    pub(crate) library: ManuallyDrop<Library>,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) copy: Kept,
+}
+
 impl Plugin {
-    pub(crate) fn new(
-        name: Box<str>,
-        index: PluginIndex,
-        generation: Generation,
-        hooks: Hooks,
-        library: ManuallyDrop<Library>,
-        fingerprint: Fingerprint,
-        copy: Kept,
-    ) -> Plugin {
-        let (meter, life) = (Meter::default(), AtomicU8::new(Life::Loaded as u8));
+    pub(crate) fn new(index: PluginIndex, loaded: Loaded) -> Plugin {
+        let Loaded { name, generation, hooks, json, library, fingerprint, copy } = loaded;
+        let (settings, meter) = (Given::default(), Meter::default());
+        let life = AtomicU8::new(Life::Loaded as u8);
         Plugin {
             name,
             index,
             generation,
             hooks,
+            json,
             library,
             fingerprint,
             copy,
-            settings: Given::default(),
+            settings,
             meter,
             life,
         }

@@ -12,16 +12,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::address::{Live, Locals, Owner, StepAddress};
+use crate::answer::Answer;
 use crate::command::{Command, Queue, Timer, WATCHES_MAX, Watch};
 use crate::control::{Chain, HandBack};
+use crate::fact::Facts;
+use crate::hold::Hold;
+use crate::hook::Hook;
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
+use crate::json::Json;
 use crate::libev::Loop;
 use crate::message::{Direction, Message, Part};
 use crate::misuse::Misuse;
+use crate::note::Notes;
 use crate::plugin::PluginIndex;
 use crate::query::{QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, Query, RecordKind};
 use crate::set::PluginSet;
-use crate::slot::{SLOTS_MAX, Slots};
+use crate::slot::{Key, SLOTS_MAX, Slots};
 use crate::step::Verdict;
 use crate::text::Text;
 use crate::token::{Kind, Token};
@@ -40,6 +46,12 @@ impl PluginData {
             Ok(place) => self.0[place].1,
             Err(_) => ptr::null_mut(),
         }
+    }
+
+    /// Who keeps something.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = PluginIndex> {
+        let kept = self.0.iter().filter(|(_, value)| !value.is_null());
+        kept.map(|(plugin, _)| *plugin)
     }
 
     /// D-54: what was there is replaced, never freed.
@@ -78,11 +90,30 @@ pub(crate) struct Connection {
     pub(crate) chain: Chain,
     /// Who is asked about it, from its begin to its end (D-0E).
     pub(crate) set: Rc<PluginSet>,
+    /// What plugins are asked, or were asked last.
+    pub(crate) hook: Hook,
+    /// What a plugin says that the step is to come to.
+    pub(crate) answer: Option<Box<Answer>>,
+    /// The name of the hold that there is, or is about to be.
+    pub(crate) hold: Option<Key>,
+    pub(crate) facts: Facts,
     /// What the address step of now shows to plugins of G2 and later.
     pub(crate) address: Option<StepAddress>,
+    pub(crate) notes: Notes,
 }
 
 impl Connection {
+    /// A hook has returned: whether it took a hold with a name, what it has handed back, and whether the
+    /// step is answered.
+    pub(crate) fn on_return(&mut self, took_control: bool) -> (bool, Option<Verdict>, bool) {
+        let holds = self.hold.is_some();
+        let verdict = self.chain.on_return(took_control || holds);
+        if verdict == Some(Verdict::Retry) {
+            self.answer = None;
+        }
+        (holds, verdict, self.answer.is_some())
+    }
+
     /// D-3A: at once, and on incoming connections only.
     pub(crate) fn set_authenticated(&mut self, authenticated: bool) {
         match self.direction {
@@ -106,6 +137,7 @@ pub(crate) struct State {
     pub(crate) context_chain: Chain,
     pub(crate) connections: Slots<Connection>,
     pub(crate) messages: Slots<Message>,
+    pub(crate) holds: Slots<Hold>,
     pub(crate) timers: Slots<Timer>,
     pub(crate) watches: Slots<Watch>,
     pub(crate) queries: Slots<Query>,
@@ -137,6 +169,7 @@ impl State {
             context_chain: Chain::default(),
             connections: Slots::new(),
             messages: Slots::new(),
+            holds: Slots::new(),
             timers: Slots::new(),
             watches: Slots::new(),
             queries: Slots::new(),
@@ -157,21 +190,46 @@ impl State {
     /// The token is a message's, of this worker.
     pub(crate) fn message(&mut self, token: Token) -> Result<&mut Message, Misuse> {
         let stale = Misuse::Stale { kind: token.kind().type_name() };
-        self.messages.get_mut(token.key()).ok_or(stale)
+        let message = self.messages.get_mut(token.key()).ok_or(stale)?;
+        if let Some(view) = message.json.as_deref().map(Json::active) {
+            // D-62: plugins may have changed the object behind our back.
+            message.adopt_live(&view, &mut self.addresses);
+        }
+        Ok(message)
+    }
+
+    /// The notes of a connection or message of this worker, to be read.
+    pub(crate) fn notes(&mut self, token: Token) -> Result<&Notes, Misuse> {
+        match token.kind() {
+            Kind::Message => {
+                let stale = Misuse::Stale { kind: token.kind().type_name() };
+                self.messages.get(token.key()).map(Message::notes).ok_or(stale)
+            }
+            _ => self.connection(token).map(|connection| &connection.notes),
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn notes_mut(&mut self, token: Token) -> Result<&mut Notes, Misuse> {
+        match token.kind() {
+            Kind::Message => {
+                let stale = Misuse::Stale { kind: token.kind().type_name() };
+                self.messages.get_mut(token.key()).map(Message::notes_mut).ok_or(stale)
+            }
+            _ => self.connection(token).map(|connection| &mut connection.notes),
+        }
     }
 
     /// The token is a context or a connection of this worker.
     pub(crate) fn hand_back(&mut self, token: Token, verdict: Verdict) -> Result<(), Misuse> {
+        if token.kind() == Kind::Hold {
+            return self.release(token, verdict).map(|_| ());
+        }
         if token.kind() == Kind::Context {
             return self.hand_back_context(token.plugin(), verdict);
         }
-        let chain = &mut self.connection(token)?.chain;
-        match chain.hand_back(token.plugin(), verdict)? {
-            HandBack::Resumes => {
-                self.commands.push(Command::Resume { connection: ConnectionId(token.key()) });
-            }
-            HandBack::Recorded | HandBack::Swallowed => {}
-        }
+        let outcome = self.connection(token)?.chain.hand_back(token.plugin(), verdict)?;
+        self.on_handed_back(ConnectionId(token.key()), outcome);
         Ok(())
     }
 
@@ -310,10 +368,8 @@ impl State {
         token: Token,
         part: Part,
     ) -> Result<*const c_char, Misuse> {
-        let stale = Misuse::Stale { kind: token.kind().type_name() };
-        let message = self.messages.get(token.key()).ok_or(stale)?;
-        let Some(text) = message.text(part) else { return Ok(ptr::null()) };
-        Ok(self.addresses.show(text, Owner::Message(token.key(), part)))
+        let Some(text) = self.message(token)?.text(part).cloned() else { return Ok(ptr::null()) };
+        Ok(self.addresses.show(&text, Owner::Message(token.key(), part)))
     }
 
     /// Sets a value of a message; what was lent of the old one is dead.
@@ -341,6 +397,7 @@ impl State {
 
     /// Frees a connection and what was lent of it.
     pub(crate) fn remove_connection(&mut self, connection: ConnectionId) {
+        self.forget_hold(connection);
         let address = self.connections.remove(connection.0).and_then(|gone| gone.address);
         self.addresses.forget(address.as_ref().map(|address| &address.text));
     }

@@ -44,6 +44,8 @@ pub(crate) enum Kind {
     Timer = 6,
     /// A query to name servers.
     Query = 9,
+    /// A hold that `MQX_hold` named.
+    Hold = 10,
     /// A plugin itself. Of no worker.
     Plugin = 12,
     /// A metric of a plugin. Of no worker.
@@ -60,6 +62,7 @@ impl Kind {
             5 => Some(Kind::Watch),
             6 => Some(Kind::Timer),
             9 => Some(Kind::Query),
+            10 => Some(Kind::Hold),
             12 => Some(Kind::Plugin),
             13 => Some(Kind::Metric),
             _ => None,
@@ -75,6 +78,7 @@ impl Kind {
             Kind::Watch => "MQ_IOWatcher",
             Kind::Timer => "MQ_Timer",
             Kind::Query => "MQX_Query",
+            Kind::Hold => "MQX_Hold",
             Kind::Plugin => "MQX_Plugin",
             Kind::Metric => "MQX_Metric",
         }

@@ -4,7 +4,7 @@
 //! while plugin code runs. Diagnostics: a call for a step that is held, or of a thing that is gone, is a
 //! bug of the caller and panics; plugins' mistakes are reported by `misuse`.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int};
 use std::io;
@@ -18,24 +18,29 @@ use crate::access;
 use crate::address::Locals;
 use crate::call;
 use crate::command::Command;
+use crate::decision::Decided;
+use crate::fact::Facts;
 use crate::generation::Generation;
 use crate::hook::{Hook, Site};
 use crate::hooks::StepTokens;
 use crate::host::{self, Host, Level};
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::inbox::Post;
+use crate::json::{self, Made};
 use crate::libev::ForeignLoop;
 use crate::message::{Direction, Message, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
+use crate::note::Notes;
 use crate::plugin::PluginIndex;
 use crate::post;
-use crate::query::Answer;
+use crate::query::QueryAnswer;
 use crate::set::PluginSet;
 use crate::sets::Sets;
 use crate::slot::SLOTS_MAX;
 use crate::stack::HandlerStack;
 use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
 use crate::step::{ContextStep, Returned, Step, Verdict};
+use crate::text::Text;
 use crate::token::{Kind, Token};
 
 /// What a connection is when plugins first see it.
@@ -85,6 +90,8 @@ pub struct Counts {
     pub queries: usize,
     /// Messages.
     pub messages: usize,
+    /// Holds with a name (`MQX_hold`).
+    pub holds: usize,
 }
 
 /// This thread as plugins see it.
@@ -92,9 +99,9 @@ pub struct Counts {
 /// Bound to its thread. Dropping it leaves: what plugins call on this thread afterwards is misuse.
 #[derive(Debug)]
 pub struct Worker {
-    host: &'static Host,
-    index: u8,
-    state: Rc<RefCell<State>>,
+    pub(crate) host: &'static Host,
+    pub(crate) index: u8,
+    pub(crate) state: Rc<RefCell<State>>,
     /// Out of the inbox, and not applied.
     posted: VecDeque<Post>,
     /// Where a crash of this thread is reported from.
@@ -158,6 +165,11 @@ impl Worker {
             data: PluginData::default(),
             chain: Default::default(),
             set: self.sets.now().clone(),
+            hook: Hook::Connect,
+            answer: None,
+            hold: None,
+            facts: Facts::default(),
+            notes: Notes::default(),
             address: None,
         };
         let key = self.state.borrow_mut().connections.insert(connection);
@@ -251,7 +263,47 @@ impl Worker {
     /// changed in a message that is gone.
     pub fn close_message(&self, message: MessageId) -> MessageEdits {
         let message = self.state.borrow_mut().remove_message(message);
-        message.map_or_else(MessageEdits::default, Message::into_edits)
+        message.map_or_else(MessageEdits::default, |message| json::close(self.host, message))
+    }
+
+    /// What plugins made of an outgoing message so far, without its JSON and notes. Nothing was changed in a message that is gone.
+    pub fn edits(&self, message: MessageId) -> MessageEdits {
+        let state = self.state.borrow();
+        state.messages.get(message.0).map_or_else(MessageEdits::default, Message::edits)
+    }
+
+    /// The JSON object and the notes of an outgoing message as they are now; `None` if no plugin asked for
+    /// the one or changed the others.
+    pub fn made(&self, message: MessageId) -> Option<Made> {
+        json::made(self.host, &self.state, message)
+    }
+
+    /// From now on plugins may decide what becomes of an outgoing message, or they may not. They may
+    /// within a step, while it can be acted upon.
+    pub fn admit_decisions(&self, message: MessageId, admitted: bool) {
+        if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
+            message.docket.set_open(admitted);
+        }
+    }
+
+    /// The end of an outgoing message at its peer is about to be shown: how far it came, and whether
+    /// plugins may decide what becomes of it all the same.
+    pub fn begin_result(&self, message: MessageId, reached: &str, admitted: bool) {
+        if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
+            message.state = Some(Text::copy_from(reached.as_bytes()));
+            message.docket.set_open(admitted);
+        }
+    }
+
+    /// Have plugins decided what becomes of a message?
+    pub fn is_decided(&self, message: MessageId) -> bool {
+        let state = self.state.borrow();
+        state.messages.get(message.0).is_some_and(|message| message.docket.is_decided())
+    }
+
+    /// What plugins decided, once.
+    pub fn take_decision(&self, message: MessageId) -> Option<Decided> {
+        self.state.borrow_mut().messages.get_mut(message.0)?.docket.take()
     }
 
     // ---- Hooks ------------------------------------------------------------------------------------
@@ -270,12 +322,16 @@ impl Worker {
             return Returned::default();
         };
         let took_control = self.host.plugins().plugin(plugin).call_step(step, tokens);
-        let verdict = {
+        let (holds, verdict, answered) = {
             let state = &mut *self.state.borrow_mut();
             let connection = state.connections.get_mut(connection.0);
-            connection.expect("only the worker closes a connection").chain.on_return(took_control)
+            connection.expect("only the worker closes a connection").on_return(took_control)
         };
-        self.returned(plugin, took_control, verdict)
+        if holds && !took_control {
+            self.warn_hold_then_false(plugin);
+        }
+        let returned = self.returned(plugin, took_control || holds, verdict);
+        Returned { answered, ..returned }
     }
 
     /// `None` if the hook is skipped.
@@ -287,11 +343,14 @@ impl Worker {
     ) -> Option<StepTokens> {
         let state = &mut *self.state.borrow_mut();
         let callee = state.connections.get_mut(connection.0);
-        let chain = &mut callee.expect("hooks are called for open connections").chain;
+        let callee = callee.expect("hooks are called for open connections");
+        let chain = &mut callee.chain;
         if chain.owes(plugin) && !step.is_last() {
             return None;
         }
         chain.on_call(plugin);
+        callee.hook = step.hook();
+        callee.answer = None;
         let token = |kind, key| Token::new(kind, plugin, self.index, key);
         let message = step.message().map(|message| {
             let owner = state.messages.get(message.0).map(|message| message.connection);
@@ -354,7 +413,16 @@ impl Worker {
         if verdict.is_some() && !took_control {
             self.warn_verdict_then_false(plugin);
         }
-        Returned { took_control, verdict }
+        Returned { took_control, verdict, answered: false }
+    }
+
+    #[cold]
+    fn warn_hold_then_false(&self, plugin: PluginIndex) {
+        if self.host.meter(Some(plugin)).first(Once::HoldThenFalse) {
+            let text = "a hook called MQX_hold and then returned false; the step is held, but a hook \
+                        that holds should return true";
+            host::log(Level::Warning, Some(plugin), text);
+        }
     }
 
     #[cold]
@@ -373,14 +441,24 @@ impl Worker {
         self.state.borrow().connections.get(connection.0)?.chain.held()
     }
 
-    /// The verdict on a held step, once; it comes with a [`Command::Resume`].
-    pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
-        self.state.borrow_mut().connections.get_mut(connection.0)?.chain.take_verdict()
+    /// Who holds this connection's step, or did until a verdict that was not yet taken.
+    pub fn holder(&self, connection: ConnectionId) -> Option<PluginIndex> {
+        self.state.borrow().connections.get(connection.0)?.chain.holder()
     }
 
-    /// Takes control away from its holder (D-27). `None` if there is none, or it has just handed back.
-    pub fn revoke(&self, connection: ConnectionId) -> Option<PluginIndex> {
-        self.state.borrow_mut().connections.get_mut(connection.0)?.chain.revoke()
+    pub(crate) fn state(&self) -> Ref<'_, State> {
+        self.state.borrow()
+    }
+
+    /// The verdict on a held step, once; it comes with a [`Command::Resume`].
+    pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
+        let state = &mut *self.state.borrow_mut();
+        let connection = state.connections.get_mut(connection.0)?;
+        let verdict = connection.chain.take_verdict();
+        if verdict == Some(Verdict::Retry) {
+            connection.answer = None;
+        }
+        verdict
     }
 
     /// D-28: `plugin` has not yet handed back what was revoked from it on this connection. Until it does,
@@ -481,7 +559,7 @@ impl Worker {
     }
 
     /// A query was answered: frees it, then calls back. False, and no callback, if it was cancelled.
-    pub fn fire_query(&mut self, id: QueryId, answer: &Answer) -> bool {
+    pub fn fire_query(&mut self, id: QueryId, answer: &QueryAnswer) -> bool {
         let answered = self.state.borrow_mut().take_answered(id);
         let Some(query) = answered else { return false };
         let Some(callback) = query.callback else { return false };
@@ -562,6 +640,7 @@ impl Worker {
             queries: state.queries.len(),
             connections: state.connections.len(),
             messages: state.messages.len(),
+            holds: state.holds.len(),
         }
     }
 }

@@ -6,20 +6,26 @@
 
 use std::sync::Arc;
 
-use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, Text};
+use rohrpost_abi::{
+    ConnectionId, Described, Edit, Exhausted, MessageId, MessageInit, MessageLabel, Notes, Text,
+};
 
 use crate::clock::Wall;
 use crate::extract::{self, Extracted, TooLong};
 use crate::limits::Share;
 use crate::notice::wanted;
 use crate::plugin::view::Plugins;
-use crate::queue::{Body, DsnNotify, Mail, MailDsn, NO_BODY, Origin, Transaction, Wishes};
+use crate::properties::Taken;
+use crate::queue::{
+    Body, DsnNotify, Mail, MailDsn, NO_BODY, Origin, Transaction, TransactionId, Wishes,
+};
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
 use crate::smtp::server::{Protocol, Received};
 use crate::smtp::trace::Trace;
 use crate::smtp::{Address, Fixed, Memory, answer, is_crlf_only};
 
 use super::desk::Desk;
+use super::extras::{self, BadJson};
 
 /// More Received fields than this are taken for a loop (554 5.4.6). RFC 5321 6.3 asks for at least
 /// 100 to be allowed where counting is all there is; real paths are far shorter.
@@ -39,6 +45,10 @@ pub struct Draft {
     from: MailFrom,
     recipients: Vec<Recipient>,
     proposed: Option<Proposed>,
+    /// Recipients that were answered as accepted, and get nothing (D-73).
+    dropped: usize,
+    /// So it is with all of them.
+    all_dropped: bool,
 }
 
 /// A recipient that plugins are asked about.
@@ -47,17 +57,20 @@ struct Proposed {
     to: RcptTo,
     /// The client could send to anybody when it named it.
     relayed: bool,
+    /// If it is one, it gets nothing.
+    dropped: bool,
 }
 
 impl Draft {
     /// A transaction that MAIL has begun.
     pub fn new(from: MailFrom) -> Draft {
-        Draft { from, recipients: Vec::new(), proposed: None }
+        Draft { from, recipients: Vec::new(), proposed: None, dropped: 0, all_dropped: false }
     }
 
     /// A recipient that plugins are asked about; `relayed` is whether the client may send to anybody.
     pub fn propose(&mut self, to: RcptTo, relayed: bool) {
-        self.proposed = Some(Proposed { to, relayed });
+        let dropped = self.all_dropped;
+        self.proposed = Some(Proposed { to, relayed, dropped });
     }
 
     /// The recipient that plugins are asked about, and whether the client could send to anybody then.
@@ -67,10 +80,41 @@ impl Draft {
 
     /// The proposed recipient is one; `local` is what plugins said of it (D-71).
     pub fn accept(&mut self, local: Option<bool>) {
-        if let Some(Proposed { mut to, .. }) = self.proposed.take() {
+        if let Some(Proposed { mut to, dropped, .. }) = self.proposed.take() {
+            if dropped {
+                self.dropped += 1;
+                return;
+            }
             let dsn = wanted::of_recipient(&mut to);
             self.recipients.push(Recipient { address: to.address.as_str().into(), dsn, local });
         }
+    }
+
+    /// The proposed recipient is none.
+    pub fn refuse(&mut self) {
+        self.proposed = None;
+    }
+
+    /// The proposed recipient, if it is one, is answered so and gets nothing (D-73).
+    pub fn drop_one(&mut self) {
+        if let Some(proposed) = &mut self.proposed {
+            proposed.dropped = true;
+        }
+    }
+
+    /// All recipients are answered as such, and get nothing.
+    pub fn drop_all(&mut self) {
+        self.all_dropped = true;
+    }
+
+    /// Whether nobody will get anything, whoever is accepted.
+    pub fn is_dropped(&self) -> bool {
+        self.all_dropped
+    }
+
+    /// Whether the client wants to be answered in UTF-8 (RFC 6531).
+    pub fn speaks_utf8(&self) -> bool {
+        self.from.smtputf8
     }
 }
 
@@ -84,21 +128,24 @@ pub struct Refused {
 }
 
 /// Why the edits of a plugin cannot be published (D-63).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditProblem {
     /// The recipient was taken away.
     #[error("a plugin left it without a recipient")]
     NoRecipient,
     /// There is no room for the text that a plugin made.
-    #[error("the text that a plugin made is more than memory-limit leaves")]
+    #[error("what a plugin made is more than memory-limit leaves")]
     NoMemory,
+    /// Its JSON says no mail.
+    #[error(transparent)]
+    Json(#[from] BadJson),
 }
 
 impl EditProblem {
     /// What the client hears.
-    pub fn reply(self) -> Fixed {
+    pub fn reply(&self) -> Fixed {
         match self {
-            EditProblem::NoRecipient => answer::LOCAL_ERROR,
+            EditProblem::NoRecipient | EditProblem::Json(_) => answer::LOCAL_ERROR,
             EditProblem::NoMemory => answer::NO_MEMORY,
         }
     }
@@ -117,7 +164,13 @@ pub struct Message {
     /// The recipient whose chain runs next, or runs.
     next: usize,
     open: Option<MessageId>,
+    /// Given when it is asked for, or when the message is finished.
+    id: Option<TransactionId>,
+    /// Recipients that the client hears of: those who get nothing, too.
+    answered: usize,
     wishes: Option<Box<Wishes>>,
+    /// What is told of it as JSON, and with that its name; only where a plugin can ask.
+    taken: Option<Arc<Taken>>,
 }
 
 /// What the queue is to keep.
@@ -142,6 +195,7 @@ impl Message {
         let body = Body::try_from(received.body.into_vec_with_nul())
             .expect("a received body keeps one zero past its end");
         let envelope: Box<str> = draft.from.address.as_str().into();
+        let answered = draft.recipients.len() + draft.dropped;
         let locals = draft.recipients.iter().map(|recipient| recipient.local).collect();
         let recipients = draft.recipients.into_iter().zip(0..);
         let mails = recipients
@@ -163,7 +217,10 @@ impl Message {
             reserved,
             next: 0,
             open: None,
+            id: None,
+            answered,
             wishes: None,
+            taken: None,
         })
     }
 
@@ -206,18 +263,42 @@ impl Message {
         self.next < self.mails.len()
     }
 
+    /// Names and dates the message, so that plugins can be told of it as JSON; `origin` is where it came
+    /// from.
+    pub fn describe(&mut self, origin: impl FnOnce(&Desk) -> Origin, desk: &mut Desk) {
+        if self.taken.is_some() {
+            return;
+        }
+        let received_ms = Wall::now_ms();
+        let mut wishes = self.wishes.clone();
+        wanted::add_to(&mut wishes, &mut self.from.clone());
+        self.taken = Some(Arc::new(Taken {
+            id: self.id(desk),
+            received_ms,
+            origin: origin(desk),
+            hostname: desk.settings.smtp.hostname.as_str().into(),
+            wishes,
+            dsns: self
+                .mails
+                .iter()
+                .filter_map(|mail| Some((mail.index, mail.dsn.clone()?)))
+                .collect(),
+        }));
+    }
+
     /// What a plugin sees of the recipient whose turn it is; the same for the whole chain.
     ///
     /// # Errors
     /// When the tokens of this worker are used up.
     pub fn open(
         &mut self,
-        plugins: &Plugins,
+        desk: &mut Desk,
         connection: ConnectionId,
     ) -> Result<MessageId, Exhausted> {
         if let Some(id) = self.open {
             return Ok(id);
         }
+        let message = self.id(desk);
         let mail = &self.mails[self.next];
         let init = MessageInit {
             envelope: Some(mail.envelope.as_bytes()),
@@ -225,8 +306,12 @@ impl Message {
             // Shared by all recipients; a setter makes a copy (D-43).
             mime: self.bodies.first().map(shared),
             local: self.locals[self.next],
+            id: Some(label(message, mail.index)),
+            attempt: 0,
+            json: self.taken.clone().map(|by| Described { by, mail: mail.index }),
+            notes: Notes::default(),
         };
-        let id = plugins.cell.open_message(connection, init)?;
+        let id = desk.plugins.cell.open_message(connection, init)?;
         self.open = Some(id);
         Ok(id)
     }
@@ -244,8 +329,28 @@ impl Message {
         self.next += 1;
         apply(&mut mail.envelope, &edits.envelope);
         apply(&mut mail.recipient, &edits.recipient);
+        let mut wishes = None;
+        if let (Some(json), Some(taken)) = (&edits.json, &self.taken) {
+            let shown = taken.shown(mail.index);
+            let read = extras::read_json(json, &shown, taken.wishes.as_deref(), plugins)?;
+            if let Some(read) = read {
+                mail.dsn = read.dsn;
+                wishes = Some(read.wishes);
+            }
+        }
         if mail.recipient.is_empty() {
-            return Err(EditProblem::NoRecipient);
+            return Err(match &edits.json {
+                Some(json) => BadJson::without_recipient(json, plugins).into(),
+                None => EditProblem::NoRecipient,
+            });
+        }
+        mail.extras = extras::joined(mail.extras.as_deref(), wishes, edits.notes.as_ref());
+        if let Some(extras) = &mail.extras {
+            let bytes = extras.bytes();
+            if !Memory::reserve(memory, bytes) {
+                return Err(EditProblem::NoMemory);
+            }
+            self.reserved += bytes;
         }
         match edits.mime {
             Edit::Unchanged => {}
@@ -264,10 +369,44 @@ impl Message {
         Ok(())
     }
 
+    /// Drops the mail whose chain runs (D-73).
+    pub fn drop_one(&mut self, plugins: &Plugins) {
+        if let Some(id) = self.open.take() {
+            plugins.cell.close_message(id);
+        }
+        self.mails.remove(self.next);
+        self.locals.remove(self.next);
+    }
+
+    /// Whether nobody is left to get it.
+    pub fn is_empty(&self) -> bool {
+        self.mails.is_empty()
+    }
+
+    /// Recipients that get nothing.
+    pub fn dropped(&self) -> usize {
+        self.answered - self.mails.len()
+    }
+
+    /// Recipients that the client hears of.
+    pub fn answered(&self) -> usize {
+        self.answered
+    }
+
+    /// Whether the client wants to be answered in UTF-8 (RFC 6531).
+    pub fn speaks_utf8(&self) -> bool {
+        self.from.smtputf8
+    }
+
+    /// The name of the message, once it has been asked for.
+    pub fn id(&mut self, desk: &mut Desk) -> TransactionId {
+        *self.id.get_or_insert_with(|| desk.ids.next_id(Wall::now_ms() * 1000))
+    }
+
     /// The transaction, named and dated; `cipher` is that of TLS, if it came under TLS.
     pub fn finish(mut self, origin: Origin, cipher: Option<&str>, desk: &mut Desk) -> Finished {
-        let received_ms = Wall::now_ms();
-        let id = desk.ids.next_id(received_ms * 1000);
+        let received_ms = self.taken.as_ref().map_or_else(Wall::now_ms, |taken| taken.received_ms);
+        let id = self.id(desk);
         // A plugin may have taken the login back since the text came.
         let authenticated = self.protocol.authenticated && origin.authenticated;
         let protocol = Protocol { authenticated, ..self.protocol }.keyword();
@@ -320,6 +459,15 @@ fn join_dsn(mails: &mut [Mail], asked: &MailDsn) -> bool {
         }
     }
     asked.orcpt.is_none() || orcpt.is_some()
+}
+
+/// The name of a mail, for plugins that ask for it.
+pub fn label(message: TransactionId, recipient: u16) -> MessageLabel {
+    MessageLabel {
+        message: message.as_u64(),
+        recipient,
+        write: |message, recipient| TransactionId::from_u64(message).mail(recipient).to_string(),
+    }
 }
 
 /// The same bytes as plugins may hold them.

@@ -28,6 +28,8 @@ pub enum Next {
     Call(usize),
     /// A plugin holds control: wait for [`Chain::on_verdict`].
     Held,
+    /// A plugin has answered the step: nobody else is asked, and the host does what it said.
+    Answered,
     /// As [`Next::Done`], but because the retry limit was reached: log it as critical (D-29).
     RetriesSpent,
     /// Every plugin was asked, or one completed the step: the host goes on.
@@ -58,6 +60,10 @@ enum Place {
     Called,
     /// The plugin at `position` holds control.
     Held,
+    /// A plugin has answered the step; `is_left`: somebody is left to be asked but for that.
+    Answered {
+        is_left: bool,
+    },
     /// The retry limit was reached and nobody was told yet.
     Spent,
     Done,
@@ -82,6 +88,7 @@ impl Chain {
             }
             Place::Called => panic!("the plugin of this chain was called and has not answered"),
             Place::Held => Next::Held,
+            Place::Answered { .. } => Next::Answered,
             Place::Spent => {
                 self.place = Place::Done;
                 Next::RetriesSpent
@@ -105,6 +112,32 @@ impl Chain {
     pub fn on_skip(&mut self) {
         assert_eq!(self.place, Place::Called, "only a plugin whose turn it is can be skipped");
         self.apply(Verdict::Continue);
+    }
+
+    /// Nobody else is to be asked: what the step is about is decided. Not while a plugin has control.
+    pub fn end(&mut self) {
+        match self.place {
+            Place::Ask | Place::Spent | Place::Done => self.place = Place::Done,
+            Place::Answered { .. } => {}
+            Place::Called | Place::Held => unreachable!("a plugin with control is waited for"),
+        }
+    }
+
+    /// The plugin that was asked last has answered the step, and does not hold it: nobody else is asked.
+    pub fn on_answer(&mut self) {
+        assert!(
+            !matches!(self.place, Place::Called | Place::Held),
+            "a step is over when its plugin has returned or handed back"
+        );
+        self.place = Place::Answered { is_left: self.place == Place::Ask };
+    }
+
+    /// The plugin that answered has failed, and that is to mean nothing: on as it handed back.
+    pub fn on_pass(&mut self) {
+        let Place::Answered { is_left } = self.place else {
+            panic!("only an answer can be passed over")
+        };
+        self.place = if is_left { Place::Ask } else { Place::Done };
     }
 
     /// The plugin that holds control handed back.
@@ -168,7 +201,7 @@ mod tests {
                         chain.on_verdict(later.expect("a held step is handed back"));
                     }
                 }
-                Next::Held => unreachable!("the holder answered above"),
+                Next::Held | Next::Answered => unreachable!("the holder answered above"),
                 Next::RetriesSpent => called.push(usize::MAX),
                 Next::Done => return called,
             }
@@ -213,6 +246,39 @@ mod tests {
             chain.on_return(true, Some(Verdict::Retry));
         }
         assert_eq!(calls, 101, "the first run and a hundred more");
+        assert_eq!(chain.poll_next(), Next::Done);
+    }
+
+    #[test]
+    fn d_3d_a_step_that_is_answered_asks_nobody_else() {
+        for (took, inside) in [(false, None), (true, Some(Verdict::Continue))] {
+            let mut chain = Chain::new(3, 100);
+            assert_eq!(chain.poll_next(), Next::Call(0));
+            chain.on_return(took, inside);
+            chain.on_answer();
+            assert_eq!((chain.poll_next(), chain.poll_next()), (Next::Answered, Next::Answered));
+        }
+        let mut chain = Chain::new(3, 100);
+        assert_eq!(chain.poll_next(), Next::Call(0));
+        chain.on_return(true, None);
+        assert_eq!(chain.poll_next(), Next::Held);
+        chain.on_verdict(Verdict::Complete);
+        chain.on_answer();
+        assert_eq!(chain.poll_next(), Next::Answered);
+        chain.on_pass();
+        assert_eq!(chain.poll_next(), Next::Done);
+    }
+
+    #[test]
+    fn d_27_a_failure_that_means_nothing_asks_the_next_plugin() {
+        let mut chain = Chain::new(2, 100);
+        for position in 0..2 {
+            assert_eq!(chain.poll_next(), Next::Call(position));
+            chain.on_return(false, None);
+            chain.on_answer();
+            assert_eq!(chain.poll_next(), Next::Answered);
+            chain.on_pass();
+        }
         assert_eq!(chain.poll_next(), Next::Done);
     }
 

@@ -30,6 +30,7 @@ use crate::auth::LoginSource;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
 use crate::plugin::failure::OnFailure;
+use crate::plugin::trace::Trace;
 use crate::results::ResultQueues;
 
 /// The largest [`Smtp::message_bytes_max`]: what a record of the queue can hold, less some room for
@@ -430,6 +431,10 @@ section! {
         "plugin-errors" errors: PluginErrors = Preset::Text("fatal"),
             Choice(&[("fatal", PluginErrors::Fatal), ("skip", PluginErrors::Skip)]);
 
+        /// How often one plugin may end the server within a minute; then it does not start any more
+        /// (exit 78) before the plugin's file has changed, or the minute is over; 0 for no limit.
+        "plugin-crash-limit" crashes_max: Option<NonZeroU32> = Preset::Text("3"), Limit { max: 1000 };
+
         /// Numbers of the plugin interface that are accepted besides the built-in ones.
         "plugin-api-versions" api_versions: Vec<i32> = Preset::Text(""), Numbers;
 
@@ -449,6 +454,11 @@ section! {
         /// `[plugin]`.
         "plugin-log-name" log_name: bool = Preset::Text("no"),
             Choice(&[("no", false), ("yes", true)]);
+
+        /// Whether every call of a hook or callback, and every hand-back, is a line of the log: for
+        /// those who write plugins.
+        "plugin-trace" trace: Trace = Preset::Text("no"),
+            Choice(&[("no", Trace::Off), ("yes", Trace::On)]);
 
         /// How often plugins may ask for one step again before it counts as complete; 0 for no
         /// limit.

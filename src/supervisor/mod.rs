@@ -21,6 +21,7 @@ mod renewal;
 mod rights;
 mod round;
 mod server;
+pub(crate) mod single;
 mod start;
 
 pub use rehearsal::rehearse;

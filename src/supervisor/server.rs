@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli;
 use crate::control::{self, ControlServer};
+use crate::crashes::CrashLoop;
 use crate::limits::{Connections, MemoryBudget};
 use crate::lock::{Lock, LockError};
 use crate::log::{Log, LogError, Target};
@@ -21,6 +22,7 @@ use crate::mailboxes::Mailboxes;
 use crate::metrics::Metrics;
 use crate::net::desk::{Intake, Mail};
 use crate::net::listener::BindError;
+use crate::plugin::census::Census;
 use crate::queue::{LogQueue, OpenError, Queue};
 use crate::rolls::RollsError;
 use crate::settings::{Loaded, Settings, Sources};
@@ -29,14 +31,16 @@ use crate::tls;
 use crate::worker::{Common, Report};
 
 use super::ground::{Addresses, Ground, list};
-use super::inquiry::serve_control;
+use super::inquiry::{Numbers, serve_control};
 use super::line::StatusLine;
 use super::orders::{Order, Orders};
 use super::readiness::Readiness;
 use super::renewal::{Departures, Renewal};
 use super::rights::{Rights, RightsError};
 use super::round::Round;
-use super::start::{Aides, Plan, load_plugins, open_logbook, open_queue, restore, start_workers};
+use super::start::{
+    Aides, Plan, load_plugins, open_logbook, open_queue, restore, start_workers, watch_crashes,
+};
 
 /// How long the last lines of the log may take to be written.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -90,6 +94,9 @@ pub enum StartError {
     /// A plugin kept a worker from starting (D-14).
     #[error("{0}")]
     Context(String),
+    /// A plugin ends the server again and again.
+    #[error(transparent)]
+    Crashing(#[from] CrashLoop),
     /// The system refused something that every program needs.
     #[error("{what}: {source}")]
     System {
@@ -111,6 +118,7 @@ impl StartError {
             | StartError::Rights(_)
             | StartError::Plugins(_)
             | StartError::Refused(_)
+            | StartError::Crashing(_)
             | StartError::Rolls(_)
             | StartError::Tls(_)
             | StartError::Bind(_)
@@ -146,6 +154,7 @@ pub(super) enum Event {
 /// code.
 pub fn run(sources: Sources, loaded: Loaded) -> Result<u8, StartError> {
     let Loaded { settings, warnings } = loaded;
+    let _ending = Ending;
     raise_descriptor_limit();
     let rights = Rights::of(&settings)?;
     rights.prepare(&settings)?;
@@ -171,6 +180,15 @@ pub fn run(sources: Sources, loaded: Loaded) -> Result<u8, StartError> {
     }
 }
 
+/// Once this has gone, the process may end by itself.
+struct Ending;
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        rohrpost_abi::expect_exit();
+    }
+}
+
 /// The soft limit is raised to the hard one; connection limits derive from it.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -193,6 +211,7 @@ pub(super) struct Server {
     pub(super) renewals: u64,
     pub(super) departures: Departures,
     metrics: Arc<Metrics>,
+    census: Census,
     pub(super) mailboxes: Mailboxes,
     pub(super) orders: Orders,
     workers: Vec<JoinHandle<()>>,
@@ -218,6 +237,7 @@ impl Server {
         let settings = Arc::new(settings);
         let threads = settings.smtp.threads as usize;
         let Ground { lock, addresses, doors, tls, rolls } = Ground::take(&settings, rights)?;
+        watch_crashes(&settings, log)?;
         let mailboxes = Mailboxes::default();
         let (logbook, logbook_thread) = open_logbook(&settings, &mailboxes, log)?;
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
@@ -225,6 +245,7 @@ impl Server {
         // D-08: after everything that can fail for the administrator, before the workers.
         host.plugins().initialize(&host.plugins().set())?;
         let metrics = Arc::new(Metrics::new(threads));
+        let census = Census::new(threads);
         let Aides { jobs, checks, services, helper, verifier } =
             Aides::start(&settings, addresses.all(), &queue, &mailboxes, log)?;
         let (report, reports) = unbounded();
@@ -235,6 +256,7 @@ impl Server {
             log: log.clone(),
             logbook: logbook.clone(),
             metrics: metrics.clone(),
+            census: census.clone(),
             host,
             tls,
             budget: MemoryBudget::new(settings.general.memory_bytes_max, settings.smtp.threads),
@@ -255,9 +277,10 @@ impl Server {
         let workers = start_workers(&plan, doors, &mailboxes)?;
         restore(recovered, &mailboxes, threads);
         let draining = Arc::default();
+        let numbers = Numbers { metrics: metrics.clone(), census: census.clone(), host };
         let taking = Taking::new(queue.clone(), log.clone());
         let control =
-            serve_control(&settings, &queue, &metrics, &mailboxes, &draining, &events.0, &taking)?;
+            serve_control(&settings, &queue, numbers, &mailboxes, &draining, &events.0, &taking)?;
         Ok(Server {
             settings,
             sources,
@@ -271,6 +294,7 @@ impl Server {
             renewals: 0,
             departures: Departures::default(),
             metrics,
+            census,
             orders: Orders::new(mailboxes.clone()),
             mailboxes,
             workers,
@@ -464,12 +488,12 @@ impl Server {
 
     /// Has plugins watched, as soon as there are any.
     pub(super) fn watch_plugins(&mut self, log: &Log) {
-        if let Some(warning) = self.settings.plugin.block_warning
-            && self.watchdog.is_none()
-            && !self.host.plugins().set().is_empty()
-        {
-            let workers = self.workers.len();
-            self.watchdog = crate::watchdog::spawn(self.host, workers, warning, log.clone()).ok();
+        if self.watchdog.is_none() && !self.host.plugins().set().is_empty() {
+            let warning = self.settings.plugin.block_warning;
+            let (samples, workers) = (self.census.samples.clone(), self.workers.len());
+            let watchdog =
+                crate::watchdog::spawn(self.host, workers, warning, samples, log.clone());
+            self.watchdog = watchdog.ok();
         }
     }
 }
@@ -489,6 +513,7 @@ fn listen_to_signals(events: Sender<Event>, log: Log) -> std::io::Result<()> {
                 // The second one is final: mail that was answered 250 is on disk already.
                 log.warning("stop", format_args!("signal {signal} again: ending at once"));
                 let _ = log.flush(LOG_PATIENCE);
+                rohrpost_abi::expect_exit();
                 std::process::exit(i32::from(cli::EXIT_TRY_AGAIN));
             }
             if events.send(Event::Signal(signal)).is_err() {

@@ -239,7 +239,7 @@ fn d_0e_mail_over_a_connection_that_waits_meets_the_plugins_of_now() {
     mail(&mut sender, "b@example.net");
     sink.await_count(1, PATIENCE);
     await_status(&server, "outgoing_connections", 1);
-    stage.add("10-a", &compiled(&probe_source("a", false, 201), Sanitizer::Off));
+    stage.add("10-a", &compiled(&probe_source("a", "", 201), Sanitizer::Off));
     reload(&stage.plan.queue_directory()).expect("the plugin is good");
     await_status(&server, "outgoing_connections", 0);
     mail(&mut sender, "b@example.net");

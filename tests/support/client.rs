@@ -211,6 +211,15 @@ impl SmtpClient {
         self.stream.get_ref().socket().shutdown(Shutdown::Write)
     }
 
+    /// Ends the connection so that the other side sees a reset, not an end.
+    pub(crate) fn reset(self) {
+        rustix::net::sockopt::set_socket_linger(
+            self.stream.get_ref().socket(),
+            Some(Duration::ZERO),
+        )
+        .expect("a socket can be told how to end");
+    }
+
     /// The dialogue so far, its end if it is long.
     pub(crate) fn transcript(&self) -> &str {
         let from = self.transcript.len().saturating_sub(TRANSCRIPT_BYTES_MAX);

@@ -1,5 +1,6 @@
 //! Real plugins, compiled from C by these tests, against the whole crate.
 
+mod answer;
 mod blocked;
 mod connection;
 mod control;
@@ -8,11 +9,13 @@ mod event;
 mod extra;
 mod header;
 mod introduce;
+mod json;
 mod libev;
 mod load;
 mod log;
 mod message;
 mod misuse;
+mod note;
 mod reload;
 mod report;
 mod support;

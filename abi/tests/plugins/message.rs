@@ -8,8 +8,12 @@ use crate::support::{Stage, scenario};
 
 fn open(stage: &Stage, connection: ConnectionId) -> MessageId {
     let mime = Some(Text::copy_from(b"Subject: x\r\n"));
-    let init =
-        MessageInit { envelope: Some(b"from@a"), recipient: Some(b"to@b"), mime, local: None };
+    let init = MessageInit {
+        envelope: Some(b"from@a"),
+        recipient: Some(b"to@b"),
+        mime,
+        ..MessageInit::default()
+    };
     stage.worker.open_message(connection, init).expect("there is room")
 }
 
@@ -49,7 +53,7 @@ scenario! {
         stage.show_to(1, connection, message, "envelope recipient mime set-mime:two mime");
         assert_eq!(stage.said(), ["envelope=x@y", "recipient=z@w", "mime=one", "mime=two"]);
         let edits = stage.worker.close_message(message);
-        let expected = MessageEdits { envelope: set("x@y"), recipient: set("z@w"), mime: set("two"), local: None };
+        let expected = MessageEdits { envelope: set("x@y"), recipient: set("z@w"), mime: set("two"), ..Default::default() };
         assert_eq!(edits, expected);
     }
 }
@@ -63,13 +67,13 @@ scenario! {
         assert_eq!(stage.said(), ["envelope=NULL", "recipient=NULL", "mime=NULL"]);
         let removed = Edit::Removed;
         let expected =
-            MessageEdits { envelope: removed.clone(), recipient: removed.clone(), mime: removed.clone(), local: None };
+            MessageEdits { envelope: removed.clone(), recipient: removed.clone(), mime: removed.clone(), ..Default::default() };
         assert_eq!(stage.worker.close_message(message), expected);
 
         let message = open(&stage, connection);
         stage.show(connection, message, "set-envelope: set-recipient: set-mime: envelope recipient mime");
         assert_eq!(stage.said(), ["envelope=", "recipient=NULL", "mime=NULL"], "the null sender is one");
-        let expected = MessageEdits { envelope: set(""), recipient: removed.clone(), mime: removed, local: None };
+        let expected = MessageEdits { envelope: set(""), recipient: removed.clone(), mime: removed, ..Default::default() };
         assert_eq!(stage.worker.close_message(message), expected);
     }
 }
@@ -78,7 +82,11 @@ scenario! {
     fn d_64_d_67_d_6e_an_outgoing_message_gets_its_own_values_back() {
         let mut stage = Stage::new();
         let connection = stage.open_to(Direction::Outgoing);
-        let init = MessageInit { envelope: Some(b"f@a"), recipient: Some(b"t@b"), mime: None, local: None };
+        let init = MessageInit {
+            envelope: Some(b"f@a"),
+            recipient: Some(b"t@b"),
+            ..MessageInit::default()
+        };
         let message = stage.worker.open_message(connection, init).expect("room");
         let read = "envelope,recipient,mime";
         let script = format!("on-out-data={read},set-envelope:x,set-recipient:y,set-mime:z,{read},forget-all,{read}");
