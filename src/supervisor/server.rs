@@ -39,7 +39,8 @@ use super::renewal::{Departures, Renewal};
 use super::rights::{Rights, RightsError};
 use super::round::Round;
 use super::start::{
-    Aides, Plan, load_plugins, open_logbook, open_queue, restore, start_workers, watch_crashes,
+    Aides, Plan, initialize_plugins, load_plugins, open_logbook, open_queue, restore,
+    start_workers, watch_crashes,
 };
 
 /// How long the last lines of the log may take to be written.
@@ -79,6 +80,9 @@ pub enum StartError {
     /// A plugin is not usable.
     #[error(transparent)]
     Plugins(#[from] rohrpost_abi::LoadError),
+    /// A plugin cannot be told its settings.
+    #[error(transparent)]
+    PluginSettings(#[from] rohrpost_abi::SettingsError),
     /// A plugin does not want to be used.
     #[error(transparent)]
     Refused(#[from] rohrpost_abi::InitializeError),
@@ -117,6 +121,7 @@ impl StartError {
             | StartError::Logbook(_)
             | StartError::Rights(_)
             | StartError::Plugins(_)
+            | StartError::PluginSettings(_)
             | StartError::Refused(_)
             | StartError::Crashing(_)
             | StartError::Rolls(_)
@@ -243,7 +248,7 @@ impl Server {
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
         // D-08: after everything that can fail for the administrator, before the workers.
-        host.plugins().initialize(&host.plugins().set())?;
+        initialize_plugins(host, &settings)?;
         let metrics = Arc::new(Metrics::new(threads));
         let census = Census::new(threads);
         let Aides { jobs, checks, services, helper, verifier } =
