@@ -164,12 +164,12 @@ impl Worker {
             output_space: OUTPUT_BYTES_MAX,
             data: PluginData::default(),
             chain: Default::default(),
+            set: self.sets.now().clone(),
             hook: Hook::Connect,
             answer: None,
             hold: None,
             facts: Facts::default(),
             notes: Notes::default(),
-            set: self.sets.now().clone(),
             address: None,
         };
         let key = self.state.borrow_mut().connections.insert(connection);

@@ -138,7 +138,6 @@ impl Outgoing {
         let spared = journey.goes_clear_to(stop.address)
             || desk.broken_tls.spares(stop.address, io.now_ms());
         let (mut options, guard) = plan(stop, &journey.target, &desk.settings, spared);
-        // Those of now: the connection belongs to them as soon as it is there.
         let is_asked = |hook| !desk.plugins.set().with(hook).is_empty();
         options.asks_at_banner = is_asked(Hook::OutConnect) || is_asked(Hook::OutSecure);
         Outgoing {
@@ -565,7 +564,7 @@ impl Outgoing {
         self.made = made_of(&edits.mime);
         let stored = transaction.body(mail);
         let body = self.made.as_ref().or(stored);
-        if body.is_none() && !desk.plugins.asks(self.plugin, Hook::OutData) {
+        if body.is_none() && !self.asks(Hook::OutData, desk) {
             return self.finish(Finish::no_text(), desk, io);
         }
         let (from, to) = match (edited(&edits.envelope), edited(&edits.recipient)) {
