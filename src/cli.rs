@@ -18,7 +18,9 @@ use clap_complete::Shell;
 
 use crate::settings::{self, Arguments};
 
+mod plugin;
 mod queue;
+pub use plugin::{Language, Plugin, PluginCheck, PluginNew, PluginTest};
 pub use queue::{Queue, QueueView};
 
 /// The command was used wrongly (`EX_USAGE`).
@@ -47,6 +49,8 @@ pub enum Command {
     Reload(Reload),
     /// Have the server take no mail, or take it again.
     Drain(Drain),
+    /// Help an author with a plugin.
+    Plugin(Plugin),
     /// Print the manual page.
     Man,
     /// Print what a shell needs to complete our words.
@@ -213,6 +217,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
             off: matches.get_flag("off"),
             patience: Duration::from_secs(required(matches, "timeout")),
         }),
+        "plugin" => Command::Plugin(plugin::read(matches)),
         "man" => Command::Man,
         "completions" => Command::Completions(required(matches, "shell")),
         other => unreachable!("`{other}` is not among the subcommands of this file"),
@@ -234,6 +239,7 @@ pub fn program() -> clap::Command {
         .subcommand(sink_command())
         .subcommand(queue::command())
         .subcommands(upkeep().map(|command| with_settings(command, Shown::QueueOnly)))
+        .subcommand(plugin::command())
         .subcommand(
             clap::Command::new("man").about("Print the manual page, for `man -l -` or a package"),
         )
@@ -413,7 +419,8 @@ fn sink(matches: &ArgMatches) -> Sink {
 }
 
 /// Reads `rcpt=550@10%`; without a percentage all are refused.
-fn refusal(text: &str) -> Result<Refusal, String> {
+/// Reads `PHASE=CODE[@PERCENT%]`.
+pub(crate) fn refusal(text: &str) -> Result<Refusal, String> {
     let (phase, rest) = text.split_once('=').ok_or("it has no `=`")?;
     let (code, percent) = rest.split_once('@').unwrap_or((rest, "100%"));
     let phase = match phase.to_ascii_lowercase().as_str() {
@@ -504,6 +511,8 @@ mod tests {
             ("run --smtp-port", "VALUE"),
             ("queue", "Usage"),
             ("queue show", "<ID>"),
+            ("plugin", "Usage"),
+            ("plugin check", "<FILE>"),
             ("sink --refuse=rcpt", "it has no `=`"),
             ("sink --refuse=rcpt=250", "400 to 599"),
             ("sink --refuse=rcpt=550@0%", "1 to 100"),

@@ -12,6 +12,7 @@
 //! | [`queue`] | the trait of a queue, and the engine on this machine's disk | sessions, loop, plugins |
 //! | [`delivery`] | the mails of a worker, their destinations and routes, connections, outcomes | sockets, clocks |
 //! | [`plugin`] | the chain of one step, and walking it | sockets, timers |
+//! | [`plugin_kit`] | `rohrpost plugin`: what helps whoever writes one | runs a plugin beside a server |
 //! | [`notice`] | what senders are told of their mail, as values | decides when an attempt is over |
 //! | [`results`], [`taking`] | results of mail as values; named queues and whoever takes from them | makes anything nobody asked for |
 //! | [`header`], [`extract`] | the header of a text; what a client asks for in it | refuses a mail for what its header says |
@@ -286,6 +287,7 @@ pub mod metrics;
 pub mod net;
 pub mod notice;
 pub mod plugin;
+pub mod plugin_kit;
 pub mod program;
 pub mod queue;
 pub mod results;

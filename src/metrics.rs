@@ -55,8 +55,10 @@ numbers! {
     Turned = "turned_away",
     /// Mails (one per recipient) that became durable since the start, and so ours.
     Accepted = "accepted",
-    /// Commands and messages that were refused by the host, a plugin's deadline or the queue.
+    /// Commands and messages that were refused by the host, a plugin or its deadline, or the queue.
     Refused = "refused",
+    /// Mails (one per recipient) that plugins had dropped, and clients were told are accepted.
+    Discarded = "discarded",
     /// Mails whose final 250 from the next hop was received.
     Delivered = "delivered",
     /// Attempts that ended in a temporary failure, the last ones before giving up included.

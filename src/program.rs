@@ -15,7 +15,7 @@ use crate::cli::{self, Check, Command, Listing};
 use crate::control::{self, Request};
 use crate::settings::{self, Arguments, Located, Machine, Report, Settings, Sources};
 use crate::view::counted;
-use crate::{manual, sink, supervisor, upkeep};
+use crate::{manual, plugin_kit, sink, supervisor, upkeep};
 
 mod queue;
 
@@ -38,6 +38,7 @@ pub fn run(command: Command) -> u8 {
         Command::Status(status) => upkeep::status(status),
         Command::Reload(reload) => upkeep::reload(reload),
         Command::Drain(drain) => upkeep::drain(drain),
+        Command::Plugin(plugin) => plugin_kit::run(&plugin),
         Command::Man => print(manual::page()),
         Command::Completions(shell) => print(manual::completions(shell)),
     }

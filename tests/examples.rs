@@ -16,8 +16,8 @@ use std::{
 
 use crate::login::{base64, plain};
 use crate::support::{
-    Library, PATIENCE, Process, Sanitizer, Server, ServerBuilder, Sink, SmtpClient, Tool, asan_library,
-    eventually, fresh_port,
+    Library, PATIENCE, Process, Sanitizer, Server, ServerBuilder, Sink, SmtpClient, Tool,
+    asan_library, eventually, fresh_port,
 };
 
 const TEXT: &[u8] = b"Subject: stub\r\n\r\nAs it was handed in.\r\n";

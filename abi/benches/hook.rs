@@ -84,7 +84,8 @@ fn hook(criterion: &mut Criterion) {
     let address = CString::new("someone@example.org").expect("no NUL");
     let address = Terminated::from(address.as_c_str());
     let declined = Returned::default();
-    let handed_back = Returned { took_control: true, verdict: Some(Verdict::Continue) };
+    let handed_back =
+        Returned { took_control: true, verdict: Some(Verdict::Continue), answered: false };
 
     let mut group = criterion.benchmark_group("hook");
     group.bench_function("bare indirect call", |bencher| {

@@ -215,15 +215,19 @@ MQ_EXPORT bool mq_smtp_out_sent(MQ_Context *context, MQ_Connection *connection, 
 
 /* -- Hooks of the extensions: MailerQ calls none of them -- */
 
-/* EHLO or HELO; `name` is what the client calls itself. Since MQX 1. */
+/* EHLO or HELO; `name` is what the client calls itself, printable ASCII of at most 255 octets, and nothing
+ * else was checked. If it is refused the client is who it was before. Since MQX 1. */
 MQ_EXPORT bool mqx_smtp_in_helo(MQ_Context *context, MQ_Connection *connection,
                                 const char *name, size_t size);
 
-/* The client dropped its transaction with RSET, EHLO or HELO. Since MQX 1. */
+/* The client starts over: with RSET, or with EHLO or HELO within a transaction, after mqx_smtp_in_helo.
+ * Since MQX 1. */
 MQ_EXPORT bool mqx_smtp_in_reset(MQ_Context *context, MQ_Connection *connection);
 
 /* The client has gone while a plugin, this one or another, holds its step: nobody waits for the answer
- * any more. mq_smtp_in_close follows, after the step was handed back. Since MQX 1. */
+ * any more. mq_smtp_in_close follows, after the step was handed back, which may be done in here. It is
+ * called for every plugin that has it, once a connection, and cannot take control. A client that only
+ * ends its side of the connection has not gone: it may still read. Since MQX 1. */
 MQ_EXPORT void mqx_smtp_lost(MQ_Context *context, MQ_Connection *connection);
 
 /* An outgoing connection is there, and the peer's greeting was read. Since MQX 1. */
@@ -424,7 +428,110 @@ void MQ_log(int priority, const char *message);
 /* The version of the extensions that this host has, 1 or more. Any thread. Since MQX 1. */
 MQX_WEAK int MQX_version(void);
 
-/* -- Incoming connections -- */
+/* -- Incoming connections --
+ *
+ * Answers. A hook of an incoming connection may say what its step is to come to, while it runs and while
+ * it holds the step, on the thread of the connection. The last answer before the step ends counts; the
+ * step ends when the hook returns false, or hands back. Then nobody else is asked. MQ_retry takes the
+ * answer back. Without an answer all is as if these functions did not exist. What they mean:
+ *
+ *   hook of           MQX_reject, MQX_defer           MQX_discard           MQX_disconnect alone
+ *   connect           in place of the banner; the     -                     421 in place of the banner
+ *                     connection is closed (1)
+ *   secure            as the next reply; closed       -                     421 as the next reply
+ *   helo              EHLO is refused, and the state  -                     421
+ *                     stays what it was
+ *   authenticate      the login fails (2)             -                     421
+ *   mailfrom          the sender is refused           the whole mail (3)    421
+ *   rcptto            this recipient is refused       this recipient (3)    421
+ *   data              the message is refused          the whole mail (3)    421
+ *   message           the message is refused, for     this recipient (3)    421
+ *                     all its recipients
+ *   reset             -                               -                     421
+ *   close, lost       -                               -                     -
+ *
+ *   -    is misuse: there is nothing to answer, or RFC 5321 demands an answer.
+ *   (1)  On a port that begins with TLS the client hears nothing, since nothing can be said yet.
+ *   (2)  Whatever MQ_setAuthenticated said. MQX_reject counts as a failed login, MQX_defer as none.
+ *   (3)  The client hears what it would hear of mail that is accepted. No further hook is called for what
+ *        is dropped; the host logs that it was, and counts it (`discarded` in `rohrpost status`).
+ *
+ * A message has one reply, however many recipients: hence one MQX_reject in the message hook of one of
+ * them is the answer for all, and none is stored. All of these return whether the answer was noted. */
+
+/* Refuse for good, with a code from 500 to 559, or for now, with one from 400 to 459; 0 is the usual one of
+ * the step. `status` is an enhanced status of the same class, such as "5.7.1" (RFC 3463); NULL is the usual
+ * one. `text` is NULL for a usual text, or lines separated by \n, of which each becomes a line of the
+ * reply: at most 32 of 500 octets, the rest is cut off. Anything but printable ASCII becomes '?'; in a mail
+ * with SMTPUTF8, UTF-8 stays. Another code or status is misuse and changes nothing. 421 also closes the
+ * connection. Since MQX 1. */
+MQX_WEAK bool MQX_reject(MQ_Connection *connection, int code, const char *status, const char *text);
+MQX_WEAK bool MQX_defer(MQ_Connection *connection, int code, const char *status, const char *text);
+
+/* Answer as if all were well, and drop it. Takes the connection, or in the message hook the message. Since
+ * MQX 1. */
+MQX_WEAK bool MQX_discard(void *connection_or_message);
+
+/* Close the connection after the reply to this step: that of the other answer, or 421 if there is none. What
+ * is answered as accepted gets a 421 behind it. Since MQX 1. */
+MQX_WEAK bool MQX_disconnect(MQ_Connection *connection);
+
+/* This plugin failed in this step, and cannot say what is right: the setting plugin-failure decides, as it
+ * does when a step is held for too long. For layers that catch exceptions; in every hook of a connection,
+ * outgoing ones too. Where nothing can be refused (close, reset, lost) it means nothing. Since MQX 1. */
+MQX_WEAK bool MQX_fail(MQ_Connection *connection);
+
+/* Hold the step under a name of its own: call it in the hook, and return true. MQX_release hands back with
+ * that name, from any thread, and MQ_continue and its like still do, too. After `timeout` seconds, 0 for no
+ * limit of its own, and at the latest after plugin-timeout, `expired` is called (unless it is NULL) on the
+ * thread of the connection: it may answer the step and release it; if it does not, the step has failed,
+ * as after MQX_fail. It is also called when the host stops and has taken the step back already. It is not
+ * called for a hold that was released. A late release is harmless: it returns false, releases nothing, and
+ * the plugin is not passed over as it is when it owes an MQ_continue. NULL outside of a hook of this
+ * connection, or if the timeout is negative or NaN. Since MQX 1. */
+typedef struct MQX_Hold MQX_Hold; /* valid until the step is handed back or taken back */
+#define MQX_CONTINUE 0
+#define MQX_COMPLETE 1
+#define MQX_RETRY    2
+MQX_WEAK MQX_Hold *MQX_hold(MQ_Connection *connection, double timeout,
+                            void (*expired)(MQX_Hold *hold, void *data), void *data);
+
+/* Hand back what a hold names: MQX_CONTINUE, MQX_COMPLETE or MQX_RETRY. False if it is over; called on
+ * another thread than the connection's it returns true when it is on its way there, and may still come too
+ * late. Since MQX 1. */
+MQX_WEAK bool MQX_release(MQX_Hold *hold, int verdict);
+
+/* What the host knows of a connection, NUL-terminated; its size goes to `*size`, if that is not NULL. NULL,
+ * and size 0, if it is not known. The host never changes it while a step is shown or held; it stays valid
+ * until the step is over, and until another value takes its place (the next EHLO, login or handshake).
+ * Since MQX 1.
+ *
+ *   MQX_peer         the address of the other end; behind a proxy of smtp-proxy, of the client itself. NULL
+ *                    if the proxy does not say. MQX_peerPort: its port, or 0.
+ *   MQX_helo         what the client calls itself; in the helo hook, what it wants to.
+ *   MQX_login        what the client is logged in as; not before the login was successful.
+ *   MQX_tlsVersion   "TLSv1.2" or "TLSv1.3"; NULL in clear.
+ *   MQX_cipher       the registered name of the cipher suite; NULL in clear.
+ *   MQX_sni          the name that the client asked for in its handshake.
+ *
+ * Of an outgoing connection the peer and what concerns TLS are known. */
+MQX_WEAK const char *MQX_peer(MQ_Connection *connection, size_t *size);
+MQX_WEAK int MQX_peerPort(MQ_Connection *connection);
+MQX_WEAK const char *MQX_helo(MQ_Connection *connection, size_t *size);
+MQX_WEAK const char *MQX_login(MQ_Connection *connection, size_t *size);
+MQX_WEAK const char *MQX_tlsVersion(MQ_Connection *connection, size_t *size);
+MQX_WEAK const char *MQX_cipher(MQ_Connection *connection, size_t *size);
+MQX_WEAK const char *MQX_sni(MQ_Connection *connection, size_t *size);
+
+/* The name of a mail in the queue, as the client hears it after its 250 and `rohrpost queue` shows it; how
+ * many attempts there were with the one of now, 0 for an incoming mail, -1 on misuse; and sender, recipient
+ * and MIME data with their sizes, as MQ_envelope, MQ_recipient and MQ_mime return them, NUL bytes within
+ * included. Since MQX 1. */
+MQX_WEAK const char *MQX_messageId(MQ_Message *message, size_t *size);
+MQX_WEAK int MQX_attempt(MQ_Message *message);
+MQX_WEAK const char *MQX_envelope(MQ_Message *message, size_t *size);
+MQX_WEAK const char *MQX_recipient(MQ_Message *message, size_t *size);
+MQX_WEAK const char *MQX_mime(MQ_Message *message, size_t *size);
 
 /* -- Outgoing connections -- */
 

@@ -28,6 +28,9 @@ pub(crate) enum Wanted {
     Watch,
     Timer,
     Query,
+    Hold,
+    /// Either.
+    ConnectionOrMessage,
 }
 
 impl Wanted {
@@ -39,14 +42,19 @@ impl Wanted {
             Wanted::Watch => Kind::Watch.type_name(),
             Wanted::Timer => Kind::Timer.type_name(),
             Wanted::Query => Kind::Query.type_name(),
+            Wanted::Hold => Kind::Hold.type_name(),
+            Wanted::ConnectionOrMessage => "MQ_Connection or MQ_Message",
         }
     }
 
     fn accepts(self, kind: Kind) -> bool {
         match kind {
             Kind::Context | Kind::StepContext => self == Wanted::Context,
-            Kind::Connection => self == Wanted::Connection,
-            Kind::Message => self == Wanted::Message,
+            Kind::Connection => {
+                matches!(self, Wanted::Connection | Wanted::ConnectionOrMessage)
+            }
+            Kind::Message => matches!(self, Wanted::Message | Wanted::ConnectionOrMessage),
+            Kind::Hold => self == Wanted::Hold,
             Kind::Watch => self == Wanted::Watch,
             Kind::Timer => self == Wanted::Timer,
             Kind::Query => self == Wanted::Query,
@@ -149,6 +157,41 @@ pub(crate) fn post(
             false
         })
     })
+}
+
+/// As [`hand_back`], for a hold with a name; whether it counts, or is on its way to where it will be seen. `None`
+/// for a verdict that there is not.
+pub(crate) fn release(hold: *mut Opaque, verdict: Option<Verdict>) -> u8 {
+    let function = "MQX_release";
+    call::host_code(function, || {
+        let done = admit(Wanted::Hold, hold).and_then(|token| {
+            let refuse = |misuse| Refusal { plugin: Some(token.plugin()), misuse };
+            let unknown = Misuse::Argument("verdict is no MQX_CONTINUE, MQX_COMPLETE or MQX_RETRY");
+            let verdict = verdict.ok_or(refuse(unknown))?;
+            try_release(token, verdict).map_err(refuse)
+        });
+        done.map(u8::from).unwrap_or_else(|refusal| {
+            misuse::report(function, refusal);
+            0
+        })
+    })
+}
+
+fn try_release(token: Token, verdict: Verdict) -> Result<bool, Misuse> {
+    let here = call::with_state(|state| {
+        (state.worker == token.worker()).then(|| state.release(token, verdict))
+    });
+    let posted = match (here.flatten(), host::installed()) {
+        (Some(done), _) => return done,
+        (None, Some(host)) if host.knows(token.worker()) => host.post(token, verdict),
+        (None, _) => return Ok(false),
+    };
+    match posted {
+        Ok(()) => Ok(true),
+        // Another release waits for this hold, or for a later one in its place: this one is over.
+        Err(Misuse::Doubled | Misuse::Stale { .. }) => Ok(false),
+        Err(misuse) => Err(misuse),
+    }
 }
 
 /// Applies what [`hand_back`] put into the inbox of this worker.

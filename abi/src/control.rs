@@ -69,6 +69,15 @@ impl Chain {
             self.late.swap_remove(place);
             return Ok(HandBack::Swallowed);
         }
+        self.release(caller, verdict)
+    }
+
+    /// The same for a hand-back that names the hold it is for: nothing that is owed can be meant.
+    pub(crate) fn release(
+        &mut self,
+        caller: PluginIndex,
+        verdict: Verdict,
+    ) -> Result<HandBack, Misuse> {
         match self.control {
             Control::Calling { plugin, verdict: None } if plugin == caller => {
                 self.control = Control::Calling { plugin, verdict: Some(verdict) };
@@ -92,6 +101,19 @@ impl Chain {
         }
     }
 
+    /// Does its hook run, or does it hold the step?
+    pub(crate) fn is_at(&self, plugin: PluginIndex) -> bool {
+        match self.control {
+            Control::Calling { plugin: at, .. } | Control::Held { plugin: at } => at == plugin,
+            Control::Host | Control::Answered { .. } => false,
+        }
+    }
+
+    /// Does its hook run, and has it not handed back?
+    pub(crate) fn is_calling(&self, plugin: PluginIndex) -> bool {
+        self.control == Control::Calling { plugin, verdict: None }
+    }
+
     /// Who has control and has not handed back.
     pub(crate) fn held(&self) -> Option<PluginIndex> {
         match self.control {
@@ -109,10 +131,16 @@ impl Chain {
         Some(verdict)
     }
 
-    /// D-27: takes control away from who has it.
-    pub(crate) fn revoke(&mut self) -> Option<PluginIndex> {
+    /// Takes control away from who has it, with a hold that nothing can be owed for: its token is gone.
+    pub(crate) fn revoke_named(&mut self) -> Option<PluginIndex> {
         let plugin = self.held()?;
         self.control = Control::Host;
+        Some(plugin)
+    }
+
+    /// D-27: takes control away from who has it.
+    pub(crate) fn revoke(&mut self) -> Option<PluginIndex> {
+        let plugin = self.revoke_named()?;
         // It may owe one already, from before its close hook.
         if !self.late.contains(&plugin) {
             self.late.push(plugin);

@@ -153,6 +153,8 @@ pub enum Site {
     Post,
     /// The callback of a query to name servers (`MQX_resolve`).
     Query,
+    /// The callback of a hold whose time is over.
+    Hold,
 }
 
 impl Site {
@@ -163,6 +165,7 @@ impl Site {
     const LIBEV_SHARED: u8 = Site::TIMER + 4;
     const POST: u8 = Site::TIMER + 5;
     const QUERY: u8 = Site::TIMER + 6;
+    const HOLD: u8 = Site::TIMER + 7;
 
     pub(crate) const fn code(self) -> u8 {
         match self {
@@ -174,6 +177,7 @@ impl Site {
             Site::LibevShared => Site::LIBEV_SHARED,
             Site::Post => Site::POST,
             Site::Query => Site::QUERY,
+            Site::Hold => Site::HOLD,
         }
     }
 
@@ -188,6 +192,7 @@ impl Site {
                 Site::POST => Site::Post,
                 Site::QUERY => Site::Query,
                 Site::LOAD => Site::Load,
+                Site::HOLD => Site::Hold,
                 _ => Site::Watch,
             },
         }
@@ -207,6 +212,7 @@ impl fmt::Display for Site {
             }
             Site::Post => f.write_str("a posted callback"),
             Site::Query => f.write_str("a query callback"),
+            Site::Hold => f.write_str("the callback of a hold"),
         }
     }
 }
@@ -226,6 +232,7 @@ mod tests {
             Site::LibevShared,
             Site::Post,
             Site::Query,
+            Site::Hold,
         ];
         for (code, site) in hooks.chain(callbacks).enumerate() {
             assert_eq!(usize::from(site.code()), code);

@@ -65,6 +65,7 @@
 
 mod access;
 mod address;
+mod answer;
 mod blocked;
 mod call;
 mod command;
@@ -73,7 +74,10 @@ mod copy;
 mod crash;
 #[allow(non_snake_case, reason = "the header's names")]
 pub mod export;
+mod extension;
+mod fact;
 mod generation;
+mod hold;
 mod hook;
 mod hooks;
 mod host;
@@ -98,14 +102,17 @@ mod unwind;
 mod worker;
 
 pub use address::Locals;
+pub use answer::{ANSWER_BYTES_MAX, Answer, Ruling, Words};
 pub use blocked::{Stack, Unseen};
 pub use call::Current;
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
 pub use crash::{expect_exit, note_blocker, report_crashes};
+pub use fact::{Fact, TlsFacts};
 pub use generation::{
     Accepted, Generation, Mismatch, VERSION_G1, VERSION_G2, VERSION_G2A, VERSION_G3, VERSION_LATEST,
 };
+pub use hold::Expiry;
 pub use hook::{Hook, Site};
 pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
@@ -113,9 +120,9 @@ pub use host::{
 pub use id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 pub use libev::ForeignLoop;
 pub use load::{LoadError, LoadOptions, OnError, PluginDirectory, Skipped};
-pub use message::{Direction, Edit, MessageEdits, MessageInit};
+pub use message::{Direction, Edit, MessageEdits, MessageInit, MessageLabel};
 pub use plugin::{PLUGINS_MAX, PluginIndex, Plugins};
-pub use query::{Answer, QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, QueryStatus, RecordKind};
+pub use query::{QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, QueryAnswer, QueryStatus, RecordKind};
 pub use state::OUTPUT_BYTES_MAX;
 pub use step::{ContextStep, Returned, Step, Verdict};
 pub use symbols::{Symbols, describe};

@@ -27,11 +27,26 @@ pub struct MessageInit<'a> {
     pub envelope: Option<&'a [u8]>,
     /// The recipient. Copied.
     pub recipient: Option<&'a [u8]>,
+    /// Its name in the queue.
+    pub id: Option<MessageLabel>,
+    /// How often it was tried before, and this time; 0 for an incoming one.
+    pub attempt: u32,
     /// The MIME data. Shared. `None` for an outgoing message: plugins see only what one of them has
     /// set (D-67).
     pub mime: Option<Text>,
     /// What plugins have said of the recipient before, with `MQ_setLocal` (D-71).
     pub local: Option<bool>,
+}
+
+/// The name of a mail, written when a plugin asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageLabel {
+    /// The message.
+    pub message: u64,
+    /// Which of its recipients.
+    pub recipient: u16,
+    /// How the two are written.
+    pub write: fn(u64, u16) -> String,
 }
 
 /// What plugins made of one value.
@@ -101,6 +116,10 @@ impl Value {
 pub(crate) struct Message {
     pub(crate) connection: ConnectionId,
     direction: Direction,
+    pub(crate) attempt: u32,
+    label: Option<MessageLabel>,
+    /// The copy of it that plugins were given.
+    id: Option<Text>,
     envelope: Value,
     recipient: Value,
     mime: Value,
@@ -118,12 +137,21 @@ impl Message {
         Message {
             connection,
             direction,
+            attempt: init.attempt,
+            label: init.id,
+            id: None,
             envelope: Value::new(init.envelope.map(Text::copy_from)),
             recipient: Value::new(init.recipient.map(Text::copy_from)),
             mime: Value::new(init.mime),
             local: init.local,
             local_is_new: false,
         }
+    }
+
+    /// Its name in the queue; stays where it is.
+    pub(crate) fn id_text(&mut self) -> Option<&Text> {
+        let MessageLabel { message, recipient, write } = self.label?;
+        Some(self.id.get_or_insert_with(|| Text::copy_from(write(message, recipient).as_bytes())))
     }
 
     /// Stays where it is until the next [`Message::set`].

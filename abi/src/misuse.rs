@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use thiserror::Error;
 
+use crate::hook::Hook;
 use crate::host::{self, Level};
 use crate::plugin::PluginIndex;
 
@@ -50,6 +51,8 @@ pub(crate) enum Misuse {
          use the context that was passed to the hook that took control"
     )]
     BareContext,
+    #[error("{hook} takes no such answer; nothing is changed")]
+    Unanswerable { hook: Hook },
     #[error("{0}")]
     Argument(&'static str),
     #[error("{limit} {kind} exist on this worker, which is the limit")]
@@ -74,6 +77,7 @@ impl Misuse {
             | Misuse::Doubled
             | Misuse::NotHeld
             | Misuse::Late
+            | Misuse::Unanswerable { .. }
             | Misuse::Argument(_)
             | Misuse::Exhausted { .. }
             | Misuse::TooMuch { .. } => Level::Warning,
@@ -133,6 +137,8 @@ pub(crate) enum Once {
     Json = 4,
     /// `MQ_ev`
     Libev = 8,
+    /// `MQX_hold`
+    HoldThenFalse = 16,
 }
 
 /// One plugin's account.

@@ -75,17 +75,17 @@ pub enum QueryStatus {
 
 /// What a plugin is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct QueryAnswer {
     /// How it ended.
     pub status: QueryStatus,
     /// The records as texts; none unless [`QueryStatus::Found`].
     pub values: Vec<CString>,
 }
 
-impl Answer {
+impl QueryAnswer {
     /// An answer without records.
-    pub const fn without_records(status: QueryStatus) -> Answer {
-        Answer { status, values: Vec::new() }
+    pub const fn without_records(status: QueryStatus) -> QueryAnswer {
+        QueryAnswer { status, values: Vec::new() }
     }
 }
 

@@ -11,15 +11,19 @@ use std::ptr;
 use std::sync::Arc;
 
 use crate::address::{Live, Locals, Owner, StepAddress};
+use crate::answer::Answer;
 use crate::command::{Command, Queue, Timer, WATCHES_MAX, Watch};
 use crate::control::{Chain, HandBack};
+use crate::fact::Facts;
+use crate::hold::Hold;
+use crate::hook::Hook;
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::libev::Loop;
 use crate::message::{Direction, Message, Part};
 use crate::misuse::Misuse;
 use crate::plugin::PluginIndex;
 use crate::query::{QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, Query, RecordKind};
-use crate::slot::{SLOTS_MAX, Slots};
+use crate::slot::{Key, SLOTS_MAX, Slots};
 use crate::step::Verdict;
 use crate::text::Text;
 use crate::token::{Kind, Token};
@@ -59,11 +63,29 @@ pub(crate) struct Connection {
     pub(crate) output_space: usize,
     pub(crate) data: PluginData,
     pub(crate) chain: Chain,
+    /// What plugins are asked, or were asked last.
+    pub(crate) hook: Hook,
+    /// What a plugin says that the step is to come to.
+    pub(crate) answer: Option<Box<Answer>>,
+    /// The name of the hold that there is, or is about to be.
+    pub(crate) hold: Option<Key>,
+    pub(crate) facts: Facts,
     /// What the address step of now shows to plugins of G2 and later.
     pub(crate) address: Option<StepAddress>,
 }
 
 impl Connection {
+    /// A hook has returned: whether it took a hold with a name, what it has handed back, and whether the
+    /// step is answered.
+    pub(crate) fn on_return(&mut self, took_control: bool) -> (bool, Option<Verdict>, bool) {
+        let holds = self.hold.is_some();
+        let verdict = self.chain.on_return(took_control || holds);
+        if verdict == Some(Verdict::Retry) {
+            self.answer = None;
+        }
+        (holds, verdict, self.answer.is_some())
+    }
+
     /// D-3A: at once, and on incoming connections only.
     pub(crate) fn set_authenticated(&mut self, authenticated: bool) {
         match self.direction {
@@ -87,6 +109,7 @@ pub(crate) struct State {
     pub(crate) context_chain: Chain,
     pub(crate) connections: Slots<Connection>,
     pub(crate) messages: Slots<Message>,
+    pub(crate) holds: Slots<Hold>,
     pub(crate) timers: Slots<Timer>,
     pub(crate) watches: Slots<Watch>,
     pub(crate) queries: Slots<Query>,
@@ -118,6 +141,7 @@ impl State {
             context_chain: Chain::default(),
             connections: Slots::new(),
             messages: Slots::new(),
+            holds: Slots::new(),
             timers: Slots::new(),
             watches: Slots::new(),
             queries: Slots::new(),
@@ -143,16 +167,14 @@ impl State {
 
     /// The token is a context or a connection of this worker.
     pub(crate) fn hand_back(&mut self, token: Token, verdict: Verdict) -> Result<(), Misuse> {
+        if token.kind() == Kind::Hold {
+            return self.release(token, verdict).map(|_| ());
+        }
         if token.kind() == Kind::Context {
             return self.hand_back_context(token.plugin(), verdict);
         }
-        let chain = &mut self.connection(token)?.chain;
-        match chain.hand_back(token.plugin(), verdict)? {
-            HandBack::Resumes => {
-                self.commands.push(Command::Resume { connection: ConnectionId(token.key()) });
-            }
-            HandBack::Recorded | HandBack::Swallowed => {}
-        }
+        let outcome = self.connection(token)?.chain.hand_back(token.plugin(), verdict)?;
+        self.on_handed_back(ConnectionId(token.key()), outcome);
         Ok(())
     }
 
@@ -302,6 +324,7 @@ impl State {
 
     /// Frees a connection and what was lent of it.
     pub(crate) fn remove_connection(&mut self, connection: ConnectionId) {
+        self.forget_hold(connection);
         let address = self.connections.remove(connection.0).and_then(|gone| gone.address);
         self.addresses.forget(address.as_ref().map(|address| &address.text));
     }

@@ -165,4 +165,7 @@ pub struct Returned {
     pub took_control: bool,
     /// The plugin handed back before it returned.
     pub verdict: Option<Verdict>,
+    /// The plugin has answered the step, which is over unless it is held: see
+    /// [`take_answer`](crate::Worker::take_answer).
+    pub answered: bool,
 }

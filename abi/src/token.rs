@@ -44,6 +44,8 @@ pub(crate) enum Kind {
     Timer = 6,
     /// A query to name servers.
     Query = 9,
+    /// A hold that `MQX_hold` named.
+    Hold = 10,
 }
 
 impl Kind {
@@ -56,6 +58,7 @@ impl Kind {
             5 => Some(Kind::Watch),
             6 => Some(Kind::Timer),
             9 => Some(Kind::Query),
+            10 => Some(Kind::Hold),
             _ => None,
         }
     }
@@ -69,6 +72,7 @@ impl Kind {
             Kind::Watch => "MQ_IOWatcher",
             Kind::Timer => "MQ_Timer",
             Kind::Query => "MQX_Query",
+            Kind::Hold => "MQX_Hold",
         }
     }
 }

@@ -18,8 +18,9 @@ use crate::access;
 use crate::address::Locals;
 use crate::call;
 use crate::command::Command;
+use crate::fact::Facts;
 use crate::generation::Generation;
-use crate::hook::Site;
+use crate::hook::{Hook, Site};
 use crate::hooks::StepTokens;
 use crate::host::{self, Host, Level};
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
@@ -29,7 +30,7 @@ use crate::message::{Direction, Message, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
 use crate::plugin::PluginIndex;
 use crate::post;
-use crate::query::Answer;
+use crate::query::QueryAnswer;
 use crate::slot::SLOTS_MAX;
 use crate::stack::HandlerStack;
 use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
@@ -83,6 +84,8 @@ pub struct Counts {
     pub queries: usize,
     /// Messages.
     pub messages: usize,
+    /// Holds with a name (`MQX_hold`).
+    pub holds: usize,
 }
 
 /// This thread as plugins see it.
@@ -90,9 +93,9 @@ pub struct Counts {
 /// Bound to its thread. Dropping it leaves: what plugins call on this thread afterwards is misuse.
 #[derive(Debug)]
 pub struct Worker {
-    host: &'static Host,
-    index: u8,
-    state: Rc<RefCell<State>>,
+    pub(crate) host: &'static Host,
+    pub(crate) index: u8,
+    pub(crate) state: Rc<RefCell<State>>,
     /// Out of the inbox, and not applied.
     posted: VecDeque<Post>,
     /// Where a crash of this thread is reported from.
@@ -152,6 +155,10 @@ impl Worker {
             output_space: OUTPUT_BYTES_MAX,
             data: PluginData::default(),
             chain: Default::default(),
+            hook: Hook::Connect,
+            answer: None,
+            hold: None,
+            facts: Facts::default(),
             address: None,
         };
         let key = self.state.borrow_mut().connections.insert(connection);
@@ -240,12 +247,16 @@ impl Worker {
             return Returned::default();
         };
         let took_control = self.host.plugins().plugin(plugin).call_step(step, tokens);
-        let verdict = {
+        let (holds, verdict, answered) = {
             let state = &mut *self.state.borrow_mut();
             let connection = state.connections.get_mut(connection.0);
-            connection.expect("only the worker closes a connection").chain.on_return(took_control)
+            connection.expect("only the worker closes a connection").on_return(took_control)
         };
-        self.returned(plugin, took_control, verdict)
+        if holds && !took_control {
+            self.warn_hold_then_false(plugin);
+        }
+        let returned = self.returned(plugin, took_control || holds, verdict);
+        Returned { answered, ..returned }
     }
 
     /// `None` if the hook is skipped.
@@ -257,11 +268,14 @@ impl Worker {
     ) -> Option<StepTokens> {
         let state = &mut *self.state.borrow_mut();
         let callee = state.connections.get_mut(connection.0);
-        let chain = &mut callee.expect("hooks are called for open connections").chain;
+        let callee = callee.expect("hooks are called for open connections");
+        let chain = &mut callee.chain;
         if chain.owes(plugin) && !step.is_last() {
             return None;
         }
         chain.on_call(plugin);
+        callee.hook = step.hook();
+        callee.answer = None;
         let token = |kind, key| Token::new(kind, plugin, self.index, key);
         let message = step.message().map(|message| {
             let owner = state.messages.get(message.0).map(|message| message.connection);
@@ -324,7 +338,16 @@ impl Worker {
         if verdict.is_some() && !took_control {
             self.warn_verdict_then_false(plugin);
         }
-        Returned { took_control, verdict }
+        Returned { took_control, verdict, answered: false }
+    }
+
+    #[cold]
+    fn warn_hold_then_false(&self, plugin: PluginIndex) {
+        if self.host.meter(Some(plugin)).first(Once::HoldThenFalse) {
+            let text = "a hook called MQX_hold and then returned false; the step is held, but a hook \
+                        that holds should return true";
+            host::log(Level::Warning, Some(plugin), text);
+        }
     }
 
     #[cold]
@@ -345,12 +368,13 @@ impl Worker {
 
     /// The verdict on a held step, once; it comes with a [`Command::Resume`].
     pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
-        self.state.borrow_mut().connections.get_mut(connection.0)?.chain.take_verdict()
-    }
-
-    /// Takes control away from its holder (D-27). `None` if there is none, or it has just handed back.
-    pub fn revoke(&self, connection: ConnectionId) -> Option<PluginIndex> {
-        self.state.borrow_mut().connections.get_mut(connection.0)?.chain.revoke()
+        let state = &mut *self.state.borrow_mut();
+        let connection = state.connections.get_mut(connection.0)?;
+        let verdict = connection.chain.take_verdict();
+        if verdict == Some(Verdict::Retry) {
+            connection.answer = None;
+        }
+        verdict
     }
 
     /// D-28: `plugin` has not yet handed back what was revoked from it on this connection. Until it does,
@@ -451,7 +475,7 @@ impl Worker {
     }
 
     /// A query was answered: frees it, then calls back. False, and no callback, if it was cancelled.
-    pub fn fire_query(&mut self, id: QueryId, answer: &Answer) -> bool {
+    pub fn fire_query(&mut self, id: QueryId, answer: &QueryAnswer) -> bool {
         let answered = self.state.borrow_mut().take_answered(id);
         let Some(query) = answered else { return false };
         let Some(callback) = query.callback else { return false };
@@ -528,6 +552,7 @@ impl Worker {
             queries: state.queries.len(),
             connections: state.connections.len(),
             messages: state.messages.len(),
+            holds: state.holds.len(),
         }
     }
 }

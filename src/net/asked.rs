@@ -6,6 +6,7 @@ use rohrpost_abi::{ConnectionId, Edit, Exhausted, Hook, MessageId, MessageInit, 
 
 use crate::metrics::Number;
 use crate::plugin::chain::{Chain, Verdict};
+use crate::plugin::failure::OnFailure;
 use crate::plugin::view::Walk;
 use crate::queue::{Body, Mail};
 
@@ -19,6 +20,8 @@ pub(super) struct Asked {
     chain: Chain,
     message: MessageId,
     held_ms: u64,
+    /// How long the holder wants to hold it at most.
+    hold_ms: Option<u64>,
 }
 
 /// What asking came to.
@@ -26,6 +29,8 @@ pub(super) struct Asked {
 pub(super) enum Answer {
     /// A plugin holds the mail.
     Held,
+    /// A plugin says that it failed, and the settings do not let that pass.
+    Failed,
     /// The text that plugins made; `None` is the stored one.
     Text(Option<Body>),
 }
@@ -41,23 +46,36 @@ impl Asked {
             envelope: mail.map(|mail| mail.envelope.as_bytes()),
             recipient: mail.map(|mail| mail.recipient.as_bytes()),
             mime: None,
-            local: None,
+            ..MessageInit::default()
         };
         let message = desk.plugins.cell.open_message(plugin, init)?;
-        Ok(Asked { plugin, chain: desk.plugins.chain(Hook::OutData), message, held_ms: 0 })
+        Ok(Asked {
+            plugin,
+            chain: desk.plugins.chain(Hook::OutData),
+            message,
+            held_ms: 0,
+            hold_ms: None,
+        })
     }
 
     /// Asks on, as far as it goes now. [`Answer::Text`] ends it: then nothing is left to be closed.
     pub(super) fn walk(&mut self, desk: &mut Desk, io: &mut Io) -> Answer {
         let step = Step::OutData(self.message);
-        let walked = desk.plugins.walk(&mut self.chain, self.plugin, step);
+        let mut walked = desk.plugins.walk(&mut self.chain, self.plugin, step);
+        while walked == Walk::Answered && desk.settings.plugin.failure == OnFailure::Accept {
+            self.chain.on_pass();
+            walked = desk.plugins.walk(&mut self.chain, self.plugin, step);
+        }
         desk.apply_commands(io);
         match walked {
             Walk::Held => {
                 desk.numbers().add(Number::Held, 1);
                 self.held_ms = io.now_ms();
+                self.hold_ms = desk.plugins.cell.hold_timeout_ms(self.plugin);
                 Answer::Held
             }
+            // Of an outgoing step nothing else can be said.
+            Walk::Answered => Answer::Failed,
             Walk::Done => {
                 let edits = desk.plugins.cell.close_message(self.message);
                 // D-6E: addresses are out already, so only the text can still be changed.
@@ -71,11 +89,8 @@ impl Asked {
 
     /// The holder handed back, if it is so.
     pub(super) fn on_resume(&mut self, desk: &Desk) {
-        if self.chain.is_held()
-            && let Some(verdict) = desk.plugins.take_verdict(self.plugin)
-        {
+        if desk.plugins.resume(&mut self.chain, self.plugin) {
             desk.numbers().sub(Number::Held, 1);
-            self.chain.on_verdict(verdict);
         }
     }
 
@@ -86,12 +101,20 @@ impl Asked {
 
     /// When the holder's time is over; `None` where it has no end or nobody holds.
     pub(super) fn deadline_ms(&self, desk: &Desk) -> Option<u64> {
-        let limit = desk.settings.plugin.hold_timeout.filter(|_| self.is_held())?;
-        Some(self.held_ms + limit.as_millis() as u64)
+        let most = desk.settings.plugin.hold_timeout.map(|most| most.as_millis() as u64);
+        let hold_ms = most.into_iter().chain(self.hold_ms).min().filter(|_| self.is_held())?;
+        Some(self.held_ms + hold_ms)
+    }
+
+    /// The holder's time is over: it is told, if it wants that; whether it hands back then.
+    pub(super) fn expire(&self, desk: &mut Desk, io: &mut Io) -> bool {
+        let released = desk.plugins.expire(self.plugin);
+        desk.apply_commands(io);
+        released
     }
 
     /// D-27: takes the mail back, whoever has it.
-    pub(super) fn revoke(self, why: &str, desk: &Desk) {
+    pub(super) fn revoke(self, why: &str, desk: &mut Desk) {
         if desk.plugins.revoke(self.plugin, Hook::OutData, why) {
             desk.count(Number::Revoked);
         }
@@ -102,7 +125,7 @@ impl Asked {
     }
 
     /// D-27: takes the mail back, and the next plugin is asked (`plugin-failure: accept`).
-    pub(super) fn pass_over(&mut self, why: &str, desk: &Desk) {
+    pub(super) fn pass_over(&mut self, why: &str, desk: &mut Desk) {
         if desk.plugins.revoke(self.plugin, Hook::OutData, why) {
             desk.count(Number::Revoked);
             desk.numbers().sub(Number::Held, 1);

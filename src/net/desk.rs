@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender as Channel;
-use rohrpost_abi::{Answer as QueryAnswer, Command, ConnectionId, QueryId, TimerId, WatchId};
+use rohrpost_abi::{Command, ConnectionId, QueryAnswer, QueryId, TimerId, WatchId};
 use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
 use crate::blocking::Job;
@@ -456,7 +456,7 @@ impl Desk {
             repeat.go_on(io.now_ms());
             self.timers.insert(timer, io.arm(repeat.due_ms, Timer::Plugin(timer)));
         }
-        self.plugins.cell.fire_timer(timer);
+        self.plugins.fire_timer(timer);
         self.apply_commands(io);
     }
 
@@ -468,7 +468,7 @@ impl Desk {
             self.plugins.cell.remove_watch(watch, os_error);
         } else {
             let bits = ready.interest().bits();
-            self.plugins.cell.fire_watch(watch, bits);
+            self.plugins.fire_watch(watch, bits);
         }
         self.apply_commands(io);
     }

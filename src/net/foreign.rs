@@ -9,7 +9,7 @@
 use std::io;
 use std::time::Duration;
 
-use rohrpost_abi::{Answer, ForeignLoop, QueryId, RecordKind};
+use rohrpost_abi::{ForeignLoop, QueryAnswer, QueryId, RecordKind};
 use rohrpost_reactor::{Source, Waiter, Woken};
 
 use super::desk::{Desk, Io, POSTED_PER_LOOK};
@@ -61,7 +61,7 @@ impl Desk {
     /// Runs callbacks that threads of plugins posted, some of them.
     pub(super) fn run_posts(&mut self, io: &mut Io) {
         for _ in 0..POSTED_PER_LOOK {
-            if !self.plugins.cell.run_post() {
+            if !self.plugins.run_post() {
                 break;
             }
         }
@@ -72,13 +72,13 @@ impl Desk {
     /// plugin is called while commands are applied.
     pub(super) fn resolve(&mut self, query: QueryId, name: &[u8], kind: RecordKind) {
         if let Err(status) = self.services.resolve(self.index, query, name, kind) {
-            self.answered.push_back((query, Answer::without_records(status)));
+            self.answered.push_back((query, QueryAnswer::without_records(status)));
         }
     }
 
     /// Name servers have answered.
-    pub fn on_query_answered(&mut self, io: &mut Io, query: QueryId, answer: &Answer) {
-        self.plugins.cell.fire_query(query, answer);
+    pub fn on_query_answered(&mut self, io: &mut Io, query: QueryId, answer: &QueryAnswer) {
+        self.plugins.fire_query(query, answer);
         self.apply_commands(io);
     }
 

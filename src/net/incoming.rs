@@ -11,6 +11,7 @@
 //! rate-limited by kind; what a client does wrong is answered, not logged.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use mio::Token;
 use rohrpost_abi::{ConnectionId, Hook, OUTPUT_BYTES_MAX};
@@ -66,7 +67,8 @@ pub(super) enum Stage {
     /// It was wrong, and the client hears so a little later.
     Refusal,
     /// The message is on its way to the disk.
-    Commit(TransactionId),
+    /// With how many recipients the client hears of then.
+    Commit(TransactionId, usize),
     /// The close chain is done.
     Done,
 }
@@ -109,6 +111,14 @@ pub struct Incoming {
     /// The server stops: this transaction is the last.
     pub(super) last: bool,
     pub(super) deadline: Deadline,
+    /// A plugin wants the connection to end with the reply to come.
+    pub(super) parting: bool,
+    /// How plugins were told that the client has introduced itself.
+    pub(super) told: Option<Arc<str>>,
+    /// They were told that the client is gone.
+    pub(super) told_lost: bool,
+    /// How long the plugin that holds the step wants to hold it at most.
+    pub(super) hold_ms: Option<u64>,
     /// When the stage began.
     pub(super) stage_ms: u64,
     /// When the client last got something done: a reply was made, output left, octets of a text came.
@@ -147,11 +157,9 @@ impl Incoming {
     /// A plugin handed a held step back, or says so: the verdict decides.
     pub fn on_resume(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if let (Some(plugin), Stage::Step(_, chain)) = (self.plugin, &mut self.stage)
-            && chain.is_held()
-            && let Some(verdict) = desk.plugins.take_verdict(plugin)
+            && desk.plugins.resume(chain, plugin)
         {
             desk.numbers().sub(Number::Held, 1);
-            chain.on_verdict(verdict);
         }
         self.drive(desk, io)
     }
@@ -170,9 +178,11 @@ impl Incoming {
         desk: &mut Desk,
         io: &mut Io,
     ) -> Keep {
-        if matches!(self.stage, Stage::Commit(waiting) if waiting == id) {
+        if let Stage::Commit(waiting, answered) = self.stage
+            && waiting == id
+        {
             let decision = match outcome {
-                Ok(recipients) => Decision::AcceptWith(receipt(id, recipients)),
+                Ok(_) => Decision::AcceptWith(receipt(id, answered)),
                 Err(Refusal::Full) => Decision::Refuse(answer::STORAGE_FULL.into()),
                 Err(Refusal::TooLarge) => Decision::Refuse(answer::TOO_LARGE.into()),
                 Err(Refusal::Failed) => Decision::Refuse(answer::LOCAL_ERROR.into()),
@@ -199,7 +209,7 @@ impl Incoming {
             | Stage::Step(..)
             | Stage::Verify
             | Stage::Refusal
-            | Stage::Commit(_)
+            | Stage::Commit(..)
             | Stage::Done => {}
         }
         self.drive(desk, io)
@@ -277,7 +287,7 @@ impl Incoming {
                 Stage::Verify | Stage::Refusal if self.is_login_over() => {
                     self.begin_close(desk, io);
                 }
-                Stage::Commit(_) | Stage::Verify | Stage::Refusal => break,
+                Stage::Commit(..) | Stage::Verify | Stage::Refusal => break,
                 Stage::Session if self.is_over() => self.begin_close(desk, io),
                 Stage::Session if self.leaving && self.session.output().is_empty() => {
                     if !self.linger(&mut reads, desk, io) {
@@ -379,7 +389,8 @@ impl Incoming {
                 self.draft = Some(Draft::new(from));
                 self.begin(Step::MailFrom(text), desk, io);
             }
-            Event::Hello(_) | Event::Rset => self.decide(Decision::Accept, desk, io),
+            Event::Hello(hello) => self.on_hello(hello, desk, io),
+            Event::Rset => self.begin(Step::Reset, desk, io),
             Event::StartTls => self.on_starttls(desk, io),
             Event::Rcpt(to) => {
                 let relayed = self.is_relayed(desk);
@@ -389,6 +400,10 @@ impl Incoming {
                     let refusal = desk.admission.refusal();
                     self.decide(Decision::Refuse(refusal.into()), desk, io);
                     return;
+                }
+                // Of a mail that nobody gets, nobody is asked.
+                if self.draft.as_mut().is_some_and(Draft::drop_next) {
+                    return self.decide(Decision::Accept, desk, io);
                 }
                 let text = terminated(to.address.as_str());
                 if let Some(draft) = &mut self.draft {
@@ -402,6 +417,7 @@ impl Incoming {
                     unreachable!("the session hands out a message only within a transaction")
                 };
                 match Message::new(draft, received) {
+                    Ok(message) if message.is_empty() => self.pretend(message, desk, io),
                     Ok(message) => self.begin(Step::Data(Box::new(message)), desk, io),
                     Err(refused) => {
                         desk.release(refused.reserved);
@@ -472,6 +488,7 @@ impl Incoming {
             Some(_) => desk.plugins.chain(step.hook()),
             None => Chain::new(0, 0),
         };
+        self.tell_hello(desk);
         self.stage = Stage::Step(step, chain);
         self.stage_ms = io.now_ms();
     }
@@ -495,6 +512,7 @@ impl Incoming {
         if walked == Walk::Held && !held_before {
             desk.numbers().add(Number::Held, 1);
             self.stage_ms = io.now_ms();
+            self.hold_ms = self.plugin.and_then(|plugin| desk.plugins.cell.hold_timeout_ms(plugin));
         }
         if let Some(plugin) = self.plugin {
             // D-3E: before the host's own reply.
@@ -503,15 +521,16 @@ impl Incoming {
                 self.session.inject_output(&sent);
             }
         }
-        if walked == Walk::Held {
-            return false;
+        match walked {
+            Walk::Held => self.tell_lost(desk, io),
+            Walk::Answered => self.on_answered(desk, io),
+            Walk::Done => self.finish_step(desk, io),
         }
-        self.finish_step(desk, io);
-        true
+        walked != Walk::Held
     }
 
     /// The chain of a step is done: the host goes on.
-    fn finish_step(&mut self, desk: &mut Desk, io: &mut Io) {
+    pub(super) fn finish_step(&mut self, desk: &mut Desk, io: &mut Io) {
         let stage = std::mem::replace(&mut self.stage, Stage::Session);
         let Stage::Step(step, _) = stage else { unreachable!("only a step can be finished") };
         self.progress_ms = io.now_ms();
@@ -521,6 +540,7 @@ impl Incoming {
             Step::Connect => self.on_welcome(desk, io),
             Step::Secure => self.on_secure(desk),
             Step::Authenticate(credentials) => self.judge(*credentials, desk, io),
+            Step::Helo(_) | Step::Reset => self.decide(Decision::Accept, desk, io),
             Step::MailFrom(_) => {
                 self.end_address(desk);
                 self.decide(Decision::Accept, desk, io);
@@ -544,13 +564,13 @@ impl Incoming {
     }
 
     /// One chain per recipient, in their order (D-43); then the whole goes to the disk.
-    fn next_message(&mut self, mut message: Box<Message>, desk: &mut Desk, io: &mut Io) {
+    pub(super) fn next_message(&mut self, mut message: Box<Message>, desk: &mut Desk, io: &mut Io) {
         let asks = !desk.plugins.with(Hook::Message).is_empty();
         if let Some(plugin) = self.plugin
             && asks
             && message.has_next()
         {
-            match message.open(&desk.plugins, plugin) {
+            match message.open(desk, plugin) {
                 Ok(id) => self.begin(Step::Message(message, id), desk, io),
                 Err(error) => {
                     let reply = answer::LOCAL_ERROR;
@@ -559,10 +579,15 @@ impl Incoming {
             }
             return;
         }
+        if message.is_empty() {
+            return self.pretend(*message, desk, io);
+        }
+        let answered = message.answered();
+        desk.numbers().add(Number::Discarded, message.dropped() as u64);
         let cipher = self.transport.cipher();
         let Finished { transaction, reserved } = message.finish(self.origin(desk), cipher, desk);
         let id = desk.commit(transaction, reserved, self.key);
-        self.stage = Stage::Commit(id);
+        self.stage = Stage::Commit(id, answered);
         self.stage_ms = io.now_ms();
     }
 
@@ -596,6 +621,9 @@ impl Incoming {
         if !matches!(decision, Decision::Accept | Decision::AcceptWith(_)) {
             desk.count(Number::Refused);
         }
+        if std::mem::take(&mut self.parting) {
+            return self.decide_and_part(decision, desk);
+        }
         self.session.decide(decision, &mut desk.memory);
     }
 
@@ -606,11 +634,16 @@ impl Incoming {
             Step::MailFrom(_) | Step::RcptTo(_) => {
                 self.end_address(desk);
             }
-            Step::Connect | Step::Secure | Step::Authenticate(_) | Step::Close => {}
+            Step::Connect
+            | Step::Secure
+            | Step::Authenticate(_)
+            | Step::Helo(_)
+            | Step::Reset
+            | Step::Close => {}
         }
     }
 
-    fn drop_message(&mut self, message: Message, desk: &mut Desk) {
+    pub(super) fn drop_message(&mut self, message: Message, desk: &mut Desk) {
         let reserved = message.discard(&desk.plugins);
         desk.release(reserved);
     }

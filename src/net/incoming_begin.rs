@@ -89,6 +89,10 @@ impl Incoming {
             lingering: false,
             last: false,
             deadline: Deadline::new(key),
+            parting: false,
+            told: None,
+            told_lost: false,
+            hold_ms: None,
             stage_ms: io.now_ms(),
             progress_ms: io.now_ms(),
             text_ms: None,
@@ -115,6 +119,8 @@ impl Incoming {
                 if let Some(plugin) = plugin {
                     desk.by_plugin.insert(plugin, self.key);
                 }
+                self.ask_about(desk);
+                self.tell_peer(desk);
                 self.begin(Step::Connect, desk, io);
             }
             // No plugin could see the connection, and it must not pass them by.
@@ -275,6 +281,7 @@ impl Incoming {
         if let Some(plugin) = self.plugin {
             desk.plugins.cell.set_secure(plugin);
         }
+        self.tell_tls(desk);
         self.begin(Step::Secure, desk, io);
     }
 
@@ -310,7 +317,7 @@ impl Incoming {
             | Stage::Step(..)
             | Stage::Verify
             | Stage::Refusal
-            | Stage::Commit(_)
+            | Stage::Commit(..)
             | Stage::Done => output,
         }
     }

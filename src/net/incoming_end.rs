@@ -78,7 +78,7 @@ impl Incoming {
         self.begin(Step::Close, desk, io);
     }
 
-    pub(super) fn on_deadline(&mut self, desk: &mut Desk, io: &Io) {
+    pub(super) fn on_deadline(&mut self, desk: &mut Desk, io: &mut Io) {
         match &self.stage {
             Stage::Header => {
                 let text = format_args!("{} is in smtp-proxy and sent no header", self.remote);
@@ -91,7 +91,7 @@ impl Incoming {
                 self.on_gone(desk);
             }
             Stage::Step(..) => self.fail_hold(desk, io),
-            Stage::Commit(id) => {
+            Stage::Commit(id, _) => {
                 desk.log.limited(
                     "commit-deadline",
                     crate::log::Level::Critical,
@@ -147,10 +147,12 @@ impl Incoming {
                 Some(self.stage_ms + settings.tls.handshake_timeout.as_millis() as u64)
             }
             Stage::Step(..) => {
-                let hold = settings.plugin.hold_timeout?;
-                Some(self.stage_ms + hold.as_millis() as u64)
+                // The plugin may want less, and never gets more.
+                let most = settings.plugin.hold_timeout.map(|most| most.as_millis() as u64);
+                let hold_ms = most.into_iter().chain(self.hold_ms).min()?;
+                Some(self.stage_ms + hold_ms)
             }
-            Stage::Commit(_) => Some(self.stage_ms + COMMIT_MS),
+            Stage::Commit(..) => Some(self.stage_ms + COMMIT_MS),
             Stage::Verify => Some(self.stage_ms + VERIFY_MS),
             Stage::Refusal => Some(self.refusal_ms(desk)),
             Stage::Session if self.lingering => Some(self.stage_ms + LINGER_MS),

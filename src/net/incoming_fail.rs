@@ -17,13 +17,17 @@ use super::step::Step;
 
 impl Incoming {
     /// D-27: a plugin has held the step for too long, and the settings say what that means.
-    pub(super) fn fail_hold(&mut self, desk: &mut Desk, io: &Io) {
+    pub(super) fn fail_hold(&mut self, desk: &mut Desk, io: &mut Io) {
+        if self.plugin.is_some_and(|plugin| desk.plugins.expire(plugin)) {
+            // It goes on as the plugin said, in the verdict phase of this turn.
+            return desk.apply_commands(io);
+        }
         let Stage::Step(step, _) = &self.stage else { return };
         match desk.settings.plugin.failure.reply(step.hook()) {
             Some(reply) => self.revoke(desk, io, reply, "plugin-timeout"),
             None => {
                 let why = "plugin-timeout; the next plugin is asked";
-                if self.take_control(desk, why)
+                if self.take_control(desk, io, why)
                     && let Stage::Step(_, chain) = &mut self.stage
                 {
                     chain.on_verdict(Verdict::Continue);
@@ -33,8 +37,8 @@ impl Incoming {
     }
 
     /// D-27: takes control back; the step is answered with `reply`.
-    pub(super) fn revoke(&mut self, desk: &mut Desk, io: &Io, reply: Fixed, why: &str) {
-        if !self.take_control(desk, why) {
+    pub(super) fn revoke(&mut self, desk: &mut Desk, io: &mut Io, reply: Fixed, why: &str) {
+        if !self.take_control(desk, io, why) {
             return;
         }
         match &mut self.stage {
@@ -44,13 +48,15 @@ impl Incoming {
     }
 
     /// Whether anybody had control of the step; nobody has it now.
-    fn take_control(&mut self, desk: &Desk, why: &str) -> bool {
+    fn take_control(&mut self, desk: &mut Desk, io: &mut Io, why: &str) -> bool {
         let (Some(plugin), Stage::Step(step, _)) = (self.plugin, &self.stage) else {
             return false;
         };
         if !desk.plugins.revoke(plugin, step.hook(), why) {
             return false;
         }
+        // It may have been told, and asked for something.
+        desk.apply_commands(io);
         desk.numbers().sub(Number::Held, 1);
         desk.count(Number::Revoked);
         true

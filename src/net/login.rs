@@ -12,7 +12,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rohrpost_abi::Hook;
+use rohrpost_abi::{Fact, Hook};
 
 use crate::auth::logins::Judgement;
 use crate::auth::{Check, Checks};
@@ -23,7 +23,7 @@ use crate::settings::{Settings, Smtp};
 use crate::smtp::Address;
 use crate::smtp::sasl::Credentials;
 use crate::smtp::server::{Decision, LoginOffer};
-use crate::smtp::{Fixed, answer};
+use crate::smtp::{Fixed, Reply, answer};
 
 use super::desk::{Desk, Io};
 use super::incoming::{Incoming, Peer, Stage};
@@ -105,6 +105,8 @@ pub(super) struct Login {
     by_host: bool,
     /// A plugin had granted what a login would (D-3A) when AUTH came.
     granted: bool,
+    /// How a plugin wants the refusal to be put.
+    refusal: Option<Box<Reply>>,
     /// When AUTH came.
     begun_ms: u64,
 }
@@ -121,6 +123,7 @@ impl Incoming {
     pub(super) fn forget_login(&mut self, desk: &Desk) {
         if self.login.user.is_some() {
             self.login = Login::default();
+            self.tell_login(desk);
             self.set_authenticated(false, desk);
         }
     }
@@ -132,6 +135,7 @@ impl Incoming {
             pending: Some(credentials.name().into()),
             by_host: false,
             granted: self.is_authenticated(desk),
+            refusal: None,
             begun_ms: io.now_ms(),
         };
         // The first plugin sees false, whatever the client was taken for before, and what plugins said
@@ -191,6 +195,7 @@ impl Incoming {
         if good {
             desk.count(Number::LoggedIn);
             self.login.user = name;
+            self.tell_login(desk);
             return self.decide(Decision::Accept, desk, io);
         }
         desk.count(Number::LoginsFailed);
@@ -210,9 +215,23 @@ impl Incoming {
         self.stage_ms + desk.settings.smtp.auth_delay.as_millis() as u64
     }
 
+    /// A plugin refuses the login with a reply of its own, whatever else was said of it.
+    pub(super) fn refuse_login_with(&mut self, reply: Reply, desk: &mut Desk, io: &Io) {
+        if reply.is_permanent() {
+            self.login.refusal = Some(Box::new(reply));
+            return self.on_judged(false, desk, io);
+        }
+        self.login.pending = None;
+        // Nobody said that the client is not who it was taken for.
+        self.set_authenticated(self.login.granted, desk);
+        self.decide(Decision::RefuseAsError(reply), desk, io);
+    }
+
     /// Answers a failed login.
     pub(super) fn refuse_login(&mut self, desk: &mut Desk, io: &Io) {
-        self.decide(Decision::Refuse(answer::LOGIN_REFUSED.into()), desk, io);
+        let reply = self.login.refusal.take();
+        let reply = reply.map_or_else(|| answer::LOGIN_REFUSED.into(), |reply| *reply);
+        self.decide(Decision::Refuse(reply), desk, io);
     }
 
     /// Nothing is to be waited for any more: the client is gone.
@@ -234,6 +253,7 @@ impl Incoming {
         if !self.login.by_host {
             self.set_authenticated(false, desk);
             self.login = Login::default();
+            self.tell_login(desk);
             self.session.on_logged_out();
         }
     }
@@ -242,6 +262,7 @@ impl Incoming {
     pub(super) fn check_login(&mut self, desk: &Desk) {
         if self.session.is_logged_in() && !self.is_authenticated(desk) {
             self.login = Login::default();
+            self.tell_login(desk);
             self.session.on_logged_out();
         }
     }
@@ -263,6 +284,14 @@ impl Incoming {
     /// What the connection is logged in as, as long as that holds.
     pub(super) fn user(&self, desk: &Desk) -> Option<Box<str>> {
         self.login.user.clone().filter(|_| self.is_authenticated(desk))
+    }
+
+    /// What plugins see of the login.
+    fn tell_login(&self, desk: &Desk) {
+        if self.plugin.is_some() {
+            let user = self.login.user.as_deref().map(Arc::from);
+            self.tell(Fact::Login(user), desk);
+        }
     }
 
     fn set_authenticated(&self, authenticated: bool, desk: &Desk) {

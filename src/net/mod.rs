@@ -22,6 +22,7 @@ pub mod deadline;
 pub mod desk;
 pub mod foreign;
 pub mod incoming;
+mod incoming_answer;
 mod incoming_begin;
 mod incoming_end;
 mod incoming_fail;

@@ -574,9 +574,13 @@ impl Outgoing {
         if !sent.is_empty() {
             self.session.inject_output(&sent);
         }
-        if let Answer::Text(made) = answer {
-            self.asked = None;
-            self.send_text(made, desk, io);
+        match answer {
+            Answer::Held => {}
+            Answer::Text(made) => {
+                self.asked = None;
+                self.send_text(made, desk, io);
+            }
+            Answer::Failed => self.fail_step(desk, io),
         }
     }
 

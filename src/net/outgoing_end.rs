@@ -128,7 +128,7 @@ impl Outgoing {
     }
 
     /// D-27: takes the mail back from the plugin that holds it.
-    pub(super) fn revoke(&mut self, desk: &Desk, why: &str) {
+    pub(super) fn revoke(&mut self, desk: &mut Desk, why: &str) {
         if let Some(asked) = self.asked.take_if(|asked| asked.is_held()) {
             asked.revoke(why, desk);
         }
@@ -148,7 +148,10 @@ impl Outgoing {
     }
 
     /// D-27: a plugin held the mail for too long, and the settings say what that means.
-    fn fail_hold(&mut self, desk: &mut Desk, io: &Io) {
+    fn fail_hold(&mut self, desk: &mut Desk, io: &mut Io) {
+        if self.asked.as_ref().is_some_and(|asked| asked.expire(desk, io)) {
+            return;
+        }
         let why = "a plugin held the mail for longer than plugin-timeout";
         match desk.settings.plugin.failure {
             OnFailure::Tempfail => self.take_back(Fate::Temporary, why, desk, io),
@@ -161,7 +164,19 @@ impl Outgoing {
         }
     }
 
-    pub(super) fn on_deadline(&mut self, desk: &mut Desk, io: &Io) {
+    /// A plugin says that it failed, and the settings do not let that pass.
+    pub(super) fn fail_step(&mut self, desk: &mut Desk, io: &Io) {
+        if let Some(asked) = self.asked.take() {
+            asked.close(desk);
+        }
+        let fate = match desk.settings.plugin.failure {
+            OnFailure::Tempfail | OnFailure::Accept => Fate::Temporary,
+            OnFailure::Reject => Fate::Permanent,
+        };
+        self.take_back(fate, "a plugin failed, as it says itself", desk, io);
+    }
+
+    pub(super) fn on_deadline(&mut self, desk: &mut Desk, io: &mut Io) {
         let hold_ms = self.asked.as_ref().and_then(|asked| asked.deadline_ms(desk));
         if hold_ms.is_some_and(|hold_ms| io.now_ms() >= hold_ms) {
             return self.fail_hold(desk, io);

@@ -20,6 +20,9 @@ pub(super) enum Step {
     /// Wiped when the step is dropped (D-38).
     Authenticate(Box<Credentials>),
     RcptTo(Vec<u8>),
+    /// The name with its zero.
+    Helo(Vec<u8>),
+    Reset,
     Data(Box<Message>),
     Message(Box<Message>, MessageId),
     Close,
@@ -34,6 +37,8 @@ impl Step {
             Step::Secure => Hook::Secure,
             Step::MailFrom(_) => Hook::MailFrom,
             Step::RcptTo(_) => Hook::RcptTo,
+            Step::Helo(_) => Hook::Helo,
+            Step::Reset => Hook::Reset,
             Step::Data(_) => Hook::Data,
             Step::Message(..) => Hook::Message,
             Step::Close => Hook::Close,
@@ -56,6 +61,8 @@ impl Step {
             Step::Secure => rohrpost_abi::Step::Secure,
             Step::MailFrom(text) => rohrpost_abi::Step::MailFrom(zeroed(text)),
             Step::RcptTo(text) => rohrpost_abi::Step::RcptTo(zeroed(text)),
+            Step::Helo(text) => rohrpost_abi::Step::Helo(zeroed(text)),
+            Step::Reset => rohrpost_abi::Step::Reset,
             Step::Data(message) => rohrpost_abi::Step::Data(zeroed(message.text_with_nul())),
             Step::Message(_, id) => rohrpost_abi::Step::Message(*id),
             Step::Close => rohrpost_abi::Step::Close,

@@ -28,6 +28,8 @@ pub enum Next {
     Call(usize),
     /// A plugin holds control: wait for [`Chain::on_verdict`].
     Held,
+    /// A plugin has answered the step: nobody else is asked, and the host does what it said.
+    Answered,
     /// As [`Next::Done`], but because the retry limit was reached: log it as critical (D-29).
     RetriesSpent,
     /// Every plugin was asked, or one completed the step: the host goes on.
@@ -58,6 +60,8 @@ enum Place {
     Called,
     /// The plugin at `position` holds control.
     Held,
+    /// A plugin has answered the step.
+    Answered,
     /// The retry limit was reached and nobody was told yet.
     Spent,
     Done,
@@ -82,6 +86,7 @@ impl Chain {
             }
             Place::Called => panic!("the plugin of this chain was called and has not answered"),
             Place::Held => Next::Held,
+            Place::Answered => Next::Answered,
             Place::Spent => {
                 self.place = Place::Done;
                 Next::RetriesSpent
@@ -104,6 +109,21 @@ impl Chain {
     /// The plugin is not to be asked in this step (D-28): on with the next one.
     pub fn on_skip(&mut self) {
         assert_eq!(self.place, Place::Called, "only a plugin whose turn it is can be skipped");
+        self.apply(Verdict::Continue);
+    }
+
+    /// The plugin that was asked last has answered the step, and does not hold it: nobody else is asked.
+    pub fn on_answer(&mut self) {
+        assert!(
+            !matches!(self.place, Place::Called | Place::Held),
+            "a step is over when its plugin has returned or handed back"
+        );
+        self.place = Place::Answered;
+    }
+
+    /// The plugin that answered has failed, and that is to mean nothing: on with the next one.
+    pub fn on_pass(&mut self) {
+        assert_eq!(self.place, Place::Answered, "only an answer can be passed over");
         self.apply(Verdict::Continue);
     }
 
@@ -168,7 +188,7 @@ mod tests {
                         chain.on_verdict(later.expect("a held step is handed back"));
                     }
                 }
-                Next::Held => unreachable!("the holder answered above"),
+                Next::Held | Next::Answered => unreachable!("the holder answered above"),
                 Next::RetriesSpent => called.push(usize::MAX),
                 Next::Done => return called,
             }
@@ -214,6 +234,24 @@ mod tests {
         }
         assert_eq!(calls, 101, "the first run and a hundred more");
         assert_eq!(chain.poll_next(), Next::Done);
+    }
+
+    #[test]
+    fn d_3d_a_step_that_is_answered_asks_nobody_else() {
+        for (took, inside) in [(false, None), (true, Some(Verdict::Continue))] {
+            let mut chain = Chain::new(3, 100);
+            assert_eq!(chain.poll_next(), Next::Call(0));
+            chain.on_return(took, inside);
+            chain.on_answer();
+            assert_eq!((chain.poll_next(), chain.poll_next()), (Next::Answered, Next::Answered));
+        }
+        let mut chain = Chain::new(3, 100);
+        assert_eq!(chain.poll_next(), Next::Call(0));
+        chain.on_return(true, None);
+        assert_eq!(chain.poll_next(), Next::Held);
+        chain.on_verdict(Verdict::Complete);
+        chain.on_answer();
+        assert_eq!(chain.poll_next(), Next::Answered);
     }
 
     #[test]

@@ -5,19 +5,22 @@
 //! **Diagnostics**: a retry loop (D-29) and a revoked hold (D-27) are logged with the plugin.
 
 use rohrpost_abi::{
-    Command, ConnectionId, ConnectionInit, ContextStep, Generation, Hook, Host, PluginIndex,
-    Returned, Step,
+    Command, ConnectionId, ConnectionInit, ContextStep, Expiry, Generation, Hook, Host,
+    PluginIndex, QueryAnswer, QueryId, Returned, Step, TimerId, WatchId,
 };
 
 use crate::log::{Level, Log};
 
 use super::chain::{Chain, Next, Verdict};
+use super::trace::Trace;
 
 /// What became of a chain that was walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walk {
     /// A plugin holds the step.
     Held,
+    /// A plugin has answered the step; nobody else is asked.
+    Answered,
     /// The host goes on.
     Done,
 }
@@ -30,6 +33,7 @@ pub struct Plugins {
     pub cell: rohrpost_abi::Worker,
     log: Log,
     retries_max: u32,
+    trace: Trace,
 }
 
 impl Plugins {
@@ -39,8 +43,9 @@ impl Plugins {
         cell: rohrpost_abi::Worker,
         log: Log,
         retries_max: u32,
+        trace: Trace,
     ) -> Plugins {
-        Plugins { host, cell, log, retries_max }
+        Plugins { host, cell, log, retries_max, trace }
     }
 
     /// The plugins that export `hook`, in load order; empty costs its caller one length test.
@@ -85,10 +90,13 @@ impl Plugins {
                         chain.on_skip();
                         continue;
                     }
-                    answer(chain, self.cell.call(plugin, connection, step));
+                    let returned = self.cell.call(plugin, connection, step);
+                    self.trace.called(&self.log, || self.name(plugin), hook, returned);
+                    answer(chain, returned);
                 }
                 Next::RetriesSpent => self.on_retries_spent(hook, chain.retries()),
                 Next::Held => return Walk::Held,
+                Next::Answered => return Walk::Answered,
                 Next::Done => return Walk::Done,
             }
         }
@@ -101,23 +109,70 @@ impl Plugins {
         loop {
             match chain.poll_next() {
                 Next::Call(position) => {
-                    answer(chain, self.cell.call_context(plugins[position], step));
+                    let plugin = plugins[position];
+                    let returned = self.cell.call_context(plugin, step);
+                    self.trace.called(&self.log, || self.name(plugin), step.hook(), returned);
+                    answer(chain, returned);
                 }
                 Next::RetriesSpent => self.on_retries_spent(step.hook(), chain.retries()),
                 Next::Held => return Walk::Held,
-                Next::Done => return Walk::Done,
+                Next::Answered | Next::Done => return Walk::Done,
             }
         }
     }
 
-    /// The verdict that a plugin left for a held connection, if it is still wanted.
-    pub fn take_verdict(&self, connection: ConnectionId) -> Option<Verdict> {
-        self.cell.take_verdict(connection).map(verdict)
+    /// Lets a held chain go on if its plugin handed back; whether it did.
+    pub fn resume(&self, chain: &mut Chain, connection: ConnectionId) -> bool {
+        let verdict =
+            self.cell.take_verdict(connection).map(Verdict::from).filter(|_| chain.is_held());
+        let Some(verdict) = verdict else { return false };
+        self.trace.handed_back(&self.log, verdict);
+        chain.on_verdict(verdict);
+        if verdict != Verdict::Retry && self.cell.is_answered(connection) {
+            chain.on_answer();
+        }
+        true
+    }
+
+    /// The time of a held step is over: tells its plugin, if that asked for it. Whether the step has been
+    /// released by that.
+    pub fn expire(&mut self, connection: ConnectionId) -> bool {
+        match self.cell.expire_hold(connection) {
+            Expiry::Released => true,
+            Expiry::None | Expiry::Kept => false,
+        }
     }
 
     /// The same for the context.
     pub fn take_context_verdict(&self) -> Option<Verdict> {
-        self.cell.take_context_verdict().map(verdict)
+        let verdict = self.cell.take_context_verdict().map(Verdict::from)?;
+        self.trace.handed_back(&self.log, verdict);
+        Some(verdict)
+    }
+
+    /// A timer fired.
+    pub fn fire_timer(&mut self, timer: TimerId) {
+        let ran = self.cell.fire_timer(timer);
+        self.trace.called_back(&self.log, "timer", ran);
+    }
+
+    /// A descriptor is ready for these events.
+    pub fn fire_watch(&mut self, watch: WatchId, events: u8) {
+        let ran = self.cell.fire_watch(watch, events);
+        self.trace.called_back(&self.log, "watch", ran);
+    }
+
+    /// Runs the callback that was posted first; false if there is none.
+    pub fn run_post(&mut self) -> bool {
+        let ran = self.cell.run_post();
+        self.trace.called_back(&self.log, "post", ran);
+        ran
+    }
+
+    /// Name servers have answered.
+    pub fn fire_query(&mut self, query: QueryId, answer: &QueryAnswer) {
+        let ran = self.cell.fire_query(query, answer);
+        self.trace.called_back(&self.log, "query", ran);
     }
 
     /// What plugins asked for since the last call, in order.
@@ -126,15 +181,18 @@ impl Plugins {
     }
 
     /// D-27: takes control back and says so. Returns whether anybody had it.
-    pub fn revoke(&self, connection: ConnectionId, hook: Hook, why: &str) -> bool {
+    pub fn revoke(&mut self, connection: ConnectionId, hook: Hook, why: &str) -> bool {
         let Some(plugin) = self.cell.revoke(connection) else {
             return false;
         };
         let name = self.name(plugin);
-        let text = format_args!(
-            "{name}: {hook} was held too long and is taken back ({why}); it is not asked again on \
-             this connection until it hands back"
-        );
+        let consequence = match self.cell.skips(plugin, connection) {
+            true => "; it is not asked again on this connection until it hands back",
+            // It has a name for its hold: what comes late names what is over.
+            false => "",
+        };
+        let text =
+            format_args!("{name}: {hook} was held too long and is taken back ({why}){consequence}");
         self.log.limited("revoked-hold", Level::Warning, "plugin", text);
         true
     }
@@ -161,13 +219,18 @@ impl Plugins {
 pub struct SlotsSpent;
 
 fn answer(chain: &mut Chain, returned: Returned) {
-    chain.on_return(returned.took_control, returned.verdict.map(verdict));
+    chain.on_return(returned.took_control, returned.verdict.map(Verdict::from));
+    if returned.answered && !chain.is_held() {
+        chain.on_answer();
+    }
 }
 
-fn verdict(verdict: rohrpost_abi::Verdict) -> Verdict {
-    match verdict {
-        rohrpost_abi::Verdict::Continue => Verdict::Continue,
-        rohrpost_abi::Verdict::Complete => Verdict::Complete,
-        rohrpost_abi::Verdict::Retry => Verdict::Retry,
+impl From<rohrpost_abi::Verdict> for Verdict {
+    fn from(verdict: rohrpost_abi::Verdict) -> Verdict {
+        match verdict {
+            rohrpost_abi::Verdict::Continue => Verdict::Continue,
+            rohrpost_abi::Verdict::Complete => Verdict::Complete,
+            rohrpost_abi::Verdict::Retry => Verdict::Retry,
+        }
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rohrpost_abi::{Answer, QueryId, QueryStatus, RecordKind};
+use rohrpost_abi::{QueryAnswer, QueryId, QueryStatus, RecordKind};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
@@ -101,7 +101,7 @@ impl Question {
         match self {
             Question::Route(destination, _) => Mail::Routed(*destination, Err(unanswered(text))),
             Question::Records(query, ..) => {
-                Mail::Resolved(*query, Answer::without_records(QueryStatus::Failed))
+                Mail::Resolved(*query, QueryAnswer::without_records(QueryStatus::Failed))
             }
         }
     }

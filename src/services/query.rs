@@ -9,7 +9,7 @@ use std::future::Future;
 use std::net::IpAddr;
 
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use rohrpost_abi::{Answer, QueryStatus, RecordKind};
+use rohrpost_abi::{QueryAnswer, QueryStatus, RecordKind};
 
 use super::lookup::{self, LookUps};
 
@@ -22,24 +22,26 @@ impl LookUps {
         &mut self,
         name: &[u8],
         kind: RecordKind,
-    ) -> impl Future<Output = Answer> + Send + 'static {
+    ) -> impl Future<Output = QueryAnswer> + Send + 'static {
         let name = name_of(name, kind);
         let look_up = self.look_up();
         async move {
             let Some(name) = name else {
-                return Answer::without_records(QueryStatus::BadName);
+                return QueryAnswer::without_records(QueryStatus::BadName);
             };
             let Ok(look_up) = look_up else {
-                return Answer::without_records(QueryStatus::Failed);
+                return QueryAnswer::without_records(QueryStatus::Failed);
             };
             match look_up.ask(name, record_type(kind)).await {
-                Ok(lookup::Answer::NoName) => Answer::without_records(QueryStatus::NoName),
-                Ok(lookup::Answer::NoRecords) => Answer::without_records(QueryStatus::NoRecords),
+                Ok(lookup::Answer::NoName) => QueryAnswer::without_records(QueryStatus::NoName),
+                Ok(lookup::Answer::NoRecords) => {
+                    QueryAnswer::without_records(QueryStatus::NoRecords)
+                }
                 Ok(lookup::Answer::Records(found)) => {
                     records(found.answers().iter().map(|record| &record.data), kind)
                 }
-                Err(why) if why.timed_out => Answer::without_records(QueryStatus::TimedOut),
-                Err(_) => Answer::without_records(QueryStatus::Failed),
+                Err(why) if why.timed_out => QueryAnswer::without_records(QueryStatus::TimedOut),
+                Err(_) => QueryAnswer::without_records(QueryStatus::Failed),
             }
         }
     }
@@ -71,11 +73,11 @@ const fn record_type(kind: RecordKind) -> RecordType {
 }
 
 /// The records of that kind as texts; others, such as aliases on the way, are left out.
-fn records<'a>(found: impl Iterator<Item = &'a RData>, kind: RecordKind) -> Answer {
+fn records<'a>(found: impl Iterator<Item = &'a RData>, kind: RecordKind) -> QueryAnswer {
     let values: Vec<CString> = found.filter_map(|data| value(data, kind)).collect();
     match values.is_empty() {
-        true => Answer::without_records(QueryStatus::NoRecords),
-        false => Answer { status: QueryStatus::Found, values },
+        true => QueryAnswer::without_records(QueryStatus::NoRecords),
+        false => QueryAnswer { status: QueryStatus::Found, values },
     }
 }
 
@@ -142,8 +144,8 @@ mod tests {
         for (kind, data, expected) in rows {
             let answer = records([&alias, &data].into_iter(), kind);
             let expected = vec![CString::new(expected).unwrap()];
-            assert_eq!(answer, Answer { status: QueryStatus::Found, values: expected });
-            let none = Answer::without_records(QueryStatus::NoRecords);
+            assert_eq!(answer, QueryAnswer { status: QueryStatus::Found, values: expected });
+            let none = QueryAnswer::without_records(QueryStatus::NoRecords);
             assert_eq!(records([&alias].into_iter(), kind), none);
         }
     }

@@ -30,6 +30,7 @@ use crate::auth::LoginSource;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
 use crate::plugin::failure::OnFailure;
+use crate::plugin::trace::Trace;
 use crate::results::ResultQueues;
 
 /// The largest [`Smtp::message_bytes_max`]: what a record of the queue can hold, less some room for
@@ -449,6 +450,11 @@ section! {
         /// `[plugin]`.
         "plugin-log-name" log_name: bool = Preset::Text("no"),
             Choice(&[("no", false), ("yes", true)]);
+
+        /// Whether every call of a hook or callback, and every hand-back, is a line of the log: for
+        /// those who write plugins.
+        "plugin-trace" trace: Trace = Preset::Text("no"),
+            Choice(&[("no", Trace::Off), ("yes", Trace::On)]);
 
         /// How often plugins may ask for one step again before it counts as complete; 0 for no
         /// limit.

@@ -158,6 +158,28 @@ fixed! {
     MAIL_LOOP = "554 5.4.6 Too many Received fields: a loop";
     /// The recipient is not ours and the client may not relay.
     NO_RELAY = "550 5.7.1 Relaying is not allowed";
+    /// A plugin rejects the connection (RFC 5321 3.1).
+    CONNECTION_REJECTED = "554 5.7.1 This connection is not accepted";
+    /// A plugin defers it.
+    CONNECTION_DEFERRED = "421 4.7.0 No connection of yours is accepted now; try again later";
+    /// A plugin rejects an introduction (RFC 5321 4.1.4).
+    HELLO_REJECTED = "550 5.7.1 You are not accepted under this name";
+    /// A plugin defers it.
+    HELLO_DEFERRED = "450 4.7.1 You are not accepted now; try again later";
+    /// A plugin rejects a sender.
+    SENDER_REJECTED = "550 5.7.1 This sender is not accepted";
+    /// A plugin defers it.
+    SENDER_DEFERRED = "451 4.7.1 This sender is not accepted now; try again later";
+    /// A plugin rejects a recipient.
+    RECIPIENT_REJECTED = "550 5.7.1 This recipient is not accepted";
+    /// A plugin defers it.
+    RECIPIENT_DEFERRED = "451 4.7.1 This recipient is not accepted now; try again later";
+    /// A plugin rejects a message.
+    MESSAGE_REJECTED = "554 5.7.1 This message is not accepted";
+    /// A plugin defers it.
+    MESSAGE_DEFERRED = "451 4.7.1 This message is not accepted now; try again later";
+    /// A plugin wants the connection to end.
+    DISMISSED = "421 4.7.0 The connection is closed";
     /// Something here failed; the client loses nothing by trying again.
     LOCAL_ERROR = "451 4.3.0 Local error; try again later";
     /// The disk is full.

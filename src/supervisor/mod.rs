@@ -20,6 +20,7 @@ mod reload;
 mod rights;
 mod round;
 mod server;
+pub(crate) mod single;
 mod start;
 
 pub use rehearsal::rehearse;

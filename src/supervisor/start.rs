@@ -52,7 +52,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn desk(&self, index: usize) -> Desk {
+    pub(super) fn desk(&self, index: usize) -> Desk {
         let settings = &self.settings;
         let delivery = &settings.delivery;
         let deliver_ms_max = delivery.lifetime.as_millis() as u64;
@@ -68,7 +68,8 @@ impl Plan {
         let retries = settings.plugin.retries_max.map_or(0, std::num::NonZeroU32::get);
         let rolls = self.rolls.clone();
         cell.set_locals(Arc::new(move |address| rolls.locals.has(address)));
-        let plugins = Plugins::new(self.host, cell, self.log.clone(), retries);
+        let plugins =
+            Plugins::new(self.host, cell, self.log.clone(), retries, settings.plugin.trace);
         let asks_plugins = login::asks_plugins(&plugins);
         let (rolls, checks) = (self.rolls.clone(), self.checks.clone());
         Desk::new(DeskInit {

@@ -3,6 +3,7 @@
 //! Each test names the decision of the plugin interface that it proves. The layers below prove their
 //! own part in their crates; here it is the joints.
 
+mod answer;
 mod connection;
 mod context;
 mod control;
@@ -10,12 +11,14 @@ mod coverage;
 mod ending;
 mod event;
 mod generations;
+mod greeting;
 mod hammered;
 pub(crate) mod hop;
 mod loading;
 mod login;
 mod message;
 mod misuse;
+mod named;
 mod outgoing;
 #[cfg(feature = "count-allocations")]
 mod parked;

@@ -48,12 +48,11 @@ pub(crate) fn compiled(source: &str, sanitizer: Sanitizer) -> PathBuf {
     object
 }
 
-/// The source of a probe of this name, which may judge logins, and its generation by its version.
-fn probe_source(name: &str, judges: bool, version: u32) -> String {
+/// The source of a probe of this name, which may have more hooks, and its generation by its version.
+fn probe_source(name: &str, more: &str, version: u32) -> String {
     let probe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins/c/probe.c");
-    let judges = if judges { "#define PROBE_AUTHENTICATES\n" } else { "" };
     format!(
-        "#define MQ_API_VERSION {version}\n#define PROBE_NAME \"{name}\"\n{judges}#include \"{}\"\n",
+        "#define MQ_API_VERSION {version}\n#define PROBE_NAME \"{name}\"\n{more}#include \"{}\"\n",
         probe.display()
     )
 }
@@ -68,17 +67,22 @@ pub(crate) struct Stage {
 impl Stage {
     /// A server with one worker and these probes, which are asked in the order of their names.
     pub(crate) fn new(names: &[&str]) -> Stage {
-        Stage::with(names, false)
+        Stage::with(names, "")
+    }
+
+    /// The same with probes that hear of EHLO, RSET and lost clients.
+    pub(crate) fn greeting(names: &[&str]) -> Stage {
+        Stage::with(names, "#define PROBE_GREETS\n")
     }
 
     /// The same with probes that judge logins, for clients that may log in without TLS.
     pub(crate) fn judging(names: &[&str]) -> Stage {
-        Stage::with(names, true)
+        Stage::with(names, "#define PROBE_AUTHENTICATES\n")
             .setting("smtp-auth-plaintext", "127.0.0.0/8")
             .setting("smtp-auth-delay", 0)
     }
 
-    fn with(names: &[&str], judges: bool) -> Stage {
+    fn with(names: &[&str], more: &str) -> Stage {
         let plan = Server::builder();
         let directory = plan.directory().join("probe");
         fs::create_dir_all(&directory).expect("a new directory can be written");
@@ -91,14 +95,14 @@ impl Stage {
             .environment("PROBE_DIRECTORY", directory.as_os_str());
         let stage = Stage { plan, directory };
         for name in names {
-            stage.add(name, &compiled(&probe_source(name, judges, 201), Sanitizer::Off));
+            stage.add(name, &compiled(&probe_source(name, more, 201), Sanitizer::Off));
         }
         stage
     }
 
     /// The same with one more probe, of the generation that this `MQ_API_VERSION` names.
     pub(crate) fn probe(self, name: &str, version: u32) -> Stage {
-        self.add(name, &compiled(&probe_source(name, false, version), Sanitizer::Off));
+        self.add(name, &compiled(&probe_source(name, "", version), Sanitizer::Off));
         self
     }
 
@@ -145,6 +149,12 @@ impl Stage {
         // The last piece has no end yet, or is nothing.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole).to_owned();
         whole.lines().map(str::to_owned).collect()
+    }
+
+    /// Forgets what the probes wrote so far.
+    pub(crate) fn forget(&self) {
+        // There is nothing to forget where nothing was written.
+        let _ = fs::remove_file(self.directory.join("journal"));
     }
 
     /// The lines that contain `text`.

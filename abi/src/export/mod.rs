@@ -7,6 +7,7 @@
 //! Nothing in Rust calls them; plugins find them in the executable (D-0B). What generation G1 and the
 //! later ones call by two names is one function here, told the name for what it has to report.
 
+mod answer;
 /// Exports a function, under the name of G1 and that of the later generations where it has two. The
 /// body is told the name; it is marked `unsafe` where it reads what a plugin promised can be read.
 macro_rules! export {
@@ -43,14 +44,19 @@ mod address;
 mod connection;
 mod context;
 mod event;
+mod fact;
+mod hold;
 mod log;
 mod message;
 mod version;
 
 pub use address::*;
+pub use answer::*;
 pub use connection::*;
 pub use context::*;
 pub use event::*;
+pub use fact::*;
+pub use hold::*;
 pub use log::*;
 pub use message::*;
 pub use version::*;

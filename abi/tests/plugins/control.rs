@@ -6,11 +6,11 @@ use rohrpost_abi::{
 
 use crate::support::{Stage, WORKER, is_child, scenario};
 
-const DECLINED: Returned = Returned { took_control: false, verdict: None };
-const HELD: Returned = Returned { took_control: true, verdict: None };
+const DECLINED: Returned = Returned { took_control: false, verdict: None, answered: false };
+const HELD: Returned = Returned { took_control: true, verdict: None, answered: false };
 
 fn with(took_control: bool, verdict: Verdict) -> Returned {
-    Returned { took_control, verdict: Some(verdict) }
+    Returned { took_control, verdict: Some(verdict), answered: false }
 }
 
 /// The one command says that a held step of `connection` goes on.

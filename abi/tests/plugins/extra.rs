@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::AsRawFd;
 
 use rohrpost_abi::{
-    Answer, Command, ConnectionId, Level, QUERIES_PER_PLUGIN_MAX, QueryId, QueryStatus, READ,
+    Command, ConnectionId, Level, QUERIES_PER_PLUGIN_MAX, QueryAnswer, QueryId, QueryStatus, READ,
     RecordKind, TIMER_MS_MAX, TimerId, WRITE, WatchId,
 };
 
@@ -186,7 +186,7 @@ scenario! {
         };
         assert_eq!(&**name, b"example.org");
         let values = ["one", "two"].map(|text| CString::new(text).unwrap()).to_vec();
-        let answer = Answer { status: QueryStatus::Found, values };
+        let answer = QueryAnswer { status: QueryStatus::Found, values };
         assert_eq!(stage.worker.live().queries, 1);
         assert!(stage.worker.fire_query(*query, &answer));
         assert!(!stage.worker.fire_query(*query, &answer));
@@ -194,7 +194,7 @@ scenario! {
         assert_eq!(stage.worker.live().queries, 0);
         stage.run(connection, "resolve:example.org");
         let query = asked(&stage.commands());
-        assert!(stage.worker.fire_query(query, &Answer::without_records(QueryStatus::NoName)));
+        assert!(stage.worker.fire_query(query, &QueryAnswer::without_records(QueryStatus::NoName)));
         assert_eq!(stage.said()[1], "answer 2 same=1 count=0 data=5");
     }
 }
@@ -208,7 +208,7 @@ scenario! {
         stage.run(connection, "cancel");
         stage.assert_complaint(Level::Warning, "10-loop.so", "no longer exists");
         assert_eq!(stage.worker.live().queries, 1);
-        assert!(!stage.worker.fire_query(query, &Answer::without_records(QueryStatus::TimedOut)));
+        assert!(!stage.worker.fire_query(query, &QueryAnswer::without_records(QueryStatus::TimedOut)));
         assert_eq!(stage.worker.live().queries, 0);
         assert_eq!(stage.said(), [""; 0]);
     }
@@ -225,7 +225,7 @@ scenario! {
         assert_eq!(queries.len(), QUERIES_PER_PLUGIN_MAX);
         stage.worker.drop_all();
         let Command::Resolve { query, .. } = &queries[0] else { panic!("{queries:?}") };
-        assert!(!stage.worker.fire_query(*query, &Answer::without_records(QueryStatus::Failed)));
+        assert!(!stage.worker.fire_query(*query, &QueryAnswer::without_records(QueryStatus::Failed)));
         assert_eq!(stage.said(), [""; 0]);
     }
 }

@@ -8,8 +8,12 @@ use crate::support::{Stage, scenario};
 
 fn open(stage: &Stage, connection: ConnectionId) -> MessageId {
     let mime = Some(Text::copy_from(b"Subject: x\r\n"));
-    let init =
-        MessageInit { envelope: Some(b"from@a"), recipient: Some(b"to@b"), mime, local: None };
+    let init = MessageInit {
+        envelope: Some(b"from@a"),
+        recipient: Some(b"to@b"),
+        mime,
+        ..MessageInit::default()
+    };
     stage.worker.open_message(connection, init).expect("there is room")
 }
 
@@ -78,7 +82,11 @@ scenario! {
     fn d_64_d_67_d_6e_an_outgoing_message_gets_its_own_values_back() {
         let mut stage = Stage::new();
         let connection = stage.open_to(Direction::Outgoing);
-        let init = MessageInit { envelope: Some(b"f@a"), recipient: Some(b"t@b"), mime: None, local: None };
+        let init = MessageInit {
+            envelope: Some(b"f@a"),
+            recipient: Some(b"t@b"),
+            ..MessageInit::default()
+        };
         let message = stage.worker.open_message(connection, init).expect("room");
         let read = "envelope,recipient,mime";
         let script = format!("on-out-data={read},set-envelope:x,set-recipient:y,set-mime:z,{read},forget-all,{read}");

@@ -7,7 +7,8 @@
  * each, `NAME WHAT...`, in one write, so that the lines of all probes have one order.
  *
  * It is of generation G1 unless MQ_API_VERSION is defined, and then has what later ones have: `local` and
- * `set-local:N`. It judges logins only if PROBE_AUTHENTICATES is defined: exporting that hook changes the server.
+ * `set-local:N`. It judges logins only if PROBE_AUTHENTICATES is defined, and has hooks of the
+ * extensions only if PROBE_GREETS is: exporting them changes the server.
  *
  * `await:TAG` waits for the file TAG in that directory and runs what stands in it with what this hook
  * was given; `hold:TAG` takes control as well. */
@@ -378,6 +379,79 @@ static int descriptors(const char *word, char *value, struct at *at) {
     return 0;
 }
 
+/* ---- Extensions ---------------------------------------------------------------------------------- */
+
+static __thread MQX_Hold *named;    /* the last one made */
+static __thread struct at named_at; /* and where */
+
+static void on_expired(MQX_Hold *hold, void *data) {
+    (void)data;
+    say("expired same=%d", hold == named);
+    run_hook("expired", "", named_at);
+}
+
+static void *release_elsewhere(void *hold) {
+    bool released = MQX_release(hold, MQX_CONTINUE);
+    say("released-elsewhere %d", released);
+    return NULL;
+}
+
+/* `CODE,STATUS,TEXT`, each of which may be left out, or be '-' for none. */
+static bool refuse(bool (*how)(MQ_Connection *, int, const char *, const char *), char *value, struct at *at) {
+    char *code = strsep(&value, ","), *status = strsep(&value, ",");
+    if (value) decode(value);
+    if (status && *status == '-') status = NULL;
+    return how(at->connection, code ? atoi(code) : 0, status, value);
+}
+
+static void fact(const char *name, const char *(*ask)(MQ_Connection *, size_t *), struct at *at) {
+    size_t size = 99;
+    const char *text = ask(at->connection, &size);
+    say("fact %s %s/%zu %d", name, or_null(text), size, text != NULL && strlen(text) == size);
+}
+
+static void message_fact(const char *name, const char *(*ask)(MQ_Message *, size_t *), struct at *at) {
+    size_t size = 99;
+    const char *text = ask(at->message, &size);
+    say("fact %s %.*s/%zu", name, text ? (int)strcspn(text, "\r\n") : 4, or_null(text), size);
+}
+
+static int extensions(const char *word, char *value, struct at *at) {
+    if (!strcmp(word, "reject")) say("rejected %d", refuse(MQX_reject, value, at));
+    else if (!strcmp(word, "defer")) say("deferred %d", refuse(MQX_defer, value, at));
+    else if (!strcmp(word, "discard")) say("discarded %d", MQX_discard(at->connection));
+    else if (!strcmp(word, "discard-message")) say("discarded %d", MQX_discard(at->message));
+    else if (!strcmp(word, "disconnect")) say("disconnected %d", MQX_disconnect(at->connection));
+    else if (!strcmp(word, "fail")) say("failed %d", MQX_fail(at->connection));
+    else if (!strcmp(word, "name")) {
+        named_at = *at;
+        named = MQX_hold(at->connection, atof(value), on_expired, NULL);
+        say("named %d", named != NULL);
+        return 1;
+    }
+    else if (!strcmp(word, "release")) say("released %d", MQX_release(named, atoi(value)));
+    else if (!strcmp(word, "release-elsewhere")) elsewhere(release_elsewhere, named, true);
+    else if (!strcmp(word, "release-later-elsewhere")) elsewhere(release_elsewhere, named, false);
+    else if (!strcmp(word, "facts")) {
+        fact("peer", MQX_peer, at);
+        say("fact port %d", MQX_peerPort(at->connection));
+        fact("helo", MQX_helo, at);
+        fact("login", MQX_login, at);
+        fact("tls", MQX_tlsVersion, at);
+        fact("cipher", MQX_cipher, at);
+        fact("sni", MQX_sni, at);
+    }
+    else if (!strcmp(word, "message-facts")) {
+        message_fact("id", MQX_messageId, at);
+        say("fact attempt %d", MQX_attempt(at->message));
+        message_fact("envelope", MQX_envelope, at);
+        message_fact("recipient", MQX_recipient, at);
+        message_fact("mime", MQX_mime, at);
+    }
+    else return -1;
+    return 0;
+}
+
 static int run(char *script, struct at at) {
     char *rest = script, *word;
     int result = 0;
@@ -387,6 +461,7 @@ static int run(char *script, struct at at) {
         if (value) *value++ = '\0';
         else value = word + strlen(word);
         int returned = control(word, value, &at);
+        if (returned < 0) returned = extensions(word, value, &at);
         if (returned > 0) result = returned;
         if (returned < 0 && connections(word, value, &at) < 0 && messages(word, value, &at) < 0 &&
             descriptors(word, value, &at) < 0)
@@ -518,6 +593,25 @@ MQ_EXPORT bool mq_smtp_in_message(MQ_Context *context, MQ_Connection *connection
     struct at at = {context, connection, message, NULL};
     return seen("message", or_null(MQ_Recipient(message)), at);
 }
+
+#ifdef PROBE_GREETS
+MQ_EXPORT bool mqx_smtp_in_helo(MQ_Context *context, MQ_Connection *connection, const char *name, size_t size) {
+    struct at at = {context, connection, NULL, NULL};
+    char text[600];
+    snprintf(text, sizeof text, "%s/%zu", name, size);
+    return seen("helo", text, at);
+}
+
+MQ_EXPORT bool mqx_smtp_in_reset(MQ_Context *context, MQ_Connection *connection) {
+    struct at at = {context, connection, NULL, NULL};
+    return seen("reset", "", at);
+}
+
+MQ_EXPORT void mqx_smtp_lost(MQ_Context *context, MQ_Connection *connection) {
+    struct at at = {context, connection, NULL, NULL};
+    seen("lost", "", at);
+}
+#endif
 
 MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_Connection *connection) {
     struct at at = {context, connection, NULL, NULL};

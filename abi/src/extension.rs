@@ -1,0 +1,99 @@
+//! The worker's side of the extensions for connections: answers, named holds, facts.
+//!
+//! Must never hold the cell while plugin code runs. Diagnostics: none; what is gone has nothing to say.
+
+use crate::answer::Answer;
+use crate::call;
+use crate::fact::Fact;
+use crate::hold::{Expiry, Hold};
+use crate::hook::Site;
+use crate::id::ConnectionId;
+use crate::plugin::PluginIndex;
+use crate::slot::Key;
+use crate::token::{Kind, Token};
+use crate::worker::Worker;
+
+impl Worker {
+    /// Has a plugin answered the step that was shown last?
+    pub fn is_answered(&self, connection: ConnectionId) -> bool {
+        let state = self.state.borrow();
+        state.connections.get(connection.0).is_some_and(|connection| connection.answer.is_some())
+    }
+
+    /// What a plugin says that the step is to come to, once.
+    pub fn take_answer(&self, connection: ConnectionId) -> Option<Answer> {
+        let mut state = self.state.borrow_mut();
+        state.connections.get_mut(connection.0)?.answer.take().map(|answer| *answer)
+    }
+
+    /// Tells plugins something about a connection. Between its steps only: what they were told before may
+    /// be looked at until a step is over.
+    pub fn tell(&self, connection: ConnectionId, fact: Fact) {
+        if let Some(connection) = self.state.borrow_mut().connections.get_mut(connection.0) {
+            connection.facts.tell(fact);
+        }
+    }
+
+    /// How long the step may be held that was just taken, in milliseconds from now: what the plugin said
+    /// itself, `None` if it said nothing.
+    pub fn hold_timeout_ms(&self, connection: ConnectionId) -> Option<u64> {
+        let state = self.state.borrow();
+        let hold = state.connections.get(connection.0)?.hold?;
+        state.holds.get(hold)?.timeout_ms
+    }
+
+    /// The time of a held step is over: tells the plugin, if it asked for that. It may answer the step,
+    /// and release it.
+    pub fn expire_hold(&mut self, connection: ConnectionId) -> Expiry {
+        let Some((key, hold)) = self.take_expired(connection) else { return Expiry::None };
+        self.call_expired(key, hold);
+        match self.held(connection) {
+            Some(_) => Expiry::Kept,
+            None => Expiry::Released,
+        }
+    }
+
+    /// The hold of a step that nobody has handed back, and whose callback is not called a second time.
+    fn take_expired(&self, connection: ConnectionId) -> Option<(Key, Hold)> {
+        let state = &mut *self.state.borrow_mut();
+        let connection = state.connections.get(connection.0)?;
+        connection.chain.held()?;
+        let key = connection.hold?;
+        let entry = state.holds.get_mut(key)?;
+        let hold = *entry;
+        entry.expired = None;
+        Some((key, hold))
+    }
+
+    /// Takes control away from its holder (D-27). `None` if there is none, or it has just handed back. One
+    /// with a name is told that it is over, if that was not done before; nothing that it says about it
+    /// counts any more, and nothing is owed for it (D-28).
+    pub fn revoke(&mut self, connection: ConnectionId) -> Option<PluginIndex> {
+        let (plugin, hold) = {
+            let state = &mut *self.state.borrow_mut();
+            let entry = state.connections.get_mut(connection.0)?;
+            let plugin = match entry.hold {
+                Some(_) => entry.chain.revoke_named()?,
+                None => entry.chain.revoke()?,
+            };
+            entry.answer = None;
+            let key = entry.hold;
+            (plugin, key.zip(state.forget_hold(connection)))
+        };
+        if let Some((key, hold)) = hold {
+            self.call_expired(key, hold);
+        }
+        Some(plugin)
+    }
+
+    fn call_expired(&self, key: Key, hold: Hold) {
+        let Some(expired) = hold.expired else { return };
+        let token = Token::new(Kind::Hold, hold.plugin, self.index, key).to_pointer();
+        let plugin = self.host.plugins().plugin(hold.plugin);
+        call::plugin_code(plugin.blame(), Site::Hold, || {
+            // SAFETY: the callback and its data are the plugin's, given together for this call; the token is
+            // never dereferenced.
+            unsafe { expired(token, hold.data) };
+        });
+    }
+}

@@ -1,0 +1,200 @@
+//! Holds with a name (`MQX_hold`): released from anywhere, over in time, and harmless when late.
+
+use super::probe::{Stage, await_status, client, client_in_transaction, say};
+use crate::support::PATIENCE;
+
+#[test]
+fn a_named_hold_is_released_with_each_verdict_and_from_anywhere() {
+    for (words, expected) in [
+        ("release:0", &["10-a mailfrom", "20-b mailfrom"][..]),
+        ("release:1", &["10-a mailfrom"]),
+        ("release-elsewhere", &["10-a mailfrom", "20-b mailfrom"]),
+        ("release-later-elsewhere", &["10-a mailfrom", "20-b mailfrom"]),
+        // The hook's own way of handing back still works, and ends the hold.
+        ("continue release:1", &["10-a mailfrom", "20-b mailfrom"]),
+        ("complete", &["10-a mailfrom"]),
+    ] {
+        let stage = Stage::new(&["10-a", "20-b"]);
+        stage.script("10-a mailfrom name:60 hold:go\n");
+        let server = stage.start();
+        let mut client = client(&server);
+        client.send(b"MAIL FROM:<a@example.org>\r\n").unwrap();
+        await_status(&server, "held", 1);
+        stage.release("go", words);
+        client.reply().unwrap().require(250).unwrap();
+        assert_eq!(stage.calls(&["mailfrom"]), expected, "{words}");
+        assert_eq!(stage.lines("expired"), [""; 0], "{words}");
+        await_status(&server, "held", 0);
+    }
+}
+
+#[test]
+fn d_20_a_named_hold_may_be_released_before_its_hook_returns() {
+    let stage = Stage::new(&["10-a", "20-b"]);
+    stage.script(
+        "10-a mailfrom name:60 release:1\n10-a rcptto name:60 reject release-elsewhere\n\
+         10-a data name:0 release:2\n10-a message name:60\n20-b message name:60 release-later-elsewhere\n",
+    );
+    let server = stage.start();
+    let mut client = client(&server);
+    say(&mut client, "MAIL FROM:<a@example.org>", 250);
+    assert_eq!(stage.calls(&["mailfrom"]), ["10-a mailfrom"]);
+    say(&mut client, "RCPT TO:<b@example.org>", 550);
+    stage.script("");
+    say(&mut client, "RCPT TO:<b@example.org>", 250);
+    await_status(&server, "held", 0);
+}
+
+#[test]
+fn a_named_hold_that_is_over_fails_its_step_unless_the_callback_says_otherwise() {
+    for (script, expected) in [
+        ("", 451),
+        ("10-a expired say:told\n", 451),
+        ("10-a expired release:0\n", 250),
+        ("10-a expired reject:550,5.7.1,Too%20slow release:0\n", 550),
+        ("10-a expired reject:550,5.7.1,Too%20slow\n", 451),
+        ("10-a expired fail continue\n", 451),
+        ("10-a expired release-elsewhere\n", 451),
+    ] {
+        let stage = Stage::new(&["10-a", "20-b"]);
+        stage.script(&format!("10-a mailfrom@held name:0.05 true\n{script}"));
+        let server = stage.start();
+        let mut client = client(&server);
+        say(&mut client, "MAIL FROM:<held@example.org>", expected);
+        assert_eq!(stage.lines("10-a expired same=1").len(), 1, "{script}");
+        let asked = stage.lines("20-b mailfrom").len();
+        assert_eq!(asked, usize::from(expected == 250), "{script}");
+        await_status(&server, "held", 0);
+        // Nothing is owed: the plugin is asked again, and its late release is none (D-28).
+        say(&mut client, "RSET", 250);
+        stage.script("10-a mailfrom release:0 release-elsewhere\n");
+        say(&mut client, "MAIL FROM:<free@example.org>", 250);
+        assert_eq!(stage.lines("10-a mailfrom").len(), 2, "{script}");
+        assert_eq!(stage.lines("10-a released 0").len(), 1, "{script}");
+    }
+}
+
+#[test]
+fn a_late_release_does_not_release_the_next_hold() {
+    let stage = Stage::new(&["10-a"]);
+    stage.script(
+        "10-a mailfrom name:0.05 await:late\n10-a rcptto hold:own\n10-a connect await:last\n",
+    );
+    let mut server = stage.start();
+    let mut client = client(&server);
+    say(&mut client, "MAIL FROM:<a@example.org>", 451);
+    stage.script("10-a rcptto hold:own\n");
+    say(&mut client, "MAIL FROM:<a@example.org>", 250);
+    client.send(b"RCPT TO:<b@example.org>\r\n").unwrap();
+    await_status(&server, "held", 1);
+    stage.release("late", "release:0 release-elsewhere");
+    stage.await_line("released-elsewhere");
+    // The worker has seen it: it serves others.
+    say(&mut self::client(&server), "QUIT", 221);
+    assert_eq!(server.status().count("held"), 1);
+    stage.release("own", "continue");
+    client.reply().unwrap().require(250).unwrap();
+    assert!(server.terminate().success());
+    let said = server.process().stderr.complete();
+    assert!(!said.contains("MQX_release"), "what is late is no misuse: {said}");
+}
+
+#[test]
+fn d_27_the_limit_of_the_settings_ends_named_holds_too_and_tells_their_plugin() {
+    let stage = Stage::new(&["10-a"]).setting("plugin-timeout", "100ms");
+    stage.script("10-a mailfrom name:3600 true\n10-a rcptto name:0 true\n10-a expired say:told\n");
+    let mut server = stage.start();
+    let mut client = client(&server);
+    say(&mut client, "MAIL FROM:<a@example.org>", 451);
+    server.process().await_complaint(PATIENCE, "10-a.so: mq_smtp_in_mailfrom was held too long");
+    assert_eq!(stage.lines("10-a expired same=1").len(), 1);
+    stage.script("10-a rcptto name:0 true\n");
+    say(&mut client, "MAIL FROM:<a@example.org>", 250);
+    say(&mut client, "RCPT TO:<b@example.org>", 451);
+    assert_eq!(stage.lines("10-a expired same=1").len(), 2);
+    assert_eq!(server.status().count("plugin_revoked"), 2);
+}
+
+#[test]
+fn a_timeout_of_zero_is_none_where_the_settings_have_none() {
+    let stage = Stage::new(&["10-a"]).setting("plugin-timeout", 0);
+    stage.script("10-a mailfrom name:0 hold:go\n10-a rcptto name:0.05 true\n");
+    let server = stage.start();
+    let mut client = client(&server);
+    client.send(b"MAIL FROM:<a@example.org>\r\n").unwrap();
+    await_status(&server, "held", 1);
+    stage.release("go", "release:0");
+    client.reply().unwrap().require(250).unwrap();
+    say(&mut client, "RCPT TO:<b@example.org>", 451);
+}
+
+#[test]
+fn d_53_a_stop_tells_who_holds_with_a_name_and_hears_no_release() {
+    let stage = Stage::new(&["10-a"]).setting("plugin-shutdown-timeout", "100ms");
+    stage.script("10-a mailfrom name:60 true\n10-a expired release:0\n");
+    let mut server = stage.start();
+    let mut client = client(&server);
+    client.send(b"MAIL FROM:<a@example.org>\r\n").unwrap();
+    await_status(&server, "held", 1);
+    assert!(server.terminate().success());
+    client.reply().unwrap().require(421).unwrap();
+    assert_eq!(stage.lines("10-a expired same=1").len(), 1);
+    assert_eq!(stage.lines("10-a released 0").len(), 1);
+}
+
+#[test]
+fn d_4a_the_close_hook_may_hold_with_a_name() {
+    let stage = Stage::new(&["10-a", "20-b"]);
+    stage.script("10-a close name:0.05 true\n");
+    let server = stage.start();
+    say(&mut client(&server), "QUIT", 221);
+    stage.await_line("10-a expired same=1");
+    stage.await_line("20-b close fd");
+    await_status(&server, "incoming_connections", 0);
+}
+
+#[test]
+fn a_hook_that_names_a_hold_and_returns_false_holds_and_is_warned_of_once() {
+    let stage = Stage::new(&["10-a", "20-b"]);
+    stage.add("05-false", &super::probe::compiled(FALSE, crate::support::Sanitizer::Off));
+    stage.script("");
+    let mut server = stage.start();
+    let mut client = client_in_transaction(&server);
+    say(&mut client, "RSET", 250);
+    assert!(server.terminate().success());
+    let said = server.process().stderr.complete();
+    assert_eq!(said.matches("05-false.so: a hook called MQX_hold and then").count(), 1, "{said}");
+}
+
+const FALSE: &str = "#include <mailerq.h>
+static void on_time(void *hold) { MQX_release(hold, MQX_CONTINUE); }
+MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }
+static bool hold(MQ_Context *context, MQ_Connection *connection) {
+    MQX_Hold *hold = MQX_hold(connection, 60, NULL, NULL);
+    if (!hold || MQX_hold(connection, 60, NULL, NULL)) __builtin_abort();
+    MQ_startTimer(context, 0, on_time, hold);
+    return false;
+}
+MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_Connection *connection, MQ_Address *address) {
+    (void)address;
+    return hold(context, connection);
+}
+MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_Connection *connection, MQ_Address *address) {
+    (void)address;
+    return hold(context, connection);
+}
+";
+
+#[test]
+fn a_hold_is_named_in_a_hook_only_and_for_a_time_that_is_one() {
+    let stage = Stage::new(&["10-a"]);
+    stage.script("10-a connect await:later\n10-a mailfrom name:-1\n10-a rcptto name:nan\n");
+    let mut server = stage.start();
+    let mut client = client(&server);
+    stage.release("later", "name:1");
+    server.process().await_complaint(PATIENCE, "10-a.so: MQX_hold: this plugin is not in control");
+    // The script's word takes control all the same, without a name.
+    client.send(b"MAIL FROM:<a@example.org>\r\n").unwrap();
+    server.process().await_complaint(PATIENCE, "MQX_hold: timeout is negative or not a number");
+    assert_eq!(stage.lines("10-a named 1"), [""; 0]);
+}
