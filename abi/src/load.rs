@@ -21,6 +21,7 @@ use crate::generation::{Accepted, Imports, Mismatch};
 use crate::hook::Site;
 use crate::hooks::{self, Hooks};
 use crate::image;
+use crate::json_library::JsonLibrary;
 use crate::plugin::{PLUGINS_MAX, Plugin, PluginIndex, Plugins};
 
 /// The directory with the plugins.
@@ -272,7 +273,9 @@ fn load_one(
     // SAFETY: the plugin was compiled for this generation by its own word, which what it calls does not
     // belie; a library in `ManuallyDrop` stays.
     let hooks = unsafe { Hooks::resolve(&library, generation) };
-    Ok(Plugin { name: shown, index, generation, hooks, library })
+    // As long as the plugin: for good.
+    let json = JsonLibrary::of_plugin(&library, generation).map(|json| &*Box::leak(Box::new(json)));
+    Ok(Plugin { name: shown, index, generation, hooks, json, library })
 }
 
 /// What the file calls and exports. Nothing for one that cannot be read as ELF: the dynamic linker

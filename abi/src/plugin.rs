@@ -11,6 +11,7 @@ use crate::call::Blame;
 use crate::generation::Generation;
 use crate::hook::Hook;
 use crate::hooks::{Hooks, StepTokens};
+use crate::json_library::JsonLibrary;
 use crate::step::{ContextStep, Step};
 use crate::token::Token;
 
@@ -31,6 +32,9 @@ impl PluginIndex {
         self.0
     }
 
+    /// The first that was loaded.
+    pub const FIRST: PluginIndex = PluginIndex(0);
+
     /// As an index into an array with one entry per plugin.
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -47,6 +51,8 @@ pub(crate) struct Plugin {
     pub(crate) index: PluginIndex,
     pub(crate) generation: Generation,
     pub(crate) hooks: Hooks,
+    /// The copy of json-c or libfastjson that it is linked with.
+    pub(crate) json: Option<&'static JsonLibrary>,
     /// Kept for later look-ups, and never dropped: that would unload it (D-0E).
     pub(crate) library: ManuallyDrop<Library>,
 }
@@ -130,6 +136,11 @@ impl Plugins {
     /// two cleanup hooks (D-09). Empty for an event that concerns nobody.
     pub fn with(&self, hook: Hook) -> &[PluginIndex] {
         &self.by_hook[hook as usize]
+    }
+
+    /// Can any of them ask for a message as JSON? Otherwise nobody needs to tell of it.
+    pub fn ask_json(&self) -> bool {
+        self.all.iter().any(|plugin| plugin.json.is_some())
     }
 
     /// Calls every `mq_initialize`. Once, on the main thread, after the host was installed and before

@@ -18,9 +18,11 @@ use crate::fact::Facts;
 use crate::hold::Hold;
 use crate::hook::Hook;
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
+use crate::json::Json;
 use crate::libev::Loop;
 use crate::message::{Direction, Message, Part};
 use crate::misuse::Misuse;
+use crate::note::Notes;
 use crate::plugin::PluginIndex;
 use crate::query::{QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, Query, RecordKind};
 use crate::slot::{Key, SLOTS_MAX, Slots};
@@ -38,6 +40,12 @@ pub(crate) struct PluginData(Vec<*mut c_void>);
 impl PluginData {
     pub(crate) fn value(&self, plugin: PluginIndex) -> *mut c_void {
         self.0.get(plugin.index()).copied().unwrap_or(ptr::null_mut())
+    }
+
+    /// Who keeps something.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = PluginIndex> {
+        let kept = self.0.iter().enumerate().filter(|(_, value)| !value.is_null());
+        kept.map(|(index, _)| PluginIndex::from_bits(index as u16))
     }
 
     /// D-54: what was there is replaced, never freed.
@@ -72,6 +80,7 @@ pub(crate) struct Connection {
     pub(crate) facts: Facts,
     /// What the address step of now shows to plugins of G2 and later.
     pub(crate) address: Option<StepAddress>,
+    pub(crate) notes: Notes,
 }
 
 impl Connection {
@@ -162,7 +171,34 @@ impl State {
     /// The token is a message's, of this worker.
     pub(crate) fn message(&mut self, token: Token) -> Result<&mut Message, Misuse> {
         let stale = Misuse::Stale { kind: token.kind().type_name() };
-        self.messages.get_mut(token.key()).ok_or(stale)
+        let message = self.messages.get_mut(token.key()).ok_or(stale)?;
+        if let Some(view) = message.json.as_deref().map(Json::active) {
+            // D-62: plugins may have changed the object behind our back.
+            message.adopt_live(&view, &mut self.addresses);
+        }
+        Ok(message)
+    }
+
+    /// The notes of a connection or message of this worker, to be read.
+    pub(crate) fn notes(&mut self, token: Token) -> Result<&Notes, Misuse> {
+        match token.kind() {
+            Kind::Message => {
+                let stale = Misuse::Stale { kind: token.kind().type_name() };
+                self.messages.get(token.key()).map(Message::notes).ok_or(stale)
+            }
+            _ => self.connection(token).map(|connection| &connection.notes),
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn notes_mut(&mut self, token: Token) -> Result<&mut Notes, Misuse> {
+        match token.kind() {
+            Kind::Message => {
+                let stale = Misuse::Stale { kind: token.kind().type_name() };
+                self.messages.get_mut(token.key()).map(Message::notes_mut).ok_or(stale)
+            }
+            _ => self.connection(token).map(|connection| &mut connection.notes),
+        }
     }
 
     /// The token is a context or a connection of this worker.
@@ -293,10 +329,8 @@ impl State {
         token: Token,
         part: Part,
     ) -> Result<*const c_char, Misuse> {
-        let stale = Misuse::Stale { kind: token.kind().type_name() };
-        let message = self.messages.get(token.key()).ok_or(stale)?;
-        let Some(text) = message.text(part) else { return Ok(ptr::null()) };
-        Ok(self.addresses.show(text, Owner::Message(token.key(), part)))
+        let Some(text) = self.message(token)?.text(part).cloned() else { return Ok(ptr::null()) };
+        Ok(self.addresses.show(&text, Owner::Message(token.key(), part)))
     }
 
     /// Sets a value of a message; what was lent of the old one is dead.

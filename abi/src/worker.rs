@@ -4,7 +4,7 @@
 //! while plugin code runs. Diagnostics: a call for a step that is held, or of a thing that is gone, is a
 //! bug of the caller and panics; plugins' mistakes are reported by `misuse`.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int};
 use std::io;
@@ -18,6 +18,7 @@ use crate::access;
 use crate::address::Locals;
 use crate::call;
 use crate::command::Command;
+use crate::decision::Decided;
 use crate::fact::Facts;
 use crate::generation::Generation;
 use crate::hook::{Hook, Site};
@@ -25,9 +26,11 @@ use crate::hooks::StepTokens;
 use crate::host::{self, Host, Level};
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::inbox::Post;
+use crate::json::{self, Made};
 use crate::libev::ForeignLoop;
 use crate::message::{Direction, Message, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
+use crate::note::Notes;
 use crate::plugin::PluginIndex;
 use crate::post;
 use crate::query::QueryAnswer;
@@ -35,6 +38,7 @@ use crate::slot::SLOTS_MAX;
 use crate::stack::HandlerStack;
 use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
 use crate::step::{ContextStep, Returned, Step, Verdict};
+use crate::text::Text;
 use crate::token::{Kind, Token};
 
 /// What a connection is when plugins first see it.
@@ -159,6 +163,7 @@ impl Worker {
             answer: None,
             hold: None,
             facts: Facts::default(),
+            notes: Notes::default(),
             address: None,
         };
         let key = self.state.borrow_mut().connections.insert(connection);
@@ -228,7 +233,47 @@ impl Worker {
     /// changed in a message that is gone.
     pub fn close_message(&self, message: MessageId) -> MessageEdits {
         let message = self.state.borrow_mut().remove_message(message);
-        message.map_or_else(MessageEdits::default, Message::into_edits)
+        message.map_or_else(MessageEdits::default, |message| json::close(self.host, message))
+    }
+
+    /// What plugins made of an outgoing message so far, without its JSON and notes. Nothing was changed in a message that is gone.
+    pub fn edits(&self, message: MessageId) -> MessageEdits {
+        let state = self.state.borrow();
+        state.messages.get(message.0).map_or_else(MessageEdits::default, Message::edits)
+    }
+
+    /// The JSON object and the notes of an outgoing message as they are now; `None` if no plugin asked for
+    /// the one or changed the others.
+    pub fn made(&self, message: MessageId) -> Option<Made> {
+        json::made(self.host, &self.state, message)
+    }
+
+    /// From now on plugins may decide what becomes of an outgoing message, or they may not. They may
+    /// within a step, while it can be acted upon.
+    pub fn admit_decisions(&self, message: MessageId, admitted: bool) {
+        if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
+            message.docket.set_open(admitted);
+        }
+    }
+
+    /// The end of an outgoing message at its peer is about to be shown: how far it came, and whether
+    /// plugins may decide what becomes of it all the same.
+    pub fn begin_result(&self, message: MessageId, reached: &str, admitted: bool) {
+        if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
+            message.state = Some(Text::copy_from(reached.as_bytes()));
+            message.docket.set_open(admitted);
+        }
+    }
+
+    /// Have plugins decided what becomes of a message?
+    pub fn is_decided(&self, message: MessageId) -> bool {
+        let state = self.state.borrow();
+        state.messages.get(message.0).is_some_and(|message| message.docket.is_decided())
+    }
+
+    /// What plugins decided, once.
+    pub fn take_decision(&self, message: MessageId) -> Option<Decided> {
+        self.state.borrow_mut().messages.get_mut(message.0)?.docket.take()
     }
 
     // ---- Hooks ------------------------------------------------------------------------------------
@@ -364,6 +409,15 @@ impl Worker {
     /// Who has control of this connection's step and has not handed it back.
     pub fn held(&self, connection: ConnectionId) -> Option<PluginIndex> {
         self.state.borrow().connections.get(connection.0)?.chain.held()
+    }
+
+    /// Who holds this connection's step, or did until a verdict that was not yet taken.
+    pub fn holder(&self, connection: ConnectionId) -> Option<PluginIndex> {
+        self.state.borrow().connections.get(connection.0)?.chain.holder()
+    }
+
+    pub(crate) fn state(&self) -> Ref<'_, State> {
+        self.state.borrow()
     }
 
     /// The verdict on a held step, once; it comes with a [`Command::Resume`].

@@ -157,7 +157,7 @@ impl Incoming {
     /// A plugin handed a held step back, or says so: the verdict decides.
     pub fn on_resume(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if let (Some(plugin), Stage::Step(_, chain)) = (self.plugin, &mut self.stage)
-            && desk.plugins.resume(chain, plugin)
+            && desk.plugins.resume(chain, plugin, io.now_ms() - self.stage_ms)
         {
             desk.numbers().sub(Number::Held, 1);
         }
@@ -182,7 +182,10 @@ impl Incoming {
             && waiting == id
         {
             let decision = match outcome {
-                Ok(_) => Decision::AcceptWith(receipt(id, answered)),
+                Ok(kept) => {
+                    desk.numbers().add(Number::Discarded, (answered - kept) as u64);
+                    Decision::AcceptWith(receipt(id, answered))
+                }
                 Err(Refusal::Full) => Decision::Refuse(answer::STORAGE_FULL.into()),
                 Err(Refusal::TooLarge) => Decision::Refuse(answer::TOO_LARGE.into()),
                 Err(Refusal::Failed) => Decision::Refuse(answer::LOCAL_ERROR.into()),
@@ -395,19 +398,20 @@ impl Incoming {
             Event::Rcpt(to) => {
                 let relayed = self.is_relayed(desk);
                 let welcome = relayed || desk.admission.is_local(&to.address);
+                let is_dropped = self.draft.as_ref().is_some_and(Draft::is_dropped);
                 // D-71: plugins that can say that an address is local are asked first.
-                if !welcome && !desk.plugins.may_say_local() {
+                if !welcome && (is_dropped || !desk.plugins.may_say_local()) {
                     let refusal = desk.admission.refusal();
                     self.decide(Decision::Refuse(refusal.into()), desk, io);
                     return;
                 }
-                // Of a mail that nobody gets, nobody is asked.
-                if self.draft.as_mut().is_some_and(Draft::drop_next) {
-                    return self.decide(Decision::Accept, desk, io);
-                }
                 let text = terminated(to.address.as_str());
                 if let Some(draft) = &mut self.draft {
                     draft.propose(to, relayed);
+                }
+                // Of a mail that nobody gets, nobody is asked.
+                if is_dropped {
+                    return self.finish_recipient(desk, io);
                 }
                 self.begin(Step::RcptTo(text), desk, io);
             }
@@ -439,13 +443,13 @@ impl Incoming {
     }
 
     /// What plugins said of the address that the step showed.
-    fn end_address(&self, desk: &Desk) -> Option<bool> {
+    pub(super) fn end_address(&self, desk: &Desk) -> Option<bool> {
         self.plugin.and_then(|plugin| desk.plugins.cell.end_address(plugin))
     }
 
     /// Plugins have seen a recipient: it is one if the client may send to it. What they say of the client
     /// can add to that at once, and takes away from the next recipient on.
-    fn finish_recipient(&mut self, desk: &mut Desk, io: &Io) {
+    pub(super) fn finish_recipient(&mut self, desk: &mut Desk, io: &Io) {
         let local = self.end_address(desk);
         let proposed = self.draft.as_ref().and_then(Draft::proposed);
         let is_welcome = |(to, relayed): (&crate::smtp::Address, bool)| {
@@ -570,6 +574,9 @@ impl Incoming {
             && asks
             && message.has_next()
         {
+            if desk.plugins.ask_json() {
+                message.describe(|desk| self.origin(desk), desk);
+            }
             match message.open(desk, plugin) {
                 Ok(id) => self.begin(Step::Message(message, id), desk, io),
                 Err(error) => {
@@ -583,7 +590,6 @@ impl Incoming {
             return self.pretend(*message, desk, io);
         }
         let answered = message.answered();
-        desk.numbers().add(Number::Discarded, message.dropped() as u64);
         let cipher = self.transport.cipher();
         let Finished { transaction, reserved } = message.finish(self.origin(desk), cipher, desk);
         let id = desk.commit(transaction, reserved, self.key);

@@ -94,12 +94,14 @@ impl Incoming {
             Step::Authenticate(_) => self.refuse_login_with(reply, desk, io),
             Step::MailFrom(_) => {
                 self.draft = None;
+                self.end_address(desk);
                 self.decide(Decision::Refuse(reply), desk, io);
             }
             Step::RcptTo(_) => {
                 if let Some(draft) = &mut self.draft {
                     draft.refuse();
                 }
+                self.end_address(desk);
                 self.decide(Decision::Refuse(reply), desk, io);
             }
             Step::Data(message) | Step::Message(message, _) => {
@@ -133,13 +135,15 @@ impl Incoming {
                 if let Some(draft) = &mut self.draft {
                     draft.drop_all();
                 }
+                self.end_address(desk);
                 self.decide(Decision::Accept, desk, io);
             }
             Step::RcptTo(_) => {
                 if let Some(draft) = &mut self.draft {
                     draft.drop_one();
                 }
-                self.decide(Decision::Accept, desk, io);
+                // It must be one that the client may send to, as any other.
+                self.finish_recipient(desk, io);
             }
             Step::Data(message) => self.pretend(*message, desk, io),
             Step::Message(mut message, _) => {

@@ -57,6 +57,12 @@ fn probe_source(name: &str, more: &str, version: u32) -> String {
     )
 }
 
+/// What the extensions do they do for plugins of every generation: the first of those probes is of the
+/// latest one.
+fn version(more: &str, name: &str) -> u32 {
+    if more.contains("GREETS") && name.starts_with("10-") { 506 } else { 201 }
+}
+
 /// A server that is not started yet, with probes.
 #[derive(Debug, Clone)]
 pub(crate) struct Stage {
@@ -95,7 +101,10 @@ impl Stage {
             .environment("PROBE_DIRECTORY", directory.as_os_str());
         let stage = Stage { plan, directory };
         for name in names {
-            stage.add(name, &compiled(&probe_source(name, more, 201), Sanitizer::Off));
+            stage.add(
+                name,
+                &compiled(&probe_source(name, more, version(more, name)), Sanitizer::Off),
+            );
         }
         stage
     }

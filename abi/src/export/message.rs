@@ -6,9 +6,9 @@ use std::ffi::c_char;
 use std::{ptr, slice};
 
 use crate::access::{self, Wanted};
-use crate::export::context::say_once;
-use crate::message::Part;
-use crate::misuse::{Misuse, Once};
+use crate::json::{self, Json};
+use crate::message::{Direction, Part};
+use crate::misuse::Misuse;
 use crate::text::Text;
 use crate::token::Opaque;
 
@@ -41,18 +41,7 @@ export! {
 }
 
 fn json(function: &'static str, message: *mut Opaque) -> *mut Opaque {
-    let asker = access::serve(function, Wanted::Message, message, None, |state, token| {
-        state.message(token)?;
-        Ok(Some(token.plugin()))
-    });
-    if let Some(plugin) = asker {
-        say_once(
-            plugin,
-            Once::Json,
-            "MQ_Json: this host has no JSON objects yet; NULL is returned",
-        );
-    }
-    ptr::null_mut()
+    json::object(function, message)
 }
 
 fn envelope(function: &'static str, message: *mut Opaque) -> *const c_char {
@@ -129,16 +118,29 @@ unsafe fn set_text(
     bytes: *const c_char,
     size: usize,
 ) {
-    access::serve(function, Wanted::Message, message, (), |state, token| {
-        if bytes.is_null() {
-            return state.set_part(token, part, None);
-        }
-        if size > part.bytes_max() {
-            return Err(Misuse::Argument("size is beyond any address or message; nothing was set"));
-        }
-        // SAFETY: not NULL, and `size` bytes can be read by the caller's promise; `bytes_max` is far below
-        // `isize::MAX`. The copy is made before the old value goes, which may be what is copied.
-        let copy = Text::copy_from(unsafe { slice::from_raw_parts(bytes.cast::<u8>(), size) });
-        state.set_part(token, part, Some(copy))
+    let written = access::serve(function, Wanted::Message, message, None, |state, token| {
+        let text = match bytes.is_null() {
+            true => None,
+            false if size > part.bytes_max() => {
+                return Err(Misuse::Argument(
+                    "size is beyond any address or message; nothing was set",
+                ));
+            }
+            // SAFETY: not NULL, and `size` bytes can be read by the caller's promise; `bytes_max` is far
+            // below `isize::MAX`. The copy is made before the old value goes, which may be what is copied.
+            false => {
+                Some(Text::copy_from(unsafe { slice::from_raw_parts(bytes.cast::<u8>(), size) }))
+            }
+        };
+        state.set_part(token, part, text)?;
+        Ok(state.messages.get(token.key()).and_then(|message| {
+            let incoming = message.direction() == Direction::Incoming;
+            let view = message.json.as_deref().filter(|_| incoming).map(Json::active)?;
+            Some((view, message.text(part).cloned()))
+        }))
     });
+    if let Some((view, text)) = written {
+        // Outside of the cell: what plugins hung onto the old value may run.
+        view.set(part, text.as_ref());
+    }
 }

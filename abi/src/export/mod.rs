@@ -48,6 +48,8 @@ mod fact;
 mod hold;
 mod log;
 mod message;
+mod note;
+mod outgoing;
 mod version;
 
 pub use address::*;
@@ -59,4 +61,6 @@ pub use fact::*;
 pub use hold::*;
 pub use log::*;
 pub use message::*;
+pub use note::*;
+pub use outgoing::*;
 pub use version::*;

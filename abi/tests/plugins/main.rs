@@ -1,5 +1,6 @@
 //! Real plugins, compiled from C by these tests, against the whole crate.
 
+mod answer;
 mod blocked;
 mod connection;
 mod control;
@@ -7,10 +8,12 @@ mod crash;
 mod event;
 mod extra;
 mod header;
+mod json;
 mod libev;
 mod load;
 mod log;
 mod message;
 mod misuse;
+mod note;
 mod report;
 mod support;
