@@ -138,6 +138,7 @@ fn d_3d_the_status_of_the_answer_decides_over_one_connection() {
     assert_eq!(judged(&mut client, "cut").code, 250);
     server.process().await_complaint(PATIENCE, "no answer, going on without");
     assert_eq!(judged(&mut client, "good").code, 250);
+    drop(client);
     let status = server.terminate();
     assert!(status.success(), "{status}\n{}", server.process());
 }
@@ -153,6 +154,7 @@ fn without_an_answer_recipients_are_accepted() {
     assert_eq!(judged(&mut client, "mute").code, 250);
     server.process().await_complaint(PATIENCE, "timed out");
     assert_eq!(judged(&mut client, "good").code, 250);
+    drop(client);
     let status = server.terminate();
     assert!(status.success(), "{status}\n{}", server.process());
 

@@ -55,7 +55,7 @@ fn plugins_ask_name_servers_through_the_server() {
         .setting("dns-interval", "300ms")
         .setting("smtp-threads", 1);
     let mut server = plan.start();
-    let client = &mut sender(&server);
+    let mut client = sender(&server);
     for (question, expected) in [
         ("resolve 1 example.org", "0|192.0.2.1"),
         ("resolve 1 example.org.", "0|192.0.2.1"),
@@ -72,14 +72,15 @@ fn plugins_ask_name_servers_through_the_server() {
         ("resolve 1 broken.example", "4"),
         ("resolve 1 a..b", "5"),
     ] {
-        assert_eq!(asked(client, question), expected, "{question}");
+        assert_eq!(asked(&mut client, question), expected, "{question}");
     }
-    let mx = asked(client, "resolve 15 example.org");
+    let mx = asked(&mut client, "resolve 15 example.org");
     assert!(mx == "0|10 mx.example.org|0 ." || mx == "0|0 .|10 mx.example.org", "{mx}");
     assert_eq!(dns.asked("udp A example.org"), 1, "the cache of the server answers");
     // A query that is cancelled is not answered, and asking on the way of mail goes on as well.
-    assert_eq!(asked(client, "cancel 1 mute.example"), "cancelled");
-    assert_eq!(asked(client, "resolve 1 example.org"), "0|192.0.2.1");
+    assert_eq!(asked(&mut client, "cancel 1 mute.example"), "cancelled");
+    assert_eq!(asked(&mut client, "resolve 1 example.org"), "0|192.0.2.1");
+    drop(client);
     let status = server.terminate();
     assert!(status.success(), "{status}\n{}", server.process());
 }
@@ -111,7 +112,7 @@ fn plugins_ask_much_at_a_time_and_without_name_servers() {
 
     let plan = with_plugin()
         .setting("dns-servers", fresh_port())
-        .setting("dns-timeout", "500ms")
+        .setting("dns-timeout", "1s")
         .setting("dns-interval", "200ms");
     let mut server = plan.start();
     let answer = asked(&mut sender(&server), "resolve 1 example.org");
@@ -129,6 +130,7 @@ fn threads_post_to_their_workers_in_order() {
             assert_eq!(asked(client, "post 1000"), "1000 in order", "round {round}");
         }
     }
+    drop(clients);
     let status = server.terminate();
     assert!(status.success(), "{status}\n{}", server.process());
 }
@@ -137,10 +139,11 @@ fn threads_post_to_their_workers_in_order() {
 #[test]
 fn timers_repeat_and_watches_change_what_they_wait_for() {
     let mut server = with_plugin().setting("smtp-threads", 1).start();
-    let client = &mut sender(&server);
-    assert_eq!(asked(client, "repeat 5"), "5 times");
-    assert_eq!(asked(client, "mask"), "read write rest read");
-    assert_eq!(asked(client, "repeat 1"), "1 times");
+    let mut client = sender(&server);
+    assert_eq!(asked(&mut client, "repeat 5"), "5 times");
+    assert_eq!(asked(&mut client, "mask"), "read write rest read");
+    assert_eq!(asked(&mut client, "repeat 1"), "1 times");
+    drop(client);
     let status = server.terminate();
     assert!(status.success(), "{status}\n{}", server.process());
 }
