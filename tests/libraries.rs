@@ -4,4 +4,5 @@
 //! The plugins are those of `examples/plugins` as they stand. **Diagnostics**: a failure shows what both
 //! servers wrote.
 
+mod json;
 mod redis;

@@ -119,19 +119,15 @@ unsafe fn set_text(
     size: usize,
 ) {
     let written = access::serve(function, Wanted::Message, message, None, |state, token| {
-        let text = match bytes.is_null() {
-            true => None,
-            false if size > part.bytes_max() => {
-                return Err(Misuse::Argument(
-                    "size is beyond any address or message; nothing was set",
-                ));
-            }
+        if size > part.bytes_max() && !bytes.is_null() {
+            return Err(Misuse::Argument("size is beyond any address or message; nothing was set"));
+        }
+        // The copy is made before the old value goes, which may be what is copied.
+        let text = (!bytes.is_null()).then(|| {
             // SAFETY: not NULL, and `size` bytes can be read by the caller's promise; `bytes_max` is far
-            // below `isize::MAX`. The copy is made before the old value goes, which may be what is copied.
-            false => {
-                Some(Text::copy_from(unsafe { slice::from_raw_parts(bytes.cast::<u8>(), size) }))
-            }
-        };
+            // below `isize::MAX`.
+            Text::copy_from(unsafe { slice::from_raw_parts(bytes.cast::<u8>(), size) })
+        });
         state.set_part(token, part, text)?;
         Ok(state.messages.get(token.key()).and_then(|message| {
             let incoming = message.direction() == Direction::Incoming;
