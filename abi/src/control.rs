@@ -122,6 +122,14 @@ impl Chain {
         }
     }
 
+    /// Who has control, or has handed back what the worker has not yet taken.
+    pub(crate) fn holder(&self) -> Option<PluginIndex> {
+        match self.control {
+            Control::Held { plugin } | Control::Answered { plugin, .. } => Some(plugin),
+            Control::Host | Control::Calling { .. } => None,
+        }
+    }
+
     /// The verdict on a held step, once.
     pub(crate) fn take_verdict(&mut self) -> Option<Verdict> {
         let Control::Answered { verdict, .. } = self.control else {

@@ -8,6 +8,7 @@
 //! | `call` | the one way into plugin code |
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
+//! | `answer`, `hold`, `fact` | what plugins say of a step, how they name a hold, and what they are told |
 //! | `inbox`, `post` | hand-backs, and callbacks to run, from other threads |
 //! | `query` | questions to name servers |
 //! | `libev` | the loop of plugins that are built on libev, in which the worker then sleeps |
@@ -18,7 +19,8 @@
 //! | `image`, `symbols` | which code lies where in this process, and what its functions are called |
 //! | `crash`, `stack`, `unwind` | who ended the process: told from within a signal handler |
 //! | `blocked` | where a worker is that a plugin blocks |
-//! | `worker` | what the event loop drives |
+//! | `census` | how much each plugin has |
+//! | `worker`, `extension` | what the event loop drives |
 //!
 //! This crate knows neither SMTP nor the event loop: it says what is to be done as [`Command`]s, and is
 //! told what happened. It is the only one with `unsafe`.
@@ -58,7 +60,9 @@
 //! 7. A look at a blocked worker changes nothing of what its plugin sees: no call ends early. (`blocked.rs`)
 //! 8. libev runs with no cell borrowed, and never on behalf of a plugin while the worker sleeps.
 //!    (`libev.rs`)
-//! 9. An object of JSON belongs to the library of the plugin that is given it, and one reference to us until
+//! 9. A hold with a name ends once: after its release, its expiry or its step, the name finds nothing and
+//!    owes nothing. (`answer.rs`)
+//! 10. An object of JSON belongs to the library of the plugin that is given it, and one reference to us until
 //!    the message is closed; no cell is borrowed while a library may run what plugins hung onto it.
 //!    (`json.rs`, also under the address sanitizer)
 #![deny(
@@ -72,6 +76,7 @@ mod address;
 mod answer;
 mod blocked;
 mod call;
+mod census;
 mod command;
 mod control;
 mod copy;
@@ -113,6 +118,7 @@ pub use address::Locals;
 pub use answer::{ANSWER_BYTES_MAX, Answer, Ruling, Words};
 pub use blocked::{Stack, Unseen};
 pub use call::Current;
+pub use census::{Count, Holdings};
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
 pub use crash::{expect_exit, note_blocker, report_crashes};

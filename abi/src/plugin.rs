@@ -32,6 +32,9 @@ impl PluginIndex {
         self.0
     }
 
+    /// The first that was loaded.
+    pub const FIRST: PluginIndex = PluginIndex(0);
+
     /// As an index into an array with one entry per plugin.
     pub const fn index(self) -> usize {
         self.0 as usize

@@ -7,6 +7,7 @@
 //! no key of the peak ever fits again. Diagnostics: `None`.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Bits of a slot number in a key.
 pub(crate) const SLOT_BITS: u32 = 20;
@@ -82,6 +83,18 @@ impl<T> Slots<T> {
     /// How many slots are taken.
     pub(crate) fn len(&self) -> usize {
         self.entries.len() - self.free.len()
+    }
+
+    /// How many slots there are, taken or not.
+    pub(crate) fn slots(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// What is in these slots, as far as they are there and taken.
+    pub(crate) fn values(&self, slots: Range<usize>) -> impl Iterator<Item = &T> {
+        let end = slots.end.min(self.entries.len());
+        let entries = &self.entries[slots.start.min(end)..end];
+        entries.iter().filter_map(|entry| entry.value.as_ref())
     }
 
     /// Takes a slot, or `None` when all [`SLOTS_MAX`] are taken.

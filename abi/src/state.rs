@@ -42,6 +42,12 @@ impl PluginData {
         self.0.get(plugin.index()).copied().unwrap_or(ptr::null_mut())
     }
 
+    /// Who keeps something.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = PluginIndex> {
+        let kept = self.0.iter().enumerate().filter(|(_, value)| !value.is_null());
+        kept.map(|(index, _)| PluginIndex::from_bits(index as u16))
+    }
+
     /// D-54: what was there is replaced, never freed.
     pub(crate) fn set(&mut self, plugin: PluginIndex, value: *mut c_void) {
         if self.0.len() <= plugin.index() {

@@ -4,7 +4,7 @@
 //! while plugin code runs. Diagnostics: a call for a step that is held, or of a thing that is gone, is a
 //! bug of the caller and panics; plugins' mistakes are reported by `misuse`.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int};
 use std::io;
@@ -409,6 +409,15 @@ impl Worker {
     /// Who has control of this connection's step and has not handed it back.
     pub fn held(&self, connection: ConnectionId) -> Option<PluginIndex> {
         self.state.borrow().connections.get(connection.0)?.chain.held()
+    }
+
+    /// Who holds this connection's step, or did until a verdict that was not yet taken.
+    pub fn holder(&self, connection: ConnectionId) -> Option<PluginIndex> {
+        self.state.borrow().connections.get(connection.0)?.chain.holder()
+    }
+
+    pub(crate) fn state(&self) -> Ref<'_, State> {
+        self.state.borrow()
     }
 
     /// The verdict on a held step, once; it comes with a [`Command::Resume`].

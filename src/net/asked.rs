@@ -152,8 +152,9 @@ impl Asked {
     }
 
     /// The holder handed back, if it is so.
-    pub(super) fn on_resume(&mut self, desk: &Desk) {
-        if desk.plugins.resume(&mut self.chain, self.plugin) {
+    pub(super) fn on_resume(&mut self, desk: &Desk, io: &Io) {
+        let held_ms = io.now_ms() - self.held_ms;
+        if desk.plugins.resume(&mut self.chain, self.plugin, held_ms) {
             desk.numbers().sub(Number::Held, 1);
         }
     }
@@ -200,8 +201,9 @@ impl Asked {
     }
 
     /// D-27: takes the step back, whoever has it; what it was about.
-    pub(super) fn revoke(self, why: &str, desk: &mut Desk) -> Moment {
-        if desk.plugins.revoke(self.plugin, self.moment.hook(), why) {
+    pub(super) fn revoke(self, why: &str, desk: &mut Desk, io: &Io) -> Moment {
+        let held_ms = io.now_ms() - self.held_ms;
+        if desk.plugins.revoke(self.plugin, self.moment.hook(), held_ms, why) {
             desk.count(Number::Revoked);
         }
         if self.chain.is_held() {
@@ -211,8 +213,9 @@ impl Asked {
     }
 
     /// D-27: takes the step back, and the next plugin is asked (`plugin-failure: accept`).
-    pub(super) fn pass_over(&mut self, why: &str, desk: &mut Desk) {
-        if desk.plugins.revoke(self.plugin, self.moment.hook(), why) {
+    pub(super) fn pass_over(&mut self, why: &str, desk: &mut Desk, io: &Io) {
+        let held_ms = io.now_ms() - self.held_ms;
+        if desk.plugins.revoke(self.plugin, self.moment.hook(), held_ms, why) {
             desk.count(Number::Revoked);
             desk.numbers().sub(Number::Held, 1);
             self.chain.on_verdict(Verdict::Continue);

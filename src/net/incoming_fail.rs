@@ -52,7 +52,8 @@ impl Incoming {
         let (Some(plugin), Stage::Step(step, _)) = (self.plugin, &self.stage) else {
             return false;
         };
-        if !desk.plugins.revoke(plugin, step.hook(), why) {
+        let held_ms = io.now_ms() - self.stage_ms;
+        if !desk.plugins.revoke(plugin, step.hook(), held_ms, why) {
             return false;
         }
         // It may have been told, and asked for something.

@@ -229,7 +229,7 @@ impl Outgoing {
     /// A plugin handed the mail back.
     pub fn on_resume(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if let Some(asked) = &mut self.asked {
-            asked.on_resume(desk);
+            asked.on_resume(desk, io);
         }
         self.drive(desk, io)
     }

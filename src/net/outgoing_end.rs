@@ -141,7 +141,7 @@ impl Outgoing {
     /// D-27: takes the step back from the plugin that holds it. What is known of the mail counts.
     pub(super) fn revoke(&mut self, desk: &mut Desk, why: &str, io: &Io) {
         let Some(asked) = self.asked.take_if(|asked| asked.is_held()) else { return };
-        match asked.revoke(why, desk) {
+        match asked.revoke(why, desk, io) {
             Moment::Sent(_, Some(reply)) => self.settle(*reply, desk, io),
             Moment::Result(_, Ending { then: Some((finish, _)), .. }) => {
                 self.settle(*finish, desk, io);
@@ -160,7 +160,7 @@ impl Outgoing {
     /// one that may not holds up nothing any more.
     pub(super) fn take_back(&mut self, fate: Fate, why: &str, desk: &mut Desk, io: &mut Io) {
         let Some(asked) = self.asked.take_if(|asked| asked.is_held()) else { return };
-        let moment = asked.revoke(why, desk);
+        let moment = asked.revoke(why, desk, io);
         // Whoever it was taken from is not asked on this connection any more, and must not miss a mail.
         self.retired = true;
         self.end_step(moment, (fate, "timeout"), why, desk, io);
@@ -241,7 +241,7 @@ impl Outgoing {
             OnFailure::Reject => self.take_back(Fate::Permanent, why, desk, io),
             OnFailure::Accept => {
                 if let Some(asked) = &mut self.asked {
-                    asked.pass_over("plugin-timeout", desk);
+                    asked.pass_over("plugin-timeout", desk, io);
                 }
             }
         }

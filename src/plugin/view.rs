@@ -11,6 +11,7 @@ use rohrpost_abi::{
 
 use crate::log::{Level, Log};
 
+use super::census::Tally;
 use super::chain::{Chain, Next, Verdict};
 use super::trace::Trace;
 
@@ -34,6 +35,7 @@ pub struct Plugins {
     log: Log,
     retries_max: u32,
     trace: Trace,
+    tally: Tally,
 }
 
 impl Plugins {
@@ -44,8 +46,9 @@ impl Plugins {
         log: Log,
         retries_max: u32,
         trace: Trace,
+        tally: Tally,
     ) -> Plugins {
-        Plugins { host, cell, log, retries_max, trace }
+        Plugins { host, cell, log, retries_max, trace, tally }
     }
 
     /// Can any plugin ask for messages as JSON?
@@ -139,11 +142,14 @@ impl Plugins {
         }
     }
 
-    /// Lets a held chain go on if its plugin handed back; whether it did.
-    pub fn resume(&self, chain: &mut Chain, connection: ConnectionId) -> bool {
-        let verdict =
-            self.cell.take_verdict(connection).map(Verdict::from).filter(|_| chain.is_held());
-        let Some(verdict) = verdict else { return false };
+    /// Lets a chain that was held for `held_ms` go on if its plugin handed back; whether it did.
+    pub fn resume(&self, chain: &mut Chain, connection: ConnectionId, held_ms: u64) -> bool {
+        let holder = self.cell.holder(connection);
+        let verdict = self.cell.take_verdict(connection).filter(|_| chain.is_held());
+        let Some(verdict) = verdict.map(Verdict::from) else { return false };
+        if let Some(holder) = holder {
+            self.tally.on_hold_over(holder, held_ms);
+        }
         self.trace.handed_back(&self.log, verdict);
         chain.on_verdict(verdict);
         if verdict != Verdict::Retry && self.cell.is_answered(connection) {
@@ -158,6 +164,13 @@ impl Plugins {
         match self.cell.expire_hold(connection) {
             Expiry::Released => true,
             Expiry::None | Expiry::Kept => false,
+        }
+    }
+
+    /// Puts the numbers of this worker where they can be seen. Once a second.
+    pub fn publish(&mut self) {
+        if !self.host.plugins().is_empty() {
+            self.tally.publish(&self.cell);
         }
     }
 
@@ -198,11 +211,18 @@ impl Plugins {
         self.cell.take_commands(commands);
     }
 
-    /// D-27: takes control back and says so. Returns whether anybody had it.
-    pub fn revoke(&mut self, connection: ConnectionId, hook: Hook, why: &str) -> bool {
+    /// D-27: takes control back after `held_ms` and says so. Returns whether anybody had it.
+    pub fn revoke(
+        &mut self,
+        connection: ConnectionId,
+        hook: Hook,
+        held_ms: u64,
+        why: &str,
+    ) -> bool {
         let Some(plugin) = self.cell.revoke(connection) else {
             return false;
         };
+        self.tally.on_hold_over(plugin, held_ms);
         let name = self.name(plugin);
         let consequence = match self.cell.skips(plugin, connection) {
             true => "; it is not asked again on this connection until it hands back",

@@ -431,6 +431,10 @@ section! {
         "plugin-errors" errors: PluginErrors = Preset::Text("fatal"),
             Choice(&[("fatal", PluginErrors::Fatal), ("skip", PluginErrors::Skip)]);
 
+        /// How often one plugin may end the server within a minute; then it does not start any more
+        /// (exit 78) before the plugin's file has changed, or the minute is over; 0 for no limit.
+        "plugin-crash-limit" crashes_max: Option<NonZeroU32> = Preset::Text("3"), Limit { max: 1000 };
+
         /// Numbers of the plugin interface that are accepted besides the built-in ones.
         "plugin-api-versions" api_versions: Vec<i32> = Preset::Text(""), Numbers;
 
@@ -455,6 +459,11 @@ section! {
         /// those who write plugins.
         "plugin-trace" trace: Trace = Preset::Text("no"),
             Choice(&[("no", Trace::Off), ("yes", Trace::On)]);
+
+        /// How many steps plugins may hold on one worker at a time; while they hold that many, new
+        /// clients are answered 421. 0 for no limit.
+        "plugin-holds" holds_max: Option<NonZeroU32> = Preset::Text("0"),
+            Limit { max: 1_000_000 }, live;
 
         /// How often plugins may ask for one step again before it counts as complete; 0 for no
         /// limit.

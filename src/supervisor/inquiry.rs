@@ -15,6 +15,7 @@ use crate::control::{self, ControlServer, Reply, Request};
 use crate::mailboxes::Mailboxes;
 use crate::metrics::{Metrics, Number};
 use crate::net::desk::{Intake, Mail, Question};
+use crate::plugin::census::Census;
 use crate::queue::{LogQueue, MailId, Queue};
 use crate::settings::Settings;
 use crate::status;
@@ -30,16 +31,24 @@ const ASK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long it waits for the main thread, which may wait for the workers itself.
 const ORDER_PATIENCE: Duration = Duration::from_secs(8);
 
+/// The numbers that are shown.
+#[derive(Clone)]
+pub(super) struct Numbers {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) census: Census,
+    pub(super) host: &'static rohrpost_abi::Host,
+}
+
 pub(super) fn serve_control(
     settings: &Settings,
     queue: &Arc<LogQueue>,
-    metrics: &Arc<Metrics>,
+    numbers: Numbers,
     mailboxes: &Mailboxes,
     draining: &Arc<AtomicBool>,
     events: &Sender<Event>,
     taking: &Arc<Taking>,
 ) -> Result<ControlServer, StartError> {
-    let (queue, metrics) = (queue.clone(), metrics.clone());
+    let queue = queue.clone();
     let (mailboxes, events) = (mailboxes.clone(), events.clone());
     let (draining, taking) = (draining.clone(), taking.clone());
     let handler = move |request| {
@@ -47,7 +56,7 @@ pub(super) fn serve_control(
             return taking.take(name, limit);
         }
         let mode = if draining.load(Ordering::Relaxed) { "draining" } else { "open" };
-        answer(request, mode, &*queue, &metrics, &mailboxes, &events, &taking).map(Reply::Rows)
+        answer(request, mode, &*queue, &numbers, &mailboxes, &events, &taking).map(Reply::Rows)
     };
     Ok(ControlServer::start(&settings.queue.directory, Box::new(handler))?)
 }
@@ -56,13 +65,16 @@ fn answer(
     request: Request,
     mode: &str,
     queue: &dyn Queue,
-    metrics: &Metrics,
+    numbers: &Numbers,
     mailboxes: &Mailboxes,
     events: &Sender<Event>,
     taking: &Taking,
 ) -> Result<Vec<Value>, String> {
+    let Numbers { metrics, census, host } = numbers;
     match request {
-        Request::Status => Ok(vec![status::report(mode, &queue.status(), metrics)]),
+        Request::Status => {
+            Ok(vec![status::report(mode, &queue.status(), metrics, census.report(host))])
+        }
         Request::QueueCount => {
             let (queued, failed) = (metrics.sum(Number::Queued), metrics.sum(Number::Failed));
             let (shelves, dropped) = (taking.shelves(), taking.dropped());

@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli;
 use crate::control::{self, ControlServer};
+use crate::crashes::CrashLoop;
 use crate::limits::{Connections, MemoryBudget};
 use crate::lock::{Lock, LockError};
 use crate::log::{Log, LogError, Target};
@@ -21,6 +22,7 @@ use crate::mailboxes::Mailboxes;
 use crate::metrics::Metrics;
 use crate::net::desk::{Intake, Mail};
 use crate::net::listener::BindError;
+use crate::plugin::census::Census;
 use crate::queue::{LogQueue, OpenError, Queue};
 use crate::rolls::RollsError;
 use crate::settings::{Loaded, Settings, Sources};
@@ -29,13 +31,15 @@ use crate::tls;
 use crate::worker::{Common, Report};
 
 use super::ground::{Addresses, Ground, list};
-use super::inquiry::serve_control;
+use super::inquiry::{Numbers, serve_control};
 use super::line::StatusLine;
 use super::orders::{Order, Orders};
 use super::readiness::Readiness;
 use super::rights::{Rights, RightsError};
 use super::round::Round;
-use super::start::{Aides, Plan, load_plugins, open_logbook, open_queue, restore, start_workers};
+use super::start::{
+    Aides, Plan, load_plugins, open_logbook, open_queue, restore, start_workers, watch_crashes,
+};
 
 /// How long the last lines of the log may take to be written.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -86,6 +90,9 @@ pub enum StartError {
     /// A plugin kept a worker from starting (D-14).
     #[error("{0}")]
     Context(String),
+    /// A plugin ends the server again and again.
+    #[error(transparent)]
+    Crashing(#[from] CrashLoop),
     /// The system refused something that every program needs.
     #[error("{what}: {source}")]
     System {
@@ -106,6 +113,7 @@ impl StartError {
             | StartError::Logbook(_)
             | StartError::Rights(_)
             | StartError::Plugins(_)
+            | StartError::Crashing(_)
             | StartError::Rolls(_)
             | StartError::Tls(_)
             | StartError::Bind(_)
@@ -140,6 +148,7 @@ pub(super) enum Event {
 /// code.
 pub fn run(sources: Sources, loaded: Loaded) -> Result<u8, StartError> {
     let Loaded { settings, warnings } = loaded;
+    let _ending = Ending;
     raise_descriptor_limit();
     let rights = Rights::of(&settings)?;
     rights.prepare(&settings)?;
@@ -165,6 +174,15 @@ pub fn run(sources: Sources, loaded: Loaded) -> Result<u8, StartError> {
     }
 }
 
+/// Once this has gone, the process may end by itself.
+struct Ending;
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        rohrpost_abi::expect_exit();
+    }
+}
+
 /// The soft limit is raised to the hard one; connection limits derive from it.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -183,6 +201,7 @@ pub(super) struct Server {
     queue: Arc<LogQueue>,
     host: &'static rohrpost_abi::Host,
     metrics: Arc<Metrics>,
+    census: Census,
     pub(super) mailboxes: Mailboxes,
     pub(super) orders: Orders,
     workers: Vec<JoinHandle<()>>,
@@ -207,6 +226,7 @@ impl Server {
         let settings = Arc::new(settings);
         let threads = settings.smtp.threads as usize;
         let Ground { lock, addresses, doors, tls, rolls } = Ground::take(&settings, rights)?;
+        watch_crashes(&settings, log)?;
         let mailboxes = Mailboxes::default();
         let (logbook, logbook_thread) = open_logbook(&settings, &mailboxes, log)?;
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
@@ -214,6 +234,7 @@ impl Server {
         // D-08: after everything that can fail for the administrator, before the workers.
         host.plugins().initialize();
         let metrics = Arc::new(Metrics::new(threads));
+        let census = Census::new(threads);
         let Aides { jobs, checks, services, helper, verifier } =
             Aides::start(&settings, addresses.all(), &queue, &mailboxes, log)?;
         let (report, reports) = unbounded();
@@ -224,6 +245,7 @@ impl Server {
             log: log.clone(),
             logbook: logbook.clone(),
             metrics: metrics.clone(),
+            census: census.clone(),
             host,
             tls,
             budget: MemoryBudget::new(settings.general.memory_bytes_max, settings.smtp.threads),
@@ -244,9 +266,10 @@ impl Server {
         let workers = start_workers(&plan, doors, &mailboxes)?;
         restore(recovered, &mailboxes, threads);
         let draining = Arc::default();
+        let numbers = Numbers { metrics: metrics.clone(), census: census.clone(), host };
         let taking = Taking::new(queue.clone(), log.clone());
         let control =
-            serve_control(&settings, &queue, &metrics, &mailboxes, &draining, &events.0, &taking)?;
+            serve_control(&settings, &queue, numbers, &mailboxes, &draining, &events.0, &taking)?;
         Ok(Server {
             settings,
             sources,
@@ -257,6 +280,7 @@ impl Server {
             queue,
             host,
             metrics,
+            census,
             orders: Orders::new(mailboxes.clone()),
             mailboxes,
             workers,
@@ -431,11 +455,12 @@ impl Server {
     }
 
     fn start_watchdog(&self, log: &Log) -> Option<JoinHandle<()>> {
-        let warning = self.settings.plugin.block_warning?;
         if self.host.plugins().is_empty() {
             return None;
         }
-        crate::watchdog::spawn(self.host, self.workers.len(), warning, log.clone()).ok()
+        let warning = self.settings.plugin.block_warning;
+        let samples = self.census.samples.clone();
+        crate::watchdog::spawn(self.host, self.workers.len(), warning, samples, log.clone()).ok()
     }
 }
 
@@ -454,6 +479,7 @@ fn listen_to_signals(events: Sender<Event>, log: Log) -> std::io::Result<()> {
                 // The second one is final: mail that was answered 250 is on disk already.
                 log.warning("stop", format_args!("signal {signal} again: ending at once"));
                 let _ = log.flush(LOG_PATIENCE);
+                rohrpost_abi::expect_exit();
                 std::process::exit(i32::from(cli::EXIT_TRY_AGAIN));
             }
             if events.send(Event::Signal(signal)).is_err() {

@@ -18,6 +18,7 @@ use crate::log::Log;
 use crate::mailboxes::Mailboxes;
 use crate::metrics::{Metrics, Number};
 use crate::net::desk::{Io, Mail};
+use crate::plugin::census::Census;
 use crate::rolls::Rolls;
 use crate::settings::Settings;
 use crate::tls::Tls;
@@ -62,6 +63,7 @@ impl Single {
             log: log.clone(),
             logbook,
             metrics: Arc::new(Metrics::new(1)),
+            census: Census::new(1),
             host,
             tls: Arc::new(Tls::load(&settings.tls.files())?),
             budget: MemoryBudget::new(settings.general.memory_bytes_max, 1),

@@ -11,6 +11,8 @@ use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
 
 use crate::auth::{self, Checks};
 use crate::blocking::{self, Job, READS_MAX};
+use crate::clock::Wall;
+use crate::crashes::Crashes;
 use crate::delivery::{Account, DestinationLimits, Destinations, NextHop, Store, StoreLimits};
 use crate::limits::MemoryBudget;
 use crate::log::{Level, Log};
@@ -20,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::net::desk::{Desk, DeskInit, Mail};
 use crate::net::listener::{self, Entrance, WorkerSockets};
 use crate::net::login::{self, Admission};
+use crate::plugin::census::{Census, Tally};
 use crate::plugin::view::Plugins;
 use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
 use crate::rolls::Rolls;
@@ -38,6 +41,7 @@ pub(super) struct Plan {
     pub(super) log: Log,
     pub(super) logbook: Logbook,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) census: Census,
     pub(super) host: &'static rohrpost_abi::Host,
     pub(super) tls: Arc<Tls>,
     pub(super) budget: Arc<MemoryBudget>,
@@ -68,8 +72,9 @@ impl Plan {
         let retries = settings.plugin.retries_max.map_or(0, std::num::NonZeroU32::get);
         let rolls = self.rolls.clone();
         cell.set_locals(Arc::new(move |address| rolls.locals.has(address)));
-        let plugins =
-            Plugins::new(self.host, cell, self.log.clone(), retries, settings.plugin.trace);
+        let tally = Tally::new(self.census.clone(), index);
+        let trace = settings.plugin.trace;
+        let plugins = Plugins::new(self.host, cell, self.log.clone(), retries, trace, tally);
         let asks_plugins = login::asks_plugins(&plugins);
         let (rolls, checks) = (self.rolls.clone(), self.checks.clone());
         Desk::new(DeskInit {
@@ -216,6 +221,33 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a text".to_owned())
+}
+
+/// Tells of earlier crashes, refuses to go on when one plugin makes too many, and has those to come
+/// written down.
+pub(super) fn watch_crashes(settings: &Settings, log: &Log) -> Result<(), StartError> {
+    let directory = &settings.plugin.directory;
+    let unkept = |error| {
+        let text = format_args!("crashes cannot be written down in the queue directory: {error}");
+        log.warning("start", text);
+    };
+    let file = match Crashes::open(&settings.queue.directory) {
+        Ok(mut crashes) => {
+            crashes.tell(directory, log).unwrap_or_else(unkept);
+            if let Some(limit) = settings.plugin.crashes_max
+                && let Some(found) =
+                    crashes.find_loop(limit.get() as usize, Wall::now_ms() / 1000, directory)
+            {
+                return Err(found.into());
+            }
+            Some(crashes.into_file())
+        }
+        Err(error) => {
+            unkept(error);
+            None
+        }
+    };
+    rohrpost_abi::report_crashes(file).map_err(system("signals cannot be handled"))
 }
 
 /// Opens the send log and the received log, where they are kept.

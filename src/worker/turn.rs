@@ -158,6 +158,7 @@ impl Worker {
         self.desk.delivering = self.common.queue.delivering();
         self.desk.accepting = self.common.queue.accepting();
         self.desk.shrink();
+        self.desk.plugins.publish();
     }
 
     pub(super) fn keys(&self) -> Vec<Key> {

@@ -1,3 +1,7 @@
 //! Containment: what a plugin that misbehaves costs, and who is named for it.
 
+mod blocked;
+mod crash;
+mod crashing;
 mod failure;
+mod figures;

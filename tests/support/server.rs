@@ -176,6 +176,11 @@ impl Status {
         self.0[name].as_u64().unwrap_or_else(|| panic!("status has no count {name}: {}", self.0))
     }
 
+    /// The entries of a list by its name.
+    pub(crate) fn rows(&self, name: &str) -> Vec<serde_json::Value> {
+        self.0[name].as_array().unwrap_or_else(|| panic!("no list {name}: {}", self.0)).clone()
+    }
+
     /// A text by its JSON pointer.
     pub(crate) fn text(&self, pointer: &str) -> &str {
         let value = self.0.pointer(pointer).and_then(serde_json::Value::as_str);
