@@ -6,6 +6,7 @@ use std::ffi::c_char;
 use std::{ptr, slice};
 
 use crate::access::{self, Wanted};
+use crate::call;
 use crate::json::{self, Json};
 use crate::message::{Direction, Part};
 use crate::misuse::Misuse;
@@ -129,14 +130,20 @@ unsafe fn set_text(
             Text::copy_from(unsafe { slice::from_raw_parts(bytes.cast::<u8>(), size) })
         });
         state.set_part(token, part, text)?;
-        Ok(state.messages.get(token.key()).and_then(|message| {
-            let incoming = message.direction() == Direction::Incoming;
-            let view = message.json.as_deref().filter(|_| incoming).map(Json::active)?;
+        Ok(state.messages.get_mut(token.key()).and_then(|message| {
+            let writes = message.direction() == Direction::Incoming && !message.json_busy;
+            let view = message.json.as_deref().filter(|_| writes).map(Json::active)?;
+            message.json_busy = true;
             Some((view, message.text(part).cloned()))
         }))
     });
-    if let Some((view, text)) = written {
-        // Outside of the cell: what plugins hung onto the old value may run.
-        view.set(part, text.as_ref());
-    }
+    let Some((view, text)) = written else { return };
+    // Outside of the cell: what plugins hung onto the old value may run.
+    call::host_code(function, || view.set(part, text.as_ref()));
+    access::serve(function, Wanted::Message, message, (), |state, token| {
+        if let Some(message) = state.messages.get_mut(token.key()) {
+            message.json_busy = false;
+        }
+        Ok(())
+    });
 }
