@@ -98,6 +98,8 @@ pub(crate) fn admit(hook: Hook, wish: Wish) -> Result<(), Misuse> {
             Wish::Refuse | Wish::Disconnect,
             Hook::Connect | Hook::Secure | Hook::Helo | Hook::Authenticate,
         ) => true,
+        // Another host is tried.
+        (Wish::Disconnect, Hook::OutConnect | Hook::OutSecure) => true,
         (
             Wish::Refuse | Wish::Disconnect | Wish::Discard,
             Hook::MailFrom | Hook::RcptTo | Hook::Data | Hook::Message,

@@ -12,7 +12,7 @@
 //! | `inbox`, `post` | hand-backs, and callbacks to run, from other threads |
 //! | `query` | questions to name servers |
 //! | `libev` | the loop of plugins that are built on libev, in which the worker then sleeps |
-//! | `state`, `command`, `message`, `address`, `text` | one worker's cell |
+//! | `state`, `command`, `message`, `decision`, `address`, `text` | one worker's cell |
 //! | `json`, `json_library`, `note` | messages as objects of the plugin's own json-c or libfastjson; notes |
 //! | `access`, `export` | the one way back: `MQ_*` |
 //! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
@@ -78,6 +78,7 @@ mod command;
 mod control;
 mod copy;
 mod crash;
+mod decision;
 #[allow(non_snake_case, reason = "the header's names")]
 pub mod export;
 mod extension;
@@ -118,6 +119,7 @@ pub use census::{Count, Holdings};
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
 pub use crash::{expect_exit, note_blocker, report_crashes};
+pub use decision::{Decided, Decision};
 pub use fact::{Fact, TlsFacts};
 pub use generation::{
     Accepted, Generation, Mismatch, VERSION_G1, VERSION_G2, VERSION_G2A, VERSION_G3, VERSION_LATEST,
@@ -128,7 +130,7 @@ pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
 };
 pub use id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
-pub use json::{Described, JsonEdits, JsonProblem, JsonSource};
+pub use json::{Described, JsonEdits, JsonProblem, JsonSource, Made};
 pub use libev::ForeignLoop;
 pub use load::{LoadError, LoadOptions, OnError, PluginDirectory, Skipped};
 pub use message::{Direction, Edit, MessageEdits, MessageInit, MessageLabel};
