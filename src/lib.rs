@@ -117,7 +117,7 @@
 //!     `deadlines_and_shutdown_say_421_and_release_all`; stalls and drips at each phase in
 //!     `tests/limits/` (`…_deadlines.rs`) and `tests/routes/deadlines.rs`.
 //! 14. Nothing may relay but clients in `smtp-relay-range`, authenticated ones, and mail for local
-//!     domains; where clients can log in, only if that range was set. `net/incoming.rs` (`finish_recipient`),
+//!     domains; where clients can log in, only if that range was set. `net/incoming_mail.rs` (`finish_recipient`),
 //!     `net/login.rs`; `tests/dialogues/relay-refused.txt`, `auth-required.txt`.
 //! 15. No plugin, mail or log file is touched with the rights of root once `user` is set, and no
 //!     thread keeps them. `supervisor/rights.rs`; `tests/operation/user.rs`.
