@@ -537,6 +537,7 @@ impl Outgoing {
     }
 
     fn start(&mut self, current: Current, desk: &mut Desk, io: &Io) {
+        self.hide_mail(desk);
         self.current = Some(current);
         self.decided = None;
         self.tally.on_start();
@@ -624,6 +625,7 @@ impl Outgoing {
     /// Its attempt ends.
     pub(super) fn settle(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
         self.keep_made(desk, io);
+        self.made = None;
         let Some(Current { id, transaction, .. }) = self.current.take() else {
             return;
         };

@@ -86,7 +86,7 @@ const STEPS: [&str; 7] =
 
 #[test]
 fn each_step_comes_in_its_order_to_plugins_of_both_generations() {
-    // G1 has no mq_smtp_out_sent: a function of that name there would be its own.
+    // G1 has no mq_smtp_out_sent: a function of that name is not called there.
     let stage =
         Stage::new(&[]).setting("smarthost-messages", 2).setting("smarthost-connections", 1);
     add(&stage, "10-a", G1);
