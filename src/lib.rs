@@ -228,6 +228,15 @@
 //! - **Memory is reserved when a text begins, not at MAIL** as the design has it: MAIL only asks whether
 //!   it would fit. What is reserved at MAIL ten strangers can take away from everybody, by announcing
 //!   much and sending nothing.
+//! - **The last answer of a step counts, and ends it**: setters are read so, and a plugin that looks at a mail
+//!   twice may think again. Nobody else is asked then; a plugin that refuses must not be outvoted by one that
+//!   was loaded after it. MQ_retry takes an answer back, for the step begins anew.
+//! - **A message has one reply** (D-43): a refusal of one recipient's mail refuses it for all, since the client
+//!   cannot be told of one, and a notice to a forged sender would be worse. To drop one silently is a wish of its
+//!   own (D-73), and logged, for nobody else will ever say that it was there.
+//! - **RSET cannot be refused** (RFC 5321 4.1.1.5), so its hook may only end the connection.
+//! - **The time of a named hold is the plugin's, up to `plugin-timeout`**: an administrator's limit that a plugin
+//!   could lift would be none. Nothing is owed for such a hold (D-28): its release names what is over.
 //! - **Where clients can log in they must** (D-35), unless the administrator says which networks need
 //!   not: the default of `smtp-relay-range` is for a server that nobody can log in to. It is the same
 //!   for users of `smtp-auth` and for a plugin that judges logins.

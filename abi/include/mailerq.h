@@ -208,7 +208,8 @@ MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_Connection *connection);
 MQ_EXPORT bool mq_smtp_out_data(MQ_Context *context, MQ_Connection *connection, MQ_Message *message);
 
 /* Outgoing, from G2 on: all of the message was written, and the peer has not answered yet. Whatever is
- * set here comes too late. While control is held the peer's answer is kept, and time runs on. */
+ * set here comes too late. While control is held the peer's answer is kept, and counts even if the
+ * connection is lost meanwhile; its time runs on. If control is taken back, the delivery goes on. */
 #if MQ_API_VERSION >= 400
 MQ_EXPORT bool mq_smtp_out_sent(MQ_Context *context, MQ_Connection *connection, MQ_Message *message);
 #endif
@@ -230,22 +231,32 @@ MQ_EXPORT bool mqx_smtp_in_reset(MQ_Context *context, MQ_Connection *connection)
  * ends its side of the connection has not gone: it may still read. Since MQX 1. */
 MQ_EXPORT void mqx_smtp_lost(MQ_Context *context, MQ_Connection *connection);
 
-/* An outgoing connection is there, and the peer's greeting was read. Since MQX 1. */
+/* An outgoing connection is there, and the peer's greeting was read; nothing was said yet. Under TLS that
+ * came with the first octet MQ_secure is true already. After MQX_disconnect, here or in
+ * mqx_smtp_out_secure, the next host of the message is tried, as if this one could not be reached. Since
+ * MQX 1. */
 MQ_EXPORT bool mqx_smtp_out_connect(MQ_Context *context, MQ_Connection *connection);
 
-/* The TLS handshake of an outgoing connection is done. Since MQX 1. */
+/* The TLS handshake of an outgoing connection is done, and nothing was said since. Always after
+ * mqx_smtp_out_connect. Since MQX 1. */
 MQ_EXPORT bool mqx_smtp_out_secure(MQ_Context *context, MQ_Connection *connection);
 
 /* A message is about to be sent; MAIL FROM was not. Sender and recipient may still be changed, on the wire
- * alone. Since MQX 1. */
+ * alone: another recipient goes over this connection all the same. MIME that is set here is sent unless
+ * mq_smtp_out_data changes it. The message stays the same in all steps of one attempt over one connection;
+ * another peer that takes over begins anew. Since MQX 1. */
 MQ_EXPORT bool mqx_smtp_out_message(MQ_Context *context, MQ_Connection *connection, MQ_Message *message);
 
 /* What became of a message at this peer, before that is settled: its reply `code`, 0 if there was none,
- * and its words or the host's. Since MQX 1. */
+ * and its words or the host's, in one line. A code from 200 to 299 is a delivery, and nothing changes that;
+ * it does not wait while control is held. Once per message and connection, but not if the message is led
+ * elsewhere, or if the connection turns out to be dead before anything was said of the message: then it goes
+ * over another. Since MQX 1. */
 MQ_EXPORT bool mqx_smtp_out_result(MQ_Context *context, MQ_Connection *connection, MQ_Message *message,
                                    int code, const char *text, size_t size);
 
-/* An outgoing connection is gone; last sight of it. Since MQX 1. */
+/* An outgoing connection is gone; last sight of it, once for each that a hook could have seen. Free what
+ * MQ_connectionData holds. Since MQX 1. */
 MQ_EXPORT bool mqx_smtp_out_close(MQ_Context *context, MQ_Connection *connection);
 
 /* Once, on the main thread, after mq_initialize: the plugin as such, for its settings and metrics. Return
@@ -470,6 +481,8 @@ MQX_WEAK int MQX_version(void);
  *                     all its recipients
  *   reset             -                               -                     421
  *   close, lost       -                               -                     -
+ *   out_connect,      -                               -                     another host is tried
+ *   out_secure
  *
  *   -    is misuse: there is nothing to answer, or RFC 5321 demands an answer.
  *   (1)  On a port that begins with TLS the client hears nothing, since nothing can be said yet.
@@ -499,7 +512,7 @@ MQX_WEAK bool MQX_disconnect(MQ_Connection *connection);
 
 /* This plugin failed in this step, and cannot say what is right: the setting plugin-failure decides, as it
  * does when a step is held for too long. For layers that catch exceptions; in every hook of a connection,
- * outgoing ones too. Where nothing can be refused (close, reset, lost) it means nothing. Since MQX 1. */
+ * outgoing ones too. Where nothing can be refused (close, reset) it means nothing. Since MQX 1. */
 MQX_WEAK bool MQX_fail(MQ_Connection *connection);
 
 /* Hold the step under a name of its own: call it in the hook, and return true. MQX_release hands back with
@@ -535,7 +548,11 @@ MQX_WEAK bool MQX_release(MQX_Hold *hold, int verdict);
  *   MQX_cipher       the registered name of the cipher suite; NULL in clear.
  *   MQX_sni          the name that the client asked for in its handshake.
  *
- * Of an outgoing connection the peer and what concerns TLS are known. */
+ *   MQX_host         of an outgoing connection: the host that it was made to, as MX records or settings
+ *                    name it.
+ *
+ * Of an outgoing connection the peer, the host and what concerns TLS are known; MQX_helo is the name that the
+ * peer's greeting began with. */
 MQX_WEAK const char *MQX_peer(MQ_Connection *connection, size_t *size);
 MQX_WEAK int MQX_peerPort(MQ_Connection *connection);
 MQX_WEAK const char *MQX_helo(MQ_Connection *connection, size_t *size);
@@ -543,6 +560,7 @@ MQX_WEAK const char *MQX_login(MQ_Connection *connection, size_t *size);
 MQX_WEAK const char *MQX_tlsVersion(MQ_Connection *connection, size_t *size);
 MQX_WEAK const char *MQX_cipher(MQ_Connection *connection, size_t *size);
 MQX_WEAK const char *MQX_sni(MQ_Connection *connection, size_t *size);
+MQX_WEAK const char *MQX_host(MQ_Connection *connection, size_t *size);
 
 /* The name of a mail in the queue, as the client hears it after its 250 and `rohrpost queue` shows it; how
  * many attempts there were with the one of now, 0 for an incoming mail, -1 on misuse; and sender, recipient
@@ -554,7 +572,43 @@ MQX_WEAK const char *MQX_envelope(MQ_Message *message, size_t *size);
 MQX_WEAK const char *MQX_recipient(MQ_Message *message, size_t *size);
 MQX_WEAK const char *MQX_mime(MQ_Message *message, size_t *size);
 
-/* -- Outgoing connections -- */
+/* -- Outgoing connections --
+ *
+ * The steps of a connection, and what can be done about the message that they show:
+ *
+ *   step                   when                             envelope  MIME  decide
+ *   mqx_smtp_out_connect   the peer greeted                  -         -     -
+ *   mqx_smtp_out_secure    TLS is there                      -         -     -
+ *   mqx_smtp_out_message   before MAIL FROM                  yes       yes   yes
+ *   mq_smtp_out_data       the peer waits for the MIME       too late  yes   yes; closes the connection
+ *   mq_smtp_out_sent       the MIME is out                   too late  late  no: it may have arrived
+ *   mqx_smtp_out_result    it is known how it ended          too late  late  yes, unless the peer took it
+ *   mqx_smtp_out_close     the connection is gone            -         -     -
+ *
+ * To decide is to call one of the three functions below, in one of these steps or while it is held.
+ * The last call counts; true: it will be done when the step is over, and except in mqx_smtp_out_result
+ * no other plugin is asked in that step. Elsewhere they do nothing and return false, with a warning.
+ * All of them are of this attempt alone: plugins are asked again in the next one. */
+
+/* The message fails for good, and its sender is told if it wants to be. `code` is 500 to 559 or 0 for 550,
+ * `status` is like "5.7.1" or NULL for that, `text` is the reason in UTF-8 or NULL (1,024 bytes at most).
+ * 0, NULL and NULL in mqx_smtp_out_result leave the peer's words as they are. Since MQX 1. */
+MQX_WEAK bool MQX_bounce(MQ_Message *message, int code, const char *status, const char *text);
+
+/* The message is tried again at this unix time, also if the host is started anew meanwhile: at the earliest
+ * in one second, at the latest right before its time (max-delivertime) is over. From mqx_smtp_out_message
+ * that is no attempt; else it counts as one, and max-attempts holds. NaN is misuse. Since MQX 1. */
+MQX_WEAK bool MQX_retryAt(MQ_Message *message, double unix_seconds);
+
+/* The message goes to another host, at once and within this attempt: `host` is a name, which is not looked
+ * up for MX records, or an address; `port` 0 is the port of mail (smtp-out-port). The rules for hosts that
+ * messages name hold: not to this host itself, and to private addresses only where dns-private-targets or
+ * the smarthost allow that. It may be led on ten times in one attempt. Since MQX 1. */
+MQX_WEAK bool MQX_route(MQ_Message *message, const char *host, int port);
+
+/* In mqx_smtp_out_result: how far the message came, in the words of results ("mailfrom", "rcptto", "data",
+ * "message"); NULL before. Valid until the step is over. Since MQX 1. */
+MQX_WEAK const char *MQX_state(MQ_Message *message);
 
 /* -- The loop -- */
 

@@ -9,6 +9,7 @@
 //! Diagnostics: a plugin without its library is told so once, as critical; an object that does not say
 //! what a mail needs is a [`JsonProblem`] (D-63).
 
+use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::ptr;
 use std::sync::Arc;
@@ -18,9 +19,11 @@ use crate::address::Live;
 use crate::call;
 use crate::hook::{Hook, Site};
 use crate::host::{self, Host, Level};
+use crate::id::MessageId;
 use crate::json_library::{JsonLibrary, Member, Object};
 use crate::message::{Direction, Message, MessageEdits, Part};
 use crate::misuse::{Misuse, Once};
+use crate::note::Notes;
 use crate::plugin::PluginIndex;
 use crate::state::State;
 use crate::text::Text;
@@ -58,6 +61,15 @@ pub struct JsonEdits {
     pub plugin: PluginIndex,
     /// Why it says no mail. What it says of the property in question is not among the edits.
     pub problem: Option<JsonProblem>,
+}
+
+/// What plugins have made of an outgoing message so far, beside what goes over the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Its JSON object, if a plugin asked for one, whether it was changed or not.
+    pub json: Option<Box<JsonEdits>>,
+    /// All notes on it, if plugins set any or took any away.
+    pub notes: Option<Notes>,
 }
 
 /// Why an object says no mail (D-63). Incoming messages only.
@@ -319,10 +331,12 @@ impl Json {
     pub(crate) fn active(&self) -> View {
         self.views[self.active]
     }
+}
 
+impl View {
     fn members(&self) -> (Vec<(Box<str>, Box<str>)>, Option<JsonProblem>) {
         let (mut members, mut bytes, mut problem) = (Vec::new(), 0, None);
-        self.active().each(|name, value| {
+        self.each(|name, value| {
             bytes += name.len() + value.len();
             if bytes > MEMBERS_BYTES_MAX {
                 problem = Some(JsonProblem::TooMuch);
@@ -346,6 +360,27 @@ impl Drop for Json {
     }
 }
 
+/// What plugins have made of a message that they are still shown. The cell is not borrowed.
+pub(crate) fn made(
+    host: &'static Host,
+    state: &RefCell<State>,
+    message: MessageId,
+) -> Option<Made> {
+    let (asked, notes) = {
+        let state = state.borrow();
+        let message = state.messages.get(message.0)?;
+        let asked = message.json.as_deref().map(|json| (json.asker, json.active()));
+        (asked, message.changed_notes().cloned())
+    };
+    let json = asked.map(|(plugin, view)| {
+        let blame = host.plugins().plugin(plugin).blame();
+        let site = Site::Hook(Hook::OutData);
+        let (members, problem) = call::plugin_code(blame, site, || view.members());
+        Box::new(JsonEdits { members, plugin, problem })
+    });
+    (json.is_some() || notes.is_some()).then_some(Made { json, notes })
+}
+
 /// The chain of a message is over: reads its object back, and lets it go. The cell is not borrowed.
 pub(crate) fn close(host: &'static Host, mut message: Message) -> MessageEdits {
     let Some(json) = message.json.take() else { return message.into_edits() };
@@ -357,7 +392,7 @@ pub(crate) fn close(host: &'static Host, mut message: Message) -> MessageEdits {
     });
     let blame = host.plugins().plugin(plugin).blame();
     let (members, mut problem) = call::plugin_code(blame, site, || {
-        let members = json.members();
+        let members = json.active().members();
         let problem = message.adopt(&json.active());
         drop(json);
         (members.0, members.1.or(problem))

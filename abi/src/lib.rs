@@ -8,10 +8,11 @@
 //! | `call` | the one way into plugin code |
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
+//! | `answer`, `hold`, `fact` | what plugins say of a step, how they name a hold, and what they are told |
 //! | `inbox`, `post` | hand-backs, and callbacks to run, from other threads |
 //! | `query` | questions to name servers |
 //! | `libev` | the loop of plugins that are built on libev, in which the worker then sleeps |
-//! | `state`, `command`, `message`, `address`, `text` | one worker's cell |
+//! | `state`, `command`, `message`, `decision`, `address`, `text` | one worker's cell |
 //! | `json`, `json_library`, `note` | messages as objects of the plugin's own json-c or libfastjson; notes |
 //! | `access`, `export` | the one way back: `MQ_*` |
 //! | `host`, `misuse` | the process's host, and its account of every plugin's mistakes |
@@ -19,7 +20,7 @@
 //! | `crash`, `stack`, `unwind` | who ended the process: told from within a signal handler |
 //! | `blocked` | where a worker is that a plugin blocks |
 //! | `census` | how much each plugin has |
-//! | `worker` | what the event loop drives |
+//! | `worker`, `extension` | what the event loop drives |
 //!
 //! This crate knows neither SMTP nor the event loop: it says what is to be done as [`Command`]s, and is
 //! told what happened. It is the only one with `unsafe`.
@@ -59,6 +60,8 @@
 //! 7. A look at a blocked worker changes nothing of what its plugin sees: no call ends early. (`blocked.rs`)
 //! 8. libev runs with no cell borrowed, and never on behalf of a plugin while the worker sleeps.
 //!    (`libev.rs`)
+//! 9. A hold with a name ends once: after its release, its expiry or its step, the name finds nothing and
+//!    owes nothing. (`answer.rs`)
 #![deny(
     clippy::undocumented_unsafe_blocks,
     clippy::missing_safety_doc,
@@ -75,6 +78,7 @@ mod command;
 mod control;
 mod copy;
 mod crash;
+mod decision;
 #[allow(non_snake_case, reason = "the header's names")]
 pub mod export;
 mod extension;
@@ -115,6 +119,7 @@ pub use census::{Count, Holdings};
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
 pub use crash::{expect_exit, note_blocker, report_crashes};
+pub use decision::{Decided, Decision};
 pub use fact::{Fact, TlsFacts};
 pub use generation::{
     Accepted, Generation, Mismatch, VERSION_G1, VERSION_G2, VERSION_G2A, VERSION_G3, VERSION_LATEST,
@@ -125,7 +130,7 @@ pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
 };
 pub use id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
-pub use json::{Described, JsonEdits, JsonProblem, JsonSource};
+pub use json::{Described, JsonEdits, JsonProblem, JsonSource, Made};
 pub use libev::ForeignLoop;
 pub use load::{LoadError, LoadOptions, OnError, PluginDirectory, Skipped};
 pub use message::{Direction, Edit, MessageEdits, MessageInit, MessageLabel};

@@ -5,6 +5,7 @@
 
 use std::ffi::CStr;
 
+use crate::decision::Docket;
 use crate::id::ConnectionId;
 use crate::json::{Described, Json, JsonEdits};
 use crate::note::Notes;
@@ -144,7 +145,7 @@ impl Value {
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) connection: ConnectionId,
-    direction: Direction,
+    pub(crate) direction: Direction,
     pub(crate) attempt: u32,
     label: Option<MessageLabel>,
     /// The copy of it that plugins were given.
@@ -158,6 +159,10 @@ pub(crate) struct Message {
     pub(crate) described: Option<Described>,
     /// Only if a plugin asked.
     pub(crate) json: Option<Box<Json>>,
+    /// What plugins decided of it.
+    pub(crate) docket: Docket,
+    /// How far it came, once that is known.
+    pub(crate) state: Option<Text>,
     /// It was said of this message, not of the address of RCPT.
     local_is_new: bool,
 }
@@ -181,6 +186,8 @@ impl Message {
             noted: false,
             described: init.json,
             json: None,
+            docket: Docket::default(),
+            state: None,
             local: init.local,
             local_is_new: false,
         }
@@ -217,6 +224,18 @@ impl Message {
         }
     }
 
+    /// What plugins made of it so far.
+    pub(crate) fn edits(&self) -> MessageEdits {
+        MessageEdits {
+            envelope: self.envelope.edit.clone(),
+            recipient: self.recipient.edit.clone(),
+            mime: self.mime.edit.clone(),
+            local: self.local,
+            json: None,
+            notes: None,
+        }
+    }
+
     pub(crate) fn into_edits(self) -> MessageEdits {
         MessageEdits {
             envelope: self.envelope.edit,
@@ -230,6 +249,11 @@ impl Message {
 
     pub(crate) const fn direction(&self) -> Direction {
         self.direction
+    }
+
+    /// All notes on it, if plugins set any or took any away.
+    pub(crate) fn changed_notes(&self) -> Option<&Notes> {
+        self.noted.then_some(&self.notes)
     }
 
     pub(crate) const fn notes(&self) -> &Notes {

@@ -18,6 +18,7 @@ use crate::access;
 use crate::address::Locals;
 use crate::call;
 use crate::command::Command;
+use crate::decision::Decided;
 use crate::fact::Facts;
 use crate::generation::Generation;
 use crate::hook::{Hook, Site};
@@ -25,7 +26,7 @@ use crate::hooks::StepTokens;
 use crate::host::{self, Host, Level};
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::inbox::Post;
-use crate::json;
+use crate::json::{self, Made};
 use crate::libev::ForeignLoop;
 use crate::message::{Direction, Message, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
@@ -37,6 +38,7 @@ use crate::slot::SLOTS_MAX;
 use crate::stack::HandlerStack;
 use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
 use crate::step::{ContextStep, Returned, Step, Verdict};
+use crate::text::Text;
 use crate::token::{Kind, Token};
 
 /// What a connection is when plugins first see it.
@@ -232,6 +234,46 @@ impl Worker {
     pub fn close_message(&self, message: MessageId) -> MessageEdits {
         let message = self.state.borrow_mut().remove_message(message);
         message.map_or_else(MessageEdits::default, |message| json::close(self.host, message))
+    }
+
+    /// What plugins made of an outgoing message so far, without its JSON and notes. Nothing was changed in a message that is gone.
+    pub fn edits(&self, message: MessageId) -> MessageEdits {
+        let state = self.state.borrow();
+        state.messages.get(message.0).map_or_else(MessageEdits::default, Message::edits)
+    }
+
+    /// The JSON object and the notes of an outgoing message as they are now; `None` if no plugin asked for
+    /// the one or changed the others.
+    pub fn made(&self, message: MessageId) -> Option<Made> {
+        json::made(self.host, &self.state, message)
+    }
+
+    /// From now on plugins may decide what becomes of an outgoing message, or they may not. They may
+    /// within a step, while it can be acted upon.
+    pub fn admit_decisions(&self, message: MessageId, admitted: bool) {
+        if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
+            message.docket.set_open(admitted);
+        }
+    }
+
+    /// The end of an outgoing message at its peer is about to be shown: how far it came, and whether
+    /// plugins may decide what becomes of it all the same.
+    pub fn begin_result(&self, message: MessageId, reached: &str, admitted: bool) {
+        if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
+            message.state = Some(Text::copy_from(reached.as_bytes()));
+            message.docket.set_open(admitted);
+        }
+    }
+
+    /// Have plugins decided what becomes of a message?
+    pub fn is_decided(&self, message: MessageId) -> bool {
+        let state = self.state.borrow();
+        state.messages.get(message.0).is_some_and(|message| message.docket.is_decided())
+    }
+
+    /// What plugins decided, once.
+    pub fn take_decision(&self, message: MessageId) -> Option<Decided> {
+        self.state.borrow_mut().messages.get_mut(message.0)?.docket.take()
     }
 
     // ---- Hooks ------------------------------------------------------------------------------------

@@ -94,12 +94,8 @@ pub(super) fn described(
     mail: u16,
     desk: &Desk,
 ) -> Option<Described> {
-    desk.plugins.ask_json().then(|| Described { by: Arc::new(stored(transaction, desk)), mail })
-}
-
-fn stored(transaction: &Arc<Transaction>, desk: &Desk) -> Stored {
-    let hostname = desk.settings.smtp.hostname.as_str().into();
-    Stored { transaction: transaction.clone(), hostname }
+    let told = || Stored::new(transaction, &desk.settings.smtp.hostname);
+    desk.plugins.ask_json().then(|| Described { by: Arc::new(told()), mail })
 }
 
 #[cfg(test)]

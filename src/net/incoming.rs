@@ -182,7 +182,10 @@ impl Incoming {
             && waiting == id
         {
             let decision = match outcome {
-                Ok(_) => Decision::AcceptWith(receipt(id, answered)),
+                Ok(kept) => {
+                    desk.numbers().add(Number::Discarded, (answered - kept) as u64);
+                    Decision::AcceptWith(receipt(id, answered))
+                }
                 Err(Refusal::Full) => Decision::Refuse(answer::STORAGE_FULL.into()),
                 Err(Refusal::TooLarge) => Decision::Refuse(answer::TOO_LARGE.into()),
                 Err(Refusal::Failed) => Decision::Refuse(answer::LOCAL_ERROR.into()),
@@ -587,7 +590,6 @@ impl Incoming {
             return self.pretend(*message, desk, io);
         }
         let answered = message.answered();
-        desk.numbers().add(Number::Discarded, message.dropped() as u64);
         let cipher = self.transport.cipher();
         let Finished { transaction, reserved } = message.finish(self.origin(desk), cipher, desk);
         let id = desk.commit(transaction, reserved, self.key);

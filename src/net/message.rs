@@ -300,20 +300,13 @@ impl Message {
         }
         let message = self.id(desk);
         let mail = &self.mails[self.next];
-        let label = MessageLabel {
-            message: message.as_u64(),
-            recipient: mail.index,
-            write: |message, recipient| {
-                TransactionId::from_u64(message).mail(recipient).to_string()
-            },
-        };
         let init = MessageInit {
             envelope: Some(mail.envelope.as_bytes()),
             recipient: Some(mail.recipient.as_bytes()),
             // Shared by all recipients; a setter makes a copy (D-43).
             mime: self.bodies.first().map(shared),
             local: self.locals[self.next],
-            id: Some(label),
+            id: Some(label(message, mail.index)),
             attempt: 0,
             json: self.taken.clone().map(|by| Described { by, mail: mail.index }),
             notes: Notes::default(),
@@ -390,11 +383,6 @@ impl Message {
         self.mails.is_empty()
     }
 
-    /// Recipients that get nothing.
-    pub fn dropped(&self) -> usize {
-        self.answered - self.mails.len()
-    }
-
     /// Recipients that the client hears of.
     pub fn answered(&self) -> usize {
         self.answered
@@ -466,6 +454,15 @@ fn join_dsn(mails: &mut [Mail], asked: &MailDsn) -> bool {
         }
     }
     asked.orcpt.is_none() || orcpt.is_some()
+}
+
+/// The name of a mail, for plugins that ask for it.
+pub fn label(message: TransactionId, recipient: u16) -> MessageLabel {
+    MessageLabel {
+        message: message.as_u64(),
+        recipient,
+        write: |message, recipient| TransactionId::from_u64(message).mail(recipient).to_string(),
+    }
 }
 
 /// The same bytes as plugins may hold them.

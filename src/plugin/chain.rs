@@ -114,6 +114,15 @@ impl Chain {
         self.apply(Verdict::Continue);
     }
 
+    /// Nobody else is to be asked: what the step is about is decided. Not while a plugin has control.
+    pub fn end(&mut self) {
+        match self.place {
+            Place::Ask | Place::Spent | Place::Done => self.place = Place::Done,
+            Place::Answered { .. } => {}
+            Place::Called | Place::Held => unreachable!("a plugin with control is waited for"),
+        }
+    }
+
     /// The plugin that was asked last has answered the step, and does not hold it: nobody else is asked.
     pub fn on_answer(&mut self) {
         assert!(

@@ -90,11 +90,14 @@ impl Plugins {
         let hook = step.hook();
         let plugins = self.with(hook);
         loop {
+            if self.is_decided(chain, step) {
+                chain.end();
+            }
             match chain.poll_next() {
                 Next::Call(position) => {
                     let plugin = plugins[position];
-                    // D-28: but the close hook is where a plugin frees its data.
-                    if hook != Hook::Close && self.cell.skips(plugin, connection) {
+                    // D-28: but the last hook is where a plugin frees its data.
+                    if !step.is_last() && self.cell.skips(plugin, connection) {
                         chain.on_skip();
                         continue;
                     }
@@ -107,6 +110,16 @@ impl Plugins {
                 Next::Answered => return Walk::Answered,
                 Next::Done => return Walk::Done,
             }
+        }
+    }
+
+    /// Whether a plugin decided what becomes of the message of a step, so that there is nothing left to ask.
+    fn is_decided(&self, chain: &Chain, step: Step<'_>) -> bool {
+        match step {
+            Step::OutMessage(message) | Step::OutData(message) => {
+                !chain.is_held() && self.cell.is_decided(message)
+            }
+            _ => false,
         }
     }
 

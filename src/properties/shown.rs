@@ -62,6 +62,11 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// A message in the queue of the server called `hostname`.
+    pub fn new(transaction: &Arc<Transaction>, hostname: &str) -> Self {
+        Self { transaction: transaction.clone(), hostname: hostname.into() }
+    }
+
     /// What plugins are shown of one mail; nothing of one that it does not have.
     pub fn shown(&self, mail: u16) -> Map<String, Value> {
         let found = self.transaction.mail(mail).map(|mail| {

@@ -1,7 +1,7 @@
 //! What plugins answer: refusals, drops and ends of connections, in every step, at once and while held.
 
 use super::probe::{Stage, await_status, client, client_in_transaction, say};
-use crate::support::{PATIENCE, Reply, Server, SmtpClient};
+use crate::support::{PATIENCE, Reply, Server, SmtpClient, Tool};
 
 /// What a client does to come to a step, and the hook of that step.
 const STEPS: &[(&str, &[&str])] = &[
@@ -418,3 +418,80 @@ fn d_49_an_answer_for_a_client_that_has_gone_is_dropped_with_its_message() {
     assert_eq!((server.queue_count(), status.count("memory_used")), (0, 0));
     assert_eq!(status.count("discarded"), 0);
 }
+
+/// What goes out is dealt with as what comes in: tried again, passed on, or given up.
+#[test]
+fn d_27_an_outgoing_step_that_fails_or_is_held_too_long_is_dealt_with_as_the_settings_say() {
+    for (policy, script, counted) in [
+        ("tempfail", "10-a out-data fail\n", "retried"),
+        ("reject", "10-a out-data fail\n", "bounced"),
+        ("accept", "10-a out-data fail\n", "delivered"),
+        ("tempfail", "10-a out-data name:0.05 true\n", "retried"),
+        ("tempfail", "10-a out-data name:0.05 true\n10-a expired release:0\n", "delivered"),
+        ("tempfail", "10-a out-data name:60 release-later-elsewhere\n", "delivered"),
+    ] {
+        let stage = Stage::new(&["10-a", "20-b"]).setting("plugin-failure", policy);
+        let next = stage.sink(&[]);
+        let stage = stage.smarthost(next.address());
+        stage.script(script);
+        let server = stage.start();
+        assert!(send(&mut client(&server), &["b@example.org"]).starts_with("250 "));
+        await_status(&server, counted, 1);
+        await_status(&server, "held", 0);
+        let asked = stage.lines("20-b out-data").len();
+        assert_eq!(asked, usize::from(counted == "delivered"), "{policy} {script}");
+    }
+}
+
+/// Programs that nobody here wrote read what a plugin of the latest generation says.
+#[test]
+fn d_3d_clients_of_others_understand_what_plugins_say() {
+    const PLUGIN: &str = "#include <mailerq.h>
+#include <string.h>
+MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }
+MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_Connection *connection, MQ_Address *address) {
+    const char *recipient = MQ_email(address);
+    (void)context;
+    if (!strncmp(recipient, \"never\", 5)) MQX_reject(connection, 550, \"5.1.1\", \"No such user\\nhere, nor anywhere\");
+    if (!strncmp(recipient, \"later\", 5)) MQX_defer(connection, 450, \"4.2.1\", \"Not now\");
+    return false;
+}
+";
+    let stage = Stage::new(&[]);
+    stage.add("10-says", &super::probe::compiled(PLUGIN, crate::support::Sanitizer::Off));
+    let server = stage.start();
+    let port = server.smtp().port();
+    for (to, code, words) in [
+        ("never@example.org", 24, &["550-5.1.1 No such user", "550 5.1.1 here, nor anywhere"][..]),
+        ("later@example.org", 24, &["450 4.2.1 Not now"]),
+        ("good@example.org", 0, &["250 2.0.0 Queued as"]),
+    ] {
+        let mut swaks = Tool::new("swaks")
+            .words(&format!(
+                "--server 127.0.0.1:{port} --from a@example.org --to {to} --timeout 30"
+            ))
+            .spawn();
+        let ended = swaks.wait(PATIENCE).code();
+        let said = swaks.stdout.complete();
+        assert_eq!(ended, Some(code), "{said}");
+        assert!(words.iter().all(|words| said.contains(words)), "{said}");
+    }
+    let script = stage.plan.directory().join("refusals.py");
+    std::fs::write(&script, SMTPLIB).unwrap();
+    let mut python = std::process::Command::new("python3");
+    let mut python =
+        crate::support::Process::spawn("smtplib", python.arg(&script).arg(port.to_string()));
+    assert!(python.wait(PATIENCE).success(), "{python}");
+    let said = python.stdout.complete();
+    let expected = "{'never@example.org': (550, b'5.1.1 No such user\\n5.1.1 here, nor anywhere'), \
+                    'later@example.org': (450, b'4.2.1 Not now')}";
+    assert_eq!(said.trim(), expected);
+    assert_eq!(server.queue_count(), 2);
+}
+
+const SMTPLIB: &str = "import smtplib, sys
+client = smtplib.SMTP('127.0.0.1', int(sys.argv[1]), timeout=30)
+to = ['never@example.org', 'good@example.org', 'later@example.org']
+print(client.sendmail('a@example.org', to, 'Subject: x\\r\\n\\r\\ntext\\r\\n'))
+client.quit()
+";

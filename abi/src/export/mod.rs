@@ -49,6 +49,7 @@ mod hold;
 mod log;
 mod message;
 mod note;
+mod outgoing;
 mod version;
 
 pub use address::*;
@@ -61,4 +62,5 @@ pub use hold::*;
 pub use log::*;
 pub use message::*;
 pub use note::*;
+pub use outgoing::*;
 pub use version::*;

@@ -1,5 +1,6 @@
 //! Real plugins, compiled from C by these tests, against the whole crate.
 
+mod answer;
 mod blocked;
 mod connection;
 mod control;

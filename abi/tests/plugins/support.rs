@@ -236,6 +236,40 @@ impl Stage {
         self.worker.call(self.plugin(plugin), on, step)
     }
 
+    /// Runs a script in a callback of the first puppet, with what it kept.
+    pub(crate) fn run_timer(&mut self, script: &str) {
+        self.run_timer_of(0, script);
+    }
+
+    /// The same of another puppet.
+    pub(crate) fn run_timer_of(&mut self, plugin: usize, script: &str) {
+        let other = self.open();
+        let script = format!("on-timer={} timer:0", script.replace(' ', ","));
+        self.run_in(plugin, other, &script);
+        let started = self.commands().into_iter().find_map(|command| match command {
+            abi::Command::TimerStart { timer, .. } => Some(timer),
+            _ => None,
+        });
+        assert!(self.worker.fire_timer(started.expect("the puppet has started one")));
+        self.worker.close_connection(other);
+    }
+
+    /// What releases came to since last asked.
+    pub(crate) fn released(&mut self) -> Vec<String> {
+        let mut lines = self.lines.lock().expect("no panic");
+        let (released, kept) =
+            lines.drain(..).partition(|(_, _, text)| text.starts_with("released="));
+        *lines = kept;
+        let released: Vec<Line> = released;
+        released.into_iter().map(|(_, _, text)| text).collect()
+    }
+
+    /// How often a puppet was told that its hold is over, since last asked.
+    pub(crate) fn expired(&mut self) -> usize {
+        let lines = self.take_lines();
+        lines.iter().filter(|(_, _, text)| text == "expired same=1 data=9").count()
+    }
+
     /// Gives the first puppet a script for another hook, and calls that.
     pub(crate) fn show(&mut self, on: ConnectionId, message: MessageId, script: &str) -> Returned {
         self.show_to(0, on, message, script)
