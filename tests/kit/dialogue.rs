@@ -161,10 +161,34 @@ fn make_new(folder: &Path, arguments: &[&str]) {
     let mut command = Command::new("make");
     command.args(["test", &format!("ROHRPOST={program}")]);
     command.current_dir(folder.join(name)).stdin(Stdio::null()).env_remove("MAKEFLAGS");
+    // What a project in Rust builds stays in it, and needs nothing from elsewhere.
+    command.env("CARGO_TARGET_DIR", "target").env("CARGO_NET_OFFLINE", "true");
     let mut process = Process::spawn("make test", &mut command);
     assert!(process.wait(PATIENCE).success(), "{process}");
     let said = process.stdout.complete();
     assert!(said.contains("\nusable\n") && said.contains("\npassed: "), "{said}");
+}
+
+#[test]
+fn a_new_project_in_cplusplus_builds_and_passes_its_test() {
+    let place = tempfile::tempdir().unwrap();
+    make_new(place.path(), &["second_try", "--cpp"]);
+}
+
+#[test]
+fn a_new_project_in_rust_builds_and_passes_its_test() {
+    let place = tempfile::tempdir().unwrap();
+    make_new(place.path(), &["third-try", "--rust"]);
+    // All of the layer goes with it.
+    let layer = place.path().join("third-try/rohrpost-plugin/src");
+    let files = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("abi/sdk/src");
+    assert_eq!(files(&layer), files(&whole));
 }
 
 #[test]
