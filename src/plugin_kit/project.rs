@@ -58,7 +58,7 @@ const CPP: &[Template] = &[
 ];
 
 const RUST: &[Template] = &[
-    ("src/lib.rs", include_str!("template/rust/lib.rs")),
+    ("src/lib.rs", include_str!("template/rust/lib.rs.txt")),
     ("Cargo.toml", include_str!("template/rust/Cargo.toml")),
     ("rohrpost-plugin/Cargo.toml", include_str!("template/rust/layer.toml")),
     ("Makefile", include_str!("template/rust/Makefile")),

@@ -179,3 +179,33 @@ fn d_0a_the_server_outlives_what_both_layers_stop() {
     let status = server.terminate();
     assert!(status.success(), "{status}\n{}", server.process());
 }
+
+/// The example, built as its Makefile says.
+#[test]
+fn tarpit_lets_those_wait_who_try_many_recipients() {
+    let place = tempfile::tempdir().unwrap();
+    let mut make = Command::new("make");
+    make.arg("-C").arg(root("examples/plugins")).arg("rust");
+    make.arg(format!("OUTPUT={}", place.path().display())).env_remove("MAKEFLAGS");
+    run("make rust", &mut make);
+    let object = place.path().join("tarpit.so");
+    let held =
+        |time: &str| format!("expect hook mq_smtp_in_rcptto held\n{time}expect back continue\n");
+    let (first, second) = (held("wait 1s\n"), held("wait 1s\nexpect held 1\nwait 1s\n"));
+    let free = ["a", "b", "c", "d", "e"].map(|name| (name, "", "250"));
+    let rows: Vec<_> = free
+        .into_iter()
+        .chain([("f", first.as_str(), "250"), ("g", second.as_str(), "250")])
+        .collect();
+    // Whoever leaves is not waited for.
+    let end = "C: RCPT TO:<h@example.net>\nexpect held 1\ndrop\nexpect hook mqx_smtp_lost\n\
+               expect back continue\nexpect held 0\n";
+    passes(&object, &format!("{}{end}", recipients(&rows)), Sanitizer::Off);
+    // One too many.
+    let full = [("TARPIT_WAITING_MAX", "0"), ("TARPIT_FREE", "1")];
+    let file = place.path().join("full.txt");
+    std::fs::write(&file, recipients(&[("a", "", "250"), ("b", "", "421 4.7.0")]) + "close\n")
+        .unwrap();
+    let said = super::kit_with(["test".as_ref(), object.as_os_str(), file.as_os_str()], full);
+    assert_eq!(said.code, Some(0), "{said:?}");
+}

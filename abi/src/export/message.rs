@@ -126,9 +126,10 @@ unsafe fn set_text(
                     "size is beyond any address or message; nothing was set",
                 ));
             }
-            // SAFETY: not NULL, and `size` bytes can be read by the caller's promise; `bytes_max` is far
-            // below `isize::MAX`. The copy is made before the old value goes, which may be what is copied.
             false => {
+                // SAFETY: not NULL, and `size` bytes can be read by the caller's promise; `bytes_max` is far
+                // below `isize::MAX`. The copy is made before the old value goes, which may be what is
+                // copied.
                 Some(Text::copy_from(unsafe { slice::from_raw_parts(bytes.cast::<u8>(), size) }))
             }
         };
