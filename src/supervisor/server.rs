@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::cli;
 use crate::control::{self, ControlServer};
 use crate::crashes::CrashLoop;
+use crate::exposition::Exposition;
 use crate::limits::{Connections, MemoryBudget};
 use crate::lock::{Lock, LockError};
 use crate::log::{Log, LogError, Target};
@@ -25,6 +26,7 @@ use crate::net::listener::BindError;
 use crate::plugin::census::Census;
 use crate::queue::{LogQueue, OpenError, Queue};
 use crate::rolls::RollsError;
+use crate::services::Page;
 use crate::settings::{Loaded, Settings, Sources};
 use crate::taking::Taking;
 use crate::tls;
@@ -241,7 +243,8 @@ impl Server {
     ) -> Result<Server, StartError> {
         let settings = Arc::new(settings);
         let threads = settings.smtp.threads as usize;
-        let Ground { lock, addresses, doors, tls, rolls } = Ground::take(&settings, rights)?;
+        let Ground { lock, addresses, doors, tls, rolls, metrics_socket } =
+            Ground::take(&settings, rights)?;
         watch_crashes(&settings, log)?;
         let mailboxes = Mailboxes::default();
         let (logbook, logbook_thread) = open_logbook(&settings, &mailboxes, log)?;
@@ -251,8 +254,12 @@ impl Server {
         initialize_plugins(host, &settings)?;
         let metrics = Arc::new(Metrics::new(threads));
         let census = Census::new(threads);
+        let page = metrics_socket.map(|socket| {
+            let exposition = Exposition::new(metrics.clone(), queue.clone(), census.clone(), host);
+            Page { socket, exposition: Arc::new(exposition) }
+        });
         let Aides { jobs, checks, services, helper, verifier } =
-            Aides::start(&settings, addresses.all(), &queue, &mailboxes, log)?;
+            Aides::start(&settings, addresses.all(), &queue, &mailboxes, page, log)?;
         let (report, reports) = unbounded();
         let events = unbounded();
         let connections = Connections::new(settings.smtp.connection_bounds());
