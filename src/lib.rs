@@ -329,6 +329,7 @@ pub mod clock;
 pub mod control;
 pub mod crashes;
 pub mod delivery;
+pub mod exposition;
 pub mod extract;
 pub mod header;
 pub mod keeper;
