@@ -29,6 +29,7 @@
 //! | [`services`] | the thread for asynchronous libraries: look-ups in DNS | touches what a worker owns |
 //! | [`logbook`] | the send log and the received log | blocks a worker, drops a line |
 //! | [`blocking`], [`mailboxes`], [`watchdog`] | the helper thread, the way to the workers, slow plugins | |
+//! | [`crashes`], [`keeper`] | who ended earlier servers; the process that starts this one again | touches mail |
 //! | [`sink`] | `rohrpost sink`: takes mail and throws it away | |
 //!
 //! Whoever reads from the start may take [`smtp::server`], then `net/incoming.rs`, `worker/turn.rs`,
@@ -46,7 +47,7 @@
 //! | `services` | 1: asks name servers where mail goes, on a runtime that the first question makes | its own awaits |
 //! | log | 1: writes the application log; drops and counts when it is behind | disk |
 //! | `logbook` | 1, where a send log or received log is kept: makes lines and writes them; who is ahead of it waits | disk |
-//! | `watchdog` | 1, where plugins are loaded | sleeps |
+//! | `watchdog` | 1, where plugins are loaded: looks, and reads debug information | sleeps, disk |
 //! | `signals`, control | 1 each | yes |
 //! | main | 1: [`supervisor`] | yes |
 //!
@@ -149,6 +150,10 @@
 //!     name or address leaves its place. `smtp/server/receiver.rs`, `smtp/stuffer.rs`, `smtp/trace.rs`;
 //!     `tests/smuggling/`, which has the servers of others count.
 //!
+//! 27. A plugin that ends the process is named, with its hook or its thread, on stderr, in the file of
+//!     crashes and at the next start; the server comes back, and has lost nothing that was answered 250.
+//!     `abi/src/crash.rs`, `crashes.rs`, `keeper.rs`; `tests/containment/`.
+//!
 //! # Choices
 //!
 //! What was decided while building, and why.
@@ -158,6 +163,19 @@
 //!   catch the process ends before any frame of ours is asked. The guard is forgotten after the
 //!   call; if it is dropped instead it names plugin and hook and ends the process (`abi/src/call.rs`,
 //!   `abi/tests/plugins/crash.rs`).
+//! - **`exit()` called by a plugin is a crash** (SIGABRT), whatever code it gave: 0 would tell every
+//!   supervisor that all is well. `_exit()` cannot be told from the kernel's own end and is not caught.
+//! - **A crash is laid to the call that runs on its thread, before the place where it happened**: a NULL
+//!   given to `strlen` is the plugin's doing. On other threads the nearest plugin on the stack counts. A
+//!   signal from another process (systemd's watchdog, an operator) is laid to whoever blocks a worker,
+//!   or nobody. Threads of plugins have no stack for handlers: one that overflows there ends the
+//!   process without a word, and the supervisor says by which signal.
+//! - **A blocked thread is asked for its stack by a signal only where no call can end early by that**
+//!   (`abi/src/blocked.rs`); a sleep in `nanosleep` or `epoll_wait` would. The stack of such a thread is
+//!   read from outside, and may show a call that is over.
+//! - **Crashes count by the plugin's file**: one that was changed since is another plugin.
+//! - **`plugin-failure: accept` passes over the plugin and grants nothing**: a login that nobody judged
+//!   is refused as if no plugin had been asked.
 //! - **The timer of a connection moves only to an earlier time.** Most deadlines move later with
 //!   every command; the timer is left where it is and looks again when it fires. A busy connection
 //!   so touches the wheel once in a while, not per command.
@@ -286,6 +304,7 @@ pub mod crashes;
 pub mod delivery;
 pub mod extract;
 pub mod header;
+pub mod keeper;
 pub mod limits;
 pub mod locals;
 pub mod lock;

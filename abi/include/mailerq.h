@@ -37,7 +37,11 @@
  *   Arguments.  What a plugin passes in is copied before the call returns, unless it is `data`, which
  *               the host stores and hands back, but never reads or frees.
  *   Blocking.   A hook or callback that blocks stops all mail of its worker; one that runs for longer
- *               than plugin-block-warning (50 ms) is named in the log.
+ *               than plugin-block-warning (50 ms) is named in the log, and after a second shown with
+ *               the functions it is in. Compile with -g, and they have lines.
+ *   Crashes.    A signal that ends the process, abort() and exit() from within plugin code, on any
+ *               thread, are reported with the plugin and its hook. A plugin that installs handlers
+ *               of its own for SIGSEGV, SIGBUS, SIGFPE, SIGILL or SIGABRT hides them.
  *   Exceptions. A C++ exception or a Rust panic must not leave a hook or callback: it ends the process.
  */
 #ifndef ROHRPOST_MAILERQ_H
@@ -83,6 +87,7 @@ typedef struct MQ_Address    MQ_Address;    /* valid until the step that showed 
 typedef struct MQ_IOWatcher  MQ_IOWatcher;  /* valid until it is unwatched */
 typedef struct MQ_Timer      MQ_Timer;      /* valid until it fires or is stopped */
 typedef struct MQX_Plugin    MQX_Plugin;    /* this plugin; valid for good */
+typedef struct MQX_Metric    MQX_Metric;    /* a number that this plugin counts; valid for good */
 
 #if MQ_API_VERSION < 400
 typedef MQ_Connection MQ_SmtpConnection;
@@ -684,7 +689,33 @@ MQX_WEAK bool MQX_setNote(void *connection_or_message, const char *name, const c
  * next MQX_setNote on the same thing, or the end of the step. Since MQX 1. */
 MQX_WEAK const char *MQX_note(void *connection_or_message, const char *name, size_t *size);
 
-/* -- The plugin itself -- */
+/* -- The plugin itself --
+ *
+ * Any thread may call these, with what mqx_initialize was given. A plugin's NAME is that of its file without
+ * `.so`, and without digits and a dash at the beginning: `dnsbl` for `10-dnsbl.so`. */
+
+/* The value of the administrator's setting `plugin-NAME-KEY`, NULL if it is not set. In names of settings
+ * case does not matter, and `-` and `_` are the same. The text stays as it is for good; a reload gives
+ * another one, and then calls mqx_reload. Since MQX 1. */
+MQX_WEAK const char *MQX_setting(MQX_Plugin *self, const char *key);
+
+/* Metrics, which the host shows to Prometheus as `rohrpost_plugin_NAME_METRIC`; a counter's name gets
+ * `_total` at its end. A name has 1 to 64 letters, digits and `_`. What is declared again, by this
+ * instance of the plugin or by one that a reload put in its place, is the same metric and goes on with its
+ * numbers. A plugin has at most 256; NULL if the name or the buckets will not do, or there are too many.
+ *
+ * A histogram counts how many values come up to each of `count` buckets (at most 64), whose bounds rise;
+ * NULL for the usual ones, from 5 ms to 10 s in seconds. Since MQX 1. */
+MQX_WEAK MQX_Metric *MQX_counter(MQX_Plugin *self, const char *name, const char *help);
+MQX_WEAK MQX_Metric *MQX_gauge(MQX_Plugin *self, const char *name, const char *help);
+MQX_WEAK MQX_Metric *MQX_histogram(MQX_Plugin *self, const char *name, const char *help,
+                                   const double *buckets, size_t count);
+
+/* Count: add to a counter (nothing negative) or a gauge, set a gauge, put a value into a histogram. Atomic,
+ * and without a lock. Since MQX 1. */
+MQX_WEAK void MQX_add(MQX_Metric *metric, double amount);
+MQX_WEAK void MQX_set(MQX_Metric *metric, double value);
+MQX_WEAK void MQX_observe(MQX_Metric *metric, double value);
 
 #if defined(__cplusplus)
 } /* extern "C" */

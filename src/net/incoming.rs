@@ -400,7 +400,7 @@ impl Incoming {
                 let welcome = relayed || desk.admission.is_local(&to.address);
                 let is_dropped = self.draft.as_ref().is_some_and(Draft::is_dropped);
                 // D-71: plugins that can say that an address is local are asked first.
-                if !welcome && (is_dropped || !desk.plugins.may_say_local()) {
+                if !welcome && (is_dropped || !desk.plugins.may_say_local(self.plugin)) {
                     let refusal = desk.admission.refusal();
                     self.decide(Decision::Refuse(refusal.into()), desk, io);
                     return;
@@ -445,7 +445,7 @@ impl Incoming {
     /// Starts a step: its chain runs when the connection is driven.
     pub(super) fn begin(&mut self, step: Step, desk: &Desk, io: &Io) {
         let chain = match self.plugin {
-            Some(_) => desk.plugins.chain(step.hook()),
+            Some(plugin) => desk.plugins.chain(plugin, step.hook()),
             None => Chain::new(0, 0),
         };
         self.tell_hello(desk);

@@ -199,7 +199,7 @@ impl Incoming {
     /// What the session asks about: what a plugin has a hook for.
     pub(super) fn ask_about(&mut self, desk: &Desk) {
         if self.plugin.is_some() {
-            let wanted = |hook| !desk.plugins.with(hook).is_empty();
+            let wanted = |hook| desk.plugins.asks(self.plugin, hook);
             self.session.ask_about(Asks { hello: wanted(Hook::Helo), reset: wanted(Hook::Reset) });
         }
     }
@@ -262,12 +262,7 @@ impl Incoming {
         };
         let Some(plugin) = self.plugin.filter(|_| is_news) else { return };
         self.told_lost = true;
-        for hearer in desk.plugins.with(Hook::Lost) {
-            // D-28: until it has handed back, it is called for nothing but the end.
-            if !desk.plugins.cell.skips(*hearer, plugin) {
-                desk.plugins.cell.call_lost(*hearer, plugin);
-            }
-        }
+        desk.plugins.tell_lost(plugin);
         desk.apply_commands(io);
     }
 }

@@ -65,12 +65,12 @@ impl Incoming {
 
     /// One chain per recipient, in their order (D-43); then the whole goes to the disk.
     pub(super) fn next_message(&mut self, mut message: Box<Message>, desk: &mut Desk, io: &mut Io) {
-        let asks = !desk.plugins.with(Hook::Message).is_empty();
+        let asks = desk.plugins.asks(self.plugin, Hook::Message);
         if let Some(plugin) = self.plugin
             && asks
             && message.has_next()
         {
-            if desk.plugins.ask_json() {
+            if desk.plugins.ask_json(plugin) {
                 message.describe(|desk| self.origin(desk), desk);
             }
             match message.open(desk, plugin) {

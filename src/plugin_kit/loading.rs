@@ -135,7 +135,9 @@ fn attempt(file: &Path) -> Result<Option<String>, (Option<i32>, String)> {
     };
     match Plugins::load(&options) {
         Ok((plugins, _)) => {
-            Ok(plugins.generations().next().map(|generation| generation.to_string()))
+            let loaded = plugins.set().plugins().first().copied();
+            let generation = loaded.and_then(|plugin| plugins.generation(plugin));
+            Ok(generation.map(|generation| generation.to_string()))
         }
         Err(error) => {
             let version = match &error {

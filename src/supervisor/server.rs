@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli;
 use crate::control::{self, ControlServer};
 use crate::crashes::CrashLoop;
+use crate::keeper;
 use crate::limits::{Connections, MemoryBudget};
 use crate::lock::{Lock, LockError};
 use crate::log::{Log, LogError, Target};
@@ -35,6 +36,7 @@ use super::inquiry::{Numbers, serve_control};
 use super::line::StatusLine;
 use super::orders::{Order, Orders};
 use super::readiness::Readiness;
+use super::renewal::{Departures, Renewal};
 use super::rights::{Rights, RightsError};
 use super::round::Round;
 use super::start::{
@@ -44,7 +46,7 @@ use super::start::{
 /// How long the last lines of the log may take to be written.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a worker may take to start beyond what plugins may.
-const START_SLACK: Duration = Duration::from_secs(2);
+pub(super) const START_SLACK: Duration = Duration::from_secs(2);
 /// How often the stop looks whether the workers have ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often the status line moves, and named queues are looked at.
@@ -78,6 +80,9 @@ pub enum StartError {
     /// A plugin is not usable.
     #[error(transparent)]
     Plugins(#[from] rohrpost_abi::LoadError),
+    /// A plugin does not want to be used.
+    #[error(transparent)]
+    Refused(#[from] rohrpost_abi::InitializeError),
     /// A certificate or key is not usable.
     #[error(transparent)]
     Tls(#[from] tls::LoadError),
@@ -114,6 +119,7 @@ impl StartError {
             | StartError::Rights(_)
             | StartError::Plugins(_)
             | StartError::Crashing(_)
+            | StartError::Refused(_)
             | StartError::Rolls(_)
             | StartError::Tls(_)
             | StartError::Bind(_)
@@ -136,17 +142,18 @@ pub(super) enum Event {
     Stop,
     Reopen,
     Reload(Answer),
+    Report(Report),
     Intake(Intake, Answer),
     WorkerLost(usize, String),
 }
 
 /// Runs the server until it is told to stop; returns the exit code. `sources` are what `loaded`
-/// came from, to be read again by a reload.
+/// came from, to be read again by a reload; `keeper` is the process that supervises this one.
 ///
 /// # Errors
 /// What keeps it from starting and has not been said on stderr. Once it has started it ends with a
 /// code.
-pub fn run(sources: Sources, loaded: Loaded) -> Result<u8, StartError> {
+pub fn run(sources: Sources, loaded: Loaded, keeper: Option<u32>) -> Result<u8, StartError> {
     let Loaded { settings, warnings } = loaded;
     let _ending = Ending;
     raise_descriptor_limit();
@@ -160,7 +167,7 @@ pub fn run(sources: Sources, loaded: Loaded) -> Result<u8, StartError> {
     if let Some(warning) = rights.warning() {
         log.warning("start", warning);
     }
-    let server = Server::start(settings, sources, rights, &log);
+    let server = Server::start(settings, sources, rights, keeper, &log);
     let outcome = server.and_then(|server| server.serve(&log));
     if let Err(error) = &outcome {
         log.critical("start", error);
@@ -199,12 +206,17 @@ pub(super) struct Server {
     pub(super) connections: Arc<Connections>,
     _lock: Lock,
     queue: Arc<LogQueue>,
-    host: &'static rohrpost_abi::Host,
+    pub(super) host: &'static rohrpost_abi::Host,
+    /// The reload under way, and how many there were.
+    pub(super) renewal: Option<Renewal>,
+    pub(super) renewals: u64,
+    pub(super) departures: Departures,
     metrics: Arc<Metrics>,
     census: Census,
     pub(super) mailboxes: Mailboxes,
     pub(super) orders: Orders,
     workers: Vec<JoinHandle<()>>,
+    watchdog: Option<JoinHandle<()>>,
     helper: JoinHandle<()>,
     verifier: JoinHandle<()>,
     reports: Receiver<Report>,
@@ -221,18 +233,22 @@ impl Server {
         settings: Settings,
         sources: Sources,
         rights: Rights,
+        keeper: Option<u32>,
         log: &Log,
     ) -> Result<Server, StartError> {
         let settings = Arc::new(settings);
         let threads = settings.smtp.threads as usize;
         let Ground { lock, addresses, doors, tls, rolls } = Ground::take(&settings, rights)?;
+        if let Some(keeper) = keeper {
+            keeper::follow(keeper).map_err(system("the server is not supervised any more"))?;
+        }
         watch_crashes(&settings, log)?;
         let mailboxes = Mailboxes::default();
         let (logbook, logbook_thread) = open_logbook(&settings, &mailboxes, log)?;
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
         // D-08: after everything that can fail for the administrator, before the workers.
-        host.plugins().initialize();
+        host.plugins().initialize(&host.plugins().set())?;
         let metrics = Arc::new(Metrics::new(threads));
         let census = Census::new(threads);
         let Aides { jobs, checks, services, helper, verifier } =
@@ -279,11 +295,15 @@ impl Server {
             _lock: lock,
             queue,
             host,
+            renewal: None,
+            renewals: 0,
+            departures: Departures::default(),
             metrics,
             census,
             orders: Orders::new(mailboxes.clone()),
             mailboxes,
             workers,
+            watchdog: None,
             helper,
             verifier,
             reports,
@@ -298,7 +318,7 @@ impl Server {
 
     /// From the first context to the last.
     fn serve(mut self, log: &Log) -> Result<u8, StartError> {
-        let _watchdog = self.start_watchdog(log);
+        self.watch_plugins(log);
         if let Err(error) = self.await_contexts() {
             self.orders.give(Order::Stop, || Mail::Drain);
             self.orders.pass_on();
@@ -321,7 +341,13 @@ impl Server {
             match self.reports.recv_deadline(end) {
                 Ok(Report::Ready(_)) => {}
                 Ok(Report::StartFailed(_, text)) => return Err(StartError::Context(text)),
-                Ok(Report::Ended(_)) | Err(RecvTimeoutError::Disconnected) => {
+                Ok(
+                    Report::Ended(_)
+                    | Report::Renewed(..)
+                    | Report::RenewalFailed(..)
+                    | Report::Departed(_),
+                )
+                | Err(RecvTimeoutError::Disconnected) => {
                     return Err(StartError::Context("a worker ended during its start".into()));
                 }
                 Err(RecvTimeoutError::Timeout) => return Err(StartError::Context(self.blocker())),
@@ -331,7 +357,7 @@ impl Server {
     }
 
     /// Who keeps a worker from starting.
-    fn blocker(&self) -> String {
+    pub(super) fn blocker(&self) -> String {
         let current = (0..=u8::MAX).take(self.workers.len()).find_map(|at| self.host.current(at));
         let Some(call) = current else {
             return match self.events.1.try_recv() {
@@ -349,7 +375,8 @@ impl Server {
         // Nobody may be listening.
         let mut out = std::io::stdout();
         let _ = writeln!(out, "ready {addresses} pid={pid}").and_then(|()| out.flush());
-        let plugins: Vec<&str> = self.host.plugins().names().collect();
+        let set = self.host.plugins().set();
+        let plugins: Vec<&str> = set.names().collect();
         let plugins = if plugins.is_empty() { "none".into() } else { plugins.join(", ") };
         log.info("start", format_args!("listening on {addresses}; plugins: {plugins}"));
         self.readiness.ready(&self.mode_text());
@@ -373,16 +400,14 @@ impl Server {
             }
             // What a mailbox had no room for.
             self.orders.pass_on();
-            match self.events.1.recv_deadline(round.next()) {
+            self.look_at_renewal(log);
+            match self.next_event(round.next()) {
                 Ok(Event::Signal(SIGHUP) | Event::Reopen) => {
                     log.reopen();
                     self.logbook.reopen();
                 }
-                Ok(Event::Reload(answer)) => {
-                    let outcome = self.reload(log);
-                    // Whoever asked may have given up.
-                    let _ = answer.send(outcome);
-                }
+                Ok(Event::Reload(answer)) => self.reload(answer, log),
+                Ok(Event::Report(report)) => self.on_report(report, log),
                 Ok(Event::Intake(intake, answer)) => {
                     let _ = answer.send(self.take_mail(intake, log));
                 }
@@ -401,6 +426,18 @@ impl Server {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return cli::EXIT_BUG,
             }
+        }
+    }
+
+    /// What comes next, until `end` or that of the reload under way.
+    fn next_event(&self, end: Instant) -> Result<Event, RecvTimeoutError> {
+        let end = self.renewal.as_ref().map_or(end, |renewal| end.min(renewal.end));
+        let left = end.saturating_duration_since(Instant::now());
+        let lost = |_| RecvTimeoutError::Disconnected;
+        select! {
+            recv(self.events.1) -> event => event.map_err(lost),
+            recv(self.reports) -> report => report.map(Event::Report).map_err(lost),
+            default(left) => Err(RecvTimeoutError::Timeout),
         }
     }
 
@@ -454,13 +491,14 @@ impl Server {
         all_ended()
     }
 
-    fn start_watchdog(&self, log: &Log) -> Option<JoinHandle<()>> {
-        if self.host.plugins().is_empty() {
-            return None;
+    /// Has plugins watched, as soon as there are any.
+    pub(super) fn watch_plugins(&mut self, log: &Log) {
+        if self.watchdog.is_none() && !self.host.plugins().set().is_empty() {
+            let (workers, warning) = (self.workers.len(), self.settings.plugin.block_warning);
+            let samples = self.census.samples.clone();
+            self.watchdog =
+                crate::watchdog::spawn(self.host, workers, warning, samples, log.clone()).ok();
         }
-        let warning = self.settings.plugin.block_warning;
-        let samples = self.census.samples.clone();
-        crate::watchdog::spawn(self.host, self.workers.len(), warning, samples, log.clone()).ok()
     }
 }
 

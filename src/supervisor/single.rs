@@ -55,7 +55,7 @@ impl Single {
         let (logbook, _) = open_logbook(&settings, &mailboxes, log)?;
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
-        host.plugins().initialize();
+        host.plugins().initialize(&host.plugins().set())?;
         let aides = Aides::start(&settings, listeners.clone(), &queue, &mailboxes, log)?;
         let (report, reports) = unbounded();
         let lost = unbounded();

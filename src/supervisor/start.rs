@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, unbounded};
+use rohrpost_abi::{Copies, LoadOptions, OnError, PluginDirectory};
 use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
 
 use crate::auth::{self, Checks};
@@ -330,10 +331,18 @@ pub(super) fn open_plugins(
     settings: &Settings,
     log: &Log,
 ) -> Result<rohrpost_abi::Plugins, StartError> {
-    use rohrpost_abi::{Copies, LoadOptions, OnError, PluginDirectory};
+    let (plugins, skipped) = rohrpost_abi::Plugins::load(&plugin_options(settings))?;
+    for skipped in skipped {
+        log.critical("plugin", format_args!("left out (plugin-errors: skip): {}", skipped.error));
+    }
+    Ok(plugins)
+}
+
+/// Where plugins are, and how they are loaded.
+pub(super) fn plugin_options(settings: &Settings) -> LoadOptions {
     let plugin = &settings.plugin;
     let path = plugin.directory.clone();
-    let options = LoadOptions {
+    LoadOptions {
         // D-07: a default that is not there is no surprise; one that was asked for is.
         directory: if settings.is_set("plugin-directory") {
             PluginDirectory::Set(path)
@@ -346,12 +355,7 @@ pub(super) fn open_plugins(
             PluginErrors::Skip => OnError::Skip,
         },
         copies: Copies::Memory,
-    };
-    let (plugins, skipped) = rohrpost_abi::Plugins::load(&options)?;
-    for skipped in skipped {
-        log.critical("plugin", format_args!("left out (plugin-errors: skip): {}", skipped.error));
     }
-    Ok(plugins)
 }
 
 pub(super) fn load_plugins(

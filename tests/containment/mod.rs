@@ -5,3 +5,4 @@ mod crash;
 mod crashing;
 mod failure;
 mod figures;
+mod supervised;

@@ -280,7 +280,7 @@ scenario! {
             folder.plugin(name, &source);
         }
         let mut stage = Stage::in_folder(folder);
-        assert!(!stage.host.plugins().ask_json(), "nobody can ask");
+        assert!(!stage.host.plugins().set().ask_json(), "nobody can ask");
         let connection = stage.open();
         let message = open(&stage, connection, b"text");
         for (plugin, name, cure) in [(0, "10-old.so", "-ljson-c"), (1, "20-new.so", "-lfastjson")] {
