@@ -164,7 +164,6 @@ impl Stage {
                 Some(Report::Ready(_)) => break true,
                 Some(Report::StartFailed(_, text)) => return Err(StartError::Context(text).into()),
                 Some(Report::Ended(_)) => break false,
-                // Nothing is reloaded on this stage.
                 Some(Report::Renewed(..) | Report::RenewalFailed(..) | Report::Departed(_)) => {}
                 None if Instant::now() > end => break false,
                 None => {
@@ -338,9 +337,12 @@ impl Stage {
         self.client()?.stream.shutdown(Shutdown::Write)
     }
 
-    /// The client is gone.
+    /// The client is gone: its end is reset, for one that only says nothing more may listen still (D-49a).
     pub(super) fn drop_client(&mut self) {
-        self.clients.remove(&self.current);
+        if let Some(client) = self.clients.remove(&self.current) {
+            // Where it is gone already there is nothing to reset.
+            let _ = socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO));
+        }
     }
 
     // ---- Looks ------------------------------------------------------------------------------------
