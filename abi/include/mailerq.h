@@ -87,6 +87,7 @@ typedef struct MQ_Address    MQ_Address;    /* valid until the step that showed 
 typedef struct MQ_IOWatcher  MQ_IOWatcher;  /* valid until it is unwatched */
 typedef struct MQ_Timer      MQ_Timer;      /* valid until it fires or is stopped */
 typedef struct MQX_Plugin    MQX_Plugin;    /* this plugin; valid for good */
+typedef struct MQX_Metric    MQX_Metric;    /* a number that this plugin counts; valid for good */
 
 #if MQ_API_VERSION < 400
 typedef MQ_Connection MQ_SmtpConnection;
@@ -440,7 +441,8 @@ struct ev_loop *MQ_ev(MQ_Context *context);
  * later attempts; changes of envelope, recipient, mime and dsn.notify or dsn.orcpt are not kept.
  *
  * mime holds any octets, also NULs and such as are no UTF-8: use the functions that give or take a length.
- * In other properties what is no UTF-8 is replaced. A smarthost shows no password; a password stays as
+ * What a plugin hangs onto objects itself (a serializer, a function for their end) must not call anything on
+ * their message. In other properties what is no UTF-8 is replaced. A smarthost shows no password; a password stays as
  * long as host, port and username do. All but mime together may have 62 KiB. */
 #if MQ_API_VERSION >= 500
 struct fjson_object *MQ_json(MQ_Message *message);
@@ -688,7 +690,33 @@ MQX_WEAK bool MQX_setNote(void *connection_or_message, const char *name, const c
  * next MQX_setNote on the same thing, or the end of the step. Since MQX 1. */
 MQX_WEAK const char *MQX_note(void *connection_or_message, const char *name, size_t *size);
 
-/* -- The plugin itself -- */
+/* -- The plugin itself --
+ *
+ * Any thread may call these, with what mqx_initialize was given. A plugin's NAME is that of its file without
+ * `.so`, and without digits and a dash at the beginning: `dnsbl` for `10-dnsbl.so`. */
+
+/* The value of the administrator's setting `plugin-NAME-KEY`, NULL if it is not set. In names of settings
+ * case does not matter, and `-` and `_` are the same. The text stays as it is for good; a reload gives
+ * another one, and then calls mqx_reload. Since MQX 1. */
+MQX_WEAK const char *MQX_setting(MQX_Plugin *self, const char *key);
+
+/* Metrics, which the host shows to Prometheus as `rohrpost_plugin_NAME_METRIC`; a counter's name gets
+ * `_total` at its end. A name has 1 to 64 letters, digits and `_`. What is declared again, by this
+ * instance of the plugin or by one that a reload put in its place, is the same metric and goes on with its
+ * numbers. A plugin has at most 256; NULL if the name or the buckets will not do, or there are too many.
+ *
+ * A histogram counts how many values come up to each of `count` buckets (at most 64), whose bounds rise;
+ * NULL for the usual ones, from 5 ms to 10 s in seconds. Since MQX 1. */
+MQX_WEAK MQX_Metric *MQX_counter(MQX_Plugin *self, const char *name, const char *help);
+MQX_WEAK MQX_Metric *MQX_gauge(MQX_Plugin *self, const char *name, const char *help);
+MQX_WEAK MQX_Metric *MQX_histogram(MQX_Plugin *self, const char *name, const char *help,
+                                   const double *buckets, size_t count);
+
+/* Count: add to a counter (nothing negative) or a gauge, set a gauge, put a value into a histogram. Atomic,
+ * and without a lock. Since MQX 1. */
+MQX_WEAK void MQX_add(MQX_Metric *metric, double amount);
+MQX_WEAK void MQX_set(MQX_Metric *metric, double value);
+MQX_WEAK void MQX_observe(MQX_Metric *metric, double value);
 
 #if defined(__cplusplus)
 } /* extern "C" */

@@ -156,6 +156,11 @@ impl Chain {
         Some(plugin)
     }
 
+    /// The plugin is gone, and with it what it owes.
+    pub(crate) fn forget(&mut self, plugin: PluginIndex) {
+        self.late.retain(|late| *late != plugin);
+    }
+
     /// D-28: does this plugin still owe a hand-back for a revoked hold?
     pub(crate) fn owes(&self, plugin: PluginIndex) -> bool {
         self.late.contains(&plugin)

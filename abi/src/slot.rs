@@ -121,6 +121,13 @@ impl<T> Slots<T> {
         if entry.generation == key.generation() { entry.value.as_mut() } else { None }
     }
 
+    /// The keys of all values that `wanted` is true of. Looks at every slot.
+    pub(crate) fn keys_where(&self, wanted: impl Fn(&T) -> bool) -> Vec<Key> {
+        let taken = self.entries.iter().enumerate();
+        let found = taken.filter(|(_, entry)| entry.value.as_ref().is_some_and(&wanted));
+        found.map(|(slot, entry)| Key::new(entry.generation, slot)).collect()
+    }
+
     /// Frees the slot; its key is stale from now on.
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         self.get(key)?;

@@ -72,7 +72,7 @@ pub fn describe(addresses: &[usize]) -> Vec<String> {
         };
         let same = open.as_ref().is_some_and(|(known, _)| std::ptr::eq(*known, image));
         if !same {
-            open = Some((image, reader(image.file())));
+            open = Some((image, image.file().and_then(reader)));
         }
         let loader = open.as_ref().and_then(|(_, loader)| loader.as_ref());
         let offset = image.offset(*address) as u64;

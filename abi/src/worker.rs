@@ -34,6 +34,8 @@ use crate::note::Notes;
 use crate::plugin::PluginIndex;
 use crate::post;
 use crate::query::QueryAnswer;
+use crate::set::PluginSet;
+use crate::sets::Sets;
 use crate::slot::SLOTS_MAX;
 use crate::stack::HandlerStack;
 use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
@@ -106,6 +108,7 @@ pub struct Worker {
     _handler_stack: Option<HandlerStack>,
     /// Out of the host's, and not run.
     posts: VecDeque<post::Post>,
+    pub(crate) sets: Sets,
 }
 
 impl Drop for Worker {
@@ -129,6 +132,7 @@ impl Worker {
         // SAFETY: `Worker` is bound to this thread by its `Rc`, keeps the pointee, and leaves when it is
         // dropped; if it is forgotten, the pointee stays for good.
         unsafe { call::enter(NonNull::from(&*state), host.published(index)) };
+        let sets = Sets::new(&host.plugins().set());
         Ok(Worker {
             host,
             index,
@@ -136,6 +140,7 @@ impl Worker {
             posted: VecDeque::new(),
             posts: VecDeque::new(),
             _handler_stack: HandlerStack::new(),
+            sets,
         })
     }
 
@@ -159,6 +164,7 @@ impl Worker {
             output_space: OUTPUT_BYTES_MAX,
             data: PluginData::default(),
             chain: Default::default(),
+            set: self.sets.now().clone(),
             hook: Hook::Connect,
             answer: None,
             hold: None,
@@ -173,6 +179,30 @@ impl Worker {
     /// The close chain is over: every token of the connection is stale, a verdict not taken is dropped.
     pub fn close_connection(&self, connection: ConnectionId) {
         self.state.borrow_mut().remove_connection(connection);
+    }
+
+    /// Who is asked about this connection; `None` if it is gone.
+    pub fn set_of(&self, connection: ConnectionId) -> Option<Rc<PluginSet>> {
+        Some(self.state.borrow().connections.get(connection.0)?.set.clone())
+    }
+
+    pub(crate) fn has_other_set(&self, connection: ConnectionId, set: &Rc<PluginSet>) -> bool {
+        let state = self.state.borrow();
+        let connection = state.connections.get(connection.0);
+        connection.is_some_and(|connection| !Rc::ptr_eq(&connection.set, set))
+    }
+
+    /// How many of these are asked about a step of this connection that calls `hook`.
+    pub fn asked(&self, connection: ConnectionId, hook: Hook) -> usize {
+        let state = self.state.borrow();
+        state.connections.get(connection.0).map_or(0, |connection| connection.set.with(hook).len())
+    }
+
+    /// D-17, for one plugin whose cleanup hook is over: its timers, watches, queries and posts vanish without
+    /// a callback; the worker is told as if the plugin had stopped them.
+    pub(crate) fn drop_plugin(&mut self, plugin: PluginIndex) {
+        self.state.borrow_mut().drop_plugin(plugin);
+        self.posts.retain(|post| post.plugin != plugin);
     }
 
     /// The peer is gone, the close chain is still to come: nothing can be sent any more (D-50).
@@ -556,6 +586,10 @@ impl Worker {
             self.posts = self.host.posts(self.index).take();
         }
         let Some(post) = self.posts.pop_front() else { return false };
+        if !self.sets.has(post.plugin) {
+            // A thread of a plugin that was cleaned up does not know yet.
+            return true;
+        }
         let plugin = self.host.plugins().plugin(post.plugin);
         call::plugin_code(plugin.blame(), Site::Post, || {
             // SAFETY: the callback and its data are the plugin's, given together for this one call.

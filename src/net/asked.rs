@@ -117,7 +117,7 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn new(moment: Moment, plugin: ConnectionId, desk: &Desk) -> Asked {
-        let chain = desk.plugins.chain(moment.hook());
+        let chain = desk.plugins.chain(plugin, moment.hook());
         Asked { plugin, chain, moment, held_ms: 0, hold_ms: None }
     }
 

@@ -400,7 +400,7 @@ impl Incoming {
                 let welcome = relayed || desk.admission.is_local(&to.address);
                 let is_dropped = self.draft.as_ref().is_some_and(Draft::is_dropped);
                 // D-71: plugins that can say that an address is local are asked first.
-                if !welcome && (is_dropped || !desk.plugins.may_say_local()) {
+                if !welcome && (is_dropped || !desk.plugins.may_say_local(self.plugin)) {
                     let refusal = desk.admission.refusal();
                     self.decide(Decision::Refuse(refusal.into()), desk, io);
                     return;
@@ -489,7 +489,7 @@ impl Incoming {
     /// Starts a step: its chain runs when the connection is driven.
     pub(super) fn begin(&mut self, step: Step, desk: &Desk, io: &Io) {
         let chain = match self.plugin {
-            Some(_) => desk.plugins.chain(step.hook()),
+            Some(plugin) => desk.plugins.chain(plugin, step.hook()),
             None => Chain::new(0, 0),
         };
         self.tell_hello(desk);
@@ -569,12 +569,12 @@ impl Incoming {
 
     /// One chain per recipient, in their order (D-43); then the whole goes to the disk.
     pub(super) fn next_message(&mut self, mut message: Box<Message>, desk: &mut Desk, io: &mut Io) {
-        let asks = !desk.plugins.with(Hook::Message).is_empty();
+        let asks = desk.plugins.asks(self.plugin, Hook::Message);
         if let Some(plugin) = self.plugin
             && asks
             && message.has_next()
         {
-            if desk.plugins.ask_json() {
+            if desk.plugins.ask_json(plugin) {
                 message.describe(|desk| self.origin(desk), desk);
             }
             match message.open(desk, plugin) {

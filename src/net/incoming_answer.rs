@@ -199,7 +199,7 @@ impl Incoming {
     /// What the session asks about: what a plugin has a hook for.
     pub(super) fn ask_about(&mut self, desk: &Desk) {
         if self.plugin.is_some() {
-            let wanted = |hook| !desk.plugins.with(hook).is_empty();
+            let wanted = |hook| desk.plugins.asks(self.plugin, hook);
             self.session.ask_about(Asks { hello: wanted(Hook::Helo), reset: wanted(Hook::Reset) });
         }
     }
@@ -260,9 +260,7 @@ impl Incoming {
             return;
         };
         self.told_lost = true;
-        for hearer in desk.plugins.with(Hook::Lost) {
-            desk.plugins.cell.call_lost(*hearer, plugin);
-        }
+        desk.plugins.tell_lost(plugin);
         desk.apply_commands(io);
     }
 }

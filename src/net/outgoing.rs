@@ -138,7 +138,7 @@ impl Outgoing {
         let spared = journey.goes_clear_to(stop.address)
             || desk.broken_tls.spares(stop.address, io.now_ms());
         let (mut options, guard) = plan(stop, &journey.target, &desk.settings, spared);
-        let is_asked = |hook| !desk.plugins.with(hook).is_empty();
+        let is_asked = |hook| !desk.plugins.set().with(hook).is_empty();
         options.asks_at_banner = is_asked(Hook::OutConnect) || is_asked(Hook::OutSecure);
         Outgoing {
             key,
@@ -216,6 +216,14 @@ impl Outgoing {
         }
         self.take_work(desk, io);
         self.drive(desk, io)
+    }
+
+    /// The plugins were changed: an idle connection is not to keep those of before in use.
+    pub fn on_other_plugins(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        if self.greeted && desk.plugins.is_outdated(self.plugin) {
+            return self.on_unneeded(desk, io);
+        }
+        Keep::Yes
     }
 
     /// An idle connection is to make room for another.
@@ -476,7 +484,9 @@ impl Outgoing {
             if self.session.stage() != Stage::Idle || !is_free {
                 return;
             }
-            if !desk.mood.delivers() || self.is_used_up(desk) || self.is_outdated(desk) {
+            // D-0E: mail that is begun now is for the plugins of now.
+            let outdated = self.is_outdated(desk) || desk.plugins.is_outdated(self.plugin);
+            if !desk.mood.delivers() || self.is_used_up(desk) || outdated {
                 return self.leave(desk, io);
             }
             let delivering = desk.may_deliver();
@@ -554,7 +564,7 @@ impl Outgoing {
         self.made = made_of(&edits.mime);
         let stored = transaction.body(mail);
         let body = self.made.as_ref().or(stored);
-        if body.is_none() && desk.plugins.with(Hook::OutData).is_empty() {
+        if body.is_none() && !self.asks(Hook::OutData, desk) {
             return self.finish(Finish::no_text(), desk, io);
         }
         let (from, to) = match (edited(&edits.envelope), edited(&edits.recipient)) {

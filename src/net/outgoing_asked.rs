@@ -38,7 +38,7 @@ const BOUNCE_STATUS: [u16; 3] = [5, 7, 1];
 impl Outgoing {
     /// Whether plugins are asked at this hook.
     pub(super) fn asks(&self, hook: Hook, desk: &Desk) -> bool {
-        self.plugin.is_some() && !desk.plugins.with(hook).is_empty()
+        desk.plugins.asks(self.plugin, hook)
     }
 
     fn ask(&mut self, moment: Moment, desk: &Desk) {
@@ -93,7 +93,7 @@ impl Outgoing {
             recipient: mail.map(|mail| mail.recipient.as_bytes()),
             id: Some(label(id.transaction, id.index)),
             attempt: desk.store.attempts(id).saturating_add(1),
-            json: extras::described(&current.transaction, id.index, desk),
+            json: extras::described(plugin, &current.transaction, id.index, desk),
             notes: mail.map(extras::noted).unwrap_or_default(),
             ..MessageInit::default()
         };

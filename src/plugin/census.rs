@@ -9,7 +9,7 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rohrpost_abi::{Count, Holdings, Hook, Host, PluginIndex, Worker};
+use rohrpost_abi::{Count, Holdings, Host, PluginIndex, Worker};
 use serde_json::{Value, json};
 
 use crate::watchdog::{LOOK_EVERY, Samples};
@@ -95,7 +95,8 @@ impl Census {
     /// All plugins in the order of their loading, as the status shows them.
     pub fn report(&self, host: &Host) -> Value {
         let plugins = host.plugins();
-        let rows = plugins.with(Hook::Version).iter().map(|plugin| {
+        let set = plugins.set();
+        let rows = set.plugins().iter().map(|plugin| {
             let Figures { holdings, hold_times } = self.of(*plugin);
             let Holdings { timers, watches, holds, connections } = holdings;
             json!({

@@ -6,7 +6,7 @@
 
 use rohrpost_abi::{
     Command, ConnectionId, ConnectionInit, ContextStep, Expiry, Generation, Hook, Host,
-    PluginIndex, QueryAnswer, QueryId, Returned, Step, TimerId, WatchId,
+    PluginIndex, PluginSet, QueryAnswer, QueryId, Returned, Step, TimerId, WatchId,
 };
 
 use crate::log::{Level, Log};
@@ -51,21 +51,38 @@ impl Plugins {
         Plugins { host, cell, log, retries_max, trace, tally }
     }
 
-    /// Can any plugin ask for messages as JSON?
-    pub fn ask_json(&self) -> bool {
-        self.host.plugins().ask_json()
+    /// Can any plugin of this connection ask for messages as JSON?
+    pub fn ask_json(&self, connection: ConnectionId) -> bool {
+        self.cell.set_of(connection).is_some_and(|set| set.ask_json())
     }
 
-    /// The plugins that export `hook`, in load order; empty costs its caller one length test.
-    pub fn with(&self, hook: Hook) -> &'static [PluginIndex] {
-        self.host.plugins().with(hook)
+    /// The plugins that connections begin with.
+    pub fn set(&self) -> &PluginSet {
+        self.cell.set()
     }
 
-    /// Whether any plugin can say that a recipient is local (D-71): one that exports the hook for recipients,
-    /// of a generation that has the call.
-    pub fn may_say_local(&self) -> bool {
+    /// Whether any plugin of this connection exports `hook`; none does where no plugin sees it.
+    pub fn asks(&self, connection: Option<ConnectionId>, hook: Hook) -> bool {
+        connection.is_some_and(|connection| self.cell.asked(connection, hook) > 0)
+    }
+
+    /// Whether a connection that began now would be asked about by others (D-0E).
+    pub fn is_outdated(&self, connection: Option<ConnectionId>) -> bool {
+        match connection {
+            Some(connection) => self.cell.is_outdated(connection),
+            None => !self.set().is_empty(),
+        }
+    }
+
+    /// Whether any plugin of this connection can say that a recipient is local (D-71): one that exports the
+    /// hook for recipients, of a generation that has the call.
+    pub fn may_say_local(&self, connection: Option<ConnectionId>) -> bool {
         let generation = |plugin: &PluginIndex| self.host.plugins().generation(*plugin);
-        self.with(Hook::RcptTo).iter().any(|plugin| generation(plugin) != Generation::G1)
+        let Some(set) = connection.and_then(|connection| self.cell.set_of(connection)) else {
+            return false;
+        };
+        let asked = set.with(Hook::RcptTo).iter();
+        asked.filter_map(generation).any(|generation| generation != Generation::G1)
     }
 
     /// A slot for a connection, or `None` when no plugin would ever see it.
@@ -73,22 +90,37 @@ impl Plugins {
     /// # Errors
     /// When the tokens of this worker are used up: 2^20 connections.
     pub fn open(&self, init: ConnectionInit) -> Result<Option<ConnectionId>, SlotsSpent> {
-        if self.host.plugins().is_empty() {
+        if self.set().is_empty() {
             return Ok(None);
         }
         self.cell.open_connection(init).map(Some).map_err(|_| SlotsSpent)
     }
 
-    /// A chain over the plugins that export `hook`.
-    pub fn chain(&self, hook: Hook) -> Chain {
-        Chain::new(self.with(hook).len(), self.retries_max)
+    /// Tells the plugins of this connection that the peer is gone, while one of them holds its step (D-4B).
+    pub fn tell_lost(&mut self, connection: ConnectionId) {
+        let Some(set) = self.cell.set_of(connection) else { return };
+        for plugin in set.with(Hook::Lost) {
+            self.cell.call_lost(*plugin, connection);
+        }
+    }
+
+    /// A chain over the plugins of this connection that export `hook`.
+    pub fn chain(&self, connection: ConnectionId, hook: Hook) -> Chain {
+        Chain::new(self.cell.asked(connection, hook), self.retries_max)
+    }
+
+    /// A chain over so many plugins.
+    pub fn chain_of(&self, length: usize) -> Chain {
+        Chain::new(length, self.retries_max)
     }
 
     /// Calls plugin after plugin until one holds the step or all were asked. What they ask for
     /// meanwhile stays in the cell for [`Plugins::take_commands`].
     pub fn walk(&mut self, chain: &mut Chain, connection: ConnectionId, step: Step<'_>) -> Walk {
         let hook = step.hook();
-        let plugins = self.with(hook);
+        // A connection that is gone has nobody to ask.
+        let Some(set) = self.cell.set_of(connection) else { return Walk::Done };
+        let plugins = set.with(hook);
         loop {
             if self.is_decided(chain, step) {
                 chain.end();
@@ -123,10 +155,13 @@ impl Plugins {
         }
     }
 
-    /// The same for a step of the worker's context (D-14, D-16). Cleanup goes in reverse order,
-    /// which is how its plugins are listed (D-09).
-    pub fn walk_context(&mut self, chain: &mut Chain, step: ContextStep) -> Walk {
-        let plugins = self.with(step.hook());
+    /// The same for a step of the worker's context (D-14, D-16), over these plugins.
+    pub fn walk_context(
+        &mut self,
+        chain: &mut Chain,
+        step: ContextStep,
+        plugins: &[PluginIndex],
+    ) -> Walk {
         loop {
             match chain.poll_next() {
                 Next::Call(position) => {
@@ -169,7 +204,7 @@ impl Plugins {
 
     /// Puts the numbers of this worker where they can be seen. Once a second.
     pub fn publish(&mut self) {
-        if !self.host.plugins().is_empty() {
+        if self.host.plugins().loaded() > 0 {
             self.tally.publish(&self.cell);
         }
     }

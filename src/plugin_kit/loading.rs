@@ -135,7 +135,10 @@ fn attempt(file: &Path) -> Result<Option<String>, (Option<i32>, String)> {
     };
     match Plugins::load(&options) {
         Ok((plugins, _)) => {
-            Ok(plugins.generations().next().map(|generation| generation.to_string()))
+            let set = plugins.set();
+            let first = set.plugins().first();
+            let generation = first.and_then(|plugin| plugins.generation(*plugin));
+            Ok(generation.map(|generation| generation.to_string()))
         }
         Err(error) => {
             let version = match &error {

@@ -164,6 +164,7 @@ impl Stage {
                 Some(Report::Ready(_)) => break true,
                 Some(Report::StartFailed(_, text)) => return Err(StartError::Context(text).into()),
                 Some(Report::Ended(_)) => break false,
+                Some(Report::Renewed(..) | Report::RenewalFailed(..) | Report::Departed(_)) => {}
                 None if Instant::now() > end => break false,
                 None => {
                     self.settle();
@@ -358,8 +359,8 @@ impl Stage {
     /// Calls that did nothing, of the plugin or of nobody that could be named.
     pub(super) fn misuses(&self) -> u64 {
         let host = self.single.host();
-        let all = host.plugins().with(rohrpost_abi::Hook::Version);
-        let named: u64 = all.iter().map(|plugin| host.misuses(*plugin)).sum();
+        let set = host.plugins().set();
+        let named: u64 = set.plugins().iter().map(|plugin| host.misuses(*plugin)).sum();
         named + host.misuses_of_unknown()
     }
 

@@ -51,9 +51,12 @@ pub(super) fn serve_control(
     let queue = queue.clone();
     let (mailboxes, events) = (mailboxes.clone(), events.clone());
     let (draining, taking) = (draining.clone(), taking.clone());
+    let patience = settings.plugin.start_timeout + ORDER_PATIENCE;
     let handler = move |request| {
-        if let Request::QueueTake { name, limit } = request {
-            return taking.take(name, limit);
+        match request {
+            Request::QueueTake { name, limit } => return taking.take(name, limit),
+            Request::Reload => return Ok(reload(events.clone(), patience)),
+            _ => {}
         }
         let mode = if draining.load(Ordering::Relaxed) { "draining" } else { "open" };
         answer(request, mode, &*queue, &numbers, &mailboxes, &events, &taking).map(Reply::Rows)
@@ -107,14 +110,13 @@ fn answer(
             };
             ask_all(&question, mailboxes)
         }
-        Request::QueueTake { .. } => Err("this is a conversation".to_owned()),
+        Request::QueueTake { .. } | Request::Reload => Err("this is a conversation".to_owned()),
         Request::QueueRemove { ids } => by_hand::remove(ids, mailboxes),
         Request::QueueRetry { which } => by_hand::retry(which, mailboxes),
         Request::Reopen => {
             let _ = events.send(Event::Reopen);
             Ok(Vec::new())
         }
-        Request::Reload => order(events, Event::Reload),
         Request::Drain => order(events, |answer| Event::Intake(Intake::Closed, answer)),
         Request::Resume => order(events, |answer| Event::Intake(Intake::Open, answer)),
         Request::Stop => {
@@ -129,10 +131,28 @@ fn order(
     events: &Sender<Event>,
     event: impl FnOnce(Answer) -> Event,
 ) -> Result<Vec<Value>, String> {
+    order_within(ORDER_PATIENCE, events, event)
+}
+
+fn order_within(
+    patience: Duration,
+    events: &Sender<Event>,
+    event: impl FnOnce(Answer) -> Event,
+) -> Result<Vec<Value>, String> {
     let (answer, answered) = bounded(1);
     let _ = events.send(event(answer));
     let stopping = |_| "the server is stopping, or too busy to answer".to_owned();
-    answered.recv_timeout(ORDER_PATIENCE).map_err(stopping)?
+    answered.recv_timeout(patience).map_err(stopping)?
+}
+
+/// A reload may wait for plugins (D-14); others are answered meanwhile.
+fn reload(events: Sender<Event>, patience: Duration) -> Reply {
+    Reply::Conversation(Box::new(move |mut stream| {
+        let answer = order_within(patience, &events, Event::Reload);
+        stream.get_mut().extend(Instant::now() + ORDER_PATIENCE);
+        // Whoever asked may have gone.
+        let _ = control::give(stream, answer);
+    }))
 }
 
 fn ask_all(question: &Question, mailboxes: &Mailboxes) -> Result<Vec<Value>, String> {

@@ -17,6 +17,7 @@ mod orders;
 mod readiness;
 mod rehearsal;
 mod reload;
+mod renewal;
 mod rights;
 mod round;
 mod server;

@@ -38,7 +38,7 @@ pub fn rehearse(settings: &Settings) -> Result<Vec<String>, StartError> {
     // D-08: as the user that the server would be.
     rights.give_up()?;
     let plugins = open_plugins(settings, &Log::none())?;
-    let names: Vec<&str> = plugins.names().collect();
+    let names: Vec<&str> = plugins.set().names().collect();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     found.push(format!("plugins: {names}"));
     Ok(found)

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli;
@@ -36,16 +36,18 @@ use super::inquiry::{Numbers, serve_control};
 use super::line::StatusLine;
 use super::orders::{Order, Orders};
 use super::readiness::Readiness;
+use super::renewal::{Departures, Renewal};
 use super::rights::{Rights, RightsError};
 use super::round::Round;
 use super::start::{
-    Aides, Plan, load_plugins, open_logbook, open_queue, restore, start_workers, watch_crashes,
+    Aides, Plan, initialize_plugins, load_plugins, open_logbook, open_queue, restore,
+    start_workers, watch_crashes,
 };
 
 /// How long the last lines of the log may take to be written.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a worker may take to start beyond what plugins may.
-const START_SLACK: Duration = Duration::from_secs(2);
+pub(super) const START_SLACK: Duration = Duration::from_secs(2);
 /// How often the stop looks whether the workers have ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often the status line moves, and named queues are looked at.
@@ -79,6 +81,12 @@ pub enum StartError {
     /// A plugin is not usable.
     #[error(transparent)]
     Plugins(#[from] rohrpost_abi::LoadError),
+    /// A plugin cannot be told its settings.
+    #[error(transparent)]
+    PluginSettings(#[from] rohrpost_abi::SettingsError),
+    /// A plugin does not want to be used.
+    #[error(transparent)]
+    Refused(#[from] rohrpost_abi::InitializeError),
     /// A certificate or key is not usable.
     #[error(transparent)]
     Tls(#[from] tls::LoadError),
@@ -114,6 +122,8 @@ impl StartError {
             | StartError::Logbook(_)
             | StartError::Rights(_)
             | StartError::Plugins(_)
+            | StartError::PluginSettings(_)
+            | StartError::Refused(_)
             | StartError::Crashing(_)
             | StartError::Rolls(_)
             | StartError::Tls(_)
@@ -137,6 +147,7 @@ pub(super) enum Event {
     Stop,
     Reopen,
     Reload(Answer),
+    Report(Report),
     Intake(Intake, Answer),
     WorkerLost(usize, String),
 }
@@ -200,12 +211,17 @@ pub(super) struct Server {
     pub(super) connections: Arc<Connections>,
     _lock: Lock,
     queue: Arc<LogQueue>,
-    host: &'static rohrpost_abi::Host,
+    pub(super) host: &'static rohrpost_abi::Host,
+    /// The reload under way, and how many there were.
+    pub(super) renewal: Option<Renewal>,
+    pub(super) renewals: u64,
+    pub(super) departures: Departures,
     metrics: Arc<Metrics>,
     census: Census,
     pub(super) mailboxes: Mailboxes,
     pub(super) orders: Orders,
     workers: Vec<JoinHandle<()>>,
+    watchdog: Option<JoinHandle<()>>,
     helper: JoinHandle<()>,
     verifier: JoinHandle<()>,
     reports: Receiver<Report>,
@@ -237,7 +253,7 @@ impl Server {
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
         // D-08: after everything that can fail for the administrator, before the workers.
-        host.plugins().initialize();
+        initialize_plugins(host, &settings)?;
         let metrics = Arc::new(Metrics::new(threads));
         let census = Census::new(threads);
         let Aides { jobs, checks, services, helper, verifier } =
@@ -284,11 +300,15 @@ impl Server {
             _lock: lock,
             queue,
             host,
+            renewal: None,
+            renewals: 0,
+            departures: Departures::default(),
             metrics,
             census,
             orders: Orders::new(mailboxes.clone()),
             mailboxes,
             workers,
+            watchdog: None,
             helper,
             verifier,
             reports,
@@ -303,7 +323,7 @@ impl Server {
 
     /// From the first context to the last.
     fn serve(mut self, log: &Log) -> Result<u8, StartError> {
-        let _watchdog = self.start_watchdog(log);
+        self.watch_plugins(log);
         if let Err(error) = self.await_contexts() {
             self.orders.give(Order::Stop, || Mail::Drain);
             self.orders.pass_on();
@@ -326,7 +346,13 @@ impl Server {
             match self.reports.recv_deadline(end) {
                 Ok(Report::Ready(_)) => {}
                 Ok(Report::StartFailed(_, text)) => return Err(StartError::Context(text)),
-                Ok(Report::Ended(_)) | Err(RecvTimeoutError::Disconnected) => {
+                Ok(
+                    Report::Ended(_)
+                    | Report::Renewed(..)
+                    | Report::RenewalFailed(..)
+                    | Report::Departed(_),
+                )
+                | Err(RecvTimeoutError::Disconnected) => {
                     return Err(StartError::Context("a worker ended during its start".into()));
                 }
                 Err(RecvTimeoutError::Timeout) => return Err(StartError::Context(self.blocker())),
@@ -336,7 +362,7 @@ impl Server {
     }
 
     /// Who keeps a worker from starting.
-    fn blocker(&self) -> String {
+    pub(super) fn blocker(&self) -> String {
         let current = (0..=u8::MAX).take(self.workers.len()).find_map(|at| self.host.current(at));
         let Some(call) = current else {
             return match self.events.1.try_recv() {
@@ -354,7 +380,8 @@ impl Server {
         // Nobody may be listening.
         let mut out = std::io::stdout();
         let _ = writeln!(out, "ready {addresses} pid={pid}").and_then(|()| out.flush());
-        let plugins: Vec<&str> = self.host.plugins().names().collect();
+        let set = self.host.plugins().set();
+        let plugins: Vec<&str> = set.names().collect();
         let plugins = if plugins.is_empty() { "none".into() } else { plugins.join(", ") };
         log.info("start", format_args!("listening on {addresses}; plugins: {plugins}"));
         self.readiness.ready(&self.mode_text());
@@ -378,16 +405,14 @@ impl Server {
             }
             // What a mailbox had no room for.
             self.orders.pass_on();
-            match self.events.1.recv_deadline(round.next()) {
+            self.look_at_renewal(log);
+            match self.next_event(round.next()) {
                 Ok(Event::Signal(SIGHUP) | Event::Reopen) => {
                     log.reopen();
                     self.logbook.reopen();
                 }
-                Ok(Event::Reload(answer)) => {
-                    let outcome = self.reload(log);
-                    // Whoever asked may have given up.
-                    let _ = answer.send(outcome);
-                }
+                Ok(Event::Reload(answer)) => self.reload(answer, log),
+                Ok(Event::Report(report)) => self.on_report(report, log),
                 Ok(Event::Intake(intake, answer)) => {
                     let _ = answer.send(self.take_mail(intake, log));
                 }
@@ -406,6 +431,18 @@ impl Server {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return cli::EXIT_BUG,
             }
+        }
+    }
+
+    /// What comes next, until `end` or that of the reload under way.
+    fn next_event(&self, end: Instant) -> Result<Event, RecvTimeoutError> {
+        let end = self.renewal.as_ref().map_or(end, |renewal| end.min(renewal.end));
+        let left = end.saturating_duration_since(Instant::now());
+        let lost = |_| RecvTimeoutError::Disconnected;
+        select! {
+            recv(self.events.1) -> event => event.map_err(lost),
+            recv(self.reports) -> report => report.map(Event::Report).map_err(lost),
+            default(left) => Err(RecvTimeoutError::Timeout),
         }
     }
 
@@ -459,13 +496,15 @@ impl Server {
         all_ended()
     }
 
-    fn start_watchdog(&self, log: &Log) -> Option<JoinHandle<()>> {
-        if self.host.plugins().is_empty() {
-            return None;
+    /// Has plugins watched, as soon as there are any.
+    pub(super) fn watch_plugins(&mut self, log: &Log) {
+        if self.watchdog.is_none() && !self.host.plugins().set().is_empty() {
+            let warning = self.settings.plugin.block_warning;
+            let (samples, workers) = (self.census.samples.clone(), self.workers.len());
+            let watchdog =
+                crate::watchdog::spawn(self.host, workers, warning, samples, log.clone());
+            self.watchdog = watchdog.ok();
         }
-        let warning = self.settings.plugin.block_warning;
-        let samples = self.census.samples.clone();
-        crate::watchdog::spawn(self.host, self.workers.len(), warning, samples, log.clone()).ok()
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, unbounded};
+use rohrpost_abi::{Copies, LoadOptions, OnError, PluginDirectory};
 use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
 
 use crate::auth::{self, Checks};
@@ -335,10 +336,18 @@ pub(super) fn open_plugins(
     settings: &Settings,
     log: &Log,
 ) -> Result<rohrpost_abi::Plugins, StartError> {
-    use rohrpost_abi::{Copies, LoadOptions, OnError, PluginDirectory};
+    let (plugins, skipped) = rohrpost_abi::Plugins::load(&plugin_options(settings))?;
+    for skipped in skipped {
+        log.critical("plugin", format_args!("left out (plugin-errors: skip): {}", skipped.error));
+    }
+    Ok(plugins)
+}
+
+/// Where plugins are, and how they are loaded.
+pub(super) fn plugin_options(settings: &Settings) -> LoadOptions {
     let plugin = &settings.plugin;
     let path = plugin.directory.clone();
-    let options = LoadOptions {
+    LoadOptions {
         // D-07: a default that is not there is no surprise; one that was asked for is.
         directory: if settings.is_set("plugin-directory") {
             PluginDirectory::Set(path)
@@ -351,12 +360,7 @@ pub(super) fn open_plugins(
             PluginErrors::Skip => OnError::Skip,
         },
         copies: Copies::Memory,
-    };
-    let (plugins, skipped) = rohrpost_abi::Plugins::load(&options)?;
-    for skipped in skipped {
-        log.critical("plugin", format_args!("left out (plugin-errors: skip): {}", skipped.error));
     }
-    Ok(plugins)
 }
 
 pub(super) fn load_plugins(
@@ -389,6 +393,21 @@ pub(super) fn load_plugins(
         }),
     });
     Ok(host.expect("a process starts one server"))
+}
+
+/// Tells the plugins what the administrator says to them, and has them begin (D-08).
+///
+/// # Errors
+/// When one of them does not want to, or cannot be told.
+pub(super) fn initialize_plugins(
+    host: &rohrpost_abi::Host,
+    settings: &Settings,
+) -> Result<(), StartError> {
+    let plugins = host.plugins();
+    let set = plugins.set();
+    plugins.configure(set.plugins(), &plugins.settings(settings.own.rows())?);
+    plugins.initialize(&set)?;
+    Ok(())
 }
 
 fn log_level(level: rohrpost_abi::Level) -> Level {

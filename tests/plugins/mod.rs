@@ -25,5 +25,6 @@ pub(crate) mod outward;
 #[cfg(feature = "count-allocations")]
 mod parked;
 pub(crate) mod probe;
+mod renewal;
 mod secure;
 mod speech;

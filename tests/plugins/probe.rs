@@ -49,7 +49,7 @@ pub(crate) fn compiled(source: &str, sanitizer: Sanitizer) -> PathBuf {
 }
 
 /// The source of a probe of this name, which may have more hooks, and its generation by its version.
-fn probe_source(name: &str, more: &str, version: u32) -> String {
+pub(crate) fn probe_source(name: &str, more: &str, version: u32) -> String {
     let probe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins/c/probe.c");
     format!(
         "#define MQ_API_VERSION {version}\n#define PROBE_NAME \"{name}\"\n{more}#include \"{}\"\n",

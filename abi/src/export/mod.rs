@@ -50,6 +50,7 @@ mod log;
 mod message;
 mod note;
 mod outgoing;
+mod plugin;
 mod version;
 
 pub use address::*;
@@ -63,4 +64,5 @@ pub use log::*;
 pub use message::*;
 pub use note::*;
 pub use outgoing::*;
+pub use plugin::*;
 pub use version::*;

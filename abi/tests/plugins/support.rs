@@ -175,7 +175,9 @@ pub(crate) struct Stage {
     pub(crate) worker: Worker,
     lines: Arc<Mutex<Vec<Line>>>,
     woken: Arc<Mutex<Vec<u8>>>,
-    _folder: Folder,
+    /// Who said something while it was initialized.
+    pub(crate) initialized: Vec<String>,
+    pub(crate) folder: Folder,
 }
 
 pub(crate) const WORKER: u8 = 3;
@@ -201,18 +203,18 @@ impl Stage {
         let (plugins, _) = Plugins::load(&options(folder.path())).expect("plugins load");
         let (lines, woken) = (Arc::default(), Arc::default());
         let host = install(plugins, &lines, &woken);
-        host.plugins().initialize();
+        host.plugins().initialize(&host.plugins().set()).expect("puppets do not refuse");
         let worker = Worker::enter(WORKER).expect("the first to enter");
-        let mut stage = Stage { host, worker, lines, woken, _folder: folder };
-        stage.take_lines();
-        for plugin in stage.host.plugins().with(Hook::ContextInitialize) {
+        let mut stage = Stage { host, worker, lines, woken, initialized: Vec::new(), folder };
+        stage.initialized = stage.take_lines().into_iter().map(|(_, plugin, _)| plugin).collect();
+        for plugin in stage.host.plugins().set().with(Hook::ContextInitialize) {
             stage.worker.call_context(*plugin, ContextStep::Initialize);
         }
         stage
     }
 
     pub(crate) fn plugin(&self, index: usize) -> PluginIndex {
-        self.host.plugins().with(Hook::Version)[index]
+        self.host.plugins().set().with(Hook::Version)[index]
     }
 
     pub(crate) fn open(&self) -> ConnectionId {
