@@ -90,12 +90,14 @@ impl Plugin {
         index: PluginIndex,
         generation: Generation,
         hooks: Hooks,
-        json: Option<&'static JsonLibrary>,
         library: ManuallyDrop<Library>,
         fingerprint: Fingerprint,
         copy: Kept,
     ) -> Plugin {
         let (meter, life) = (Meter::default(), AtomicU8::new(Life::Loaded as u8));
+        // As long as the plugin: for good.
+        let json = JsonLibrary::of_plugin(&library, generation);
+        let json = json.map(|json| &*Box::leak(Box::new(json)));
         Plugin {
             name,
             index,
