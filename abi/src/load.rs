@@ -22,7 +22,8 @@ use crate::generation::{Accepted, Imports, Mismatch};
 use crate::hook::Site;
 use crate::hooks::{self, Hooks};
 use crate::image;
-use crate::plugin::{Life, PLUGINS_MAX, Plugin, PluginIndex};
+use crate::json_library::JsonLibrary;
+use crate::plugin::{Life, Loaded, PLUGINS_MAX, Plugin, PluginIndex};
 use crate::set::PluginSet;
 use crate::table::Plugins;
 
@@ -392,7 +393,11 @@ fn load_one(
     // SAFETY: the plugin was compiled for this generation by its own word, which what it calls does not
     // belie; a library in `ManuallyDrop` stays.
     let hooks = unsafe { Hooks::resolve(&library, generation) };
-    Ok(Plugin::new(shown, index, generation, hooks, library, copy.fingerprint, kept))
+    // As long as the plugin: for good.
+    let json = JsonLibrary::of_plugin(&library, generation).map(|json| &*Box::leak(Box::new(json)));
+    let (name, fingerprint) = (shown, copy.fingerprint);
+    let loaded = Loaded { name, generation, hooks, json, library, fingerprint, copy: kept };
+    Ok(Plugin::new(index, loaded))
 }
 
 /// What the file calls and exports. Nothing for one that cannot be read as ELF: the dynamic linker

@@ -49,7 +49,8 @@ impl PluginData {
 
     /// Who keeps something.
     pub(crate) fn owners(&self) -> impl Iterator<Item = PluginIndex> {
-        self.0.iter().filter(|(_, value)| !value.is_null()).map(|(plugin, _)| *plugin)
+        let kept = self.0.iter().filter(|(_, value)| !value.is_null());
+        kept.map(|(plugin, _)| *plugin)
     }
 
     /// D-54: what was there is replaced, never freed.
@@ -86,6 +87,8 @@ pub(crate) struct Connection {
     pub(crate) output_space: usize,
     pub(crate) data: PluginData,
     pub(crate) chain: Chain,
+    /// Who is asked about it, from its begin to its end (D-0E).
+    pub(crate) set: Rc<PluginSet>,
     /// What plugins are asked, or were asked last.
     pub(crate) hook: Hook,
     /// What a plugin says that the step is to come to.
@@ -93,8 +96,6 @@ pub(crate) struct Connection {
     /// The name of the hold that there is, or is about to be.
     pub(crate) hold: Option<Key>,
     pub(crate) facts: Facts,
-    /// Who is asked about it, from its begin to its end (D-0E).
-    pub(crate) set: Rc<PluginSet>,
     /// What the address step of now shows to plugins of G2 and later.
     pub(crate) address: Option<StepAddress>,
     pub(crate) notes: Notes,

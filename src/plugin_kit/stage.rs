@@ -164,7 +164,6 @@ impl Stage {
                 Some(Report::Ready(_)) => break true,
                 Some(Report::StartFailed(_, text)) => return Err(StartError::Context(text).into()),
                 Some(Report::Ended(_)) => break false,
-                // Nothing is reloaded on this stage.
                 Some(Report::Renewed(..) | Report::RenewalFailed(..) | Report::Departed(_)) => {}
                 None if Instant::now() > end => break false,
                 None => {
