@@ -101,6 +101,8 @@ impl Plugins {
         let Some(set) = self.cell.set_of(connection) else { return };
         for plugin in set.with(Hook::Lost) {
             self.cell.call_lost(*plugin, connection);
+            let returned = Returned::default();
+            self.trace.called(&self.log, || self.name(*plugin), Hook::Lost, returned);
         }
     }
 
