@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::address::{Live, Locals, Owner, StepAddress};
 use crate::answer::Answer;
 use crate::command::{Command, Queue, Timer, WATCHES_MAX, Watch};
-use crate::control::{Chain, HandBack};
+use crate::control::{Asked, Chain, HandBack};
 use crate::fact::Facts;
 use crate::hold::Hold;
 use crate::hook::Hook;
@@ -132,6 +132,7 @@ const fn exhausted(kind: &'static str, limit: usize) -> Misuse {
 /// The cell.
 pub(crate) struct State {
     pub(crate) worker: u8,
+    pub(crate) asked: Rc<Asked>,
     pub(crate) context_data: PluginData,
     pub(crate) context_chain: Chain,
     pub(crate) connections: Slots<Connection>,
@@ -161,9 +162,10 @@ impl fmt::Debug for State {
 }
 
 impl State {
-    pub(crate) fn new(worker: u8) -> State {
+    pub(crate) fn new(worker: u8, asked: Rc<Asked>) -> State {
         State {
             worker,
+            asked,
             context_data: PluginData::default(),
             context_chain: Chain::default(),
             connections: Slots::new(),
@@ -222,11 +224,24 @@ impl State {
         }
     }
 
+    /// A plugin is about to say something of its step: if its hook runs, the chain is told so. The token is
+    /// a context or a connection of this worker.
+    pub(crate) fn tell_chain(&mut self, token: Token) {
+        if self.asked.tell(token.step()) {
+            let chain = match token.kind() {
+                Kind::Context => Some(&mut self.context_chain),
+                _ => self.connections.get_mut(token.key()).map(|connection| &mut connection.chain),
+            };
+            chain.expect("what is asked about is there").on_call(token.plugin());
+        }
+    }
+
     /// The token is a context or a connection of this worker.
     pub(crate) fn hand_back(&mut self, token: Token, verdict: Verdict) -> Result<(), Misuse> {
         if token.kind() == Kind::Hold {
             return self.release(token, verdict).map(|_| ());
         }
+        self.tell_chain(token);
         if token.kind() == Kind::Context {
             return self.hand_back_context(token.plugin(), verdict);
         }
