@@ -18,7 +18,9 @@ use clap_complete::Shell;
 
 use crate::settings::{self, Arguments};
 
+mod plugin;
 mod queue;
+pub use plugin::{Language, Plugin, PluginCheck, PluginNew, PluginTest};
 pub use queue::{Queue, QueueView};
 
 /// The command was used wrongly (`EX_USAGE`).
@@ -34,7 +36,7 @@ pub const EXIT_SETTINGS: u8 = 78;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     /// Be the server until told to stop.
-    Run(Arguments),
+    Run(Run),
     /// Check the settings and do nothing else.
     Check(Check),
     /// Be a server that takes mail and throws it away.
@@ -47,10 +49,23 @@ pub enum Command {
     Reload(Reload),
     /// Have the server take no mail, or take it again.
     Drain(Drain),
+    /// Help an author with a plugin.
+    Plugin(Plugin),
     /// Print the manual page.
     Man,
     /// Print what a shell needs to complete our words.
     Completions(Shell),
+}
+
+/// How the server runs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where the settings come from.
+    pub arguments: Arguments,
+    /// Start it in a process of its own, and again when it crashes (`--supervise`).
+    pub supervise: bool,
+    /// The process that did so: when that is gone, this one ends. For `--supervise` itself.
+    pub keeper: Option<u32>,
 }
 
 /// A question about the server.
@@ -192,7 +207,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
     })?;
     let (name, matches) = matches.subcommand().expect("a subcommand is required");
     Ok(match name {
-        "run" => Command::Run(settings_of(matches)),
+        "run" => Command::Run(Run {
+            arguments: settings_of(matches),
+            supervise: matches.get_flag("supervise"),
+            keeper: matches.get_one("keeper").copied(),
+        }),
         "check" => Command::Check(check(matches)),
         "sink" => Command::Sink(sink(matches)),
         "queue" => Command::Queue(queue::read(matches)),
@@ -213,6 +232,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
             off: matches.get_flag("off"),
             patience: Duration::from_secs(required(matches, "timeout")),
         }),
+        "plugin" => Command::Plugin(plugin::read(matches)),
         "man" => Command::Man,
         "completions" => Command::Completions(required(matches, "shell")),
         other => unreachable!("`{other}` is not among the subcommands of this file"),
@@ -226,14 +246,12 @@ pub fn program() -> clap::Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_settings(
-            clap::Command::new("run").about("Receive, queue and deliver mail"),
-            Shown::All,
-        ))
+        .subcommand(with_settings(run_command(), Shown::All))
         .subcommand(with_settings(check_command(), Shown::All))
         .subcommand(sink_command())
         .subcommand(queue::command())
         .subcommands(upkeep().map(|command| with_settings(command, Shown::QueueOnly)))
+        .subcommand(plugin::command())
         .subcommand(
             clap::Command::new("man").about("Print the manual page, for `man -l -` or a package"),
         )
@@ -326,6 +344,20 @@ fn settings_of(matches: &ArgMatches) -> Arguments {
     }
 }
 
+fn run_command() -> clap::Command {
+    let supervise = Arg::new("supervise")
+        .long("supervise")
+        .action(ArgAction::SetTrue)
+        .help("Run the server in a process of its own, and start it again when it crashes");
+    let keeper = Arg::new("keeper")
+        .long("keeper")
+        .value_name("PID")
+        .value_parser(value_parser!(u32))
+        .conflicts_with("supervise")
+        .hide(true);
+    clap::Command::new("run").about("Receive, queue and deliver mail").arg(supervise).arg(keeper)
+}
+
 fn check_command() -> clap::Command {
     let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
     clap::Command::new("check")
@@ -413,7 +445,8 @@ fn sink(matches: &ArgMatches) -> Sink {
 }
 
 /// Reads `rcpt=550@10%`; without a percentage all are refused.
-fn refusal(text: &str) -> Result<Refusal, String> {
+/// Reads `PHASE=CODE[@PERCENT%]`.
+pub(crate) fn refusal(text: &str) -> Result<Refusal, String> {
     let (phase, rest) = text.split_once('=').ok_or("it has no `=`")?;
     let (code, percent) = rest.split_once('@').unwrap_or((rest, "100%"));
     let phase = match phase.to_ascii_lowercase().as_str() {
@@ -473,7 +506,9 @@ mod tests {
     #[test]
     fn both_spellings_of_an_override_are_taken_in_order() {
         let line = "run --smtp-port=1 --smtp-port 2 --config-file /etc/x --rabbitmq-qos=5";
-        let Ok(Command::Run(arguments)) = parse_words(line) else { panic!("not a run") };
+        let Ok(Command::Run(Run { arguments, .. })) = parse_words(line) else {
+            panic!("not a run")
+        };
         assert_eq!(arguments.config_file, Some("/etc/x".into()));
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let expected = [pair("smtp-port", "1"), pair("smtp-port", "2"), pair("rabbitmq-qos", "5")];
@@ -482,13 +517,17 @@ mod tests {
 
     #[test]
     fn an_alias_sets_the_key_it_stands_for() {
-        let Ok(Command::Run(arguments)) = parse_words("run --smtp-ranges=all") else { panic!() };
+        let Ok(Command::Run(Run { arguments, .. })) = parse_words("run --smtp-ranges=all") else {
+            panic!()
+        };
         assert_eq!(arguments.values, [("smtp-range".to_owned(), "all".to_owned())]);
     }
 
     #[test]
     fn an_empty_value_is_a_value() {
-        let Ok(Command::Run(arguments)) = parse_words("run --smarthost=") else { panic!() };
+        let Ok(Command::Run(Run { arguments, .. })) = parse_words("run --smarthost=") else {
+            panic!()
+        };
         assert_eq!(arguments.values, [("smarthost".to_owned(), String::new())]);
     }
 
@@ -504,6 +543,8 @@ mod tests {
             ("run --smtp-port", "VALUE"),
             ("queue", "Usage"),
             ("queue show", "<ID>"),
+            ("plugin", "Usage"),
+            ("plugin check", "<FILE>"),
             ("sink --refuse=rcpt", "it has no `=`"),
             ("sink --refuse=rcpt=250", "400 to 599"),
             ("sink --refuse=rcpt=550@0%", "1 to 100"),

@@ -303,6 +303,11 @@ fn answer(stream: Timed, handler: &mut Handler) -> io::Result<()> {
         }
         Err(ReceiveError::Nonsense(error)) => Err(format!("this is not a request: {error}")),
     };
+    give(stream, answer)
+}
+
+/// Ends a conversation with an answer.
+pub(crate) fn give(mut stream: Conversation, answer: Result<Vec<Value>, String>) -> io::Result<()> {
     let mut out = BufWriter::new(stream.get_mut());
     let last = match answer {
         Ok(rows) => {

@@ -27,15 +27,15 @@ const FIELDS_MAX: usize = 1_000;
 /// Octets of one value.
 const VALUE_BYTES_MAX: usize = 8 << 10;
 /// Times to wait that one message may name.
-const RETRIES_MAX: usize = 100;
+pub(crate) const RETRIES_MAX: usize = 100;
 /// The longest of them: 30 days. The shortest is one second: none would be an endless loop.
-const RETRY_S_MAX: u32 = 30 * 24 * 3600;
+pub(crate) const RETRY_S_MAX: u32 = 30 * 24 * 3600;
 /// Tags and addresses of one message.
-const TAGS_MAX: usize = 100;
+pub(crate) const TAGS_MAX: usize = 100;
 /// Names of ignored fields that are said.
 const IGNORED_MAX: usize = 10;
 /// Names of custom properties that a result has for something else.
-const RESERVED: &[&str] = &[
+pub(crate) const RESERVED_IN_RESULTS: &[&str] = &[
     "mime",
     "mime-base64",
     "mime-omitted",
@@ -82,7 +82,7 @@ fn is_ours(line: &[u8]) -> bool {
 }
 
 /// Octets of all wishes together; the rest of what may be kept is for what MAIL says.
-const BYTES_MAX: usize = Wishes::BYTES_MAX - 1024;
+pub(crate) const WISHES_BYTES_MAX: usize = Wishes::BYTES_MAX - 1024;
 
 const PREFIX: &[u8] = b"x-mq-";
 
@@ -174,7 +174,7 @@ impl Reader {
             wishes.properties = Some(Value::from(custom).to_string().into());
         }
         // What may be long goes where all together is too long to be kept.
-        if wishes.to_json().len() > BYTES_MAX {
+        if wishes.to_json().len() > WISHES_BYTES_MAX {
             (wishes.properties, wishes.tags) = (None, Box::default());
             found.ignored.push("*".into());
         }
@@ -232,7 +232,7 @@ impl Reader {
                 self.custom.insert(name.to_owned(), inline.into());
                 Some(())
             }
-            name if RESERVED.contains(&name) || name.is_empty() => None,
+            name if RESERVED_IN_RESULTS.contains(&name) || name.is_empty() => None,
             name => self.custom(name, value),
         }
     }
@@ -287,7 +287,7 @@ fn envelope(value: &str) -> Option<Box<str>> {
 }
 
 /// A time in UTC (`2026-11-22 18:00:00`), or so many seconds from now.
-fn moment(value: &str, now_ms: u64) -> Option<u64> {
+pub(crate) fn moment(value: &str, now_ms: u64) -> Option<u64> {
     if value.bytes().all(|byte| byte.is_ascii_digit()) {
         let seconds: u32 = value.parse().ok()?;
         return Some(now_ms.saturating_add(u64::from(seconds) * 1000));
@@ -305,7 +305,7 @@ fn retries(value: &str) -> Option<Box<[u32]>> {
     times.filter(|times| (1..=RETRIES_MAX).contains(&times.len())).map(Box::from)
 }
 
-fn host(value: &str) -> Option<Box<str>> {
+pub(crate) fn host(value: &str) -> Option<Box<str>> {
     let bare = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(value);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     let name = !bare.is_empty() && bare.len() <= 253 && bare.bytes().all(plain);
@@ -313,11 +313,11 @@ fn host(value: &str) -> Option<Box<str>> {
 }
 
 /// Something without control characters.
-fn plain(value: &str) -> Option<Box<str>> {
+pub(crate) fn plain(value: &str) -> Option<Box<str>> {
     (!value.is_empty() && !value.chars().any(char::is_control)).then(|| value.into())
 }
 
-fn notify(value: &str) -> Option<DsnNotify> {
+pub(crate) fn notify(value: &str) -> Option<DsnNotify> {
     let mut notify = DsnNotify::UNSAID;
     for word in value.split(',').map(str::trim) {
         notify = notify.with(match word.to_ascii_uppercase().as_str() {
@@ -331,7 +331,7 @@ fn notify(value: &str) -> Option<DsnNotify> {
     DsnNotify::from_bits(notify.bits())
 }
 
-fn ret(value: &str) -> Option<Ret> {
+pub(crate) fn ret(value: &str) -> Option<Ret> {
     match value.to_ascii_uppercase().as_str() {
         "FULL" => Some(Ret::Full),
         "HDRS" => Some(Ret::Headers),

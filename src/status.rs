@@ -12,7 +12,8 @@ use crate::metrics::{Metrics, Number};
 use crate::queue::Status;
 
 /// The report of a running server. `mode` is `open` or `draining`.
-pub fn report(mode: &str, log: &Status, metrics: &Metrics) -> Value {
+/// `plugins` is what [`Census::report`](crate::plugin::census::Census::report) says.
+pub fn report(mode: &str, log: &Status, metrics: &Metrics, plugins: Value) -> Value {
     let mut report = json!({
         "pid": std::process::id(),
         "mode": mode,
@@ -20,6 +21,7 @@ pub fn report(mode: &str, log: &Status, metrics: &Metrics) -> Value {
         "settles_unwritten": log.settles_unsynced,
         "queue": log,
         "live_bytes": crate::memory::live_bytes(),
+        "plugins": plugins,
     });
     for (name, value) in metrics.report() {
         report[name] = value.into();
@@ -40,6 +42,10 @@ const SERVER: &[(&str, &str)] = &[
     ("version", "Its version."),
     ("mode", "`open`, or `draining` after `rohrpost drain`."),
     ("settles_unwritten", "Mails that would be delivered twice if the process were killed now."),
+    (
+        "plugins",
+        "For each plugin: `name`; what it has now: `timers`, `watches`, `holds`, `connections` that it keeps data for; `misuses` of the interface; `hold_ms`, its holds that ended by their time, and `hold_ms_sum`; `busy`, where it was found at work, by looking every 10 ms. At most a second old.",
+    ),
     ("live_bytes", "Heap octets in use, in a build for tests; null otherwise."),
 ];
 
@@ -121,7 +127,7 @@ mod tests {
             rewritten: 0,
             trouble: None,
         };
-        report("open", &log, &Metrics::new(1))
+        report("open", &log, &Metrics::new(1), json!([]))
     }
 
     #[test]

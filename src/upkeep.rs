@@ -18,6 +18,8 @@ use crate::view::counted;
 
 /// How long a running server may take to answer.
 const ASK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a reload may take: beyond the longest `plugin-start-timeout`, which the server keeps itself.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(3_700);
 /// How often a drain looks how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -50,7 +52,7 @@ pub fn reload(what: Reload) -> u8 {
         if what.logs {
             return show(ask(directory, &Request::Reopen));
         }
-        match ask_once(directory, &Request::Reload) {
+        match ask_within(RELOAD_PATIENCE, directory, &Request::Reload) {
             Ok(rows) => {
                 rows.iter().flat_map(told).for_each(say);
                 0
@@ -64,7 +66,15 @@ pub fn reload(what: Reload) -> u8 {
 }
 
 fn ask_once(directory: &Path, request: &Request) -> Result<Vec<Value>, ControlError> {
-    control::ask(directory, request, ASK_PATIENCE)?.collect()
+    ask_within(ASK_PATIENCE, directory, request)
+}
+
+fn ask_within(
+    patience: Duration,
+    directory: &Path,
+    request: &Request,
+) -> Result<Vec<Value>, ControlError> {
+    control::ask(directory, request, patience)?.collect()
 }
 
 /// The answer to a reload in sentences.
@@ -92,7 +102,13 @@ fn told(row: &Value) -> Vec<String> {
     if row["certificates"].as_u64().is_some_and(|count| count > 0) {
         lines.push("certificates were read again".to_owned());
     }
-    lines.push("plugins are not reloaded; they are loaded at the start".to_owned());
+    let (loaded, gone) = (words("plugins_loaded"), words("plugins_gone"));
+    if !loaded.is_empty() {
+        lines.push(format!("plugins loaded: {}", loaded.join(", ")));
+    }
+    if !gone.is_empty() {
+        lines.push(format!("plugins not asked any more: {}", gone.join(", ")));
+    }
     lines
 }
 

@@ -16,14 +16,14 @@ use std::{
 
 use crate::login::{base64, plain};
 use crate::support::{
-    PATIENCE, Process, Sanitizer, Server, ServerBuilder, Sink, SmtpClient, Tool, asan_library,
-    eventually, fresh_port,
+    Library, PATIENCE, Process, Sanitizer, Server, ServerBuilder, Sink, SmtpClient, Tool,
+    asan_library, eventually, fresh_port,
 };
 
 const TEXT: &[u8] = b"Subject: stub\r\n\r\nAs it was handed in.\r\n";
 
 /// Builds all examples with their Makefile, and gives the server only those named.
-fn with_plugins(names: &[&str], sanitizer: Sanitizer) -> ServerBuilder {
+pub(crate) fn with_plugins(names: &[&str], sanitizer: Sanitizer) -> ServerBuilder {
     let plan = Server::builder();
     let (built, plugins) = (plan.directory().join("built"), plan.directory().join("plugins"));
     let mut make = Command::new("make");
@@ -31,6 +31,8 @@ fn with_plugins(names: &[&str], sanitizer: Sanitizer) -> ServerBuilder {
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/plugins"))
         .arg(format!("OUTPUT={}", built.display()))
         .args(["CFLAGS=-O1 -g -Werror", "CXXFLAGS=-O1 -g -Werror"])
+        .arg(format!("CPPFLAGS={}", Library::headers().join(" ")))
+        .arg(format!("LDFLAGS={}", Library::places().join(" ")))
         // A make above us (`make test`) must not hand its own options down.
         .env_remove("MAKEFLAGS")
         .env_remove("MAKELEVEL");
@@ -54,7 +56,7 @@ fn with_plugins(names: &[&str], sanitizer: Sanitizer) -> ServerBuilder {
 }
 
 /// A policy service: `OK` for recipients that begin with `good`, nothing ever for those that begin with
-/// `mute`, `REJECT` for others. Dropping it ends its thread.
+/// `mute`, an answer of their own for `later`, `code` and `drop`, `REJECT` for others. Dropping it ends its thread.
 struct Service {
     address: SocketAddr,
     questions: Arc<Mutex<Vec<String>>>,
@@ -87,6 +89,9 @@ impl Service {
                     Some("mute") => open.push(stream),
                     // The plugin may have given up meanwhile.
                     Some("good") => drop(answer(stream, b"OK")),
+                    Some("later") => drop(answer(stream, b"DEFER_IF_PERMIT not now")),
+                    Some("code") => drop(answer(stream, b"552 too much")),
+                    Some("drop") => drop(answer(stream, b"DISCARD")),
                     _ => drop(answer(stream, b"REJECT not you")),
                 }
             }
@@ -144,7 +149,7 @@ fn with_policy(service: SocketAddr, sanitizer: Sanitizer) -> ServerBuilder {
 }
 
 /// Sends one mail to all of them, which must be taken.
-fn mail_to(client: &mut SmtpClient, sender: &str, recipients: &[&str]) {
+pub(crate) fn mail_to(client: &mut SmtpClient, sender: &str, recipients: &[&str]) {
     let mut ask = |line: &str, code| client.command(line).and_then(|reply| reply.require(code));
     ask(&format!("MAIL FROM:<{sender}>"), 250).unwrap();
     for recipient in recipients {
@@ -231,6 +236,37 @@ fn d_64_policy_asks_once_for_each_recipient_and_sends_what_is_refused_elsewhere(
     ] {
         assert_eq!(sink.count_with(recipient), mails, "{recipient}");
     }
+}
+
+/// D-3D, D-73: without a quarantine the client hears what the service decides, each time it names the
+/// recipient. AddressSanitizer watches.
+#[test]
+fn d_3d_d_73_policy_tells_the_client_what_the_service_decides() {
+    let service = Service::start();
+    let plan = with_plugins(&["policy"], Sanitizer::Address)
+        .environment("POLICY_ADDRESS", service.address.to_string())
+        .environment("POLICY_SECONDS", "60");
+    let server = plan.start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    for _ in 0..2 {
+        client.command("MAIL FROM:<a@example.org>").unwrap().require(250).unwrap();
+        for (name, code, text) in [
+            ("good", 250, "2.1.5 Recipient ok"),
+            ("bad", 550, "5.7.1 not you"),
+            ("later", 451, "4.7.1 not now"),
+            ("code", 552, "5.7.1 too much"),
+            ("drop", 250, "2.1.5 Recipient ok"),
+        ] {
+            let reply = client.command(&format!("RCPT TO:<{name}@example.net>")).unwrap();
+            assert_eq!((reply.code, reply.lines.concat().as_str()), (code, text));
+        }
+        client.command("DATA").unwrap().require(354).unwrap();
+        client.command("text\r\n.").unwrap().require(250).unwrap();
+    }
+    let asked = pairs("a@example.org", &["good", "bad", "later", "code", "drop"]);
+    assert_eq!(service.questions(), asked, "each is asked about once");
+    let status = server.status();
+    assert_eq!((server.queue_count(), status.count("discarded")), (2, 2));
 }
 
 /// D-3C: a recipient that the server refuses is not asked about: a policy opens no relay.
@@ -466,6 +502,47 @@ fn d_49_greylist_lets_strangers_wait_and_remembers_who_did() {
         hasty.send(b"MAIL FROM:<h@example.org>\r\nRCPT TO:<x@example.net>\r\n").unwrap();
         eventually("a wait", PATIENCE, || (waits(&mut server) == expected).then_some(()));
     }
+    let status = server.terminate();
+    assert!(status.success(), "{status}\n{}", server.process());
+}
+
+/// D-3D, D-51: who is new is told to come back, and is known once it has, from the same network, behind a
+/// proxy too. AddressSanitizer watches.
+#[test]
+fn d_3d_d_51_greylist_tells_strangers_to_come_back() {
+    let plan = with_plugins(&["greylist"], Sanitizer::Address)
+        .environment("GREYLIST_DELAY", "1")
+        .setting("smtp-proxy", "127.0.0.0/8")
+        .setting("smtp-relay-range", "0.0.0.0/0")
+        .setting("smtp-threads", 2);
+    let mut server = plan.start();
+    let from = |host: &str| {
+        let mut client = SmtpClient::connect(server.smtp()).unwrap();
+        let header = format!("PROXY TCP4 {host} 198.51.100.1 4321 25\r\n");
+        client.send(header.as_bytes()).unwrap();
+        client.reply().unwrap().require(220).unwrap();
+        client.command("EHLO client.example").unwrap().require(250).unwrap();
+        client.command("MAIL FROM:<a@example.org>").unwrap().require(250).unwrap();
+        client
+    };
+    let ask = |client: &mut SmtpClient, name: &str| {
+        client.command(&format!("RCPT TO:<{name}@example.net>")).unwrap()
+    };
+    let reply = ask(&mut from("192.0.2.1"), "x");
+    assert_eq!(
+        (reply.code, reply.lines[0].as_str()),
+        (451, "4.7.1 You are new here; come back in some minutes")
+    );
+    // Another machine of the same network is the same stranger; another network, and recipient, are not.
+    eventually("the delay is over", PATIENCE, || {
+        (ask(&mut from("192.0.2.77"), "x").code == 250).then_some(())
+    });
+    assert_eq!(ask(&mut from("203.0.113.1"), "x").code, 451);
+    let mut client = from("192.0.2.1");
+    assert_eq!(ask(&mut client, "y").code, 451);
+    assert_eq!(ask(&mut client, "x").code, 250);
+    client.command("DATA").unwrap().require(354).unwrap();
+    client.command("text\r\n.").unwrap().require(250).unwrap();
     let status = server.terminate();
     assert!(status.success(), "{status}\n{}", server.process());
 }

@@ -16,6 +16,8 @@ mod hops;
 mod interop;
 mod interop_in;
 mod interop_out;
+mod kit;
+mod libraries;
 mod limits;
 mod logbook;
 mod login;

@@ -14,7 +14,7 @@ use std::process::{self, Command};
 use criterion::{Criterion, criterion_group, criterion_main};
 use rohrpost_abi::{
     ConnectionId, ConnectionInit, Copies, Direction, Hook, HostInit, LoadOptions, OnError,
-    PluginDirectory, Plugins, Returned, Step, Terminated, Verdict, Walked, Worker,
+    PluginDirectory, PluginSet, Plugins, Returned, Step, Terminated, Verdict, Walked, Worker,
 };
 
 const PLUGIN: &str = r#"
@@ -73,6 +73,7 @@ fn hook(criterion: &mut Criterion) {
         post: Box::new(|_| {}),
     };
     let host = rohrpost_abi::install(init).expect("the first of this process");
+    let set = host.plugins().set();
     let mut worker = Worker::enter(0).expect("the first of this process");
     let init = ConnectionInit {
         fd: 0,
@@ -95,16 +96,16 @@ fn hook(criterion: &mut Criterion) {
     });
     group.bench_function("event that nobody exports", |bencher| {
         bencher.iter(|| {
-            for plugin in black_box(host).plugins().with(Hook::Secure) {
+            for plugin in black_box(&set).with(Hook::Secure) {
                 worker.call(*plugin, connection, Step::Secure);
             }
         });
     });
     group.bench_function("hook returning false", |bencher| {
-        bencher.iter(|| assert_eq!(ask(&mut worker, connection, Step::Connect), None));
+        bencher.iter(|| assert_eq!(ask(&mut worker, &set, connection, Step::Connect), None));
     });
     group.bench_function("three hooks returning false", |bencher| {
-        let plugin = host.plugins().with(Hook::Connect)[0];
+        let plugin = set.with(Hook::Connect)[0];
         let plugins = [plugin; 3];
         bencher.iter(|| {
             let walked = worker.ask(black_box(&plugins), connection, Step::Connect);
@@ -113,13 +114,13 @@ fn hook(criterion: &mut Criterion) {
     });
     group.bench_function("hand-back inside the hook", |bencher| {
         bencher.iter(|| {
-            assert_eq!(ask(&mut worker, connection, Step::MailFrom(address)), handed_back);
+            assert_eq!(ask(&mut worker, &set, connection, Step::MailFrom(address)), handed_back);
         });
     });
     group.bench_function("timer started and stopped inside the hook", |bencher| {
         let mut commands = Vec::new();
         bencher.iter(|| {
-            assert_eq!(ask(&mut worker, connection, Step::RcptTo(address)), None);
+            assert_eq!(ask(&mut worker, &set, connection, Step::RcptTo(address)), None);
             worker.take_commands(&mut commands);
             assert_eq!(commands.len(), 2);
             commands.clear();
@@ -129,9 +130,13 @@ fn hook(criterion: &mut Criterion) {
 }
 
 /// As a worker asks.
-fn ask(worker: &mut Worker, connection: ConnectionId, step: Step<'_>) -> Option<Returned> {
-    let plugins = black_box(worker.host()).plugins().with(step.hook());
-    worker.ask(plugins, connection, step).returned
+fn ask(
+    worker: &mut Worker,
+    set: &PluginSet,
+    connection: ConnectionId,
+    step: Step<'_>,
+) -> Option<Returned> {
+    worker.ask(black_box(set).with(step.hook()), connection, step).returned
 }
 
 criterion_group!(benches, hook);

@@ -37,7 +37,11 @@
  *   Arguments.  What a plugin passes in is copied before the call returns, unless it is `data`, which
  *               the host stores and hands back, but never reads or frees.
  *   Blocking.   A hook or callback that blocks stops all mail of its worker; one that runs for longer
- *               than plugin-block-warning (50 ms) is named in the log.
+ *               than plugin-block-warning (50 ms) is named in the log, and after a second shown with
+ *               the functions it is in. Compile with -g, and they have lines.
+ *   Crashes.    A signal that ends the process, abort() and exit() from within plugin code, on any
+ *               thread, are reported with the plugin and its hook. A plugin that installs handlers
+ *               of its own for SIGSEGV, SIGBUS, SIGFPE, SIGILL or SIGABRT hides them.
  *   Exceptions. A C++ exception or a Rust panic must not leave a hook or callback: it ends the process.
  */
 #ifndef ROHRPOST_MAILERQ_H
@@ -83,6 +87,7 @@ typedef struct MQ_Address    MQ_Address;    /* valid until the step that showed 
 typedef struct MQ_IOWatcher  MQ_IOWatcher;  /* valid until it is unwatched */
 typedef struct MQ_Timer      MQ_Timer;      /* valid until it fires or is stopped */
 typedef struct MQX_Plugin    MQX_Plugin;    /* this plugin; valid for good */
+typedef struct MQX_Metric    MQX_Metric;    /* a number that this plugin counts; valid for good */
 
 #if MQ_API_VERSION < 400
 typedef MQ_Connection MQ_SmtpConnection;
@@ -208,7 +213,8 @@ MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_Connection *connection);
 MQ_EXPORT bool mq_smtp_out_data(MQ_Context *context, MQ_Connection *connection, MQ_Message *message);
 
 /* Outgoing, from G2 on: all of the message was written, and the peer has not answered yet. Whatever is
- * set here comes too late. While control is held the peer's answer is kept, and time runs on. */
+ * set here comes too late. While control is held the peer's answer is kept, and counts even if the
+ * connection is lost meanwhile; its time runs on. If control is taken back, the delivery goes on. */
 #if MQ_API_VERSION >= 400
 MQ_EXPORT bool mq_smtp_out_sent(MQ_Context *context, MQ_Connection *connection, MQ_Message *message);
 #endif
@@ -230,22 +236,32 @@ MQ_EXPORT bool mqx_smtp_in_reset(MQ_Context *context, MQ_Connection *connection)
  * ends its side of the connection has not gone: it may still read. Since MQX 1. */
 MQ_EXPORT void mqx_smtp_lost(MQ_Context *context, MQ_Connection *connection);
 
-/* An outgoing connection is there, and the peer's greeting was read. Since MQX 1. */
+/* An outgoing connection is there, and the peer's greeting was read; nothing was said yet. Under TLS that
+ * came with the first octet MQ_secure is true already. After MQX_disconnect, here or in
+ * mqx_smtp_out_secure, the next host of the message is tried, as if this one could not be reached. Since
+ * MQX 1. */
 MQ_EXPORT bool mqx_smtp_out_connect(MQ_Context *context, MQ_Connection *connection);
 
-/* The TLS handshake of an outgoing connection is done. Since MQX 1. */
+/* The TLS handshake of an outgoing connection is done, and nothing was said since. Always after
+ * mqx_smtp_out_connect. Since MQX 1. */
 MQ_EXPORT bool mqx_smtp_out_secure(MQ_Context *context, MQ_Connection *connection);
 
 /* A message is about to be sent; MAIL FROM was not. Sender and recipient may still be changed, on the wire
- * alone. Since MQX 1. */
+ * alone: another recipient goes over this connection all the same. MIME that is set here is sent unless
+ * mq_smtp_out_data changes it. The message stays the same in all steps of one attempt over one connection;
+ * another peer that takes over begins anew. Since MQX 1. */
 MQ_EXPORT bool mqx_smtp_out_message(MQ_Context *context, MQ_Connection *connection, MQ_Message *message);
 
 /* What became of a message at this peer, before that is settled: its reply `code`, 0 if there was none,
- * and its words or the host's. Since MQX 1. */
+ * and its words or the host's, in one line. A code from 200 to 299 is a delivery, and nothing changes that;
+ * it does not wait while control is held. Once per message and connection, but not if the message is led
+ * elsewhere, or if the connection turns out to be dead before anything was said of the message: then it goes
+ * over another. Since MQX 1. */
 MQ_EXPORT bool mqx_smtp_out_result(MQ_Context *context, MQ_Connection *connection, MQ_Message *message,
                                    int code, const char *text, size_t size);
 
-/* An outgoing connection is gone; last sight of it. Since MQX 1. */
+/* An outgoing connection is gone; last sight of it, once for each that a hook could have seen. Free what
+ * MQ_connectionData holds. Since MQX 1. */
 MQ_EXPORT bool mqx_smtp_out_close(MQ_Context *context, MQ_Connection *connection);
 
 /* Once, on the main thread, after mq_initialize: the plugin as such, for its settings and metrics. Return
@@ -404,8 +420,30 @@ void MQ_SetMime(MQ_Message *message, const char *mime, size_t size);
  * process). What a thread sends by ev_async_send arrives until the worker has cleaned up its contexts. */
 struct ev_loop *MQ_ev(MQ_Context *context);
 
-/* The message as an object of json-c (before 5.0) or libfastjson. This host has none yet: NULL, logged
- * once per plugin. */
+/* The message as an object of json-c (before 5.0) or libfastjson, of the very copy of that library that
+ * the plugin is linked with: link it with -ljson-c or -lfastjson, else NULL is returned, and the log says so.
+ *
+ * The object is lent until the chain of this step is over, also while it is held: do not release it. Take
+ * and give back references of your own to it or to what is in it as you like. All plugins of a chain that
+ * use the same copy of a library see the same object; one that uses another sees an object of its own
+ * with what the one before says at that time, so ask again in each hook.
+ *
+ * Properties are MailerQ's: envelope, recipient, mime; maxattempts, retries, maxdelivertime, nextattempt,
+ * queues, keepmime, tags, smarthost, dsn; and message-id, hostname, received and connection, which only
+ * tell. Any other property stays with the mail, and comes back in its results. A property of an incoming
+ * message that is set counts for this recipient alone: as MQ_set... does, and as an x-mq- field does. The
+ * object is read when the chain is over, and whenever a function is called on its message; a change of
+ * envelope, recipient or mime counts as a setter there. A message whose object has no recipient, or a known
+ * property of a wrong type, is answered with 451, and the log names plugin and property.
+ *
+ * Of an outgoing message it is what is in the queue. Changing it has no effect on what goes over the wire:
+ * what it asks for, and properties of no meaning, count from the end of this attempt on, for results and
+ * later attempts; changes of envelope, recipient, mime and dsn.notify or dsn.orcpt are not kept.
+ *
+ * mime holds any octets, also NULs and such as are no UTF-8: use the functions that give or take a length.
+ * What a plugin hangs onto objects itself (a serializer, a function for their end) must not call anything on
+ * their message. In other properties what is no UTF-8 is replaced. A smarthost shows no password; a password stays as
+ * long as host, port and username do. All but mime together may have 62 KiB. */
 #if MQ_API_VERSION >= 500
 struct fjson_object *MQ_json(MQ_Message *message);
 #elif MQ_API_VERSION == 401
@@ -449,6 +487,8 @@ MQX_WEAK int MQX_version(void);
  *                     all its recipients
  *   reset             -                               -                     421
  *   close, lost       -                               -                     -
+ *   out_connect,      -                               -                     another host is tried
+ *   out_secure
  *
  *   -    is misuse: there is nothing to answer, or RFC 5321 demands an answer.
  *   (1)  On a port that begins with TLS the client hears nothing, since nothing can be said yet.
@@ -478,7 +518,7 @@ MQX_WEAK bool MQX_disconnect(MQ_Connection *connection);
 
 /* This plugin failed in this step, and cannot say what is right: the setting plugin-failure decides, as it
  * does when a step is held for too long. For layers that catch exceptions; in every hook of a connection,
- * outgoing ones too. Where nothing can be refused (close, reset, lost) it means nothing. Since MQX 1. */
+ * outgoing ones too. Where nothing can be refused (close, reset) it means nothing. Since MQX 1. */
 MQX_WEAK bool MQX_fail(MQ_Connection *connection);
 
 /* Hold the step under a name of its own: call it in the hook, and return true. MQX_release hands back with
@@ -514,7 +554,11 @@ MQX_WEAK bool MQX_release(MQX_Hold *hold, int verdict);
  *   MQX_cipher       the registered name of the cipher suite; NULL in clear.
  *   MQX_sni          the name that the client asked for in its handshake.
  *
- * Of an outgoing connection the peer and what concerns TLS are known. */
+ *   MQX_host         of an outgoing connection: the host that it was made to, as MX records or settings
+ *                    name it.
+ *
+ * Of an outgoing connection the peer, the host and what concerns TLS are known; MQX_helo is the name that the
+ * peer's greeting began with. */
 MQX_WEAK const char *MQX_peer(MQ_Connection *connection, size_t *size);
 MQX_WEAK int MQX_peerPort(MQ_Connection *connection);
 MQX_WEAK const char *MQX_helo(MQ_Connection *connection, size_t *size);
@@ -522,6 +566,7 @@ MQX_WEAK const char *MQX_login(MQ_Connection *connection, size_t *size);
 MQX_WEAK const char *MQX_tlsVersion(MQ_Connection *connection, size_t *size);
 MQX_WEAK const char *MQX_cipher(MQ_Connection *connection, size_t *size);
 MQX_WEAK const char *MQX_sni(MQ_Connection *connection, size_t *size);
+MQX_WEAK const char *MQX_host(MQ_Connection *connection, size_t *size);
 
 /* The name of a mail in the queue, as the client hears it after its 250 and `rohrpost queue` shows it; how
  * many attempts there were with the one of now, 0 for an incoming mail, -1 on misuse; and sender, recipient
@@ -533,7 +578,43 @@ MQX_WEAK const char *MQX_envelope(MQ_Message *message, size_t *size);
 MQX_WEAK const char *MQX_recipient(MQ_Message *message, size_t *size);
 MQX_WEAK const char *MQX_mime(MQ_Message *message, size_t *size);
 
-/* -- Outgoing connections -- */
+/* -- Outgoing connections --
+ *
+ * The steps of a connection, and what can be done about the message that they show:
+ *
+ *   step                   when                             envelope  MIME  decide
+ *   mqx_smtp_out_connect   the peer greeted                  -         -     -
+ *   mqx_smtp_out_secure    TLS is there                      -         -     -
+ *   mqx_smtp_out_message   before MAIL FROM                  yes       yes   yes
+ *   mq_smtp_out_data       the peer waits for the MIME       too late  yes   yes; closes the connection
+ *   mq_smtp_out_sent       the MIME is out                   too late  late  no: it may have arrived
+ *   mqx_smtp_out_result    it is known how it ended          too late  late  yes, unless the peer took it
+ *   mqx_smtp_out_close     the connection is gone            -         -     -
+ *
+ * To decide is to call one of the three functions below, in one of these steps or while it is held.
+ * The last call counts; true: it will be done when the step is over, and except in mqx_smtp_out_result
+ * no other plugin is asked in that step. Elsewhere they do nothing and return false, with a warning.
+ * All of them are of this attempt alone: plugins are asked again in the next one. */
+
+/* The message fails for good, and its sender is told if it wants to be. `code` is 500 to 559 or 0 for 550,
+ * `status` is like "5.7.1" or NULL for that, `text` is the reason in UTF-8 or NULL (1,024 bytes at most).
+ * 0, NULL and NULL in mqx_smtp_out_result leave the peer's words as they are. Since MQX 1. */
+MQX_WEAK bool MQX_bounce(MQ_Message *message, int code, const char *status, const char *text);
+
+/* The message is tried again at this unix time, also if the host is started anew meanwhile: at the earliest
+ * in one second, at the latest right before its time (max-delivertime) is over. From mqx_smtp_out_message
+ * that is no attempt; else it counts as one, and max-attempts holds. NaN is misuse. Since MQX 1. */
+MQX_WEAK bool MQX_retryAt(MQ_Message *message, double unix_seconds);
+
+/* The message goes to another host, at once and within this attempt: `host` is a name, which is not looked
+ * up for MX records, or an address; `port` 0 is the port of mail (smtp-out-port). The rules for hosts that
+ * messages name hold: not to this host itself, and to private addresses only where dns-private-targets or
+ * the smarthost allow that. It may be led on ten times in one attempt. Since MQX 1. */
+MQX_WEAK bool MQX_route(MQ_Message *message, const char *host, int port);
+
+/* In mqx_smtp_out_result: how far the message came, in the words of results ("mailfrom", "rcptto", "data",
+ * "message"); NULL before. Valid until the step is over. Since MQX 1. */
+MQX_WEAK const char *MQX_state(MQ_Message *message);
 
 /* -- The loop -- */
 
@@ -593,7 +674,49 @@ MQX_WEAK MQX_Query *MQX_resolve(MQ_Context *context, const char *name, int type,
 /* The callback of a query will not run. Not to be called in it, nor afterwards. Since MQX 1. */
 MQX_WEAK void MQX_cancel(MQX_Query *query);
 
-/* -- The plugin itself -- */
+/* -- Connections and messages -- */
+
+/* Notes: `size` octets under a name, seen by all plugins. One on a connection lives as long as it does.
+ * One on an incoming message stays with that recipient's mail: plugins find it when it is sent, at each
+ * attempt, also after a restart. One on an outgoing message stays from the end of this attempt on. They are
+ * told to nobody else. `connection_or_message` is an MQ_Connection or MQ_Message.
+ *
+ * A name has 1 to 128 octets of UTF-8 without control characters; there are at most 64 notes on one thing,
+ * with 16 KiB of names and values. A value of NULL takes the note away. False, and nothing changes, for what
+ * exceeds that. Since MQX 1. */
+MQX_WEAK bool MQX_setNote(void *connection_or_message, const char *name, const char *value, size_t size);
+
+/* The octets of a note, and behind them a NUL; NULL if there is none. `size` may be NULL. Valid until the
+ * next MQX_setNote on the same thing, or the end of the step. Since MQX 1. */
+MQX_WEAK const char *MQX_note(void *connection_or_message, const char *name, size_t *size);
+
+/* -- The plugin itself --
+ *
+ * Any thread may call these, with what mqx_initialize was given. A plugin's NAME is that of its file without
+ * `.so`, and without digits and a dash at the beginning: `dnsbl` for `10-dnsbl.so`. */
+
+/* The value of the administrator's setting `plugin-NAME-KEY`, NULL if it is not set. In names of settings
+ * case does not matter, and `-` and `_` are the same. The text stays as it is for good; a reload gives
+ * another one, and then calls mqx_reload. Since MQX 1. */
+MQX_WEAK const char *MQX_setting(MQX_Plugin *self, const char *key);
+
+/* Metrics, which the host shows to Prometheus as `rohrpost_plugin_NAME_METRIC`; a counter's name gets
+ * `_total` at its end. A name has 1 to 64 letters, digits and `_`. What is declared again, by this
+ * instance of the plugin or by one that a reload put in its place, is the same metric and goes on with its
+ * numbers. A plugin has at most 256; NULL if the name or the buckets will not do, or there are too many.
+ *
+ * A histogram counts how many values come up to each of `count` buckets (at most 64), whose bounds rise;
+ * NULL for the usual ones, from 5 ms to 10 s in seconds. Since MQX 1. */
+MQX_WEAK MQX_Metric *MQX_counter(MQX_Plugin *self, const char *name, const char *help);
+MQX_WEAK MQX_Metric *MQX_gauge(MQX_Plugin *self, const char *name, const char *help);
+MQX_WEAK MQX_Metric *MQX_histogram(MQX_Plugin *self, const char *name, const char *help,
+                                   const double *buckets, size_t count);
+
+/* Count: add to a counter (nothing negative) or a gauge, set a gauge, put a value into a histogram. Atomic,
+ * and without a lock. Since MQX 1. */
+MQX_WEAK void MQX_add(MQX_Metric *metric, double amount);
+MQX_WEAK void MQX_set(MQX_Metric *metric, double value);
+MQX_WEAK void MQX_observe(MQX_Metric *metric, double value);
 
 #if defined(__cplusplus)
 } /* extern "C" */

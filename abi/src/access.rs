@@ -10,9 +10,10 @@ use std::ffi::c_void;
 use crate::address::Owner;
 use crate::call;
 use crate::command::TimerCallback;
-use crate::host;
+use crate::host::{self, Host};
 use crate::inbox::Post;
 use crate::misuse::{self, Misuse, Refusal};
+use crate::plugin::Life;
 use crate::post;
 use crate::state::State;
 use crate::step::Verdict;
@@ -28,6 +29,8 @@ pub(crate) enum Wanted {
     Watch,
     Timer,
     Query,
+    Plugin,
+    Metric,
     Hold,
     /// Either.
     ConnectionOrMessage,
@@ -42,6 +45,8 @@ impl Wanted {
             Wanted::Watch => Kind::Watch.type_name(),
             Wanted::Timer => Kind::Timer.type_name(),
             Wanted::Query => Kind::Query.type_name(),
+            Wanted::Plugin => Kind::Plugin.type_name(),
+            Wanted::Metric => Kind::Metric.type_name(),
             Wanted::Hold => Kind::Hold.type_name(),
             Wanted::ConnectionOrMessage => "MQ_Connection or MQ_Message",
         }
@@ -58,6 +63,8 @@ impl Wanted {
             Kind::Watch => self == Wanted::Watch,
             Kind::Timer => self == Wanted::Timer,
             Kind::Query => self == Wanted::Query,
+            Kind::Plugin => self == Wanted::Plugin,
+            Kind::Metric => self == Wanted::Metric,
         }
     }
 }
@@ -113,6 +120,26 @@ pub(crate) fn serve_address<T>(
 /// Whether this can be a message and cannot be an address.
 pub(crate) fn is_message(pointer: *mut Opaque) -> bool {
     Token::from_pointer(pointer, "").is_ok()
+}
+
+/// The same for what belongs to no worker, so that any thread may call.
+pub(crate) fn serve_anywhere<T>(
+    function: &'static str,
+    wanted: Wanted,
+    pointer: *mut Opaque,
+    otherwise: T,
+    f: impl FnOnce(&'static Host, Token) -> Result<T, Misuse>,
+) -> T {
+    call::host_code(function, || {
+        let served = admit(wanted, pointer).and_then(|token| {
+            let host = host::installed().expect("a token is admitted only with a host");
+            f(host, token).map_err(|misuse| Refusal { plugin: Some(token.plugin()), misuse })
+        });
+        served.unwrap_or_else(|refusal| {
+            misuse::report(function, refusal);
+            otherwise
+        })
+    })
 }
 
 /// Records a hand-back here, or puts it into the inbox of the worker that it names (D-26). `pointer` is what
@@ -235,13 +262,18 @@ fn admit(wanted: Wanted, pointer: *mut Opaque) -> Result<Token, Refusal> {
     let running = call::running();
     let refuse = |misuse| Refusal { plugin: running, misuse };
     let token = Token::from_pointer(pointer, expected).map_err(refuse)?;
-    let plugins = host::installed().map_or(0, |host| host.plugins().len());
-    if token.plugin().index() >= plugins {
+    let plugin = host::installed().and_then(|host| host.plugins().find(token.plugin()));
+    let Some(plugin) = plugin else {
         return Err(refuse(Misuse::NotOurs { expected }));
-    }
+    };
     // What the caller is told is its own doing, hence not laid to the owner of the token.
     if running.is_some_and(|running| running != token.plugin()) {
         return Err(refuse(Misuse::Foreign { kind: token.kind().type_name() }));
+    }
+    // Its contexts are gone; a thread of it may not know yet.
+    if plugin.life() == Life::Over {
+        let misuse = Misuse::Stale { kind: token.kind().type_name() };
+        return Err(Refusal { plugin: Some(token.plugin()), misuse });
     }
     if !wanted.accepts(token.kind()) {
         let misuse = Misuse::WrongKind { expected, found: token.kind().type_name() };

@@ -99,14 +99,15 @@ pub(crate) fn admit(hook: Hook, wish: Wish) -> Result<(), Misuse> {
             Wish::Refuse | Wish::Disconnect,
             Hook::Connect | Hook::Secure | Hook::Helo | Hook::Authenticate,
         ) => true,
+        // Another host is tried.
+        (Wish::Disconnect, Hook::OutConnect | Hook::OutSecure) => true,
         (
             Wish::Refuse | Wish::Disconnect | Wish::Discard,
             Hook::MailFrom | Hook::RcptTo | Hook::Data | Hook::Message,
         ) => true,
         // RFC 5321 4.1.1.5: RSET is answered 250; only the end of the connection may come instead.
         (Wish::Disconnect, Hook::Reset) => true,
-        // A layer that catches exceptions says so wherever it does. Where nothing can fail, it is noted
-        // by nobody.
+        // A layer that catches exceptions says so wherever it does.
         (Wish::Fail, _) => true,
         (Wish::Refuse | Wish::Disconnect | Wish::Discard, _) => false,
     };

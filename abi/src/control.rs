@@ -174,6 +174,14 @@ impl Chain {
         }
     }
 
+    /// Who has control, or has handed back what the worker has not yet taken.
+    pub(crate) fn holder(&self) -> Option<PluginIndex> {
+        match self.control {
+            Control::Held { plugin } | Control::Answered { plugin, .. } => Some(plugin),
+            Control::Host | Control::Calling { .. } => None,
+        }
+    }
+
     /// The verdict on a held step, once.
     pub(crate) fn take_verdict(&mut self) -> Option<Verdict> {
         let Control::Answered { verdict, .. } = self.control else {
@@ -198,6 +206,11 @@ impl Chain {
             self.late.push(plugin);
         }
         Some(plugin)
+    }
+
+    /// The plugin is gone, and with it what it owes.
+    pub(crate) fn forget(&mut self, plugin: PluginIndex) {
+        self.late.retain(|late| *late != plugin);
     }
 
     /// D-28: does this plugin still owe a hand-back for a revoked hold?

@@ -26,6 +26,14 @@ impl Worker {
         state.connections.get_mut(connection.0)?.answer.take().map(|answer| *answer)
     }
 
+    /// Has a plugin answered the step that was shown last, and wants the connection gone?
+    pub fn wants_to_leave(&self, connection: ConnectionId) -> bool {
+        let state = self.state.borrow();
+        let connection = state.connections.get(connection.0);
+        let answer = connection.and_then(|connection| connection.answer.as_deref());
+        answer.is_some_and(|answer| answer.disconnect)
+    }
+
     /// Tells plugins something about a connection. Between its steps only: what they were told before may
     /// be looked at until a step is over.
     pub fn tell(&self, connection: ConnectionId, fact: Fact) {

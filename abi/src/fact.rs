@@ -19,6 +19,8 @@ pub enum Fact {
     Helo(Option<Arc<str>>),
     /// What the client is logged in as.
     Login(Option<Arc<str>>),
+    /// What the host at the other end is called, by MX records or settings; of outgoing connections.
+    Host(Arc<str>),
     /// TLS is active.
     Tls(TlsFacts),
 }
@@ -40,6 +42,7 @@ pub(crate) enum Asked {
     Peer,
     Helo,
     Login,
+    Host,
     TlsVersion,
     Cipher,
     ServerName,
@@ -82,6 +85,7 @@ pub(crate) struct Facts {
     peer: Lent<SocketAddr>,
     helo: Lent<Arc<str>>,
     login: Lent<Arc<str>>,
+    host: Lent<Arc<str>>,
     tls: Option<Box<Tls>>,
 }
 
@@ -91,6 +95,7 @@ impl Facts {
             Fact::Peer(peer) => self.peer.set(peer),
             Fact::Helo(name) => self.helo.set(name),
             Fact::Login(name) => self.login.set(name),
+            Fact::Host(name) => self.host.set(Some(name)),
             Fact::Tls(TlsFacts { version, cipher, server_name }) => {
                 let tls = self.tls.get_or_insert_default();
                 tls.version.set(Some(version));
@@ -107,6 +112,7 @@ impl Facts {
                 .lend(|peer| Text::copy_from(peer.ip().to_canonical().to_string().as_bytes())),
             Asked::Helo => self.helo.lend(|name| Text::copy_from(name.as_bytes())),
             Asked::Login => self.login.lend(|name| Text::copy_from(name.as_bytes())),
+            Asked::Host => self.host.lend(|name| Text::copy_from(name.as_bytes())),
             Asked::TlsVersion => {
                 self.tls.as_mut()?.version.lend(|name| Text::copy_from(name.as_bytes()))
             }

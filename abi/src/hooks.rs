@@ -200,6 +200,23 @@ impl Hooks {
         }
     }
 
+    /// `mqx_initialize` or `mqx_reload`; true where there is nobody to object.
+    pub(crate) fn call_plugin(&self, plugin: PluginIndex, hook: Hook, own: Token) -> bool {
+        let (own, site) = (own.to_pointer(), Site::Hook(hook));
+        match (hook, self.plugin_initialize, self.reload) {
+            (Hook::PluginInitialize, Some(function), _) => {
+                // SAFETY: resolved under the name whose prototype this is; a token is never dereferenced.
+                call::thread_code(plugin, site, || unsafe { function(own) }) != 0
+            }
+            (Hook::Reload, _, Some(function)) => {
+                // SAFETY: as above.
+                call::thread_code(plugin, site, || unsafe { function(own) });
+                true
+            }
+            _ => true,
+        }
+    }
+
     /// `mq_context_initialize` or `mq_context_cleanup`: did the plugin take control? From G2 on it
     /// cannot.
     pub(crate) fn call_context(&self, word: &Word, hook: Hook, context: Token) -> bool {

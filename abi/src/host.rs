@@ -1,6 +1,6 @@
 //! The host: the process's one plugin table, and its ways out to log and mailboxes.
 //!
-//! Owns the crate's only static. Calls without a token (`MQ_log`, NULL, foreign threads) have nothing
+//! Owns the crate's one static that is wiring. Calls without a token (`MQ_log`, NULL, foreign threads) have nothing
 //! else to go by. Must never be replaced once installed: plugins hold what it gave out. Diagnostics:
 //! [`AlreadyInstalled`]; what is said before installation goes to stderr.
 
@@ -15,10 +15,13 @@ use thiserror::Error;
 
 use crate::call::{Current, Published};
 use crate::inbox::{Inbox, Wake};
+use crate::metric::{PluginMetric, Registry};
 use crate::misuse::{Meter, Misuse};
-use crate::plugin::{PluginIndex, Plugins};
+use crate::plugin::PluginIndex;
 use crate::post::{Post, Posted, Posts};
+use crate::setting::plugin_name as plugin_name_of_settings;
 use crate::step::Verdict;
+use crate::table::Plugins;
 use crate::token::Token;
 
 static HOST: OnceLock<Host> = OnceLock::new();
@@ -72,7 +75,7 @@ pub type PostSink = Box<dyn Fn(u8) + Send + Sync>;
 
 /// What a host is made of.
 pub struct HostInit {
-    /// The plugins, loaded and not yet initialized.
+    /// The plugins, the first of which are loaded and not yet initialized.
     pub plugins: Plugins,
     /// Where lines go.
     pub log: LogSink,
@@ -85,10 +88,11 @@ pub struct Host {
     plugins: Plugins,
     log: LogSink,
     post: PostSink,
-    /// One per plugin, and the last for misuse that no plugin can be named for.
-    meters: Box<[Meter]>,
+    /// For misuse that no plugin can be named for.
+    unknown: Meter,
     workers: Box<[WorkerEntry]>,
     started: Instant,
+    metrics: Registry,
 }
 
 #[derive(Default)]
@@ -109,9 +113,17 @@ pub struct AlreadyInstalled;
 /// Makes `init` this process's host, for as long as the process lives.
 pub fn install(init: HostInit) -> Result<&'static Host, AlreadyInstalled> {
     let HostInit { plugins, log, post } = init;
-    let meters = (0..=plugins.len()).map(|_| Meter::default()).collect();
     let workers = (0..WORKERS_MAX).map(|_| WorkerEntry::default()).collect();
-    let host = Host { plugins, log, post, meters, workers, started: Instant::now() };
+    let unknown = Meter::default();
+    let host = Host {
+        plugins,
+        log,
+        post,
+        unknown,
+        workers,
+        started: Instant::now(),
+        metrics: Registry::default(),
+    };
     HOST.set(host).map_err(|_| AlreadyInstalled)?;
     Ok(HOST.get().expect("it was set above and is never taken"))
 }
@@ -127,6 +139,11 @@ pub(crate) fn plugin_name(plugin: Option<PluginIndex>) -> &'static str {
         .zip(plugin)
         .and_then(|(host, plugin)| host.plugins.name(plugin))
         .unwrap_or(UNKNOWN_PLUGIN)
+}
+
+/// What a plugin is called in the names of its settings and metrics.
+pub(crate) fn setting_name(plugin: PluginIndex) -> String {
+    plugin_name_of_settings(plugin_name(Some(plugin)))
 }
 
 /// Sends one line of the host's own to the log, or to stderr while there is no host.
@@ -150,6 +167,15 @@ impl Host {
         &self.plugins
     }
 
+    /// What plugins count, by name.
+    pub fn plugin_metrics(&self) -> Vec<PluginMetric> {
+        self.metrics.read()
+    }
+
+    pub(crate) fn metrics(&self) -> &Registry {
+        &self.metrics
+    }
+
     /// The call into plugin code that runs on `worker` at this moment. Any thread may look; a watchdog
     /// that sees one [`sequence`](Current::sequence) twice knows that the call has not returned between.
     pub fn current(&self, worker: u8) -> Option<Current> {
@@ -167,9 +193,9 @@ impl Host {
     }
 
     pub(crate) fn meter(&self, plugin: Option<PluginIndex>) -> &Meter {
-        let unknown = self.meters.len() - 1;
-        let index = plugin.map_or(unknown, |plugin| plugin.index().min(unknown));
-        &self.meters[index]
+        plugin
+            .and_then(|plugin| self.plugins.find(plugin))
+            .map_or(&self.unknown, |plugin| &plugin.meter)
     }
 
     /// Read only when a misuse is reported, never on the way of mail.

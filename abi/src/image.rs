@@ -5,12 +5,13 @@
 //! memory. Must never be asked to forget one: plugins are never unloaded (D-0E). Diagnostics: none; an
 //! object beyond [`IMAGES_MAX`] stays unknown, and what runs in it has no name.
 
+use std::collections::HashSet;
 use std::ffi::{CStr, OsStr, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex};
 
 use crate::plugin::{PLUGINS_MAX, PluginIndex};
 
@@ -20,8 +21,8 @@ const IMAGES_MAX: usize = 2 * PLUGINS_MAX;
 static IMAGES: [AtomicPtr<Image>; IMAGES_MAX] =
     [const { AtomicPtr::new(ptr::null_mut()) }; IMAGES_MAX];
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-/// Held by whoever adds; readers need nothing.
-static ADDING: Mutex<()> = Mutex::new(());
+/// The load biases of the known ones. Held by whoever adds; readers need nothing.
+static KNOWN: LazyLock<Mutex<HashSet<usize>>> = LazyLock::new(Mutex::default);
 
 /// One shared object, or the program itself.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct Image {
     end: AtomicUsize,
     start: AtomicUsize,
     base: AtomicUsize,
+    /// Nothing opens the file any more.
+    closed: AtomicBool,
 }
 
 impl Image {
@@ -46,8 +49,9 @@ impl Image {
         self.plugin
     }
 
-    pub(crate) fn file(&self) -> &Path {
-        &self.file
+    /// `None` where the plugin's life is over: the path may lead to something else by now.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        (!self.closed.load(Ordering::Acquire)).then_some(&*self.file)
     }
 
     /// The place of an address within the file's own numbering.
@@ -69,26 +73,33 @@ impl Image {
 
 /// A plugin that is about to be loaded: from now on its index has a name. `file` opens what is loaded.
 pub(crate) fn announce(name: &str, plugin: PluginIndex, file: PathBuf) -> Option<&'static Image> {
-    let _adding = ADDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _known = known();
     add(name.into(), Some(plugin), file)
 }
 
 /// The plugin was loaded under `path`: where it lies, and what else came with it, is known from now on.
 pub(crate) fn loaded(image: Option<&Image>, path: &Path) {
-    if let Some(image) = image {
-        let found = extents().into_iter().find(|(name, _)| name == path);
-        if let Some((_, extent)) = found {
-            image.place(&extent);
-        }
-    }
-    learn();
+    learn_with(image.map(|image| (image, path)));
+}
+
+/// What was loaded for a plugin with this index cannot be opened any more. Its name stays.
+pub(crate) fn close(plugin: PluginIndex) {
+    let images = all().filter(|image| image.plugin == Some(plugin));
+    images.for_each(|image| image.closed.store(true, Ordering::Release));
 }
 
 /// Learns of every object that is there now.
 pub(crate) fn learn() {
-    let _adding = ADDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    for (path, extent) in extents() {
-        if containing(extent.start).is_some() {
+    learn_with(None);
+}
+
+/// The same, of which one was announced.
+fn learn_with(announced: Option<(&Image, &Path)>) {
+    let known = &mut *known();
+    for (path, extent) in unknown(known) {
+        known.insert(extent.base);
+        if let Some((image, _)) = announced.filter(|(_, expected)| same(expected, &path)) {
+            image.place(&extent);
             continue;
         }
         // The program itself has no name in the linker's list.
@@ -101,12 +112,22 @@ pub(crate) fn learn() {
     }
 }
 
-/// With [`ADDING`] held. `None` when the table is full.
+/// By their letters: paths that lead to one file are told apart by how they are written.
+fn same(one: &Path, other: &Path) -> bool {
+    one.as_os_str() == other.as_os_str()
+}
+
+fn known() -> std::sync::MutexGuard<'static, HashSet<usize>> {
+    KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// With [`KNOWN`] held. `None` when the table is full.
 fn add(name: Box<str>, plugin: Option<PluginIndex>, file: PathBuf) -> Option<&'static Image> {
     let count = COUNT.load(Ordering::Relaxed);
     let place = IMAGES.get(count)?;
-    let (base, start, end) = Default::default();
-    let image: &'static Image = Box::leak(Box::new(Image { name, plugin, file, base, start, end }));
+    let (base, start, end, closed) = Default::default();
+    let image = Image { name, plugin, file, base, start, end, closed };
+    let image: &'static Image = Box::leak(Box::new(image));
     place.store(ptr::from_ref(image).cast_mut(), Ordering::Release);
     COUNT.store(count + 1, Ordering::Release);
     Some(image)
@@ -139,25 +160,29 @@ struct Extent {
     end: usize,
 }
 
-/// Every object that the dynamic linker knows, by the path that it was opened with.
-fn extents() -> Vec<(PathBuf, Extent)> {
-    let mut found: Vec<(PathBuf, Extent)> = Vec::new();
-    let data = ptr::from_mut(&mut found).cast();
+/// What the dynamic linker is asked for.
+struct Search<'a> {
+    known: &'a HashSet<usize>,
+    found: Vec<(PathBuf, Extent)>,
+}
+
+/// Every object that the dynamic linker knows and we do not, by the path that it was opened with.
+fn unknown(known: &HashSet<usize>) -> Vec<(PathBuf, Extent)> {
+    let mut search = Search { known, found: Vec::new() };
+    let data = ptr::from_mut(&mut search).cast();
     // SAFETY: the callback fits the prototype, and is called with `data` before this returns.
     unsafe { libc::dl_iterate_phdr(Some(note), data) };
-    found
+    search.found
 }
 
 unsafe extern "C" fn note(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
-    // SAFETY: it is the vector that `extents` lends for this call.
-    let found = unsafe { &mut *data.cast::<Vec<(PathBuf, Extent)>>() };
+    // SAFETY: it is what `unknown` lends for this call.
+    let search = unsafe { &mut *data.cast::<Search<'_>>() };
     // SAFETY: the linker lends its entry for this call.
     let info = unsafe { &*info };
-    let name = match info.dlpi_name.is_null() {
-        true => c"",
-        // SAFETY: a string of the linker's.
-        false => unsafe { CStr::from_ptr(info.dlpi_name) },
-    };
+    if search.known.contains(&(info.dlpi_addr as usize)) {
+        return 0;
+    }
     let (headers, count) = (info.dlpi_phdr, usize::from(info.dlpi_phnum));
     if headers.is_null() {
         return 0;
@@ -173,8 +198,13 @@ unsafe extern "C" fn note(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_
         end = end.max(first.wrapping_add(header.p_memsz as usize));
     }
     if start < end {
+        let name = match info.dlpi_name.is_null() {
+            true => c"",
+            // SAFETY: a string of the linker's.
+            false => unsafe { CStr::from_ptr(info.dlpi_name) },
+        };
         let path = PathBuf::from(OsStr::from_bytes(name.to_bytes()));
-        found.push((path, Extent { base, start, end }));
+        search.found.push((path, Extent { base, start, end }));
     }
     0
 }
@@ -187,7 +217,7 @@ mod tests {
     fn code_is_found_by_its_address_and_nothing_else_is() {
         learn();
         let own = containing(learn as *const () as usize).expect("this program is an object");
-        assert_eq!((own.plugin(), own.file()), (None, Path::new("/proc/self/exe")));
+        assert_eq!((own.plugin(), own.file()), (None, Some(Path::new("/proc/self/exe"))));
         let libc = containing(libc::getpid as *const () as usize).expect("so is the C library");
         assert!(libc.name().starts_with("libc"), "{libc:?}");
         assert!(libc.offset(libc::getpid as *const () as usize) < 1 << 30);

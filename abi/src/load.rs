@@ -10,18 +10,22 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use object::{Object, ObjectSymbol};
 use thiserror::Error;
 
 use crate::call;
-use crate::copy::{Copier, Copies};
+use crate::copy::{Copier, Copies, Fingerprint, PrivateCopy};
 use crate::generation::{Accepted, Imports, Mismatch};
 use crate::hook::Site;
 use crate::hooks::{self, Hooks};
 use crate::image;
-use crate::plugin::{PLUGINS_MAX, Plugin, PluginIndex, Plugins};
+use crate::json_library::JsonLibrary;
+use crate::plugin::{Life, Loaded, PLUGINS_MAX, Plugin, PluginIndex};
+use crate::set::PluginSet;
+use crate::table::Plugins;
 
 /// The directory with the plugins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +105,21 @@ pub enum LoadError {
         /// How many it holds.
         count: usize,
     },
+    /// It was refused before, and is the same file still.
+    #[error("{reason}")]
+    Again {
+        /// What was said then.
+        reason: String,
+    },
+    /// A process loads so many plugins in its life (D-0E).
+    #[error(
+        "plugin {} cannot be loaded: this server has loaded {PLUGINS_MAX} plugins since its start, \
+         reloads included, which is the limit; restart it", file.display()
+    )]
+    Spent {
+        /// The plugin.
+        file: PathBuf,
+    },
     /// No place for private copies.
     #[error(
         "no directory for private copies of plugins can be made in {}: {source}; \
@@ -165,37 +184,137 @@ pub enum LoadError {
     },
 }
 
+/// What a look into the directory came to.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The plugins to ask. None of the new ones is initialized.
+    pub set: Arc<PluginSet>,
+    /// Those that were left out, or whose earlier instance stays.
+    pub skipped: Vec<Skipped>,
+}
+
 impl Plugins {
     /// Loads every plugin of a directory and asks it for its version. No hook but `mq_version` runs.
     ///
     /// On the main thread, before any port is open. Plugins are never unloaded, not even those that are
     /// refused: their constructors have run.
     pub fn load(options: &LoadOptions) -> Result<(Plugins, Vec<Skipped>), LoadError> {
+        let plugins = Plugins::default();
+        let Prepared { set, skipped } = plugins.prepare(options)?;
+        plugins.adopt(set);
+        Ok((plugins, skipped))
+    }
+
+    /// Looks into the directory again: a file that was changed, or is new, is loaded as an instance of
+    /// its own, the others keep theirs (D-0E). Changes nothing of what is asked now.
+    ///
+    /// On the main thread. Where a plugin may be skipped, one that cannot be loaded keeps the instance that
+    /// is asked now.
+    pub fn prepare(&self, options: &LoadOptions) -> Result<Prepared, LoadError> {
         let files = list(&options.directory)?;
-        let mut plugins = Vec::with_capacity(files.len());
-        let mut skipped = Vec::new();
-        if files.is_empty() {
-            return Ok((Plugins::new(plugins), skipped));
-        }
+        let (mut plugins, mut skipped) = (Vec::with_capacity(files.len()), Vec::new());
+        let now = self.set();
         let accepted = Accepted::new(&options.extra_versions);
-        let copier = match &options.copies {
-            Copies::Memory => Copier::Memory,
-            Copies::Directory(parent) => Copier::in_directory(parent)
-                .map_err(|source| LoadError::NoPlaceForCopies { path: parent.clone(), source })?,
-        };
-        for name in files {
-            let file = options.directory.path().join(&name);
-            let index = PluginIndex::from_bits(plugins.len() as u16);
-            match load_one(&file, &name, index, &copier, &accepted) {
+        let copier = files.first().map(|_| copier(&options.copies)).transpose()?;
+        for (name, copier) in files.iter().zip(copier.iter().cycle()) {
+            let file = options.directory.path().join(name);
+            match self.instance(&file, name, &now, copier, &accepted) {
                 Ok(plugin) => plugins.push(plugin),
                 Err(error) => match options.on_error {
                     OnError::Refuse => return Err(error),
-                    OnError::Skip => skipped.push(Skipped { file, error }),
+                    OnError::Skip => {
+                        plugins.extend(self.in_set(&now, name));
+                        skipped.push(Skipped { file, error });
+                    }
                 },
             }
         }
-        Ok((Plugins::new(plugins), skipped))
+        let same = plugins.iter().map(|plugin| plugin.index).eq(now.plugins().iter().copied());
+        let set = if same { now } else { Arc::new(PluginSet::new(&plugins)) };
+        Ok(Prepared { set, skipped })
     }
+
+    /// The instance that is asked now under this name.
+    fn in_set(&self, set: &PluginSet, name: &OsStr) -> Option<&'static Plugin> {
+        let plugins = set.plugins().iter().map(|index| self.plugin(*index));
+        plugins.into_iter().find(|plugin| *plugin.name == *name.to_string_lossy())
+    }
+
+    /// An instance of what the file holds now: one that is in use, one that was loaded for a reload that
+    /// came to nothing, or a new one.
+    fn instance(
+        &self,
+        file: &Path,
+        name: &OsStr,
+        now: &PluginSet,
+        copier: &Copier,
+        accepted: &Accepted,
+    ) -> Result<&'static Plugin, LoadError> {
+        let copy = copier
+            .copy(file, name)
+            .map_err(|source| LoadError::Copy { file: file.to_owned(), source })?;
+        let fits = |plugin: &&Plugin| plugin.fingerprint == copy.fingerprint;
+        if let Some(plugin) = self.in_set(now, name).filter(fits) {
+            return Ok(plugin);
+        }
+        let unused = self.all().filter(|plugin| plugin.life() == Life::Loaded);
+        let mut unused: Vec<_> =
+            unused.filter(|plugin| *plugin.name == *name.to_string_lossy()).collect();
+        unused.retain(|plugin| !now.contains(plugin.index));
+        if let Some(plugin) = unused.iter().copied().find(fits) {
+            return Ok(plugin);
+        }
+        self.find_refused(name, copy.fingerprint)?;
+        let index = self.next().ok_or_else(|| LoadError::Spent { file: file.to_owned() })?;
+        let fingerprint = copy.fingerprint;
+        let loaded = load_one(file, name, index, copy, accepted);
+        if let Err(error) = &loaded
+            && error.leaves_it_loaded()
+        {
+            self.refuse(Refused { name: name.to_owned(), fingerprint, reason: error.to_string() });
+        }
+        let plugin = self.append(loaded?);
+        // Nobody is going to use what it replaces.
+        unused.iter().for_each(|plugin| plugin.end());
+        Ok(plugin)
+    }
+}
+
+/// A file that was loaded and is not used: loading it again for each reload would have no end.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) name: OsString,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) reason: String,
+}
+
+impl LoadError {
+    /// Whether the file is part of this process now, for good.
+    fn leaves_it_loaded(&self) -> bool {
+        match self {
+            LoadError::VersionMissing { .. }
+            | LoadError::VersionRefused { .. }
+            | LoadError::Generation { .. } => true,
+            LoadError::DirectoryMissing { .. }
+            | LoadError::DirectoryUnreadable { .. }
+            | LoadError::TooMany { .. }
+            | LoadError::Again { .. }
+            | LoadError::Spent { .. }
+            | LoadError::NoPlaceForCopies { .. }
+            | LoadError::Copy { .. }
+            | LoadError::Open { .. } => false,
+        }
+    }
+}
+
+fn copier(copies: &Copies) -> Result<Copier, LoadError> {
+    Copier::new(copies).map_err(|source| LoadError::NoPlaceForCopies {
+        path: match copies {
+            Copies::Directory(parent) => parent.clone(),
+            Copies::Memory => PathBuf::from("memory"),
+        },
+        source,
+    })
 }
 
 /// The file names of a directory's plugins in their order (D-06).
@@ -241,20 +360,22 @@ fn load_one(
     file: &Path,
     name: &OsStr,
     index: PluginIndex,
-    copier: &Copier,
+    mut copy: PrivateCopy,
     accepted: &Accepted,
 ) -> Result<Plugin, LoadError> {
     let file = || file.to_owned();
-    let copy =
-        copier.copy(&file(), name).map_err(|source| LoadError::Copy { file: file(), source })?;
     let shown: Box<str> = name.to_string_lossy().into();
-    let image = image::announce(&shown, index, copy.keep());
+    let (opened, kept) = copy.keep();
+    let image = image::announce(&shown, index, opened);
     let library = call::loading_code(index, &shown, Site::Load, || {
         // SAFETY: the library's constructors run here. Loading it is the administrator's decision, and
         // running foreign code is its whole purpose.
         unsafe { Library::open(Some(copy.path()), RTLD_NOW | RTLD_LOCAL) }
     });
     image::loaded(image, copy.path());
+    if library.is_err() {
+        image::close(index);
+    }
     let library = ManuallyDrop::new(library.map_err(|error| LoadError::Open {
         file: file(),
         reason: linker_reason(&error, copy.path()),
@@ -271,7 +392,11 @@ fn load_one(
     // SAFETY: the plugin was compiled for this generation by its own word, which what it calls does not
     // belie; a library in `ManuallyDrop` stays.
     let hooks = unsafe { Hooks::resolve(&library, generation) };
-    Ok(Plugin { name: shown, index, generation, hooks, library })
+    // As long as the plugin: for good.
+    let json = JsonLibrary::of_plugin(&library, generation).map(|json| &*Box::leak(Box::new(json)));
+    let (name, fingerprint) = (shown, copy.fingerprint);
+    let loaded = Loaded { name, generation, hooks, json, library, fingerprint, copy: kept };
+    Ok(Plugin::new(index, loaded))
 }
 
 /// What the file calls and exports. Nothing for one that cannot be read as ELF: the dynamic linker

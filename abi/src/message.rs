@@ -3,7 +3,12 @@
 //! Owns the edits until the worker takes them, and with them the life of every returned string
 //! (D-60). Must never change what it was given: bodies are shared. Diagnostics: none.
 
+use std::ffi::CStr;
+
+use crate::decision::Docket;
 use crate::id::ConnectionId;
+use crate::json::{Described, Json, JsonEdits};
+use crate::note::Notes;
 use crate::text::Text;
 
 /// How long an address may be that a plugin sets. Longer ones are refused: no queue could hold them.
@@ -34,6 +39,10 @@ pub struct MessageInit<'a> {
     /// The MIME data. Shared. `None` for an outgoing message: plugins see only what one of them has
     /// set (D-67).
     pub mime: Option<Text>,
+    /// What was noted on it before.
+    pub notes: Notes,
+    /// What it is as JSON; without that, an object has no more members than the values above.
+    pub json: Option<Described>,
     /// What plugins have said of the recipient before, with `MQ_setLocal` (D-71).
     pub local: Option<bool>,
 }
@@ -72,6 +81,10 @@ pub struct MessageEdits {
     pub mime: Edit,
     /// What plugins said with `MQ_setLocal`; incoming messages only (D-70).
     pub local: Option<bool>,
+    /// Its JSON object, if a plugin asked for one, whether it was changed or not.
+    pub json: Option<Box<JsonEdits>>,
+    /// All notes on it, if plugins set any or took any away.
+    pub notes: Option<Notes>,
 }
 
 /// Which of a message's values.
@@ -83,6 +96,23 @@ pub(crate) enum Part {
 }
 
 impl Part {
+    /// In the order of their numbers.
+    pub(crate) const ALL: [Part; 3] = [Part::Envelope, Part::Recipient, Part::Mime];
+
+    /// The property of a message's JSON.
+    pub(crate) const fn key(self) -> &'static CStr {
+        match self {
+            Part::Envelope => c"envelope",
+            Part::Recipient => c"recipient",
+            Part::Mime => c"mime",
+        }
+    }
+
+    /// The same.
+    pub(crate) fn name(self) -> &'static str {
+        self.key().to_str().expect("it is ASCII")
+    }
+
     pub(crate) const fn bytes_max(self) -> usize {
         match self {
             Part::Envelope | Part::Recipient => ADDRESS_BYTES_MAX,
@@ -115,7 +145,7 @@ impl Value {
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) connection: ConnectionId,
-    direction: Direction,
+    pub(crate) direction: Direction,
     pub(crate) attempt: u32,
     label: Option<MessageLabel>,
     /// The copy of it that plugins were given.
@@ -124,6 +154,17 @@ pub(crate) struct Message {
     recipient: Value,
     mime: Value,
     local: Option<bool>,
+    notes: Notes,
+    noted: bool,
+    pub(crate) described: Option<Described>,
+    /// Only if a plugin asked.
+    pub(crate) json: Option<Box<Json>>,
+    /// A library works on its object at this moment: what runs in there may not look at it.
+    pub(crate) json_busy: bool,
+    /// What plugins decided of it.
+    pub(crate) docket: Docket,
+    /// How far it came, once that is known.
+    pub(crate) state: Option<Text>,
     /// It was said of this message, not of the address of RCPT.
     local_is_new: bool,
 }
@@ -143,6 +184,13 @@ impl Message {
             envelope: Value::new(init.envelope.map(Text::copy_from)),
             recipient: Value::new(init.recipient.map(Text::copy_from)),
             mime: Value::new(init.mime),
+            notes: init.notes,
+            noted: false,
+            described: init.json,
+            json: None,
+            json_busy: false,
+            docket: Docket::default(),
+            state: None,
             local: init.local,
             local_is_new: false,
         }
@@ -179,13 +227,46 @@ impl Message {
         }
     }
 
+    /// What plugins made of it so far.
+    pub(crate) fn edits(&self) -> MessageEdits {
+        MessageEdits {
+            envelope: self.envelope.edit.clone(),
+            recipient: self.recipient.edit.clone(),
+            mime: self.mime.edit.clone(),
+            local: self.local,
+            json: None,
+            notes: None,
+        }
+    }
+
     pub(crate) fn into_edits(self) -> MessageEdits {
         MessageEdits {
             envelope: self.envelope.edit,
             recipient: self.recipient.edit,
             mime: self.mime.edit,
             local: self.local,
+            json: None,
+            notes: self.noted.then_some(self.notes),
         }
+    }
+
+    pub(crate) const fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// All notes on it, if plugins set any or took any away.
+    pub(crate) fn changed_notes(&self) -> Option<&Notes> {
+        self.noted.then_some(&self.notes)
+    }
+
+    pub(crate) const fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    /// Whoever asks for them may change them.
+    pub(crate) fn notes_mut(&mut self) -> &mut Notes {
+        self.noted = true;
+        &mut self.notes
     }
 
     /// What plugins said with `MQ_setLocal`.

@@ -51,6 +51,11 @@ pub(crate) enum Misuse {
          use the context that was passed to the hook that took control"
     )]
     BareContext,
+    #[error(
+        "nothing can be decided of this message now: only in mqx_smtp_out_message, mq_smtp_out_data and \
+         mqx_smtp_out_result, or while one of them is held, and never if the peer took it"
+    )]
+    Undecidable,
     #[error("{hook} takes no such answer; nothing is changed")]
     Unanswerable { hook: Hook },
     #[error("{0}")]
@@ -77,6 +82,7 @@ impl Misuse {
             | Misuse::Doubled
             | Misuse::NotHeld
             | Misuse::Late
+            | Misuse::Undecidable
             | Misuse::Unanswerable { .. }
             | Misuse::Argument(_)
             | Misuse::Exhausted { .. }

@@ -1,20 +1,27 @@
-//! Plugins: the table of what is loaded, and who exports which hook.
+//! A plugin: one loaded instance of a file.
 //!
-//! Owns the order in which plugins are asked. Must never unload one: callbacks and threads of its own
-//! may outlive whatever we know of it. Diagnostics: none; loading reports its own (see `load`).
+//! Owns what is known of it, and how far its life has come. Must never unload one: callbacks and threads
+//! of its own may outlive whatever we know of it. Diagnostics: none; loading reports its own (see `load`).
 
 use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use libloading::os::unix::Library;
 
 use crate::call::Word;
+use crate::copy::{Fingerprint, Kept};
 use crate::generation::Generation;
 use crate::hook::Hook;
 use crate::hooks::Hooks;
+use crate::image;
+use crate::json_library::JsonLibrary;
+use crate::misuse::Meter;
+use crate::setting::Given;
+use crate::slot::Key;
 use crate::step::ContextStep;
-use crate::token::Token;
+use crate::token::{Kind, Token};
 
-/// A plugin's place in the order of loading.
+/// A plugin's place in the table of all that this process ever loaded. It names one instance for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PluginIndex(u16);
 
@@ -31,14 +38,29 @@ impl PluginIndex {
         self.0
     }
 
+    /// The first that was loaded.
+    pub const FIRST: PluginIndex = PluginIndex(0);
+
     /// As an index into an array with one entry per plugin.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// How many plugins one process can load.
+/// How many instances of plugins one process can load in its life, reloads included (D-0E).
 pub const PLUGINS_MAX: usize = 1 << PluginIndex::BITS;
+
+/// How far the life of a plugin has come. It only goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Life {
+    /// It has said its version, and nothing else was asked of it.
+    Loaded,
+    /// `mq_initialize` was called.
+    Initialized,
+    /// `mq_cleanup` was called, or it is never going to be used: nothing of it is called any more.
+    Over,
+}
 
 /// A loaded plugin.
 #[derive(Debug)]
@@ -47,11 +69,102 @@ pub(crate) struct Plugin {
     pub(crate) index: PluginIndex,
     pub(crate) generation: Generation,
     pub(crate) hooks: Hooks,
+    /// The copy of json-c or libfastjson that it is linked with.
+    pub(crate) json: Option<&'static JsonLibrary>,
     /// Kept for later look-ups, and never dropped: that would unload it (D-0E).
     pub(crate) library: ManuallyDrop<Library>,
+    /// What its file held.
+    pub(crate) fingerprint: Fingerprint,
+    /// What it was loaded from, until its life is over.
+    pub(crate) copy: Kept,
+    /// What the administrator said to it.
+    pub(crate) settings: Given,
+    /// What it did wrong.
+    pub(crate) meter: Meter,
+    life: AtomicU8,
+}
+
+/// What loading found.
+pub(crate) struct Loaded {
+    pub(crate) name: Box<str>,
+    pub(crate) generation: Generation,
+    pub(crate) hooks: Hooks,
+    pub(crate) json: Option<&'static JsonLibrary>,
+    pub(crate) library: ManuallyDrop<Library>,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) copy: Kept,
 }
 
 impl Plugin {
+    pub(crate) fn new(index: PluginIndex, loaded: Loaded) -> Plugin {
+        let Loaded { name, generation, hooks, json, library, fingerprint, copy } = loaded;
+        let (settings, meter) = (Given::default(), Meter::default());
+        let life = AtomicU8::new(Life::Loaded as u8);
+        Plugin {
+            name,
+            index,
+            generation,
+            hooks,
+            json,
+            library,
+            fingerprint,
+            copy,
+            settings,
+            meter,
+            life,
+        }
+    }
+
+    pub(crate) fn life(&self) -> Life {
+        match self.life.load(Ordering::Acquire) {
+            life if life == Life::Loaded as u8 => Life::Loaded,
+            life if life == Life::Initialized as u8 => Life::Initialized,
+            _ => Life::Over,
+        }
+    }
+
+    /// Calls `mq_initialize`, once.
+    pub(crate) fn initialize(&self) {
+        if self.life() == Life::Loaded {
+            self.life.store(Life::Initialized as u8, Ordering::Release);
+            self.call_process(Hook::Initialize);
+        }
+    }
+
+    /// Calls `mqx_initialize`: may the plugin be used?
+    pub(crate) fn introduce(&self) -> bool {
+        self.hooks.call_plugin(self.index, Hook::PluginInitialize, self.token())
+    }
+
+    /// Calls `mqx_reload`.
+    pub(crate) fn on_reload(&self) {
+        if self.life() == Life::Initialized {
+            self.hooks.call_plugin(self.index, Hook::Reload, self.token());
+        }
+    }
+
+    fn token(&self) -> Token {
+        Token::new(Kind::Plugin, self.index, 0, Key::from_bits(0))
+    }
+
+    /// Calls `mq_cleanup` if `mq_initialize` was called, and lets go of what only the living need.
+    pub(crate) fn end(&self) {
+        if self.life() == Life::Initialized {
+            self.call_process(Hook::Cleanup);
+        }
+        self.life.store(Life::Over as u8, Ordering::Release);
+        image::close(self.index);
+        self.copy.close();
+    }
+
+    pub(crate) fn exports(&self, hook: Hook) -> bool {
+        self.hooks.exports(hook)
+    }
+
+    fn call_process(&self, hook: Hook) {
+        self.hooks.call_process(self.index, hook);
+    }
+
     /// For look-ups in the plugin and what it is linked with.
     pub(crate) fn library(&self) -> &Library {
         &self.library
@@ -59,91 +172,5 @@ impl Plugin {
 
     pub(crate) fn call_context(&self, word: &Word, step: ContextStep, context: Token) -> bool {
         self.hooks.call_context(word, step.hook(), context)
-    }
-}
-
-/// All loaded plugins.
-#[derive(Debug, Default)]
-pub struct Plugins {
-    all: Vec<Plugin>,
-    by_hook: [Vec<PluginIndex>; Hook::ALL.len()],
-}
-
-impl Plugins {
-    /// The order of `all` is the order of loading, and their indexes count up from 0.
-    pub(crate) fn new(all: Vec<Plugin>) -> Plugins {
-        debug_assert!(all.iter().enumerate().all(|(n, plugin)| plugin.index.index() == n));
-        let by_hook = Hook::ALL.map(|hook| {
-            let exporters = all.iter().filter(|plugin| plugin.hooks.exports(hook));
-            let mut exporters: Vec<_> = exporters.map(|plugin| plugin.index).collect();
-            // D-09: what was set up last is taken down first.
-            if matches!(hook, Hook::Cleanup | Hook::ContextCleanup) {
-                exporters.reverse();
-            }
-            exporters
-        });
-        Plugins { all, by_hook }
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    /// Are there none?
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    /// Their file names, in the order of loading.
-    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.all.iter().map(|plugin| &*plugin.name)
-    }
-
-    /// One plugin's file name; `None` for an index that is not of this table.
-    pub fn name(&self, plugin: PluginIndex) -> Option<&str> {
-        self.all.get(plugin.index()).map(|plugin| &*plugin.name)
-    }
-
-    /// One plugin's generation.
-    ///
-    /// # Panics
-    /// For an index that is not of this table.
-    pub fn generation(&self, plugin: PluginIndex) -> Generation {
-        self.plugin(plugin).generation
-    }
-
-    /// Their generations, in the order of loading.
-    pub fn generations(&self) -> impl ExactSizeIterator<Item = Generation> {
-        self.all.iter().map(|plugin| plugin.generation)
-    }
-
-    /// Who exports `hook`, in the order in which they are to be asked: that of loading, reversed for the
-    /// two cleanup hooks (D-09). Empty for an event that concerns nobody.
-    pub fn with(&self, hook: Hook) -> &[PluginIndex] {
-        &self.by_hook[hook as usize]
-    }
-
-    /// Calls every `mq_initialize`. Once, on the main thread, after the host was installed and before
-    /// any worker runs (D-08).
-    pub fn initialize(&self) {
-        self.call_all(Hook::Initialize);
-    }
-
-    /// Calls every `mq_cleanup`, in reverse order. Once, on the main thread, after all workers ended.
-    pub fn cleanup(&self) {
-        self.call_all(Hook::Cleanup);
-    }
-
-    fn call_all(&self, hook: Hook) {
-        for plugin in self.with(hook) {
-            let plugin = self.plugin(*plugin);
-            plugin.hooks.call_process(plugin.index, hook);
-        }
-    }
-
-    /// `index` is of this table.
-    pub(crate) fn plugin(&self, index: PluginIndex) -> &Plugin {
-        &self.all[index.index()]
     }
 }

@@ -7,6 +7,7 @@
 //! no key of the peak ever fits again. Diagnostics: `None`.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Bits of a slot number in a key.
 pub(crate) const SLOT_BITS: u32 = 20;
@@ -84,6 +85,18 @@ impl<T> Slots<T> {
         self.entries.len() - self.free.len()
     }
 
+    /// How many slots there are, taken or not.
+    pub(crate) fn slots(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// What is in these slots, as far as they are there and taken.
+    pub(crate) fn values(&self, slots: Range<usize>) -> impl Iterator<Item = &T> {
+        let end = slots.end.min(self.entries.len());
+        let entries = &self.entries[slots.start.min(end)..end];
+        entries.iter().filter_map(|entry| entry.value.as_ref())
+    }
+
     /// Takes a slot, or `None` when all [`SLOTS_MAX`] are taken.
     pub(crate) fn insert(&mut self, value: T) -> Option<Key> {
         if self.free.len() < REST_SLOTS && self.entries.len() < SLOTS_MAX {
@@ -106,6 +119,13 @@ impl<T> Slots<T> {
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let entry = self.entries.get_mut(key.slot())?;
         if entry.generation == key.generation() { entry.value.as_mut() } else { None }
+    }
+
+    /// The keys of all values that `wanted` is true of. Looks at every slot.
+    pub(crate) fn keys_where(&self, wanted: impl Fn(&T) -> bool) -> Vec<Key> {
+        let taken = self.entries.iter().enumerate();
+        let found = taken.filter(|(_, entry)| entry.value.as_ref().is_some_and(&wanted));
+        found.map(|(slot, entry)| Key::new(entry.generation, slot)).collect()
     }
 
     /// Frees the slot; its key is stale from now on.

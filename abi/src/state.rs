@@ -23,8 +23,10 @@ use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::libev::Loop;
 use crate::message::{Direction, Message, Part};
 use crate::misuse::Misuse;
+use crate::note::Notes;
 use crate::plugin::PluginIndex;
 use crate::query::{QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, Query, RecordKind};
+use crate::set::PluginSet;
 use crate::slot::{Key, SLOTS_MAX, Slots};
 use crate::step::Verdict;
 use crate::text::Text;
@@ -33,21 +35,42 @@ use crate::token::{Kind, Token};
 /// How much output one connection may hold for plugins (D-40).
 pub const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// One pointer per plugin, NULL at first. Grows at the first store: most connections hold none.
+/// One pointer per plugin, NULL at first. Grows at the first store: most connections hold none, and after
+/// many reloads few of the plugins that there were (D-0E).
 #[derive(Debug, Default)]
-pub(crate) struct PluginData(Vec<*mut c_void>);
+pub(crate) struct PluginData(Vec<(PluginIndex, *mut c_void)>);
 
 impl PluginData {
     pub(crate) fn value(&self, plugin: PluginIndex) -> *mut c_void {
-        self.0.get(plugin.index()).copied().unwrap_or(ptr::null_mut())
+        match self.place(plugin) {
+            Ok(place) => self.0[place].1,
+            Err(_) => ptr::null_mut(),
+        }
+    }
+
+    /// Who keeps something.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = PluginIndex> {
+        let kept = self.0.iter().filter(|(_, value)| !value.is_null());
+        kept.map(|(plugin, _)| *plugin)
     }
 
     /// D-54: what was there is replaced, never freed.
     pub(crate) fn set(&mut self, plugin: PluginIndex, value: *mut c_void) {
-        if self.0.len() <= plugin.index() {
-            self.0.resize(plugin.index() + 1, ptr::null_mut());
+        match self.place(plugin) {
+            Ok(place) => self.0[place].1 = value,
+            Err(place) => self.0.insert(place, (plugin, value)),
         }
-        self.0[plugin.index()] = value;
+    }
+
+    /// The plugin is gone.
+    pub(crate) fn forget(&mut self, plugin: PluginIndex) {
+        if let Ok(place) = self.place(plugin) {
+            self.0.remove(place);
+        }
+    }
+
+    fn place(&self, plugin: PluginIndex) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&plugin, |entry| entry.0)
     }
 }
 
@@ -65,6 +88,8 @@ pub(crate) struct Connection {
     pub(crate) output_space: usize,
     pub(crate) data: PluginData,
     pub(crate) chain: Chain,
+    /// Who is asked about it, from its begin to its end (D-0E).
+    pub(crate) set: Rc<PluginSet>,
     /// What plugins are asked, or were asked last.
     pub(crate) hook: Hook,
     /// What a plugin says that the step is to come to.
@@ -74,6 +99,7 @@ pub(crate) struct Connection {
     pub(crate) facts: Facts,
     /// What the address step of now shows to plugins of G2 and later.
     pub(crate) address: Option<StepAddress>,
+    pub(crate) notes: Notes,
 }
 
 impl Connection {
@@ -173,7 +199,37 @@ impl State {
     /// The token is a message's, of this worker.
     pub(crate) fn message(&mut self, token: Token) -> Result<&mut Message, Misuse> {
         let stale = Misuse::Stale { kind: token.kind().type_name() };
-        self.messages.get_mut(token.key()).ok_or(stale)
+        let message = self.messages.get_mut(token.key()).ok_or(stale)?;
+        if let Some(json) = message.json.as_deref()
+            && !message.json_busy
+        {
+            let view = json.active();
+            // D-62: plugins may have changed the object behind our back.
+            message.adopt_live(&view, &mut self.addresses);
+        }
+        Ok(message)
+    }
+
+    /// The notes of a connection or message of this worker, to be read.
+    pub(crate) fn notes(&mut self, token: Token) -> Result<&Notes, Misuse> {
+        match token.kind() {
+            Kind::Message => {
+                let stale = Misuse::Stale { kind: token.kind().type_name() };
+                self.messages.get(token.key()).map(Message::notes).ok_or(stale)
+            }
+            _ => self.connection(token).map(|connection| &connection.notes),
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn notes_mut(&mut self, token: Token) -> Result<&mut Notes, Misuse> {
+        match token.kind() {
+            Kind::Message => {
+                let stale = Misuse::Stale { kind: token.kind().type_name() };
+                self.messages.get_mut(token.key()).map(Message::notes_mut).ok_or(stale)
+            }
+            _ => self.connection(token).map(|connection| &mut connection.notes),
+        }
     }
 
     /// A plugin is about to say something of its step: if its hook runs, the chain is told so. The token is
@@ -295,6 +351,26 @@ impl State {
         Ok(())
     }
 
+    /// D-17: the plugin was cleaned up; what it left goes without a callback.
+    pub(crate) fn drop_plugin(&mut self, plugin: PluginIndex) {
+        for key in self.timers.keys_where(|timer| timer.plugin == plugin) {
+            self.timers.remove(key);
+            self.commands.push(Command::TimerStop { timer: TimerId(key) });
+        }
+        for key in self.watches.keys_where(|watch| watch.plugin == plugin) {
+            self.watches.remove(key);
+            self.commands.push(Command::Unwatch { watch: WatchId(key) });
+        }
+        // They keep their places until the answers come.
+        for key in self.queries.keys_where(|query| query.plugin == plugin) {
+            if let Some(query) = self.queries.get_mut(key) {
+                query.callback = None;
+            }
+        }
+        self.context_data.forget(plugin);
+        self.context_chain.forget(plugin);
+    }
+
     /// The address of the step of now, for plugins of G2 and later. One for the whole chain.
     pub(crate) fn show_address(&mut self, connection: ConnectionId, bytes: &[u8]) -> *const c_char {
         let State { connections, addresses, .. } = self;
@@ -322,10 +398,8 @@ impl State {
         token: Token,
         part: Part,
     ) -> Result<*const c_char, Misuse> {
-        let stale = Misuse::Stale { kind: token.kind().type_name() };
-        let message = self.messages.get(token.key()).ok_or(stale)?;
-        let Some(text) = message.text(part) else { return Ok(ptr::null()) };
-        Ok(self.addresses.show(text, Owner::Message(token.key(), part)))
+        let Some(text) = self.message(token)?.text(part).cloned() else { return Ok(ptr::null()) };
+        Ok(self.addresses.show(&text, Owner::Message(token.key(), part)))
     }
 
     /// Sets a value of a message; what was lent of the old one is dead.

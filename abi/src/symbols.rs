@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use addr2line::Loader;
@@ -19,8 +20,13 @@ const FILE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Functions that one address lies in, inlined ones first.
 const INLINED_MAX: usize = 8;
 
-/// What is known of an address, innermost first; empty for nothing. Each is a function with its place.
+/// What is known of an address, innermost first; empty for nothing. Each is a function with its place. The
+/// readers are made for what compilers write, and no bug of theirs shall cost more than a name.
 fn places(loader: &Loader, offset: u64) -> Vec<String> {
+    catch_unwind(AssertUnwindSafe(|| places_of(loader, offset))).unwrap_or_default()
+}
+
+fn places_of(loader: &Loader, offset: u64) -> Vec<String> {
     let symbol = || {
         let symbol = loader.find_symbol(offset)?;
         Some(addr2line::demangle_auto(symbol.into(), None).into_owned())
@@ -66,7 +72,7 @@ pub fn describe(addresses: &[usize]) -> Vec<String> {
         };
         let same = open.as_ref().is_some_and(|(known, _)| std::ptr::eq(*known, image));
         if !same {
-            open = Some((image, reader(image.file())));
+            open = Some((image, image.file().and_then(reader)));
         }
         let loader = open.as_ref().and_then(|(_, loader)| loader.as_ref());
         let offset = image.offset(*address) as u64;
@@ -76,10 +82,14 @@ pub fn describe(addresses: &[usize]) -> Vec<String> {
     lines
 }
 
+fn load(file: &Path) -> Option<Loader> {
+    catch_unwind(|| Loader::new(file).ok()).ok().flatten()
+}
+
 /// A file that is in nobody's way while it is read.
 fn reader(file: &Path) -> Option<Loader> {
     let size = fs::metadata(file).ok()?.len();
-    (size <= FILE_BYTES_MAX).then(|| Loader::new(file).ok()).flatten()
+    (size <= FILE_BYTES_MAX).then(|| load(file)).flatten()
 }
 
 /// The symbols of a file on disk, for addresses that another process has written down.
@@ -94,7 +104,7 @@ impl Symbols {
     pub fn of_file(file: &Path) -> Option<Symbols> {
         let size = fs::metadata(file).ok()?.len();
         let copy = (size <= FILE_BYTES_MAX).then(|| Reading::of(file).ok()).flatten()?;
-        let loader = Loader::new(copy.path()).ok()?;
+        let loader = load(&copy.path())?;
         Some(Symbols { loader, _copy: copy })
     }
 

@@ -63,6 +63,10 @@ pub(crate) enum Kind {
     Query = 9,
     /// A hold that `MQX_hold` named.
     Hold = 10,
+    /// A plugin itself. Of no worker.
+    Plugin = 12,
+    /// A metric of a plugin. Of no worker.
+    Metric = 13,
 }
 
 impl Kind {
@@ -76,6 +80,8 @@ impl Kind {
             6 => Some(Kind::Timer),
             9 => Some(Kind::Query),
             10 => Some(Kind::Hold),
+            12 => Some(Kind::Plugin),
+            13 => Some(Kind::Metric),
             _ => None,
         }
     }
@@ -90,6 +96,8 @@ impl Kind {
             Kind::Timer => "MQ_Timer",
             Kind::Query => "MQX_Query",
             Kind::Hold => "MQX_Hold",
+            Kind::Plugin => "MQX_Plugin",
+            Kind::Metric => "MQX_Metric",
         }
     }
 }

@@ -4,7 +4,7 @@
 //! while plugin code runs. Diagnostics: a call for a step that is held, or of a thing that is gone, is a
 //! bug of the caller and panics; plugins' mistakes are reported by `misuse`.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int};
 use std::io;
@@ -19,21 +19,27 @@ use crate::address::Locals;
 use crate::call::{self, Call, Word};
 use crate::command::Command;
 use crate::control::Asked;
+use crate::decision::Decided;
 use crate::fact::Facts;
 use crate::hook::{Hook, Site};
 use crate::host::{self, Host, Level};
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::inbox::Post;
+use crate::json::{self, Made};
 use crate::libev::ForeignLoop;
 use crate::message::{Direction, Message, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
+use crate::note::Notes;
 use crate::plugin::PluginIndex;
 use crate::post;
 use crate::query::QueryAnswer;
+use crate::set::PluginSet;
+use crate::sets::Sets;
 use crate::slot::SLOTS_MAX;
 use crate::stack::HandlerStack;
 use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
 use crate::step::{ContextStep, Returned, Verdict};
+use crate::text::Text;
 use crate::token::{Kind, Token};
 
 /// What a connection is when plugins first see it.
@@ -103,6 +109,7 @@ pub struct Worker {
     _handler_stack: Option<HandlerStack>,
     /// Out of the host's, and not run.
     posts: VecDeque<post::Post>,
+    pub(crate) sets: Sets,
 }
 
 impl Drop for Worker {
@@ -128,6 +135,8 @@ impl Worker {
         // SAFETY: `Worker` is bound to this thread by its `Rc`, keeps the pointee, and leaves when it is
         // dropped; if it is forgotten, the pointee stays for good.
         unsafe { call::enter(NonNull::from(&*state), published) };
+        let sets = Sets::new(&host.plugins().set());
+        unsafe { call::enter(NonNull::from(&*state), published) };
         Ok(Worker {
             host,
             index,
@@ -137,6 +146,7 @@ impl Worker {
             posted: VecDeque::new(),
             posts: VecDeque::new(),
             _handler_stack: HandlerStack::new(),
+            sets,
         })
     }
 
@@ -160,10 +170,12 @@ impl Worker {
             output_space: OUTPUT_BYTES_MAX,
             data: PluginData::default(),
             chain: Default::default(),
+            set: self.sets.now().clone(),
             hook: Hook::Connect,
             answer: None,
             hold: None,
             facts: Facts::default(),
+            notes: Notes::default(),
             address: None,
         };
         let key = self.state.borrow_mut().connections.insert(connection);
@@ -173,6 +185,30 @@ impl Worker {
     /// The close chain is over: every token of the connection is stale, a verdict not taken is dropped.
     pub fn close_connection(&self, connection: ConnectionId) {
         self.state.borrow_mut().remove_connection(connection);
+    }
+
+    /// Who is asked about this connection; `None` if it is gone.
+    pub fn set_of(&self, connection: ConnectionId) -> Option<Rc<PluginSet>> {
+        Some(self.state.borrow().connections.get(connection.0)?.set.clone())
+    }
+
+    pub(crate) fn has_other_set(&self, connection: ConnectionId, set: &Rc<PluginSet>) -> bool {
+        let state = self.state.borrow();
+        let connection = state.connections.get(connection.0);
+        connection.is_some_and(|connection| !Rc::ptr_eq(&connection.set, set))
+    }
+
+    /// How many of these are asked about a step of this connection that calls `hook`.
+    pub fn asked(&self, connection: ConnectionId, hook: Hook) -> usize {
+        let state = self.state.borrow();
+        state.connections.get(connection.0).map_or(0, |connection| connection.set.with(hook).len())
+    }
+
+    /// D-17, for one plugin whose cleanup hook is over: its timers, watches, queries and posts vanish without
+    /// a callback; the worker is told as if the plugin had stopped them.
+    pub(crate) fn drop_plugin(&mut self, plugin: PluginIndex) {
+        self.state.borrow_mut().drop_plugin(plugin);
+        self.posts.retain(|post| post.plugin != plugin);
     }
 
     /// The peer is gone, the close chain is still to come: nothing can be sent any more (D-50).
@@ -233,7 +269,48 @@ impl Worker {
     /// changed in a message that is gone.
     pub fn close_message(&self, message: MessageId) -> MessageEdits {
         let message = self.state.borrow_mut().remove_message(message);
-        message.map_or_else(MessageEdits::default, Message::into_edits)
+        message.map_or_else(MessageEdits::default, |message| json::close(message))
+    }
+
+    /// What plugins made of an outgoing message so far, without its JSON and notes. Nothing was changed in a
+    /// message that is gone.
+    pub fn edits(&self, message: MessageId) -> MessageEdits {
+        let state = self.state.borrow();
+        state.messages.get(message.0).map_or_else(MessageEdits::default, Message::edits)
+    }
+
+    /// The JSON object and the notes of an outgoing message as they are now; `None` if no plugin asked for
+    /// the one or changed the others.
+    pub fn made(&self, message: MessageId) -> Option<Made> {
+        json::made(&self.state, message)
+    }
+
+    /// From now on plugins may decide what becomes of an outgoing message, or they may not. They may
+    /// within a step, while it can be acted upon.
+    pub fn admit_decisions(&self, message: MessageId, admitted: bool) {
+        if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
+            message.docket.set_open(admitted);
+        }
+    }
+
+    /// The end of an outgoing message at its peer is about to be shown: how far it came, and whether
+    /// plugins may decide what becomes of it all the same.
+    pub fn begin_result(&self, message: MessageId, reached: &str, admitted: bool) {
+        if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
+            message.state = Some(Text::copy_from(reached.as_bytes()));
+            message.docket.set_open(admitted);
+        }
+    }
+
+    /// Have plugins decided what becomes of a message?
+    pub fn is_decided(&self, message: MessageId) -> bool {
+        let state = self.state.borrow();
+        state.messages.get(message.0).is_some_and(|message| message.docket.is_decided())
+    }
+
+    /// What plugins decided, once.
+    pub fn take_decision(&self, message: MessageId) -> Option<Decided> {
+        self.state.borrow_mut().messages.get_mut(message.0)?.docket.take()
     }
 
     // ---- Hooks ------------------------------------------------------------------------------------
@@ -313,6 +390,15 @@ impl Worker {
     /// Who has control of this connection's step and has not handed it back.
     pub fn held(&self, connection: ConnectionId) -> Option<PluginIndex> {
         self.state.borrow().connections.get(connection.0)?.chain.held()
+    }
+
+    /// Who holds this connection's step, or did until a verdict that was not yet taken.
+    pub fn holder(&self, connection: ConnectionId) -> Option<PluginIndex> {
+        self.state.borrow().connections.get(connection.0)?.chain.holder()
+    }
+
+    pub(crate) fn state(&self) -> Ref<'_, State> {
+        self.state.borrow()
     }
 
     /// The verdict on a held step, once; it comes with a [`Command::Resume`].
@@ -448,6 +534,10 @@ impl Worker {
             self.posts = self.host.posts(self.index).take();
         }
         let Some(post) = self.posts.pop_front() else { return false };
+        if !self.sets.has(post.plugin) {
+            // A thread of a plugin that was cleaned up does not know yet.
+            return true;
+        }
         call::plugin_code(self.word, Call::new(post.plugin, Site::Post), || {
             // SAFETY: the callback and its data are the plugin's, given together for this one call.
             unsafe { (post.callback)(post.data) };

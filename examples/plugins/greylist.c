@@ -1,25 +1,25 @@
 /*
- * greylist.c - lets mail from strangers wait, in the dialogue itself.
+ * greylist.c - tells strangers to come back later, or lets them wait in the dialogue.
  *
- * A hook of this generation cannot answer "try again later", which is what greylisting is made of. What it
- * can do is not to answer for a while: programs that send to whoever they can rarely wait, and a mail server
- * waits for minutes (RFC 5321 4.5.3.2.3 asks for five). So the first recipient that is new from this network
- * and this sender waits for GREYLIST_SECONDS (20; keep it below plugin-timeout), once in each mail. If the
- * text comes then, all recipients that were accepted are known for GREYLIST_HOURS (840, which is five weeks),
- * and do not wait. A client that hangs up instead has left nothing behind. Whoever is authenticated never
- * waits.
+ * Programs that send to whoever they can rarely try again, and rarely wait; a mail server does both. A recipient
+ * that is new from this network and this sender is answered 451 (MQX_defer), and is accepted when the client
+ * comes back after GREYLIST_DELAY (60) seconds, within four hours. If GREYLIST_SECONDS is set, or the host has no
+ * MQX_defer, the first such recipient of a mail waits for that long (20; keep it below plugin-timeout) instead.
+ * If the text comes then, all recipients that were accepted are known for GREYLIST_HOURS (840, which is five
+ * weeks), and do not wait. A client that does not come back has left nothing behind for long. Whoever is
+ * authenticated never waits.
  *
- * Behind a proxy of smtp-proxy all clients come from one network, that of the proxy: the socket is all that
- * this generation shows of a client. Senders and recipients are told apart all the same. Plugins that change
+ * Behind a proxy of smtp-proxy the client is whom the proxy names, if the host has MQX_peer. Plugins that change
  * senders or recipients come after this one, or what it learns is not what it asks about.
  *
  * The pattern to copy: what workers share is behind a lock that is held for a few comparisons and never
  * around a call of the host; the table has a fixed size, and what is not used makes room by itself.
  */
 #define _GNU_SOURCE
-#define MQ_API_VERSION 201
+#define MQ_API_VERSION 201 /* later ones show mq_smtp_in_rcptto what the client may not send to as well */
 #include <mailerq.h>
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -30,7 +30,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-enum { ADDRESS = 320, BUCKETS = 1 << 14, PLACES = 8 };
+enum { ADDRESS = 320, BUCKETS = 1 << 14, PLACES = 8, WINDOW = 4 * 3600 };
 
 /* An SMTP connection, from its first MAIL to its close hook. All its hooks and callbacks run on one
  * thread, and no other connection sees it: nothing here needs a lock. */
@@ -42,23 +42,24 @@ struct client {
 };
 
 /* A triplet of network, sender and recipient, as a number that cannot be guessed. */
-struct entry { uint64_t key; time_t until; };
+struct entry { uint64_t key; time_t until, since; }; /* `since` is 0 once it is known, else when it first came */
 
-/* Shared by all workers: behind the lock. 2 MiB, and never more. */
+/* Shared by all workers: behind the lock. 3 MiB, and never more. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct entry table[BUCKETS][PLACES];
 
 /* Written once by mq_initialize, before any worker runs: workers may read it without a lock. */
 static uint64_t seed[2];
-static float patience;
-static time_t memory;
+static float patience; /* to wait in the dialogue; 0 to be told to come back */
+static time_t memory, delay;
 
 MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }
 
 MQ_EXPORT void mq_initialize(void)
 {
-    const char *seconds = getenv("GREYLIST_SECONDS"), *hours = getenv("GREYLIST_HOURS");
-    patience = seconds != NULL ? strtof(seconds, NULL) : 20;
+    const char *seconds = getenv("GREYLIST_SECONDS"), *hours = getenv("GREYLIST_HOURS"), *later = getenv("GREYLIST_DELAY");
+    patience = seconds != NULL ? strtof(seconds, NULL) : MQX_defer == NULL ? 20 : 0;
+    delay = (time_t)(later != NULL ? strtod(later, NULL) : 60);
     memory = (time_t)((hours != NULL ? strtod(hours, NULL) : 840) * 3600);
     if (getrandom(seed, sizeof seed, 0) != (ssize_t)sizeof seed)
         MQ_log(MQ_WARN, "greylist: no randomness; whoever knows this program can make entries collide");
@@ -73,12 +74,18 @@ static uint64_t mix(uint64_t sum, const void *bytes, size_t size)
     return (sum ^ 0xff) * UINT64_C(0x100000001b3); /* an end, so that parts cannot move */
 }
 
-/* The network of the peer, which is the proxy where there is one: /24 of IPv4, /64 of IPv6, for senders that share their mail among machines. */
+/* The network of the client: /24 of IPv4, /64 of IPv6, for senders that share their mail among machines. */
 static uint64_t mix_network(uint64_t sum, MQ_SmtpConnection *connection)
 {
     struct sockaddr_in6 address; /* the larger one */
     socklen_t size = sizeof address;
+    struct in_addr v4;
+    const char *peer = MQX_peer != NULL ? MQX_peer(connection, NULL) : NULL;
     memset(&address, 0, sizeof address);
+    if (peer != NULL && inet_pton(AF_INET, peer, &v4) == 1)
+        return mix(sum, &v4, 3);
+    if (peer != NULL && inet_pton(AF_INET6, peer, &address.sin6_addr) == 1)
+        return mix(sum, &address.sin6_addr, 8);
     if (getpeername(MQ_SmtpFileDescriptor(connection), (struct sockaddr *)&address, &size) != 0)
         return sum;
     if (address.sin6_family == AF_INET)
@@ -103,27 +110,45 @@ static bool is_known(uint64_t key, time_t now)
     bool known = false;
     pthread_mutex_lock(&lock);
     for (int i = 0; i < PLACES && !known; i++)
-        if (bucket[i].key == key && bucket[i].until > now)
+        if (bucket[i].key == key && bucket[i].until > now && bucket[i].since == 0)
             known = true, bucket[i].until = now + memory;
     pthread_mutex_unlock(&lock);
     return known;
 }
 
-/* Makes a key known. A full bucket gives up what would be forgotten first. */
-static void learn(uint64_t key, time_t now)
+/* The place of a key, which need not be its own yet. A full bucket gives up what would be forgotten first. The
+ * lock is held. */
+static struct entry *place_of(uint64_t key)
 {
     struct entry *bucket = table[key >> 8 & (BUCKETS - 1)], *place = bucket;
-    pthread_mutex_lock(&lock);
     for (int i = 0; i < PLACES; i++) {
-        if (bucket[i].key == key) {
-            place = &bucket[i];
-            break;
-        }
+        if (bucket[i].key == key)
+            return &bucket[i];
         if (bucket[i].until < place->until)
             place = &bucket[i];
     }
-    place->key = key, place->until = now + memory;
+    return place;
+}
+
+/* Makes a key known. */
+static void learn(uint64_t key, time_t now)
+{
+    pthread_mutex_lock(&lock);
+    *place_of(key) = (struct entry){key, now + memory, 0};
     pthread_mutex_unlock(&lock);
+}
+
+/* Whether a key that is not known has come back, and late enough. If it has not, it is remembered for that. */
+static bool came_back(uint64_t key, time_t now)
+{
+    bool late_enough;
+    pthread_mutex_lock(&lock);
+    struct entry *place = place_of(key);
+    if (place->key != key || place->until <= now || place->since == 0)
+        *place = (struct entry){key, now + WINDOW, now};
+    late_enough = now - place->since >= delay;
+    pthread_mutex_unlock(&lock);
+    return late_enough;
 }
 
 static void on_time(void *data)
@@ -157,6 +182,11 @@ MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_SmtpConnection *connect
         return false;
     if (client->waited || is_known(key_of(connection, client->sender, rcptto), time(NULL)))
         return false;
+    if (patience <= 0 && MQX_defer != NULL) {
+        if (!came_back(key_of(connection, client->sender, rcptto), time(NULL)))
+            MQX_defer(connection, 451, "4.7.1", "You are new here; come back in some minutes");
+        return false; /* with an answer or without, the step is not held */
+    }
     client->waited = true, client->context = context;
     if ((client->timer = MQ_TimerStart(context, patience, on_time, client)) == NULL)
         return false; /* no room for a timer is no reason to lose mail */

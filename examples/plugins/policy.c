@@ -6,16 +6,18 @@
  * `name=value` and an empty line there, `action=OK` and an empty line back. The SMTP connection remembers
  * the answers until it names another sender.
  *
- * A hook cannot refuse mail, and who may relay is decided before this one is called. What the answer
- * decides is where the mail goes: with OK or DUNNO to its recipient, with any other action to
- * POLICY_QUARANTINE (if not set: to the log). Without an answer in POLICY_SECONDS (2; keep it below
- * plugin-timeout) it passes, and its later recipients are not asked for: each mail waits once at most.
+ * Who may relay is decided before this one is called. The answer decides about the recipient: with OK or
+ * DUNNO it is accepted; with DEFER or a 4xx code it is refused for now, with DISCARD dropped, and with REJECT,
+ * a 5xx code or anything else refused, with the words behind it. If POLICY_QUARANTINE is set, or the host has
+ * no MQX_reject, none of that is told to the client: the mail goes to that address instead (if not set: to its
+ * recipient, and a line to the log). Without an answer in POLICY_SECONDS (2; keep it below plugin-timeout) it
+ * passes, and its later recipients are not asked for: each mail waits once at most.
  *
  * The pattern to copy: the hook starts its work and returns true; callbacks do what can be done without
  * waiting; every way out leads through finish(), which hands back exactly once.
  */
 #define _GNU_SOURCE /* SOCK_NONBLOCK */
-#define MQ_API_VERSION 201
+#define MQ_API_VERSION 201 /* later ones show mq_smtp_in_rcptto what the client may not send to as well */
 #include <mailerq.h>
 
 #include <arpa/inet.h>
@@ -27,13 +29,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ADDRESS = 320, REMEMBERED = 1000 };
-struct answer { bool refused; char recipient[ADDRESS]; };
+enum { ADDRESS = 320, ACTION = 128, REMEMBERED = 1000 };
+struct answer { bool refused; char recipient[ADDRESS], action[ACTION]; };
 
 /* An SMTP connection, from its first MAIL to its close hook. All its hooks and callbacks run on one
  * thread, and no other connection sees it: nothing here needs a lock. */
 struct client {
     MQ_Context *context; /* of the hook that holds the step: the one to hand back with */
+    MQ_SmtpConnection *connection;
     MQ_IOWatcher *watcher;
     MQ_Timer *timer;
     int fd;
@@ -76,6 +79,25 @@ static void release(struct client *client)
     client->watcher = NULL, client->timer = NULL, client->fd = -1;
 }
 
+/* Says to the client what the service decided, where that is to be said. The step is ours: its hook runs, or
+ * we hold it. */
+static void tell(MQ_SmtpConnection *connection, const struct answer *answer)
+{
+    const char *action = answer->action, *words = action + strcspn(action, " ");
+    int code = atoi(action);
+    if (!answer->refused || quarantine != NULL || MQX_reject == NULL)
+        return; /* weak functions are NULL on a host that does not have them */
+    words += strspn(words, " ");
+    if (*words == '\0')
+        words = NULL; /* the usual text */
+    if (strncmp(action, "DEFER", 5) == 0 || (code >= 400 && code < 460))
+        MQX_defer(connection, code, NULL, words);
+    else if (strncmp(action, "DISCARD", 7) == 0)
+        MQX_discard(connection);
+    else
+        MQX_reject(connection, code >= 500 && code < 560 ? code : 0, NULL, words);
+}
+
 /* The one way out of a question: `problem` says why there is no answer, or is NULL. */
 static void finish(struct client *client, const char *problem)
 {
@@ -86,7 +108,9 @@ static void finish(struct client *client, const char *problem)
     if (problem == NULL) {
         action[strcspn(action, "\n")] = '\0';
         answer->refused = strcmp(action, "OK") != 0 && strcmp(action, "DUNNO") != 0;
+        snprintf(answer->action, ACTION, "%s", action);
         client->count++;
+        tell(client->connection, answer);
     }
     snprintf(line, sizeof line, "policy: <%s> to <%s>: %s%s", client->sender, answer->recipient,
              problem != NULL ? "no answer, going on without: " : "", problem != NULL ? problem : action);
@@ -158,11 +182,14 @@ MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *conne
 MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_SmtpConnection *connection, const char *rcptto, size_t size)
 {
     struct client *client = MQ_SmtpData(connection);
+    const struct answer *known = client != NULL && !client->given_up ? find(client, rcptto) : NULL;
     struct answer *answers;
-    if (client == NULL || client->given_up || size >= ADDRESS || strpbrk(rcptto, "\r\n") || find(client, rcptto) != NULL ||
+    if (known != NULL)
+        return tell(connection, known), false;
+    if (client == NULL || client->given_up || size >= ADDRESS || strpbrk(rcptto, "\r\n") ||
         (answers = realloc(client->answers, (client->count + 1) * sizeof *answers)) == NULL)
         return false;
-    client->answers = answers, client->context = context;
+    client->answers = answers, client->context = context, client->connection = connection;
     memcpy(answers[client->count].recipient, rcptto, size + 1);
     client->sent = client->received = 0;
     client->request_size = (size_t)snprintf(client->request, sizeof client->request, /* bounds above: it fits */

@@ -185,6 +185,12 @@ impl<T, W: Copy, M> Reactor<T, W, M> {
         self.stopped
     }
 
+    /// When the loop would wake for a timer, at the latest; see [`Wheel::next_deadline`]. For whoever
+    /// drives it by a manual clock.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.wheel.next_deadline()
+    }
+
     /// How many timers are armed.
     pub const fn timers(&self) -> usize {
         self.wheel.len()

@@ -59,6 +59,13 @@ impl Store {
         held.wishes_of(place)
     }
 
+    /// How many attempts of a mail there were before that of now; 0 for one that is not there.
+    pub fn attempts(&self, id: MailId) -> u32 {
+        let mails = self.held.get(&id.transaction).map(|held| &*held.mails).unwrap_or_default();
+        let place = mails.binary_search_by_key(&id.index, |mail| mail.index);
+        place.map_or(0, |place| mails[place].attempts)
+    }
+
     /// One mail, explained.
     pub fn view(&self, id: MailId) -> Option<MailView> {
         let held = self.held.get(&id.transaction)?;

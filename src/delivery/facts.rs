@@ -27,6 +27,8 @@ pub struct Facts {
     pub sent_data_bytes: u64,
     /// Whether the far end offers DSN (RFC 3461): `dsn`.
     pub dsn: bool,
+    /// The file of the plugin that decided what became of the mail, and what: `plugin`.
+    pub plugin: Option<(Box<str>, &'static str)>,
 }
 
 /// A cipher suite and the protocol that it is used with.

@@ -244,7 +244,7 @@ impl Store {
         let all_first = patience.first(all_expiry_ms, now);
         let mut mails = Vec::with_capacity(waiting.mails.len());
         for mail in waiting.mails {
-            let own = self.own_of(mail.extras.as_ref(), waiting.received_ms, waiting.id, now);
+            let own = self.own_found(&mail, waiting.received_ms, waiting.id, now);
             let wishes = own.as_deref().and_then(Own::wishes).or(waiting.wishes.as_deref());
             let expiry_ms = own.as_deref().and_then(|own| own.expiry_ms).unwrap_or(all_expiry_ms);
             let first = own.as_deref().and_then(|own| own.first).unwrap_or(all_first);

@@ -4,14 +4,15 @@
 //! that one pointer.
 
 use super::*;
-use crate::queue::Mail;
+use crate::queue::{Mail, WaitingMail};
 
 /// What plugins have made of one mail.
 #[derive(Debug)]
 pub(in crate::delivery) struct Own {
     extras: Arc<Extras>,
     /// They were changed on the way out: each outcome carries them from then on, so that the latest one
-    /// suffices, however few outcomes of very many the queue keeps.
+    /// suffices, however few outcomes of very many the queue keeps. Where a start found outcomes, they may
+    /// have been.
     changed: bool,
     /// When its time is over, on the monotonic clock, if it has wishes of its own.
     pub(super) expiry_ms: Option<u64>,
@@ -56,8 +57,8 @@ impl Held {
         mut transaction: Arc<Transaction>,
     ) -> Arc<Transaction> {
         for mail in &self.mails {
-            if let Some(extras) = mail.own.as_deref().and_then(Own::changed) {
-                put(&mut transaction, id.mail(mail.index), extras);
+            if let Some(own) = &mail.own {
+                put(&mut transaction, id.mail(mail.index), own.extras.clone());
             }
         }
         transaction
@@ -68,7 +69,9 @@ impl Held {
 fn put(transaction: &mut Arc<Transaction>, id: MailId, extras: Arc<Extras>) {
     let is_it = |mail: &Mail| mail.index == id.index;
     let Some(place) = transaction.mails.iter().position(is_it) else { return };
-    Arc::make_mut(transaction).mails[place].extras = Some(extras);
+    if transaction.mails[place].extras.as_ref() != Some(&extras) {
+        Arc::make_mut(transaction).mails[place].extras = Some(extras);
+    }
 }
 
 impl Store {
@@ -89,6 +92,18 @@ impl Store {
             (expiry_ms, first) = (Some(over_ms), Some(patience.first(over_ms, now)));
         }
         Some(Box::new(Own { extras, changed: false, expiry_ms, first }))
+    }
+
+    /// The same of a mail that the start found.
+    pub(super) fn own_found(
+        &mut self,
+        mail: &WaitingMail,
+        received_ms: u64,
+        id: TransactionId,
+        now: Now,
+    ) -> Option<Box<Own>> {
+        let own = self.own_of(mail.extras.as_ref(), received_ms, id, now)?;
+        Some(Box::new(Own { changed: mail.last.is_some(), ..*own }))
     }
 
     /// Plugins changed what they have made of a mail while it was on its way out: it counts from the end

@@ -13,7 +13,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender as Channel;
-use rohrpost_abi::{Command, ConnectionId, QueryAnswer, QueryId, TimerId, WatchId};
+use rohrpost_abi::{
+    Command, ConnectionId, PluginIndex, PluginSet, QueryAnswer, QueryId, TimerId, WatchId,
+};
 use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
 
 use crate::blocking::Job;
@@ -89,11 +91,35 @@ pub enum Mail {
     Ask(Question, Channel<Answer>),
     /// Whether to take mail from now on.
     Intake(Intake),
-    /// Settings that may change while the server runs, the files of TLS read again, and whom to tell
-    /// that they are in force.
-    Settings(Arc<Settings>, Arc<Tls>, Arc<Rolls>, Channel<()>),
+    /// What was read again, and whom to tell that it is in force.
+    Settings(News, Channel<()>),
+    /// What is to become of plugins that were loaded anew.
+    Plugins(Intent),
     /// Stop: take nothing new, finish what is under way.
     Drain,
+}
+
+/// What a reload found.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// Settings, of which some may change while the server runs.
+    pub settings: Arc<Settings>,
+    /// The files of TLS.
+    pub tls: Arc<Tls>,
+    /// Who may log in, and who is local.
+    pub rolls: Arc<Rolls>,
+    /// Whom connections are to begin with from now on, if it is somebody else; their contexts are
+    /// initialised.
+    pub plugins: Option<Arc<PluginSet>>,
+}
+
+/// What is to become of plugins that were loaded anew.
+#[derive(Clone, Debug)]
+pub enum Intent {
+    /// They get contexts; [`Report`](crate::worker::Report) tells when, with this number.
+    Renew(u64, Arc<[PluginIndex]>),
+    /// They are not to be used after all.
+    Abandon(Arc<[PluginIndex]>),
 }
 
 /// What can be asked of a worker.
@@ -456,7 +482,7 @@ impl Desk {
             repeat.go_on(io.now_ms());
             self.timers.insert(timer, io.arm(repeat.due_ms, Timer::Plugin(timer)));
         }
-        self.plugins.cell.fire_timer(timer);
+        self.plugins.fire_timer(timer);
         self.apply_commands(io);
     }
 
@@ -468,7 +494,7 @@ impl Desk {
             self.plugins.cell.remove_watch(watch, os_error);
         } else {
             let bits = ready.interest().bits();
-            self.plugins.cell.fire_watch(watch, bits);
+            self.plugins.fire_watch(watch, bits);
         }
         self.apply_commands(io);
     }

@@ -61,7 +61,7 @@ impl Desk {
     /// Runs callbacks that threads of plugins posted, some of them.
     pub(super) fn run_posts(&mut self, io: &mut Io) {
         for _ in 0..POSTED_PER_LOOK {
-            if !self.plugins.cell.run_post() {
+            if !self.plugins.run_post() {
                 break;
             }
         }
@@ -78,7 +78,7 @@ impl Desk {
 
     /// Name servers have answered.
     pub fn on_query_answered(&mut self, io: &mut Io, query: QueryId, answer: &QueryAnswer) {
-        self.plugins.cell.fire_query(query, answer);
+        self.plugins.fire_query(query, answer);
         self.apply_commands(io);
     }
 

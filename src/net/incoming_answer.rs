@@ -94,12 +94,14 @@ impl Incoming {
             Step::Authenticate(_) => self.refuse_login_with(reply, desk, io),
             Step::MailFrom(_) => {
                 self.draft = None;
+                self.end_address(desk);
                 self.decide(Decision::Refuse(reply), desk, io);
             }
             Step::RcptTo(_) => {
                 if let Some(draft) = &mut self.draft {
                     draft.refuse();
                 }
+                self.end_address(desk);
                 self.decide(Decision::Refuse(reply), desk, io);
             }
             Step::Data(message) | Step::Message(message, _) => {
@@ -133,13 +135,15 @@ impl Incoming {
                 if let Some(draft) = &mut self.draft {
                     draft.drop_all();
                 }
+                self.end_address(desk);
                 self.decide(Decision::Accept, desk, io);
             }
             Step::RcptTo(_) => {
                 if let Some(draft) = &mut self.draft {
                     draft.drop_one();
                 }
-                self.decide(Decision::Accept, desk, io);
+                // It must be one that the client may send to, as any other.
+                self.finish_recipient(desk, io);
             }
             Step::Data(message) => self.pretend(*message, desk, io),
             Step::Message(mut message, _) => {
@@ -195,7 +199,7 @@ impl Incoming {
     /// What the session asks about: what a plugin has a hook for.
     pub(super) fn ask_about(&mut self, desk: &Desk) {
         if self.plugin.is_some() {
-            let wanted = |hook| !desk.plugins.with(hook).is_empty();
+            let wanted = |hook| desk.plugins.asks(self.plugin, hook);
             self.session.ask_about(Asks { hello: wanted(Hook::Helo), reset: wanted(Hook::Reset) });
         }
     }
@@ -251,14 +255,14 @@ impl Incoming {
 
     /// D-4B: the peer is gone while a plugin holds the step. Each plugin hears of it once.
     pub(super) fn tell_lost(&mut self, desk: &mut Desk, io: &mut Io) {
-        let Some(plugin) = self.plugin.filter(|_| self.peer == Peer::Gone && !self.told_lost)
-        else {
-            return;
+        // In the close hook data is freed: whoever has had it must not be called again.
+        let is_news = match &self.stage {
+            Stage::Step(Step::Close, _) => false,
+            _ => self.peer == Peer::Gone && !self.told_lost,
         };
+        let Some(plugin) = self.plugin.filter(|_| is_news) else { return };
         self.told_lost = true;
-        for hearer in desk.plugins.with(Hook::Lost) {
-            desk.plugins.cell.call_lost(*hearer, plugin);
-        }
+        desk.plugins.tell_lost(plugin);
         desk.apply_commands(io);
     }
 }

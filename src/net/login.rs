@@ -56,9 +56,10 @@ impl Admission {
         Admission { rolls, checks, asks_plugins, range_is_set }
     }
 
-    /// Other settings, and other users, from now on.
-    pub fn change(&mut self, settings: &Settings, rolls: Arc<Rolls>) {
+    /// Other settings, other users, and perhaps other plugins, from now on.
+    pub fn change(&mut self, settings: &Settings, rolls: Arc<Rolls>, asks_plugins: bool) {
         self.rolls = rolls;
+        self.asks_plugins = asks_plugins;
         self.range_is_set = settings.is_set("smtp-relay-range");
     }
 
@@ -303,5 +304,5 @@ impl Incoming {
 
 /// Whether any plugin judges credentials.
 pub fn asks_plugins(plugins: &crate::plugin::view::Plugins) -> bool {
-    !plugins.with(Hook::Authenticate).is_empty()
+    !plugins.set().with(Hook::Authenticate).is_empty()
 }

@@ -6,13 +6,16 @@
 
 use std::sync::Arc;
 
-use rohrpost_abi::{ConnectionId, Edit, Exhausted, MessageId, MessageInit, MessageLabel, Text};
+use rohrpost_abi::{
+    ConnectionId, Described, Edit, Exhausted, MessageId, MessageInit, MessageLabel, Notes, Text,
+};
 
 use crate::clock::Wall;
 use crate::extract::{self, Extracted, TooLong};
 use crate::limits::Share;
 use crate::notice::wanted;
 use crate::plugin::view::Plugins;
+use crate::properties::Taken;
 use crate::queue::{
     Body, DsnNotify, Mail, MailDsn, NO_BODY, Origin, Transaction, TransactionId, Wishes,
 };
@@ -22,6 +25,7 @@ use crate::smtp::trace::Trace;
 use crate::smtp::{Address, Fixed, Memory, answer, is_crlf_only};
 
 use super::desk::Desk;
+use super::extras::{self, BadJson};
 
 /// More Received fields than this are taken for a loop (554 5.4.6). RFC 5321 6.3 asks for at least
 /// 100 to be allowed where counting is all there is; real paths are far shorter.
@@ -53,6 +57,8 @@ struct Proposed {
     to: RcptTo,
     /// The client could send to anybody when it named it.
     relayed: bool,
+    /// If it is one, it gets nothing.
+    dropped: bool,
 }
 
 impl Draft {
@@ -63,7 +69,8 @@ impl Draft {
 
     /// A recipient that plugins are asked about; `relayed` is whether the client may send to anybody.
     pub fn propose(&mut self, to: RcptTo, relayed: bool) {
-        self.proposed = Some(Proposed { to, relayed });
+        let dropped = self.all_dropped;
+        self.proposed = Some(Proposed { to, relayed, dropped });
     }
 
     /// The recipient that plugins are asked about, and whether the client could send to anybody then.
@@ -73,7 +80,11 @@ impl Draft {
 
     /// The proposed recipient is one; `local` is what plugins said of it (D-71).
     pub fn accept(&mut self, local: Option<bool>) {
-        if let Some(Proposed { mut to, .. }) = self.proposed.take() {
+        if let Some(Proposed { mut to, dropped, .. }) = self.proposed.take() {
+            if dropped {
+                self.dropped += 1;
+                return;
+            }
             let dsn = wanted::of_recipient(&mut to);
             self.recipients.push(Recipient { address: to.address.as_str().into(), dsn, local });
         }
@@ -84,10 +95,11 @@ impl Draft {
         self.proposed = None;
     }
 
-    /// The proposed recipient is answered as one, and gets nothing (D-73).
+    /// The proposed recipient, if it is one, is answered so and gets nothing (D-73).
     pub fn drop_one(&mut self) {
-        self.proposed = None;
-        self.dropped += 1;
+        if let Some(proposed) = &mut self.proposed {
+            proposed.dropped = true;
+        }
     }
 
     /// All recipients are answered as such, and get nothing.
@@ -95,9 +107,8 @@ impl Draft {
         self.all_dropped = true;
     }
 
-    /// Counts a recipient of a mail that nobody gets; whether it is one.
-    pub fn drop_next(&mut self) -> bool {
-        self.dropped += usize::from(self.all_dropped);
+    /// Whether nobody will get anything, whoever is accepted.
+    pub fn is_dropped(&self) -> bool {
         self.all_dropped
     }
 
@@ -117,21 +128,24 @@ pub struct Refused {
 }
 
 /// Why the edits of a plugin cannot be published (D-63).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditProblem {
     /// The recipient was taken away.
     #[error("a plugin left it without a recipient")]
     NoRecipient,
     /// There is no room for the text that a plugin made.
-    #[error("the text that a plugin made is more than memory-limit leaves")]
+    #[error("what a plugin made is more than memory-limit leaves")]
     NoMemory,
+    /// Its JSON says no mail.
+    #[error(transparent)]
+    Json(#[from] BadJson),
 }
 
 impl EditProblem {
     /// What the client hears.
-    pub fn reply(self) -> Fixed {
+    pub fn reply(&self) -> Fixed {
         match self {
-            EditProblem::NoRecipient => answer::LOCAL_ERROR,
+            EditProblem::NoRecipient | EditProblem::Json(_) => answer::LOCAL_ERROR,
             EditProblem::NoMemory => answer::NO_MEMORY,
         }
     }
@@ -155,6 +169,8 @@ pub struct Message {
     /// Recipients that the client hears of: those who get nothing, too.
     answered: usize,
     wishes: Option<Box<Wishes>>,
+    /// What is told of it as JSON, and with that its name; only where a plugin can ask.
+    taken: Option<Arc<Taken>>,
 }
 
 /// What the queue is to keep.
@@ -179,14 +195,10 @@ impl Message {
         let body = Body::try_from(received.body.into_vec_with_nul())
             .expect("a received body keeps one zero past its end");
         let envelope: Box<str> = draft.from.address.as_str().into();
-        let locals = draft.recipients.iter().map(|recipient| recipient.local).collect();
         let answered = draft.recipients.len() + draft.dropped;
-        let kept = if draft.all_dropped { 0 } else { draft.recipients.len() };
-        let mails = draft
-            .recipients
-            .into_iter()
-            .take(kept)
-            .zip(0..)
+        let locals = draft.recipients.iter().map(|recipient| recipient.local).collect();
+        let recipients = draft.recipients.into_iter().zip(0..);
+        let mails = recipients
             .map(|(Recipient { address, dsn, .. }, index)| Mail {
                 index,
                 envelope: envelope.clone(),
@@ -208,6 +220,7 @@ impl Message {
             id: None,
             answered,
             wishes: None,
+            taken: None,
         })
     }
 
@@ -250,6 +263,29 @@ impl Message {
         self.next < self.mails.len()
     }
 
+    /// Names and dates the message, so that plugins can be told of it as JSON; `origin` is where it came
+    /// from.
+    pub fn describe(&mut self, origin: impl FnOnce(&Desk) -> Origin, desk: &mut Desk) {
+        if self.taken.is_some() {
+            return;
+        }
+        let received_ms = Wall::now_ms();
+        let mut wishes = self.wishes.clone();
+        wanted::add_to(&mut wishes, &mut self.from.clone());
+        self.taken = Some(Arc::new(Taken {
+            id: self.id(desk),
+            received_ms,
+            origin: origin(desk),
+            hostname: desk.settings.smtp.hostname.as_str().into(),
+            wishes,
+            dsns: self
+                .mails
+                .iter()
+                .filter_map(|mail| Some((mail.index, mail.dsn.clone()?)))
+                .collect(),
+        }));
+    }
+
     /// What a plugin sees of the recipient whose turn it is; the same for the whole chain.
     ///
     /// # Errors
@@ -264,21 +300,16 @@ impl Message {
         }
         let message = self.id(desk);
         let mail = &self.mails[self.next];
-        let label = MessageLabel {
-            message: message.as_u64(),
-            recipient: mail.index,
-            write: |message, recipient| {
-                TransactionId::from_u64(message).mail(recipient).to_string()
-            },
-        };
         let init = MessageInit {
             envelope: Some(mail.envelope.as_bytes()),
             recipient: Some(mail.recipient.as_bytes()),
             // Shared by all recipients; a setter makes a copy (D-43).
             mime: self.bodies.first().map(shared),
             local: self.locals[self.next],
-            id: Some(label),
+            id: Some(label(message, mail.index)),
             attempt: 0,
+            json: self.taken.clone().map(|by| Described { by, mail: mail.index }),
+            notes: Notes::default(),
         };
         let id = desk.plugins.cell.open_message(connection, init)?;
         self.open = Some(id);
@@ -298,8 +329,28 @@ impl Message {
         self.next += 1;
         apply(&mut mail.envelope, &edits.envelope);
         apply(&mut mail.recipient, &edits.recipient);
+        let mut wishes = None;
+        if let (Some(json), Some(taken)) = (&edits.json, &self.taken) {
+            let shown = taken.shown(mail.index);
+            let read = extras::read_json(json, &shown, taken.wishes.as_deref(), plugins)?;
+            if let Some(read) = read {
+                mail.dsn = read.dsn;
+                wishes = Some(read.wishes);
+            }
+        }
         if mail.recipient.is_empty() {
-            return Err(EditProblem::NoRecipient);
+            return Err(match &edits.json {
+                Some(json) => BadJson::without_recipient(json, plugins).into(),
+                None => EditProblem::NoRecipient,
+            });
+        }
+        mail.extras = extras::joined(mail.extras.as_deref(), wishes, edits.notes.as_ref());
+        if let Some(extras) = &mail.extras {
+            let bytes = extras.bytes();
+            if !Memory::reserve(memory, bytes) {
+                return Err(EditProblem::NoMemory);
+            }
+            self.reserved += bytes;
         }
         match edits.mime {
             Edit::Unchanged => {}
@@ -324,16 +375,12 @@ impl Message {
             plugins.cell.close_message(id);
         }
         self.mails.remove(self.next);
+        self.locals.remove(self.next);
     }
 
     /// Whether nobody is left to get it.
     pub fn is_empty(&self) -> bool {
         self.mails.is_empty()
-    }
-
-    /// Recipients that get nothing.
-    pub fn dropped(&self) -> usize {
-        self.answered - self.mails.len()
     }
 
     /// Recipients that the client hears of.
@@ -353,8 +400,8 @@ impl Message {
 
     /// The transaction, named and dated; `cipher` is that of TLS, if it came under TLS.
     pub fn finish(mut self, origin: Origin, cipher: Option<&str>, desk: &mut Desk) -> Finished {
-        let received_ms = Wall::now_ms();
-        let id = self.id.unwrap_or_else(|| desk.ids.next_id(received_ms * 1000));
+        let received_ms = self.taken.as_ref().map_or_else(Wall::now_ms, |taken| taken.received_ms);
+        let id = self.id(desk);
         // A plugin may have taken the login back since the text came.
         let authenticated = self.protocol.authenticated && origin.authenticated;
         let protocol = Protocol { authenticated, ..self.protocol }.keyword();
@@ -407,6 +454,15 @@ fn join_dsn(mails: &mut [Mail], asked: &MailDsn) -> bool {
         }
     }
     asked.orcpt.is_none() || orcpt.is_some()
+}
+
+/// The name of a mail, for plugins that ask for it.
+pub fn label(message: TransactionId, recipient: u16) -> MessageLabel {
+    MessageLabel {
+        message: message.as_u64(),
+        recipient,
+        write: |message, recipient| TransactionId::from_u64(message).mail(recipient).to_string(),
+    }
 }
 
 /// The same bytes as plugins may hold them.

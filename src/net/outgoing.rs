@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::Token;
-use rohrpost_abi::{ConnectionId, ConnectionInit, Direction, Hook};
+use rohrpost_abi::{ConnectionId, Hook, MessageEdits, MessageId};
 use rohrpost_reactor::{Key, Readiness};
 
 use crate::blocking::Job;
@@ -25,16 +25,16 @@ use crate::delivery::{
 use crate::limits::OutgoingPermit;
 use crate::log::Level;
 use crate::notice::wanted;
-use crate::plugin::view::SlotsSpent;
-use crate::queue::{MailId, Transaction};
+use crate::queue::{Body, MailId, Transaction};
 use crate::settings::Settings;
 use crate::smtp::client::{Envelope, Event, Outcome, Problem, Session, Stage};
 use crate::smtp::command::BodyKind;
 
-use super::asked::{Answer, Asked};
+use super::asked::{Asked, Follow};
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
 use super::incoming::Keep;
+use super::outgoing_asked::{edited, made_of, misaddressed};
 use super::outgoing_end::unconnected;
 use super::outgoing_secure::{Guard, plan};
 use super::reuse::Reuse;
@@ -47,6 +47,15 @@ use super::transport::{Moved, Transport};
 const STARTS_MAX: usize = 100;
 /// Reads of one connection in one turn.
 const READS_MAX: usize = 4;
+/// Steps that plugins are asked in of one connection in one turn: they may end mail after mail before
+/// anything is sent.
+const STEPS_MAX: usize = 400;
+
+/// What one connection may still do in one turn.
+struct Budget {
+    reads: usize,
+    steps: usize,
+}
 
 /// The mail under way.
 #[derive(Debug)]
@@ -79,7 +88,20 @@ pub struct Outgoing {
     pub(super) connected: bool,
     pub(super) greeted: bool,
     pub(super) current: Option<Current>,
+    /// The step that plugins are asked in.
     pub(super) asked: Option<Asked>,
+    /// The mail under way as plugins see it.
+    pub(super) message: Option<MessageId>,
+    /// The text that plugins made of it before it was announced.
+    pub(super) made: Option<Body>,
+    /// The plugin that decided what becomes of it, and what.
+    pub(super) decided: Option<(Box<str>, &'static str)>,
+    /// How a mail ended whose step is still held: code and words.
+    pub(super) ended_while_held: Option<(u16, String)>,
+    /// No plugin that had a step taken from it must miss a mail: none follows.
+    pub(super) retired: bool,
+    /// Plugins were told that it is over.
+    pub(super) left: bool,
     pub(super) text: Option<TextOut>,
     pub(super) messages: u32,
     pub(super) readable: bool,
@@ -124,7 +146,9 @@ impl Outgoing {
         let Departure { stop, journey, .. } = &departure;
         let spared = journey.goes_clear_to(stop.address)
             || desk.broken_tls.spares(stop.address, io.now_ms());
-        let (options, guard) = plan(stop, &journey.target, &desk.settings, spared);
+        let (mut options, guard) = plan(stop, &journey.target, &desk.settings, spared);
+        let is_asked = |hook| !desk.plugins.set().with(hook).is_empty();
+        options.asks_at_banner = is_asked(Hook::OutConnect) || is_asked(Hook::OutSecure);
         Outgoing {
             key,
             transport: departure.transport,
@@ -141,6 +165,12 @@ impl Outgoing {
             greeted: false,
             current: None,
             asked: None,
+            message: None,
+            made: None,
+            decided: None,
+            ended_while_held: None,
+            retired: false,
+            left: false,
             text: None,
             messages: 0,
             readable: true,
@@ -197,6 +227,14 @@ impl Outgoing {
         self.drive(desk, io)
     }
 
+    /// The plugins were changed: an idle connection is not to keep those of before in use.
+    pub fn on_other_plugins(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        if self.greeted && desk.plugins.is_outdated(self.plugin) {
+            return self.on_unneeded(desk, io);
+        }
+        Keep::Yes
+    }
+
     /// An idle connection is to make room for another.
     pub fn on_unneeded(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if self.idle {
@@ -208,7 +246,7 @@ impl Outgoing {
     /// A plugin handed the mail back.
     pub fn on_resume(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if let Some(asked) = &mut self.asked {
-            asked.on_resume(desk);
+            asked.on_resume(desk, io);
         }
         self.drive(desk, io)
     }
@@ -243,11 +281,11 @@ impl Outgoing {
 
     /// The server stops at once.
     pub fn on_abort(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        self.revoke(desk, "the server stops", io);
         if !self.greeted {
             self.leave_ungreeted(desk, io);
             return self.drive(desk, io);
         }
-        self.revoke(desk, "the server stops");
         if !self.has_text_out() && self.session.stage() != Stage::FinalDot {
             // That was no attempt.
             self.give_back(desk, io);
@@ -273,16 +311,10 @@ impl Outgoing {
 
     /// Does all that can be done now.
     pub fn drive(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
-        let mut reads = 0;
-        while !self.over && self.step(&mut reads, desk, io) {}
+        let mut budget = Budget { reads: READS_MAX, steps: STEPS_MAX };
+        while !self.over && self.step(&mut budget, desk, io) {}
         if self.over {
-            if self.is_held() {
-                // D-81: what the plugin holds stays where it is until it is handed back.
-                self.settle_deadline(desk, io);
-                return Keep::Yes;
-            }
-            self.end(desk, io);
-            return Keep::No;
+            return self.wind_up(desk, io);
         }
         if self.has_output() && self.writable {
             self.mark_dirty(desk);
@@ -295,18 +327,37 @@ impl Outgoing {
         Keep::Yes
     }
 
+    /// Plugins are asked what is still to be asked; then the connection goes.
+    fn wind_up(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        loop {
+            if self.is_held() {
+                // D-81: what the plugin holds stays where it is until it is handed back.
+                self.settle_deadline(desk, io);
+                return Keep::Yes;
+            }
+            if self.asked.is_some() {
+                self.walk(desk, io);
+            } else if !self.takes_leave(desk, io) {
+                self.end(desk, io);
+                return Keep::No;
+            }
+        }
+    }
+
     /// One step; `false` when there is nothing to do before the next event.
-    fn step(&mut self, reads: &mut usize, desk: &mut Desk, io: &mut Io) -> bool {
+    fn step(&mut self, budget: &mut Budget, desk: &mut Desk, io: &mut Io) -> bool {
         if !self.connected {
             return self.try_connected(desk, io);
+        }
+        if let Some(asked) = self.asked.as_ref().filter(|asked| asked.blocks()) {
+            return !asked.is_held() && self.ask_on(budget, desk, io);
         }
         if let Some(event) = self.session.poll_event() {
             self.on_event(event, desk, io);
             return true;
         }
         if self.asked.as_ref().is_some_and(|asked| !asked.is_held()) {
-            self.walk(desk, io);
-            return true;
+            return self.ask_on(budget, desk, io);
         }
         if let Some(problem) = self.lost.take() {
             self.session.on_lost(problem);
@@ -318,12 +369,23 @@ impl Outgoing {
         if !self.readable {
             return false;
         }
-        if *reads == READS_MAX {
+        if budget.reads == 0 {
             io.again(Token::from(self.key));
             return false;
         }
-        *reads += 1;
+        budget.reads -= 1;
         self.read(desk);
+        true
+    }
+
+    /// Asks plugins on, or in the next turn.
+    fn ask_on(&mut self, budget: &mut Budget, desk: &mut Desk, io: &mut Io) -> bool {
+        if budget.steps == 0 {
+            io.again(Token::from(self.key));
+            return false;
+        }
+        budget.steps -= 1;
+        self.walk(desk, io);
         true
     }
 
@@ -376,29 +438,17 @@ impl Outgoing {
                     self.give_back(desk, io);
                     return self.leave(desk, io);
                 }
-                let init = ConnectionInit {
-                    fd: self.transport.descriptor(),
-                    direction: Direction::Outgoing,
-                    secure: self.transport.is_secure(),
-                    authenticated: false,
-                };
-                self.plugin = match desk.plugins.open(init) {
-                    Ok(plugin) => plugin,
+                if self.show_connection(desk).is_err() {
                     // No plugin could see the mail, and it must not pass them by.
-                    Err(SlotsSpent) => {
-                        self.give_back(desk, io);
-                        return self.leave(desk, io);
-                    }
-                };
-                if let Some(plugin) = self.plugin {
-                    desk.by_plugin.insert(plugin, self.key);
+                    self.give_back(desk, io);
+                    return self.leave(desk, io);
                 }
                 if let Some(current) = self.current.take() {
                     self.start(current, desk, io);
                 }
                 self.take_work(desk, io);
             }
-            Event::Banner => self.session.proceed(),
+            Event::Banner => self.on_banner(desk, io),
             // The session waits for the handshake: the next step.
             Event::StartTls => {}
             Event::Data354 => self.on_354(desk, io),
@@ -419,28 +469,39 @@ impl Outgoing {
             }
             Event::Done(outcome) => {
                 let finish = Finish::of_outcome(&outcome);
-                self.finish(finish, desk, io);
-                if self.session.stage() == Stage::Idle {
-                    self.take_work(desk, io);
+                let finish = match &mut self.asked {
+                    Some(asked) => asked.keep_reply(finish),
+                    None => Some(finish),
+                };
+                if let Some(finish) = finish {
+                    self.on_reply(finish, desk, io);
                 }
             }
             Event::Lost { stage, problem } => self.on_lost_event(stage, problem, desk, io),
             Event::Goodbye => {
                 let why = "the far end said goodbye";
                 let why = Finish::without_reply(Fate::Temporary, "intro", "lost", why);
+                if self.is_outworn(Stage::Idle, Problem::Closed) {
+                    self.give_back(desk, io);
+                } else {
+                    // It says so whenever plugins are asked about a mail: that counts.
+                    self.lose(why.clone(), desk, io);
+                }
                 self.on_unreachable(why, desk, io);
-                self.give_back(desk, io);
             }
         }
     }
 
     /// Starts the next mail, or rests, or leaves.
-    fn take_work(&mut self, desk: &mut Desk, io: &mut Io) {
+    pub(super) fn take_work(&mut self, desk: &mut Desk, io: &mut Io) {
         for _ in 0..STARTS_MAX {
-            if self.session.stage() != Stage::Idle || self.current.is_some() {
+            let is_free = self.current.is_none() && self.asked.is_none();
+            if self.session.stage() != Stage::Idle || !is_free {
                 return;
             }
-            if !desk.mood.delivers() || self.is_used_up(desk) || self.is_outdated(desk) {
+            // D-0E: mail that is begun now is for the plugins of now.
+            let outdated = self.is_outdated(desk) || desk.plugins.is_outdated(self.plugin);
+            if !desk.mood.delivers() || self.is_used_up(desk) || outdated {
                 return self.leave(desk, io);
             }
             let delivering = desk.may_deliver();
@@ -464,7 +525,8 @@ impl Outgoing {
                 None => return self.rest(desk, io),
             }
         }
-        if self.session.stage() == Stage::Idle && self.current.is_none() {
+        let is_free = self.current.is_none() && self.asked.is_none();
+        if self.session.stage() == Stage::Idle && is_free {
             // Mail after mail that failed before anything was sent: the others have their turn.
             self.rest(desk, io);
             desk.store.destinations.wake(self.destination);
@@ -473,6 +535,9 @@ impl Outgoing {
     }
 
     fn is_used_up(&self, desk: &Desk) -> bool {
+        if self.retired {
+            return true;
+        }
         let settings = &desk.settings.delivery;
         let max = match self.target {
             Target::Host(_) => settings.smarthost_messages_max,
@@ -497,32 +562,47 @@ impl Outgoing {
     }
 
     fn start(&mut self, current: Current, desk: &mut Desk, io: &Io) {
-        let Current { id, transaction, .. } = &current;
+        self.hide_mail(desk);
+        self.current = Some(current);
+        self.decided = None;
+        self.tally.on_start();
+        self.announce(desk, io);
+    }
+
+    /// Starts the mail under way, with what plugins made of it.
+    pub(super) fn begin(&mut self, edits: Option<MessageEdits>, desk: &mut Desk, io: &Io) {
+        let Some(Current { id, transaction, .. }) = &self.current else { return };
+        let transaction = transaction.clone();
         let Some(mail) = transaction.mail(id.index) else {
             unreachable!("the store hands out mails of the transaction")
         };
-        let body = transaction.body(mail);
-        if body.is_none() && desk.plugins.with(Hook::OutData).is_empty() {
-            self.current = Some(current);
+        let edits = edits.unwrap_or_default();
+        self.made = made_of(&edits.mime);
+        let stored = transaction.body(mail);
+        let body = self.made.as_ref().or(stored);
+        if body.is_none() && !self.asks(Hook::OutData, desk) {
             return self.finish(Finish::no_text(), desk, io);
         }
-        let size = transaction.trace.len() + body.map_or(0, |body| body.as_bytes().len());
+        let (from, to) = match (edited(&edits.envelope), edited(&edits.recipient)) {
+            (Ok(from), Ok(to)) => (from.unwrap_or(&mail.envelope), to.unwrap_or(&mail.recipient)),
+            (Err(_), _) | (_, Err(_)) => return self.finish(misaddressed(), desk, io),
+        };
+        let trace = if self.made.is_some() { 0 } else { transaction.trace.len() };
+        let size = trace + body.map_or(0, |body| body.as_bytes().len());
         let envelope = Envelope {
-            from: &mail.envelope,
-            to: &mail.recipient,
+            from,
+            to,
             size: size as u64,
             body: if transaction.eight_bit { BodyKind::EightBit } else { BodyKind::SevenBit },
             smtputf8: transaction.smtputf8,
-            request: wanted::request(transaction, mail),
+            request: wanted::request(&transaction, mail),
         };
         self.reuse.on_start();
-        self.tally.on_start();
-        let ahead = self.text_ahead(transaction, body, desk);
+        let ahead = self.text_ahead(&transaction, stored, desk);
         let started = match &ahead {
             Some(text) => self.session.start_chunk(envelope, text.octets() as u64),
             None => self.session.start(envelope),
         };
-        self.current = Some(current);
         match started {
             Ok(()) => {
                 self.messages += 1;
@@ -540,6 +620,10 @@ impl Outgoing {
                 self.finish(finish, desk, io);
                 self.session.on_lost(Problem::UnexpectedReply);
             }
+            // What a plugin made of it may be right the next time.
+            Err(_) if (from, to) != (&*mail.envelope, &*mail.recipient) => {
+                self.finish(misaddressed(), desk, io);
+            }
             Err(error) => {
                 let finish =
                     Finish::without_reply(Fate::Permanent, "process", "invalid", describe(&error));
@@ -548,44 +632,25 @@ impl Outgoing {
         }
     }
 
-    /// D-80: a positive 354; the plugins are asked, then the text goes out.
-    fn on_354(&mut self, desk: &mut Desk, io: &Io) {
-        let asks = !desk.plugins.with(Hook::OutData).is_empty();
-        let (Some(plugin), true, Some(current)) = (self.plugin, asks, &self.current) else {
-            return self.send_text(None, desk, io);
-        };
-        let mail = current.transaction.mail(current.id.index);
-        match Asked::new(mail, plugin, desk) {
-            Ok(asked) => self.asked = Some(asked),
-            Err(error) => {
-                let finish =
-                    Finish::without_reply(Fate::Temporary, "data", "error", error.to_string());
-                self.session.abandon();
-                self.finish(finish, desk, io);
-                self.over = true;
-            }
-        }
-    }
-
-    fn walk(&mut self, desk: &mut Desk, io: &mut Io) {
-        let (Some(plugin), Some(asked)) = (self.plugin, &mut self.asked) else { return };
-        let answer = asked.walk(desk, io);
-        let sent = desk.take_sends(plugin);
-        if !sent.is_empty() {
-            self.session.inject_output(&sent);
-        }
-        match answer {
-            Answer::Held => {}
-            Answer::Text(made) => {
-                self.asked = None;
-                self.send_text(made, desk, io);
-            }
-            Answer::Failed => self.fail_step(desk, io),
-        }
-    }
-
+    /// The mail under way ended here. Plugins are told before that counts, unless one of them holds it:
+    /// then it counts at once (D-81).
     pub(super) fn finish(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
         self.text = None;
+        if self.current.is_none() {
+            return;
+        }
+        if self.is_held() {
+            self.ended_while_held = Some((finish.code, finish.description.clone()));
+            return self.settle(finish, desk, io);
+        }
+        self.asked = None;
+        self.conclude(finish, Follow::Settle, desk, io);
+    }
+
+    /// Its attempt ends.
+    pub(super) fn settle(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
+        self.keep_made(desk, io);
+        self.made = None;
         let Some(Current { id, transaction, .. }) = self.current.take() else {
             return;
         };
@@ -593,11 +658,17 @@ impl Outgoing {
             finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
         let facts = self.facts(&transaction, desk);
         finish.facts = facts.or_else(|| self.facts_of_failure(finish.fate));
+        if self.asked.is_none() {
+            self.hide_mail(desk);
+        }
         desk.finish(id, &transaction, finish, self.session.extensions().dsn, io);
     }
 
     /// The mail under way was not tried here after all; nor elsewhere, unless it came from there.
     pub(super) fn give_back(&mut self, desk: &mut Desk, io: &Io) {
+        if self.asked.is_none() {
+            self.hide_mail(desk);
+        }
         match self.current.take() {
             Some(Current { id, before: None, .. }) => desk.store.give_back(id),
             Some(Current { id, transaction, before: Some(before) }) => {

@@ -6,10 +6,13 @@
 
 use std::time::Duration;
 
+use rohrpost_abi::Ruling;
+
 use crate::delivery::{Carried, Fate, Finish, state_of};
 use crate::plugin::failure::OnFailure;
 use crate::smtp::client::{Problem, Stage};
 
+use super::asked::{Ending, Follow, Moment};
 use super::desk::{Desk, Io};
 use super::outgoing::{Current, Outgoing};
 
@@ -70,10 +73,18 @@ impl Outgoing {
     /// A mail was lost with its connection. While a plugin holds it the attempt ends (D-81); else
     /// another host may take it in the same attempt, with its hooks run again (D-85).
     pub(super) fn lose(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
-        if self.is_held() {
+        if self.current.is_none() || self.is_held() {
             return self.finish(finish, desk, io);
         }
         self.text = None;
+        self.asked = None;
+        self.conclude(finish, Follow::CarryOn, desk, io);
+    }
+
+    /// The mail goes on to another host, if there is one that it has not tried.
+    pub(super) fn carry_on(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
+        self.keep_made(desk, io);
+        self.hide_mail(desk);
         let Some(Current { id, transaction, before }) = self.current.take() else {
             return;
         };
@@ -127,24 +138,96 @@ impl Outgoing {
         }
     }
 
-    /// D-27: takes the mail back from the plugin that holds it.
-    pub(super) fn revoke(&mut self, desk: &mut Desk, why: &str) {
-        if let Some(asked) = self.asked.take_if(|asked| asked.is_held()) {
-            asked.revoke(why, desk);
+    /// D-27: takes the step back from the plugin that holds it. What is known of the mail counts.
+    pub(super) fn revoke(&mut self, desk: &mut Desk, why: &str, io: &Io) {
+        let Some(asked) = self.asked.take_if(|asked| asked.is_held()) else { return };
+        match asked.revoke(why, desk, io) {
+            Moment::Sent(_, Some(reply)) => self.settle(*reply, desk, io),
+            Moment::Result(_, Ending { then: Some((finish, _)), .. }) => {
+                self.settle(*finish, desk, io);
+            }
+            Moment::Connect
+            | Moment::Secure
+            | Moment::Message(_)
+            | Moment::Data(_)
+            | Moment::Sent(_, None)
+            | Moment::Result(..)
+            | Moment::Close => {}
         }
     }
 
-    /// D-27: the attempt ends where the plugin held it, and with it the connection.
-    pub(super) fn take_back(&mut self, fate: Fate, why: &str, desk: &mut Desk, io: &Io) {
-        self.revoke(desk, why);
-        self.session.abandon();
-        let mut finish = Finish::without_reply(fate, "data", "timeout", why);
-        if fate == Fate::Permanent {
-            // RFC 3463 3.4: what is wrong is wrong here.
-            finish.status = "5.3.0".to_owned();
+    /// D-27: a step that may decide ends the attempt where the plugin held it, and with it the connection;
+    /// one that may not holds up nothing any more.
+    pub(super) fn take_back(&mut self, fate: Fate, why: &str, desk: &mut Desk, io: &mut Io) {
+        let Some(asked) = self.asked.take_if(|asked| asked.is_held()) else { return };
+        let moment = asked.revoke(why, desk, io);
+        // Whoever it was taken from is not asked on this connection any more, and must not miss a mail.
+        self.retired = true;
+        self.end_step(moment, (fate, "timeout"), why, desk, io);
+    }
+
+    /// A plugin has answered the step: it failed, or wants nothing to do with the far end.
+    pub(super) fn on_answered(&mut self, desk: &mut Desk, io: &mut Io) {
+        let (Some(plugin), Some(asked)) = (self.plugin, self.asked.take()) else { return };
+        let answer = desk.plugins.cell.take_answer(plugin);
+        let by = answer.as_ref().map_or("a plugin", |answer| desk.plugins.name(answer.plugin));
+        if answer.as_ref().is_some_and(|answer| answer.ruling == Some(Ruling::Fail)) {
+            let fate = match desk.settings.plugin.failure {
+                OnFailure::Tempfail | OnFailure::Accept => Fate::Temporary,
+                OnFailure::Reject => Fate::Permanent,
+            };
+            let why = format!("the plugin {by} failed, as it says itself");
+            return self.end_step(asked.moment, (fate, "plugin"), &why, desk, io);
         }
-        self.finish(finish, desk, io);
-        self.over = true;
+        let why = format!("the plugin {by} does not want this host");
+        self.end_step(asked.moment, (Fate::Temporary, "plugin"), &why, desk, io);
+    }
+
+    /// What follows from a step that did not come to its end.
+    fn end_step(
+        &mut self,
+        moment: Moment,
+        (fate, result): (Fate, &'static str),
+        why: &str,
+        desk: &mut Desk,
+        io: &mut Io,
+    ) {
+        let ended = |state| {
+            let mut finish = Finish::without_reply(fate, state, result, why);
+            if fate == Fate::Permanent {
+                // RFC 3463 3.4: what is wrong is wrong here.
+                finish.status = "5.3.0".to_owned();
+            }
+            finish
+        };
+        match moment {
+            Moment::Connect | Moment::Secure => {
+                // It is said of our own plugin, and not of a mail.
+                let why = Finish::without_reply(Fate::Temporary, "intro", result, why);
+                self.on_unreachable(why, desk, io);
+            }
+            Moment::Message(_) => {
+                self.session.quit();
+                self.finish(ended("mailfrom"), desk, io);
+                self.over = true;
+            }
+            Moment::Data(_) => {
+                self.session.abandon();
+                self.finish(ended("data"), desk, io);
+                self.over = true;
+            }
+            // The far end may have it: it would come twice.
+            Moment::Sent(_, None) => {}
+            Moment::Sent(_, Some(reply)) => self.on_reply(*reply, desk, io),
+            Moment::Result(_, ending) => {
+                match ending.then {
+                    Some((finish, follow)) => self.follow(*finish, follow, desk, io),
+                    None => self.hide_mail(desk),
+                }
+                self.take_work(desk, io);
+            }
+            Moment::Close => {}
+        }
     }
 
     /// D-27: a plugin held the mail for too long, and the settings say what that means.
@@ -158,22 +241,10 @@ impl Outgoing {
             OnFailure::Reject => self.take_back(Fate::Permanent, why, desk, io),
             OnFailure::Accept => {
                 if let Some(asked) = &mut self.asked {
-                    asked.pass_over("plugin-timeout", desk);
+                    asked.pass_over("plugin-timeout", desk, io);
                 }
             }
         }
-    }
-
-    /// A plugin says that it failed, and the settings do not let that pass.
-    pub(super) fn fail_step(&mut self, desk: &mut Desk, io: &Io) {
-        if let Some(asked) = self.asked.take() {
-            asked.close(desk);
-        }
-        let fate = match desk.settings.plugin.failure {
-            OnFailure::Tempfail | OnFailure::Accept => Fate::Temporary,
-            OnFailure::Reject => Fate::Permanent,
-        };
-        self.take_back(fate, "a plugin failed, as it says itself", desk, io);
     }
 
     pub(super) fn on_deadline(&mut self, desk: &mut Desk, io: &mut Io) {
@@ -214,9 +285,12 @@ impl Outgoing {
             }
         };
         // While a plugin holds the mail its own deadline counts, and none where the settings say so;
-        // the far end ends the wait by itself.
+        // the far end ends the wait by itself. But it has to answer a text in time (D-83).
         let block_ms = self.stage_ms + patience.as_millis() as u64;
         match self.stage {
+            Stage::FinalDot if self.is_held() => {
+                Some(hold.map_or(block_ms, |hold| hold.min(block_ms)))
+            }
             _ if self.is_held() => hold,
             Stage::Body if self.text.is_some() => Some(block_ms.min(self.text_until_ms)),
             _ => Some(block_ms),
@@ -229,9 +303,6 @@ impl Outgoing {
 
     /// The very end. D-84: outgoing connection data goes without a callback.
     pub(super) fn end(&mut self, desk: &mut Desk, io: &mut Io) {
-        if let Some(asked) = self.asked.take() {
-            asked.close(desk);
-        }
         self.give_up(desk, io);
         self.give_back(desk, io);
         if let Some(plugin) = self.plugin.take() {

@@ -29,6 +29,7 @@ impl Outgoing {
             sent_connection_bytes: self.tally.connection_bytes,
             sent_data_bytes: self.tally.text_bytes,
             dsn: self.session.extensions().dsn,
+            plugin: self.decided.clone(),
         }))
     }
 

@@ -211,7 +211,7 @@ impl Outgoing {
         match self.transport.handshake() {
             Handshake::Done => {
                 desk.broken_tls.on_secured(self.stop.address);
-                self.session.on_secured();
+                self.on_handshake_done(desk);
                 // What follows may have come in one piece with its end.
                 self.readable = true;
                 true

@@ -2,7 +2,7 @@
 //! take; and whether a connection that ended meanwhile says anything about the mail.
 //!
 //! A small text goes out together with its envelope (BDAT) where that costs nothing: the far end offers
-//! CHUNKING and PIPELINING, no plugin is to be asked between a 354 and the text (D-80), and the
+//! CHUNKING and PIPELINING, no plugin is to be asked between a 354 and the reply to the text (D-80), and the
 //! connection is known to be alive. Then a mail takes one round trip in place of two. A large one goes by
 //! DATA: a far end that refuses the recipient should not have to read it first.
 //!
@@ -39,9 +39,16 @@ impl Outgoing {
         let may = desk.settings.hop.chunking
             && self.session.takes_chunk()
             && !self.reuse.is_rested()
-            && desk.plugins.with(Hook::OutData).is_empty();
-        let body = body.filter(|_| may)?;
-        let text = TextOut::stored(transaction.clone(), body.clone()).into_chunk();
+            && !self.asks(Hook::OutData, desk)
+            && !self.asks(Hook::OutSent, desk);
+        if !may {
+            return None;
+        }
+        let text = match &self.made {
+            Some(made) => TextOut::made(transaction.clone(), made.clone()),
+            None => TextOut::stored(transaction.clone(), body?.clone()),
+        };
+        let text = text.into_chunk();
         (text.octets() <= AHEAD_BYTES_MAX).then_some(text)
     }
 
@@ -101,6 +108,7 @@ impl Outgoing {
                     Sent::All => {
                         self.text = None;
                         self.session.end_body();
+                        self.on_text_out(desk);
                     }
                     Sent::Blocked => self.writable = false,
                     Sent::Gone => self.on_deaf(),

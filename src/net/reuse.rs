@@ -66,6 +66,8 @@ impl Reuse {
     /// connection needs none.
     pub(super) fn is_outworn(&self, stage: Stage, problem: Problem) -> bool {
         match (stage, problem) {
+            // Given to it, and nothing said of it yet.
+            (Stage::Idle, _) => self.mails > 0,
             (Stage::Reset, _) => self.mails > 1,
             (Stage::Mail, Problem::Closed) => self.rested || self.mails > 1,
             (Stage::Mail, Problem::TimedOut) => self.rested,

@@ -68,14 +68,19 @@ impl<'a> Case<'a> {
     /// Who said the words: the server at the other end, if it was one.
     pub(super) fn speaker(&self) -> Option<SocketAddr> {
         let words = self.words();
-        words.to.filter(|_| words.code != 0)
+        words.to.filter(|_| words.code != 0 && !self.is_ours())
+    }
+
+    /// Whether a plugin of ours said the words, whatever code it gave them.
+    pub(super) fn is_ours(&self) -> bool {
+        &*self.words().result == "plugin"
     }
 
     /// The name of the server at the other end, if it gave one that is a name.
     pub(super) fn mta(&self) -> Option<&'a str> {
         let is_domain = |name: &&str| Address::parse(&format!("a@{name}")).is_ok();
         // What is known is of the outcome, and not of the attempt before.
-        let known = self.mta.filter(|_| self.words() == self.outcome);
+        let known = self.mta.filter(|_| self.words() == self.outcome && !self.is_ours());
         known.filter(|name| name.is_ascii()).filter(is_domain)
     }
 
@@ -84,7 +89,7 @@ impl<'a> Case<'a> {
         let outcome = self.outcome;
         let temporary = matches!(outcome.code, 400..=499) || outcome.status.starts_with('4');
         let unheard = outcome.code == 0 && !outcome.status.starts_with('5');
-        let silence = matches!(&*outcome.result, "timeout" | "lost");
+        let silence = matches!(&*outcome.result, "timeout" | "lost" | "plugin");
         outcome.is_age_out() || temporary || (unheard && (silence || self.attempts > 1))
     }
 

@@ -31,7 +31,7 @@ pub(super) fn write(case: &Case<'_>, hostname: &str, wall: &mut Wall) -> String 
     push(&mut out, "Action", action(case.kind));
     push(&mut out, "Status", &case.status().to_string());
     let words = case.words();
-    if let Some(remote) = words.to {
+    if let Some(remote) = words.to.filter(|_| !case.is_ours()) {
         let name = case.mta().map_or_else(|| literal(remote.ip()), str::to_owned);
         push(&mut out, "Remote-MTA", &format!("dns; {}", clean(&name, charset)));
     }
@@ -79,6 +79,9 @@ fn diagnostic(case: &Case<'_>, charset: Charset) -> String {
     let text = clean(&words.description, charset);
     match words.code {
         0 => format!("X-Rohrpost; {}", clean(&format!("{}: {text}", words.state), charset)),
+        code if case.is_ours() => {
+            format!("X-Rohrpost; {code} {}", with_status(&words.status, &text))
+        }
         code => format!("smtp; {code} {}", with_status(&words.status, &text)),
     }
 }

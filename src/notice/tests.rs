@@ -191,6 +191,17 @@ fn the_status_has_the_class_of_the_action() {
         ("a loop", Kind::Failed, Next::Failed, "connect", "error", (0, ""), 1, "5.4.4"),
         ("text lost", Kind::Failed, Next::Failed, "storage", "error", (0, ""), 1, "5.3.0"),
         ("bad address", Kind::Failed, Next::Failed, "process", "invalid", (0, ""), 1, "5.1.0"),
+        (
+            "a plugin's word",
+            Kind::Failed,
+            Next::Failed,
+            "data",
+            "plugin",
+            (550, "5.7.9"),
+            1,
+            "5.7.9",
+        ),
+        ("put off too often", Kind::Failed, Next::Failed, "data", "plugin", (0, ""), 1, "5.4.7"),
         ("delayed", delayed, retry, "rcptto", "error", (450, "4.2.2"), 3, "4.2.2"),
         ("delayed, no status", delayed, retry, "rcptto", "error", (450, ""), 3, "4.0.0"),
         ("nobody answers", delayed, retry, "connect", "timeout", (0, ""), 3, "4.4.1"),
@@ -220,6 +231,21 @@ fn the_status_has_the_class_of_the_action() {
         let outcome = attempt(next, state, result, (code, status, "text"));
         let case = Case { attempts, ..case(kind, &alice, &outcome) };
         assert_eq!(case.status().to_string(), expected, "{name}");
+    }
+}
+
+/// The far end must not be said to have said what a plugin here did.
+#[test]
+fn the_words_of_a_plugin_are_our_own() {
+    let alice = alice();
+    for (result, remote) in [("plugin", false), ("error", true)] {
+        let outcome = attempt(Next::Failed, "data", result, (550, "5.7.1", "not this one"));
+        let notice = written(&case(Kind::Failed, &alice, &outcome), None);
+        let text = String::from_utf8(notice.text).unwrap();
+        let said = |start: &str| text.lines().any(|line| line.starts_with(start));
+        assert_eq!(said("Remote-MTA: "), remote, "{text}");
+        assert_eq!(said("Diagnostic-Code: smtp; 550 5.7.1 not this one"), remote, "{text}");
+        assert_eq!(said("Diagnostic-Code: X-Rohrpost; 550 5.7.1 not this one"), !remote, "{text}");
     }
 }
 

@@ -60,8 +60,10 @@ enum Place {
     Called,
     /// The plugin at `position` holds control.
     Held,
-    /// A plugin has answered the step.
-    Answered,
+    /// A plugin has answered the step; `is_left`: somebody is left to be asked but for that.
+    Answered {
+        is_left: bool,
+    },
     /// The retry limit was reached and nobody was told yet.
     Spent,
     Done,
@@ -86,7 +88,7 @@ impl Chain {
             }
             Place::Called => panic!("the plugin of this chain was called and has not answered"),
             Place::Held => Next::Held,
-            Place::Answered => Next::Answered,
+            Place::Answered { .. } => Next::Answered,
             Place::Spent => {
                 self.place = Place::Done;
                 Next::RetriesSpent
@@ -118,19 +120,30 @@ impl Chain {
         }
     }
 
+    /// Nobody else is to be asked: what the step is about is decided. Not while a plugin has control.
+    pub fn end(&mut self) {
+        match self.place {
+            Place::Ask | Place::Spent | Place::Done => self.place = Place::Done,
+            Place::Answered { .. } => {}
+            Place::Called | Place::Held => unreachable!("a plugin with control is waited for"),
+        }
+    }
+
     /// The plugin that was asked last has answered the step, and does not hold it: nobody else is asked.
     pub fn on_answer(&mut self) {
         assert!(
             !matches!(self.place, Place::Called | Place::Held),
             "a step is over when its plugin has returned or handed back"
         );
-        self.place = Place::Answered;
+        self.place = Place::Answered { is_left: self.place == Place::Ask };
     }
 
-    /// The plugin that answered has failed, and that is to mean nothing: on with the next one.
+    /// The plugin that answered has failed, and that is to mean nothing: on as it handed back.
     pub fn on_pass(&mut self) {
-        assert_eq!(self.place, Place::Answered, "only an answer can be passed over");
-        self.apply(Verdict::Continue);
+        let Place::Answered { is_left } = self.place else {
+            panic!("only an answer can be passed over")
+        };
+        self.place = if is_left { Place::Ask } else { Place::Done };
     }
 
     /// The plugin that holds control handed back.
@@ -258,6 +271,21 @@ mod tests {
         chain.on_verdict(Verdict::Complete);
         chain.on_answer();
         assert_eq!(chain.poll_next(), Next::Answered);
+        chain.on_pass();
+        assert_eq!(chain.poll_next(), Next::Done);
+    }
+
+    #[test]
+    fn d_27_a_failure_that_means_nothing_asks_the_next_plugin() {
+        let mut chain = Chain::new(2, 100);
+        for position in 0..2 {
+            assert_eq!(chain.poll_next(), Next::Call(position));
+            chain.on_return(false, None);
+            chain.on_answer();
+            assert_eq!(chain.poll_next(), Next::Answered);
+            chain.on_pass();
+        }
+        assert_eq!(chain.poll_next(), Next::Done);
     }
 
     #[test]

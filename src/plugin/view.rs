@@ -6,12 +6,14 @@
 
 use rohrpost_abi::{
     Command, ConnectionId, ConnectionInit, ContextStep, Expiry, Generation, Hook, Host,
-    PluginIndex, Returned, Step,
+    PluginIndex, PluginSet, QueryAnswer, QueryId, Returned, Step, TimerId, WatchId,
 };
 
 use crate::log::{Level, Log};
 
+use super::census::Tally;
 use super::chain::{Chain, Next, Verdict};
+use super::trace::Trace;
 
 /// What became of a chain that was walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct Plugins {
     pub cell: rohrpost_abi::Worker,
     log: Log,
     retries_max: u32,
+    trace: Trace,
+    tally: Tally,
 }
 
 impl Plugins {
@@ -41,20 +45,44 @@ impl Plugins {
         cell: rohrpost_abi::Worker,
         log: Log,
         retries_max: u32,
+        trace: Trace,
+        tally: Tally,
     ) -> Plugins {
-        Plugins { host, cell, log, retries_max }
+        Plugins { host, cell, log, retries_max, trace, tally }
     }
 
-    /// The plugins that export `hook`, in load order; empty costs its caller one length test.
-    pub fn with(&self, hook: Hook) -> &'static [PluginIndex] {
-        self.host.plugins().with(hook)
+    /// Can any plugin of this connection ask for messages as JSON?
+    pub fn ask_json(&self, connection: ConnectionId) -> bool {
+        self.cell.set_of(connection).is_some_and(|set| set.ask_json())
     }
 
-    /// Whether any plugin can say that a recipient is local (D-71): one that exports the hook for recipients,
-    /// of a generation that has the call.
-    pub fn may_say_local(&self) -> bool {
+    /// The plugins that connections begin with.
+    pub fn set(&self) -> &PluginSet {
+        self.cell.set()
+    }
+
+    /// Whether any plugin of this connection exports `hook`; none does where no plugin sees it.
+    pub fn asks(&self, connection: Option<ConnectionId>, hook: Hook) -> bool {
+        connection.is_some_and(|connection| self.cell.asked(connection, hook) > 0)
+    }
+
+    /// Whether a connection that began now would be asked about by others (D-0E).
+    pub fn is_outdated(&self, connection: Option<ConnectionId>) -> bool {
+        match connection {
+            Some(connection) => self.cell.is_outdated(connection),
+            None => !self.set().is_empty(),
+        }
+    }
+
+    /// Whether any plugin of this connection can say that a recipient is local (D-71): one that exports the
+    /// hook for recipients, of a generation that has the call.
+    pub fn may_say_local(&self, connection: Option<ConnectionId>) -> bool {
         let generation = |plugin: &PluginIndex| self.host.plugins().generation(*plugin);
-        self.with(Hook::RcptTo).iter().any(|plugin| generation(plugin) != Generation::G1)
+        let Some(set) = connection.and_then(|connection| self.cell.set_of(connection)) else {
+            return false;
+        };
+        let asked = set.with(Hook::RcptTo).iter();
+        asked.filter_map(generation).any(|generation| generation != Generation::G1)
     }
 
     /// A slot for a connection, or `None` when no plugin would ever see it.
@@ -62,15 +90,33 @@ impl Plugins {
     /// # Errors
     /// When the tokens of this worker are used up: 2^20 connections.
     pub fn open(&self, init: ConnectionInit) -> Result<Option<ConnectionId>, SlotsSpent> {
-        if self.host.plugins().is_empty() {
+        if self.set().is_empty() {
             return Ok(None);
         }
         self.cell.open_connection(init).map(Some).map_err(|_| SlotsSpent)
     }
 
-    /// A chain over the plugins that export `hook`.
-    pub fn chain(&self, hook: Hook) -> Chain {
-        Chain::new(self.with(hook).len(), self.retries_max)
+    /// Tells the plugins of this connection that the peer is gone, while one of them holds its step (D-4B).
+    pub fn tell_lost(&mut self, connection: ConnectionId) {
+        let Some(set) = self.cell.set_of(connection) else { return };
+        for plugin in set.with(Hook::Lost) {
+            // D-28: until it has handed back, it is called for nothing but the end.
+            if !self.cell.skips(*plugin, connection) {
+                self.cell.call_lost(*plugin, connection);
+                let returned = Returned::default();
+                self.trace.called(&self.log, || self.name(*plugin), Hook::Lost, returned);
+            }
+        }
+    }
+
+    /// A chain over the plugins of this connection that export `hook`.
+    pub fn chain(&self, connection: ConnectionId, hook: Hook) -> Chain {
+        Chain::new(self.cell.asked(connection, hook), self.retries_max)
+    }
+
+    /// A chain over so many plugins.
+    pub fn chain_of(&self, length: usize) -> Chain {
+        Chain::new(length, self.retries_max)
     }
 
     /// Calls plugin after plugin until one holds the step or all were asked. What they ask for
@@ -78,10 +124,25 @@ impl Plugins {
     /// (D-28).
     pub fn walk(&mut self, chain: &mut Chain, connection: ConnectionId, step: Step<'_>) -> Walk {
         let hook = step.hook();
-        let plugins = self.with(hook);
+        // A connection that is gone has nobody to ask.
+        let Some(set) = self.cell.set_of(connection) else { return Walk::Done };
+        let plugins = set.with(hook);
+        // Where one plugin can end the step without a word to the chain, and where each is to be told of.
+        let may_decide = matches!(step, Step::OutMessage(_) | Step::OutData(_));
+        let one_by_one = may_decide || self.trace == Trace::On;
         loop {
+            if self.is_decided(chain, step) {
+                chain.end();
+            }
             match chain.poll_next() {
                 Next::Call(position) => {
+                    if one_by_one {
+                        let plugin = plugins[position];
+                        let returned = self.cell.call(plugin, connection, step);
+                        self.trace.called(&self.log, || self.name(plugin), hook, returned);
+                        answer(chain, returned);
+                        continue;
+                    }
                     let walked = self.cell.ask(&plugins[position..], connection, step);
                     chain.on_declined(walked.declined);
                     if let Some(returned) = walked.returned {
@@ -96,14 +157,30 @@ impl Plugins {
         }
     }
 
-    /// The same for a step of the worker's context (D-14, D-16). Cleanup goes in reverse order,
-    /// which is how its plugins are listed (D-09).
-    pub fn walk_context(&mut self, chain: &mut Chain, step: ContextStep) -> Walk {
-        let plugins = self.with(step.hook());
+    /// Whether a plugin decided what becomes of the message of a step, so that there is nothing left to ask.
+    fn is_decided(&self, chain: &Chain, step: Step<'_>) -> bool {
+        match step {
+            Step::OutMessage(message) | Step::OutData(message) => {
+                !chain.is_held() && self.cell.is_decided(message)
+            }
+            _ => false,
+        }
+    }
+
+    /// The same for a step of the worker's context (D-14, D-16), over these plugins.
+    pub fn walk_context(
+        &mut self,
+        chain: &mut Chain,
+        step: ContextStep,
+        plugins: &[PluginIndex],
+    ) -> Walk {
         loop {
             match chain.poll_next() {
                 Next::Call(position) => {
-                    answer(chain, self.cell.call_context(plugins[position], step));
+                    let plugin = plugins[position];
+                    let returned = self.cell.call_context(plugin, step);
+                    self.trace.called(&self.log, || self.name(plugin), step.hook(), returned);
+                    answer(chain, returned);
                 }
                 Next::RetriesSpent => self.on_retries_spent(step.hook(), chain.retries()),
                 Next::Held => return Walk::Held,
@@ -112,10 +189,15 @@ impl Plugins {
         }
     }
 
-    /// Lets a held chain go on if its plugin handed back; whether it did.
-    pub fn resume(&self, chain: &mut Chain, connection: ConnectionId) -> bool {
-        let verdict = self.cell.take_verdict(connection).map(verdict).filter(|_| chain.is_held());
-        let Some(verdict) = verdict else { return false };
+    /// Lets a chain that was held for `held_ms` go on if its plugin handed back; whether it did.
+    pub fn resume(&self, chain: &mut Chain, connection: ConnectionId, held_ms: u64) -> bool {
+        let holder = self.cell.holder(connection);
+        let verdict = self.cell.take_verdict(connection).filter(|_| chain.is_held());
+        let Some(verdict) = verdict.map(Verdict::from) else { return false };
+        if let Some(holder) = holder {
+            self.tally.on_hold_over(holder, held_ms);
+        }
+        self.trace.handed_back(&self.log, verdict);
         chain.on_verdict(verdict);
         if verdict != Verdict::Retry && self.cell.is_answered(connection) {
             chain.on_answer();
@@ -132,9 +214,43 @@ impl Plugins {
         }
     }
 
+    /// Puts the numbers of this worker where they can be seen. Once a second.
+    pub fn publish(&mut self) {
+        if self.host.plugins().loaded() > 0 {
+            self.tally.publish(&self.cell);
+        }
+    }
+
     /// The same for the context.
     pub fn take_context_verdict(&self) -> Option<Verdict> {
-        self.cell.take_context_verdict().map(verdict)
+        let verdict = self.cell.take_context_verdict().map(Verdict::from)?;
+        self.trace.handed_back(&self.log, verdict);
+        Some(verdict)
+    }
+
+    /// A timer fired.
+    pub fn fire_timer(&mut self, timer: TimerId) {
+        let ran = self.cell.fire_timer(timer);
+        self.trace.called_back(&self.log, "timer", ran);
+    }
+
+    /// A descriptor is ready for these events.
+    pub fn fire_watch(&mut self, watch: WatchId, events: u8) {
+        let ran = self.cell.fire_watch(watch, events);
+        self.trace.called_back(&self.log, "watch", ran);
+    }
+
+    /// Runs the callback that was posted first; false if there is none.
+    pub fn run_post(&mut self) -> bool {
+        let ran = self.cell.run_post();
+        self.trace.called_back(&self.log, "post", ran);
+        ran
+    }
+
+    /// Name servers have answered.
+    pub fn fire_query(&mut self, query: QueryId, answer: &QueryAnswer) {
+        let ran = self.cell.fire_query(query, answer);
+        self.trace.called_back(&self.log, "query", ran);
     }
 
     /// What plugins asked for since the last call, in order.
@@ -142,11 +258,18 @@ impl Plugins {
         self.cell.take_commands(commands);
     }
 
-    /// D-27: takes control back and says so. Returns whether anybody had it.
-    pub fn revoke(&mut self, connection: ConnectionId, hook: Hook, why: &str) -> bool {
+    /// D-27: takes control back after `held_ms` and says so. Returns whether anybody had it.
+    pub fn revoke(
+        &mut self,
+        connection: ConnectionId,
+        hook: Hook,
+        held_ms: u64,
+        why: &str,
+    ) -> bool {
         let Some(plugin) = self.cell.revoke(connection) else {
             return false;
         };
+        self.tally.on_hold_over(plugin, held_ms);
         let name = self.name(plugin);
         let consequence = match self.cell.skips(plugin, connection) {
             true => "; it is not asked again on this connection until it hands back",
@@ -181,16 +304,18 @@ impl Plugins {
 pub struct SlotsSpent;
 
 fn answer(chain: &mut Chain, returned: Returned) {
-    chain.on_return(returned.took_control, returned.verdict.map(verdict));
+    chain.on_return(returned.took_control, returned.verdict.map(Verdict::from));
     if returned.answered && !chain.is_held() {
         chain.on_answer();
     }
 }
 
-fn verdict(verdict: rohrpost_abi::Verdict) -> Verdict {
-    match verdict {
-        rohrpost_abi::Verdict::Continue => Verdict::Continue,
-        rohrpost_abi::Verdict::Complete => Verdict::Complete,
-        rohrpost_abi::Verdict::Retry => Verdict::Retry,
+impl From<rohrpost_abi::Verdict> for Verdict {
+    fn from(verdict: rohrpost_abi::Verdict) -> Verdict {
+        match verdict {
+            rohrpost_abi::Verdict::Continue => Verdict::Continue,
+            rohrpost_abi::Verdict::Complete => Verdict::Complete,
+            rohrpost_abi::Verdict::Retry => Verdict::Retry,
+        }
     }
 }

@@ -43,6 +43,8 @@ fn object(facts: &Facts, certificate: Option<&Certificate>) -> Value {
     let sent = json!({ "connection": facts.sent_connection_bytes, "data": facts.sent_data_bytes });
     add("sent", sent);
     add("dsn", facts.dsn.into());
+    let decided = facts.plugin.as_ref();
+    add("plugin", decided.map(|(name, what)| json!({ "name": name, "decision": what })).into());
     object.into()
 }
 
@@ -83,6 +85,18 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    #[test]
+    fn who_decided_is_said_and_only_where_somebody_did() {
+        let plugin = Some(("10-a.so".into(), "bounce"));
+        for (plugin, expected) in
+            [(plugin, json!({ "name": "10-a.so", "decision": "bounce" })), (None, Value::Null)]
+        {
+            let told = facts(&Facts { plugin, ..Facts::default() }).unwrap();
+            let told: Value = serde_json::from_str(&told).unwrap();
+            assert_eq!(told["plugin"], expected);
+        }
+    }
 
     #[test]
     fn a_certificate_that_is_too_long_is_left_out() {

@@ -8,7 +8,8 @@ use base64::Engine;
 use serde_json::{Map, Value, json};
 
 use crate::clock::utc_text;
-use crate::queue::{Attempt, DsnNotify, Mail, MailId, QueueWish, Ret, Transaction, Wishes};
+use crate::properties::{self, Known};
+use crate::queue::{Attempt, Mail, MailId, Transaction, Wishes};
 
 use super::extracted::{HEADER_BYTES_MAX, extracted};
 
@@ -36,25 +37,11 @@ impl Original {
         wishes: Option<&Wishes>,
         hostname: &str,
     ) -> Self {
-        let mut object = wishes.and_then(custom).unwrap_or_default();
-        let mut add = |name: &str, value: Value| {
-            if value.is_null() {
-                object.remove(name);
-            } else {
-                object.insert(name.to_owned(), value);
-            }
-        };
+        let mut object = properties::object(&Known::of(transaction, mail, hostname), wishes);
+        let mut add = |name: &str, value: Value| drop(object.insert(name.to_owned(), value));
         add("envelope", (&*mail.envelope).into());
         add("recipient", (&*mail.recipient).into());
-        add("message-id", transaction.id.mail(mail.index).to_string().into());
-        add("hostname", hostname.into());
-        add("received", utc_text(transaction.received_ms).into());
-        add("connection", connection(transaction));
-        add("dsn", dsn(mail, wishes));
         add("extracted", extracted(transaction, mail));
-        for (name, value) in wishes.map(properties).into_iter().flatten() {
-            add(name, value);
-        }
         for (name, value) in mime(transaction, mail, wishes) {
             add(name, value);
         }
@@ -84,96 +71,6 @@ impl Original {
         self.0.insert("results".into(), results.into());
         serde_json::to_vec(&self.0).expect("a map with texts as keys is JSON")
     }
-}
-
-/// Properties that mean nothing to us.
-fn custom(wishes: &Wishes) -> Option<Map<String, Value>> {
-    serde_json::from_str(wishes.properties.as_deref()?).ok()
-}
-
-fn connection(transaction: &Transaction) -> Value {
-    let origin = &transaction.origin;
-    if transaction.is_internal() {
-        return Value::Null;
-    }
-    let mut connection = json!({
-        "local-ip": origin.local.ip().to_string(),
-        "local-port": origin.local.port(),
-        "remote-ip": origin.remote.ip().to_string(),
-        "remote-port": origin.remote.port(),
-        "secure": origin.secure,
-    });
-    if let Some(user) = &origin.user {
-        connection["user"] = (&**user).into();
-    }
-    connection
-}
-
-fn dsn(mail: &Mail, wishes: Option<&Wishes>) -> Value {
-    let mut object = Map::new();
-    if let Some(dsn) = &mail.dsn {
-        let names = [
-            (DsnNotify::NEVER, "NEVER"),
-            (DsnNotify::SUCCESS, "SUCCESS"),
-            (DsnNotify::FAILURE, "FAILURE"),
-            (DsnNotify::DELAY, "DELAY"),
-        ];
-        let said = names.into_iter().filter(|(bit, _)| dsn.notify.has(*bit));
-        let said: Vec<&str> = said.map(|(_, name)| name).collect();
-        if !said.is_empty() {
-            object.insert("notify".into(), said.join(",").into());
-        }
-        object.extend(dsn.orcpt.as_deref().map(|orcpt| ("orcpt".into(), orcpt.into())));
-    }
-    let ret = wishes.and_then(|wishes| wishes.dsn_ret).map(|ret| match ret {
-        Ret::Full => "FULL",
-        Ret::Headers => "HDRS",
-    });
-    object.extend(ret.map(|ret| ("ret".into(), ret.into())));
-    let envid = wishes.and_then(|wishes| wishes.dsn_envid.as_deref());
-    object.extend(envid.map(|envid| ("envid".into(), envid.into())));
-    if object.is_empty() { Value::Null } else { object.into() }
-}
-
-/// What the message asked for, under MailerQ's names.
-fn properties(wishes: &Wishes) -> Vec<(&'static str, Value)> {
-    let mut all: Vec<(&'static str, Value)> = Vec::new();
-    let Wishes { retries_s, attempts_max, deliver_until_ms, not_before_ms, queues, .. } = wishes;
-    all.extend(retries_s.as_deref().map(|retries| ("retries", retries.into())));
-    all.extend(attempts_max.map(|max| ("maxattempts", max.into())));
-    all.extend(deliver_until_ms.map(|until_ms| ("maxdelivertime", utc_text(until_ms).into())));
-    all.extend(not_before_ms.map(|at_ms| ("nextattempt", json!({ "time": utc_text(at_ms) }))));
-    let named = [
-        ("results", &queues.results),
-        ("success", &queues.success),
-        ("failure", &queues.failure),
-        ("retry", &queues.retry),
-    ];
-    let named: Map<String, Value> = named
-        .into_iter()
-        .filter_map(|(key, wish)| match wish {
-            QueueWish::Setting => None,
-            QueueWish::Off => Some((key.to_owned(), Value::Null)),
-            QueueWish::Named(name) => Some((key.to_owned(), (&**name).into())),
-        })
-        .collect();
-    if !named.is_empty() {
-        all.push(("queues", named.into()));
-    }
-    if wishes.keepmime {
-        all.push(("keepmime", true.into()));
-    }
-    if !wishes.tags.is_empty() {
-        all.push(("tags", wishes.tags.iter().map(|tag| Value::from(&**tag)).collect()));
-    }
-    if let Some(smarthost) = &wishes.smarthost {
-        let mut object = json!({ "hostname": smarthost.host, "port": smarthost.port });
-        if let Some(username) = &smarthost.username {
-            object["username"] = (&**username).into();
-        }
-        all.push(("smarthost", object));
-    }
-    all
 }
 
 /// The text, where that was asked for: as it was sent, so with our Received field. JSON has no octets,
@@ -233,7 +130,8 @@ fn attempt(attempt: &Attempt) -> Value {
 mod tests {
     use super::*;
     use crate::queue::{
-        Body, MailDsn, Next, Origin, Password, QueueWishes, Smarthost, TransactionId,
+        Body, DsnNotify, MailDsn, Next, Origin, Password, QueueWish, QueueWishes, Ret, Smarthost,
+        TransactionId,
     };
 
     /// Everything is asked for.

@@ -18,18 +18,22 @@ use super::kind::{
     AbsolutePath, Choice, Count, DAY_S, Deadline, GIB, HOUR_S, KIB, Kind, Limit, MIB, Optional,
     Port, QueueName, Size, Time, size_text,
 };
-use super::list::{Address, Addresses, ListenIp, LogTargets, NameServers, Numbers, Ports, Times};
+use super::list::{
+    Address, Addresses, ListenIp, LogTargets, NameServers, Numbers, Ports, SocketAddress, Times,
+};
 use super::load::Values;
 use super::login::LoginSources;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
 use super::notice::{Notices, Switch};
+use super::own::PluginValues;
 use super::records::Records;
 use super::tls::Tls;
 use crate::auth::LoginSource;
 use crate::limits::ConnectionBounds;
 use crate::log::{Level, Target};
 use crate::plugin::failure::OnFailure;
+use crate::plugin::trace::Trace;
 use crate::results::ResultQueues;
 
 /// The largest [`Smtp::message_bytes_max`]: what a record of the queue can hold, less some room for
@@ -61,6 +65,8 @@ pub struct Settings {
     pub logging: Logging,
     /// The send log and the received log.
     pub records: Records,
+    /// What plugins are told.
+    pub own: PluginValues,
     /// Names of the keys that some source has set.
     pub(super) set: BTreeSet<&'static str>,
 }
@@ -86,6 +92,7 @@ impl Settings {
         self.plugin.adopt(&new.plugin, &mut differing);
         self.logging.adopt(&new.logging, &mut differing);
         self.records.adopt(&new.records, &mut differing);
+        self.own.clone_from(&new.own);
         self.set.clone_from(&new.set);
         differing
     }
@@ -103,6 +110,7 @@ impl Settings {
             plugin: Plugin::build(values),
             logging: Logging::build(values),
             records: Records::build(values),
+            own: PluginValues::default(),
             set: values.set(),
         }
     }
@@ -120,6 +128,11 @@ section! {
         /// The user that the server becomes, with its groups, once ports and files that need root
         /// are open; empty for none. Only root can become another.
         "user" user: Option<String> = Preset::Text(""), Optional(UserName);
+
+        /// Address and port on which the numbers of the server and of plugins are shown to Prometheus, at
+        /// `/metrics`, to everybody who can connect: an address of this machine, or of a network that
+        /// is yours; empty for none.
+        "metrics-listen" metrics: Option<SocketAddr> = Preset::Text(""), Optional(SocketAddress);
 
         /// How long a stop waits for work that is under way.
         "shutdown-timeout" shutdown_timeout: Duration = Preset::Text("30"), Time::seconds(0, DAY_S), live;
@@ -430,6 +443,10 @@ section! {
         "plugin-errors" errors: PluginErrors = Preset::Text("fatal"),
             Choice(&[("fatal", PluginErrors::Fatal), ("skip", PluginErrors::Skip)]);
 
+        /// How often one plugin may end the server within a minute; then it does not start any more
+        /// (exit 78) before the plugin's file has changed, or the minute is over; 0 for no limit.
+        "plugin-crash-limit" crashes_max: Option<NonZeroU32> = Preset::Text("3"), Limit { max: 1000 };
+
         /// Numbers of the plugin interface that are accepted besides the built-in ones.
         "plugin-api-versions" api_versions: Vec<i32> = Preset::Text(""), Numbers;
 
@@ -449,6 +466,16 @@ section! {
         /// `[plugin]`.
         "plugin-log-name" log_name: bool = Preset::Text("no"),
             Choice(&[("no", false), ("yes", true)]);
+
+        /// Whether every call of a hook or callback, and every hand-back, is a line of the log: for
+        /// those who write plugins.
+        "plugin-trace" trace: Trace = Preset::Text("no"),
+            Choice(&[("no", Trace::Off), ("yes", Trace::On)]);
+
+        /// How many steps plugins may hold on one worker at a time; while they hold that many, new
+        /// clients are answered 421. 0 for no limit.
+        "plugin-holds" holds_max: Option<NonZeroU32> = Preset::Text("0"),
+            Limit { max: 1_000_000 }, live;
 
         /// How often plugins may ask for one step again before it counts as complete; 0 for no
         /// limit.

@@ -9,4 +9,5 @@ mod connection;
 mod output;
 mod worker;
 
+pub(crate) use worker::spawn;
 pub use worker::{SinkError, run};

@@ -3,6 +3,7 @@
 //! **Diagnostics**: [`SinkError`] when it cannot listen or write its dump.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::net::TcpListener;
@@ -96,6 +97,22 @@ pub fn run(sink: Sink) -> Result<(), SinkError> {
     io.run(&mut worker)?;
     worker.bar.output.finish()?;
     worker.bar.failure.map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+/// Runs on a thread of its own, for as long as the process does; says nothing, and returns where it
+/// listens.
+///
+/// # Errors
+/// See [`SinkError`].
+pub(crate) fn spawn(sink: Sink) -> Result<SocketAddr, SinkError> {
+    let (addresses, mut sockets) = listener::bind(&[sink.listen.ip()], &[sink.listen.port()], 1)?;
+    let socket = sockets.remove(0).remove(0);
+    let mut io: Io = Reactor::new(Config::default(), SystemClock::new())?;
+    let mut worker = Worker::new(sink, socket, Arc::default(), &mut io)?;
+    // An error ends it, and whoever delivers to it notices that.
+    let run = move || drop(io.run(&mut worker));
+    std::thread::Builder::new().name("sink".to_owned()).spawn(run)?;
+    Ok(addresses[0])
 }
 
 impl Worker {

@@ -15,6 +15,7 @@ use crate::control::{self, ControlServer, Reply, Request};
 use crate::mailboxes::Mailboxes;
 use crate::metrics::{Metrics, Number};
 use crate::net::desk::{Intake, Mail, Question};
+use crate::plugin::census::Census;
 use crate::queue::{LogQueue, MailId, Queue};
 use crate::settings::Settings;
 use crate::status;
@@ -30,24 +31,35 @@ const ASK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long it waits for the main thread, which may wait for the workers itself.
 const ORDER_PATIENCE: Duration = Duration::from_secs(8);
 
+/// The numbers that are shown.
+#[derive(Clone)]
+pub(super) struct Numbers {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) census: Census,
+    pub(super) host: &'static rohrpost_abi::Host,
+}
+
 pub(super) fn serve_control(
     settings: &Settings,
     queue: &Arc<LogQueue>,
-    metrics: &Arc<Metrics>,
+    numbers: Numbers,
     mailboxes: &Mailboxes,
     draining: &Arc<AtomicBool>,
     events: &Sender<Event>,
     taking: &Arc<Taking>,
 ) -> Result<ControlServer, StartError> {
-    let (queue, metrics) = (queue.clone(), metrics.clone());
+    let queue = queue.clone();
     let (mailboxes, events) = (mailboxes.clone(), events.clone());
     let (draining, taking) = (draining.clone(), taking.clone());
+    let patience = settings.plugin.start_timeout + ORDER_PATIENCE;
     let handler = move |request| {
-        if let Request::QueueTake { name, limit } = request {
-            return taking.take(name, limit);
+        match request {
+            Request::QueueTake { name, limit } => return taking.take(name, limit),
+            Request::Reload => return Ok(reload(events.clone(), patience)),
+            _ => {}
         }
         let mode = if draining.load(Ordering::Relaxed) { "draining" } else { "open" };
-        answer(request, mode, &*queue, &metrics, &mailboxes, &events, &taking).map(Reply::Rows)
+        answer(request, mode, &*queue, &numbers, &mailboxes, &events, &taking).map(Reply::Rows)
     };
     Ok(ControlServer::start(&settings.queue.directory, Box::new(handler))?)
 }
@@ -56,13 +68,16 @@ fn answer(
     request: Request,
     mode: &str,
     queue: &dyn Queue,
-    metrics: &Metrics,
+    numbers: &Numbers,
     mailboxes: &Mailboxes,
     events: &Sender<Event>,
     taking: &Taking,
 ) -> Result<Vec<Value>, String> {
+    let Numbers { metrics, census, host } = numbers;
     match request {
-        Request::Status => Ok(vec![status::report(mode, &queue.status(), metrics)]),
+        Request::Status => {
+            Ok(vec![status::report(mode, &queue.status(), metrics, census.report(host))])
+        }
         Request::QueueCount => {
             let (queued, failed) = (metrics.sum(Number::Queued), metrics.sum(Number::Failed));
             let (shelves, dropped) = (taking.shelves(), taking.dropped());
@@ -95,14 +110,13 @@ fn answer(
             };
             ask_all(&question, mailboxes)
         }
-        Request::QueueTake { .. } => Err("this is a conversation".to_owned()),
+        Request::QueueTake { .. } | Request::Reload => Err("this is a conversation".to_owned()),
         Request::QueueRemove { ids } => by_hand::remove(ids, mailboxes),
         Request::QueueRetry { which } => by_hand::retry(which, mailboxes),
         Request::Reopen => {
             let _ = events.send(Event::Reopen);
             Ok(Vec::new())
         }
-        Request::Reload => order(events, Event::Reload),
         Request::Drain => order(events, |answer| Event::Intake(Intake::Closed, answer)),
         Request::Resume => order(events, |answer| Event::Intake(Intake::Open, answer)),
         Request::Stop => {
@@ -117,10 +131,28 @@ fn order(
     events: &Sender<Event>,
     event: impl FnOnce(Answer) -> Event,
 ) -> Result<Vec<Value>, String> {
+    order_within(ORDER_PATIENCE, events, event)
+}
+
+fn order_within(
+    patience: Duration,
+    events: &Sender<Event>,
+    event: impl FnOnce(Answer) -> Event,
+) -> Result<Vec<Value>, String> {
     let (answer, answered) = bounded(1);
     let _ = events.send(event(answer));
     let stopping = |_| "the server is stopping, or too busy to answer".to_owned();
-    answered.recv_timeout(ORDER_PATIENCE).map_err(stopping)?
+    answered.recv_timeout(patience).map_err(stopping)?
+}
+
+/// A reload may wait for plugins (D-14); others are answered meanwhile.
+fn reload(events: Sender<Event>, patience: Duration) -> Reply {
+    Reply::Conversation(Box::new(move |mut stream| {
+        let answer = order_within(patience, &events, Event::Reload);
+        stream.get_mut().extend(Instant::now() + ORDER_PATIENCE);
+        // Whoever asked may have gone.
+        let _ = control::give(stream, answer);
+    }))
 }
 
 fn ask_all(question: &Question, mailboxes: &Mailboxes) -> Result<Vec<Value>, String> {

@@ -17,9 +17,11 @@ mod orders;
 mod readiness;
 mod rehearsal;
 mod reload;
+mod renewal;
 mod rights;
 mod round;
 mod server;
+pub(crate) mod single;
 mod start;
 
 pub use rehearsal::rehearse;

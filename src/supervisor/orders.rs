@@ -20,6 +20,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(5);
 pub(super) enum Order {
     /// [`Mail::Open`].
     Open,
+    /// [`Mail::Plugins`].
+    Plugins,
     /// [`Mail::Settings`].
     Settings,
     /// [`Mail::Intake`].

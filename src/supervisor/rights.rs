@@ -19,6 +19,7 @@ use nix::unistd::{self, Gid, Uid, User};
 use rustix::fs::{Dir, OFlags};
 
 use crate::control::SOCKET_NAME;
+use crate::crashes::CRASHES_NAME;
 use crate::lock::LOCK_NAME;
 use crate::log::Target;
 use crate::queue::is_file_of_queue;
@@ -304,7 +305,7 @@ fn open_made(directory: &Path) -> io::Result<File> {
 
 /// Whether the server opens a file of this name in its queue directory.
 fn is_used(name: &str) -> bool {
-    [LOCK_NAME, SOCKET_NAME].contains(&name) || is_file_of_queue(name)
+    [LOCK_NAME, SOCKET_NAME, CRASHES_NAME].contains(&name) || is_file_of_queue(name)
 }
 
 /// The numbers of a line of `/proc/PID/status`.
@@ -396,7 +397,9 @@ mod tests {
             std::os::unix::fs::chown(place.path().join("lost+found"), Some(1), None).unwrap();
         }
         assert!(own.inspect(place.path()).is_ok());
-        for name in ["lock", "control", "reserve", "00000000000000ff-ffffffffffffffff.log"] {
+        for name in
+            ["lock", "control", "crashes", "reserve", "00000000000000ff-ffffffffffffffff.log"]
+        {
             assert!(is_used(name), "{name}");
             let file = place.path().join(name);
             fs::write(&file, "").unwrap();

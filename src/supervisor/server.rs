@@ -8,11 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli;
 use crate::control::{self, ControlServer};
+use crate::crashes::CrashLoop;
+use crate::exposition::Exposition;
+use crate::keeper;
 use crate::limits::{Connections, MemoryBudget};
 use crate::lock::{Lock, LockError};
 use crate::log::{Log, LogError, Target};
@@ -21,26 +24,32 @@ use crate::mailboxes::Mailboxes;
 use crate::metrics::Metrics;
 use crate::net::desk::{Intake, Mail};
 use crate::net::listener::BindError;
+use crate::plugin::census::Census;
 use crate::queue::{LogQueue, OpenError, Queue};
 use crate::rolls::RollsError;
+use crate::services::Page;
 use crate::settings::{Loaded, Settings, Sources};
 use crate::taking::Taking;
 use crate::tls;
 use crate::worker::{Common, Report};
 
 use super::ground::{Addresses, Ground, list};
-use super::inquiry::serve_control;
+use super::inquiry::{Numbers, serve_control};
 use super::line::StatusLine;
 use super::orders::{Order, Orders};
 use super::readiness::Readiness;
+use super::renewal::{Departures, Renewal};
 use super::rights::{Rights, RightsError};
 use super::round::Round;
-use super::start::{Aides, Plan, load_plugins, open_logbook, open_queue, restore, start_workers};
+use super::start::{
+    Aides, Plan, initialize_plugins, load_plugins, open_logbook, open_queue, restore,
+    start_workers, watch_crashes,
+};
 
 /// How long the last lines of the log may take to be written.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a worker may take to start beyond what plugins may.
-const START_SLACK: Duration = Duration::from_secs(2);
+pub(super) const START_SLACK: Duration = Duration::from_secs(2);
 /// How often the stop looks whether the workers have ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often the status line moves, and named queues are looked at.
@@ -74,6 +83,12 @@ pub enum StartError {
     /// A plugin is not usable.
     #[error(transparent)]
     Plugins(#[from] rohrpost_abi::LoadError),
+    /// A plugin cannot be told its settings.
+    #[error(transparent)]
+    PluginSettings(#[from] rohrpost_abi::SettingsError),
+    /// A plugin does not want to be used.
+    #[error(transparent)]
+    Refused(#[from] rohrpost_abi::InitializeError),
     /// A certificate or key is not usable.
     #[error(transparent)]
     Tls(#[from] tls::LoadError),
@@ -86,6 +101,9 @@ pub enum StartError {
     /// A plugin kept a worker from starting (D-14).
     #[error("{0}")]
     Context(String),
+    /// A plugin ends the server again and again.
+    #[error(transparent)]
+    Crashing(#[from] CrashLoop),
     /// The system refused something that every program needs.
     #[error("{what}: {source}")]
     System {
@@ -106,6 +124,9 @@ impl StartError {
             | StartError::Logbook(_)
             | StartError::Rights(_)
             | StartError::Plugins(_)
+            | StartError::PluginSettings(_)
+            | StartError::Refused(_)
+            | StartError::Crashing(_)
             | StartError::Rolls(_)
             | StartError::Tls(_)
             | StartError::Bind(_)
@@ -128,18 +149,20 @@ pub(super) enum Event {
     Stop,
     Reopen,
     Reload(Answer),
+    Report(Report),
     Intake(Intake, Answer),
     WorkerLost(usize, String),
 }
 
 /// Runs the server until it is told to stop; returns the exit code. `sources` are what `loaded`
-/// came from, to be read again by a reload.
+/// came from, to be read again by a reload; `keeper` is the process that supervises this one.
 ///
 /// # Errors
 /// What keeps it from starting and has not been said on stderr. Once it has started it ends with a
 /// code.
-pub fn run(sources: Sources, loaded: Loaded) -> Result<u8, StartError> {
+pub fn run(sources: Sources, loaded: Loaded, keeper: Option<u32>) -> Result<u8, StartError> {
     let Loaded { settings, warnings } = loaded;
+    let _ending = Ending;
     raise_descriptor_limit();
     let rights = Rights::of(&settings)?;
     rights.prepare(&settings)?;
@@ -151,7 +174,7 @@ pub fn run(sources: Sources, loaded: Loaded) -> Result<u8, StartError> {
     if let Some(warning) = rights.warning() {
         log.warning("start", warning);
     }
-    let server = Server::start(settings, sources, rights, &log);
+    let server = Server::start(settings, sources, rights, keeper, &log);
     let outcome = server.and_then(|server| server.serve(&log));
     if let Err(error) = &outcome {
         log.critical("start", error);
@@ -162,6 +185,15 @@ pub fn run(sources: Sources, loaded: Loaded) -> Result<u8, StartError> {
         // The log has said it there, and once is enough.
         Err(error) if logging.targets.contains(&Target::Stderr) => Ok(error.exit()),
         outcome => outcome,
+    }
+}
+
+/// Once this has gone, the process may end by itself.
+struct Ending;
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        rohrpost_abi::expect_exit();
     }
 }
 
@@ -181,11 +213,17 @@ pub(super) struct Server {
     pub(super) connections: Arc<Connections>,
     _lock: Lock,
     queue: Arc<LogQueue>,
-    host: &'static rohrpost_abi::Host,
+    pub(super) host: &'static rohrpost_abi::Host,
+    /// The reload under way, and how many there were.
+    pub(super) renewal: Option<Renewal>,
+    pub(super) renewals: u64,
+    pub(super) departures: Departures,
     metrics: Arc<Metrics>,
+    census: Census,
     pub(super) mailboxes: Mailboxes,
     pub(super) orders: Orders,
     workers: Vec<JoinHandle<()>>,
+    watchdog: Option<JoinHandle<()>>,
     helper: JoinHandle<()>,
     verifier: JoinHandle<()>,
     reports: Receiver<Report>,
@@ -202,20 +240,31 @@ impl Server {
         settings: Settings,
         sources: Sources,
         rights: Rights,
+        keeper: Option<u32>,
         log: &Log,
     ) -> Result<Server, StartError> {
         let settings = Arc::new(settings);
         let threads = settings.smtp.threads as usize;
-        let Ground { lock, addresses, doors, tls, rolls } = Ground::take(&settings, rights)?;
+        let Ground { lock, addresses, doors, tls, rolls, metrics_socket } =
+            Ground::take(&settings, rights)?;
+        if let Some(keeper) = keeper {
+            keeper::follow(keeper).map_err(system("the server is not supervised any more"))?;
+        }
+        watch_crashes(&settings, log)?;
         let mailboxes = Mailboxes::default();
         let (logbook, logbook_thread) = open_logbook(&settings, &mailboxes, log)?;
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
         // D-08: after everything that can fail for the administrator, before the workers.
-        host.plugins().initialize();
+        initialize_plugins(host, &settings)?;
         let metrics = Arc::new(Metrics::new(threads));
+        let census = Census::new(threads);
+        let page = metrics_socket.map(|socket| {
+            let exposition = Exposition::new(metrics.clone(), queue.clone(), census.clone(), host);
+            Page { socket, exposition: Arc::new(exposition) }
+        });
         let Aides { jobs, checks, services, helper, verifier } =
-            Aides::start(&settings, addresses.all(), &queue, &mailboxes, log)?;
+            Aides::start(&settings, addresses.all(), &queue, &mailboxes, page, log)?;
         let (report, reports) = unbounded();
         let events = unbounded();
         let connections = Connections::new(settings.smtp.connection_bounds());
@@ -224,6 +273,7 @@ impl Server {
             log: log.clone(),
             logbook: logbook.clone(),
             metrics: metrics.clone(),
+            census: census.clone(),
             host,
             tls,
             budget: MemoryBudget::new(settings.general.memory_bytes_max, settings.smtp.threads),
@@ -244,9 +294,10 @@ impl Server {
         let workers = start_workers(&plan, doors, &mailboxes)?;
         restore(recovered, &mailboxes, threads);
         let draining = Arc::default();
+        let numbers = Numbers { metrics: metrics.clone(), census: census.clone(), host };
         let taking = Taking::new(queue.clone(), log.clone());
         let control =
-            serve_control(&settings, &queue, &metrics, &mailboxes, &draining, &events.0, &taking)?;
+            serve_control(&settings, &queue, numbers, &mailboxes, &draining, &events.0, &taking)?;
         Ok(Server {
             settings,
             sources,
@@ -256,10 +307,15 @@ impl Server {
             _lock: lock,
             queue,
             host,
+            renewal: None,
+            renewals: 0,
+            departures: Departures::default(),
             metrics,
+            census,
             orders: Orders::new(mailboxes.clone()),
             mailboxes,
             workers,
+            watchdog: None,
             helper,
             verifier,
             reports,
@@ -274,7 +330,7 @@ impl Server {
 
     /// From the first context to the last.
     fn serve(mut self, log: &Log) -> Result<u8, StartError> {
-        let _watchdog = self.start_watchdog(log);
+        self.watch_plugins(log);
         if let Err(error) = self.await_contexts() {
             self.orders.give(Order::Stop, || Mail::Drain);
             self.orders.pass_on();
@@ -297,7 +353,13 @@ impl Server {
             match self.reports.recv_deadline(end) {
                 Ok(Report::Ready(_)) => {}
                 Ok(Report::StartFailed(_, text)) => return Err(StartError::Context(text)),
-                Ok(Report::Ended(_)) | Err(RecvTimeoutError::Disconnected) => {
+                Ok(
+                    Report::Ended(_)
+                    | Report::Renewed(..)
+                    | Report::RenewalFailed(..)
+                    | Report::Departed(_),
+                )
+                | Err(RecvTimeoutError::Disconnected) => {
                     return Err(StartError::Context("a worker ended during its start".into()));
                 }
                 Err(RecvTimeoutError::Timeout) => return Err(StartError::Context(self.blocker())),
@@ -307,7 +369,7 @@ impl Server {
     }
 
     /// Who keeps a worker from starting.
-    fn blocker(&self) -> String {
+    pub(super) fn blocker(&self) -> String {
         let current = (0..=u8::MAX).take(self.workers.len()).find_map(|at| self.host.current(at));
         let Some(call) = current else {
             return match self.events.1.try_recv() {
@@ -325,7 +387,8 @@ impl Server {
         // Nobody may be listening.
         let mut out = std::io::stdout();
         let _ = writeln!(out, "ready {addresses} pid={pid}").and_then(|()| out.flush());
-        let plugins: Vec<&str> = self.host.plugins().names().collect();
+        let set = self.host.plugins().set();
+        let plugins: Vec<&str> = set.names().collect();
         let plugins = if plugins.is_empty() { "none".into() } else { plugins.join(", ") };
         log.info("start", format_args!("listening on {addresses}; plugins: {plugins}"));
         self.readiness.ready(&self.mode_text());
@@ -349,16 +412,14 @@ impl Server {
             }
             // What a mailbox had no room for.
             self.orders.pass_on();
-            match self.events.1.recv_deadline(round.next()) {
+            self.look_at_renewal(log);
+            match self.next_event(round.next()) {
                 Ok(Event::Signal(SIGHUP) | Event::Reopen) => {
                     log.reopen();
                     self.logbook.reopen();
                 }
-                Ok(Event::Reload(answer)) => {
-                    let outcome = self.reload(log);
-                    // Whoever asked may have given up.
-                    let _ = answer.send(outcome);
-                }
+                Ok(Event::Reload(answer)) => self.reload(answer, log),
+                Ok(Event::Report(report)) => self.on_report(report, log),
                 Ok(Event::Intake(intake, answer)) => {
                     let _ = answer.send(self.take_mail(intake, log));
                 }
@@ -377,6 +438,18 @@ impl Server {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return cli::EXIT_BUG,
             }
+        }
+    }
+
+    /// What comes next, until `end` or that of the reload under way.
+    fn next_event(&self, end: Instant) -> Result<Event, RecvTimeoutError> {
+        let end = self.renewal.as_ref().map_or(end, |renewal| end.min(renewal.end));
+        let left = end.saturating_duration_since(Instant::now());
+        let lost = |_| RecvTimeoutError::Disconnected;
+        select! {
+            recv(self.events.1) -> event => event.map_err(lost),
+            recv(self.reports) -> report => report.map(Event::Report).map_err(lost),
+            default(left) => Err(RecvTimeoutError::Timeout),
         }
     }
 
@@ -430,12 +503,15 @@ impl Server {
         all_ended()
     }
 
-    fn start_watchdog(&self, log: &Log) -> Option<JoinHandle<()>> {
-        let warning = self.settings.plugin.block_warning?;
-        if self.host.plugins().is_empty() {
-            return None;
+    /// Has plugins watched, as soon as there are any.
+    pub(super) fn watch_plugins(&mut self, log: &Log) {
+        if self.watchdog.is_none() && !self.host.plugins().set().is_empty() {
+            let warning = self.settings.plugin.block_warning;
+            let (samples, workers) = (self.census.samples.clone(), self.workers.len());
+            let watchdog =
+                crate::watchdog::spawn(self.host, workers, warning, samples, log.clone());
+            self.watchdog = watchdog.ok();
         }
-        crate::watchdog::spawn(self.host, self.workers.len(), warning, log.clone()).ok()
     }
 }
 
@@ -454,6 +530,7 @@ fn listen_to_signals(events: Sender<Event>, log: Log) -> std::io::Result<()> {
                 // The second one is final: mail that was answered 250 is on disk already.
                 log.warning("stop", format_args!("signal {signal} again: ending at once"));
                 let _ = log.flush(LOG_PATIENCE);
+                rohrpost_abi::expect_exit();
                 std::process::exit(i32::from(cli::EXIT_TRY_AGAIN));
             }
             if events.send(Event::Signal(signal)).is_err() {

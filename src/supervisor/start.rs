@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, unbounded};
+use rohrpost_abi::{Copies, LoadOptions, OnError, PluginDirectory};
 use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
 
 use crate::auth::{self, Checks};
 use crate::blocking::{self, Job, READS_MAX};
+use crate::clock::Wall;
+use crate::crashes::Crashes;
 use crate::delivery::{Account, DestinationLimits, Destinations, NextHop, Store, StoreLimits};
 use crate::limits::MemoryBudget;
 use crate::log::{Level, Log};
@@ -20,10 +23,11 @@ use crate::metrics::Metrics;
 use crate::net::desk::{Desk, DeskInit, Mail};
 use crate::net::listener::{self, Entrance, WorkerSockets};
 use crate::net::login::{self, Admission};
+use crate::plugin::census::{Census, Tally};
 use crate::plugin::view::Plugins;
 use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
 use crate::rolls::Rolls;
-use crate::services::{self, Services};
+use crate::services::{self, Page, Services};
 use crate::settings::{Pinning, PluginErrors, Settings};
 use crate::tls::Tls;
 use crate::view::counted;
@@ -38,6 +42,7 @@ pub(super) struct Plan {
     pub(super) log: Log,
     pub(super) logbook: Logbook,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) census: Census,
     pub(super) host: &'static rohrpost_abi::Host,
     pub(super) tls: Arc<Tls>,
     pub(super) budget: Arc<MemoryBudget>,
@@ -52,7 +57,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn desk(&self, index: usize) -> Desk {
+    pub(super) fn desk(&self, index: usize) -> Desk {
         let settings = &self.settings;
         let delivery = &settings.delivery;
         let deliver_ms_max = delivery.lifetime.as_millis() as u64;
@@ -68,7 +73,9 @@ impl Plan {
         let retries = settings.plugin.retries_max.map_or(0, std::num::NonZeroU32::get);
         let rolls = self.rolls.clone();
         cell.set_locals(Arc::new(move |address| rolls.locals.has(address)));
-        let plugins = Plugins::new(self.host, cell, self.log.clone(), retries);
+        let tally = Tally::new(self.census.clone(), index);
+        let trace = settings.plugin.trace;
+        let plugins = Plugins::new(self.host, cell, self.log.clone(), retries, trace, tally);
         let asks_plugins = login::asks_plugins(&plugins);
         let (rolls, checks) = (self.rolls.clone(), self.checks.clone());
         Desk::new(DeskInit {
@@ -137,6 +144,7 @@ impl Aides {
         listeners: Arc<[SocketAddr]>,
         queue: &Arc<LogQueue>,
         mailboxes: &Mailboxes,
+        page: Option<Page>,
         log: &Log,
     ) -> Result<Aides, StartError> {
         let (checks, checks_taken) = auth::verifier::channel();
@@ -148,7 +156,8 @@ impl Aides {
         let queries = rohrpost_abi::QUERIES_MAX * settings.smtp.threads as usize;
         let look_ups = look_ups_max(settings) + queries;
         let (settings, mailboxes) = (settings.clone(), mailboxes.clone());
-        let (services, _) = services::spawn(settings, listeners, look_ups, mailboxes, log.clone())
+        let log = log.clone();
+        let (services, _) = services::spawn(settings, listeners, look_ups, mailboxes, page, log)
             .map_err(system("the services thread cannot be started"))?;
         Ok(Aides { jobs, checks, services, helper, verifier })
     }
@@ -215,6 +224,38 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a text".to_owned())
+}
+
+/// Tells of earlier crashes, refuses to go on when one plugin makes too many, and has those to come
+/// written down.
+pub(super) fn watch_crashes(settings: &Settings, log: &Log) -> Result<(), StartError> {
+    let directory = &settings.plugin.directory;
+    let unkept = |error| {
+        let text = format_args!("crashes cannot be written down in the queue directory: {error}");
+        log.warning("start", text);
+    };
+    let file = match Crashes::open(&settings.queue.directory) {
+        Ok(mut crashes) => {
+            let telling = crashes.tell(directory, log).unwrap_or_else(|error| {
+                unkept(error);
+                None
+            });
+            let limit = settings.plugin.crashes_max.map(|limit| limit.get() as usize);
+            let now_s = Wall::now_ms() / 1000;
+            let found = limit.and_then(|limit| crashes.find_loop(limit, now_s, directory));
+            if let Some(found) = found {
+                // There is no hurry any more, and it says what is to be mended.
+                drop(telling.map(JoinHandle::join));
+                return Err(found.into());
+            }
+            Some(crashes.into_file())
+        }
+        Err(error) => {
+            unkept(error);
+            None
+        }
+    };
+    rohrpost_abi::report_crashes(file).map_err(system("signals cannot be handled"))
 }
 
 /// Opens the send log and the received log, where they are kept.
@@ -297,10 +338,18 @@ pub(super) fn open_plugins(
     settings: &Settings,
     log: &Log,
 ) -> Result<rohrpost_abi::Plugins, StartError> {
-    use rohrpost_abi::{Copies, LoadOptions, OnError, PluginDirectory};
+    let (plugins, skipped) = rohrpost_abi::Plugins::load(&plugin_options(settings))?;
+    for skipped in skipped {
+        log.critical("plugin", format_args!("left out (plugin-errors: skip): {}", skipped.error));
+    }
+    Ok(plugins)
+}
+
+/// Where plugins are, and how they are loaded.
+pub(super) fn plugin_options(settings: &Settings) -> LoadOptions {
     let plugin = &settings.plugin;
     let path = plugin.directory.clone();
-    let options = LoadOptions {
+    LoadOptions {
         // D-07: a default that is not there is no surprise; one that was asked for is.
         directory: if settings.is_set("plugin-directory") {
             PluginDirectory::Set(path)
@@ -313,12 +362,7 @@ pub(super) fn open_plugins(
             PluginErrors::Skip => OnError::Skip,
         },
         copies: Copies::Memory,
-    };
-    let (plugins, skipped) = rohrpost_abi::Plugins::load(&options)?;
-    for skipped in skipped {
-        log.critical("plugin", format_args!("left out (plugin-errors: skip): {}", skipped.error));
     }
-    Ok(plugins)
 }
 
 pub(super) fn load_plugins(
@@ -351,6 +395,21 @@ pub(super) fn load_plugins(
         }),
     });
     Ok(host.expect("a process starts one server"))
+}
+
+/// Tells the plugins what the administrator says to them, and has them begin (D-08).
+///
+/// # Errors
+/// When one of them does not want to, or cannot be told.
+pub(super) fn initialize_plugins(
+    host: &rohrpost_abi::Host,
+    settings: &Settings,
+) -> Result<(), StartError> {
+    let plugins = host.plugins();
+    let set = plugins.set();
+    plugins.configure(set.plugins(), &plugins.settings(settings.own.rows())?);
+    plugins.initialize(&set)?;
+    Ok(())
 }
 
 fn log_level(level: rohrpost_abi::Level) -> Level {

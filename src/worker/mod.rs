@@ -15,6 +15,7 @@ mod by_hand;
 mod context;
 mod dispatch;
 mod reload;
+mod rest;
 mod stop;
 mod turn;
 

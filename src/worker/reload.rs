@@ -11,16 +11,23 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::rolls::Rolls;
+use crate::net::desk::{Io, News};
+use crate::net::incoming::Keep;
+use crate::net::login;
 use crate::settings::Settings;
 use crate::smtp::server;
 use crate::tls::Tls;
 
-use super::turn::Worker;
+use super::turn::{Connection, Worker};
 
 impl Worker {
     /// Uses other settings from now on.
-    pub(super) fn adopt(&mut self, settings: Arc<Settings>, tls: &Tls, rolls: Arc<Rolls>) {
+    pub(super) fn adopt(&mut self, news: &News, io: &mut Io) {
+        let News { settings, tls, rolls, plugins } = news;
+        let (settings, rolls) = (settings.clone(), rolls.clone());
+        if let Some(set) = plugins {
+            self.desk.plugins.cell.adopt(set);
+        }
         self.options = Arc::new(session_options(&settings, tls));
         self.desk.tls = tls.for_worker();
         let delivery = &settings.delivery;
@@ -28,9 +35,20 @@ impl Worker {
             intervals_s(&delivery.retry_intervals),
             delivery.attempts_max.map_or(0, NonZeroU32::get),
         );
-        self.desk.admission.change(&settings, rolls.clone());
+        let asks_plugins = login::asks_plugins(&self.desk.plugins);
+        self.desk.admission.change(&settings, rolls.clone(), asks_plugins);
         self.desk.plugins.cell.set_locals(Arc::new(move |address| rolls.locals.has(address)));
         self.desk.settings = settings;
+        if plugins.is_some() {
+            for key in self.keys() {
+                self.with(key, io, |connection, desk, io| match connection {
+                    Connection::Outgoing(outgoing) => outgoing.on_other_plugins(desk, io),
+                    Connection::Incoming(_) | Connection::Opening | Connection::Listener(..) => {
+                        Keep::Yes
+                    }
+                });
+            }
+        }
     }
 }
 

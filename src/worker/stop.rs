@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 
-use rohrpost_abi::ContextStep;
 use rohrpost_reactor::Key;
 
 use crate::log::Level;
@@ -47,6 +46,7 @@ impl Worker {
         let holds = settings.plugin.shutdown_timeout.min(whole);
         io.arm(io.deadline_after(holds.as_millis() as u64), Timer::StopHolds);
         io.arm(io.deadline_after(whole.as_millis() as u64), Timer::StopAll);
+        self.abandon_renewal(io);
         self.close_listeners(io);
         for key in self.keys() {
             self.with(key, io, |connection, desk, io| match connection {
@@ -109,8 +109,7 @@ impl Worker {
     pub(super) fn end_if_drained(&mut self, io: &mut Io) {
         let drained = self.desk.mood == Mood::Draining && self.context.is_none() && self.is_idle();
         if drained && !io.is_stopped() {
-            let timeout = self.desk.settings.plugin.shutdown_timeout;
-            self.begin_context(ContextStep::Cleanup, timeout.as_millis() as u64, io);
+            self.end_contexts(io);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use mio::Token;
 use mio::net::TcpListener;
-use rohrpost_abi::{ContextStep, WatchId};
+use rohrpost_abi::{PluginIndex, WatchId};
 use rohrpost_reactor::{Handler, Key, Pending, Readiness, Ready, Slab, TimerKey, Waiter, WatchKey};
 
 use crate::limits::Connections;
@@ -19,11 +19,11 @@ use crate::net::incoming::{Incoming, Keep};
 use crate::net::listener::Entrance;
 use crate::net::outgoing::Outgoing;
 use crate::net::spare::Spares;
-use crate::plugin::chain::Chain;
 use crate::queue::{Completion, Queue};
 use crate::smtp::server;
 use crate::view;
 
+use super::context::ContextWork;
 use super::dispatch::SERVED_MAX;
 use super::reload::session_options;
 
@@ -49,6 +49,12 @@ pub enum Report {
     StartFailed(usize, String),
     /// It has ended in order.
     Ended(usize),
+    /// The plugins of a reload, which had this number, have contexts on this worker.
+    Renewed(usize, u64),
+    /// A plugin of the reload with this number kept its context for itself.
+    RenewalFailed(u64, String),
+    /// These plugins, which are in no set any more, have no context on this worker any more.
+    Departed(Vec<PluginIndex>),
 }
 
 /// The sockets that one worker listens on, and how clients come in there.
@@ -75,8 +81,10 @@ pub struct Worker {
     pub(super) options: Arc<server::Options>,
     pub(super) doors: Doors,
     pub(super) accept_again: Vec<Key>,
-    pub(super) context: Option<(ContextStep, Chain)>,
+    pub(super) context: Option<ContextWork>,
     pub(super) context_timer: Option<TimerKey>,
+    /// Plugins that are to get contexts as soon as nothing else is done with those, and their number.
+    pub(super) renewal: Option<(u64, Arc<[PluginIndex]>)>,
     pub(super) delivery_timer: Option<(TimerKey, u64)>,
 }
 
@@ -93,6 +101,7 @@ impl Worker {
             accept_again: Vec::new(),
             context: None,
             context_timer: None,
+            renewal: None,
             delivery_timer: None,
         }
     }
@@ -158,6 +167,8 @@ impl Worker {
         self.desk.delivering = self.common.queue.delivering();
         self.desk.accepting = self.common.queue.accepting();
         self.desk.shrink();
+        self.desk.plugins.publish();
+        self.retire(io);
     }
 
     pub(super) fn keys(&self) -> Vec<Key> {
@@ -271,11 +282,12 @@ impl Handler for Worker {
                 // Whoever asked may have given up.
                 let _ = answers.send(self.answer(&question, io));
             }
-            Mail::Settings(settings, tls, rolls, done) => {
-                self.adopt(settings, &tls, rolls);
+            Mail::Settings(news, done) => {
+                self.adopt(&news, io);
                 // Whoever asked may have given up.
                 let _ = done.send(());
             }
+            Mail::Plugins(intent) => self.on_intent(intent, io),
             Mail::Intake(intake) => self.on_intake(intake, io),
             Mail::Drain => self.on_drain(io),
         }
@@ -310,10 +322,10 @@ impl Handler for Worker {
         }
         if std::mem::take(&mut self.desk.context_resumable) {
             if let Some(verdict) = self.desk.plugins.take_context_verdict()
-                && let Some((_, chain)) = &mut self.context
-                && chain.is_held()
+                && let Some(work) = &mut self.context
+                && work.chain.is_held()
             {
-                chain.on_verdict(verdict);
+                work.chain.on_verdict(verdict);
                 self.walk_context(io);
             }
             return true;

@@ -1,7 +1,7 @@
 //! What plugins answer: refusals, drops and ends of connections, in every step, at once and while held.
 
 use super::probe::{Stage, await_status, client, client_in_transaction, say};
-use crate::support::{PATIENCE, Reply, Server, SmtpClient};
+use crate::support::{PATIENCE, Reply, Server, SmtpClient, Tool};
 
 /// What a client does to come to a step, and the hook of that step.
 const STEPS: &[(&str, &[&str])] = &[
@@ -74,6 +74,7 @@ fn d_3d_a_held_step_is_answered_when_it_is_handed_back() {
     stage.script("");
     let server = stage.start();
     for (hook, commands) in STEPS {
+        stage.script("");
         let mut client = client(&server);
         stage.script(&format!("10-a {hook} hold:go\n"));
         let (last, before) = commands.split_last().unwrap();
@@ -385,7 +386,7 @@ fn d_27_a_plugin_that_fails_a_step_is_dealt_with_as_the_settings_say() {
         server.process().await_complaint(PATIENCE, "10-a.so: mq_smtp_in_mailfrom failed");
         // With `accept` the next plugin is asked; it is never as if it had been passed over for good.
         let asked = stage.lines("20-b mailfrom bad").len() + stage.lines("20-b mailfrom fd").len();
-        assert_eq!(asked, usize::from(policy == "accept"), "{policy}");
+        assert_eq!(asked, usize::from(policy == "accept"), "{policy}: {:?}", stage.journal());
         say(&mut client, "RSET", 250);
         client.send(b"MAIL FROM:<held@example.org>\r\n").unwrap();
         await_status(&server, "held", 1);
@@ -396,6 +397,19 @@ fn d_27_a_plugin_that_fails_a_step_is_dealt_with_as_the_settings_say() {
         say(&mut client, "QUIT", 221);
         await_status(&server, "incoming_connections", 0);
     }
+}
+
+/// A plugin that fails one step is asked at the next one, unlike one that owes a hand-back (D-28): so what it
+/// granted holds.
+#[test]
+fn d_3a_a_failed_step_ends_no_grant() {
+    let stage = Stage::new(&["10-a"]).setting("smtp-relay-range", "192.0.2.0/24");
+    stage.script("10-a connect authenticate:1\n10-a data fail\n");
+    let server = stage.start();
+    let mut client = client(&server);
+    assert!(send(&mut client, &["b@example.net"]).starts_with("451 4.3.0 "));
+    stage.script("");
+    assert!(send(&mut client, &["b@example.net"]).starts_with("250 "));
 }
 
 /// D-49: a client that has gone hears no answer.
@@ -417,3 +431,80 @@ fn d_49_an_answer_for_a_client_that_has_gone_is_dropped_with_its_message() {
     assert_eq!((server.queue_count(), status.count("memory_used")), (0, 0));
     assert_eq!(status.count("discarded"), 0);
 }
+
+/// What goes out is dealt with as what comes in: tried again, passed on, or given up.
+#[test]
+fn d_27_an_outgoing_step_that_fails_or_is_held_too_long_is_dealt_with_as_the_settings_say() {
+    for (policy, script, counted) in [
+        ("tempfail", "10-a out-data fail\n", "retried"),
+        ("reject", "10-a out-data fail\n", "bounced"),
+        ("accept", "10-a out-data fail\n", "delivered"),
+        ("tempfail", "10-a out-data name:0.05 true\n", "retried"),
+        ("tempfail", "10-a out-data name:0.05 true\n10-a expired release:0\n", "delivered"),
+        ("tempfail", "10-a out-data name:60 release-later-elsewhere\n", "delivered"),
+    ] {
+        let stage = Stage::new(&["10-a", "20-b"]).setting("plugin-failure", policy);
+        let next = stage.sink(&[]);
+        let stage = stage.smarthost(next.address());
+        stage.script(script);
+        let server = stage.start();
+        assert!(send(&mut client(&server), &["b@example.org"]).starts_with("250 "));
+        await_status(&server, counted, 1);
+        await_status(&server, "held", 0);
+        let asked = stage.lines("20-b out-data").len();
+        assert_eq!(asked, usize::from(counted == "delivered"), "{policy} {script}");
+    }
+}
+
+/// Programs that nobody here wrote read what a plugin of the latest generation says.
+#[test]
+fn d_3d_clients_of_others_understand_what_plugins_say() {
+    const PLUGIN: &str = "#include <mailerq.h>
+#include <string.h>
+MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }
+MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_Connection *connection, MQ_Address *address) {
+    const char *recipient = MQ_email(address);
+    (void)context;
+    if (!strncmp(recipient, \"never\", 5)) MQX_reject(connection, 550, \"5.1.1\", \"No such user\\nhere, nor anywhere\");
+    if (!strncmp(recipient, \"later\", 5)) MQX_defer(connection, 450, \"4.2.1\", \"Not now\");
+    return false;
+}
+";
+    let stage = Stage::new(&[]);
+    stage.add("10-says", &super::probe::compiled(PLUGIN, crate::support::Sanitizer::Off));
+    let server = stage.start();
+    let port = server.smtp().port();
+    for (to, code, words) in [
+        ("never@example.org", 24, &["550-5.1.1 No such user", "550 5.1.1 here, nor anywhere"][..]),
+        ("later@example.org", 24, &["450 4.2.1 Not now"]),
+        ("good@example.org", 0, &["250 2.0.0 Queued as"]),
+    ] {
+        let mut swaks = Tool::new("swaks")
+            .words(&format!(
+                "--server 127.0.0.1:{port} --from a@example.org --to {to} --timeout 30"
+            ))
+            .spawn();
+        let ended = swaks.wait(PATIENCE).code();
+        let said = swaks.stdout.complete();
+        assert_eq!(ended, Some(code), "{said}");
+        assert!(words.iter().all(|words| said.contains(words)), "{said}");
+    }
+    let script = stage.plan.directory().join("refusals.py");
+    std::fs::write(&script, SMTPLIB).unwrap();
+    let mut python = std::process::Command::new("python3");
+    let mut python =
+        crate::support::Process::spawn("smtplib", python.arg(&script).arg(port.to_string()));
+    assert!(python.wait(PATIENCE).success(), "{python}");
+    let said = python.stdout.complete();
+    let expected = "{'never@example.org': (550, b'5.1.1 No such user\\n5.1.1 here, nor anywhere'), \
+                    'later@example.org': (450, b'4.2.1 Not now')}";
+    assert_eq!(said.trim(), expected);
+    assert_eq!(server.queue_count(), 2);
+}
+
+const SMTPLIB: &str = "import smtplib, sys
+client = smtplib.SMTP('127.0.0.1', int(sys.argv[1]), timeout=30)
+to = ['never@example.org', 'good@example.org', 'later@example.org']
+print(client.sendmail('a@example.org', to, 'Subject: x\\r\\n\\r\\ntext\\r\\n'))
+client.quit()
+";

@@ -14,7 +14,7 @@ fn greeted(server: &crate::support::Server) -> SmtpClient {
 #[test]
 fn an_introduction_is_shown_held_and_refused() {
     let stage = Stage::greeting(&["10-a", "20-b"]);
-    stage.script("10-a helo@bad reject:501,5.5.4,What%20a%20name\n10-a helo@slow hold:go\n");
+    stage.script("10-a helo@bad/3 reject:501,5.5.4,What%20a%20name\n10-a helo@slow/4 hold:go\n");
     let server = stage.start();
     let mut client = greeted(&server);
     assert_eq!(say(&mut client, "EHLO bad", 501), "5.5.4 What a name");
@@ -100,7 +100,7 @@ fn d_4b_every_plugin_hears_once_of_a_client_that_went_while_a_step_is_held() {
 /// D-4B: whoever is not waiting for anything is not lost, only gone.
 #[test]
 fn d_4b_a_client_that_goes_between_steps_is_closed_and_not_lost() {
-    let stage = Stage::greeting(&["10-a"]);
+    let stage = Stage::greeting(&["10-a", "20-b"]);
     stage.script("10-a mailfrom hold:go\n");
     let server = stage.start();
     let mut leaver = client(&server);
@@ -113,6 +113,13 @@ fn d_4b_a_client_that_goes_between_steps_is_closed_and_not_lost() {
     await_status(&server, "held", 1);
     stage.release("go", "continue");
     silent.reply().unwrap().require(250).unwrap();
+    await_status(&server, "incoming_connections", 0);
+    assert_eq!(stage.lines(" lost "), [""; 0]);
+    // Nor is it while its end is held, when others have freed what they knew of it.
+    stage.script("20-b close hold:bye\n");
+    self::client(&server).reset();
+    await_status(&server, "held", 1);
+    stage.release("bye", "continue");
     await_status(&server, "incoming_connections", 0);
     assert_eq!(stage.lines(" lost "), [""; 0]);
 }
@@ -132,7 +139,7 @@ fn facts(stage: &Stage, after: &str) -> Vec<String> {
 fn d_51_plugins_may_ask_who_the_client_is_behind_a_proxy_and_what_it_calls_itself() {
     let stage = Stage::greeting(&["10-a"]).setting("smtp-proxy", "127.0.0.0/8");
     stage.script(
-        "10-a connect facts\n10-a helo@bad facts reject\n10-a helo facts\n10-a mailfrom facts\n",
+        "10-a connect facts\n10-a helo@bad/3 facts reject\n10-a helo facts\n10-a mailfrom facts\n",
     );
     let server = stage.start();
     let mut client = SmtpClient::connect(server.smtp()).unwrap();

@@ -32,13 +32,24 @@ impl Hop {
 
     /// The next connection, greeted.
     pub(crate) fn accept(&self) -> Visit {
+        self.accept_offering("250 SIZE")
+    }
+
+    /// The same with other extensions.
+    pub(crate) fn accept_offering(&self, extensions: &str) -> Visit {
+        let mut visit = self.greet();
+        visit.expect("EHLO ");
+        visit.say(&format!("250-hop.example\r\n{extensions}"));
+        visit
+    }
+
+    /// The next connection, with the banner alone.
+    pub(crate) fn greet(&self) -> Visit {
         let (stream, _) = within(PATIENCE, || self.0.accept().ok()).expect("the server connects");
         stream.set_nonblocking(false).expect("a stream can be told to wait");
         stream.set_read_timeout(Some(PATIENCE)).expect("a stream can have a deadline");
         let mut visit = Visit(BufReader::new(stream));
         visit.say("220 hop.example");
-        visit.expect("EHLO ");
-        visit.say("250-hop.example\r\n250 SIZE");
         visit
     }
 

@@ -14,14 +14,17 @@ mod generations;
 mod greeting;
 mod hammered;
 pub(crate) mod hop;
+mod json;
 mod loading;
 mod login;
 mod message;
 mod misuse;
 mod named;
 mod outgoing;
+pub(crate) mod outward;
 #[cfg(feature = "count-allocations")]
 mod parked;
 pub(crate) mod probe;
+mod renewal;
 mod secure;
 mod speech;

@@ -11,7 +11,7 @@ use crate::misuse::Misuse;
 use crate::token::Opaque;
 
 /// A status is at most `5.999.999`; a longer one need not be read to its end.
-const STATUS_BYTES_MAX: usize = 16;
+pub(super) const STATUS_BYTES_MAX: usize = 16;
 
 /// See `mailerq.h`. Returns 0 or 1: a C `bool`.
 ///
@@ -111,7 +111,7 @@ unsafe fn refuse(
 ///
 /// # Safety
 /// `text` is NULL or a NUL-terminated string that lives for `'a`.
-unsafe fn read<'a>(text: *const c_char, bytes_max: usize) -> Option<&'a [u8]> {
+pub(super) unsafe fn read<'a>(text: *const c_char, bytes_max: usize) -> Option<&'a [u8]> {
     if text.is_null() {
         return None;
     }

@@ -6,12 +6,9 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use crate::access::{self, Wanted};
-use crate::call;
 use crate::command::{READ, Timer, TimerCallback, WRITE, Watch, WatchCallback, timeout_ms};
-use crate::host::{self, Level};
 use crate::libev;
-use crate::misuse::{Misuse, Once};
-use crate::plugin::PluginIndex;
+use crate::misuse::Misuse;
 use crate::step::Verdict;
 use crate::token::Opaque;
 
@@ -125,14 +122,5 @@ fn reset_timer(function: &'static str, timer: *mut Opaque, timeout: f32) {
     access::serve(function, Wanted::Timer, timer, (), |state, token| {
         let after_ms = timeout_ms(timeout).ok_or(Misuse::Argument("timeout is not a number"))?;
         state.reset_timer(token, after_ms)
-    });
-}
-
-/// For what this host has not got: once per plugin.
-pub(super) fn say_once(plugin: PluginIndex, once: Once, text: &'static str) {
-    call::host_code("the log", || {
-        if host::installed().is_some_and(|host| host.meter(Some(plugin)).first(once)) {
-            host::log(Level::Warning, Some(plugin), text);
-        }
     });
 }

@@ -33,6 +33,7 @@ facts! {
     MQX_peer Peer;
     MQX_helo Helo;
     MQX_login Login;
+    MQX_host Host;
     MQX_tlsVersion TlsVersion;
     MQX_cipher Cipher;
     MQX_sni ServerName;

@@ -6,9 +6,10 @@ use std::ffi::c_char;
 use std::{ptr, slice};
 
 use crate::access::{self, Wanted};
-use crate::export::context::say_once;
-use crate::message::Part;
-use crate::misuse::{Misuse, Once};
+use crate::call;
+use crate::json::{self, Json};
+use crate::message::{Direction, Part};
+use crate::misuse::Misuse;
 use crate::text::Text;
 use crate::token::Opaque;
 
@@ -41,18 +42,7 @@ export! {
 }
 
 fn json(function: &'static str, message: *mut Opaque) -> *mut Opaque {
-    let asker = access::serve(function, Wanted::Message, message, None, |state, token| {
-        state.message(token)?;
-        Ok(Some(token.plugin()))
-    });
-    if let Some(plugin) = asker {
-        say_once(
-            plugin,
-            Once::Json,
-            "MQ_Json: this host has no JSON objects yet; NULL is returned",
-        );
-    }
-    ptr::null_mut()
+    json::object(function, message)
 }
 
 fn envelope(function: &'static str, message: *mut Opaque) -> *const c_char {
@@ -129,16 +119,31 @@ unsafe fn set_text(
     bytes: *const c_char,
     size: usize,
 ) {
-    access::serve(function, Wanted::Message, message, (), |state, token| {
-        if bytes.is_null() {
-            return state.set_part(token, part, None);
-        }
-        if size > part.bytes_max() {
+    let written = access::serve(function, Wanted::Message, message, None, |state, token| {
+        if size > part.bytes_max() && !bytes.is_null() {
             return Err(Misuse::Argument("size is beyond any address or message; nothing was set"));
         }
-        // SAFETY: not NULL, and `size` bytes can be read by the caller's promise; `bytes_max` is far below
-        // `isize::MAX`. The copy is made before the old value goes, which may be what is copied.
-        let copy = Text::copy_from(unsafe { slice::from_raw_parts(bytes.cast::<u8>(), size) });
-        state.set_part(token, part, Some(copy))
+        // The copy is made before the old value goes, which may be what is copied.
+        let text = (!bytes.is_null()).then(|| {
+            // SAFETY: not NULL, and `size` bytes can be read by the caller's promise; `bytes_max` is far
+            // below `isize::MAX`.
+            Text::copy_from(unsafe { slice::from_raw_parts(bytes.cast::<u8>(), size) })
+        });
+        state.set_part(token, part, text)?;
+        Ok(state.messages.get_mut(token.key()).and_then(|message| {
+            let writes = message.direction() == Direction::Incoming && !message.json_busy;
+            let view = message.json.as_deref().filter(|_| writes).map(Json::active)?;
+            message.json_busy = true;
+            Some((view, message.text(part).cloned()))
+        }))
+    });
+    let Some((view, text)) = written else { return };
+    // Outside of the cell: what plugins hung onto the old value may run.
+    call::host_code(function, || view.set(part, text.as_ref()));
+    access::serve(function, Wanted::Message, message, (), |state, token| {
+        if let Some(message) = state.messages.get_mut(token.key()) {
+            message.json_busy = false;
+        }
+        Ok(())
     });
 }

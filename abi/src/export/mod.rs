@@ -48,6 +48,9 @@ mod fact;
 mod hold;
 mod log;
 mod message;
+mod note;
+mod outgoing;
+mod plugin;
 mod version;
 
 pub use address::*;
@@ -59,4 +62,7 @@ pub use fact::*;
 pub use hold::*;
 pub use log::*;
 pub use message::*;
+pub use note::*;
+pub use outgoing::*;
+pub use plugin::*;
 pub use version::*;

@@ -12,8 +12,8 @@ const MINIMAL: &str = "#include <mailerq.h>\n\
     MQ_EXPORT int mq_version() { return MQ_API_VERSION; }\n\
     MQ_EXPORT void mq_initialize() { }\n";
 
-fn names(plugins: &Plugins) -> Vec<&str> {
-    plugins.names().collect()
+fn names(plugins: &Plugins) -> Vec<&'static str> {
+    plugins.set().names().collect()
 }
 
 fn error_of(folder: &Folder) -> String {
@@ -28,11 +28,11 @@ fn the_minimal_plugin_of_the_documentation_loads_unchanged() {
     for copies in [Copies::Directory(folder.path().to_owned()), Copies::Memory] {
         let options = rohrpost_abi::LoadOptions { copies, ..options(folder.path()) };
         let (plugins, skipped) = Plugins::load(&options).expect("it loads");
-        plugins.initialize();
+        plugins.initialize(&plugins.set()).expect("it does not refuse");
         assert_eq!(names(&plugins), ["minimal.so"]);
         assert!(skipped.is_empty());
-        assert_eq!(plugins.with(Hook::Initialize).len(), 1);
-        assert!(plugins.with(Hook::Connect).is_empty(), "costs one length test");
+        assert_eq!(plugins.set().with(Hook::Initialize).len(), 1);
+        assert!(plugins.set().with(Hook::Connect).is_empty(), "costs one length test");
     }
     let left: Vec<_> = fs::read_dir(folder.path()).expect("readable").flatten().collect();
     assert_eq!(left.len(), 2, "the plugin and its source, no copies: {left:?}");
@@ -80,7 +80,12 @@ fn d_02_a_plugin_is_of_the_generation_that_it_names_and_calls() {
     let mut options = options(folder.path());
     options.extra_versions = vec![4711];
     let (plugins, _) = Plugins::load(&options).expect("all of them load");
-    let generations: Vec<_> = plugins.generations().collect();
+    let generations: Vec<_> = plugins
+        .set()
+        .plugins()
+        .iter()
+        .map(|p| plugins.generation(*p).expect("it is loaded"))
+        .collect();
     use rohrpost_abi::Generation::{G1, G2, G3};
     assert_eq!(generations, [G1, G2, G2, G3, G3, G1]);
 }
@@ -155,7 +160,7 @@ fn d_07_a_missing_directory_is_fatal_only_if_it_was_asked_for() {
     assert!(error.contains("missing does not exist"), "{error}");
     options.directory = PluginDirectory::Default(missing);
     let (plugins, _) = Plugins::load(&options).expect("nobody asked");
-    assert!(plugins.is_empty());
+    assert!(plugins.set().is_empty());
 
     let file = folder.file("file", "");
     options.directory = PluginDirectory::Default(file);
@@ -192,13 +197,12 @@ fn d_0e_every_load_is_an_instance_of_its_own() {
 scenario! {
     fn d_08_d_09_initialize_in_order_and_cleanup_in_reverse() {
         let mut stage = Stage::with_puppets(&["10-a.so", "20-b.so", "30-c.so"]);
-        let cleanup = stage.host.plugins().with(Hook::ContextCleanup);
-        assert_eq!(cleanup, [stage.plugin(2), stage.plugin(1), stage.plugin(0)]);
+        let set = stage.host.plugins().set();
+        assert_eq!(set.with(Hook::ContextCleanup), [stage.plugin(2), stage.plugin(1), stage.plugin(0)]);
         let plugins = |stage: &mut Stage| {
             stage.take_lines().into_iter().map(|(_, plugin, _)| plugin).collect::<Vec<_>>()
         };
-        stage.host.plugins().initialize();
-        assert_eq!(plugins(&mut stage), ["10-a.so", "20-b.so", "30-c.so"]);
+        assert_eq!(stage.initialized, ["10-a.so", "20-b.so", "30-c.so"]);
         stage.host.plugins().cleanup();
         assert_eq!(plugins(&mut stage), ["30-c.so", "20-b.so", "10-a.so"]);
     }

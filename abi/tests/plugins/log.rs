@@ -82,7 +82,7 @@ scenario! {
             authenticated: false,
         };
         let connection = worker.open_connection(init).expect("room");
-        let plugin = installed.plugins().with(Hook::Connect)[0];
+        let plugin = installed.plugins().set().with(Hook::Connect)[0];
         assert_eq!(installed.current(5), None);
         worker.call(plugin, connection, Step::Connect);
         worker.call(plugin, connection, Step::Connect);

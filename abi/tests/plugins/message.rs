@@ -53,7 +53,7 @@ scenario! {
         stage.show_to(1, connection, message, "envelope recipient mime set-mime:two mime");
         assert_eq!(stage.said(), ["envelope=x@y", "recipient=z@w", "mime=one", "mime=two"]);
         let edits = stage.worker.close_message(message);
-        let expected = MessageEdits { envelope: set("x@y"), recipient: set("z@w"), mime: set("two"), local: None };
+        let expected = MessageEdits { envelope: set("x@y"), recipient: set("z@w"), mime: set("two"), ..Default::default() };
         assert_eq!(edits, expected);
     }
 }
@@ -67,13 +67,13 @@ scenario! {
         assert_eq!(stage.said(), ["envelope=NULL", "recipient=NULL", "mime=NULL"]);
         let removed = Edit::Removed;
         let expected =
-            MessageEdits { envelope: removed.clone(), recipient: removed.clone(), mime: removed.clone(), local: None };
+            MessageEdits { envelope: removed.clone(), recipient: removed.clone(), mime: removed.clone(), ..Default::default() };
         assert_eq!(stage.worker.close_message(message), expected);
 
         let message = open(&stage, connection);
         stage.show(connection, message, "set-envelope: set-recipient: set-mime: envelope recipient mime");
         assert_eq!(stage.said(), ["envelope=", "recipient=NULL", "mime=NULL"], "the null sender is one");
-        let expected = MessageEdits { envelope: set(""), recipient: removed.clone(), mime: removed, local: None };
+        let expected = MessageEdits { envelope: set(""), recipient: removed.clone(), mime: removed, ..Default::default() };
         assert_eq!(stage.worker.close_message(message), expected);
     }
 }

@@ -27,7 +27,7 @@ static const char *mime_kept; /* from `keep-mime` */
 
 static struct { const char *name; char script[SCRIPT_BYTES]; } scripts[] = {
     {"connect", ""}, {"secure", ""}, {"authenticate", ""}, {"rcptto", ""}, {"data", ""}, {"message", ""},
-    {"close", ""},   {"out-data", ""}, {"timer", ""},      {"watch", ""},  {"cleanup", ""},
+    {"close", ""},   {"out-data", ""}, {"timer", ""},      {"watch", ""},  {"cleanup", ""},  {"expired", ""},
 };
 
 static void say(const char *format, ...) {
@@ -190,6 +190,81 @@ static bool messages(const char *word, const char *value, struct at *at) {
     return true;
 }
 
+static MQX_Hold *named;    /* from `name` */
+static struct at named_at; /* and where */
+
+static void on_expired(MQX_Hold *hold, void *data) {
+    say("expired same=%d data=%d", hold == named, (int)(intptr_t)data);
+    run(script_of("expired", 7), named_at);
+}
+
+static void *release_elsewhere(void *hold) {
+    MQX_release(hold, MQX_CONTINUE);
+    return NULL;
+}
+
+static bool refuse(bool (*how)(MQ_Connection *, int, const char *, const char *), const char *value, struct at *at) {
+    char copy[256], *rest = copy;
+    snprintf(copy, sizeof copy, "%s", value);
+    char *code = strsep(&rest, ","), *status = strsep(&rest, ",");
+    return how(at->connection, code ? atoi(code) : 0, status, rest);
+}
+
+static void fact(const char *name, const char *(*ask)(MQ_Connection *, size_t *), struct at *at) {
+    size_t size = 99;
+    const char *text = ask(at->connection, &size);
+    say("%s=%s/%zu", name, or_null(text), size);
+}
+
+/* `bounce:CODE/STATUS/TEXT`, `retry-at:SECONDS`, `route:HOST/PORT`, `state`. */
+static bool decisions(const char *word, const char *value, struct at *at) {
+    char copy[256], *rest = copy;
+    snprintf(copy, sizeof copy, "%s", value);
+    if (!strcmp(word, "bounce")) {
+        char *code = strsep(&rest, "/"), *status = strsep(&rest, "/");
+        /* On the heap, without an octet to spare: so that whoever reads beyond its end is seen. */
+        char *text = rest ? strdup(rest) : NULL;
+        say("bounce=%d", MQX_bounce(at->message, atoi(code), status && *status ? status : NULL, text));
+        free(text);
+    }
+    else if (!strcmp(word, "retry-at")) say("retry-at=%d", MQX_retryAt(at->message, atof(value)));
+    else if (!strcmp(word, "route")) {
+        char *host = strdup(strsep(&rest, "/"));
+        say("route=%d", MQX_route(at->message, host, rest ? atoi(rest) : 0));
+        free(host);
+    }
+    else if (!strcmp(word, "state")) say("state=%s", or_null(MQX_state(at->message)));
+    else return false;
+    return true;
+}
+
+static bool extensions(const char *word, const char *value, struct at *at) {
+    if (decisions(word, value, at)) return true;
+    if (!strcmp(word, "reject")) refuse(MQX_reject, value, at);
+    else if (!strcmp(word, "defer")) refuse(MQX_defer, value, at);
+    else if (!strcmp(word, "discard")) MQX_discard(at->connection);
+    else if (!strcmp(word, "discard-message")) MQX_discard(at->message);
+    else if (!strcmp(word, "disconnect")) MQX_disconnect(at->connection);
+    else if (!strcmp(word, "fail")) MQX_fail(at->connection);
+    else if (!strcmp(word, "name")) {
+        named_at = *at;
+        named = MQX_hold(at->connection, atof(value), on_expired, (void *)9);
+    }
+    else if (!strcmp(word, "release")) say("released=%d", MQX_release(named, atoi(value)));
+    else if (!strcmp(word, "release-elsewhere")) elsewhere(release_elsewhere, named);
+    else if (!strcmp(word, "facts")) {
+        fact("peer", MQX_peer, at);
+        fact("helo", MQX_helo, at);
+        fact("login", MQX_login, at);
+        fact("tls", MQX_tlsVersion, at);
+        fact("cipher", MQX_cipher, at);
+        fact("sni", MQX_sni, at);
+        say("port=%d", MQX_peerPort(at->connection));
+    }
+    else return false;
+    return true;
+}
+
 static int run(const char *script, struct at at) {
     char words[SCRIPT_BYTES], *rest = words, *word;
     int result = 0;
@@ -208,7 +283,7 @@ static int run(const char *script, struct at at) {
         else value = word + strlen(word);
         if (!strcmp(word, "true")) result = 1;
         else if (*word && !control(word, value, &at) && !events(word, value, &at) &&
-                 !connections(word, value, &at) && !messages(word, value, &at))
+                 !connections(word, value, &at) && !extensions(word, value, &at) && !messages(word, value, &at))
             say("unknown: %s", word);
     }
     return result;

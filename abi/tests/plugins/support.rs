@@ -175,7 +175,9 @@ pub(crate) struct Stage {
     pub(crate) worker: Worker,
     lines: Arc<Mutex<Vec<Line>>>,
     woken: Arc<Mutex<Vec<u8>>>,
-    _folder: Folder,
+    /// Who said something while it was initialized.
+    pub(crate) initialized: Vec<String>,
+    pub(crate) folder: Folder,
 }
 
 pub(crate) const WORKER: u8 = 3;
@@ -201,18 +203,18 @@ impl Stage {
         let (plugins, _) = Plugins::load(&options(folder.path())).expect("plugins load");
         let (lines, woken) = (Arc::default(), Arc::default());
         let host = install(plugins, &lines, &woken);
-        host.plugins().initialize();
+        host.plugins().initialize(&host.plugins().set()).expect("puppets do not refuse");
         let worker = Worker::enter(WORKER).expect("the first to enter");
-        let mut stage = Stage { host, worker, lines, woken, _folder: folder };
-        stage.take_lines();
-        for plugin in stage.host.plugins().with(Hook::ContextInitialize) {
+        let mut stage = Stage { host, worker, lines, woken, initialized: Vec::new(), folder };
+        stage.initialized = stage.take_lines().into_iter().map(|(_, plugin, _)| plugin).collect();
+        for plugin in stage.host.plugins().set().with(Hook::ContextInitialize) {
             stage.worker.call_context(*plugin, ContextStep::Initialize);
         }
         stage
     }
 
     pub(crate) fn plugin(&self, index: usize) -> PluginIndex {
-        self.host.plugins().with(Hook::Version)[index]
+        self.host.plugins().set().with(Hook::Version)[index]
     }
 
     pub(crate) fn open(&self) -> ConnectionId {
@@ -234,6 +236,40 @@ impl Stage {
         let script = CString::new(script).expect("a script has no NUL");
         let step = Step::MailFrom(Terminated::from(script.as_c_str()));
         self.worker.call(self.plugin(plugin), on, step)
+    }
+
+    /// Runs a script in a callback of the first puppet, with what it kept.
+    pub(crate) fn run_timer(&mut self, script: &str) {
+        self.run_timer_of(0, script);
+    }
+
+    /// The same of another puppet.
+    pub(crate) fn run_timer_of(&mut self, plugin: usize, script: &str) {
+        let other = self.open();
+        let script = format!("on-timer={} timer:0", script.replace(' ', ","));
+        self.run_in(plugin, other, &script);
+        let started = self.commands().into_iter().find_map(|command| match command {
+            abi::Command::TimerStart { timer, .. } => Some(timer),
+            _ => None,
+        });
+        assert!(self.worker.fire_timer(started.expect("the puppet has started one")));
+        self.worker.close_connection(other);
+    }
+
+    /// What releases came to since last asked.
+    pub(crate) fn released(&mut self) -> Vec<String> {
+        let mut lines = self.lines.lock().expect("no panic");
+        let (released, kept) =
+            lines.drain(..).partition(|(_, _, text)| text.starts_with("released="));
+        *lines = kept;
+        let released: Vec<Line> = released;
+        released.into_iter().map(|(_, _, text)| text).collect()
+    }
+
+    /// How often a puppet was told that its hold is over, since last asked.
+    pub(crate) fn expired(&mut self) -> usize {
+        let lines = self.take_lines();
+        lines.iter().filter(|(_, _, text)| text == "expired same=1 data=9").count()
     }
 
     /// Gives the first puppet a script for another hook, and calls that.

@@ -7,8 +7,8 @@
  * each, `NAME WHAT...`, in one write, so that the lines of all probes have one order.
  *
  * It is of generation G1 unless MQ_API_VERSION is defined, and then has what later ones have: `local` and
- * `set-local:N`. It judges logins only if PROBE_AUTHENTICATES is defined, and has hooks of the
- * extensions only if PROBE_GREETS is: exporting them changes the server.
+ * `set-local:N`. It judges logins only if PROBE_AUTHENTICATES is defined, and has hooks of the extensions
+ * only if PROBE_GREETS is: exporting them changes the server.
  *
  * `await:TAG` waits for the file TAG in that directory and runs what stands in it with what this hook
  * was given; `hold:TAG` takes control as well. */
@@ -379,6 +379,11 @@ static int descriptors(const char *word, char *value, struct at *at) {
     return 0;
 }
 
+#ifdef PROBE_OUTWARD
+#  include PROBE_OUTWARD
+#else
+static int outward(const char *word, char *value, struct at *at) { (void)word, (void)value, (void)at; return -1; }
+#endif
 /* ---- Extensions ---------------------------------------------------------------------------------- */
 
 static __thread MQX_Hold *named;    /* the last one made */
@@ -464,7 +469,7 @@ static int run(char *script, struct at at) {
         if (returned < 0) returned = extensions(word, value, &at);
         if (returned > 0) result = returned;
         if (returned < 0 && connections(word, value, &at) < 0 && messages(word, value, &at) < 0 &&
-            descriptors(word, value, &at) < 0)
+            descriptors(word, value, &at) < 0 && outward(word, value, &at) < 0)
             say("unknown %s", word);
     }
     return result;

@@ -1,0 +1,164 @@
+//! Decisions: what a plugin has become of an outgoing message, in place of what the host would do.
+//!
+//! Owns the vocabulary, when a message takes one, and its bounds. What a decision means for the queue is
+//! the host's. Must never take one of a message that may have arrived. Diagnostics: [`Misuse`] for a
+//! decision where there is nothing to decide, and for values that mean nothing.
+
+use std::num::NonZeroU16;
+
+use crate::answer::Words;
+use crate::misuse::Misuse;
+use crate::plugin::PluginIndex;
+
+/// How much of the text of a bounce is taken; the rest is cut off, as in the record of an attempt.
+pub(crate) const TEXT_BYTES_MAX: usize = 1024;
+/// The longest host that can be named: a domain name, or an address (RFC 1035 2.3.4).
+pub(crate) const HOST_BYTES_MAX: usize = 255;
+
+/// What is to become of an outgoing message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It fails for good, for this reason.
+    Bounce(Words),
+    /// It is tried again then, and not before.
+    RetryAt {
+        /// Unix time in milliseconds; any.
+        unix_ms: u64,
+    },
+    /// It goes to this host, within the same attempt.
+    Route {
+        /// A name, or an address without brackets.
+        host: Box<str>,
+        /// `None`: the port of mail.
+        port: Option<NonZeroU16>,
+    },
+}
+
+/// A decision, and who took it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// Whose it is.
+    pub plugin: PluginIndex,
+    /// What it is.
+    pub decision: Decision,
+}
+
+/// What was decided of one message, and whether anything may be.
+#[derive(Debug, Default)]
+pub(crate) struct Docket {
+    open: bool,
+    decided: Option<Decided>,
+}
+
+impl Docket {
+    /// The last decision counts, as with all that plugins set (D-69).
+    pub(crate) fn decide(&mut self, decided: Decided) -> Result<(), Misuse> {
+        if !self.open {
+            return Err(Misuse::Undecidable);
+        }
+        self.decided = Some(decided);
+        Ok(())
+    }
+
+    /// From now on a step may decide, or none may.
+    pub(crate) fn set_open(&mut self, open: bool) {
+        self.open = open;
+    }
+
+    pub(crate) fn is_decided(&self) -> bool {
+        self.decided.is_some()
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Decided> {
+        self.decided.take()
+    }
+}
+
+/// Whole milliseconds of a unix time in seconds, never early; the past is the past.
+pub(crate) fn unix_ms(seconds: f64) -> Result<u64, Misuse> {
+    if seconds.is_nan() {
+        return Err(Misuse::Argument("unix_seconds is not a number"));
+    }
+    // From float to integer, `as` saturates: what is negative is 0.
+    Ok((seconds * 1000.0).ceil() as u64)
+}
+
+/// A host name or an address, which may stand in brackets; it comes without them.
+pub(crate) fn host(text: &[u8]) -> Result<Box<str>, Misuse> {
+    let refused = Misuse::Argument("host is neither a name nor an address");
+    let text = std::str::from_utf8(text).map_err(|_| refused)?;
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let is_name = !bare.is_empty() && bare.len() <= HOST_BYTES_MAX && bare.bytes().all(plain);
+    match is_name || bare.parse::<std::net::IpAddr>().is_ok() {
+        true => Ok(bare.into()),
+        false => Err(refused),
+    }
+}
+
+/// 0 is the port of mail.
+pub(crate) fn port(port: i32) -> Result<Option<NonZeroU16>, Misuse> {
+    let port = u16::try_from(port).map_err(|_| Misuse::Argument("port is not 0 to 65535"))?;
+    Ok(NonZeroU16::new(port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_whole_milliseconds_of_any_age() {
+        for (given, expected) in [
+            (0.0, Some(0)),
+            (-5.0, Some(0)),
+            (1.0001, Some(1_001)),
+            (1_700_000_000.5, Some(1_700_000_000_500)),
+            (f64::INFINITY, Some(u64::MAX)),
+            (f64::NEG_INFINITY, Some(0)),
+            (f64::NAN, None),
+        ] {
+            assert_eq!(unix_ms(given).ok(), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses() {
+        for (given, expected) in [
+            ("relay.example", Some("relay.example")),
+            ("127.0.0.1", Some("127.0.0.1")),
+            ("[::1]", Some("::1")),
+            ("::1", Some("::1")),
+            ("", None),
+            ("[]", None),
+            ("a b", None),
+            ("relay.example:25", None),
+            ("a\r\nb", None),
+            ("b\u{fc}cher.example", None),
+        ] {
+            assert_eq!(host(given.as_bytes()).ok().as_deref(), expected, "{given}");
+        }
+        assert!(host(&[b'x'; HOST_BYTES_MAX + 1]).is_err() && host(b"\xff").is_err());
+        let ports = [(0, Some(None)), (25, Some(NonZeroU16::new(25))), (65_536, None), (-1, None)];
+        for (given, expected) in ports {
+            assert_eq!(port(given).ok(), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_decided_but_within_a_step_that_may_and_the_last_counts() {
+        let by = |plugin, unix_ms| Decided {
+            plugin: PluginIndex::from_bits(plugin),
+            decision: Decision::RetryAt { unix_ms },
+        };
+        let mut docket = Docket::default();
+        assert_eq!(docket.decide(by(0, 1)), Err(Misuse::Undecidable));
+        docket.set_open(true);
+        assert_eq!(docket.decide(by(0, 1)), Ok(()));
+        assert_eq!(docket.decide(by(1, 2)), Ok(()));
+        assert!(docket.is_decided());
+        assert_eq!(docket.take(), Some(by(1, 2)));
+        docket.set_open(false);
+        assert_eq!(docket.decide(by(0, 3)), Err(Misuse::Undecidable));
+        assert!(!docket.is_decided());
+    }
+}

@@ -1,0 +1,149 @@
+//! The arguments of `rohrpost plugin`: what an author wants done with a plugin.
+//!
+//! Never does any of it.
+//!
+//! Diagnostics: as the rest of the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
+
+use super::required;
+
+/// What is to be done with a plugin.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Plugin {
+    /// Say whether the server would take it.
+    Check(PluginCheck),
+    /// Make a folder with a plugin to begin with.
+    New(PluginNew),
+    /// Play a dialogue against it.
+    Test(PluginTest),
+    /// Load it and say what came of it: the process that `check` starts.
+    Load {
+        /// The shared object.
+        file: PathBuf,
+    },
+}
+
+/// A plugin to begin with.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PluginNew {
+    /// Its name, and that of the folder.
+    pub name: String,
+    /// What it is written in.
+    pub language: Language,
+}
+
+/// What a plugin is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// C.
+    C,
+    /// C++, on `mailerq.hpp`.
+    Cpp,
+    /// Rust, on `rohrpost-plugin`.
+    Rust,
+}
+
+/// A dialogue with a plugin.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PluginTest {
+    /// The shared object.
+    pub file: PathBuf,
+    /// The dialogue.
+    pub dialogue: PathBuf,
+    /// How long an answer may take on a real clock.
+    pub patience: Duration,
+}
+
+/// A look at a plugin.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PluginCheck {
+    /// The shared object.
+    pub file: PathBuf,
+    /// Whether to print one JSON object (`--json`).
+    pub json: bool,
+    /// Whether nothing of it may run (`--no-load`).
+    pub unloaded: bool,
+}
+
+/// An answer that takes longer never comes.
+const PATIENCE_S_DEFAULT: &str = "5";
+const PATIENCE_S_MAX: u64 = 3_600;
+
+pub(super) fn command() -> clap::Command {
+    let file = || {
+        Arg::new("file")
+            .value_name("FILE")
+            .required(true)
+            .value_parser(value_parser!(PathBuf))
+            .help("The shared object")
+    };
+    let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
+    let check = clap::Command::new("check")
+        .about("Say whether the server would take a plugin; 1 if it would not")
+        .arg(file())
+        .arg(flag("json").help("Print one JSON object"))
+        .arg(flag("no-load").help("Look at the file alone; else a process of its own loads it"));
+    let dialogue = Arg::new("dialogue")
+        .value_name("DIALOGUE")
+        .required(true)
+        .value_parser(value_parser!(PathBuf))
+        .help("What is said, and what is to happen");
+    let patience = Arg::new("patience")
+        .long("patience")
+        .value_name("SECONDS")
+        .value_parser(value_parser!(u64).range(1..=PATIENCE_S_MAX))
+        .default_value(PATIENCE_S_DEFAULT)
+        .help("Wait so long for an answer, by a real clock");
+    let test = clap::Command::new("test")
+        .about("Play a dialogue against a plugin; 1 if something else happens")
+        .arg(file())
+        .arg(dialogue)
+        .arg(patience);
+    let name =
+        Arg::new("name").value_name("NAME").required(true).help("Its name, and the folder's");
+    let new = clap::Command::new("new")
+        .about("Make a folder with a plugin to begin with, which builds and passes its test")
+        .arg(name)
+        .arg(flag("cpp").help("In C++, on mailerq.hpp"))
+        .arg(flag("rust").conflicts_with("cpp").help("In safe Rust, on rohrpost-plugin"));
+    let load = clap::Command::new("load").hide(true).arg(file());
+    clap::Command::new("plugin")
+        .about("Help to write plugins")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(check)
+        .subcommand(new)
+        .subcommand(test)
+        .subcommand(load)
+}
+
+pub(super) fn read(matches: &ArgMatches) -> Plugin {
+    let (name, matches) = matches.subcommand().expect("a subcommand is required");
+    let file = || required(matches, "file");
+    match name {
+        "check" => Plugin::Check(PluginCheck {
+            file: file(),
+            json: matches.get_flag("json"),
+            unloaded: matches.get_flag("no-load"),
+        }),
+        "test" => Plugin::Test(PluginTest {
+            file: file(),
+            dialogue: required(matches, "dialogue"),
+            patience: Duration::from_secs(required(matches, "patience")),
+        }),
+        "new" => Plugin::New(PluginNew {
+            name: required(matches, "name"),
+            language: match (matches.get_flag("cpp"), matches.get_flag("rust")) {
+                (true, _) => Language::Cpp,
+                (false, true) => Language::Rust,
+                (false, false) => Language::C,
+            },
+        }),
+        "load" => Plugin::Load { file: file() },
+        other => unreachable!("`{other}` is not among the subcommands of this file"),
+    }
+}

@@ -1,0 +1,207 @@
+//! `rohrpost plugin test` and `plugin new`: dialogues that pass, and dialogues that must not.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::{Said, compile, kit};
+use crate::support::{PATIENCE, Process};
+
+fn play(object: &Path, dialogue: &str) -> Said {
+    let file = object.with_extension("txt");
+    std::fs::write(&file, dialogue).unwrap();
+    kit(["test", "--patience=2", object.to_str().unwrap(), file.to_str().unwrap()])
+}
+
+/// Plays what must pass.
+fn passes(object: &Path, dialogue: &str) -> String {
+    let said = play(object, dialogue);
+    assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
+    said.stdout
+}
+
+/// Plays what must fail; its last line.
+fn fails(object: &Path, dialogue: &str) -> String {
+    let said = play(object, dialogue);
+    assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
+    said.stdout.lines().last().unwrap_or_default().to_owned()
+}
+
+fn example(folder: &Path, name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/plugins").join(name);
+    compile(folder, name, &std::fs::read_to_string(source).unwrap(), &["-fvisibility=hidden"])
+}
+
+/// A plugin with which senders that are new wait for twenty seconds, on each connection.
+fn patient(folder: &Path) -> PathBuf {
+    let source = "#include <mailerq.h>\n\
+        static char seen;\n\
+        MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n\
+        static void over(void *data) { MQ_continue(data); }\n\
+        MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *a, MQ_Connection *b, MQ_Address *c)\n\
+        { (void)c; if (MQ_connectionData(b)) return false;\n\
+          MQ_setConnectionData(b, &seen); MQ_log(MQ_INFO, \"a stranger waits\");\n\
+          return MQ_startTimer(a, 20, over, b) != NULL; }\n\
+        MQ_EXPORT bool mq_smtp_in_close(MQ_Context *a, MQ_Connection *b)\n\
+        { (void)a; (void)b; return false; }\n";
+    compile(folder, "patient.c", source, &["-fvisibility=hidden"])
+}
+
+const HELLO: &str = "S: 220\nC: HELO x\nS: 250\nC: MAIL FROM:<a@example.org>\nS: 250\n";
+const TEXT: &str = "C: DATA\nS: 354\nC: Subject: x\nC:\nC: text\nC: .\nS: 250\n";
+
+/// Twenty seconds pass in no time at all, and not before they are told to.
+#[test]
+fn time_passes_by_the_script_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let object = patient(place.path());
+    let known = "C: MAIL FROM:<a@example.org>\nS: 250\nC: RCPT TO:<b@example.net>\n\
+                 expect hook mq_smtp_in_rcptto";
+    let dialogue = format!(
+        "{HELLO}C: RCPT TO:<b@example.net>\nexpect hook mq_smtp_in_rcptto held\n\
+         expect log a stranger waits\nwait 19s\nexpect no callback timer\nexpect held 1\n\
+         wait 1s\nexpect callback timer\nexpect back continue\nexpect held 0\nS: 250\n{TEXT}\
+         expect sent b@example.net\n{known} false\nS: 250\n{TEXT}\
+         C: QUIT\nS: 221\nclose\nexpect hook mq_smtp_in_close false\n"
+    );
+    let said = passes(&object, &dialogue);
+    assert!(said.contains("\npassed: "), "{said}");
+    assert!(said.contains("holds 1, callbacks 1, misuses 0"), "{said}");
+}
+
+#[test]
+fn what_happens_otherwise_fails_at_its_line() {
+    let place = tempfile::tempdir().unwrap();
+    let object = patient(place.path());
+    let held = format!("{HELLO}C: RCPT TO:<b@example.net>\n");
+    for (dialogue, line, why) in [
+        ("S: 220\nC: HELO x\nS: 550\n".to_owned(), 3, "awaited 550, got \"250"),
+        ("S: 220\nC: EHLO x\nS: 250-* NOTHING\n".to_owned(), 3, "awaited a line with NOTHING"),
+        ("S: 220\nclose\n".to_owned(), 2, "awaited the end"),
+        (format!("{HELLO}expect hook mq_smtp_in_data\n"), 6, "the call \"hook mq_smtp_in_data\""),
+        (format!("{held}S: 250\n"), 7, "time passes with `wait` alone"),
+        (format!("{held}expect no hook mq_smtp_in_rcptto\n"), 7, "unexpected: hook"),
+        (format!("{held}expect log never said\n"), 7, "never said"),
+        (format!("{held}expect held 2\n"), 7, "found 1"),
+        (format!("{HELLO}expect sent x\n"), 6, "at the next hop"),
+    ] {
+        let last = fails(&object, &dialogue);
+        assert!(last.starts_with("failed: ") && last.contains(why), "{last}");
+        assert!(last.contains(&format!(".txt:{line}: ")), "{line}: {last}");
+    }
+}
+
+/// C: what every plugin that passes must not do.
+#[test]
+fn a_step_that_is_never_handed_back_and_misuse_fail_a_dialogue() {
+    let place = tempfile::tempdir().unwrap();
+    let source = "#include <mailerq.h>\n\
+        MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n\
+        MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *a, MQ_Connection *b, MQ_Address *c)\n\
+        { (void)a; (void)b; (void)c; return true; }\n\
+        MQ_EXPORT bool mqx_smtp_in_nothing(void);\n\
+        MQ_EXPORT bool mq_smtp_in_close(MQ_Context *a, MQ_Connection *b)\n\
+        { (void)a; MQ_continue(b); MQ_stopTimer(NULL); return false; }\n";
+    let object = compile(place.path(), "bad.c", source, &["-fvisibility=hidden"]);
+    let start = "S: 220\nC: HELO x\nS: 250\n";
+    let last = fails(&object, &format!("{start}C: MAIL FROM:<>\nexpect held 1\n"));
+    assert!(last.contains("1 steps were not handed back at the end"), "{last}");
+    let last = fails(&object, &format!("{start}C: QUIT\nS: 221\nclose\n"));
+    assert!(last.contains("1 calls were misuse, 0 expected"), "{last}");
+    passes(&object, &format!("# misuses: 1\n{start}C: QUIT\nS: 221\nclose\n"));
+}
+
+#[test]
+fn settings_clients_and_the_next_hop_are_the_dialogues() {
+    let place = tempfile::tempdir().unwrap();
+    let object = example(place.path(), "minimal.c");
+    let mail = format!("{HELLO}C: RCPT TO:<b@example.net>\nS: 250\n{TEXT}");
+    passes(
+        &object,
+        &format!("# setting: smtp-hostname=other.example\nS: 220 other.example\n{}drop\n", ""),
+    );
+    passes(
+        &object,
+        &format!("{mail}expect sent b@example.net\nexpect sent text\n")
+            .replace("sent text", "held 0"),
+    );
+    // A refusal is for good, so nothing more is tried in a day.
+    passes(&object, &format!("# hop: rcpt=550\n{mail}wait 24h\nexpect held 0\n"));
+    passes(
+        &object,
+        "client 2\nS: 220\nclient 1\nS: 220\nC: QUIT\nS: 221\nclose\nclient 2\nC: NOOP\nS: 250\n",
+    );
+}
+
+#[test]
+fn a_dialogue_or_plugin_that_cannot_be_read_is_wrong_usage() {
+    let place = tempfile::tempdir().unwrap();
+    let object = example(place.path(), "minimal.c");
+    let said = play(&object, "S: 220\nwhat\n");
+    assert_eq!(said.code, Some(64), "{said:?}");
+    assert!(said.stderr.contains("minimal.txt:2: a step is one of"), "{said:?}");
+    let said = kit(["test", "/nowhere.so", object.with_extension("txt").to_str().unwrap()]);
+    assert_eq!(said.code, Some(64), "{said:?}");
+    let said = play(&object, "# setting: smtp-treads=1\n");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stdout.contains("smtp-threads"), "{said:?}");
+    std::fs::write(&object, "no plugin").unwrap();
+    let said = play(&object, "S: 220\n");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stdout.contains("cannot be loaded"), "{said:?}");
+}
+
+/// Runs `rohrpost plugin new` in `folder`, then `make test` in what it made.
+fn make_new(folder: &Path, arguments: &[&str]) {
+    let name = arguments[0];
+    let program = env!("CARGO_BIN_EXE_rohrpost");
+    let mut command = Command::new(program);
+    command.args(["plugin", "new"]).args(arguments).current_dir(folder).stdin(Stdio::null());
+    let mut process = Process::spawn("rohrpost plugin new", &mut command);
+    assert!(process.wait(PATIENCE).success(), "{process}");
+    let mut command = Command::new("make");
+    command.args(["test", &format!("ROHRPOST={program}")]);
+    command.current_dir(folder.join(name)).stdin(Stdio::null()).env_remove("MAKEFLAGS");
+    // What a project in Rust builds stays in it, and needs nothing from elsewhere.
+    command.env("CARGO_TARGET_DIR", "target").env("CARGO_NET_OFFLINE", "true");
+    let mut process = Process::spawn("make test", &mut command);
+    assert!(process.wait(PATIENCE).success(), "{process}");
+    let said = process.stdout.complete();
+    assert!(said.contains("\nusable\n") && said.contains("\npassed: "), "{said}");
+}
+
+#[test]
+fn a_new_project_in_cplusplus_builds_and_passes_its_test() {
+    let place = tempfile::tempdir().unwrap();
+    make_new(place.path(), &["second_try", "--cpp"]);
+}
+
+#[test]
+fn a_new_project_in_rust_builds_and_passes_its_test() {
+    let place = tempfile::tempdir().unwrap();
+    make_new(place.path(), &["third-try", "--rust"]);
+    // All of the layer goes with it.
+    let layer = place.path().join("third-try/rohrpost-plugin/src");
+    let files = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("abi/sdk/src");
+    assert_eq!(files(&layer), files(&whole));
+}
+
+#[test]
+fn a_new_project_builds_and_passes_its_test() {
+    let place = tempfile::tempdir().unwrap();
+    make_new(place.path(), &["first-try"]);
+    let said = kit(["new", "Not A Name"]);
+    assert_eq!(said.code, Some(64), "{said:?}");
+    assert!(said.stderr.contains("lower-case"), "{said:?}");
+    // What is there stays as it is.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rohrpost"));
+    command.args(["plugin", "new", "first-try"]).current_dir(place.path()).stdin(Stdio::null());
+    let mut process = Process::spawn("rohrpost plugin new", &mut command);
+    assert_eq!(process.wait(PATIENCE).code(), Some(64), "{process}");
+    assert!(place.path().join("first-try/first-try.c").exists());
+}
