@@ -48,6 +48,7 @@
 //! | log | 1: writes the application log; drops and counts when it is behind | disk |
 //! | `logbook` | 1, where a send log or received log is kept: makes lines and writes them; who is ahead of it waits | disk |
 //! | `watchdog` | 1, where plugins are loaded: looks, and reads debug information | sleeps, disk |
+//! | `crashes` | 1 for a moment, after a crash: tells its functions | disk |
 //! | `signals`, control | 1 each | yes |
 //! | main | 1: [`supervisor`] | yes |
 //!
@@ -118,7 +119,7 @@
 //!     `deadlines_and_shutdown_say_421_and_release_all`; stalls and drips at each phase in
 //!     `tests/limits/` (`…_deadlines.rs`) and `tests/routes/deadlines.rs`.
 //! 14. Nothing may relay but clients in `smtp-relay-range`, authenticated ones, and mail for local
-//!     domains; where clients can log in, only if that range was set. `net/incoming.rs` (`finish_recipient`),
+//!     domains; where clients can log in, only if that range was set. `net/incoming_mail.rs` (`finish_recipient`),
 //!     `net/login.rs`; `tests/dialogues/relay-refused.txt`, `auth-required.txt`.
 //! 15. No plugin, mail or log file is touched with the rights of root once `user` is set, and no
 //!     thread keeps them. `supervisor/rights.rs`; `tests/operation/user.rs`.
@@ -150,6 +151,10 @@
 //! 26. One mail stays one: no text ends but by CRLF, dot, CRLF, none leaves with a CR or LF alone, and no
 //!     name or address leaves its place. `smtp/server/receiver.rs`, `smtp/stuffer.rs`, `smtp/trace.rs`;
 //!     `tests/smuggling/`, which has the servers of others count.
+//! 27. What plugins make of a mail, its own wishes and notes, is as durable as what it came with: with the
+//!     250 what was made before, with the outcome of the attempt what was made on the way out.
+//!     `queue/log/extras.rs`, `delivery/store_own.rs`, `net/outgoing_made.rs`; `queue/log/tests/extras.rs`,
+//!     `tests/plugins/json.rs`.
 //!
 //! 27. A plugin that ends the process is named, with its hook or its thread, on stderr, in the file of
 //!     crashes and at the next start; the server comes back, and has lost nothing that was answered 250.
@@ -230,6 +235,15 @@
 //!   named queue takes its result: then it is there that it is looked at.
 //! - **The queue keeps up to a hundred attempts of a mail**, the first ten and the latest, and they are
 //!   read back when a result is written: memory for them would be paid by every mail that waits.
+//! - **A mail with wishes of its own has them in place of all of its message's**, not beside them: a
+//!   plugin changes the JSON of one recipient, and what it takes away must be gone. Most mails have none, and
+//!   pay a pointer.
+//! - **Changes on the way out go with each outcome from then on**, whole: of a hundred outcomes and more the
+//!   queue keeps some, so the latest has to suffice.
+//! - **Facts in a message's JSON are told, not taken**: what a plugin writes over `message-id`, `connection`
+//!   and the like is dropped without a word, a known property that means nothing is refused (D-63). It is
+//!   shown no password, which stays with its host, port and name unless it gives another.
+//! - **Notes are told to nobody**, results included: what the sender is to know belongs into a property.
 //! - **Named queues are part of the log**: an entry is a transaction like any other, so it is as durable as
 //!   mail, is rewritten and freed as mail is, and costs memory for its id only. They may be above their
 //!   bound for a second, because it is looked at once a second, and for as long as the disk is away.
@@ -316,6 +330,7 @@ pub mod clock;
 pub mod control;
 pub mod crashes;
 pub mod delivery;
+pub mod exposition;
 pub mod extract;
 pub mod header;
 pub mod keeper;
