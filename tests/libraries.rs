@@ -6,5 +6,6 @@
 
 mod dnsbl;
 mod http;
+mod json;
 mod offers;
 mod redis;

@@ -41,6 +41,10 @@ pub struct PluginNew {
 pub enum Language {
     /// C.
     C,
+    /// C++, on `mailerq.hpp`.
+    Cpp,
+    /// Rust, on `rohrpost-plugin`.
+    Rust,
 }
 
 /// A dialogue with a plugin.
@@ -103,7 +107,9 @@ pub(super) fn command() -> clap::Command {
         Arg::new("name").value_name("NAME").required(true).help("Its name, and the folder's");
     let new = clap::Command::new("new")
         .about("Make a folder with a plugin to begin with, which builds and passes its test")
-        .arg(name);
+        .arg(name)
+        .arg(flag("cpp").help("In C++, on mailerq.hpp"))
+        .arg(flag("rust").conflicts_with("cpp").help("In safe Rust, on rohrpost-plugin"));
     let load = clap::Command::new("load").hide(true).arg(file());
     clap::Command::new("plugin")
         .about("Help to write plugins")
@@ -129,7 +135,14 @@ pub(super) fn read(matches: &ArgMatches) -> Plugin {
             dialogue: required(matches, "dialogue"),
             patience: Duration::from_secs(required(matches, "patience")),
         }),
-        "new" => Plugin::New(PluginNew { name: required(matches, "name"), language: Language::C }),
+        "new" => Plugin::New(PluginNew {
+            name: required(matches, "name"),
+            language: match (matches.get_flag("cpp"), matches.get_flag("rust")) {
+                (true, _) => Language::Cpp,
+                (false, true) => Language::Rust,
+                (false, false) => Language::C,
+            },
+        }),
         "load" => Plugin::Load { file: file() },
         other => unreachable!("`{other}` is not among the subcommands of this file"),
     }
