@@ -103,6 +103,8 @@ impl Plugins {
             // D-28: until it has handed back, it is called for nothing but the end.
             if !self.cell.skips(*plugin, connection) {
                 self.cell.call_lost(*plugin, connection);
+                let returned = Returned::default();
+                self.trace.called(&self.log, || self.name(*plugin), Hook::Lost, returned);
             }
         }
     }
