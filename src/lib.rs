@@ -300,6 +300,7 @@ pub mod net;
 pub mod notice;
 pub mod plugin;
 pub mod plugin_kit;
+pub mod plugin_top;
 pub mod program;
 pub mod properties;
 pub mod queue;
