@@ -36,7 +36,7 @@ pub const EXIT_SETTINGS: u8 = 78;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     /// Be the server until told to stop.
-    Run(Arguments),
+    Run(Run),
     /// Check the settings and do nothing else.
     Check(Check),
     /// Be a server that takes mail and throws it away.
@@ -55,6 +55,17 @@ pub enum Command {
     Man,
     /// Print what a shell needs to complete our words.
     Completions(Shell),
+}
+
+/// How the server runs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where the settings come from.
+    pub arguments: Arguments,
+    /// Start it in a process of its own, and again when it crashes (`--supervise`).
+    pub supervise: bool,
+    /// The process that did so: when that is gone, this one ends. For `--supervise` itself.
+    pub keeper: Option<u32>,
 }
 
 /// A question about the server.
@@ -196,7 +207,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
     })?;
     let (name, matches) = matches.subcommand().expect("a subcommand is required");
     Ok(match name {
-        "run" => Command::Run(settings_of(matches)),
+        "run" => Command::Run(Run {
+            arguments: settings_of(matches),
+            supervise: matches.get_flag("supervise"),
+            keeper: matches.get_one("keeper").copied(),
+        }),
         "check" => Command::Check(check(matches)),
         "sink" => Command::Sink(sink(matches)),
         "queue" => Command::Queue(queue::read(matches)),
@@ -231,10 +246,7 @@ pub fn program() -> clap::Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_settings(
-            clap::Command::new("run").about("Receive, queue and deliver mail"),
-            Shown::All,
-        ))
+        .subcommand(with_settings(run_command(), Shown::All))
         .subcommand(with_settings(check_command(), Shown::All))
         .subcommand(sink_command())
         .subcommand(queue::command())
@@ -330,6 +342,20 @@ fn settings_of(matches: &ArgMatches) -> Arguments {
         config_file: matches.get_one::<PathBuf>("config-file").cloned(),
         values: values.collect(),
     }
+}
+
+fn run_command() -> clap::Command {
+    let supervise = Arg::new("supervise")
+        .long("supervise")
+        .action(ArgAction::SetTrue)
+        .help("Run the server in a process of its own, and start it again when it crashes");
+    let keeper = Arg::new("keeper")
+        .long("keeper")
+        .value_name("PID")
+        .value_parser(value_parser!(u32))
+        .conflicts_with("supervise")
+        .hide(true);
+    clap::Command::new("run").about("Receive, queue and deliver mail").arg(supervise).arg(keeper)
 }
 
 fn check_command() -> clap::Command {
@@ -480,7 +506,9 @@ mod tests {
     #[test]
     fn both_spellings_of_an_override_are_taken_in_order() {
         let line = "run --smtp-port=1 --smtp-port 2 --config-file /etc/x --rabbitmq-qos=5";
-        let Ok(Command::Run(arguments)) = parse_words(line) else { panic!("not a run") };
+        let Ok(Command::Run(Run { arguments, .. })) = parse_words(line) else {
+            panic!("not a run")
+        };
         assert_eq!(arguments.config_file, Some("/etc/x".into()));
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let expected = [pair("smtp-port", "1"), pair("smtp-port", "2"), pair("rabbitmq-qos", "5")];
@@ -489,13 +517,17 @@ mod tests {
 
     #[test]
     fn an_alias_sets_the_key_it_stands_for() {
-        let Ok(Command::Run(arguments)) = parse_words("run --smtp-ranges=all") else { panic!() };
+        let Ok(Command::Run(Run { arguments, .. })) = parse_words("run --smtp-ranges=all") else {
+            panic!()
+        };
         assert_eq!(arguments.values, [("smtp-range".to_owned(), "all".to_owned())]);
     }
 
     #[test]
     fn an_empty_value_is_a_value() {
-        let Ok(Command::Run(arguments)) = parse_words("run --smarthost=") else { panic!() };
+        let Ok(Command::Run(Run { arguments, .. })) = parse_words("run --smarthost=") else {
+            panic!()
+        };
         assert_eq!(arguments.values, [("smarthost".to_owned(), String::new())]);
     }
 

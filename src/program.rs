@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cli::{self, Check, Command, Listing};
+use crate::cli::{self, Check, Command, Listing, Run};
 use crate::control::{self, Request};
 use crate::settings::{self, Arguments, Located, Machine, Report, Settings, Sources};
 use crate::view::counted;
-use crate::{manual, plugin_kit, sink, supervisor, upkeep};
+use crate::{keeper, manual, plugin_kit, sink, supervisor, upkeep};
 
 mod queue;
 
@@ -25,7 +25,8 @@ const ASK_PATIENCE: Duration = Duration::from_secs(10);
 /// Does what was asked; returns the exit code.
 pub fn run(command: Command) -> u8 {
     match command {
-        Command::Run(arguments) => serve(arguments),
+        Command::Run(run) if run.supervise => keeper::run(),
+        Command::Run(run) => serve(run),
         Command::Check(check) => check_settings(check),
         Command::Sink(sink) => match sink::run(sink) {
             Ok(()) => 0,
@@ -73,13 +74,13 @@ pub(crate) fn complain(what: impl Display, exit: u8) -> u8 {
     exit
 }
 
-fn serve(arguments: Arguments) -> u8 {
-    let sources = Sources::of_process(arguments);
+fn serve(run: Run) -> u8 {
+    let sources = Sources::of_process(run.arguments);
     let loaded = match Settings::load(&sources, &Machine::detect()) {
         Ok(loaded) => loaded,
         Err(report) => return complain(report, cli::EXIT_SETTINGS),
     };
-    match supervisor::run(sources, loaded) {
+    match supervisor::run(sources, loaded, run.keeper) {
         Ok(exit) => exit,
         Err(error) => complain(&error, error.exit()),
     }

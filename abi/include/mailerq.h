@@ -37,7 +37,11 @@
  *   Arguments.  What a plugin passes in is copied before the call returns, unless it is `data`, which
  *               the host stores and hands back, but never reads or frees.
  *   Blocking.   A hook or callback that blocks stops all mail of its worker; one that runs for longer
- *               than plugin-block-warning (50 ms) is named in the log.
+ *               than plugin-block-warning (50 ms) is named in the log, and after a second shown with
+ *               the functions it is in. Compile with -g, and they have lines.
+ *   Crashes.    A signal that ends the process, abort() and exit() from within plugin code, on any
+ *               thread, are reported with the plugin and its hook. A plugin that installs handlers
+ *               of its own for SIGSEGV, SIGBUS, SIGFPE, SIGILL or SIGABRT hides them.
  *   Exceptions. A C++ exception or a Rust panic must not leave a hook or callback: it ends the process.
  */
 #ifndef ROHRPOST_MAILERQ_H
@@ -437,7 +441,8 @@ struct ev_loop *MQ_ev(MQ_Context *context);
  * later attempts; changes of envelope, recipient, mime and dsn.notify or dsn.orcpt are not kept.
  *
  * mime holds any octets, also NULs and such as are no UTF-8: use the functions that give or take a length.
- * In other properties what is no UTF-8 is replaced. A smarthost shows no password; a password stays as
+ * What a plugin hangs onto objects itself (a serializer, a function for their end) must not call anything on
+ * their message. In other properties what is no UTF-8 is replaced. A smarthost shows no password; a password stays as
  * long as host, port and username do. All but mime together may have 62 KiB. */
 #if MQ_API_VERSION >= 500
 struct fjson_object *MQ_json(MQ_Message *message);
@@ -513,7 +518,7 @@ MQX_WEAK bool MQX_disconnect(MQ_Connection *connection);
 
 /* This plugin failed in this step, and cannot say what is right: the setting plugin-failure decides, as it
  * does when a step is held for too long. For layers that catch exceptions; in every hook of a connection,
- * outgoing ones too. Where nothing can be refused (close, reset, lost) it means nothing. Since MQX 1. */
+ * outgoing ones too. Where nothing can be refused (close, reset) it means nothing. Since MQX 1. */
 MQX_WEAK bool MQX_fail(MQ_Connection *connection);
 
 /* Hold the step under a name of its own: call it in the hook, and return true. MQX_release hands back with

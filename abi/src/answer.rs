@@ -106,8 +106,7 @@ pub(crate) fn admit(hook: Hook, wish: Wish) -> Result<(), Misuse> {
         ) => true,
         // RFC 5321 4.1.1.5: RSET is answered 250; only the end of the connection may come instead.
         (Wish::Disconnect, Hook::Reset) => true,
-        // A layer that catches exceptions says so wherever it does. Where nothing can fail, it is noted
-        // by nobody.
+        // A layer that catches exceptions says so wherever it does.
         (Wish::Fail, _) => true,
         (Wish::Refuse | Wish::Disconnect | Wish::Discard, _) => false,
     };

@@ -21,7 +21,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::IntoRawFd;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::call::{self, Current};
 use crate::image::{self, Image};
@@ -52,6 +52,8 @@ static BEFORE: [OnceLock<libc::sigaction>; SIGNALS.len()] =
 static WATCHED: AtomicBool = AtomicBool::new(false);
 /// The file of crashes; negative for none.
 static FILE: AtomicI32 = AtomicI32::new(-1);
+/// The process that is watched. What a plugin forks inherits the handlers, and is none of ours.
+static OWNER: AtomicU32 = AtomicU32::new(0);
 /// The thread that reports.
 static REPORTER: AtomicI32 = AtomicI32::new(0);
 /// The head of its line is in the file, and its end is not.
@@ -92,6 +94,7 @@ pub fn report_crashes(file: Option<File>) -> io::Result<()> {
     if WATCHED.swap(true, Ordering::AcqRel) {
         return Ok(());
     }
+    OWNER.store(std::process::id(), Ordering::Release);
     image::learn();
     // What the unwinder sets up at its first use is set up here.
     unwind::frames(None, &FRAMES);
@@ -148,6 +151,7 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
     // SAFETY: the system lends it to its handler.
     let met = unsafe { Met::new(signal, info, context) };
     match claim() {
+        Claim::Foreign => {}
         Claim::First => report(&met),
         // The report itself went wrong, or this is what the handler of before led to.
         Claim::Again => end_line(" cut"),
@@ -219,12 +223,17 @@ impl Met {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Claim {
+    /// Of a process that was forked.
+    Foreign,
     First,
     Again,
     Other,
 }
 
 fn claim() -> Claim {
+    if std::process::id() != OWNER.load(Ordering::Acquire) {
+        return Claim::Foreign;
+    }
     // SAFETY: takes nothing.
     let own = unsafe { libc::gettid() };
     match REPORTER.compare_exchange(0, own, Ordering::AcqRel, Ordering::Acquire) {

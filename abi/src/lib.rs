@@ -73,6 +73,9 @@
 //!    (`libev.rs`)
 //! 10. A hold with a name ends once: after its release, its expiry or its step, the name finds nothing and
 //!     owes nothing. (`answer.rs`)
+//! 11. An object of JSON belongs to the library of the plugin that is given it, and one reference to us until
+//!     the message is closed; no cell is borrowed while a library may run what plugins hung onto it.
+//!     (`json.rs`, also under the address sanitizer)
 #![deny(
     clippy::undocumented_unsafe_blocks,
     clippy::missing_safety_doc,

@@ -12,6 +12,7 @@ pub struct PluginSet {
     all: Vec<PluginIndex>,
     names: Vec<&'static str>,
     by_hook: [Vec<PluginIndex>; Hook::ALL.len()],
+    asks_json: bool,
 }
 
 impl Default for PluginSet {
@@ -36,6 +37,7 @@ impl PluginSet {
             all: plugins.iter().map(|plugin| plugin.index).collect(),
             names: plugins.iter().map(|plugin| &*plugin.name).collect(),
             by_hook,
+            asks_json: plugins.iter().any(|plugin| plugin.json.is_some()),
         }
     }
 
@@ -62,6 +64,11 @@ impl PluginSet {
     /// Their file names, in their order.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &'static str> + '_ {
         self.names.iter().copied()
+    }
+
+    /// Can any of them ask for a message as JSON? Otherwise nobody needs to tell of it.
+    pub fn ask_json(&self) -> bool {
+        self.asks_json
     }
 
     /// Who exports `hook`, in the order in which they are to be asked: that of their names, reversed for

@@ -19,7 +19,6 @@ use crate::fact::Facts;
 use crate::hold::Hold;
 use crate::hook::Hook;
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
-use crate::json::Json;
 use crate::libev::Loop;
 use crate::message::{Direction, Message, Part};
 use crate::misuse::Misuse;
@@ -191,7 +190,10 @@ impl State {
     pub(crate) fn message(&mut self, token: Token) -> Result<&mut Message, Misuse> {
         let stale = Misuse::Stale { kind: token.kind().type_name() };
         let message = self.messages.get_mut(token.key()).ok_or(stale)?;
-        if let Some(view) = message.json.as_deref().map(Json::active) {
+        if let Some(json) = message.json.as_deref()
+            && !message.json_busy
+        {
+            let view = json.active();
             // D-62: plugins may have changed the object behind our back.
             message.adopt_live(&view, &mut self.addresses);
         }

@@ -13,12 +13,11 @@
  * Nothing may ever come back, not even the end of the connection, when the service's machine is gone. So a
  * question that times out, with nothing heard since it was asked, takes the connection with it.
  *
- * The pattern to copy: what a connection to elsewhere needs belongs to the worker (MQ_ContextData), what a
+ * The pattern to copy: what a connection to elsewhere needs belongs to the worker (MQ_contextData), what a
  * question needs is found again by its number, so that an answer that comes too late finds nothing; every
  * way out of a question leads through finish(), which hands back exactly once.
  */
 #define _GNU_SOURCE /* SOCK_NONBLOCK */
-#define MQ_API_VERSION 201
 #include <mailerq.h>
 
 #include <arpa/inet.h>
@@ -36,8 +35,7 @@ enum { LOGIN = 255, PASSWORD = 512, QUESTIONS = 1000, OUTPUT = 256 * 1024, INPUT
 /* A login that waits for its answer, from its hook to finish(). */
 struct question {
     struct worker *worker;
-    MQ_Context *context; /* of the hook: the one to hand back with */
-    MQ_SmtpConnection *connection;
+    MQ_Connection *connection; /* what to answer for, and to hand back with */
     MQ_Timer *timer;
     unsigned long number;
     struct question *next, **place; /* in the worker's list */
@@ -45,7 +43,7 @@ struct question {
 
 /* What one worker thread has. Only that thread touches it: nothing here needs a lock. */
 struct worker {
-    MQ_Context *context; /* of the worker, without a connection: for watchers that outlive any of those */
+    MQ_Context *context; /* of the worker: for watchers that outlive any connection */
     MQ_IOWatcher *reader, *writer;
     int fd;
     struct question *questions;
@@ -84,16 +82,16 @@ static void wipe(void *bytes, size_t size)
 /* The one way out of a question: an answer, or NULL if there is none. */
 static void finish(struct question *question, const char *answer)
 {
-    MQ_Context *context = question->context;
+    MQ_Connection *connection = question->connection;
     if (question->timer != NULL)
-        MQ_TimerStop(question->timer);
+        MQ_stopTimer(question->timer);
     if ((*question->place = question->next) != NULL)
         question->next->place = question->place;
     question->worker->count--;
     if (answer != NULL)
-        MQ_SetSmtpAuthenticated(question->connection, strcmp(answer, "yes") == 0);
+        MQ_setAuthenticated(connection, strcmp(answer, "yes") == 0);
     free(question);
-    MQ_Continue(context); /* last: from here on the step is not ours */
+    MQ_continue(connection); /* last: from here on the step is not ours */
 }
 
 /* The connection to the service is of no use any more. Who waits is not kept waiting; the next login
@@ -104,9 +102,9 @@ static void drop(struct worker *worker, const char *problem)
     snprintf(line, sizeof line, "auth: %lu logins go without an answer: %s", worker->count, problem);
     MQ_log(MQ_WARN, line);
     if (worker->reader != NULL)
-        MQ_IOUnwatch(worker->reader); /* before the close */
+        MQ_ioUnwatch(worker->reader); /* before the close */
     if (worker->writer != NULL)
-        MQ_IOUnwatch(worker->writer);
+        MQ_ioUnwatch(worker->writer);
     close(worker->fd);
     wipe(worker->output, worker->sending);
     worker->reader = worker->writer = NULL, worker->fd = -1, worker->sending = worker->received = 0;
@@ -141,7 +139,7 @@ static void on_writable(MQ_IOWatcher *watcher, int fd, int events, void *data)
     memmove(worker->output, worker->output + sent, worker->sending - (size_t)sent);
     wipe(worker->output + worker->sending - (size_t)sent, (size_t)sent);
     if ((worker->sending -= (size_t)sent) == 0) {
-        MQ_IOUnwatch(worker->writer); /* a socket with room would call for ever */
+        MQ_ioUnwatch(worker->writer); /* a socket with room would call for ever */
         worker->writer = NULL;
     }
 }
@@ -190,13 +188,13 @@ static bool open_service(struct worker *worker)
         if (worker->fd < 0)
             return false;
         if ((connect(worker->fd, (struct sockaddr *)&service, sizeof service) && errno != EINPROGRESS) ||
-            (worker->reader = MQ_IOWatch(worker->context, worker->fd, MQ_READ, on_readable, worker)) == NULL) {
+            (worker->reader = MQ_ioWatch(worker->context, worker->fd, MQ_READ, on_readable, worker)) == NULL) {
             drop(worker, strerror(errno));
             return false;
         }
     }
     if (worker->writer == NULL)
-        worker->writer = MQ_IOWatch(worker->context, worker->fd, MQ_WRITE, on_writable, worker);
+        worker->writer = MQ_ioWatch(worker->context, worker->fd, MQ_WRITE, on_writable, worker);
     return worker->writer != NULL;
 }
 
@@ -215,10 +213,10 @@ static char *base64(char *to, const char *from, size_t size)
     return to;
 }
 
-MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_SmtpConnection *connection, const char *login,
+MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_Connection *connection, const char *login,
                                        size_t loginsize, const char *passwd, size_t passwdsize)
 {
-    struct worker *worker = MQ_ContextData(context);
+    struct worker *worker = MQ_contextData(context);
     size_t size = 32 + (loginsize + 2) / 3 * 4 + (passwdsize + 2) / 3 * 4; /* of the line, at most */
     struct question *question;
     char *end;
@@ -231,11 +229,11 @@ MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_SmtpConnection *c
     if (worker->count >= QUESTIONS || OUTPUT - worker->sending < size || !open_service(worker) ||
         (question = calloc(1, sizeof *question)) == NULL)
         return false;
-    if ((question->timer = MQ_TimerStart(context, patience, on_timeout, question)) == NULL) {
+    if ((question->timer = MQ_startTimer(context, patience, on_timeout, question)) == NULL) {
         free(question);
         return false;
     }
-    question->worker = worker, question->context = context, question->connection = connection;
+    question->worker = worker, question->connection = connection;
     question->number = ++worker->number, worker->count++;
     if ((question->next = worker->questions) != NULL)
         question->next->place = &question->next;
@@ -254,9 +252,9 @@ MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_SmtpConnection *c
 
 /* The server may take a held step back: a question can still be open here, and its answer must find
  * nothing. */
-MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_SmtpConnection *connection)
+MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_Connection *connection)
 {
-    struct worker *worker = MQ_ContextData(context);
+    struct worker *worker = MQ_contextData(context);
     struct question *question = worker != NULL ? worker->questions : NULL, *next;
     for (; question != NULL; question = next) {
         next = question->next;
@@ -266,25 +264,23 @@ MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_SmtpConnection *connecti
     return false;
 }
 
-MQ_EXPORT bool mq_context_initialize(MQ_Context *context)
+MQ_EXPORT void mq_context_initialize(MQ_Context *context)
 {
     struct worker *worker = calloc(1, sizeof *worker);
     if (worker != NULL)
         worker->context = context, worker->fd = -1;
-    MQ_SetContextData(context, worker);
-    return false;
+    MQ_setContextData(context, worker);
 }
 
-MQ_EXPORT bool mq_context_cleanup(MQ_Context *context)
+MQ_EXPORT void mq_context_cleanup(MQ_Context *context)
 {
-    struct worker *worker = MQ_ContextData(context);
+    struct worker *worker = MQ_contextData(context);
     if (worker != NULL && worker->fd >= 0) {
-        MQ_IOUnwatch(worker->reader);
+        MQ_ioUnwatch(worker->reader);
         if (worker->writer != NULL)
-            MQ_IOUnwatch(worker->writer);
+            MQ_ioUnwatch(worker->writer);
         close(worker->fd);
         wipe(worker->output, worker->sending);
     }
     free(worker);
-    return false;
 }

@@ -4,15 +4,13 @@
 // peer has answered DATA, this plugin makes that recipient's own text. The queue never stores it: an
 // attempt that fails asks again. Only mail from news@(any domain) is made here, the rest goes as it came.
 //
-// It is C++17 and shows the two things that C++ adds: what is acquired is released by its owner (RAII),
-// and no exception leaves a hook, because there is only C above it and the process would end.
-#define MQ_API_VERSION 201
-#include <mailerq.h>
+// It is C++17 on mailerq.hpp, which stops exceptions at the edge: a hook that throws fails its step, and
+// the mail is tried again later.
+#include <mailerq.hpp>
 
 #include <atomic>
 #include <chrono>
 #include <ctime>
-#include <exception>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -84,35 +82,19 @@ std::string text_for(std::string_view sender, std::string_view recipient, unsign
     return text.append(rest);
 }
 
-void make(MQ_Message *message)
-{
-    const char *sender = MQ_Envelope(message); // both NULL if there is none; valid until the step is over,
-    const char *recipient = MQ_Recipient(message); // and not to be kept any longer
-    if (sender == nullptr || recipient == nullptr || before_at(sender) != "news")
-        return;
-    const auto number = ++made;
-    const std::string text = text_for(sender, recipient, number);
-    MQ_SetMime(message, text.data(), text.size()); // copied: `text` may go
-    MQ_log(MQ_INFO, ("mime: made text " + std::to_string(number) + " for " + recipient).c_str());
-}
-
 } // namespace
 
-MQ_EXPORT int mq_version(void)
-{
-    return MQ_API_VERSION;
-}
+MAILERQ_PLUGIN(mailerq::Nothing)
 
-// The peer has answered DATA with 354. A text that takes longer (a database, a service) is fetched as in
-// policy.c: return true here, MQ_SetMime and MQ_Continue when it has come.
-MQ_EXPORT bool mq_smtp_out_data(MQ_Context *, MQ_SmtpConnection *, MQ_Message *message)
+// The peer has answered DATA with 354. A text that takes longer (a database, a service) is fetched while
+// step.hold() lets it wait: set it, and proceed, when it has come.
+MAILERQ_OUT_DATA(step, message)
 {
-    try {
-        make(message);
-    } catch (const std::exception &error) {
-        MQ_log(MQ_WARN, error.what()); // the stored text is sent instead
-    } catch (...) {
-        MQ_log(MQ_WARN, "mime: something that is no std::exception was thrown");
-    }
-    return false;
+    const auto sender = message.sender(); // valid until the step is over, and not to be kept any longer
+    const auto recipient = message.recipient();
+    if (!sender || !recipient || before_at(*sender) != "news")
+        return;
+    const auto number = ++made;
+    message.set_mime(text_for(*sender, *recipient, number)); // copied: the text may go
+    mailerq::info("mime: made text " + std::to_string(number) + " for " + std::string(*recipient));
 }

@@ -1,11 +1,10 @@
 /*
  * stamp.c - puts a header field on top of every message that comes in.
  *
- * mq_smtp_in_message runs once per recipient, before anything is stored. What MQ_SetMime sets here is
+ * mq_smtp_in_message runs once per recipient, before anything is stored. What MQ_setMime sets here is
  * what the queue keeps, and so what every later attempt sends. (For a text that is made anew at each
  * attempt and never stored, see mime.cpp.)
  */
-#define MQ_API_VERSION 201
 #include <mailerq.h>
 
 #include <stdio.h>
@@ -18,31 +17,31 @@ MQ_EXPORT int mq_version(void)
 }
 
 /*
- * MQ_Mime gives a C string, and a message may contain NUL bytes: its size is known only here, when the
+ * MQ_mime gives a C string, and a message may contain NUL bytes: its size is known only here, when the
  * whole message came in. All its recipients' hooks are called before this connection brings another
  * message, so the connection's pointer can carry the finding. It points to nothing that must be freed,
  * or there would have to be an mq_smtp_in_close.
  */
 static char whole;
 
-MQ_EXPORT bool mq_smtp_in_data(MQ_Context *context, MQ_SmtpConnection *connection, const char *mime, size_t size)
+MQ_EXPORT bool mq_smtp_in_data(MQ_Context *context, MQ_Connection *connection, const char *mime, size_t size)
 {
     (void)context;
-    MQ_SetSmtpData(connection, strlen(mime) == size ? &whole : NULL);
+    MQ_setConnectionData(connection, strlen(mime) == size ? &whole : NULL);
     return false; /* not interested: the next plugin, then the host, goes on */
 }
 
-MQ_EXPORT bool mq_smtp_in_message(MQ_Context *context, MQ_SmtpConnection *connection, MQ_Message *message)
+MQ_EXPORT bool mq_smtp_in_message(MQ_Context *context, MQ_Connection *connection, MQ_Message *message)
 {
-    const char *recipient = MQ_Recipient(message);
-    const char *mime = MQ_Mime(message);
+    const char *recipient = MQ_recipient(message);
+    const char *mime = MQ_mime(message);
     size_t size, length;
     char *stamped;
     int field;
 
     (void)context;
     /* An example should not cut a message short: one with NUL bytes is left as it is. */
-    if (mime == NULL || recipient == NULL || MQ_SmtpData(connection) == NULL)
+    if (mime == NULL || recipient == NULL || MQ_connectionData(connection) == NULL)
         return false;
     size = strlen(mime);
     length = size + strlen(recipient) + 64;
@@ -53,7 +52,7 @@ MQ_EXPORT bool mq_smtp_in_message(MQ_Context *context, MQ_SmtpConnection *connec
     }
     field = snprintf(stamped, length, "X-Rohrpost-Example: stamp.c saw this mail for %s\r\n", recipient);
     memcpy(stamped + field, mime, size);
-    MQ_SetMime(message, stamped, (size_t)field + size); /* copied before it returns, */
+    MQ_setMime(message, stamped, (size_t)field + size); /* copied before it returns, */
     free(stamped);                                      /* so it is still ours to free */
     return false;
 }

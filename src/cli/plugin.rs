@@ -55,6 +55,10 @@ pub struct PluginNew {
 pub enum Language {
     /// C.
     C,
+    /// C++, on `mailerq.hpp`.
+    Cpp,
+    /// Rust, on `rohrpost-plugin`.
+    Rust,
 }
 
 /// A dialogue with a plugin.
@@ -117,7 +121,9 @@ pub(super) fn command() -> clap::Command {
         Arg::new("name").value_name("NAME").required(true).help("Its name, and the folder's");
     let new = clap::Command::new("new")
         .about("Make a folder with a plugin to begin with, which builds and passes its test")
-        .arg(name);
+        .arg(name)
+        .arg(flag("cpp").help("In C++, on mailerq.hpp"))
+        .arg(flag("rust").conflicts_with("cpp").help("In safe Rust, on rohrpost-plugin"));
     let top = clap::Command::new("top")
         .about(
             "Show what the plugins of the running server have and take, every second on a terminal",
@@ -150,7 +156,14 @@ pub(super) fn read(matches: &ArgMatches) -> Plugin {
             dialogue: required(matches, "dialogue"),
             patience: Duration::from_secs(required(matches, "patience")),
         }),
-        "new" => Plugin::New(PluginNew { name: required(matches, "name"), language: Language::C }),
+        "new" => Plugin::New(PluginNew {
+            name: required(matches, "name"),
+            language: match (matches.get_flag("cpp"), matches.get_flag("rust")) {
+                (true, _) => Language::Cpp,
+                (false, true) => Language::Rust,
+                (false, false) => Language::C,
+            },
+        }),
         "top" => Plugin::Top(PluginTop {
             arguments: settings_of(matches),
             json: matches.get_flag("json"),

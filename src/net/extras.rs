@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use rohrpost_abi::{Described, JsonEdits, Notes};
+use rohrpost_abi::{ConnectionId, Described, JsonEdits, Notes};
 use serde_json::{Map, Value};
 
 use crate::clock::Wall;
@@ -90,12 +90,13 @@ pub(super) fn noted(mail: &Mail) -> Notes {
 
 /// What tells of a mail out of the queue as JSON; nothing where no plugin can ask.
 pub(super) fn described(
+    plugin: ConnectionId,
     transaction: &Arc<Transaction>,
     mail: u16,
     desk: &Desk,
 ) -> Option<Described> {
     let told = || Stored::new(transaction, &desk.settings.smtp.hostname);
-    desk.plugins.ask_json().then(|| Described { by: Arc::new(told()), mail })
+    desk.plugins.ask_json(plugin).then(|| Described { by: Arc::new(told()), mail })
 }
 
 #[cfg(test)]

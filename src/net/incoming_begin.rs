@@ -106,6 +106,15 @@ impl Incoming {
 
     /// Starts the connect chain.
     fn connect(&mut self, desk: &mut Desk, io: &Io) {
+        // D-2E: plugins that have more to do than they can are given no more.
+        let most = desk.settings.plugin.holds_max.map_or(u64::MAX, |most| u64::from(most.get()));
+        if desk.numbers().value(Number::Held) >= most {
+            desk.count(Number::Turned);
+            let text =
+                format_args!("{} is turned away: plugins hold plugin-holds steps", self.remote);
+            desk.log.limited("plugin-holds", Level::Warning, "plugin", text);
+            return self.turn_away(answer::TOO_MANY_CONNECTIONS, desk);
+        }
         self.offer_login(desk);
         let init = ConnectionInit {
             fd: self.transport.descriptor(),

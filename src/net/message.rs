@@ -383,11 +383,6 @@ impl Message {
         self.mails.is_empty()
     }
 
-    /// Recipients that get nothing.
-    pub fn dropped(&self) -> usize {
-        self.answered - self.mails.len()
-    }
-
     /// Recipients that the client hears of.
     pub fn answered(&self) -> usize {
         self.answered

@@ -93,7 +93,7 @@ impl Outgoing {
             recipient: mail.map(|mail| mail.recipient.as_bytes()),
             id: Some(label(id.transaction, id.index)),
             attempt: desk.store.attempts(id).saturating_add(1),
-            json: extras::described(&current.transaction, id.index, desk),
+            json: extras::described(plugin, &current.transaction, id.index, desk),
             notes: mail.map(extras::noted).unwrap_or_default(),
             ..MessageInit::default()
         };
@@ -453,6 +453,19 @@ pub(super) fn made_of(mime: &Edit) -> Option<Body> {
         Edit::Set(text) => Some(repaired(text)),
         Edit::Unchanged | Edit::Removed => None,
     }
+}
+
+/// What a plugin put in place of an address; an error if that can be none.
+pub(super) fn edited(edit: &Edit) -> Result<Option<&str>, std::str::Utf8Error> {
+    match edit {
+        Edit::Set(text) => std::str::from_utf8(text.as_bytes()).map(Some),
+        Edit::Unchanged | Edit::Removed => Ok(None),
+    }
+}
+
+pub(super) fn misaddressed() -> Finish {
+    let text = "a plugin made an address of it that cannot be sent";
+    Finish::without_reply(Fate::Temporary, "mailfrom", "invalid", text)
 }
 
 /// A mail that could not be shown to plugins must not pass them by.

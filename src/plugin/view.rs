@@ -51,9 +51,9 @@ impl Plugins {
         Plugins { host, cell, log, retries_max, trace, tally }
     }
 
-    /// Can any plugin ask for messages as JSON?
-    pub fn ask_json(&self) -> bool {
-        self.host.plugins().ask_json()
+    /// Can any plugin of this connection ask for messages as JSON?
+    pub fn ask_json(&self, connection: ConnectionId) -> bool {
+        self.cell.set_of(connection).is_some_and(|set| set.ask_json())
     }
 
     /// The plugins that connections begin with.
@@ -94,6 +94,17 @@ impl Plugins {
             return Ok(None);
         }
         self.cell.open_connection(init).map(Some).map_err(|_| SlotsSpent)
+    }
+
+    /// Tells the plugins of this connection that the peer is gone, while one of them holds its step (D-4B).
+    pub fn tell_lost(&mut self, connection: ConnectionId) {
+        let Some(set) = self.cell.set_of(connection) else { return };
+        for plugin in set.with(Hook::Lost) {
+            // D-28: until it has handed back, it is called for nothing but the end.
+            if !self.cell.skips(*plugin, connection) {
+                self.cell.call_lost(*plugin, connection);
+            }
+        }
     }
 
     /// A chain over the plugins of this connection that export `hook`.

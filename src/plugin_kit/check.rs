@@ -244,7 +244,7 @@ fn look_at_visibility(image: &Image, report: &mut Report) {
         .map(String::as_str)
         .filter(|name| !hooks.contains(name) && !CUSTOMARY.contains(name))
         // Of the language, not of the author.
-        .filter(|name| !name.starts_with("_ZNSt") && !name.starts_with("_ZSt"))
+        .filter(|name| !image.shared.contains(*name))
         .collect();
     if !rest.is_empty() {
         let text = format!(

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use object::elf;
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
-use object::{Endianness, Object, ObjectSymbol};
+use object::{Endianness, Object, ObjectSymbol, SymbolFlags};
 
 /// A plugin or library beyond this is none that anybody would load.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -92,6 +92,8 @@ pub(super) struct Image {
     pub(super) search: Vec<String>,
     pub(super) exported: BTreeSet<String>,
     pub(super) imported: BTreeMap<String, Binding>,
+    /// Of those, what others of the same name may stand in for: what C++ makes of templates and the like.
+    pub(super) shared: BTreeSet<String>,
     /// What it defines and does not export, where it was not stripped.
     pub(super) hidden: BTreeSet<String>,
 }
@@ -121,10 +123,10 @@ impl Image {
             _ => return Err(ElfError::NotShared("an ELF file of another kind")),
         }
         let (needed, search) = named(&file)?;
-        let (exported, imported) = linked(&file);
+        let Linked { exported, imported, shared } = linked(&file);
         let hidden = own(&file, &exported);
         let machine = Machine(header.e_machine(endian).0);
-        Ok(Image { machine, needed, search, exported, imported, hidden })
+        Ok(Image { machine, needed, search, exported, imported, shared, hidden })
     }
 
     /// Whether it can be started, as a program for any address can.
@@ -170,8 +172,16 @@ fn named(file: &Elf64<'_>) -> Result<(Vec<String>, Vec<String>), ElfError> {
     Ok((needed, search))
 }
 
-fn linked(file: &Elf64<'_>) -> (BTreeSet<String>, BTreeMap<String, Binding>) {
-    let (mut exported, mut imported) = (BTreeSet::new(), BTreeMap::new());
+/// The dynamic symbols.
+#[derive(Default)]
+struct Linked {
+    exported: BTreeSet<String>,
+    imported: BTreeMap<String, Binding>,
+    shared: BTreeSet<String>,
+}
+
+fn linked(file: &Elf64<'_>) -> Linked {
+    let mut linked = Linked::default();
     for symbol in file.dynamic_symbols() {
         let Ok(name) = symbol.name() else { continue };
         if name.is_empty() || symbol.is_local() {
@@ -179,12 +189,25 @@ fn linked(file: &Elf64<'_>) -> (BTreeSet<String>, BTreeMap<String, Binding>) {
         }
         if symbol.is_undefined() {
             let binding = if symbol.is_weak() { Binding::Weak } else { Binding::Strong };
-            imported.insert(name.to_owned(), binding);
+            linked.imported.insert(name.to_owned(), binding);
         } else {
-            exported.insert(name.to_owned());
+            linked.exported.insert(name.to_owned());
+            if is_shared(symbol.flags()) {
+                linked.shared.insert(name.to_owned());
+            }
         }
     }
-    (exported, imported)
+    linked
+}
+
+/// Weak, or unique among all that a process has loaded.
+fn is_shared<S, T>(flags: SymbolFlags<S, T>) -> bool {
+    match flags {
+        SymbolFlags::Elf { st_info, .. } => {
+            matches!(st_info.st_bind(), elf::STB_WEAK | elf::STB_GNU_UNIQUE)
+        }
+        _ => false,
+    }
 }
 
 fn own(file: &Elf64<'_>, exported: &BTreeSet<String>) -> BTreeSet<String> {

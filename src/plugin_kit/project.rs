@@ -49,8 +49,45 @@ const C: &[Template] = &[
     ("tests/{name}.txt", DIALOGUE),
 ];
 
-/// Files that are not looked into.
+const CPP: &[Template] = &[
+    ("{name}.cpp", include_str!("template/cpp/plugin.cpp")),
+    ("Makefile", include_str!("template/cpp/Makefile")),
+    ("README.md", include_str!("template/cpp/README.md")),
+    (".gitignore", include_str!("template/c/gitignore")),
+    ("tests/{name}.txt", DIALOGUE),
+];
+
+const RUST: &[Template] = &[
+    ("src/lib.rs", include_str!("template/rust/lib.rs.txt")),
+    ("Cargo.toml", include_str!("template/rust/Cargo.toml")),
+    ("rohrpost-plugin/Cargo.toml", include_str!("template/rust/layer.toml")),
+    ("Makefile", include_str!("template/rust/Makefile")),
+    ("README.md", include_str!("template/rust/README.md")),
+    (".gitignore", include_str!("template/rust/gitignore")),
+    ("tests/{name}.txt", DIALOGUE),
+];
+
+/// Files in which nothing is filled in.
 const C_WHOLE: &[Template] = &[("mailerq.h", HEADER)];
+const CPP_WHOLE: &[Template] =
+    &[("mailerq.h", HEADER), ("mailerq.hpp", include_str!("../../abi/include/mailerq.hpp"))];
+
+macro_rules! layer {
+    ($($file:literal)*) => {
+        /// The layer for Rust, which a project carries as C carries the header.
+        const RUST_WHOLE: &[Template] = &[$(
+            (
+                concat!("rohrpost-plugin/src/", $file),
+                include_str!(concat!("../../abi/sdk/src/", $file)),
+            ),
+        )*];
+    };
+}
+
+layer! {
+    "address.rs" "connection.rs" "context.rs" "edge.rs" "failure.rs" "ffi.rs" "hold.rs" "lib.rs" "log.rs"
+    "message.rs" "plugin.rs" "post.rs" "step.rs" "timer.rs" "watch.rs"
+}
 
 /// Makes the folder.
 ///
@@ -69,6 +106,8 @@ pub(super) fn create(new: &PluginNew) -> Result<(), ProjectError> {
     std::fs::create_dir(&folder).map_err(failed(&folder))?;
     let (templates, whole) = match language {
         Language::C => (C, C_WHOLE),
+        Language::Cpp => (CPP, CPP_WHOLE),
+        Language::Rust => (RUST, RUST_WHOLE),
     };
     let filled = templates.iter().map(|(path, text)| (fill(path, name), fill(text, name)));
     let copied = whole.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
@@ -97,6 +136,7 @@ fn fill(text: &str, name: &str) -> String {
     let mut capital = name.to_owned();
     capital[..1].make_ascii_uppercase();
     let capital = capital.replace('_', "-");
+    let text = text.replace("{version}", env!("CARGO_PKG_VERSION"));
     text.replace("{name}", name)
         .replace("{Name}", &capital)
         .replace("{ident}", &name.replace('-', "_"))

@@ -337,9 +337,12 @@ impl Stage {
         self.client()?.stream.shutdown(Shutdown::Write)
     }
 
-    /// The client is gone.
+    /// The client is gone: its end is reset, for one that only says nothing more may listen still (D-49a).
     pub(super) fn drop_client(&mut self) {
-        self.clients.remove(&self.current);
+        if let Some(client) = self.clients.remove(&self.current) {
+            // Where it is gone already there is nothing to reset.
+            let _ = socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO));
+        }
     }
 
     // ---- Looks ------------------------------------------------------------------------------------

@@ -472,6 +472,11 @@ section! {
         "plugin-trace" trace: Trace = Preset::Text("no"),
             Choice(&[("no", Trace::Off), ("yes", Trace::On)]);
 
+        /// How many steps plugins may hold on one worker at a time; while they hold that many, new
+        /// clients are answered 421. 0 for no limit.
+        "plugin-holds" holds_max: Option<NonZeroU32> = Preset::Text("0"),
+            Limit { max: 1_000_000 }, live;
+
         /// How often plugins may ask for one step again before it counts as complete; 0 for no
         /// limit.
         "plugin-retries" retries_max: Option<NonZeroU32> = Preset::Text("100"),

@@ -15,6 +15,7 @@ use crate::cli;
 use crate::control::{self, ControlServer};
 use crate::crashes::CrashLoop;
 use crate::exposition::Exposition;
+use crate::keeper;
 use crate::limits::{Connections, MemoryBudget};
 use crate::lock::{Lock, LockError};
 use crate::log::{Log, LogError, Target};
@@ -154,12 +155,12 @@ pub(super) enum Event {
 }
 
 /// Runs the server until it is told to stop; returns the exit code. `sources` are what `loaded`
-/// came from, to be read again by a reload.
+/// came from, to be read again by a reload; `keeper` is the process that supervises this one.
 ///
 /// # Errors
 /// What keeps it from starting and has not been said on stderr. Once it has started it ends with a
 /// code.
-pub fn run(sources: Sources, loaded: Loaded) -> Result<u8, StartError> {
+pub fn run(sources: Sources, loaded: Loaded, keeper: Option<u32>) -> Result<u8, StartError> {
     let Loaded { settings, warnings } = loaded;
     let _ending = Ending;
     raise_descriptor_limit();
@@ -173,7 +174,7 @@ pub fn run(sources: Sources, loaded: Loaded) -> Result<u8, StartError> {
     if let Some(warning) = rights.warning() {
         log.warning("start", warning);
     }
-    let server = Server::start(settings, sources, rights, &log);
+    let server = Server::start(settings, sources, rights, keeper, &log);
     let outcome = server.and_then(|server| server.serve(&log));
     if let Err(error) = &outcome {
         log.critical("start", error);
@@ -239,12 +240,16 @@ impl Server {
         settings: Settings,
         sources: Sources,
         rights: Rights,
+        keeper: Option<u32>,
         log: &Log,
     ) -> Result<Server, StartError> {
         let settings = Arc::new(settings);
         let threads = settings.smtp.threads as usize;
         let Ground { lock, addresses, doors, tls, rolls, metrics_socket } =
             Ground::take(&settings, rights)?;
+        if let Some(keeper) = keeper {
+            keeper::follow(keeper).map_err(system("the server is not supervised any more"))?;
+        }
         watch_crashes(&settings, log)?;
         let mailboxes = Mailboxes::default();
         let (logbook, logbook_thread) = open_logbook(&settings, &mailboxes, log)?;

@@ -236,11 +236,16 @@ pub(super) fn watch_crashes(settings: &Settings, log: &Log) -> Result<(), StartE
     };
     let file = match Crashes::open(&settings.queue.directory) {
         Ok(mut crashes) => {
-            crashes.tell(directory, log).unwrap_or_else(unkept);
-            if let Some(limit) = settings.plugin.crashes_max
-                && let Some(found) =
-                    crashes.find_loop(limit.get() as usize, Wall::now_ms() / 1000, directory)
-            {
+            let telling = crashes.tell(directory, log).unwrap_or_else(|error| {
+                unkept(error);
+                None
+            });
+            let limit = settings.plugin.crashes_max.map(|limit| limit.get() as usize);
+            let now_s = Wall::now_ms() / 1000;
+            let found = limit.and_then(|limit| crashes.find_loop(limit, now_s, directory));
+            if let Some(found) = found {
+                // There is no hurry any more, and it says what is to be mended.
+                drop(telling.map(JoinHandle::join));
                 return Err(found.into());
             }
             Some(crashes.into_file())

@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use super::crashing::{Crashing, ask};
-use crate::support::{PATIENCE, within};
+use crate::support::{PATIENCE, Sanitizer, compile_plugin, within};
 
 const SIGABRT: i32 = 6;
 const SIGFPE: i32 = 8;
@@ -35,6 +35,10 @@ fn every_crash_names_the_plugin_on_stderr_in_the_file_and_at_the_next_start() {
         assert!(words.contains(&"plugin=10-crashing.so"), "{way}: {}", crashes[0]);
 
         let mut next = crashing.plan.start();
+        // It is told beside the start, which does not wait for it.
+        next.process().await_complaint(PATIENCE, &format!("[crash]   {function} ("));
+        let told = || crashing.lines().contains(&"# told".to_owned()).then_some(());
+        within(PATIENCE, told).expect("that it was told is written down");
         assert!(next.terminate().success());
         let said = next.process().stderr.complete();
         assert!(said.contains("[crash] plugin 10-crashing.so ended the server"), "{way}: {said}");
@@ -44,6 +48,35 @@ fn every_crash_names_the_plugin_on_stderr_in_the_file_and_at_the_next_start() {
         assert!(third.terminate().success());
         assert!(!third.process().stderr.complete().contains("[crash]"), "it is told once");
     }
+}
+
+const THROWING: &str = r#"
+#define MQ_API_VERSION 201
+#include <mailerq.h>
+#include <stdexcept>
+MQ_EXPORT int mq_version() { return MQ_API_VERSION; }
+MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *, MQ_SmtpConnection *, const char *, size_t) {
+    throw std::runtime_error("nobody catches this");
+}
+"#;
+
+#[test]
+fn d_0a_an_exception_is_named_and_written_down() {
+    let crashing = Crashing::new();
+    let source = crashing.plan.directory().join("throwing.cpp");
+    std::fs::write(&source, THROWING).unwrap();
+    let folder = crashing.plan.directory().join("plugins");
+    compile_plugin(&source, &folder, "05-throwing", Sanitizer::Off);
+    let mut server = crashing.plan.start();
+    assert!(!ask(&server, "anybody"));
+    assert_eq!(server.process().wait(PATIENCE).signal(), Some(SIGABRT));
+    let said = server.process().stderr.complete();
+    assert!(
+        said.contains("plugin 05-throwing.so: an exception left mq_smtp_in_mailfrom"),
+        "{said}"
+    );
+    let crash = crashing.crashes().remove(0);
+    assert!(crash.contains(" exception ") && crash.contains(" plugin=05-throwing.so "), "{crash}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! The hops are played by the tests ([`far`]). **Diagnostics**: what does not come in time panics with what
 //! was awaited.
 
+mod asked;
 mod chunk;
 mod facts;
 mod far;

@@ -31,19 +31,34 @@ fn example(folder: &Path, name: &str) -> PathBuf {
     compile(folder, name, &std::fs::read_to_string(source).unwrap(), &["-fvisibility=hidden"])
 }
 
+/// A plugin with which senders that are new wait for twenty seconds, on each connection.
+fn patient(folder: &Path) -> PathBuf {
+    let source = "#include <mailerq.h>\n\
+        static char seen;\n\
+        MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n\
+        static void over(void *data) { MQ_continue(data); }\n\
+        MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *a, MQ_Connection *b, MQ_Address *c)\n\
+        { (void)c; if (MQ_connectionData(b)) return false;\n\
+          MQ_setConnectionData(b, &seen); MQ_log(MQ_INFO, \"a stranger waits\");\n\
+          return MQ_startTimer(a, 20, over, b) != NULL; }\n\
+        MQ_EXPORT bool mq_smtp_in_close(MQ_Context *a, MQ_Connection *b)\n\
+        { (void)a; (void)b; return false; }\n";
+    compile(folder, "patient.c", source, &["-fvisibility=hidden"])
+}
+
 const HELLO: &str = "S: 220\nC: HELO x\nS: 250\nC: MAIL FROM:<a@example.org>\nS: 250\n";
 const TEXT: &str = "C: DATA\nS: 354\nC: Subject: x\nC:\nC: text\nC: .\nS: 250\n";
 
-/// Twenty seconds and five weeks pass in no time at all.
+/// Twenty seconds pass in no time at all, and not before they are told to.
 #[test]
-fn a_manual_clock_lets_strangers_wait_and_be_forgotten() {
+fn time_passes_by_the_script_alone() {
     let place = tempfile::tempdir().unwrap();
-    let object = example(place.path(), "greylist.c");
+    let object = patient(place.path());
     let known = "C: MAIL FROM:<a@example.org>\nS: 250\nC: RCPT TO:<b@example.net>\n\
                  expect hook mq_smtp_in_rcptto";
     let dialogue = format!(
         "{HELLO}C: RCPT TO:<b@example.net>\nexpect hook mq_smtp_in_rcptto held\n\
-         expect log waits\nwait 19s\nexpect no callback timer\nexpect held 1\n\
+         expect log a stranger waits\nwait 19s\nexpect no callback timer\nexpect held 1\n\
          wait 1s\nexpect callback timer\nexpect back continue\nexpect held 0\nS: 250\n{TEXT}\
          expect sent b@example.net\n{known} false\nS: 250\n{TEXT}\
          C: QUIT\nS: 221\nclose\nexpect hook mq_smtp_in_close false\n"
@@ -56,7 +71,7 @@ fn a_manual_clock_lets_strangers_wait_and_be_forgotten() {
 #[test]
 fn what_happens_otherwise_fails_at_its_line() {
     let place = tempfile::tempdir().unwrap();
-    let object = example(place.path(), "greylist.c");
+    let object = patient(place.path());
     let held = format!("{HELLO}C: RCPT TO:<b@example.net>\n");
     for (dialogue, line, why) in [
         ("S: 220\nC: HELO x\nS: 550\n".to_owned(), 3, "awaited 550, got \"250"),
@@ -146,10 +161,34 @@ fn make_new(folder: &Path, arguments: &[&str]) {
     let mut command = Command::new("make");
     command.args(["test", &format!("ROHRPOST={program}")]);
     command.current_dir(folder.join(name)).stdin(Stdio::null()).env_remove("MAKEFLAGS");
+    // What a project in Rust builds stays in it, and needs nothing from elsewhere.
+    command.env("CARGO_TARGET_DIR", "target").env("CARGO_NET_OFFLINE", "true");
     let mut process = Process::spawn("make test", &mut command);
     assert!(process.wait(PATIENCE).success(), "{process}");
     let said = process.stdout.complete();
     assert!(said.contains("\nusable\n") && said.contains("\npassed: "), "{said}");
+}
+
+#[test]
+fn a_new_project_in_cplusplus_builds_and_passes_its_test() {
+    let place = tempfile::tempdir().unwrap();
+    make_new(place.path(), &["second_try", "--cpp"]);
+}
+
+#[test]
+fn a_new_project_in_rust_builds_and_passes_its_test() {
+    let place = tempfile::tempdir().unwrap();
+    make_new(place.path(), &["third-try", "--rust"]);
+    // All of the layer goes with it.
+    let layer = place.path().join("third-try/rohrpost-plugin/src");
+    let files = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("abi/sdk/src");
+    assert_eq!(files(&layer), files(&whole));
 }
 
 #[test]

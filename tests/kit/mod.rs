@@ -4,6 +4,7 @@
 
 mod check;
 mod dialogue;
+mod layers;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,16 @@ pub(crate) struct Said {
 
 /// Runs `rohrpost plugin` to its end.
 pub(crate) fn kit(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Said {
+    kit_with(arguments, [] as [(&str, &str); 0])
+}
+
+/// The same, with variables of the environment.
+pub(crate) fn kit_with(
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    environment: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>,
+) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rohrpost"));
-    command.arg("plugin").args(arguments).stdin(Stdio::null());
+    command.arg("plugin").args(arguments).envs(environment).stdin(Stdio::null());
     let mut process = Process::spawn("rohrpost plugin", &mut command);
     let code = process.wait(PATIENCE).code();
     Said { code, stdout: process.stdout.complete(), stderr: process.stderr.complete() }

@@ -59,6 +59,10 @@ fn the_unit_gives_a_stop_its_time_and_does_not_repeat_what_cannot_work() {
     assert_eq!(of_unit("ExecReload"), ["/usr/bin/rohrpost reload"]);
     assert_eq!(of_unit("Type"), ["notify"]);
     assert_eq!(of_unit("RestartPreventExitStatus"), ["64 78"]);
+    // Back within a second, however often it was away.
+    assert_eq!(of_unit("Restart"), ["on-failure"]);
+    assert_eq!(of_unit("RestartSec"), ["200ms"]);
+    assert_eq!(of_unit("StartLimitIntervalSec"), ["0"]);
     // shutdown-timeout and plugin-shutdown-timeout by default, and 30 s for the disk; then a control
     // client (18 s), the last sync and the last lines of three logs (2 s each).
     let stop = of_unit("TimeoutStopSec")[0].strip_suffix("min").unwrap().parse::<u64>().unwrap();

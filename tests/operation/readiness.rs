@@ -46,6 +46,19 @@ fn a_service_manager_is_told_of_readiness_reloads_drains_and_the_end() {
 }
 
 #[test]
+fn a_supervised_server_tells_the_service_manager_itself() {
+    // The manager means the process that it started; the server is another, and is not put off by it.
+    let (manager, plan) = Ear::new(Server::builder().supervised());
+    let own = std::process::id().to_string();
+    let plan = plan.environment("WATCHDOG_USEC", "2000000").environment("WATCHDOG_PID", own);
+    let mut server = plan.start();
+    manager.await_line("READY=1");
+    manager.await_line("WATCHDOG=1");
+    assert!(server.terminate().success());
+    manager.await_line("STOPPING=1");
+}
+
+#[test]
 fn a_watchdog_gets_its_sign_while_the_workers_turn() {
     let (manager, plan) = Ear::new(Server::builder());
     let _server = plan.environment("WATCHDOG_USEC", "2000000").start();

@@ -361,3 +361,24 @@ fn d_2f_chains_go_on_in_the_order_of_their_hand_backs() {
     assert_eq!(order, ["m3", "m2", "m1", "m0"], "as `unpark` handed back");
     say(&mut last, "NOOP", 250);
 }
+
+#[test]
+fn d_2e_a_plugin_holds_as_many_steps_as_the_settings_let_it() {
+    let stage = Stage::new(&["10-a"]).setting("plugin-holds", 2);
+    stage.script("10-a mailfrom hold:go\n");
+    let server = stage.start();
+    let mut clients: Vec<SmtpClient> = (0..3).map(|_| client(&server)).collect();
+    for (client, held) in clients[..2].iter_mut().zip(1..) {
+        client.send(b"MAIL FROM:<a@example.org>\r\n").unwrap();
+        await_status(&server, "held", held);
+    }
+    let mut refused = SmtpClient::connect(server.smtp()).unwrap();
+    refused.reply().unwrap().require(421).unwrap();
+    refused.await_close().unwrap();
+    // D-31: no plugin has seen it. Who is there already goes on.
+    assert_eq!(stage.calls(&["connect"]).len(), 3);
+    say(&mut clients[2], "NOOP", 250);
+    stage.release("go", "continue");
+    await_status(&server, "held", 1);
+    say(&mut client(&server), "NOOP", 250);
+}

@@ -58,6 +58,7 @@ pub(crate) struct ServerBuilder {
     settings: Vec<(String, String)>,
     environment: Vec<(String, OsString)>,
     tracer: Vec<OsString>,
+    supervised: bool,
 }
 
 impl ServerBuilder {
@@ -85,6 +86,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Lets a keeper start the server (`run --supervise`); signals go to that.
+    pub(crate) fn supervised(mut self) -> Self {
+        self.supervised = true;
+        self
+    }
+
     /// The directory that holds this server's queue and whatever else a test puts there.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
@@ -104,10 +111,11 @@ impl ServerBuilder {
             let secure = ready(line, "smtps").map(|(addresses, _)| addresses);
             Some((addresses, secure.unwrap_or_default(), pid))
         });
-        if self.tracer.is_empty() {
-            assert_eq!(pid, process.pid(), "the ready line names its own process");
+        match (self.supervised, self.tracer.is_empty()) {
+            (true, _) => assert_ne!(pid, process.pid(), "the keeper is another process"),
+            (false, true) => assert_eq!(pid, process.pid(), "the ready line names its process"),
+            (false, false) => process.set_pid(pid),
         }
-        process.set_pid(pid);
         Server { builder: self.clone(), process, addresses, secure_addresses }
     }
 
@@ -151,7 +159,8 @@ impl ServerBuilder {
                 command
             }
         };
-        command.arg("run").arg(format!("--queue-directory={}", self.queue_directory().display()));
+        command.arg("run").args(self.supervised.then_some("--supervise"));
+        command.arg(format!("--queue-directory={}", self.queue_directory().display()));
         command.args(self.settings.iter().map(|(key, value)| format!("--{key}={value}")));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
@@ -207,6 +216,7 @@ impl Server {
             settings: Vec::new(),
             environment: Vec::new(),
             tracer: Vec::new(),
+            supervised: false,
         };
         queue
             .setting("smtp-ip", "127.0.0.1")

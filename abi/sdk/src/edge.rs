@@ -62,16 +62,19 @@ impl<P: Plugin> Seat<P> {
         Seat(OnceLock::new())
     }
 
-    /// `mqx_initialize`
-    pub fn start(&self) -> bool {
+    /// `mq_initialize`, which cannot say how it went.
+    pub fn start(&self) {
         match guarded("start", P::start) {
-            Some(Ok(plugin)) => self.0.set(plugin).is_ok(),
-            Some(Err(failure)) => {
-                log::critical(failure);
-                false
-            }
-            None => false,
+            // Nobody else sets it.
+            Some(Ok(plugin)) => drop(self.0.set(plugin)),
+            Some(Err(failure)) => log::critical(format_args!("start: {failure}")),
+            None => {}
         }
+    }
+
+    /// `mqx_initialize`, which comes next, and can.
+    pub fn started(&self) -> bool {
+        self.0.get().is_some()
     }
 
     /// `mqx_reload`, `mq_cleanup`
@@ -224,8 +227,13 @@ macro_rules! export {
             }
 
             #[unsafe(no_mangle)]
+            extern "C" fn mq_initialize() {
+                SEAT.start();
+            }
+
+            #[unsafe(no_mangle)]
             extern "C" fn mqx_initialize(_: *mut MqPlugin) -> bool {
-                SEAT.start()
+                SEAT.started()
             }
 
             #[unsafe(no_mangle)]

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }
@@ -34,6 +35,17 @@ static void crash(const char *how) {
     if (!strcmp(how, "exit")) exit(0);
     if (!strcmp(how, "null-call")) nothing();
     if (!strcmp(how, "in-libc")) zero = (int)strlen(nowhere);
+    if (!strcmp(how, "fork")) {
+        for (int way = 0; way < 2; way++) {
+            pid_t child = fork();
+            if (child == 0 && way == 0) exit(3);
+            if (child == 0) write_nowhere();
+            int status = 0;
+            waitpid(child, &status, 0);
+            if (way == 0 && (!WIFEXITED(status) || WEXITSTATUS(status) != 3)) abort();
+            if (way == 1 && (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSEGV)) abort();
+        }
+    }
     if (!strcmp(how, "host-panic")) MQ_log(MQ_INFO, "panic");
 }
 

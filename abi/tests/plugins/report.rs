@@ -72,14 +72,19 @@ fn left(path: &str, way: &str, more: &[(&str, &str)]) -> Left {
     Left { output, line }
 }
 
-/// In the child: a stage whose plugin ends the process as the parent says.
-fn crash() {
+/// In the child: a stage whose plugin does as the parent says.
+fn misbehave() {
     report_crashes(Some(crash_file())).expect("handlers are taken");
     let folder = Folder::new();
     folder.plugin("10-crashing.so", include_str!("crashing.c"));
     let mut stage = Stage::in_folder(folder);
     let connection = stage.open();
     stage.run(connection, &variable(WAY));
+}
+
+/// The same, and it ends the process.
+fn crash() {
+    misbehave();
     unreachable!("the process has ended");
 }
 
@@ -175,6 +180,18 @@ fn exit_is_a_crash_that_names_who_called_it() {
         assert!(line.ends_with(&format!(" plugin=10-crashing.so{end}")), "{}", left.line);
         assert!(left.stderr().contains("it called exit()"), "{}", left.stderr());
     }
+}
+
+#[test]
+fn a_process_that_a_plugin_forks_ends_as_it_likes() {
+    let path = path!("a_process_that_a_plugin_forks_ends_as_it_likes");
+    if is_child(path) {
+        misbehave();
+        return rohrpost_abi::expect_exit();
+    }
+    let left = left(path, "fork", &[]);
+    assert!(left.output.status.success(), "{}", transcript(&left.output));
+    assert_eq!(left.line, "");
 }
 
 crate::support::scenario! {

@@ -1,0 +1,162 @@
+//! A plugin that does wrong what its recipients name, in safe Rust.
+
+use std::cell::RefCell;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rohrpost_plugin::{
+    Address, Context, Failure, Interest, Outcome, Plugin, Step, Timer, Verdict, Watch, export, info,
+};
+
+struct Misbehaving;
+
+#[derive(Default)]
+struct Seat {
+    timer: RefCell<Option<Timer>>,
+    watch: RefCell<Option<Watch<UnixStream>>>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        info("a seat is gone");
+    }
+}
+
+impl Plugin for Misbehaving {
+    type Worker = String;
+    type Connection = Seat;
+
+    fn start() -> Result<Self, Failure> {
+        match std::env::var("MISBEHAVING_START").as_deref() {
+            Ok("panic") => panic!("in start"),
+            Ok("fail") => Err(Failure::new("no licence")),
+            _ => Ok(Misbehaving),
+        }
+    }
+
+    fn worker(&self, context: Context) -> Result<String, Failure> {
+        context.timer(Duration::from_secs(3600), || info("an hour"))?.detach();
+        Ok("the worker".to_owned())
+    }
+
+    fn rcpt_to(&self, step: &mut Step<'_, Self>, recipient: Address<'_>) -> Outcome {
+        let context = step.context();
+        let state = step.state();
+        match &*recipient.local_part() {
+            "panic" => panic!("in the hook for {}", recipient.text()),
+            "error" => return Err("x".parse::<u32>().unwrap_err().into()),
+            "held-panic" => {
+                let _hold = step.hold()?;
+                panic!("while it is held");
+            }
+            "timer-panic" => {
+                let hold = step.hold()?;
+                let timer = context.timer(Duration::from_secs(1), move || {
+                    let _hold = hold;
+                    panic!("in the timer");
+                })?;
+                timer.detach();
+            }
+            "watch-panic" => {
+                let hold = step.hold()?;
+                let (ours, mut theirs) = UnixStream::pair()?;
+                ours.set_nonblocking(true)?;
+                theirs.write_all(b"x")?;
+                let watch = context.watch(ours, Interest::Read, move |_, readiness| {
+                    let _both = (&hold, &theirs);
+                    assert!(!readiness.readable, "in the watch");
+                })?;
+                *state.watch.borrow_mut() = Some(watch);
+            }
+            "dropped" => drop(step.hold()?),
+            "forgotten" => std::mem::forget(step.hold()?),
+            "thread" => {
+                let remote = step.hold()?.remote();
+                std::thread::spawn(move || remote.release(Verdict::Continue));
+            }
+            "thread-answer" => {
+                let remote = step.hold()?.remote();
+                std::thread::spawn(move || {
+                    remote.finish(|hold| {
+                        hold.reject(550, "5.7.1", &format!("{} says no", hold.worker()));
+                        hold.proceed();
+                    });
+                });
+            }
+            "thread-panic" => {
+                let remote = step.hold()?.remote();
+                std::thread::spawn(move || {
+                    let _remote = remote;
+                    panic!("in the thread");
+                });
+            }
+            "wait" => {
+                let hold = step.hold()?;
+                let again = Rc::clone(&state);
+                let timer = context.timer(Duration::from_secs(5), move || {
+                    again.timer.borrow_mut().take();
+                    hold.proceed();
+                })?;
+                timer.reset(Duration::from_secs(1));
+                *state.timer.borrow_mut() = Some(timer);
+            }
+            "echo" => {
+                let hold = RefCell::new(Some(step.hold()?));
+                let (ours, mut theirs) = UnixStream::pair()?;
+                ours.set_nonblocking(true)?;
+                theirs.write_all(b"y")?;
+                let again = Rc::clone(&state);
+                let watch = context.watch(ours, Interest::Read, move |mut stream, _| {
+                    let mut answer = [0; 1];
+                    if stream.read(&mut answer).is_ok_and(|size| size == 1) {
+                        hold.borrow_mut().take().map(|hold| hold.proceed());
+                        // Its own, while it runs.
+                        again.watch.borrow_mut().take();
+                    }
+                })?;
+                *state.watch.borrow_mut() = Some(watch);
+            }
+            "repeat" => {
+                let mut left = 3;
+                let hold = RefCell::new(Some(step.hold()?));
+                let second = Duration::from_secs(1);
+                let again = Rc::clone(&state);
+                let timer = context.repeat(second, second, move || {
+                    left -= 1;
+                    info(format_args!("{left} left"));
+                    if left == 0 {
+                        hold.borrow_mut().take().map(|hold| hold.proceed());
+                        again.timer.borrow_mut().take();
+                    }
+                })?;
+                *state.timer.borrow_mut() = Some(timer);
+            }
+            "reject" => {
+                step.reject(551, "5.1.6", "Not\nhere");
+            }
+            "complete" => step.complete(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn message(
+        &self,
+        step: &mut Step<'_, Self>,
+        message: rohrpost_plugin::Message,
+    ) -> Outcome {
+        let mut text = format!("X-Client: {}\r\n", step.helo().unwrap_or_default()).into_bytes();
+        text.extend(message.mime().ok_or_else(|| Failure::new("there is no text"))?);
+        message.set_mime(&text);
+        message.set_note("seen", Some(b"yes"));
+        assert_eq!(message.note("seen").as_deref(), Some(&b"yes"[..]));
+        if message.recipient().as_deref() == Some("message-panic@example.net") {
+            panic!("in the message hook");
+        }
+        Ok(())
+    }
+}
+
+export!(Misbehaving: rcpt_to, message);
