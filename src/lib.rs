@@ -24,7 +24,7 @@
 //! | [`worker`] | the handler of the turn: tokens to drivers, start, accept, dispatch, stop | blocks |
 //! | [`supervisor`] | start, signals and end, on the main thread | touches mail |
 //! | [`settings`], [`cli`], [`program`], [`upkeep`], [`manual`] | names and values, arguments, subcommands | |
-//! | [`control`], [`view`], [`metrics`], [`status`], [`log`] | what is said to whoever asks, and the application log | message text |
+//! | [`control`], [`view`], [`metrics`], [`exposition`], [`status`], [`plugin_top`], [`log`] | what is said to whoever asks, and the application log | message text |
 //! | [`limits`], [`memory`], [`clock`], [`lock`] | budgets, live heap octets (tests), dates, the lock of the queue | |
 //! | [`services`] | the thread for asynchronous libraries: look-ups in DNS | touches what a worker owns |
 //! | [`logbook`] | the send log and the received log | blocks a worker, drops a line |
@@ -125,7 +125,9 @@
 //! 15. No plugin, mail or log file is touched with the rights of root once `user` is set, and no
 //!     thread keeps them. `supervisor/rights.rs`; `tests/operation/user.rs`.
 //! 16. A reload changes all workers or none, and drops no connection. `supervisor/reload.rs`;
-//!     `tests/operation/reload.rs`.
+//!     `tests/operation/reload.rs`. A connection keeps the plugins that it began with, whatever is
+//!     reloaded, and mail over outgoing ones meets those of now (D-0E). `supervisor/renewal.rs`,
+//!     `worker/context.rs`; `tests/plugins/renewal.rs`.
 //! 17. A client's password is in our memory until it is judged and no longer, in no log and no message
 //!     about settings. `smtp/sasl.rs`, `net/login.rs`; `tests/login.rs` looks through the memory of the
 //!     server. What rustls decrypts into its own buffers it frees without wiping them.
@@ -194,6 +196,11 @@
 //! - **A reload swaps the settings of a worker as a whole**, by a message; sessions that have greeted
 //!   their client keep the name and the limits they announced. Ports, threads and the queue's own
 //!   settings wait for a restart: half of a worker cannot be made anew.
+//! - **A reload of plugins does not wait on the main thread**: workers report when their contexts are ready,
+//!   and the server answers others meanwhile. Settings are applied with the new plugins, in one message.
+//! - **A plugin's metrics belong to its name and not to an instance**, so that counters survive a reload.
+//!   They are `rohrpost_plugin_NAME_…`, because plugins do not know each other's words; what the server
+//!   says about plugins is `rohrpost_plugins_…` with a label, so that the two cannot meet.
 //! - **A drain keeps the listeners open and answers 421**: a closed port below 1024 could not be opened
 //!   again without root, and a sender that is told 421 tries its next host at once.
 //! - **The reserve is given to outcomes alone**: while it is spent no mail is taken, whatever
@@ -353,6 +360,7 @@ pub mod net;
 pub mod notice;
 pub mod plugin;
 pub mod plugin_kit;
+pub mod plugin_top;
 pub mod program;
 pub mod properties;
 pub mod queue;

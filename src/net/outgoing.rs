@@ -227,14 +227,6 @@ impl Outgoing {
         self.drive(desk, io)
     }
 
-    /// The plugins were changed: an idle connection is not to keep those of before in use.
-    pub fn on_other_plugins(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
-        if self.greeted && desk.plugins.is_outdated(self.plugin) {
-            return self.on_unneeded(desk, io);
-        }
-        Keep::Yes
-    }
-
     /// An idle connection is to make room for another.
     pub fn on_unneeded(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
         if self.idle {

@@ -14,12 +14,21 @@ use crate::smtp::client::{Problem, Stage};
 
 use super::asked::{Ending, Follow, Moment};
 use super::desk::{Desk, Io};
+use super::incoming::Keep;
 use super::outgoing::{Current, Outgoing};
 
 /// How long the far end may take to answer QUIT.
 const QUIT_MS: u64 = 5_000;
 
 impl Outgoing {
+    /// The plugins were changed: an idle connection is not to keep those of before in use.
+    pub fn on_other_plugins(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        if self.greeted && desk.plugins.is_outdated(self.plugin) {
+            return self.on_unneeded(desk, io);
+        }
+        Keep::Yes
+    }
+
     /// The far end could not be talked to; the next host is tried.
     pub(super) fn on_unreachable(&mut self, why: Finish, desk: &mut Desk, io: &Io) -> bool {
         if let Some(journey) = self.journey.take() {
