@@ -62,8 +62,8 @@
 //!   -> commit thread: write, fdatasync -> Completion -> mailbox
 //!   -> Store::admit, and 250 to the client if it is still there
 //! Store: ready -> Destinations: route (services: MX, A, AAAA), journey from host to host
-//!   -> Outgoing, greeted already -> MAIL RCPT DATA -> 354 -> out_data chain -> text, dot
-//!   -> reply -> Finish -> Store::on_finish -> Attempt -> Desk::batch -> settled with the next sync
+//!   -> Outgoing, greeted already -> out_message chain -> MAIL RCPT DATA -> 354 -> out_data chain
+//!   -> text, dot -> out_sent chain -> reply -> Finish -> out_result chain -> Store::on_finish -> Attempt -> Desk::batch -> settled with the next sync
 //!   -> with the notice to its sender and results, if any are due, in front ([`net::settlement`])
 //!   -> freed, waiting for its next attempt, or failed and kept until max-delivertime
 //! ```
@@ -90,10 +90,11 @@
 //!    own record at most, and an outcome what it is told by. `queue/log/recovery.rs`;
 //!    `queue/log/tests/crash.rs`, `damage.rs`, `results.rs`.
 //! 3. A final 250 that was received is never tried again within the life of the process: the outcome
-//!    is applied in memory at once and written afterwards. `delivery/store.rs`, `net/outgoing.rs`;
-//!    within a round of `tests/crash.rs` no mail comes twice.
+//!    is applied in memory at once, or when a held `mq_smtp_out_sent` is over (D-82), and written
+//!    afterwards. `delivery/store.rs`, `net/outgoing.rs`, `net/asked.rs`; `d_82_…` in `tests/plugins/`, and within a round of `tests/crash.rs` no mail comes twice.
 //! 4. Over a crash a mail comes twice only if its final dot was sent and its outcome not durable;
-//!    `settles_unwritten` in the status is the bound of it. `tests/crash.rs` counts.
+//!    `settles_unwritten` in the status is the bound of it, with the steps that plugins hold (`held`).
+//!    `tests/crash.rs` counts.
 //! 5. Once handed to commit a mail is ours, whether the client is there or not. `net/desk.rs`
 //!    (`committing`), `worker/turn.rs` (`on_committed`); the endings in `tests/plugins/ending.rs`.
 //! 6. A mail is given only to a connection that was greeted: a host that is down costs no attempt
@@ -117,7 +118,7 @@
 //!     `deadlines_and_shutdown_say_421_and_release_all`; stalls and drips at each phase in
 //!     `tests/limits/` (`…_deadlines.rs`) and `tests/routes/deadlines.rs`.
 //! 14. Nothing may relay but clients in `smtp-relay-range`, authenticated ones, and mail for local
-//!     domains; where clients can log in, only if that range was set. `net/incoming.rs` (`finish_recipient`),
+//!     domains; where clients can log in, only if that range was set. `net/incoming_mail.rs` (`finish_recipient`),
 //!     `net/login.rs`; `tests/dialogues/relay-refused.txt`, `auth-required.txt`.
 //! 15. No plugin, mail or log file is touched with the rights of root once `user` is set, and no
 //!     thread keeps them. `supervisor/rights.rs`; `tests/operation/user.rs`.
@@ -149,6 +150,10 @@
 //! 26. One mail stays one: no text ends but by CRLF, dot, CRLF, none leaves with a CR or LF alone, and no
 //!     name or address leaves its place. `smtp/server/receiver.rs`, `smtp/stuffer.rs`, `smtp/trace.rs`;
 //!     `tests/smuggling/`, which has the servers of others count.
+//! 27. What plugins make of a mail, its own wishes and notes, is as durable as what it came with: with the
+//!     250 what was made before, with the outcome of the attempt what was made on the way out.
+//!     `queue/log/extras.rs`, `delivery/store_own.rs`, `net/outgoing_made.rs`; `queue/log/tests/extras.rs`,
+//!     `tests/plugins/json.rs`.
 //!
 //! 27. A plugin that ends the process is named, with its hook or its thread, on stderr, in the file of
 //!     crashes and at the next start; the server comes back, and has lost nothing that was answered 250.
@@ -199,8 +204,21 @@
 //! - **A connection that has rested is looked at before it gets a mail**, and its first reply has half a
 //!   minute: one that a firewall forgot would else cost every mail the whole `smtp-out-timeout`. Such a
 //!   mail is given back too. Nothing goes ahead of the first reply then.
+//! - **What a plugin decides of a mail counts while it cannot have arrived**: before its text, and after a
+//!   failure. Behind the 354 only the end of the connection leads out (RFC 5321 3.3); once the text is out
+//!   nothing does, and `mq_smtp_out_sent` that is held too long is taken back without ending the delivery:
+//!   D-27 to the letter would send that mail twice.
+//! - **A 250 waits for a held `mq_smtp_out_sent`** (D-82), and for no plugin that wants to know how it ended:
+//!   then it is settled as soon as one takes control. Any other last word waits as well, so that
+//!   there is one order of steps.
+//! - **A mail that is put off before MAIL had no attempt**, as nothing was tried: its time is its bound, and
+//!   a second the shortest pause. Elsewhere attempts count, and `max-attempts` holds.
+//! - **A pause is kept as it was meant**, over restarts too, whatever the retry rule says by then: a plugin may
+//!   have chosen it. It is told by when the attempt ended, so a wall clock that stood wrong lengthens none.
+//! - **Another host is of one attempt**, and is a host that a message brings along: the same rules keep it from
+//!   leading inside or to ourselves, and its login is nobody's.
 //! - **A small text goes out with its envelope** (BDAT) where a next hop takes that: one round trip a mail in
-//!   place of two, and one packet in place of three. Not where plugins are asked after the 354 (D-80), and
+//!   place of two, and one packet in place of three. Not where plugins are asked after the 354 (D-80, D-82), and
 //!   not a large one, which a hop that refuses the recipient would have to read.
 //! - **A handshake that fails is made up for by the next connection**, in clear where TLS is not required: no
 //!   mail has been given to the first one, so none notices. Half an hour's mail follows in clear only if TLS
@@ -216,6 +234,15 @@
 //!   named queue takes its result: then it is there that it is looked at.
 //! - **The queue keeps up to a hundred attempts of a mail**, the first ten and the latest, and they are
 //!   read back when a result is written: memory for them would be paid by every mail that waits.
+//! - **A mail with wishes of its own has them in place of all of its message's**, not beside them: a
+//!   plugin changes the JSON of one recipient, and what it takes away must be gone. Most mails have none, and
+//!   pay a pointer.
+//! - **Changes on the way out go with each outcome from then on**, whole: of a hundred outcomes and more the
+//!   queue keeps some, so the latest has to suffice.
+//! - **Facts in a message's JSON are told, not taken**: what a plugin writes over `message-id`, `connection`
+//!   and the like is dropped without a word, a known property that means nothing is refused (D-63). It is
+//!   shown no password, which stays with its host, port and name unless it gives another.
+//! - **Notes are told to nobody**, results included: what the sender is to know belongs into a property.
 //! - **Named queues are part of the log**: an entry is a transaction like any other, so it is as durable as
 //!   mail, is rewritten and freed as mail is, and costs memory for its id only. They may be above their
 //!   bound for a second, because it is looked at once a second, and for as long as the disk is away.

@@ -4,4 +4,8 @@
 //! The plugins are those of `examples/plugins` as they stand. **Diagnostics**: a failure shows what both
 //! servers wrote.
 
+mod dnsbl;
+mod http;
+mod json;
+mod offers;
 mod redis;

@@ -441,7 +441,8 @@ struct ev_loop *MQ_ev(MQ_Context *context);
  * later attempts; changes of envelope, recipient, mime and dsn.notify or dsn.orcpt are not kept.
  *
  * mime holds any octets, also NULs and such as are no UTF-8: use the functions that give or take a length.
- * In other properties what is no UTF-8 is replaced. A smarthost shows no password; a password stays as
+ * What a plugin hangs onto objects itself (a serializer, a function for their end) must not call anything on
+ * their message. In other properties what is no UTF-8 is replaced. A smarthost shows no password; a password stays as
  * long as host, port and username do. All but mime together may have 62 KiB. */
 #if MQ_API_VERSION >= 500
 struct fjson_object *MQ_json(MQ_Message *message);

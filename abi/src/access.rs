@@ -29,11 +29,11 @@ pub(crate) enum Wanted {
     Watch,
     Timer,
     Query,
+    Plugin,
+    Metric,
     Hold,
     /// Either.
     ConnectionOrMessage,
-    Plugin,
-    Metric,
 }
 
 impl Wanted {
@@ -45,10 +45,10 @@ impl Wanted {
             Wanted::Watch => Kind::Watch.type_name(),
             Wanted::Timer => Kind::Timer.type_name(),
             Wanted::Query => Kind::Query.type_name(),
-            Wanted::Hold => Kind::Hold.type_name(),
-            Wanted::ConnectionOrMessage => "MQ_Connection or MQ_Message",
             Wanted::Plugin => Kind::Plugin.type_name(),
             Wanted::Metric => Kind::Metric.type_name(),
+            Wanted::Hold => Kind::Hold.type_name(),
+            Wanted::ConnectionOrMessage => "MQ_Connection or MQ_Message",
         }
     }
 

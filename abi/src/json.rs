@@ -148,6 +148,10 @@ pub(crate) fn object(function: &'static str, message: *mut Opaque) -> *mut Opaqu
             match made {
                 Some(object) => install(function, message, View { library, object }),
                 None => {
+                    access::serve(function, Wanted::Message, message, (), |state, token| {
+                        state.message(token)?.json_busy = false;
+                        Ok(())
+                    });
                     say_once(plugin, "no JSON object could be made of a message; NULL is returned");
                     ptr::null_mut()
                 }
@@ -186,6 +190,12 @@ fn say_once(plugin: PluginIndex, text: &str) {
 
 fn ask(state: &mut State, token: Token, library: &'static JsonLibrary) -> Result<Asked, Misuse> {
     let message = state.message(token)?;
+    if message.json_busy {
+        return Err(Misuse::Argument(
+            "the library of an object of this message is at work on it; nothing that runs in there \
+             may ask for it",
+        ));
+    }
     let direction = message.direction();
     if let Some(json) = &mut message.json {
         let active = json.views[json.active];
@@ -196,13 +206,16 @@ fn ask(state: &mut State, token: Token, library: &'static JsonLibrary) -> Result
     }
     let json = message.json.as_deref();
     let stale = json.and_then(|json| json.views.iter().find(|view| view.library.is(library)));
+    let stale = stale.map(|view| view.object);
+    let before = json.map(|json| json.views[json.active]);
     let texts = Part::ALL.map(|part| message.text(part).cloned());
+    message.json_busy = true;
     Ok(Asked::Make(Plan {
-        before: json.map(|json| json.views[json.active]),
+        before,
         described: message.described.clone(),
         direction,
         parts: texts,
-        stale: stale.map(|view| view.object),
+        stale,
     }))
 }
 
@@ -274,29 +287,24 @@ fn quote(text: &mut Vec<u8>, name: &[u8]) {
 
 /// From now on the object says what the message is.
 fn install(function: &'static str, message: *mut Opaque, view: View) -> *mut Opaque {
-    let mut unused = Some(view);
-    let object = access::serve(function, Wanted::Message, message, None, |state, token| {
+    let installed = access::serve(function, Wanted::Message, message, false, |state, token| {
         let message = state.message(token)?;
-        let json = message.json.get_or_insert_with(|| {
-            Box::new(Json { views: Vec::new(), active: 0, asker: token.plugin() })
-        });
-        let known = json.views.iter().position(|known| known.library.is(view.library));
+        message.json_busy = false;
+        let asker = token.plugin();
+        let json = message
+            .json
+            .get_or_insert_with(|| Box::new(Json { views: Vec::new(), active: 0, asker }));
+        // An object of this library that was there was filled anew, in its place.
+        let known = json.views.iter().position(|known| known.object == view.object);
         json.active = known.unwrap_or_else(|| {
-            unused = None;
             json.views.push(view);
             json.views.len() - 1
         });
-        json.asker = token.plugin();
-        let object = json.views[json.active].object;
-        unused = unused.filter(|unused| unused.object != object);
-        Ok(Some(object))
+        json.asker = asker;
+        Ok(true)
     });
-    if let Some(view) = unused {
-        // SAFETY: it was made for this, and nobody has seen it: one was made meanwhile, by what runs
-        // when objects are written as text.
-        unsafe { view.library.put(view.object) };
-    }
-    object.map_or(ptr::null_mut(), Object::as_ptr)
+    // Nobody but its worker closes a message, so it is there.
+    if installed { view.object.as_ptr() } else { ptr::null_mut() }
 }
 
 impl View {
@@ -334,7 +342,8 @@ impl Json {
 }
 
 impl View {
-    fn members(&self) -> (Vec<(Box<str>, Box<str>)>, Option<JsonProblem>) {
+    /// What it says now; `plugin` asked for it last.
+    fn read(&self, plugin: PluginIndex) -> JsonEdits {
         let (mut members, mut bytes, mut problem) = (Vec::new(), 0, None);
         self.each(|name, value| {
             bytes += name.len() + value.len();
@@ -346,7 +355,7 @@ impl View {
             members.push((lossy(name), lossy(value)));
             true
         });
-        (members, problem)
+        JsonEdits { members, plugin, problem }
     }
 }
 
@@ -366,17 +375,20 @@ pub(crate) fn made(
     state: &RefCell<State>,
     message: MessageId,
 ) -> Option<Made> {
-    let (asked, notes) = {
-        let state = state.borrow();
-        let message = state.messages.get(message.0)?;
+    let be_busy = |busy| {
+        let state = &mut *state.borrow_mut();
+        let message = state.messages.get_mut(message.0)?;
         let asked = message.json.as_deref().map(|json| (json.asker, json.active()));
-        (asked, message.changed_notes().cloned())
+        message.json_busy = busy && asked.is_some();
+        Some((asked, message.changed_notes().cloned()))
     };
+    let (asked, notes) = be_busy(true)?;
     let json = asked.map(|(plugin, view)| {
         let blame = host.plugins().plugin(plugin).blame();
         let site = Site::Hook(Hook::OutData);
-        let (members, problem) = call::plugin_code(blame, site, || view.members());
-        Box::new(JsonEdits { members, plugin, problem })
+        let edits = call::plugin_code(blame, site, || view.read(plugin));
+        be_busy(false);
+        Box::new(edits)
     });
     (json.is_some() || notes.is_some()).then_some(Made { json, notes })
 }
@@ -391,17 +403,18 @@ pub(crate) fn close(host: &'static Host, mut message: Message) -> MessageEdits {
         Direction::Outgoing => Hook::OutData,
     });
     let blame = host.plugins().plugin(plugin).blame();
-    let (members, mut problem) = call::plugin_code(blame, site, || {
-        let members = json.active().members();
-        let problem = message.adopt(&json.active());
+    let mut read = call::plugin_code(blame, site, || {
+        let view = json.active();
+        let read = view.read(plugin);
+        let problem = read.problem.or(message.adopt(&view));
         drop(json);
-        (members.0, members.1.or(problem))
+        JsonEdits { problem, ..read }
     });
     if message.direction() == Direction::Outgoing {
-        problem = None;
+        read.problem = None;
     }
     let edits = message.into_edits();
-    MessageEdits { json: Some(Box::new(JsonEdits { members, plugin, problem })), ..edits }
+    MessageEdits { json: Some(Box::new(read)), ..edits }
 }
 
 impl Message {

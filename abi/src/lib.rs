@@ -71,8 +71,11 @@
 //! 8. A look at a blocked worker changes nothing of what its plugin sees: no call ends early. (`blocked.rs`)
 //! 9. libev runs with no cell borrowed, and never on behalf of a plugin while the worker sleeps.
 //!    (`libev.rs`)
-//! 9. A hold with a name ends once: after its release, its expiry or its step, the name finds nothing and
-//!    owes nothing. (`answer.rs`)
+//! 10. A hold with a name ends once: after its release, its expiry or its step, the name finds nothing and
+//!     owes nothing. (`answer.rs`)
+//! 11. An object of JSON belongs to the library of the plugin that is given it, and one reference to us until
+//!     the message is closed; no cell is borrowed while a library may run what plugins hung onto it.
+//!     (`json.rs`, also under the address sanitizer)
 #![deny(
     clippy::undocumented_unsafe_blocks,
     clippy::missing_safety_doc,

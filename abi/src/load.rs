@@ -23,7 +23,7 @@ use crate::hook::Site;
 use crate::hooks::{self, Hooks};
 use crate::image;
 use crate::json_library::JsonLibrary;
-use crate::plugin::{Life, PLUGINS_MAX, Plugin, PluginIndex};
+use crate::plugin::{Life, Loaded, PLUGINS_MAX, Plugin, PluginIndex};
 use crate::set::PluginSet;
 use crate::table::Plugins;
 
@@ -395,7 +395,9 @@ fn load_one(
     let hooks = unsafe { Hooks::resolve(&library, generation) };
     // As long as the plugin: for good.
     let json = JsonLibrary::of_plugin(&library, generation).map(|json| &*Box::leak(Box::new(json)));
-    Ok(Plugin::new(shown, index, generation, hooks, json, library, copy.fingerprint, kept))
+    let (name, fingerprint) = (shown, copy.fingerprint);
+    let loaded = Loaded { name, generation, hooks, json, library, fingerprint, copy: kept };
+    Ok(Plugin::new(index, loaded))
 }
 
 /// What the file calls and exports. Nothing for one that cannot be read as ELF: the dynamic linker

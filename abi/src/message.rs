@@ -159,6 +159,8 @@ pub(crate) struct Message {
     pub(crate) described: Option<Described>,
     /// Only if a plugin asked.
     pub(crate) json: Option<Box<Json>>,
+    /// A library works on its object at this moment: what runs in there may not look at it.
+    pub(crate) json_busy: bool,
     /// What plugins decided of it.
     pub(crate) docket: Docket,
     /// How far it came, once that is known.
@@ -186,6 +188,7 @@ impl Message {
             noted: false,
             described: init.json,
             json: None,
+            json_busy: false,
             docket: Docket::default(),
             state: None,
             local: init.local,

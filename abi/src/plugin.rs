@@ -84,18 +84,22 @@ pub(crate) struct Plugin {
     life: AtomicU8,
 }
 
+/// What loading found.
+pub(crate) struct Loaded {
+    pub(crate) name: Box<str>,
+    pub(crate) generation: Generation,
+    pub(crate) hooks: Hooks,
+    pub(crate) json: Option<&'static JsonLibrary>,
+    pub(crate) library: ManuallyDrop<Library>,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) copy: Kept,
+}
+
 impl Plugin {
-    pub(crate) fn new(
-        name: Box<str>,
-        index: PluginIndex,
-        generation: Generation,
-        hooks: Hooks,
-        json: Option<&'static JsonLibrary>,
-        library: ManuallyDrop<Library>,
-        fingerprint: Fingerprint,
-        copy: Kept,
-    ) -> Plugin {
-        let (meter, life) = (Meter::default(), AtomicU8::new(Life::Loaded as u8));
+    pub(crate) fn new(index: PluginIndex, loaded: Loaded) -> Plugin {
+        let Loaded { name, generation, hooks, json, library, fingerprint, copy } = loaded;
+        let (settings, meter) = (Given::default(), Meter::default());
+        let life = AtomicU8::new(Life::Loaded as u8);
         Plugin {
             name,
             index,
@@ -105,7 +109,7 @@ impl Plugin {
             library,
             fingerprint,
             copy,
-            settings: Given::default(),
+            settings,
             meter,
             life,
         }

@@ -19,7 +19,6 @@ use crate::fact::Facts;
 use crate::hold::Hold;
 use crate::hook::Hook;
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
-use crate::json::Json;
 use crate::libev::Loop;
 use crate::message::{Direction, Message, Part};
 use crate::misuse::Misuse;
@@ -50,7 +49,8 @@ impl PluginData {
 
     /// Who keeps something.
     pub(crate) fn owners(&self) -> impl Iterator<Item = PluginIndex> {
-        self.0.iter().filter(|(_, value)| !value.is_null()).map(|(plugin, _)| *plugin)
+        let kept = self.0.iter().filter(|(_, value)| !value.is_null());
+        kept.map(|(plugin, _)| *plugin)
     }
 
     /// D-54: what was there is replaced, never freed.
@@ -87,6 +87,8 @@ pub(crate) struct Connection {
     pub(crate) output_space: usize,
     pub(crate) data: PluginData,
     pub(crate) chain: Chain,
+    /// Who is asked about it, from its begin to its end (D-0E).
+    pub(crate) set: Rc<PluginSet>,
     /// What plugins are asked, or were asked last.
     pub(crate) hook: Hook,
     /// What a plugin says that the step is to come to.
@@ -94,8 +96,6 @@ pub(crate) struct Connection {
     /// The name of the hold that there is, or is about to be.
     pub(crate) hold: Option<Key>,
     pub(crate) facts: Facts,
-    /// Who is asked about it, from its begin to its end (D-0E).
-    pub(crate) set: Rc<PluginSet>,
     /// What the address step of now shows to plugins of G2 and later.
     pub(crate) address: Option<StepAddress>,
     pub(crate) notes: Notes,
@@ -190,7 +190,10 @@ impl State {
     pub(crate) fn message(&mut self, token: Token) -> Result<&mut Message, Misuse> {
         let stale = Misuse::Stale { kind: token.kind().type_name() };
         let message = self.messages.get_mut(token.key()).ok_or(stale)?;
-        if let Some(view) = message.json.as_deref().map(Json::active) {
+        if let Some(json) = message.json.as_deref()
+            && !message.json_busy
+        {
+            let view = json.active();
             // D-62: plugins may have changed the object behind our back.
             message.adopt_live(&view, &mut self.addresses);
         }

@@ -8,7 +8,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use thiserror::Error;
@@ -30,6 +30,7 @@ pub struct Plugins {
     /// Files that are loaded and have no place in the table. They count as if they had.
     refused: Mutex<Vec<Refused>>,
     texts: Texts,
+    asks_json: AtomicBool,
 }
 
 /// A plugin does not want to be used.
@@ -50,6 +51,7 @@ impl Default for Plugins {
             current: Mutex::default(),
             refused: Mutex::default(),
             texts: Texts::default(),
+            asks_json: AtomicBool::new(false),
         }
     }
 }
@@ -68,6 +70,11 @@ impl Plugins {
     /// How many were ever loaded, at most [`PLUGINS_MAX`].
     pub fn loaded(&self) -> usize {
         self.loaded.load(Ordering::Acquire)
+    }
+
+    /// Could any of them ask for a message as JSON? Otherwise nobody needs to tell of it.
+    pub fn ask_json(&self) -> bool {
+        self.asks_json.load(Ordering::Relaxed)
     }
 
     /// One plugin's file name; `None` for an index that is not of this table.
@@ -176,6 +183,9 @@ impl Plugins {
         let plugin: &'static Plugin = Box::leak(Box::new(plugin));
         let free = self.table[place].set(plugin).is_ok();
         assert!(free, "a place of the table is taken once");
+        if plugin.json.is_some() {
+            self.asks_json.store(true, Ordering::Relaxed);
+        }
         self.loaded.store(place + 1, Ordering::Release);
         plugin
     }

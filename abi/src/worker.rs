@@ -164,12 +164,12 @@ impl Worker {
             output_space: OUTPUT_BYTES_MAX,
             data: PluginData::default(),
             chain: Default::default(),
+            set: self.sets.now().clone(),
             hook: Hook::Connect,
             answer: None,
             hold: None,
             facts: Facts::default(),
             notes: Notes::default(),
-            set: self.sets.now().clone(),
             address: None,
         };
         let key = self.state.borrow_mut().connections.insert(connection);
@@ -266,7 +266,8 @@ impl Worker {
         message.map_or_else(MessageEdits::default, |message| json::close(self.host, message))
     }
 
-    /// What plugins made of an outgoing message so far, without its JSON and notes. Nothing was changed in a message that is gone.
+    /// What plugins made of an outgoing message so far, without its JSON and notes. Nothing was changed in a
+    /// message that is gone.
     pub fn edits(&self, message: MessageId) -> MessageEdits {
         let state = self.state.borrow();
         state.messages.get(message.0).map_or_else(MessageEdits::default, Message::edits)

@@ -16,7 +16,7 @@
  * around a call of the host; the table has a fixed size, and what is not used makes room by itself.
  */
 #define _GNU_SOURCE
-#define MQ_API_VERSION 201
+#define MQ_API_VERSION 201 /* later ones show mq_smtp_in_rcptto what the client may not send to as well */
 #include <mailerq.h>
 
 #include <arpa/inet.h>

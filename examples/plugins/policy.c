@@ -17,7 +17,7 @@
  * waiting; every way out leads through finish(), which hands back exactly once.
  */
 #define _GNU_SOURCE /* SOCK_NONBLOCK */
-#define MQ_API_VERSION 201
+#define MQ_API_VERSION 201 /* later ones show mq_smtp_in_rcptto what the client may not send to as well */
 #include <mailerq.h>
 
 #include <arpa/inet.h>

@@ -14,25 +14,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::Token;
-use rohrpost_abi::{ConnectionId, Hook, OUTPUT_BYTES_MAX};
+use rohrpost_abi::{ConnectionId, OUTPUT_BYTES_MAX};
 use rohrpost_reactor::{Key, Readiness};
 use zeroize::Zeroize as _;
 
-use crate::extract::TooLong;
 use crate::limits::IncomingPermit;
 use crate::metrics::Number;
 use crate::plugin::chain::Chain;
 use crate::plugin::view::Walk;
-use crate::queue::{Accepting, Origin, Refusal, TransactionId};
+use crate::queue::{Refusal, TransactionId};
+use crate::smtp::answer;
 use crate::smtp::server::{Decision, Event, Phase, Session};
-use crate::smtp::{Fixed, answer};
 
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
 use super::incoming_begin::Shake;
+use super::incoming_mail::not_accepting;
 use super::listener::Entrance;
 use super::login::Login;
-use super::message::{Draft, Finished, Message};
+use super::message::{Draft, Message};
 use super::receipt::receipt;
 use super::step::{Step, terminated};
 use super::transport::{Moved, Transport};
@@ -442,50 +442,6 @@ impl Incoming {
         }
     }
 
-    /// What plugins said of the address that the step showed.
-    pub(super) fn end_address(&self, desk: &Desk) -> Option<bool> {
-        self.plugin.and_then(|plugin| desk.plugins.cell.end_address(plugin))
-    }
-
-    /// Plugins have seen a recipient: it is one if the client may send to it. What they say of the client
-    /// can add to that at once, and takes away from the next recipient on.
-    pub(super) fn finish_recipient(&mut self, desk: &mut Desk, io: &Io) {
-        let local = self.end_address(desk);
-        let proposed = self.draft.as_ref().and_then(Draft::proposed);
-        let is_welcome = |(to, relayed): (&crate::smtp::Address, bool)| {
-            relayed || self.is_relayed(desk) || local.unwrap_or_else(|| desk.admission.is_local(to))
-        };
-        if !proposed.is_some_and(is_welcome) {
-            let refusal = desk.admission.refusal();
-            return self.decide(Decision::Refuse(refusal.into()), desk, io);
-        }
-        if let Some(draft) = &mut self.draft {
-            draft.accept(local);
-        }
-        self.decide(Decision::Accept, desk, io);
-    }
-
-    /// Whether the client may send to anybody.
-    fn is_relayed(&self, desk: &Desk) -> bool {
-        let trusted = desk.admission.trusts(&desk.settings.smtp, self.trusted_address());
-        trusted || self.is_authenticated(desk)
-    }
-
-    /// What the text asks for counts only from clients that may send to anybody.
-    fn extract(&self, message: &mut Message, desk: &Desk) -> Result<(), TooLong> {
-        if !desk.settings.smtp.extract {
-            return Ok(());
-        }
-        let ignored = message.extract(self.is_relayed(desk))?;
-        if !ignored.is_empty() {
-            let names = ignored.join(", ");
-            let text =
-                format_args!("{}: x-mq fields whose value means nothing: {names}", self.remote);
-            desk.log.limited("x-mq", crate::log::Level::Warning, "smtp", text);
-        }
-        Ok(())
-    }
-
     /// Starts a step: its chain runs when the connection is driven.
     pub(super) fn begin(&mut self, step: Step, desk: &Desk, io: &Io) {
         let chain = match self.plugin {
@@ -567,61 +523,6 @@ impl Incoming {
         }
     }
 
-    /// One chain per recipient, in their order (D-43); then the whole goes to the disk.
-    pub(super) fn next_message(&mut self, mut message: Box<Message>, desk: &mut Desk, io: &mut Io) {
-        let asks = desk.plugins.asks(self.plugin, Hook::Message);
-        if let Some(plugin) = self.plugin
-            && asks
-            && message.has_next()
-        {
-            if desk.plugins.ask_json(plugin) {
-                message.describe(|desk| self.origin(desk), desk);
-            }
-            match message.open(desk, plugin) {
-                Ok(id) => self.begin(Step::Message(message, id), desk, io),
-                Err(error) => {
-                    let reply = answer::LOCAL_ERROR;
-                    self.refuse_message(*message, reply, &error.to_string(), desk, io);
-                }
-            }
-            return;
-        }
-        if message.is_empty() {
-            return self.pretend(*message, desk, io);
-        }
-        let answered = message.answered();
-        let cipher = self.transport.cipher();
-        let Finished { transaction, reserved } = message.finish(self.origin(desk), cipher, desk);
-        let id = desk.commit(transaction, reserved, self.key);
-        self.stage = Stage::Commit(id, answered);
-        self.stage_ms = io.now_ms();
-    }
-
-    fn origin(&self, desk: &Desk) -> Origin {
-        Origin {
-            remote: self.remote,
-            local: self.local,
-            helo: self.session.hello().map(|hello| (&*hello.name).into()).unwrap_or_default(),
-            user: self.user(desk),
-            secure: self.session.is_secure(),
-            authenticated: self.is_authenticated(desk),
-        }
-    }
-
-    fn refuse_message(
-        &mut self,
-        message: Message,
-        reply: Fixed,
-        why: &str,
-        desk: &mut Desk,
-        io: &Io,
-    ) {
-        let text = format_args!("a message was refused: {why}");
-        desk.log.limited("plugin-edit", crate::log::Level::Warning, "plugin", text);
-        self.drop_message(message, desk);
-        self.decide(Decision::Refuse(reply.into()), desk, io);
-    }
-
     pub(super) fn decide(&mut self, decision: Decision, desk: &mut Desk, _io: &Io) {
         self.stage = Stage::Session;
         if !matches!(decision, Decision::Accept | Decision::AcceptWith(_)) {
@@ -649,11 +550,6 @@ impl Incoming {
         }
     }
 
-    pub(super) fn drop_message(&mut self, message: Message, desk: &mut Desk) {
-        let reserved = message.discard(&desk.plugins);
-        desk.release(reserved);
-    }
-
     fn is_held(&self) -> bool {
         matches!(&self.stage, Stage::Step(_, chain) if chain.is_held())
     }
@@ -678,16 +574,5 @@ impl Incoming {
             self.queued_flush = true;
             desk.mark_dirty(self.key);
         }
-    }
-}
-
-/// What a client hears at MAIL while the queue takes nothing.
-fn not_accepting(desk: &Desk) -> Option<Fixed> {
-    match desk.accepting {
-        // The received log is far behind.
-        Accepting::Yes if !desk.settlements.has_room_for_lines() => Some(answer::STORAGE_FULL),
-        Accepting::Yes => None,
-        Accepting::Full => Some(answer::STORAGE_FULL),
-        Accepting::Failed => Some(answer::LOCAL_ERROR),
     }
 }

@@ -255,10 +255,12 @@ impl Incoming {
 
     /// D-4B: the peer is gone while a plugin holds the step. Each plugin hears of it once.
     pub(super) fn tell_lost(&mut self, desk: &mut Desk, io: &mut Io) {
-        let Some(plugin) = self.plugin.filter(|_| self.peer == Peer::Gone && !self.told_lost)
-        else {
-            return;
+        // In the close hook data is freed: whoever has had it must not be called again.
+        let is_news = match &self.stage {
+            Stage::Step(Step::Close, _) => false,
+            _ => self.peer == Peer::Gone && !self.told_lost,
         };
+        let Some(plugin) = self.plugin.filter(|_| is_news) else { return };
         self.told_lost = true;
         desk.plugins.tell_lost(plugin);
         desk.apply_commands(io);

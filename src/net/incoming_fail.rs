@@ -43,7 +43,10 @@ impl Incoming {
         }
         match &mut self.stage {
             Stage::Step(Step::Close, chain) => chain.on_verdict(Verdict::Continue),
-            _ => self.refuse_step(reply, desk, io),
+            _ => {
+                self.revoke_login(desk);
+                self.refuse_step(reply, desk, io);
+            }
         }
     }
 
@@ -65,7 +68,6 @@ impl Incoming {
 
     /// Ends the step that a plugin failed; nobody else is asked. A reply of 421 is the last one.
     pub(super) fn refuse_step(&mut self, reply: Fixed, desk: &mut Desk, io: &Io) {
-        self.revoke_login(desk);
         let stage = std::mem::replace(&mut self.stage, Stage::Session);
         let Stage::Step(step, _) = stage else { return };
         let secure = matches!(step, Step::Secure);

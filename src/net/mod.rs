@@ -27,6 +27,7 @@ mod incoming_answer;
 mod incoming_begin;
 mod incoming_end;
 mod incoming_fail;
+mod incoming_mail;
 mod journeys;
 pub mod listener;
 pub mod login;

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::Token;
-use rohrpost_abi::{ConnectionId, Edit, Hook, MessageEdits, MessageId};
+use rohrpost_abi::{ConnectionId, Hook, MessageEdits, MessageId};
 use rohrpost_reactor::{Key, Readiness};
 
 use crate::blocking::Job;
@@ -34,7 +34,7 @@ use super::asked::{Asked, Follow};
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
 use super::incoming::Keep;
-use super::outgoing_asked::made_of;
+use super::outgoing_asked::{edited, made_of, misaddressed};
 use super::outgoing_end::unconnected;
 use super::outgoing_secure::{Guard, plan};
 use super::reuse::Reuse;
@@ -47,6 +47,15 @@ use super::transport::{Moved, Transport};
 const STARTS_MAX: usize = 100;
 /// Reads of one connection in one turn.
 const READS_MAX: usize = 4;
+/// Steps that plugins are asked in of one connection in one turn: they may end mail after mail before
+/// anything is sent.
+const STEPS_MAX: usize = 400;
+
+/// What one connection may still do in one turn.
+struct Budget {
+    reads: usize,
+    steps: usize,
+}
 
 /// The mail under way.
 #[derive(Debug)]
@@ -138,7 +147,6 @@ impl Outgoing {
         let spared = journey.goes_clear_to(stop.address)
             || desk.broken_tls.spares(stop.address, io.now_ms());
         let (mut options, guard) = plan(stop, &journey.target, &desk.settings, spared);
-        // Those of now: the connection belongs to them as soon as it is there.
         let is_asked = |hook| !desk.plugins.set().with(hook).is_empty();
         options.asks_at_banner = is_asked(Hook::OutConnect) || is_asked(Hook::OutSecure);
         Outgoing {
@@ -303,8 +311,8 @@ impl Outgoing {
 
     /// Does all that can be done now.
     pub fn drive(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
-        let mut reads = 0;
-        while !self.over && self.step(&mut reads, desk, io) {}
+        let mut budget = Budget { reads: READS_MAX, steps: STEPS_MAX };
+        while !self.over && self.step(&mut budget, desk, io) {}
         if self.over {
             return self.wind_up(desk, io);
         }
@@ -337,24 +345,19 @@ impl Outgoing {
     }
 
     /// One step; `false` when there is nothing to do before the next event.
-    fn step(&mut self, reads: &mut usize, desk: &mut Desk, io: &mut Io) -> bool {
+    fn step(&mut self, budget: &mut Budget, desk: &mut Desk, io: &mut Io) -> bool {
         if !self.connected {
             return self.try_connected(desk, io);
         }
         if let Some(asked) = self.asked.as_ref().filter(|asked| asked.blocks()) {
-            let held = asked.is_held();
-            if !held {
-                self.walk(desk, io);
-            }
-            return !held;
+            return !asked.is_held() && self.ask_on(budget, desk, io);
         }
         if let Some(event) = self.session.poll_event() {
             self.on_event(event, desk, io);
             return true;
         }
         if self.asked.as_ref().is_some_and(|asked| !asked.is_held()) {
-            self.walk(desk, io);
-            return true;
+            return self.ask_on(budget, desk, io);
         }
         if let Some(problem) = self.lost.take() {
             self.session.on_lost(problem);
@@ -366,12 +369,23 @@ impl Outgoing {
         if !self.readable {
             return false;
         }
-        if *reads == READS_MAX {
+        if budget.reads == 0 {
             io.again(Token::from(self.key));
             return false;
         }
-        *reads += 1;
+        budget.reads -= 1;
         self.read(desk);
+        true
+    }
+
+    /// Asks plugins on, or in the next turn.
+    fn ask_on(&mut self, budget: &mut Budget, desk: &mut Desk, io: &mut Io) -> bool {
+        if budget.steps == 0 {
+            io.again(Token::from(self.key));
+            return false;
+        }
+        budget.steps -= 1;
+        self.walk(desk, io);
         true
     }
 
@@ -548,6 +562,7 @@ impl Outgoing {
     }
 
     fn start(&mut self, current: Current, desk: &mut Desk, io: &Io) {
+        self.hide_mail(desk);
         self.current = Some(current);
         self.decided = None;
         self.tally.on_start();
@@ -565,7 +580,7 @@ impl Outgoing {
         self.made = made_of(&edits.mime);
         let stored = transaction.body(mail);
         let body = self.made.as_ref().or(stored);
-        if body.is_none() && !desk.plugins.asks(self.plugin, Hook::OutData) {
+        if body.is_none() && !self.asks(Hook::OutData, desk) {
             return self.finish(Finish::no_text(), desk, io);
         }
         let (from, to) = match (edited(&edits.envelope), edited(&edits.recipient)) {
@@ -635,6 +650,7 @@ impl Outgoing {
     /// Its attempt ends.
     pub(super) fn settle(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
         self.keep_made(desk, io);
+        self.made = None;
         let Some(Current { id, transaction, .. }) = self.current.take() else {
             return;
         };
@@ -676,19 +692,6 @@ impl Outgoing {
             desk.mark_dirty(self.key);
         }
     }
-}
-
-/// What a plugin put in place of an address; an error if that can be none.
-fn edited(edit: &Edit) -> Result<Option<&str>, std::str::Utf8Error> {
-    match edit {
-        Edit::Set(text) => std::str::from_utf8(text.as_bytes()).map(Some),
-        Edit::Unchanged | Edit::Removed => Ok(None),
-    }
-}
-
-fn misaddressed() -> Finish {
-    let text = "a plugin made an address of it that cannot be sent";
-    Finish::without_reply(Fate::Temporary, "mailfrom", "invalid", text)
 }
 
 fn describe(error: &dyn std::error::Error) -> String {

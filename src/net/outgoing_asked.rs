@@ -455,6 +455,19 @@ pub(super) fn made_of(mime: &Edit) -> Option<Body> {
     }
 }
 
+/// What a plugin put in place of an address; an error if that can be none.
+pub(super) fn edited(edit: &Edit) -> Result<Option<&str>, std::str::Utf8Error> {
+    match edit {
+        Edit::Set(text) => std::str::from_utf8(text.as_bytes()).map(Some),
+        Edit::Unchanged | Edit::Removed => Ok(None),
+    }
+}
+
+pub(super) fn misaddressed() -> Finish {
+    let text = "a plugin made an address of it that cannot be sent";
+    Finish::without_reply(Fate::Temporary, "mailfrom", "invalid", text)
+}
+
 /// A mail that could not be shown to plugins must not pass them by.
 fn unshown(state: &'static str, error: Exhausted) -> Finish {
     Finish::without_reply(Fate::Temporary, state, "error", error.to_string())

@@ -100,9 +100,12 @@ impl Plugins {
     pub fn tell_lost(&mut self, connection: ConnectionId) {
         let Some(set) = self.cell.set_of(connection) else { return };
         for plugin in set.with(Hook::Lost) {
-            self.cell.call_lost(*plugin, connection);
-            let returned = Returned::default();
-            self.trace.called(&self.log, || self.name(*plugin), Hook::Lost, returned);
+            // D-28: until it has handed back, it is called for nothing but the end.
+            if !self.cell.skips(*plugin, connection) {
+                self.cell.call_lost(*plugin, connection);
+                let returned = Returned::default();
+                self.trace.called(&self.log, || self.name(*plugin), Hook::Lost, returned);
+            }
         }
     }
 

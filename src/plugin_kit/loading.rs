@@ -135,8 +135,9 @@ fn attempt(file: &Path) -> Result<Option<String>, (Option<i32>, String)> {
     };
     match Plugins::load(&options) {
         Ok((plugins, _)) => {
-            let loaded = plugins.set().plugins().first().copied();
-            let generation = loaded.and_then(|plugin| plugins.generation(plugin));
+            let set = plugins.set();
+            let first = set.plugins().first();
+            let generation = first.and_then(|plugin| plugins.generation(*plugin));
             Ok(generation.map(|generation| generation.to_string()))
         }
         Err(error) => {

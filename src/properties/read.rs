@@ -381,6 +381,85 @@ mod tests {
         assert_eq!(read.dsn.unwrap().notify, dsn().notify);
     }
 
+    /// Whatever a plugin writes: it is named, or can be kept, and reads back as it was understood.
+    #[test]
+    fn any_value_of_any_property_is_named_or_kept() {
+        let mut dice = crate::queue::Dice::from_environment();
+        let names = [
+            "retries",
+            "maxattempts",
+            "maxdelivertime",
+            "nextattempt",
+            "delayed",
+            "queues",
+            "keepmime",
+            "tags",
+            "smarthost",
+            "dsn",
+            "results",
+            "customer",
+            "",
+            "time",
+            "hostname",
+            "port",
+            "notify",
+            "orcpt",
+            "ret",
+            "envid",
+            "success",
+            "username",
+            "password",
+        ];
+        let mut kept = 0;
+        for _ in 0..20_000 {
+            let mut object = shown();
+            for _ in 0..=dice.below(3) {
+                let name = names[dice.below(names.len() as u64) as usize];
+                object.insert(name.into(), any(&mut dice, &names, 3));
+            }
+            if let Ok(Some(read)) = read(&object) {
+                kept += 1;
+                let again = Wishes::from_json(&read.wishes.to_json());
+                assert_eq!(again, Some(read.wishes), "{object:?}");
+            }
+        }
+        assert!(kept > 1_000, "{kept}");
+    }
+
+    fn any(dice: &mut crate::queue::Dice, names: &[&str], depth: u64) -> Value {
+        match dice.below(if depth == 0 { 5 } else { 7 }) {
+            0 => Value::Null,
+            1 => (dice.below(2) == 0).into(),
+            2 => dice.below(70_000).into(),
+            3 => (dice.next() as f64 / 7.0).into(),
+            4 => {
+                let texts = [
+                    "",
+                    "a",
+                    "2001-09-09 01:46:40",
+                    "relay.example",
+                    "NEVER",
+                    "success,delay",
+                    "rfc822;a@b",
+                    "FULL",
+                    "two words",
+                    "\0\n",
+                    "60",
+                ];
+                texts[dice.below(texts.len() as u64) as usize].into()
+            }
+            5 => (0..dice.below(4)).map(|_| any(dice, names, depth - 1)).collect(),
+            _ => {
+                let mut object = Map::new();
+                for _ in 0..dice.below(4) {
+                    let name = names[dice.below(names.len() as u64) as usize];
+                    object.insert(name.into(), any(dice, names, depth - 1));
+                }
+                object.into()
+            }
+        }
+    }
+
     #[test]
     fn a_password_goes_where_the_host_is_another() {
         let mut object = shown();

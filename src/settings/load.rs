@@ -16,6 +16,7 @@ use super::kind::Kind;
 use super::machine::Machine;
 use super::mailerq::{foreign_keys, foreign_note};
 use super::model::Settings;
+use super::own::{self, PluginValues};
 use super::source::{Assignment, Origin, Sources};
 
 /// Settings without errors, and what is worth saying all the same.
@@ -96,11 +97,13 @@ impl Settings {
     pub fn load(sources: &Sources, machine: &Machine) -> Result<Loaded, Report> {
         let mut report = Report::default();
         let assignments = sources.read(&mut report);
-        let mut values = Values { machine, chosen: BTreeMap::new() };
+        let mut values = Values::new(machine);
         for assignment in &assignments {
             values.choose(assignment, &mut report);
         }
-        let settings = Settings::build(&values);
+        let mut settings = Settings::build(&values);
+        let directory = &settings.plugin.directory;
+        settings.own = PluginValues::claim(&values.unclaimed, directory, &mut report);
         settings.check(machine, &mut report);
         if report.errors.is_empty() {
             Ok(Loaded { settings, warnings: report.warnings })
@@ -118,7 +121,7 @@ impl Settings {
         let mut report = Report::default();
         let assignments = sources.read(&mut report);
         let mut doubtful = !report.errors.is_empty();
-        let mut values = Values { machine, chosen: BTreeMap::new() };
+        let mut values = Values::new(machine);
         for assignment in &assignments {
             let before = report.errors.len();
             values.choose(assignment, &mut report);
@@ -155,7 +158,7 @@ impl Settings {
 
     /// The settings of a machine on which nothing is set.
     pub fn defaults(machine: &Machine) -> Self {
-        Settings::build(&Values { machine, chosen: BTreeMap::new() })
+        Settings::build(&Values::new(machine))
     }
 }
 
@@ -163,13 +166,22 @@ impl Settings {
 pub(super) struct Values<'a> {
     machine: &'a Machine,
     chosen: BTreeMap<&'static str, &'a str>,
+    /// What may be settings of plugins.
+    unclaimed: Vec<&'a Assignment>,
 }
 
 impl<'a> Values<'a> {
+    fn new(machine: &'a Machine) -> Self {
+        Self { machine, chosen: BTreeMap::new(), unclaimed: Vec::new() }
+    }
+
     /// Takes one assignment over, in place of an earlier one, if it may stand.
     fn choose(&mut self, assignment: &'a Assignment, report: &mut Report) {
         let Assignment { name, value, origin } = assignment;
         let Some(key) = lookup(name) else {
+            if name.starts_with(own::PREFIX) && !foreign_keys().any(|foreign| foreign == name) {
+                return self.unclaimed.push(assignment);
+            }
             return report_unknown(name, origin, report);
         };
         match key.check(value) {
@@ -220,7 +232,7 @@ fn report_unknown(name: &str, origin: &Origin, report: &mut Report) {
 }
 
 /// The known name that looks most like this one, if any does.
-fn nearest(name: &str) -> Option<&'static str> {
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
     if name.len() > NAME_BYTES_MAX {
         return None;
     }

@@ -25,6 +25,7 @@ mod mailerq;
 mod model;
 mod network;
 mod notice;
+mod own;
 mod records;
 mod source;
 mod table;
@@ -46,6 +47,7 @@ pub use model::{
 };
 pub use network::Networks;
 pub use notice::Notices;
+pub use own::PluginValues;
 pub use records::Records;
 pub use source::{Arguments, MAIN_FILE, Origin, Sources};
 pub use table::{list, markdown};

@@ -24,6 +24,7 @@ use super::login::LoginSources;
 use super::machine::Machine;
 use super::network::{NetworkSet, Networks};
 use super::notice::{Notices, Switch};
+use super::own::PluginValues;
 use super::records::Records;
 use super::tls::Tls;
 use crate::auth::LoginSource;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub logging: Logging,
     /// The send log and the received log.
     pub records: Records,
+    /// What plugins are told.
+    pub own: PluginValues,
     /// Names of the keys that some source has set.
     pub(super) set: BTreeSet<&'static str>,
 }
@@ -87,6 +90,7 @@ impl Settings {
         self.plugin.adopt(&new.plugin, &mut differing);
         self.logging.adopt(&new.logging, &mut differing);
         self.records.adopt(&new.records, &mut differing);
+        self.own.clone_from(&new.own);
         self.set.clone_from(&new.set);
         differing
     }
@@ -104,6 +108,7 @@ impl Settings {
             plugin: Plugin::build(values),
             logging: Logging::build(values),
             records: Records::build(values),
+            own: PluginValues::default(),
             set: values.set(),
         }
     }

@@ -184,7 +184,8 @@ fn read_environment(
         // Container systems put variables of their own under a service's name, so a name that we
         // do not know cannot keep us from starting.
         let known = keys().any(|key| key.name == name || key.aliases.contains(&name.as_str()))
-            || foreign_keys().any(|foreign| foreign == name);
+            || foreign_keys().any(|foreign| foreign == name)
+            || name.starts_with(super::own::PREFIX);
         match value.to_str() {
             _ if !known => {
                 report.warnings.push(Problem::new(origin, "names no setting; it is ignored"));

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
-use rohrpost_abi::Prepared;
+use rohrpost_abi::{PluginSettings, Prepared};
 use serde_json::{Value, json};
 
 use crate::log::Log;
@@ -33,12 +33,14 @@ const CHANGE_PATIENCE: Duration = Duration::from_secs(5);
 /// What a reload has found, all of it good.
 pub(super) struct Found {
     settings: Settings,
-    applied: Vec<&'static str>,
+    applied: Vec<String>,
     waiting: Vec<&'static str>,
     warnings: Vec<String>,
     tls: Arc<Tls>,
     rolls: Arc<Rolls>,
     pub(super) prepared: Prepared,
+    /// What plugins are told.
+    pub(super) own: PluginSettings,
 }
 
 impl Server {
@@ -90,19 +92,23 @@ impl Server {
         // The files are read even where their names are the old ones.
         let tls = Tls::load(&settings.tls.files()).map_err(|error| error.to_string())?;
         let rolls = Rolls::load(&settings.smtp).map_err(|error| error.to_string())?;
+        let plugins = self.host.plugins();
+        let own = plugins.settings(settings.own.rows()).map_err(|error| error.to_string())?;
+        let mut applied: Vec<String> = applied.into_iter().map(str::to_owned).collect();
+        applied.extend(settings.own.differing(&self.settings.own));
         let options = plugin_options(&settings);
-        let prepared = self.host.plugins().prepare(&options).map_err(|error| error.to_string())?;
+        let prepared = plugins.prepare(&options).map_err(|error| error.to_string())?;
         let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         let skipped = prepared.skipped.iter();
         warnings
             .extend(skipped.map(|one| format!("left out (plugin-errors: skip): {}", one.error)));
         let (tls, rolls) = (Arc::new(tls), Arc::new(rolls));
-        Ok(Found { settings, applied, waiting, warnings, tls, rolls, prepared })
+        Ok(Found { settings, applied, waiting, warnings, tls, rolls, prepared, own })
     }
 
     /// All workers change over, now that nothing is left that could fail.
     pub(super) fn apply(&mut self, found: Found, log: &Log) -> Result<Vec<Value>, String> {
-        let Found { settings, applied, waiting, warnings, tls, rolls, prepared } = found;
+        let Found { settings, applied, waiting, warnings, tls, rolls, prepared, own } = found;
         if settings.logging != self.settings.logging {
             let logging = &settings.logging;
             log.redirect(&logging.targets, logging.level).map_err(|error| error.to_string())?;
@@ -119,6 +125,9 @@ impl Server {
             self.watch_plugins(log);
         }
         let after = &prepared.set;
+        self.host.plugins().configure(after.plugins(), &own);
+        let kept = after.plugins().iter().filter(|plugin| before.contains(**plugin));
+        self.host.plugins().on_reload(&kept.copied().collect::<Vec<_>>());
         let names = |set: &rohrpost_abi::PluginSet, other: &rohrpost_abi::PluginSet| -> Vec<&str> {
             let members = set.plugins().iter().zip(set.names());
             members.filter(|(index, _)| !other.contains(**index)).map(|(_, name)| name).collect()

@@ -83,7 +83,11 @@ impl Server {
         &mut self,
         found: Found,
     ) -> Result<(Found, Vec<PluginIndex>), String> {
-        let fresh = self.host.plugins().initialize(&found.prepared.set);
+        let plugins = self.host.plugins();
+        let (now, set) = (plugins.set(), &found.prepared.set);
+        let new = set.plugins().iter().copied().filter(|plugin| !now.contains(*plugin));
+        plugins.configure(&new.collect::<Vec<_>>(), &found.own);
+        let fresh = plugins.initialize(set);
         fresh.map(|fresh| (found, fresh)).map_err(|error| error.to_string())
     }
 

@@ -40,7 +40,8 @@ use super::renewal::{Departures, Renewal};
 use super::rights::{Rights, RightsError};
 use super::round::Round;
 use super::start::{
-    Aides, Plan, load_plugins, open_logbook, open_queue, restore, start_workers, watch_crashes,
+    Aides, Plan, initialize_plugins, load_plugins, open_logbook, open_queue, restore,
+    start_workers, watch_crashes,
 };
 
 /// How long the last lines of the log may take to be written.
@@ -80,6 +81,9 @@ pub enum StartError {
     /// A plugin is not usable.
     #[error(transparent)]
     Plugins(#[from] rohrpost_abi::LoadError),
+    /// A plugin cannot be told its settings.
+    #[error(transparent)]
+    PluginSettings(#[from] rohrpost_abi::SettingsError),
     /// A plugin does not want to be used.
     #[error(transparent)]
     Refused(#[from] rohrpost_abi::InitializeError),
@@ -118,8 +122,9 @@ impl StartError {
             | StartError::Logbook(_)
             | StartError::Rights(_)
             | StartError::Plugins(_)
-            | StartError::Crashing(_)
+            | StartError::PluginSettings(_)
             | StartError::Refused(_)
+            | StartError::Crashing(_)
             | StartError::Rolls(_)
             | StartError::Tls(_)
             | StartError::Bind(_)
@@ -248,7 +253,7 @@ impl Server {
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
         // D-08: after everything that can fail for the administrator, before the workers.
-        host.plugins().initialize(&host.plugins().set())?;
+        initialize_plugins(host, &settings)?;
         let metrics = Arc::new(Metrics::new(threads));
         let census = Census::new(threads);
         let Aides { jobs, checks, services, helper, verifier } =
@@ -494,10 +499,11 @@ impl Server {
     /// Has plugins watched, as soon as there are any.
     pub(super) fn watch_plugins(&mut self, log: &Log) {
         if self.watchdog.is_none() && !self.host.plugins().set().is_empty() {
-            let (workers, warning) = (self.workers.len(), self.settings.plugin.block_warning);
-            let samples = self.census.samples.clone();
-            self.watchdog =
-                crate::watchdog::spawn(self.host, workers, warning, samples, log.clone()).ok();
+            let warning = self.settings.plugin.block_warning;
+            let (samples, workers) = (self.census.samples.clone(), self.workers.len());
+            let watchdog =
+                crate::watchdog::spawn(self.host, workers, warning, samples, log.clone());
+            self.watchdog = watchdog.ok();
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::tls::Tls;
 use crate::worker::{Common, Report, Worker};
 
 use super::server::{Event, StartError, system};
-use super::start::{Aides, Plan, bind, load_plugins, open_logbook, open_queue};
+use super::start::{Aides, Plan, bind, initialize_plugins, load_plugins, open_logbook, open_queue};
 
 /// The server. Dropping it abandons what is under way.
 pub(crate) struct Single {
@@ -55,7 +55,7 @@ impl Single {
         let (logbook, _) = open_logbook(&settings, &mailboxes, log)?;
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
-        host.plugins().initialize(&host.plugins().set())?;
+        initialize_plugins(host, &settings)?;
         let aides = Aides::start(&settings, listeners.clone(), &queue, &mailboxes, log)?;
         let (report, reports) = unbounded();
         let lost = unbounded();

@@ -390,6 +390,21 @@ pub(super) fn load_plugins(
     Ok(host.expect("a process starts one server"))
 }
 
+/// Tells the plugins what the administrator says to them, and has them begin (D-08).
+///
+/// # Errors
+/// When one of them does not want to, or cannot be told.
+pub(super) fn initialize_plugins(
+    host: &rohrpost_abi::Host,
+    settings: &Settings,
+) -> Result<(), StartError> {
+    let plugins = host.plugins();
+    let set = plugins.set();
+    plugins.configure(set.plugins(), &plugins.settings(settings.own.rows())?);
+    plugins.initialize(&set)?;
+    Ok(())
+}
+
 fn log_level(level: rohrpost_abi::Level) -> Level {
     match level {
         rohrpost_abi::Level::Critical => Level::Critical,

@@ -399,6 +399,19 @@ fn d_27_a_plugin_that_fails_a_step_is_dealt_with_as_the_settings_say() {
     }
 }
 
+/// A plugin that fails one step is asked at the next one, unlike one that owes a hand-back (D-28): so what it
+/// granted holds.
+#[test]
+fn d_3a_a_failed_step_ends_no_grant() {
+    let stage = Stage::new(&["10-a"]).setting("smtp-relay-range", "192.0.2.0/24");
+    stage.script("10-a connect authenticate:1\n10-a data fail\n");
+    let server = stage.start();
+    let mut client = client(&server);
+    assert!(send(&mut client, &["b@example.net"]).starts_with("451 4.3.0 "));
+    stage.script("");
+    assert!(send(&mut client, &["b@example.net"]).starts_with("250 "));
+}
+
 /// D-49: a client that has gone hears no answer.
 #[test]
 fn d_49_an_answer_for_a_client_that_has_gone_is_dropped_with_its_message() {

@@ -100,7 +100,7 @@ fn d_4b_every_plugin_hears_once_of_a_client_that_went_while_a_step_is_held() {
 /// D-4B: whoever is not waiting for anything is not lost, only gone.
 #[test]
 fn d_4b_a_client_that_goes_between_steps_is_closed_and_not_lost() {
-    let stage = Stage::greeting(&["10-a"]);
+    let stage = Stage::greeting(&["10-a", "20-b"]);
     stage.script("10-a mailfrom hold:go\n");
     let server = stage.start();
     let mut leaver = client(&server);
@@ -113,6 +113,13 @@ fn d_4b_a_client_that_goes_between_steps_is_closed_and_not_lost() {
     await_status(&server, "held", 1);
     stage.release("go", "continue");
     silent.reply().unwrap().require(250).unwrap();
+    await_status(&server, "incoming_connections", 0);
+    assert_eq!(stage.lines(" lost "), [""; 0]);
+    // Nor is it while its end is held, when others have freed what they knew of it.
+    stage.script("20-b close hold:bye\n");
+    self::client(&server).reset();
+    await_status(&server, "held", 1);
+    stage.release("bye", "continue");
     await_status(&server, "incoming_connections", 0);
     assert_eq!(stage.lines(" lost "), [""; 0]);
 }

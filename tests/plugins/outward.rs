@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 use super::hop::{Hop, Visit};
-use super::probe::{Stage, await_status, client, compiled, mail};
+use super::probe::{Stage, await_status, client, compiled, mail, say};
 use crate::support::{PATIENCE, Sanitizer, Server, SmtpClient, eventually};
 
 const OUTWARD: &str = include_str!("c/outward.c");
@@ -86,7 +86,7 @@ const STEPS: [&str; 7] =
 
 #[test]
 fn each_step_comes_in_its_order_to_plugins_of_both_generations() {
-    // G1 has no mq_smtp_out_sent: a function of that name there would be its own.
+    // G1 has no mq_smtp_out_sent: a function of that name is not called there.
     let stage =
         Stage::new(&[]).setting("smarthost-messages", 2).setting("smarthost-connections", 1);
     add(&stage, "10-a", G1);
@@ -355,6 +355,29 @@ fn a_mail_is_bounced_before_anything_is_said_of_it_and_nobody_else_is_asked() {
     assert!(hop.is_lonely());
     let listed = server.plan().report(&["queue", "list"]);
     assert!(listed.contains("550") && listed.contains("refused by the plugin 10-a.so"), "{listed}");
+}
+
+/// More than one turn has steps for: the rest is gone on with.
+#[test]
+fn mail_after_mail_is_bounced_over_one_connection() {
+    const MAILS: usize = 300;
+    let (stage, hop) = stage();
+    let stage = stage.setting("smarthost-connections", 1);
+    stage.script("10-a out-message bounce\n");
+    let (server, mut client) = start(&stage, &hop);
+    say(&mut client, "MAIL FROM:<sender@example.org>", 250);
+    for number in 0..MAILS {
+        say(&mut client, &format!("RCPT TO:<r{number}@example.net>"), 250);
+    }
+    say(&mut client, "DATA", 354);
+    say(&mut client, "text\r\n.", 250);
+    let mut visit = hop.accept();
+    await_status(&server, "bounced", MAILS as u64);
+    stage.script("");
+    mail(&mut client, "someone@example.org");
+    visit.mail_to_data();
+    take(&mut visit);
+    await_status(&server, "delivered", 1);
 }
 
 #[test]

@@ -7,7 +7,8 @@ ZONE is a JSON file, read again when it changes: names to records, such as
     {"example.org": {"MX": [[10, "mx.example.org"]], "A": ["127.0.0.2"], "ttl": 60,
                      "fault": "servfail"},
      "mx.example.org": {"fault": {"AAAA": "drop"}, "A": ["127.0.0.2"]},
-     "www.example.org": {"CNAME": "example.org"}}
+     "www.example.org": {"CNAME": "example.org"},
+     "_sip._tcp.example.org": {"SRV": [[10, 5, 5060, "sip.example.org"]], "TXT": ["text"]}}
 
 Names that are not there do not exist. A fault is for the whole name or by type: `servfail`, `refused`,
 `drop` (no answer), `truncate` (over UDP only a hint to come back over TCP). LOG gets one line a question:
@@ -20,7 +21,7 @@ import socketserver
 import sys
 import threading
 
-from dnslib import AAAA, CNAME, MX, QTYPE, RCODE, RR, SOA, A, DNSRecord
+from dnslib import AAAA, CNAME, MX, NS, PTR, QTYPE, RCODE, RR, SOA, SRV, TXT, A, DNSRecord
 
 ZONE, LOG = sys.argv[1:3]
 TTL = 60
@@ -52,9 +53,11 @@ def note(way, kind, name):
 
 
 def records(entry, kind):
-    make = {"A": A, "AAAA": AAAA}.get(kind)
+    make = {"A": A, "AAAA": AAAA, "NS": NS, "PTR": PTR, "TXT": TXT}.get(kind)
     if kind == "MX":
         return [MX(label=name, preference=preference) for preference, name in entry.get(kind, [])]
+    if kind == "SRV":
+        return [SRV(*fields) for fields in entry.get(kind, [])]
     return [make(address) for address in entry.get(kind, [])] if make else []
 
 

@@ -7,7 +7,7 @@ mod crowd;
 mod deadlines;
 mod fallback;
 mod look_ups;
-mod name_server;
+pub(crate) mod name_server;
 mod outcomes;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

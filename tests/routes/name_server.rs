@@ -11,14 +11,14 @@ use tempfile::TempDir;
 use crate::support::{Listener, Tool};
 
 /// A running name server. Dropping it kills it.
-pub(super) struct NameServer {
+pub(crate) struct NameServer {
     directory: TempDir,
     listener: Listener,
 }
 
 impl NameServer {
     /// A name server with this zone, as `tests/python/dns.py` describes it.
-    pub(super) fn start(zone: &Value) -> NameServer {
+    pub(crate) fn start(zone: &Value) -> NameServer {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("zone"), zone.to_string()).unwrap();
         std::fs::write(directory.path().join("log"), "").unwrap();
@@ -27,19 +27,19 @@ impl NameServer {
         NameServer { listener: tool.listen_when_ready(), directory }
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.listener.address
     }
 
     /// From now on another zone.
-    pub(super) fn set(&self, zone: &Value) {
+    pub(crate) fn set(&self, zone: &Value) {
         let fresh = self.file("zone.new");
         std::fs::write(&fresh, zone.to_string()).unwrap();
         std::fs::rename(&fresh, self.file("zone")).unwrap();
     }
 
     /// How often `question` (`udp MX example.org`) was asked so far.
-    pub(super) fn asked(&self, question: &str) -> usize {
+    pub(crate) fn asked(&self, question: &str) -> usize {
         let log = std::fs::read_to_string(self.file("log")).unwrap();
         log.lines().filter(|line| *line == question).count()
     }

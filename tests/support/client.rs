@@ -7,12 +7,13 @@
 use std::{
     fmt::Write as _,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     sync::Arc,
     time::Duration,
 };
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
+use socket2::{Domain, Socket, Type};
 
 /// How long a reply may take.
 const REPLY_SECONDS_MAX: u64 = 30;
@@ -82,7 +83,19 @@ pub(crate) struct SmtpClient {
 impl SmtpClient {
     /// Connects; the banner is still to be read.
     pub(crate) fn connect(address: SocketAddr) -> io::Result<SmtpClient> {
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(REPLY_SECONDS_MAX))?;
+        let patience = Duration::from_secs(REPLY_SECONDS_MAX);
+        SmtpClient::over(TcpStream::connect_timeout(&address, patience)?)
+    }
+
+    /// The same from an address of this machine that the caller picks.
+    pub(crate) fn connect_from(own: IpAddr, address: SocketAddr) -> io::Result<SmtpClient> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(own, 0).into())?;
+        socket.connect_timeout(&address.into(), Duration::from_secs(REPLY_SECONDS_MAX))?;
+        SmtpClient::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> io::Result<SmtpClient> {
         stream.set_read_timeout(Some(Duration::from_secs(REPLY_SECONDS_MAX)))?;
         stream.set_write_timeout(Some(Duration::from_secs(REPLY_SECONDS_MAX)))?;
         stream.set_nodelay(true)?;
@@ -92,10 +105,14 @@ impl SmtpClient {
 
     /// Connects, reads the banner and says EHLO.
     pub(crate) fn hello(address: SocketAddr) -> io::Result<SmtpClient> {
-        let mut client = SmtpClient::connect(address)?;
-        client.reply()?.require(220)?;
-        client.command("EHLO client.example")?.require(250)?;
-        Ok(client)
+        SmtpClient::connect(address)?.greeted()
+    }
+
+    /// Reads the banner and says EHLO.
+    pub(crate) fn greeted(mut self) -> io::Result<SmtpClient> {
+        self.reply()?.require(220)?;
+        self.command("EHLO client.example")?.require(250)?;
+        Ok(self)
     }
 
     /// Says STARTTLS and does the handshake; EHLO is still to be said.

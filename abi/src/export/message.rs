@@ -6,6 +6,7 @@ use std::ffi::c_char;
 use std::{ptr, slice};
 
 use crate::access::{self, Wanted};
+use crate::call;
 use crate::json::{self, Json};
 use crate::message::{Direction, Part};
 use crate::misuse::Misuse;
@@ -119,29 +120,30 @@ unsafe fn set_text(
     size: usize,
 ) {
     let written = access::serve(function, Wanted::Message, message, None, |state, token| {
-        let text = match bytes.is_null() {
-            true => None,
-            false if size > part.bytes_max() => {
-                return Err(Misuse::Argument(
-                    "size is beyond any address or message; nothing was set",
-                ));
-            }
-            false => {
-                // SAFETY: not NULL, and `size` bytes can be read by the caller's promise; `bytes_max` is far
-                // below `isize::MAX`. The copy is made before the old value goes, which may be what is
-                // copied.
-                Some(Text::copy_from(unsafe { slice::from_raw_parts(bytes.cast::<u8>(), size) }))
-            }
-        };
+        if size > part.bytes_max() && !bytes.is_null() {
+            return Err(Misuse::Argument("size is beyond any address or message; nothing was set"));
+        }
+        // The copy is made before the old value goes, which may be what is copied.
+        let text = (!bytes.is_null()).then(|| {
+            // SAFETY: not NULL, and `size` bytes can be read by the caller's promise; `bytes_max` is far
+            // below `isize::MAX`.
+            Text::copy_from(unsafe { slice::from_raw_parts(bytes.cast::<u8>(), size) })
+        });
         state.set_part(token, part, text)?;
-        Ok(state.messages.get(token.key()).and_then(|message| {
-            let incoming = message.direction() == Direction::Incoming;
-            let view = message.json.as_deref().filter(|_| incoming).map(Json::active)?;
+        Ok(state.messages.get_mut(token.key()).and_then(|message| {
+            let writes = message.direction() == Direction::Incoming && !message.json_busy;
+            let view = message.json.as_deref().filter(|_| writes).map(Json::active)?;
+            message.json_busy = true;
             Some((view, message.text(part).cloned()))
         }))
     });
-    if let Some((view, text)) = written {
-        // Outside of the cell: what plugins hung onto the old value may run.
-        view.set(part, text.as_ref());
-    }
+    let Some((view, text)) = written else { return };
+    // Outside of the cell: what plugins hung onto the old value may run.
+    call::host_code(function, || view.set(part, text.as_ref()));
+    access::serve(function, Wanted::Message, message, (), |state, token| {
+        if let Some(message) = state.messages.get_mut(token.key()) {
+            message.json_busy = false;
+        }
+        Ok(())
+    });
 }

@@ -294,6 +294,36 @@ scenario! {
     }
 }
 
+scenario! {
+    /// A cell that was borrowed then would be a panic, and the end of the process.
+    fn what_plugins_hang_onto_objects_runs_with_no_cell_borrowed() {
+        let mut stage = stage(&[400, 506]);
+        let connection = stage.open();
+        let message = open(&stage, connection, b"text");
+        show(&mut stage, 0, connection, message, "trap recipient\nset-recipient a@b\ntrap custom\nget recipient");
+        let texts = |stage: &mut Stage| -> Vec<String> {
+            stage.take_lines().into_iter().map(|(_, _, text)| text).collect()
+        };
+        let said = texts(&mut stage);
+        assert!(said[0].contains("the library of an object of this message is at work"), "{said:?}");
+        assert_eq!(said[1..], ["on-delete=gone", "recipient=\"a@b\""], "by the setter");
+        // For the other library: what then calls is not the plugin whose hook this is.
+        show(&mut stage, 1, connection, message, "get custom");
+        let said = texts(&mut stage);
+        assert!(said.iter().any(|line| line == "on-text=NULL"), "{said:?}");
+        assert!(said.iter().any(|line| line == "custom=\"trap\""), "{said:?}");
+        // It is brought up to date, and so the old value goes.
+        show(&mut stage, 0, connection, message, "trap another");
+        let said = texts(&mut stage);
+        assert!(said.iter().any(|line| line == "on-delete=gone"), "{said:?}");
+        let edits = stage.worker.close_message(message);
+        assert_eq!(member(&edits, "another"), Some("\"trap\""));
+        let said = texts(&mut stage);
+        assert!(said.iter().any(|line| line == "on-text=NULL"), "the message is gone: {said:?}");
+        assert!(said.iter().any(|line| line == "on-delete=gone"), "{said:?}");
+    }
+}
+
 #[test]
 fn objects_of_both_libraries_are_used_as_they_live_under_the_address_sanitizer() {
     let chains = [
@@ -301,6 +331,7 @@ fn objects_of_both_libraries_are_used_as_they_live_under_the_address_sanitizer()
         "d_61_the_object_is_lent_and_goes_with_the_chain",
         "d_62_setters_and_getters_agree_with_the_object_at_all_times",
         "a_text_of_all_octets_survives_both_libraries_and_their_edits",
+        "what_plugins_hang_onto_objects_runs_with_no_cell_borrowed",
     ];
     for chain in chains {
         let output = sanitized_child(&format!("{}::{chain}", module_path!()));

@@ -67,6 +67,27 @@ static void reverse(struct json_object *object) {
     free(bytes);
 }
 
+#if MQ_API_VERSION < 500
+/* What runs inside the library: when the value is written as text, and when it goes. */
+static int on_text(struct json_object *value, struct printbuf *buffer, int level, int flags) {
+    (void)value, (void)level, (void)flags;
+    say("on-text", MESSAGE_JSON(last) ? "yes" : NULL);
+    return printbuf_memappend(buffer, "\"trap\"", 6);
+}
+
+static void on_delete(struct json_object *value, void *data) {
+    (void)value;
+    say("on-delete", MESSAGE_JSON(last) ? data : "gone");
+}
+
+static void trap(struct json_object *object, const char *name, MQ_Message *message) {
+    struct json_object *value = json_object_new_object();
+    last = message;
+    json_object_set_serializer(value, on_text, "shown", on_delete);
+    json_object_object_add(object, name, value);
+}
+#endif
+
 static void run(MQ_Message *message, const char *word, const char *name, const char *value) {
     struct json_object *object = MESSAGE_JSON(message);
     if (!strcmp(word, "asked")) say("asked", object ? "yes" : NULL);
@@ -85,6 +106,9 @@ static void run(MQ_Message *message, const char *word, const char *name, const c
         check_octets("octets", json_object_get_string(member(object, "mime")),
                      (size_t)json_object_get_string_len(member(object, "mime")));
     else if (!strcmp(word, "reverse")) reverse(object);
+#if MQ_API_VERSION < 500
+    else if (!strcmp(word, "trap")) trap(object, name, message);
+#endif
     else if (!strcmp(word, "envelope")) say("envelope", (const char *)MQ_envelope(message));
     else if (!strcmp(word, "recipient")) say("recipient", (const char *)MQ_recipient(message));
     else if (!strcmp(word, "mime")) say("mime", MQ_mime(message));

@@ -5,6 +5,7 @@ mod blocked;
 mod connection;
 mod control;
 mod crash;
+mod decision;
 mod event;
 mod extra;
 mod header;

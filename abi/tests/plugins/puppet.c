@@ -216,7 +216,30 @@ static void fact(const char *name, const char *(*ask)(MQ_Connection *, size_t *)
     say("%s=%s/%zu", name, or_null(text), size);
 }
 
+/* `bounce:CODE/STATUS/TEXT`, `retry-at:SECONDS`, `route:HOST/PORT`, `state`. */
+static bool decisions(const char *word, const char *value, struct at *at) {
+    char copy[256], *rest = copy;
+    snprintf(copy, sizeof copy, "%s", value);
+    if (!strcmp(word, "bounce")) {
+        char *code = strsep(&rest, "/"), *status = strsep(&rest, "/");
+        /* On the heap, without an octet to spare: so that whoever reads beyond its end is seen. */
+        char *text = rest ? strdup(rest) : NULL;
+        say("bounce=%d", MQX_bounce(at->message, atoi(code), status && *status ? status : NULL, text));
+        free(text);
+    }
+    else if (!strcmp(word, "retry-at")) say("retry-at=%d", MQX_retryAt(at->message, atof(value)));
+    else if (!strcmp(word, "route")) {
+        char *host = strdup(strsep(&rest, "/"));
+        say("route=%d", MQX_route(at->message, host, rest ? atoi(rest) : 0));
+        free(host);
+    }
+    else if (!strcmp(word, "state")) say("state=%s", or_null(MQX_state(at->message)));
+    else return false;
+    return true;
+}
+
 static bool extensions(const char *word, const char *value, struct at *at) {
+    if (decisions(word, value, at)) return true;
     if (!strcmp(word, "reject")) refuse(MQX_reject, value, at);
     else if (!strcmp(word, "defer")) refuse(MQX_defer, value, at);
     else if (!strcmp(word, "discard")) MQX_discard(at->connection);

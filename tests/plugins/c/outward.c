@@ -51,12 +51,11 @@ MQ_EXPORT bool mqx_smtp_out_message(MQ_Context *context, MQ_Connection *connecti
     return seen("out-message", or_null(MQ_Recipient(message)), at);
 }
 
-#if MQ_API_VERSION >= 400
+/* In G1 a function of that name means nothing. */
 MQ_EXPORT bool mq_smtp_out_sent(MQ_Context *context, MQ_Connection *connection, MQ_Message *message) {
     struct at at = {.context = context, .connection = connection, .message = message};
     return seen("out-sent", or_null(MQ_Recipient(message)), at);
 }
-#endif
 
 MQ_EXPORT bool mqx_smtp_out_result(MQ_Context *context, MQ_Connection *connection, MQ_Message *message, int code,
                                    const char *text, size_t size) {
