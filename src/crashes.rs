@@ -15,6 +15,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use rohrpost_abi::Symbols;
 use rustix::fs::OFlags;
@@ -203,27 +204,24 @@ impl Crashes {
     }
 
     /// Tells what is new, with functions and lines where the files of `plugins` are still those that
-    /// crashed, and remembers that it did.
+    /// crashed, and remembers that it did; on a thread of its own, for reading debug information takes
+    /// its time, and a start must not wait for it. `None` if there is nothing to tell.
     ///
     /// # Errors
-    /// It could not be written down; then it is told again.
-    pub fn tell(&mut self, plugins: &Path, log: &Log) -> io::Result<()> {
-        let news = self.news();
+    /// When the system gives no thread, or no other descriptor of the file.
+    pub fn tell(&mut self, plugins: &Path, log: &Log) -> io::Result<Option<JoinHandle<()>>> {
+        let news = self.news().to_vec();
         if news.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        if let Some(left_out) = news.len().checked_sub(TOLD_MAX + 1) {
-            let count = left_out + 1;
-            log.critical("crash", format_args!("{count} earlier crashes are in {CRASHES_NAME}"));
-        }
-        for crash in &news[news.len().saturating_sub(TOLD_MAX)..] {
-            log.critical("crash", crash);
-            for line in described(crash, plugins) {
-                log.write(Level::Critical, "crash", format_args!("  {line}"));
-            }
-        }
+        let (mut file, plugins, log) = (self.file.try_clone()?, plugins.to_owned(), log.clone());
+        let thread = std::thread::Builder::new().name("crashes".into()).spawn(move || {
+            tell_all(&news, &plugins, &log);
+            // If it cannot be written, it is told again.
+            let _ = writeln!(file, "{TOLD}");
+        })?;
         self.new_from = self.found.len();
-        writeln!(self.file, "{TOLD}")
+        Ok(Some(thread))
     }
 
     /// The plugin that has crashed `limit` times within a minute before `now_s`, with the file that is
@@ -250,6 +248,20 @@ impl Crashes {
     /// The file, for the next crash.
     pub fn into_file(self) -> File {
         self.file
+    }
+}
+
+fn tell_all(news: &[Crash], plugins: &Path, log: &Log) {
+    let left_out = news.len().saturating_sub(TOLD_MAX);
+    if left_out > 0 {
+        log.critical("crash", format_args!("{left_out} earlier crashes are in {CRASHES_NAME}"));
+    }
+    for crash in &news[left_out..] {
+        let frames = described(crash, plugins);
+        log.critical("crash", crash);
+        for line in frames {
+            log.write(Level::Critical, "crash", format_args!("  {line}"));
+        }
     }
 }
 
@@ -383,8 +395,10 @@ mod tests {
         let place = directory(format!("{LINE}\n").as_bytes());
         let mut crashes = Crashes::open(place.path()).unwrap();
         assert_eq!(crashes.news().len(), 1);
-        crashes.tell(place.path(), &Log::none()).unwrap();
+        let thread = crashes.tell(place.path(), &Log::none()).unwrap();
+        thread.expect("there is something to tell").join().unwrap();
         assert_eq!(crashes.news(), []);
+        assert!(crashes.tell(place.path(), &Log::none()).unwrap().is_none());
         let again = Crashes::open(place.path()).unwrap();
         assert_eq!((again.news().len(), again.found.len()), (0, 1));
     }

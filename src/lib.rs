@@ -48,6 +48,7 @@
 //! | log | 1: writes the application log; drops and counts when it is behind | disk |
 //! | `logbook` | 1, where a send log or received log is kept: makes lines and writes them; who is ahead of it waits | disk |
 //! | `watchdog` | 1, where plugins are loaded: looks, and reads debug information | sleeps, disk |
+//! | `crashes` | 1 for a moment, after a crash: tells its functions | disk |
 //! | `signals`, control | 1 each | yes |
 //! | main | 1: [`supervisor`] | yes |
 //!
@@ -329,6 +330,7 @@ pub mod clock;
 pub mod control;
 pub mod crashes;
 pub mod delivery;
+pub mod exposition;
 pub mod extract;
 pub mod header;
 pub mod keeper;

@@ -77,6 +77,11 @@ impl Plugins {
         self.asks_json.load(Ordering::Relaxed)
     }
 
+    /// All that were ever loaded, in the order of their coming.
+    pub fn indexes(&self) -> impl Iterator<Item = PluginIndex> + '_ {
+        self.all().map(|plugin| plugin.index)
+    }
+
     /// One plugin's file name; `None` for an index that is not of this table.
     pub fn name(&self, plugin: PluginIndex) -> Option<&'static str> {
         self.find(plugin).map(|plugin| &*plugin.name)

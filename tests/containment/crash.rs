@@ -35,6 +35,10 @@ fn every_crash_names_the_plugin_on_stderr_in_the_file_and_at_the_next_start() {
         assert!(words.contains(&"plugin=10-crashing.so"), "{way}: {}", crashes[0]);
 
         let mut next = crashing.plan.start();
+        // It is told beside the start, which does not wait for it.
+        next.process().await_complaint(PATIENCE, &format!("[crash]   {function} ("));
+        let told = || crashing.lines().contains(&"# told".to_owned()).then_some(());
+        within(PATIENCE, told).expect("that it was told is written down");
         assert!(next.terminate().success());
         let said = next.process().stderr.complete();
         assert!(said.contains("[crash] plugin 10-crashing.so ended the server"), "{way}: {said}");

@@ -46,6 +46,7 @@ static void crash(const char *how) {
     if (!strncmp(how, "overflow@", 9)) zero = dive(0);
     if (!strncmp(how, "exit@", 5)) exit(0);
     if (!strncmp(how, "sleep@", 6)) sleep_deeply();
+    if (!strncmp(how, "leak@", 5)) while (open("/dev/null", O_RDONLY) >= 0) {}
     if (!strncmp(how, "aside@", 6)) {
         pthread_t thread;
         pthread_create(&thread, NULL, crash_aside, NULL);

@@ -5,4 +5,5 @@ mod crash;
 mod crashing;
 mod failure;
 mod figures;
+mod leaking;
 mod supervised;
