@@ -664,20 +664,6 @@ impl Outgoing {
         desk.finish(id, &transaction, finish, self.session.extensions().dsn, io);
     }
 
-    /// The mail under way was not tried here after all; nor elsewhere, unless it came from there.
-    pub(super) fn give_back(&mut self, desk: &mut Desk, io: &Io) {
-        if self.asked.is_none() {
-            self.hide_mail(desk);
-        }
-        match self.current.take() {
-            Some(Current { id, before: None, .. }) => desk.store.give_back(id),
-            Some(Current { id, transaction, before: Some(before) }) => {
-                desk.finish(id, &transaction, before.finish, false, io);
-            }
-            None => {}
-        }
-    }
-
     pub(super) fn is_held(&self) -> bool {
         self.asked.as_ref().is_some_and(Asked::is_held)
     }

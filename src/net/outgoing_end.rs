@@ -301,6 +301,20 @@ impl Outgoing {
         self.deadline.set(self.deadline_ms(desk), io);
     }
 
+    /// The mail under way was not tried here after all; nor elsewhere, unless it came from there.
+    pub(super) fn give_back(&mut self, desk: &mut Desk, io: &Io) {
+        if self.asked.is_none() {
+            self.hide_mail(desk);
+        }
+        match self.current.take() {
+            Some(Current { id, before: None, .. }) => desk.store.give_back(id),
+            Some(Current { id, transaction, before: Some(before) }) => {
+                desk.finish(id, &transaction, before.finish, false, io);
+            }
+            None => {}
+        }
+    }
+
     /// The very end. D-84: outgoing connection data goes without a callback.
     pub(super) fn end(&mut self, desk: &mut Desk, io: &mut Io) {
         self.give_up(desk, io);
