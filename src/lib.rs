@@ -76,7 +76,8 @@
 //! # One turn
 //!
 //! poll, clock, timers, plugin watches, sockets, mailbox, verdicts, commit, flush; see the reactor's
-//! documentation. Here: sockets drive sessions and chains; verdicts resume held chains one by one;
+//! documentation. Where a plugin has asked for libev's loop, the poll is a run of that one ([`net::foreign`]).
+//! Here: sockets drive sessions and chains; verdicts resume held chains one by one;
 //! the commit phase gives ready mails to connections, hands the batch over and arms the delivery
 //! timer; flush offers output to sockets. A flush may let a connection go on, so the worker stays
 //! awake if that left something pending.
@@ -326,6 +327,11 @@
 //!   wrong one could as well strip the offer, and refusing it would send the mail in clear.
 //! - **The header of a proxy is looked at before it is read**, so that exactly it is taken from the
 //!   socket, and what follows finds its way to TLS or to the session without a buffer in between.
+//! - **A worker whose plugin is built on libev sleeps in libev**, which then watches the worker's one descriptor,
+//!   and not the other way round: libev tells nobody when its next timer is due. Plugins that share a libev share
+//!   its loop, so of a callback there no single one can be blamed, and each uses its own tokens (D-9F).
+//! - **Plugins ask name servers with the resolver, cache and deadlines that routes go by**: a second resolver
+//!   would know other servers and keep another cache. A query that is cancelled counts until it is answered.
 //! - **A turn does a bounded number of steps of handshakes**: each may cost a signature, and the mail of
 //!   others would wait for all of them.
 #![forbid(unsafe_code)]
