@@ -9,7 +9,8 @@ use crate::support::{PATIENCE, Sink, SmtpClient};
 fn a_plugin_that_leaks_every_descriptor_costs_no_octet_of_a_mail() {
     let crashing = Crashing::new();
     // Small files, so that the queue wants new ones.
-    let plan = crashing.plan.clone().setting("queue-segment-size", "1MiB").setting("smtp-threads", 1);
+    let plan =
+        crashing.plan.clone().setting("queue-segment-size", "1MiB").setting("smtp-threads", 1);
     let mut server = plan.start();
     let pid = Pid::from_raw(server.process().pid()).unwrap();
     let few = Rlimit { current: Some(256), ..getrlimit(Resource::Nofile) };
