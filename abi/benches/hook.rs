@@ -14,7 +14,7 @@ use std::process::{self, Command};
 use criterion::{Criterion, criterion_group, criterion_main};
 use rohrpost_abi::{
     ConnectionId, ConnectionInit, Copies, Direction, Hook, HostInit, LoadOptions, OnError,
-    PluginDirectory, Plugins, Returned, Step, Terminated, Verdict, Worker,
+    PluginDirectory, PluginSet, Plugins, Returned, Step, Terminated, Verdict, Walked, Worker,
 };
 
 const PLUGIN: &str = r#"
@@ -84,9 +84,8 @@ fn hook(criterion: &mut Criterion) {
     let connection = worker.open_connection(init).expect("there is room");
     let address = CString::new("someone@example.org").expect("no NUL");
     let address = Terminated::from(address.as_c_str());
-    let declined = Returned::default();
     let handed_back =
-        Returned { took_control: true, verdict: Some(Verdict::Continue), answered: false };
+        Some(Returned { took_control: true, verdict: Some(Verdict::Continue), answered: false });
 
     let mut group = criterion.benchmark_group("hook");
     group.bench_function("bare indirect call", |bencher| {
@@ -103,17 +102,25 @@ fn hook(criterion: &mut Criterion) {
         });
     });
     group.bench_function("hook returning false", |bencher| {
-        bencher.iter(|| assert_eq!(ask(&mut worker, connection, Step::Connect), declined));
+        bencher.iter(|| assert_eq!(ask(&mut worker, &set, connection, Step::Connect), None));
+    });
+    group.bench_function("three hooks returning false", |bencher| {
+        let plugin = set.with(Hook::Connect)[0];
+        let plugins = [plugin; 3];
+        bencher.iter(|| {
+            let walked = worker.ask(black_box(&plugins), connection, Step::Connect);
+            assert_eq!(walked, Walked { declined: 3, returned: None });
+        });
     });
     group.bench_function("hand-back inside the hook", |bencher| {
         bencher.iter(|| {
-            assert_eq!(ask(&mut worker, connection, Step::MailFrom(address)), handed_back);
+            assert_eq!(ask(&mut worker, &set, connection, Step::MailFrom(address)), handed_back);
         });
     });
     group.bench_function("timer started and stopped inside the hook", |bencher| {
         let mut commands = Vec::new();
         bencher.iter(|| {
-            assert_eq!(ask(&mut worker, connection, Step::RcptTo(address)), declined);
+            assert_eq!(ask(&mut worker, &set, connection, Step::RcptTo(address)), None);
             worker.take_commands(&mut commands);
             assert_eq!(commands.len(), 2);
             commands.clear();
@@ -122,9 +129,14 @@ fn hook(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn ask(worker: &mut Worker, connection: ConnectionId, step: Step<'_>) -> Returned {
-    let plugin = worker.set().with(step.hook())[0];
-    worker.call(black_box(plugin), connection, step)
+/// As a worker asks.
+fn ask(
+    worker: &mut Worker,
+    set: &PluginSet,
+    connection: ConnectionId,
+    step: Step<'_>,
+) -> Option<Returned> {
+    worker.ask(black_box(set).with(step.hook()), connection, step).returned
 }
 
 criterion_group!(benches, hook);

@@ -77,6 +77,7 @@ impl State {
             Kind::Message => self.message(token)?.connection,
             _ => ConnectionId(token.key()),
         };
+        self.tell_chain(Token::new(Kind::Connection, plugin, self.worker, key));
         let stale = Misuse::Stale { kind: token.kind().type_name() };
         let connection = self.connections.get_mut(key).ok_or(stale)?;
         if connection.chain.owes(plugin) {

@@ -1,6 +1,6 @@
 //! The one way into plugin code, and the boundary of the one way back.
 //!
-//! Owns the current call of each thread, its mirror for the watchdog, and what happens to exceptions.
+//! Owns the current call of each thread, as the watchdog sees it too, and what happens to exceptions.
 //! Must never hold a borrow of the worker's cell while plugin code runs. Diagnostics: an exception that
 //! leaves plugin code, or a panic of our own that would enter it, is reported with plugin and place on
 //! stderr and to the log, and ends the process (D-0A).
@@ -30,86 +30,106 @@ pub struct Current {
     pub site: Site,
 }
 
-/// `sequence 40 | plugin + 1, or 0 for none 16 | site 8`: one word, so that a look never sees half a call.
+/// What is called: plugin and site, as they stand in a [`Word`].
 #[derive(Clone, Copy)]
-struct Packed(u64);
+pub(crate) struct Call(u64);
 
-impl Packed {
-    const IDLE: Packed = Packed(0);
-    const SEQUENCE_SHIFT: u32 = 24;
+impl Call {
+    #[inline(always)]
+    pub(crate) const fn new(plugin: PluginIndex, site: Site) -> Call {
+        Call((plugin.bits() as u64 + 1) << PLUGIN_SHIFT | site.code() as u64)
+    }
+}
 
-    const fn start(self, plugin: PluginIndex, site: Site) -> Packed {
+const PLUGIN_SHIFT: u32 = 8;
+const SEQUENCE_SHIFT: u32 = 24;
+const SEQUENCE_ONE: u64 = 1 << SEQUENCE_SHIFT;
+const CALL_MASK: u64 = SEQUENCE_ONE - 1;
+
+/// The current call of one thread, for itself and for whoever watches it.
+///
+/// `sequence 40 | plugin + 1, or 0 for none 16 | site 8`: one word, so that a look never sees half a call.
+/// Written by its thread only.
+#[derive(Debug, Default)]
+pub(crate) struct Word(AtomicU64);
+
+impl Word {
+    const fn new() -> Word {
+        Word(AtomicU64::new(0))
+    }
+
+    /// Plugin code begins; within a thread it never begins twice. What is returned is for [`Word::end`]: kept
+    /// in a register it spares the way through memory, which is what most of a call would wait for.
+    #[inline(always)]
+    fn start(&self, call: Call) -> u64 {
+        let idle = self.0.load(Ordering::Relaxed);
+        debug_assert_eq!(idle & CALL_MASK, 0, "plugin code never runs within plugin code");
         // The sequence wraps after 2^40 calls, hours after the last look.
-        let sequence = (self.0 >> Packed::SEQUENCE_SHIFT).wrapping_add(1) << Packed::SEQUENCE_SHIFT;
-        Packed(sequence | (plugin.bits() as u64 + 1) << 8 | site.code() as u64)
+        let running = idle.wrapping_add(SEQUENCE_ONE + call.0);
+        self.0.store(running, Ordering::Relaxed);
+        running
     }
 
-    const fn end(self) -> Packed {
-        Packed(self.0 >> Packed::SEQUENCE_SHIFT << Packed::SEQUENCE_SHIFT)
+    #[inline(always)]
+    fn end(&self, running: u64) {
+        self.0.store(running & !CALL_MASK, Ordering::Relaxed);
     }
 
-    fn unpack(self) -> Option<Current> {
-        let plugin = (self.0 >> 8 & 0xffff).checked_sub(1)?;
-        Some(Current {
-            sequence: self.0 >> Packed::SEQUENCE_SHIFT,
-            plugin: PluginIndex::from_bits(plugin as u16),
-            site: Site::from_code(self.0 as u8),
-        })
+    /// The call that runs.
+    pub(crate) fn current(&self) -> Option<Current> {
+        unpack(self.0.load(Ordering::Relaxed))
     }
 }
 
 /// A call in one word; never 0.
 pub(crate) fn pack(call: Current) -> u64 {
-    let Current { sequence, plugin, site } = call;
-    let before = Packed(sequence.wrapping_sub(1) << Packed::SEQUENCE_SHIFT);
-    before.start(plugin, site).0
+    call.sequence << SEQUENCE_SHIFT | Call::new(call.plugin, call.site).0
 }
 
-/// The inverse of [`pack`]; `None` for 0.
-pub(crate) fn unpack(packed: u64) -> Option<Current> {
-    Packed(packed).unpack()
+/// The inverse of [`pack`]; `None` for 0, and for a thread that runs no plugin.
+pub(crate) fn unpack(word: u64) -> Option<Current> {
+    let plugin = (word >> PLUGIN_SHIFT & 0xffff).checked_sub(1)?;
+    Some(Current {
+        sequence: word >> SEQUENCE_SHIFT,
+        plugin: PluginIndex::from_bits(plugin as u16),
+        site: Site::from_code(word as u8),
+    })
 }
 
-/// A worker's current call where the watchdog sees it, on a cache line of its own.
+/// A worker's word, where the watchdog sees it: on a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub(crate) struct Published(AtomicU64);
+pub(crate) struct Published(Word);
 
 impl Published {
-    pub(crate) fn current(&self) -> Option<Current> {
-        Packed(self.0.load(Ordering::Relaxed)).unpack()
+    pub(crate) fn word(&self) -> &Word {
+        &self.0
     }
 }
 
 /// What the calls without a token need to know about their thread.
 struct Here {
-    current: Cell<Packed>,
+    /// Of a thread that is no worker.
+    own: Word,
     published: Cell<Option<&'static Published>>,
     state: Cell<Option<NonNull<RefCell<State>>>>,
 }
 
 thread_local! {
     static HERE: Here = const {
-        Here {
-            current: Cell::new(Packed::IDLE),
-            published: Cell::new(None),
-            state: Cell::new(None),
-        }
+        Here { own: Word::new(), published: Cell::new(None), state: Cell::new(None) }
     };
 }
 
 impl Here {
-    fn set_current(&self, current: Packed) {
-        self.current.set(current);
-        if let Some(published) = self.published.get() {
-            published.0.store(current.0, Ordering::Relaxed);
-        }
+    fn word(&self) -> &Word {
+        self.published.get().map_or(&self.own, Published::word)
     }
 }
 
 /// The call that runs on this thread.
 pub(crate) fn current() -> Option<Current> {
-    HERE.with(|here| here.current.get()).unpack()
+    HERE.with(|here| here.word().current())
 }
 
 /// Whose call runs on this thread, as far as that is known: not in a loop that several plugins share.
@@ -150,73 +170,123 @@ pub(crate) fn with_state<T>(f: impl FnOnce(&mut State) -> T) -> Option<T> {
     Some(f(&mut state.borrow_mut()))
 }
 
-/// Whom a call is about.
-#[derive(Clone, Copy)]
-pub(crate) struct Blame<'a> {
-    pub(crate) index: PluginIndex,
-    pub(crate) name: &'a str,
+/// Runs plugin code on any thread, which is looked up.
+pub(crate) fn thread_code<R>(plugin: PluginIndex, site: Site, code: impl FnOnce() -> R) -> R {
+    HERE.with(|here| plugin_code(here.word(), Call::new(plugin, site), code))
 }
 
-/// Runs plugin code: every hook and callback goes through here.
-// Inlined, for else `plugin` goes through memory, and a load that is wider than the stores before it
-// costs more than all the rest.
+/// Runs the code of a plugin that is being loaded: the host does not know its name yet.
+pub(crate) fn loading_code<R>(
+    plugin: PluginIndex,
+    name: &str,
+    site: Site,
+    code: impl FnOnce() -> R,
+) -> R {
+    HERE.with(|here| guarded(here.word(), Call::new(plugin, site), Loading { name, site }, code))
+}
+
+/// Runs plugin code on the thread that `word` is of: every hook and callback goes through here.
+// Inlined, so that a hook's arguments go straight from where they are into its registers.
 #[inline(always)]
-pub(crate) fn plugin_code<R>(plugin: Blame<'_>, site: Site, code: impl FnOnce() -> R) -> R {
-    HERE.with(|here| here.set_current(here.current.get().start(plugin.index, site)));
+pub(crate) fn plugin_code<R>(word: &Word, call: Call, code: impl FnOnce() -> R) -> R {
+    guarded(word, call, Escaped, code)
+}
+
+#[inline(always)]
+fn guarded<R>(word: &Word, call: Call, escaped: impl Reason + Copy, code: impl FnOnce() -> R) -> R {
+    let running = word.start(call);
     // An exception that no frame would catch ends the process before any of ours is asked; hence the
     // catch. What a catch does with a foreign exception is unspecified; hence the guard, whose drop
     // runs on the way there.
     let returned = catch_unwind(AssertUnwindSafe(|| {
-        let fuse = Fuse(Escaped { plugin: plugin.name, site }, Cause::Exception);
+        let fuse = Fuse(escaped);
         let returned = code();
         fuse.disarm();
         returned
     }));
-    HERE.with(|here| here.set_current(here.current.get().end()));
     match returned {
-        Ok(returned) => returned,
-        Err(_) => die(&Escaped { plugin: plugin.name, site }, Cause::Exception),
+        Ok(returned) => {
+            word.end(running);
+            returned
+        }
+        Err(_) => die(&escaped),
     }
 }
 
 /// Runs what a plugin called, and never lets a panic out into it.
 pub(crate) fn host_code<R>(function: &'static str, code: impl FnOnce() -> R) -> R {
-    let fuse = Fuse(Panicked { function }, Cause::Panic);
+    let fuse = Fuse(Panicked { function });
     let returned = code();
     fuse.disarm();
     returned
 }
 
-/// Ends the process if it is dropped.
-struct Fuse<R: fmt::Display>(R, Cause);
+/// Why the process ends.
+trait Reason: fmt::Display {
+    const CAUSE: Cause;
+}
 
-impl<R: fmt::Display> Fuse<R> {
+/// Ends the process if it is dropped.
+struct Fuse<R: Reason>(R);
+
+impl<R: Reason> Fuse<R> {
     fn disarm(self) {
         std::mem::forget(self);
     }
 }
 
-impl<R: fmt::Display> Drop for Fuse<R> {
+impl<R: Reason> Drop for Fuse<R> {
     #[cold]
     fn drop(&mut self) {
-        die(&self.0, self.1);
+        die(&self.0);
     }
 }
 
-struct Escaped<'a> {
-    plugin: &'a str,
+/// Says what left plugin code, by the call that runs: it has no fields, so that nothing is written for it
+/// before each call.
+#[derive(Clone, Copy)]
+struct Escaped;
+
+impl Reason for Escaped {
+    const CAUSE: Cause = Cause::Exception;
+}
+
+impl fmt::Display for Escaped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let current = current();
+        let name = host::plugin_name(current.map(|current| current.plugin));
+        let site = current.map(|current| current.site);
+        escaped(f, name, site.as_ref().map_or(&"its code", |site| site))
+    }
+}
+
+/// The same for a plugin that is being loaded.
+#[derive(Clone, Copy)]
+struct Loading<'a> {
+    name: &'a str,
     site: Site,
 }
 
-impl fmt::Display for Escaped<'_> {
+impl Reason for Loading<'_> {
+    const CAUSE: Cause = Cause::Exception;
+}
+
+impl fmt::Display for Loading<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Escaped { plugin, site } = self;
-        write!(f, "plugin {plugin}: an exception left {site}, which must catch its own")
+        escaped(f, self.name, &self.site)
     }
+}
+
+fn escaped(f: &mut fmt::Formatter<'_>, plugin: &str, site: &dyn fmt::Display) -> fmt::Result {
+    write!(f, "plugin {plugin}: an exception left {site}, which must catch its own")
 }
 
 struct Panicked {
     function: &'static str,
+}
+
+impl Reason for Panicked {
+    const CAUSE: Cause = Cause::Panic;
 }
 
 impl fmt::Display for Panicked {
@@ -233,8 +303,8 @@ impl fmt::Display for Panicked {
 
 #[cold]
 #[inline(never)]
-fn die(reason: &dyn fmt::Display, cause: Cause) -> ! {
-    crash::note_cause(cause);
+fn die<R: Reason>(reason: &R) -> ! {
+    crash::note_cause(R::CAUSE);
     let text = format!("{reason}; the process ends here");
     // Nothing is left to do about a closed stderr.
     let _ = writeln!(io::stderr(), "rohrpost: {text}");
@@ -250,26 +320,40 @@ mod tests {
     #[test]
     fn a_packed_call_comes_back() {
         let plugin = PluginIndex::from_bits(4095);
-        let call = Packed::IDLE.start(plugin, Site::Hook(Hook::OutData));
+        let call = Current { sequence: 5, plugin, site: Site::Hook(Hook::OutData) };
+        assert_eq!(unpack(pack(call)), Some(call));
+        assert_eq!(unpack(0), None);
+    }
+
+    #[test]
+    fn a_call_is_seen_while_it_runs_and_counted() {
+        let word = Word::new();
+        let plugin = PluginIndex::from_bits(4095);
+        let running = word.start(Call::new(plugin, Site::Hook(Hook::OutData)));
         let expected = Current { sequence: 1, plugin, site: Site::Hook(Hook::OutData) };
-        assert_eq!(call.unpack(), Some(expected));
-        assert_eq!(call.end().unpack(), None);
-        let next = call.end().start(PluginIndex::from_bits(0), Site::Timer).unpack();
-        assert_eq!(next.map(|current| (current.sequence, current.site)), Some((2, Site::Timer)));
+        assert_eq!(word.current(), Some(expected));
+        word.end(running);
+        assert_eq!(word.current(), None);
+        word.start(Call::new(PluginIndex::from_bits(0), Site::Timer));
+        let next = word.current().map(|current| (current.sequence, current.site));
+        assert_eq!(next, Some((2, Site::Timer)));
     }
 
     #[test]
     fn the_sequence_wraps_without_touching_the_rest() {
-        let last = Packed(u64::MAX).end();
-        let next = last.start(PluginIndex::from_bits(1), Site::Watch).unpack();
-        assert_eq!(next.map(|current| (current.sequence, current.site)), Some((0, Site::Watch)));
+        let word = Word(AtomicU64::new(!CALL_MASK));
+        let running = word.start(Call::new(PluginIndex::from_bits(1), Site::Watch));
+        let next = word.current().map(|current| (current.sequence, current.site));
+        assert_eq!(next, Some((0, Site::Watch)));
+        word.end(running);
+        assert_eq!(word.0.into_inner(), 0);
     }
 
     #[test]
     fn plugin_code_is_current_only_while_it_runs() {
-        let plugin = Blame { index: PluginIndex::from_bits(3), name: "x.so" };
-        let seen = plugin_code(plugin, Site::Timer, current).expect("a call runs");
-        assert_eq!((seen.plugin, seen.site), (plugin.index, Site::Timer));
+        let plugin = PluginIndex::from_bits(3);
+        let seen = thread_code(plugin, Site::Timer, current).expect("a call runs");
+        assert_eq!((seen.plugin, seen.site), (plugin, Site::Timer));
         assert_eq!(current(), None);
     }
 }

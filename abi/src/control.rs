@@ -1,12 +1,52 @@
 //! Control: who has a step, and what becomes of a hand-back.
 //!
-//! Owns the rules D-20 to D-28 for one serial chain, be it a connection's or a context's. A verdict is
-//! recorded here and never acted upon: that is the worker's, after the callback has returned. Must
+//! Owns the rules D-20 to D-28 for one serial chain, be it a connection's or a context's, and which hook
+//! runs. A verdict is recorded here and never acted upon: that is the worker's, after the callback has returned. Must
 //! never know what a step is about. Diagnostics: [`Misuse`].
+
+use std::cell::Cell;
 
 use crate::misuse::Misuse;
 use crate::plugin::PluginIndex;
 use crate::step::Verdict;
+use crate::token::Token;
+
+/// The hook that runs on a worker.
+///
+/// A hook that says nothing of its step leaves the chain alone, so that it costs no look-up: whoever is about
+/// to say something has the chain told of the call first, and the worker sees afterwards that it was.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    /// The bits of its context's token, or 0, which is none.
+    context: Cell<u64>,
+    told: Cell<bool>,
+}
+
+impl Asked {
+    /// A hook that is given `context` is about to be called.
+    #[inline(always)]
+    pub(crate) fn begin(&self, context: Token) {
+        self.context.set(context.bits());
+    }
+
+    /// It has returned. Whether the chain was told of it.
+    #[inline(always)]
+    pub(crate) fn end(&self) -> bool {
+        self.context.set(0);
+        let told = self.told.get();
+        // Nothing is written where there is nothing to be taken back.
+        if told {
+            self.told.set(false);
+        }
+        told
+    }
+
+    /// Whether the hook that runs is one of `context`, and the chain is still to be told of it; it counts as
+    /// told.
+    pub(crate) fn tell(&self, context: Token) -> bool {
+        self.context.get() == context.bits() && !self.told.replace(true)
+    }
+}
 
 /// Where one chain stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,9 +82,21 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
+    /// D-2D.
+    #[inline]
+    pub(crate) fn expect_free(&self) {
+        assert_eq!(self.control, Control::Host, "a chain is at one plugin at a time");
+    }
+
+    /// D-28: does any plugin owe a hand-back?
+    #[inline]
+    pub(crate) fn owes_any(&self) -> bool {
+        !self.late.is_empty()
+    }
+
     /// A hook of `plugin` is about to be called. A step is at one plugin at a time (D-2D).
     pub(crate) fn on_call(&mut self, plugin: PluginIndex) {
-        assert_eq!(self.control, Control::Host, "a chain is at one plugin at a time");
+        self.expect_free();
         self.control = Control::Calling { plugin, verdict: None };
     }
 
@@ -170,6 +222,8 @@ impl Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slot::Key;
+    use crate::token::Kind;
 
     const A: PluginIndex = PluginIndex::from_bits(0);
     const B: PluginIndex = PluginIndex::from_bits(1);
@@ -190,6 +244,19 @@ mod tests {
             assert_eq!(chain.on_return(took_control), Some(Verdict::Retry));
             assert_eq!(chain.held(), None);
         }
+    }
+
+    #[test]
+    fn a_chain_is_told_once_of_the_hook_that_runs_and_of_no_other() {
+        let context = |plugin| Token::new(Kind::StepContext, plugin, 0, Key::from_bits(7));
+        let asked = Asked::default();
+        assert!(!asked.tell(context(A)));
+        asked.begin(context(A));
+        assert!(!asked.tell(context(B)));
+        assert!(!asked.end());
+        asked.begin(context(A));
+        assert!(asked.tell(context(A)) && !asked.tell(context(A)));
+        assert!(asked.end() && !asked.end());
     }
 
     #[test]

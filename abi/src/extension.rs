@@ -3,7 +3,7 @@
 //! Must never hold the cell while plugin code runs. Diagnostics: none; what is gone has nothing to say.
 
 use crate::answer::Answer;
-use crate::call;
+use crate::call::{self, Call};
 use crate::fact::Fact;
 use crate::hold::{Expiry, Hold};
 use crate::hook::Site;
@@ -97,8 +97,7 @@ impl Worker {
     fn call_expired(&self, key: Key, hold: Hold) {
         let Some(expired) = hold.expired else { return };
         let token = Token::new(Kind::Hold, hold.plugin, self.index, key).to_pointer();
-        let plugin = self.host.plugins().plugin(hold.plugin);
-        call::plugin_code(plugin.blame(), Site::Hold, || {
+        call::plugin_code(self.word, Call::new(hold.plugin, Site::Hold), || {
             // SAFETY: the callback and its data are the plugin's, given together for this call; the token is
             // never dereferenced.
             unsafe { expired(token, hold.data) };

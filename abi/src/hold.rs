@@ -41,6 +41,7 @@ impl State {
         data: *mut c_void,
     ) -> Result<Token, Misuse> {
         let plugin = token.plugin();
+        self.tell_chain(token);
         let connection = self.connection(token)?;
         if !connection.chain.is_calling(plugin) {
             return Err(Misuse::NotHeld);

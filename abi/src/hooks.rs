@@ -1,17 +1,18 @@
 //! Hooks under their own prototypes: those of each generation, and the extensions.
 //!
 //! Owns the typed pointers and the calls through them. Must never decide whether a hook is called,
-//! nor call one outside of [`call::plugin_code`], which keeps the current call and stops exceptions.
+//! nor call one outside of `call`, which keeps the current call and stops exceptions.
 //! Diagnostics: none; a hook that the plugin does not export answers as one that returns false.
 
 use std::ffi::{c_char, c_int};
 
 use libloading::os::unix::Library;
 
-use crate::call;
+use crate::call::{self, Call, Word};
 use crate::generation::Generation;
 use crate::hook::{Hook, Site};
-use crate::plugin::Plugin;
+use crate::id::MessageId;
+use crate::plugin::PluginIndex;
 use crate::step::Step;
 use crate::token::{Opaque, Token};
 
@@ -42,17 +43,6 @@ type LoginHook = unsafe extern "C-unwind" fn(
     *const c_char,
     usize,
 ) -> u8;
-
-/// The tokens that a connection hook is given.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct StepTokens {
-    pub(crate) context: Token,
-    pub(crate) connection: Token,
-    /// Only a message step has one.
-    pub(crate) message: Option<Token>,
-    /// The address of an address step, where G2 and later are called; else NULL.
-    pub(crate) address: *const c_char,
-}
 
 /// The hooks whose prototypes the generations do not share.
 #[derive(Debug)]
@@ -107,11 +97,12 @@ unsafe fn resolve<F: Copy>(library: &Library, hook: Hook) -> Option<F> {
 }
 
 /// Calls `mq_version`, whose prototype all generations share; `None` if it is missing.
-pub(crate) fn ask_version(library: &Library, plugin: call::Blame<'_>) -> Option<c_int> {
+pub(crate) fn ask_version(library: &Library, plugin: PluginIndex, name: &str) -> Option<c_int> {
     // SAFETY: this is `mq_version`'s prototype in the header of every generation.
     let version = unsafe { resolve::<VersionHook>(library, Hook::Version) }?;
+    let site = Site::Hook(Hook::Version);
     // SAFETY: a plugin's `mq_version` takes nothing and may be called at any time.
-    Some(call::plugin_code(plugin, Site::Hook(Hook::Version), || unsafe { version() }))
+    Some(call::loading_code(plugin, name, site, || unsafe { version() }))
 }
 
 impl Hooks {
@@ -197,7 +188,7 @@ impl Hooks {
     }
 
     /// `mq_initialize` or `mq_cleanup`; any other hook is not one of the process and calls nothing.
-    pub(crate) fn call_process(&self, plugin: &Plugin, hook: Hook) {
+    pub(crate) fn call_process(&self, plugin: PluginIndex, hook: Hook) {
         let function = match hook {
             Hook::Initialize => self.initialize,
             Hook::Cleanup => self.cleanup,
@@ -205,21 +196,21 @@ impl Hooks {
         };
         if let Some(function) = function {
             // SAFETY: resolved under the name whose prototype this is; it takes nothing.
-            call::plugin_code(plugin.blame(), Site::Hook(hook), || unsafe { function() });
+            call::thread_code(plugin, Site::Hook(hook), || unsafe { function() });
         }
     }
 
     /// `mqx_initialize` or `mqx_reload`; true where there is nobody to object.
-    pub(crate) fn call_plugin(&self, plugin: &Plugin, hook: Hook, own: Token) -> bool {
+    pub(crate) fn call_plugin(&self, plugin: PluginIndex, hook: Hook, own: Token) -> bool {
         let (own, site) = (own.to_pointer(), Site::Hook(hook));
         match (hook, self.plugin_initialize, self.reload) {
             (Hook::PluginInitialize, Some(function), _) => {
                 // SAFETY: resolved under the name whose prototype this is; a token is never dereferenced.
-                call::plugin_code(plugin.blame(), site, || unsafe { function(own) }) != 0
+                call::thread_code(plugin, site, || unsafe { function(own) }) != 0
             }
             (Hook::Reload, _, Some(function)) => {
                 // SAFETY: as above.
-                call::plugin_code(plugin.blame(), site, || unsafe { function(own) });
+                call::thread_code(plugin, site, || unsafe { function(own) });
                 true
             }
             _ => true,
@@ -228,7 +219,8 @@ impl Hooks {
 
     /// `mq_context_initialize` or `mq_context_cleanup`: did the plugin take control? From G2 on it
     /// cannot.
-    pub(crate) fn call_context(&self, plugin: &Plugin, hook: Hook, context: Token) -> bool {
+    pub(crate) fn call_context(&self, word: &Word, hook: Hook, context: Token) -> bool {
+        let running = Call::new(context.plugin(), Site::Hook(hook));
         let context = context.to_pointer();
         macro_rules! call {
             ($initialize:expr, $cleanup:expr) => {{
@@ -240,7 +232,7 @@ impl Hooks {
                 let Some(function) = function else { return false };
                 // SAFETY: resolved under the name whose prototype of this generation this is; a token
                 // is never dereferenced.
-                call::plugin_code(plugin.blame(), Site::Hook(hook), || unsafe { function(context) })
+                call::plugin_code(word, running, || unsafe { function(context) })
             }};
         }
         match &self.own {
@@ -255,25 +247,36 @@ impl Hooks {
     }
 
     /// `mqx_smtp_lost`, which can neither take control nor answer.
-    pub(crate) fn call_lost(&self, plugin: &Plugin, context: Token, connection: Token) {
+    pub(crate) fn call_lost(&self, word: &Word, context: Token, connection: Token) {
         let Some(function) = self.lost else { return };
+        let running = Call::new(context.plugin(), Site::Hook(Hook::Lost));
         let (context, connection) = (context.to_pointer(), connection.to_pointer());
-        call::plugin_code(plugin.blame(), Site::Hook(Hook::Lost), || {
+        call::plugin_code(word, running, || {
             // SAFETY: resolved under the name whose prototype this is; tokens are never dereferenced.
             unsafe { function(context, connection) };
         });
     }
 
-    /// One step of one connection: did the plugin take control?
-    pub(crate) fn call_step(&self, plugin: &Plugin, step: Step<'_>, tokens: StepTokens) -> bool {
-        let site = Site::Hook(step.hook());
-        let (context, connection) = (tokens.context.to_pointer(), tokens.connection.to_pointer());
-        let message = tokens.message.map_or(std::ptr::null_mut(), Token::to_pointer);
+    /// One step of one connection: did the plugin take control? `token` is the step's context as
+    /// `plugin` sees it, and `address` shows the address of an address step, where G2 and later are called.
+    // Inlined, so that what a walk's calls have in common is computed once.
+    #[inline(always)]
+    pub(crate) fn call_step(
+        &self,
+        word: &Word,
+        plugin: PluginIndex,
+        step: &Step<'_>,
+        token: Token,
+        address: impl FnOnce(&[u8]) -> *const c_char,
+    ) -> bool {
+        let running = Call::new(plugin, Site::Hook(step.hook()));
+        let (context, connection) = (token.to_pointer(), token.connection().to_pointer());
+        let message = |id: MessageId| token.message(id.0).to_pointer();
         macro_rules! call {
             ($function:expr $(, $argument:expr)*) => {
                 match $function {
                     None => 0,
-                    Some(function) => call::plugin_code(plugin.blame(), site, || {
+                    Some(function) => call::plugin_code(word, running, || {
                         // SAFETY: resolved under the name whose prototype of this generation this is;
                         // tokens are never dereferenced, texts are borrowed for the call and end in a
                         // zero byte.
@@ -298,21 +301,27 @@ impl Hooks {
             (Step::RcptTo(text), Own::First { rcpt_to, .. }) => {
                 call!(*rcpt_to, text.as_ptr(), text.size())
             }
-            (Step::MailFrom(_), Own::Later { mail_from, .. }) => call!(*mail_from, tokens.address),
-            (Step::RcptTo(_), Own::Later { rcpt_to, .. }) => call!(*rcpt_to, tokens.address),
+            (Step::MailFrom(text), Own::Later { mail_from, .. }) => {
+                let address = address(text.as_bytes());
+                call!(*mail_from, address)
+            }
+            (Step::RcptTo(text), Own::Later { rcpt_to, .. }) => {
+                let address = address(text.as_bytes());
+                call!(*rcpt_to, address)
+            }
             (Step::Data(text), _) => call!(self.data, text.as_ptr(), text.size()),
-            (Step::Message(_), _) => call!(self.message, message),
+            (Step::Message(id), _) => call!(self.message, message(*id)),
             (Step::Close, _) => call!(self.close),
-            (Step::OutData(_), _) => call!(self.out_data, message),
-            (Step::OutSent(_), Own::Later { out_sent, .. }) => call!(*out_sent, message),
+            (Step::OutData(id), _) => call!(self.out_data, message(*id)),
+            (Step::OutSent(id), Own::Later { out_sent, .. }) => call!(*out_sent, message(*id)),
             (Step::OutSent(_), Own::First { .. }) => 0,
             (Step::Helo(text), _) => call!(self.helo, text.as_ptr(), text.size()),
             (Step::Reset, _) => call!(self.reset),
             (Step::OutConnect, _) => call!(self.out_connect),
             (Step::OutSecure, _) => call!(self.out_secure),
-            (Step::OutMessage(_), _) => call!(self.out_message, message),
-            (Step::OutResult { code, text, .. }, _) => {
-                call!(self.out_result, message, c_int::from(code), text.as_ptr(), text.size())
+            (Step::OutMessage(id), _) => call!(self.out_message, message(*id)),
+            (Step::OutResult { message: id, code, text }, _) => {
+                call!(self.out_result, message(*id), c_int::from(*code), text.as_ptr(), text.size())
             }
             (Step::OutClose, _) => call!(self.out_close),
         };

@@ -179,7 +179,7 @@ impl Host {
     /// The call into plugin code that runs on `worker` at this moment. Any thread may look; a watchdog
     /// that sees one [`sequence`](Current::sequence) twice knows that the call has not returned between.
     pub fn current(&self, worker: u8) -> Option<Current> {
-        self.workers[usize::from(worker)].published.current()
+        self.workers[usize::from(worker)].published.word().current()
     }
 
     /// How many calls of `plugin` were refused or ignored so far.

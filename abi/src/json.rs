@@ -18,7 +18,7 @@ use crate::access::{self, Wanted};
 use crate::address::Live;
 use crate::call;
 use crate::hook::{Hook, Site};
-use crate::host::{self, Host, Level};
+use crate::host::{self, Level};
 use crate::id::MessageId;
 use crate::json_library::{JsonLibrary, Member, Object};
 use crate::message::{Direction, Message, MessageEdits, Part};
@@ -370,11 +370,7 @@ impl Drop for Json {
 }
 
 /// What plugins have made of a message that they are still shown. The cell is not borrowed.
-pub(crate) fn made(
-    host: &'static Host,
-    state: &RefCell<State>,
-    message: MessageId,
-) -> Option<Made> {
+pub(crate) fn made(state: &RefCell<State>, message: MessageId) -> Option<Made> {
     let be_busy = |busy| {
         let state = &mut *state.borrow_mut();
         let message = state.messages.get_mut(message.0)?;
@@ -384,9 +380,8 @@ pub(crate) fn made(
     };
     let (asked, notes) = be_busy(true)?;
     let json = asked.map(|(plugin, view)| {
-        let blame = host.plugins().plugin(plugin).blame();
         let site = Site::Hook(Hook::OutData);
-        let edits = call::plugin_code(blame, site, || view.read(plugin));
+        let edits = call::thread_code(plugin, site, || view.read(plugin));
         be_busy(false);
         Box::new(edits)
     });
@@ -394,7 +389,7 @@ pub(crate) fn made(
 }
 
 /// The chain of a message is over: reads its object back, and lets it go. The cell is not borrowed.
-pub(crate) fn close(host: &'static Host, mut message: Message) -> MessageEdits {
+pub(crate) fn close(mut message: Message) -> MessageEdits {
     let Some(json) = message.json.take() else { return message.into_edits() };
     let plugin = json.asker;
     // What a plugin hung onto its objects runs here, and a broken object breaks here.
@@ -402,8 +397,7 @@ pub(crate) fn close(host: &'static Host, mut message: Message) -> MessageEdits {
         Direction::Incoming => Hook::Message,
         Direction::Outgoing => Hook::OutData,
     });
-    let blame = host.plugins().plugin(plugin).blame();
-    let mut read = call::plugin_code(blame, site, || {
+    let mut read = call::thread_code(plugin, site, || {
         let view = json.active();
         let read = view.read(plugin);
         let problem = read.problem.or(message.adopt(&view));

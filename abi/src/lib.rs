@@ -2,13 +2,16 @@
 //!
 //! | part | owns |
 //! |---|---|
-//! | `include/mailerq.h` | the contract with plugins |
+//! | `include/mailerq.h`, `include/mailerq.hpp` | the contract with plugins; a thin layer for C++ |
+//! | `sdk/` | the layer for Rust, a crate of its own that knows nothing of this one |
+//! | `GUIDE.md` | for authors; its code is compiled and run by the tests |
 //! | `load`, `copy` | from files to plugins |
 //! | `table`, `plugin` | all [`Plugins`] that were ever loaded, and how far their life has come |
 //! | `setting`, `metric` | what a plugin is told by the administrator, and what it counts |
 //! | `set`, `sets` | who is asked in which order, and who is in no set of a worker any more |
 //! | `generation`, `hook`, `hooks`, `step` | what is called, under which prototype, with what |
 //! | `call` | the one way into plugin code |
+//! | `ask` | a step shown to plugins in a row |
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
 //! | `answer`, `hold`, `fact` | what plugins say of a step, how they name a hold, and what they are told |
@@ -85,6 +88,7 @@
 mod access;
 mod address;
 mod answer;
+mod ask;
 mod blocked;
 mod call;
 mod census;
@@ -160,7 +164,7 @@ pub use query::{QUERIES_MAX, QUERIES_PER_PLUGIN_MAX, QueryAnswer, QueryStatus, R
 pub use set::PluginSet;
 pub use setting::{PluginSettings, SettingsError, plugin_name, setting_key};
 pub use state::OUTPUT_BYTES_MAX;
-pub use step::{ContextStep, Returned, Step, Verdict};
+pub use step::{ContextStep, Returned, Step, Verdict, Walked};
 pub use symbols::{Symbols, describe};
 pub use table::{InitializeError, Plugins};
 pub use text::{Terminated, Text};

@@ -24,7 +24,7 @@ use std::time::Duration;
 use libloading::os::unix::Library;
 
 use crate::access::{self, Wanted};
-use crate::call::{self, Blame};
+use crate::call;
 use crate::command::Command;
 use crate::hook::Site;
 use crate::host::{self, Level};
@@ -410,8 +410,7 @@ unsafe extern "C-unwind" fn invoke(raw: *mut Raw) {
         return due();
     }
     let (plugin, site) = this.blame();
-    let name = host::plugin_name(Some(plugin));
-    call::plugin_code(Blame { index: plugin, name }, site, due);
+    call::thread_code(plugin, site, due);
 }
 
 /// A plugin destroys the loop.

@@ -16,7 +16,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use object::{Object, ObjectSymbol};
 use thiserror::Error;
 
-use crate::call::{self, Blame};
+use crate::call;
 use crate::copy::{Copier, Copies, Fingerprint, PrivateCopy};
 use crate::generation::{Accepted, Imports, Mismatch};
 use crate::hook::Site;
@@ -365,10 +365,9 @@ fn load_one(
 ) -> Result<Plugin, LoadError> {
     let file = || file.to_owned();
     let shown: Box<str> = name.to_string_lossy().into();
-    let blame = Blame { index, name: &shown };
     let (opened, kept) = copy.keep();
     let image = image::announce(&shown, index, opened);
-    let library = call::plugin_code(blame, Site::Load, || {
+    let library = call::loading_code(index, &shown, Site::Load, || {
         // SAFETY: the library's constructors run here. Loading it is the administrator's decision, and
         // running foreign code is its whole purpose.
         unsafe { Library::open(Some(copy.path()), RTLD_NOW | RTLD_LOCAL) }
@@ -381,7 +380,7 @@ fn load_one(
         file: file(),
         reason: linker_reason(&error, copy.path()),
     })?);
-    let version = hooks::ask_version(&library, blame)
+    let version = hooks::ask_version(&library, index, &shown)
         .ok_or_else(|| LoadError::VersionMissing { file: file(), accepted: accepted.clone() })?;
     if !accepted.contains(version) {
         let accepted = accepted.clone();

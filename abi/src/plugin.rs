@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use libloading::os::unix::Library;
 
-use crate::call::Blame;
+use crate::call::Word;
 use crate::copy::{Fingerprint, Kept};
 use crate::generation::Generation;
 use crate::hook::Hook;
-use crate::hooks::{Hooks, StepTokens};
+use crate::hooks::Hooks;
 use crate::image;
 use crate::json_library::JsonLibrary;
 use crate::misuse::Meter;
 use crate::setting::Given;
 use crate::slot::Key;
-use crate::step::{ContextStep, Step};
+use crate::step::ContextStep;
 use crate::token::{Kind, Token};
 
 /// A plugin's place in the table of all that this process ever loaded. It names one instance for good.
@@ -133,13 +133,13 @@ impl Plugin {
 
     /// Calls `mqx_initialize`: may the plugin be used?
     pub(crate) fn introduce(&self) -> bool {
-        self.hooks.call_plugin(self, Hook::PluginInitialize, self.token())
+        self.hooks.call_plugin(self.index, Hook::PluginInitialize, self.token())
     }
 
     /// Calls `mqx_reload`.
     pub(crate) fn on_reload(&self) {
         if self.life() == Life::Initialized {
-            self.hooks.call_plugin(self, Hook::Reload, self.token());
+            self.hooks.call_plugin(self.index, Hook::Reload, self.token());
         }
     }
 
@@ -157,16 +157,12 @@ impl Plugin {
         self.copy.close();
     }
 
-    pub(crate) fn blame(&self) -> Blame<'_> {
-        Blame { index: self.index, name: &self.name }
-    }
-
     pub(crate) fn exports(&self, hook: Hook) -> bool {
         self.hooks.exports(hook)
     }
 
     fn call_process(&self, hook: Hook) {
-        self.hooks.call_process(self, hook);
+        self.hooks.call_process(self.index, hook);
     }
 
     /// For look-ups in the plugin and what it is linked with.
@@ -174,11 +170,7 @@ impl Plugin {
         &self.library
     }
 
-    pub(crate) fn call_context(&self, step: ContextStep, context: Token) -> bool {
-        self.hooks.call_context(self, step.hook(), context)
-    }
-
-    pub(crate) fn call_step(&self, step: Step<'_>, tokens: StepTokens) -> bool {
-        self.hooks.call_step(self, step, tokens)
+    pub(crate) fn call_context(&self, word: &Word, step: ContextStep, context: Token) -> bool {
+        self.hooks.call_context(word, step.hook(), context)
     }
 }

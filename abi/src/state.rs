@@ -13,11 +13,12 @@ use std::sync::Arc;
 
 use crate::address::{Live, Locals, Owner, StepAddress};
 use crate::answer::Answer;
+use crate::call;
 use crate::command::{Command, Queue, Timer, WATCHES_MAX, Watch};
-use crate::control::{Chain, HandBack};
+use crate::control::{Asked, Chain, HandBack};
 use crate::fact::Facts;
 use crate::hold::Hold;
-use crate::hook::Hook;
+use crate::hook::{Hook, Site};
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::libev::Loop;
 use crate::message::{Direction, Message, Part};
@@ -102,6 +103,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// A hook has been called, and has something to say or took control.
+    pub(crate) fn on_call(&mut self, plugin: PluginIndex, hook: Hook) {
+        self.chain.on_call(plugin);
+        self.hook = hook;
+        self.answer = None;
+    }
+
     /// A hook has returned: whether it took a hold with a name, what it has handed back, and whether the
     /// step is answered.
     pub(crate) fn on_return(&mut self, took_control: bool) -> (bool, Option<Verdict>, bool) {
@@ -132,6 +140,7 @@ const fn exhausted(kind: &'static str, limit: usize) -> Misuse {
 /// The cell.
 pub(crate) struct State {
     pub(crate) worker: u8,
+    pub(crate) asked: Rc<Asked>,
     pub(crate) context_data: PluginData,
     pub(crate) context_chain: Chain,
     pub(crate) connections: Slots<Connection>,
@@ -161,9 +170,10 @@ impl fmt::Debug for State {
 }
 
 impl State {
-    pub(crate) fn new(worker: u8) -> State {
+    pub(crate) fn new(worker: u8, asked: Rc<Asked>) -> State {
         State {
             worker,
+            asked,
             context_data: PluginData::default(),
             context_chain: Chain::default(),
             connections: Slots::new(),
@@ -222,11 +232,29 @@ impl State {
         }
     }
 
+    /// A plugin is about to say something of its step: if its hook runs, the chain is told so. The token is
+    /// a context or a connection of this worker.
+    pub(crate) fn tell_chain(&mut self, token: Token) {
+        if !self.asked.tell(token.step()) {
+            return;
+        }
+        let plugin = token.plugin();
+        match (token.kind(), call::current().map(|current| current.site)) {
+            (Kind::Context, _) => self.context_chain.on_call(plugin),
+            (_, Some(Site::Hook(hook))) => {
+                let connection = self.connections.get_mut(token.key());
+                connection.expect("only the worker closes a connection").on_call(plugin, hook);
+            }
+            (_, _) => unreachable!("what is asked is asked by a hook"),
+        }
+    }
+
     /// The token is a context or a connection of this worker.
     pub(crate) fn hand_back(&mut self, token: Token, verdict: Verdict) -> Result<(), Misuse> {
         if token.kind() == Kind::Hold {
             return self.release(token, verdict).map(|_| ());
         }
+        self.tell_chain(token);
         if token.kind() == Kind::Context {
             return self.hand_back_context(token.plugin(), verdict);
         }

@@ -84,6 +84,7 @@ impl Step<'_> {
     }
 
     /// The message that this step shows.
+    #[inline]
     pub const fn message(&self) -> Option<MessageId> {
         match self {
             Step::Message(message)
@@ -168,4 +169,14 @@ pub struct Returned {
     /// The plugin has answered the step, which is over unless it is held: see
     /// [`take_answer`](crate::Worker::take_answer).
     pub answered: bool,
+}
+
+/// What asking plugins in a row came to ([`Worker::ask`](crate::Worker::ask)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walked {
+    /// How many were not interested, before the one that was or of all.
+    // Small, so that it all is returned in a register.
+    pub declined: u16,
+    /// What the next one came to; `None` if all declined.
+    pub returned: Option<Returned>,
 }

@@ -77,6 +77,11 @@ impl Plugins {
         self.asks_json.load(Ordering::Relaxed)
     }
 
+    /// All that were ever loaded, in the order of their coming.
+    pub fn indexes(&self) -> impl Iterator<Item = PluginIndex> + '_ {
+        self.all().map(|plugin| plugin.index)
+    }
+
     /// One plugin's file name; `None` for an index that is not of this table.
     pub fn name(&self, plugin: PluginIndex) -> Option<&'static str> {
         self.find(plugin).map(|plugin| &*plugin.name)
@@ -105,7 +110,7 @@ impl Plugins {
         Ok(indexes)
     }
 
-    /// Settings of plugins, by [`plugin_name`](crate::plugin_name) and key.
+    /// Settings of plugins, by [`plugin_name`] and key.
     ///
     /// # Errors
     /// When a value cannot be given to a plugin.

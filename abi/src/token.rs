@@ -24,6 +24,23 @@ const WORKER_SHIFT: u32 = SLOT_BITS + GENERATION_BITS;
 const PLUGIN_SHIFT: u32 = WORKER_SHIFT + 8;
 const KIND_SHIFT: u32 = PLUGIN_SHIFT + PluginIndex::BITS;
 
+/// A step's context, but for the plugin that it is shown to: computed once for all of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StepName(u64);
+
+impl StepName {
+    #[inline(always)]
+    pub(crate) const fn new(worker: u8, connection: Key) -> StepName {
+        let kind = (Kind::StepContext as u64) << KIND_SHIFT;
+        StepName(kind | (worker as u64) << WORKER_SHIFT | connection.bits())
+    }
+
+    #[inline(always)]
+    pub(crate) const fn shown_to(self, plugin: PluginIndex) -> Token {
+        Token(self.0 | (plugin.bits() as u64) << PLUGIN_SHIFT)
+    }
+}
+
 const _: () = assert!(KIND_SHIFT + 4 == u64::BITS && usize::BITS == u64::BITS);
 
 /// What a token names.
@@ -123,6 +140,35 @@ impl Token {
         ptr::without_provenance_mut(self.0 as usize)
     }
 
+    /// Never 0.
+    #[inline]
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// What a hand-back of a step names, in any generation: its context.
+    pub(crate) fn step(self) -> Token {
+        match self.kind() {
+            Kind::Connection => {
+                Token(self.0 ^ (Kind::StepContext as u64 ^ Kind::Connection as u64) << KIND_SHIFT)
+            }
+            _ => self,
+        }
+    }
+
+    /// For a step's context: the connection.
+    #[inline(always)]
+    pub(crate) const fn connection(self) -> Token {
+        Token(self.0 ^ (Kind::StepContext as u64 ^ Kind::Connection as u64) << KIND_SHIFT)
+    }
+
+    /// For a step's context: a message that is shown in the step.
+    #[inline(always)]
+    pub(crate) const fn message(self, message: Key) -> Token {
+        let whose = (1 << (KIND_SHIFT - WORKER_SHIFT)) - 1 << WORKER_SHIFT;
+        Token((Kind::Message as u64) << KIND_SHIFT | self.0 & whose | message.bits())
+    }
+
     pub(crate) fn kind(self) -> Kind {
         Kind::from_bits(self.0 >> KIND_SHIFT).expect("a token is only made with a known kind")
     }
@@ -163,6 +209,16 @@ mod tests {
                 assert_eq!((back.worker(), back.key()), (worker, key));
             }
         }
+    }
+
+    #[test]
+    fn what_a_step_shows_is_named_as_by_itself() {
+        let (plugin, key, other) =
+            (PluginIndex::from_bits(4095), Key::from_bits((1 << 40) - 1), Key::from_bits(5));
+        let context = StepName::new(255, key).shown_to(plugin);
+        assert_eq!(context, Token::new(Kind::StepContext, plugin, 255, key));
+        assert_eq!(context.connection(), Token::new(Kind::Connection, plugin, 255, key));
+        assert_eq!(context.message(other), Token::new(Kind::Message, plugin, 255, other));
     }
 
     #[test]

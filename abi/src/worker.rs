@@ -16,13 +16,12 @@ use thiserror::Error;
 
 use crate::access;
 use crate::address::Locals;
-use crate::call;
+use crate::call::{self, Call, Word};
 use crate::command::Command;
+use crate::control::Asked;
 use crate::decision::Decided;
 use crate::fact::Facts;
-use crate::generation::Generation;
 use crate::hook::{Hook, Site};
-use crate::hooks::StepTokens;
 use crate::host::{self, Host, Level};
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::inbox::Post;
@@ -39,7 +38,7 @@ use crate::sets::Sets;
 use crate::slot::SLOTS_MAX;
 use crate::stack::HandlerStack;
 use crate::state::{Connection, OUTPUT_BYTES_MAX, PluginData, State};
-use crate::step::{ContextStep, Returned, Step, Verdict};
+use crate::step::{ContextStep, Returned, Verdict};
 use crate::text::Text;
 use crate::token::{Kind, Token};
 
@@ -101,6 +100,8 @@ pub struct Counts {
 pub struct Worker {
     pub(crate) host: &'static Host,
     pub(crate) index: u8,
+    pub(crate) word: &'static Word,
+    pub(crate) asked: Rc<Asked>,
     pub(crate) state: Rc<RefCell<State>>,
     /// Out of the inbox, and not applied.
     posted: VecDeque<Post>,
@@ -127,15 +128,19 @@ impl Worker {
         if !host.claim(index) {
             return Err(EnterError::IndexTaken(index));
         }
-        let state = Rc::new(RefCell::new(State::new(index)));
+        let asked = Rc::new(Asked::default());
+        let state = Rc::new(RefCell::new(State::new(index, Rc::clone(&asked))));
+        let published = host.published(index);
         host.posts(index).open();
         // SAFETY: `Worker` is bound to this thread by its `Rc`, keeps the pointee, and leaves when it is
         // dropped; if it is forgotten, the pointee stays for good.
-        unsafe { call::enter(NonNull::from(&*state), host.published(index)) };
+        unsafe { call::enter(NonNull::from(&*state), published) };
         let sets = Sets::new(&host.plugins().set());
         Ok(Worker {
             host,
             index,
+            word: published.word(),
+            asked,
             state,
             posted: VecDeque::new(),
             posts: VecDeque::new(),
@@ -263,7 +268,7 @@ impl Worker {
     /// changed in a message that is gone.
     pub fn close_message(&self, message: MessageId) -> MessageEdits {
         let message = self.state.borrow_mut().remove_message(message);
-        message.map_or_else(MessageEdits::default, |message| json::close(self.host, message))
+        message.map_or_else(MessageEdits::default, |message| json::close(message))
     }
 
     /// What plugins made of an outgoing message so far, without its JSON and notes. Nothing was changed in a
@@ -276,7 +281,7 @@ impl Worker {
     /// The JSON object and the notes of an outgoing message as they are now; `None` if no plugin asked for
     /// the one or changed the others.
     pub fn made(&self, message: MessageId) -> Option<Made> {
-        json::made(self.host, &self.state, message)
+        json::made(&self.state, message)
     }
 
     /// From now on plugins may decide what becomes of an outgoing message, or they may not. They may
@@ -309,75 +314,12 @@ impl Worker {
 
     // ---- Hooks ------------------------------------------------------------------------------------
 
-    /// Calls one hook. A plugin without this hook, or one that [`skips`](Worker::skips) it, returns false.
-    ///
-    /// # Panics
-    /// When the connection is gone or held, or the message is not one of it: both are bugs of the caller.
-    pub fn call(
-        &mut self,
-        plugin: PluginIndex,
-        connection: ConnectionId,
-        step: Step<'_>,
-    ) -> Returned {
-        let Some(tokens) = self.on_call(plugin, connection, step) else {
-            return Returned::default();
-        };
-        let took_control = self.host.plugins().plugin(plugin).call_step(step, tokens);
-        let (holds, verdict, answered) = {
-            let state = &mut *self.state.borrow_mut();
-            let connection = state.connections.get_mut(connection.0);
-            connection.expect("only the worker closes a connection").on_return(took_control)
-        };
-        if holds && !took_control {
-            self.warn_hold_then_false(plugin);
-        }
-        let returned = self.returned(plugin, took_control || holds, verdict);
-        Returned { answered, ..returned }
-    }
-
-    /// `None` if the hook is skipped.
-    fn on_call(
-        &self,
-        plugin: PluginIndex,
-        connection: ConnectionId,
-        step: Step<'_>,
-    ) -> Option<StepTokens> {
-        let state = &mut *self.state.borrow_mut();
-        let callee = state.connections.get_mut(connection.0);
-        let callee = callee.expect("hooks are called for open connections");
-        let chain = &mut callee.chain;
-        if chain.owes(plugin) && !step.is_last() {
-            return None;
-        }
-        chain.on_call(plugin);
-        callee.hook = step.hook();
-        callee.answer = None;
-        let token = |kind, key| Token::new(kind, plugin, self.index, key);
-        let message = step.message().map(|message| {
-            let owner = state.messages.get(message.0).map(|message| message.connection);
-            assert_eq!(owner, Some(connection), "a step shows an open message of its connection");
-            token(Kind::Message, message.0)
-        });
-        let address = match (self.host.plugins().plugin(plugin).generation, step) {
-            (Generation::G2 | Generation::G3, Step::MailFrom(text) | Step::RcptTo(text)) => {
-                state.show_address(connection, text.as_bytes())
-            }
-            _ => std::ptr::null(),
-        };
-        Some(StepTokens {
-            context: token(Kind::StepContext, connection.0),
-            connection: token(Kind::Connection, connection.0),
-            message,
-            address,
-        })
-    }
-
     /// Tells a plugin at once that the peer is gone, while a plugin holds its step (D-4B). Whoever holds it
     /// may hand it back meanwhile.
     pub fn call_lost(&mut self, plugin: PluginIndex, connection: ConnectionId) {
         let token = |kind| Token::new(kind, plugin, self.index, connection.0);
-        let plugin = self.host.plugins().plugin(plugin);
-        plugin.hooks.call_lost(plugin, token(Kind::StepContext), token(Kind::Connection));
+        let hooks = &self.host.plugins().plugin(plugin).hooks;
+        hooks.call_lost(self.word, token(Kind::StepContext), token(Kind::Connection));
     }
 
     // ---- Addresses --------------------------------------------------------------------------------
@@ -398,14 +340,21 @@ impl Worker {
     /// # Panics
     /// When such a step is held: that is a bug of the caller.
     pub fn call_context(&mut self, plugin: PluginIndex, step: ContextStep) -> Returned {
-        self.state.borrow_mut().context_chain.on_call(plugin);
+        self.state.borrow().context_chain.expect_free();
         let context = Token::bare(plugin, self.index);
-        let took_control = self.host.plugins().plugin(plugin).call_context(step, context);
-        let verdict = self.state.borrow_mut().context_chain.on_return(took_control);
+        self.asked.begin(context);
+        let callee = self.host.plugins().plugin(plugin);
+        let took_control = callee.call_context(self.word, step, context);
+        let told = self.asked.end();
+        let chain = &mut self.state.borrow_mut().context_chain;
+        if !told {
+            chain.on_call(plugin);
+        }
+        let verdict = chain.on_return(took_control);
         self.returned(plugin, took_control, verdict)
     }
 
-    fn returned(
+    pub(crate) fn returned(
         &self,
         plugin: PluginIndex,
         took_control: bool,
@@ -418,7 +367,7 @@ impl Worker {
     }
 
     #[cold]
-    fn warn_hold_then_false(&self, plugin: PluginIndex) {
+    pub(crate) fn warn_hold_then_false(&self, plugin: PluginIndex) {
         if self.host.meter(Some(plugin)).first(Once::HoldThenFalse) {
             let text = "a hook called MQX_hold and then returned false; the step is held, but a hook \
                         that holds should return true";
@@ -515,8 +464,7 @@ impl Worker {
     pub fn fire_timer(&mut self, timer: TimerId) -> bool {
         let due = self.state.borrow_mut().take_due(timer);
         let Some(timer) = due else { return false };
-        let plugin = self.host.plugins().plugin(timer.plugin);
-        call::plugin_code(plugin.blame(), Site::Timer, || {
+        call::plugin_code(self.word, Call::new(timer.plugin, Site::Timer), || {
             // SAFETY: the callback and its data are the plugin's, given together for this call.
             unsafe { (timer.callback)(timer.data) };
         });
@@ -532,9 +480,8 @@ impl Worker {
         if events == 0 {
             return false;
         }
-        let plugin = self.host.plugins().plugin(watch.plugin);
         let token = Token::new(Kind::Watch, watch.plugin, self.index, id.0).to_pointer();
-        call::plugin_code(plugin.blame(), Site::Watch, || {
+        call::plugin_code(self.word, Call::new(watch.plugin, Site::Watch), || {
             // SAFETY: the callback and its data are the plugin's, given together for such calls; the
             // token is never dereferenced.
             unsafe { (watch.callback)(token, watch.fd, c_int::from(events), watch.data) };
@@ -564,11 +511,10 @@ impl Worker {
         let answered = self.state.borrow_mut().take_answered(id);
         let Some(query) = answered else { return false };
         let Some(callback) = query.callback else { return false };
-        let plugin = self.host.plugins().plugin(query.plugin);
         let token = Token::new(Kind::Query, query.plugin, self.index, id.0).to_pointer();
         let values: Vec<*const c_char> = answer.values.iter().map(|value| value.as_ptr()).collect();
         let status = answer.status as c_int;
-        call::plugin_code(plugin.blame(), Site::Query, || {
+        call::plugin_code(self.word, Call::new(query.plugin, Site::Query), || {
             // SAFETY: the callback and its data are the plugin's, given together for this call; the
             // token is never dereferenced, the array and its strings outlive the call.
             unsafe { callback(token, status, values.as_ptr(), values.len(), query.data) };
@@ -591,8 +537,7 @@ impl Worker {
             // A thread of a plugin that was cleaned up does not know yet.
             return true;
         }
-        let plugin = self.host.plugins().plugin(post.plugin);
-        call::plugin_code(plugin.blame(), Site::Post, || {
+        call::plugin_code(self.word, Call::new(post.plugin, Site::Post), || {
             // SAFETY: the callback and its data are the plugin's, given together for this one call.
             unsafe { (post.callback)(post.data) };
         });

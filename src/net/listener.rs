@@ -80,6 +80,20 @@ pub fn bind(
     Ok((resolved, sockets))
 }
 
+/// One socket for other protocols than SMTP, which does not block; and its address, port 0 resolved.
+///
+/// # Errors
+/// The address that cannot be opened.
+pub fn bind_one(address: SocketAddr) -> Result<(SocketAddr, std::net::TcpListener), BindError> {
+    let failed = |source| BindError { address, source };
+    let socket = socket(address).map_err(failed)?;
+    socket.bind(&address.into()).map_err(failed)?;
+    socket.listen(BACKLOG).map_err(failed)?;
+    let socket = std::net::TcpListener::from(socket);
+    socket.set_nonblocking(true).map_err(failed)?;
+    Ok((socket.local_addr().map_err(failed)?, socket))
+}
+
 /// A plain bind tells whether anybody else listens there, and resolves port 0.
 fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
     let socket = socket(address)?;

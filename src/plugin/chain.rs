@@ -108,10 +108,16 @@ impl Chain {
         }
     }
 
-    /// The plugin is not to be asked in this step (D-28): on with the next one.
-    pub fn on_skip(&mut self) {
-        assert_eq!(self.place, Place::Called, "only a plugin whose turn it is can be skipped");
-        self.apply(Verdict::Continue);
+    /// Several plugins were asked in a row: so many were not interested, or were passed over (D-28). If
+    /// there is one after them, it was asked as well, and what it returned is said next.
+    pub fn on_declined(&mut self, count: u16) {
+        assert_eq!(self.place, Place::Called, "only a called plugin can decline");
+        let left = self.length - self.position;
+        assert!(count <= left, "{count} plugins declined and {left} were to be asked");
+        self.position += count;
+        if count == left {
+            self.place = Place::Done;
+        }
     }
 
     /// Nobody else is to be asked: what the step is about is decided. Not while a plugin has control.
@@ -318,10 +324,26 @@ mod tests {
     }
 
     #[test]
-    fn d_28_a_skipped_plugin_counts_as_not_interested() {
-        let mut chain = Chain::new(2, 100);
+    fn plugins_that_were_asked_in_a_row_count_as_if_asked_one_by_one() {
+        let mut chain = Chain::new(5, 100);
         assert_eq!(chain.poll_next(), Next::Call(0));
-        chain.on_skip();
-        assert_eq!(chain.poll_next(), Next::Call(1));
+        chain.on_declined(3);
+        chain.on_return(true, None);
+        assert_eq!(chain.poll_next(), Next::Held);
+        chain.on_verdict(Verdict::Continue);
+        assert_eq!(chain.poll_next(), Next::Call(4));
+        chain.on_declined(0);
+        chain.on_return(true, Some(Verdict::Retry));
+        assert_eq!((chain.poll_next(), chain.retries()), (Next::Call(0), 1));
+        chain.on_declined(5);
+        assert_eq!(chain.poll_next(), Next::Done);
+    }
+
+    #[test]
+    #[should_panic(expected = "6 plugins declined and 5 were to be asked")]
+    fn more_that_decline_than_there_are_is_a_bug() {
+        let mut chain = Chain::new(5, 100);
+        chain.poll_next();
+        chain.on_declined(6);
     }
 }

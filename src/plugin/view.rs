@@ -103,6 +103,8 @@ impl Plugins {
             // D-28: until it has handed back, it is called for nothing but the end.
             if !self.cell.skips(*plugin, connection) {
                 self.cell.call_lost(*plugin, connection);
+                let returned = Returned::default();
+                self.trace.called(&self.log, || self.name(*plugin), Hook::Lost, returned);
             }
         }
     }
@@ -118,27 +120,34 @@ impl Plugins {
     }
 
     /// Calls plugin after plugin until one holds the step or all were asked. What they ask for
-    /// meanwhile stays in the cell for [`Plugins::take_commands`].
+    /// meanwhile stays in the cell for [`Plugins::take_commands`]. Those that still owe a hand-back are passed over
+    /// (D-28).
     pub fn walk(&mut self, chain: &mut Chain, connection: ConnectionId, step: Step<'_>) -> Walk {
         let hook = step.hook();
         // A connection that is gone has nobody to ask.
         let Some(set) = self.cell.set_of(connection) else { return Walk::Done };
         let plugins = set.with(hook);
+        // Where one plugin can end the step without a word to the chain, and where each is to be told of.
+        let may_decide = matches!(step, Step::OutMessage(_) | Step::OutData(_));
+        let one_by_one = may_decide || self.trace == Trace::On;
         loop {
             if self.is_decided(chain, step) {
                 chain.end();
             }
             match chain.poll_next() {
                 Next::Call(position) => {
-                    let plugin = plugins[position];
-                    // D-28: but the last hook is where a plugin frees its data.
-                    if !step.is_last() && self.cell.skips(plugin, connection) {
-                        chain.on_skip();
+                    if one_by_one {
+                        let plugin = plugins[position];
+                        let returned = self.cell.call(plugin, connection, step);
+                        self.trace.called(&self.log, || self.name(plugin), hook, returned);
+                        answer(chain, returned);
                         continue;
                     }
-                    let returned = self.cell.call(plugin, connection, step);
-                    self.trace.called(&self.log, || self.name(plugin), hook, returned);
-                    answer(chain, returned);
+                    let walked = self.cell.ask(&plugins[position..], connection, step);
+                    chain.on_declined(walked.declined);
+                    if let Some(returned) = walked.returned {
+                        answer(chain, returned);
+                    }
                 }
                 Next::RetriesSpent => self.on_retries_spent(hook, chain.retries()),
                 Next::Held => return Walk::Held,

@@ -95,6 +95,8 @@ pub(super) struct Stage {
     single: Single,
     log: Log,
     written: Written,
+    /// Lines of the log that were fetched.
+    noted: u64,
     pub(super) events: Vec<Event>,
     clients: BTreeMap<usize, Client>,
     current: usize,
@@ -143,6 +145,7 @@ impl Stage {
             single,
             log,
             written,
+            noted: 0,
             events: Vec::new(),
             clients: BTreeMap::new(),
             current: 1,
@@ -199,8 +202,14 @@ impl Stage {
 
     /// Takes what was logged into the events; whether there was anything.
     fn note(&mut self) -> bool {
-        // One that is late is found the next time.
-        let _ = self.log.flush(LOG_PATIENCE);
+        let sent = self.log.sent();
+        if std::mem::replace(&mut self.noted, sent) == sent {
+            return false;
+        }
+        if self.log.flush(LOG_PATIENCE).is_err() {
+            // What is late is found the next time.
+            self.noted = u64::MAX;
+        }
         let bytes =
             std::mem::take(&mut *self.written.0.lock().unwrap_or_else(PoisonError::into_inner));
         let text = String::from_utf8_lossy(&bytes);

@@ -1,7 +1,7 @@
 //! The services thread: what well-kept asynchronous libraries do better than we would, on a runtime of
-//! its own. So far: asking name servers, where mail goes and on behalf of plugins.
+//! its own: asking name servers, where mail goes and on behalf of plugins, and showing numbers over HTTP.
 //!
-//! It sleeps until the first request and makes its runtime then. Requests come over a bounded channel
+//! It sleeps until the first request and makes its runtime then, or at once where numbers are shown. Requests come over a bounded channel
 //! and are answered into the asking worker's mailbox, each exactly once: whatever becomes of a request,
 //! dropping it answers it.
 //!
@@ -9,6 +9,7 @@
 //!
 //! **Diagnostics**: what goes wrong is the answer; a panic is logged, and the thread starts anew.
 
+mod http;
 mod lookup;
 mod query;
 
@@ -24,6 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::delivery::mx::{NoAnswer, Unroutable};
 use crate::delivery::{DestinationId, Finish, Route, Target};
+use crate::exposition::Exposition;
 use crate::log::Log;
 use crate::mailboxes::Mailboxes;
 use crate::net::desk::Mail;
@@ -141,6 +143,15 @@ fn unanswered(text: &str) -> Box<Finish> {
     Box::new(why.finish())
 }
 
+/// Where numbers are shown, and which.
+#[derive(Debug)]
+pub struct Page {
+    /// It listens, and does not block.
+    pub socket: std::net::TcpListener,
+    /// The numbers.
+    pub exposition: Arc<Exposition>,
+}
+
 /// Starts the thread; it ends when every [`Services`] is gone. There is room for `requests_max`
 /// requests: all that workers may have open at a time.
 ///
@@ -151,11 +162,19 @@ pub fn spawn(
     listeners: Arc<[SocketAddr]>,
     requests_max: usize,
     mailboxes: Mailboxes,
+    page: Option<Page>,
     log: Log,
 ) -> std::io::Result<(Services, JoinHandle<()>)> {
     let (requests, mut taken) = mpsc::channel(requests_max);
     let thread = std::thread::Builder::new().name("services".into()).spawn(move || {
-        while let Some(first) = taken.blocking_recv() {
+        loop {
+            let first = match &page {
+                Some(_) => None,
+                None => match taken.blocking_recv() {
+                    Some(first) => Some(first),
+                    None => return,
+                },
+            };
             let runtime = match Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => {
@@ -166,9 +185,13 @@ pub fn spawn(
                 }
             };
             let look_ups = LookUps::new(settings.clone(), listeners.clone());
-            let work = AssertUnwindSafe(|| serve(runtime, look_ups, first, &mut taken));
-            if catch_unwind(work).is_err() {
-                log.critical("services", "the services thread panicked, and starts anew");
+            let page = page
+                .as_ref()
+                .and_then(|page| Some((page.socket.try_clone().ok()?, page.exposition.clone())));
+            let work = AssertUnwindSafe(|| serve(runtime, look_ups, page, first, &mut taken));
+            match catch_unwind(work) {
+                Ok(()) => return,
+                Err(_) => log.critical("services", "the services thread panicked, and starts anew"),
             }
         }
     })?;
@@ -179,11 +202,19 @@ pub fn spawn(
 fn serve(
     runtime: Runtime,
     mut look_ups: LookUps,
-    first: Request,
+    page: Option<(std::net::TcpListener, Arc<Exposition>)>,
+    first: Option<Request>,
     requests: &mut mpsc::Receiver<Request>,
 ) {
     runtime.block_on(async move {
-        let mut next = Some(first);
+        if let Some((socket, exposition)) = page {
+            // It ends with the runtime; a panic in it is its own.
+            tokio::spawn(http::serve(socket, exposition));
+        }
+        let mut next = match first {
+            Some(first) => Some(first),
+            None => requests.recv().await,
+        };
         while let Some(request) = next {
             // A panic in a task is its own: the request is dropped, and so answered.
             match &request.question {

@@ -72,6 +72,21 @@ impl Kind for Address {
     }
 }
 
+/// An address with its port.
+pub(super) struct SocketAddress;
+
+impl Kind for SocketAddress {
+    type Value = SocketAddr;
+
+    fn parse(&self, text: &str) -> Result<SocketAddr, Reason> {
+        text.parse().map_err(|_| "is not an address with a port".into())
+    }
+
+    fn allowed(&self) -> String {
+        "an address and a port, such as `127.0.0.1:9187` or `[::1]:9187`".into()
+    }
+}
+
 /// Addresses of name servers, each with a port or not, separated by `,`; may be empty.
 pub(super) struct NameServers;
 

@@ -18,7 +18,9 @@ use super::kind::{
     AbsolutePath, Choice, Count, DAY_S, Deadline, GIB, HOUR_S, KIB, Kind, Limit, MIB, Optional,
     Port, QueueName, Size, Time, size_text,
 };
-use super::list::{Address, Addresses, ListenIp, LogTargets, NameServers, Numbers, Ports, Times};
+use super::list::{
+    Address, Addresses, ListenIp, LogTargets, NameServers, Numbers, Ports, SocketAddress, Times,
+};
 use super::load::Values;
 use super::login::LoginSources;
 use super::machine::Machine;
@@ -126,6 +128,11 @@ section! {
         /// The user that the server becomes, with its groups, once ports and files that need root
         /// are open; empty for none. Only root can become another.
         "user" user: Option<String> = Preset::Text(""), Optional(UserName);
+
+        /// Address and port on which the numbers of the server and of plugins are shown to Prometheus, at
+        /// `/metrics`, to everybody who can connect: an address of this machine, or of a network that
+        /// is yours; empty for none.
+        "metrics-listen" metrics: Option<SocketAddr> = Preset::Text(""), Optional(SocketAddress);
 
         /// How long a stop waits for work that is under way.
         "shutdown-timeout" shutdown_timeout: Duration = Preset::Text("30"), Time::seconds(0, DAY_S), live;

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::lock::Lock;
+use crate::net::listener;
 use crate::rolls::Rolls;
 use crate::settings::Settings;
 use crate::tls::Tls;
@@ -23,6 +24,8 @@ use super::start::{Bound, bind};
 pub(super) struct Addresses {
     pub(super) clear: Vec<SocketAddr>,
     pub(super) secure: Vec<SocketAddr>,
+    /// Where numbers are shown.
+    pub(super) metrics: Option<SocketAddr>,
 }
 
 impl Addresses {
@@ -37,6 +40,9 @@ impl std::fmt::Display for Addresses {
         write!(f, "smtp={}", list(&self.clear))?;
         if !self.secure.is_empty() {
             write!(f, " smtps={}", list(&self.secure))?;
+        }
+        if let Some(address) = self.metrics {
+            write!(f, " metrics={address}")?;
         }
         Ok(())
     }
@@ -54,6 +60,8 @@ pub(super) struct Ground {
     pub(super) addresses: Addresses,
     /// One share for each worker.
     pub(super) doors: Vec<Doors>,
+    /// For numbers, where they are shown.
+    pub(super) metrics_socket: Option<std::net::TcpListener>,
     pub(super) tls: Arc<Tls>,
     pub(super) rolls: Arc<Rolls>,
 }
@@ -67,11 +75,14 @@ impl Ground {
         // Before the ports: it names the process that has them.
         let lock = rights.as_user(|| Lock::take(&settings.queue.directory))??;
         let Bound { clear, secure, doors } = bind(settings, settings.smtp.threads as usize)?;
+        let (metrics, metrics_socket) =
+            settings.general.metrics.map(listener::bind_one).transpose()?.unzip();
         // Keys and hashes of passwords are not for everybody's eyes, perhaps not for the user's.
         let tls = Arc::new(Tls::load(&settings.tls.files())?);
         let rolls = Arc::new(Rolls::load(&settings.smtp)?);
         // D-08: everything from here on, plugins above all, runs without the rights of root.
         rights.give_up()?;
-        Ok(Ground { lock, addresses: Addresses { clear, secure }, doors, tls, rolls })
+        let addresses = Addresses { clear, secure, metrics };
+        Ok(Ground { lock, addresses, doors, metrics_socket, tls, rolls })
     }
 }

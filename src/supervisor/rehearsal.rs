@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use crate::lock::Lock;
 use crate::log::Log;
+use crate::net::listener;
 use crate::rolls::Rolls;
 use crate::settings::Settings;
 use crate::tls::Tls;
@@ -29,6 +30,9 @@ pub fn rehearse(settings: &Settings) -> Result<Vec<String>, StartError> {
         found.push("a server runs on this queue; its ports were not tried".to_owned());
     } else {
         let bound = bind(settings, 1)?;
+        if let Some(address) = settings.general.metrics {
+            listener::bind_one(address)?;
+        }
         let all = bound.clear.iter().chain(&bound.secure);
         let addresses: Vec<String> = all.map(SocketAddr::to_string).collect();
         found.push(format!("ports: {}", addresses.join(", ")));

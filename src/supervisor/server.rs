@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::cli;
 use crate::control::{self, ControlServer};
 use crate::crashes::CrashLoop;
+use crate::exposition::Exposition;
 use crate::keeper;
 use crate::limits::{Connections, MemoryBudget};
 use crate::lock::{Lock, LockError};
@@ -26,6 +27,7 @@ use crate::net::listener::BindError;
 use crate::plugin::census::Census;
 use crate::queue::{LogQueue, OpenError, Queue};
 use crate::rolls::RollsError;
+use crate::services::Page;
 use crate::settings::{Loaded, Settings, Sources};
 use crate::taking::Taking;
 use crate::tls;
@@ -243,7 +245,8 @@ impl Server {
     ) -> Result<Server, StartError> {
         let settings = Arc::new(settings);
         let threads = settings.smtp.threads as usize;
-        let Ground { lock, addresses, doors, tls, rolls } = Ground::take(&settings, rights)?;
+        let Ground { lock, addresses, doors, tls, rolls, metrics_socket } =
+            Ground::take(&settings, rights)?;
         if let Some(keeper) = keeper {
             keeper::follow(keeper).map_err(system("the server is not supervised any more"))?;
         }
@@ -256,8 +259,12 @@ impl Server {
         initialize_plugins(host, &settings)?;
         let metrics = Arc::new(Metrics::new(threads));
         let census = Census::new(threads);
+        let page = metrics_socket.map(|socket| {
+            let exposition = Exposition::new(metrics.clone(), queue.clone(), census.clone(), host);
+            Page { socket, exposition: Arc::new(exposition) }
+        });
         let Aides { jobs, checks, services, helper, verifier } =
-            Aides::start(&settings, addresses.all(), &queue, &mailboxes, log)?;
+            Aides::start(&settings, addresses.all(), &queue, &mailboxes, page, log)?;
         let (report, reports) = unbounded();
         let events = unbounded();
         let connections = Connections::new(settings.smtp.connection_bounds());

@@ -56,7 +56,7 @@ impl Single {
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
         initialize_plugins(host, &settings)?;
-        let aides = Aides::start(&settings, listeners.clone(), &queue, &mailboxes, log)?;
+        let aides = Aides::start(&settings, listeners.clone(), &queue, &mailboxes, None, log)?;
         let (report, reports) = unbounded();
         let lost = unbounded();
         let plan = Plan {

@@ -27,7 +27,7 @@ use crate::plugin::census::{Census, Tally};
 use crate::plugin::view::Plugins;
 use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
 use crate::rolls::Rolls;
-use crate::services::{self, Services};
+use crate::services::{self, Page, Services};
 use crate::settings::{Pinning, PluginErrors, Settings};
 use crate::tls::Tls;
 use crate::view::counted;
@@ -144,6 +144,7 @@ impl Aides {
         listeners: Arc<[SocketAddr]>,
         queue: &Arc<LogQueue>,
         mailboxes: &Mailboxes,
+        page: Option<Page>,
         log: &Log,
     ) -> Result<Aides, StartError> {
         let (checks, checks_taken) = auth::verifier::channel();
@@ -155,7 +156,8 @@ impl Aides {
         let queries = rohrpost_abi::QUERIES_MAX * settings.smtp.threads as usize;
         let look_ups = look_ups_max(settings) + queries;
         let (settings, mailboxes) = (settings.clone(), mailboxes.clone());
-        let (services, _) = services::spawn(settings, listeners, look_ups, mailboxes, log.clone())
+        let log = log.clone();
+        let (services, _) = services::spawn(settings, listeners, look_ups, mailboxes, page, log)
             .map_err(system("the services thread cannot be started"))?;
         Ok(Aides { jobs, checks, services, helper, verifier })
     }
