@@ -136,7 +136,6 @@ impl Worker {
         // dropped; if it is forgotten, the pointee stays for good.
         unsafe { call::enter(NonNull::from(&*state), published) };
         let sets = Sets::new(&host.plugins().set());
-        unsafe { call::enter(NonNull::from(&*state), published) };
         Ok(Worker {
             host,
             index,
