@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `reactor/` | the event loop: turn, timers, watches, mailbox, slab | knows of mail or plugins |
 //! | `abi/` | the plugin interface: header, tokens, loading, the way into and out of plugin code; all `unsafe` | knows of SMTP or of the loop |
+//! | `abi/sdk/` | the layer for plugins in Rust | knows of any crate |
 //! | [`smtp`] | the dialogue as values: server session, client session, text | sockets, clocks, files |
 //! | [`queue`] | the trait of a queue, and the engine on this machine's disk | sessions, loop, plugins |
 //! | [`delivery`] | the mails of a worker, their destinations and routes, connections, outcomes | sockets, clocks |
@@ -162,6 +163,8 @@
 //! 27. A plugin that ends the process is named, with its hook or its thread, on stderr, in the file of
 //!     crashes and at the next start; the server comes back, and has lost nothing that was answered 250.
 //!     `abi/src/crash.rs`, `crashes.rs`, `keeper.rs`; `tests/containment/`.
+//! 28. What is thrown or panics in a plugin on one of our layers costs its step and no more; a step that it
+//!     holds ends with its owner. `abi/include/mailerq.hpp`, `abi/sdk`; `tests/kit/layers.rs`.
 //!
 //! # Choices
 //!
@@ -334,6 +337,11 @@
 //!   would know other servers and keep another cache. A query that is cancelled counts until it is answered.
 //! - **A turn does a bounded number of steps of handshakes**: each may cost a signature, and the mail of
 //!   others would wait for all of them.
+//! - **A dialogue with a plugin runs the worker of the server** ([`plugin_kit`]), with its queue and its next
+//!   hop, on one thread and by a clock that the script moves: what passes there passes in production. What
+//!   stands outside of the loop (disk, threads, sockets) is real, and waited for by a real clock.
+//! - **The layer for Rust copies strings** where C borrows: a string of a held step ends when the server takes
+//!   the step back, which no lifetime can say.
 #![forbid(unsafe_code)]
 
 pub mod auth;

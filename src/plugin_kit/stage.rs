@@ -195,7 +195,9 @@ impl Stage {
     fn turn(&mut self) -> bool {
         // A poll that fails would end a server; here the next look fails in its place.
         let _ = self.single.turn();
-        let read = self.clients.values_mut().fold(false, |any, client| client.fetch() || any);
+        // All of them, not only up to the first that has something.
+        let read =
+            self.clients.values_mut().filter_map(|client| client.fetch().then_some(())).count() > 0;
         let happened = self.note();
         read || happened || !self.single.is_at_rest()
     }

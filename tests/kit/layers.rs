@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::kit;
 use crate::support::{PATIENCE, Process, Sanitizer, Server, Sink, SmtpClient, asan_library};
 
-fn root(path: &str) -> PathBuf {
+pub(super) fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
@@ -35,7 +35,7 @@ pub(super) fn compile_rust(source: &Path, folder: &Path) -> PathBuf {
     object
 }
 
-fn compile_cpp(source: &Path, folder: &Path, sanitizer: Sanitizer) -> PathBuf {
+pub(super) fn compile_cpp(source: &Path, folder: &Path, sanitizer: Sanitizer) -> PathBuf {
     let object = folder.join(source.file_stem().unwrap()).with_extension("so");
     let mut command = Command::new("g++");
     command.args(["-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden", "-g", "-O1"]);
