@@ -195,11 +195,11 @@ impl Stage {
     fn turn(&mut self) -> bool {
         // A poll that fails would end a server; here the next look fails in its place.
         let _ = self.single.turn();
-        // All of them, not only up to the first that has something.
+        // Each is read, whatever the others had.
         let read =
-            self.clients.values_mut().filter_map(|client| client.fetch().then_some(())).count() > 0;
+            self.clients.values_mut().filter_map(|client| client.fetch().then_some(())).count();
         let happened = self.note();
-        read || happened || !self.single.is_at_rest()
+        read > 0 || happened || !self.single.is_at_rest()
     }
 
     /// Takes what was logged into the events; whether there was anything.

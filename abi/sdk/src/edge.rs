@@ -2,7 +2,7 @@
 //! there.
 //!
 //! Must never: let a panic out. Diagnostics: a panic is a critical line of the log with the hook's name and
-//! the panic's own text; a `Failure` is a warning.
+//! the panic's own text; a [`Failure`](crate::Failure) is a warning.
 //!
 //! Public for the macro alone.
 
