@@ -175,6 +175,13 @@ public:
     }
     int attempt() const noexcept { return MQX_attempt ? MQX_attempt(message) : 0; }
     bool discard() const noexcept { return MQX_discard && MQX_discard(message); }
+    /* On its way out: fails for good, is tried again, or goes to another host. */
+    bool bounce(int code = 0, const char *status = nullptr, const char *text = nullptr) const noexcept
+    {
+        return MQX_bounce && MQX_bounce(message, code, status, text);
+    }
+    bool retry_at(double unix_seconds) const noexcept { return MQX_retryAt && MQX_retryAt(message, unix_seconds); }
+    bool route(const char *host, int port = 0) const noexcept { return MQX_route && MQX_route(message, host, port); }
     MQ_Message *raw() const noexcept { return message; }
 
 private:

@@ -115,6 +115,11 @@ fn what_is_panicked_in_rust_fails_one_step_and_no_more() {
     let rows = recipients(&[("good", "", "250"), ("message-panic", "", "250")]);
     let end = "C: DATA\nS: 354\nC: Subject: x\nC:\nC: text\nC: .\nS: 451\nC: QUIT\nS: 221\nclose\n";
     passes(&object, &format!("{rows}{end}"), Sanitizer::Off);
+    // On the way out: one is given up, one tried again, and a panic of a third is a reason to try again.
+    let rows = recipients(&[("bounce", "", "250"), ("retry", "", "250"), ("route", "", "250")]);
+    let text = "C: DATA\nS: 354\nC: Subject: x\nC:\nC: text\nC: .\nS: 250\n";
+    let end = "repeat 3 expect hook mqx_smtp_out_message\nexpect log no such host\n";
+    passes(&object, &format!("# misuses: 1\n{rows}{text}{end}"), Sanitizer::Off);
     // D-27: what is leaked is taken back.
     let rows =
         recipients(&[("forgotten", "expect held 1\nwait 299s\nexpect held 1\nwait 1s\n", "451")]);

@@ -5,7 +5,7 @@
 //!
 //! Diagnostics: `false` or `None` where the server did nothing or knows nothing.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::net::{IpAddr, SocketAddr};
 use std::ptr;
 
@@ -134,15 +134,20 @@ impl Connection {
     }
 
     fn answer(self, answer: Answer, code: u16, status: &str, text: &str) -> bool {
-        let status_or_null = (!status.is_empty()).then(|| c_string(status));
-        let text_or_null = (!text.is_empty()).then(|| c_string(text));
-        let start = |text: &Option<std::ffi::CString>| {
-            text.as_ref().map_or(ptr::null(), |text| text.as_ptr())
-        };
-        let (status, text) = (start(&status_or_null), start(&text_or_null));
+        let (status, text) = (usual_or(status), usual_or(text));
         // SAFETY: both are NULL or NUL-terminated strings that outlive the call.
-        unsafe { answer(self.0, c_int::from(code), status, text) != 0 }
+        unsafe { answer(self.0, c_int::from(code), start_of(&status), start_of(&text)) != 0 }
     }
+}
+
+/// "" stands for what is usual.
+pub(crate) fn usual_or(text: &str) -> Option<CString> {
+    (!text.is_empty()).then(|| c_string(text))
+}
+
+/// NULL for what is usual.
+pub(crate) fn start_of(text: &Option<CString>) -> *const c_char {
+    text.as_ref().map_or(ptr::null(), |text| text.as_ptr())
 }
 
 pub(crate) fn set_note(of: *mut c_void, name: &str, value: Option<&[u8]>) -> bool {

@@ -163,6 +163,16 @@ impl Plugin for Misbehaving {
         }
         Ok(())
     }
+
+    fn out_message(&self, _: &mut Step<'_, Self>, message: rohrpost_plugin::Message) -> Outcome {
+        match message.recipient().as_deref() {
+            Some("bounce@example.net") => assert!(message.bounce(551, "5.1.6", "Not from here")),
+            Some("retry@example.net") => assert!(message.retry_at(std::time::SystemTime::UNIX_EPOCH)),
+            Some("route@example.net") => assert!(message.route("no host", 0), "no such host"),
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
-export!(Misbehaving: rcpt_to, message);
+export!(Misbehaving: rcpt_to, message, out_message);
