@@ -296,10 +296,9 @@ impl Out<'_, '_> {
         kind: MetricType,
         encode: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
     ) -> fmt::Result {
-        // The encoder ends a help text with a period of its own.
-        let help = help.trim_end_matches('.');
-        let help = if help.is_empty() { "Not described by its plugin" } else { help };
-        encode(&mut self.0.encode_descriptor(name, help, None, kind)?)
+        let help = if help.is_empty() { "Not described by its plugin." } else { help };
+        let help = help.replace('\\', r"\\").replace('"', "\\\"");
+        encode(&mut self.0.encode_descriptor(name, &help, None, kind)?)
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
@@ -357,7 +356,11 @@ fn plain(text: &str) -> String {
         let mut words = line.splitn(4, ' ');
         match (words.next(), words.next(), words.next(), words.next()) {
             (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(&name) => {
-                out.push_str(&format!("# {what} {name}_total {rest}\n"));
+                out.push_str(&format!("# {what} {name}_total {}\n", rest.replace("\\\"", "\"")));
+            }
+            (Some("#"), Some("HELP"), ..) => {
+                out.push_str(&line.replace("\\\"", "\""));
+                out.push('\n');
             }
             _ => {
                 out.push_str(line);
@@ -385,9 +388,9 @@ mod tests {
 
     #[test]
     fn the_older_format_has_its_counters_whole() {
-        let text = "# HELP a_x Some x.\n# TYPE a_x counter\na_x_total 1\n# HELP b y.\n\
+        let text = "# HELP a_x Some \\\"x\\\".\n# TYPE a_x counter\na_x_total 1\n# HELP b y.\n\
                     # TYPE b gauge\nb 2\n# EOF\n";
-        let expected = "# HELP a_x_total Some x.\n# TYPE a_x_total counter\na_x_total 1\n\
+        let expected = "# HELP a_x_total Some \"x\".\n# TYPE a_x_total counter\na_x_total 1\n\
                         # HELP b y.\n# TYPE b gauge\nb 2\n";
         assert_eq!(plain(text), expected);
     }

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `reactor/` | the event loop: turn, timers, watches, mailbox, slab | knows of mail or plugins |
 //! | `abi/` | the plugin interface: header, tokens, loading, the way into and out of plugin code; all `unsafe` | knows of SMTP or of the loop |
+//! | `abi/sdk/` | the layer for plugins in Rust | knows of any crate |
 //! | [`smtp`] | the dialogue as values: server session, client session, text | sockets, clocks, files |
 //! | [`queue`] | the trait of a queue, and the engine on this machine's disk | sessions, loop, plugins |
 //! | [`delivery`] | the mails of a worker, their destinations and routes, connections, outcomes | sockets, clocks |
@@ -24,7 +25,7 @@
 //! | [`worker`] | the handler of the turn: tokens to drivers, start, accept, dispatch, stop | blocks |
 //! | [`supervisor`] | start, signals and end, on the main thread | touches mail |
 //! | [`settings`], [`cli`], [`program`], [`upkeep`], [`manual`] | names and values, arguments, subcommands | |
-//! | [`control`], [`view`], [`metrics`], [`status`], [`log`] | what is said to whoever asks, and the application log | message text |
+//! | [`control`], [`view`], [`metrics`], [`exposition`], [`status`], [`plugin_top`], [`log`] | what is said to whoever asks, and the application log | message text |
 //! | [`limits`], [`memory`], [`clock`], [`lock`] | budgets, live heap octets (tests), dates, the lock of the queue | |
 //! | [`services`] | the thread for asynchronous libraries: look-ups in DNS | touches what a worker owns |
 //! | [`logbook`] | the send log and the received log | blocks a worker, drops a line |
@@ -76,7 +77,8 @@
 //! # One turn
 //!
 //! poll, clock, timers, plugin watches, sockets, mailbox, verdicts, commit, flush; see the reactor's
-//! documentation. Here: sockets drive sessions and chains; verdicts resume held chains one by one;
+//! documentation. Where a plugin has asked for libev's loop, the poll is a run of that one ([`net::foreign`]).
+//! Here: sockets drive sessions and chains; verdicts resume held chains one by one;
 //! the commit phase gives ready mails to connections, hands the batch over and arms the delivery
 //! timer; flush offers output to sockets. A flush may let a connection go on, so the worker stays
 //! awake if that left something pending.
@@ -124,7 +126,9 @@
 //! 15. No plugin, mail or log file is touched with the rights of root once `user` is set, and no
 //!     thread keeps them. `supervisor/rights.rs`; `tests/operation/user.rs`.
 //! 16. A reload changes all workers or none, and drops no connection. `supervisor/reload.rs`;
-//!     `tests/operation/reload.rs`.
+//!     `tests/operation/reload.rs`. A connection keeps the plugins that it began with, whatever is
+//!     reloaded, and mail over outgoing ones meets those of now (D-0E). `supervisor/renewal.rs`,
+//!     `worker/context.rs`; `tests/plugins/renewal.rs`.
 //! 17. A client's password is in our memory until it is judged and no longer, in no log and no message
 //!     about settings. `smtp/sasl.rs`, `net/login.rs`; `tests/login.rs` looks through the memory of the
 //!     server. What rustls decrypts into its own buffers it frees without wiping them.
@@ -159,6 +163,8 @@
 //! 27. A plugin that ends the process is named, with its hook or its thread, on stderr, in the file of
 //!     crashes and at the next start; the server comes back, and has lost nothing that was answered 250.
 //!     `abi/src/crash.rs`, `crashes.rs`, `keeper.rs`; `tests/containment/`.
+//! 28. What is thrown or panics in a plugin on one of our layers costs its step and no more; a step that it
+//!     holds ends with its owner. `abi/include/mailerq.hpp`, `abi/sdk`; `tests/kit/layers.rs`.
 //!
 //! # Choices
 //!
@@ -193,6 +199,11 @@
 //! - **A reload swaps the settings of a worker as a whole**, by a message; sessions that have greeted
 //!   their client keep the name and the limits they announced. Ports, threads and the queue's own
 //!   settings wait for a restart: half of a worker cannot be made anew.
+//! - **A reload of plugins does not wait on the main thread**: workers report when their contexts are ready,
+//!   and the server answers others meanwhile. Settings are applied with the new plugins, in one message.
+//! - **A plugin's metrics belong to its name and not to an instance**, so that counters survive a reload.
+//!   They are `rohrpost_plugin_NAME_…`, because plugins do not know each other's words; what the server
+//!   says about plugins is `rohrpost_plugins_…` with a label, so that the two cannot meet.
 //! - **A drain keeps the listeners open and answers 421**: a closed port below 1024 could not be opened
 //!   again without root, and a sender that is told 421 tries its next host at once.
 //! - **The reserve is given to outcomes alone**: while it is spent no mail is taken, whatever
@@ -319,8 +330,18 @@
 //!   wrong one could as well strip the offer, and refusing it would send the mail in clear.
 //! - **The header of a proxy is looked at before it is read**, so that exactly it is taken from the
 //!   socket, and what follows finds its way to TLS or to the session without a buffer in between.
+//! - **A worker whose plugin is built on libev sleeps in libev**, which then watches the worker's one descriptor,
+//!   and not the other way round: libev tells nobody when its next timer is due. Plugins that share a libev share
+//!   its loop, so of a callback there no single one can be blamed, and each uses its own tokens (D-9F).
+//! - **Plugins ask name servers with the resolver, cache and deadlines that routes go by**: a second resolver
+//!   would know other servers and keep another cache. A query that is cancelled counts until it is answered.
 //! - **A turn does a bounded number of steps of handshakes**: each may cost a signature, and the mail of
 //!   others would wait for all of them.
+//! - **A dialogue with a plugin runs the worker of the server** ([`plugin_kit`]), with its queue and its next
+//!   hop, on one thread and by a clock that the script moves: what passes there passes in production. What
+//!   stands outside of the loop (disk, threads, sockets) is real, and waited for by a real clock.
+//! - **The layer for Rust copies strings** where C borrows: a string of a held step ends when the server takes
+//!   the step back, which no lifetime can say.
 #![forbid(unsafe_code)]
 
 pub mod auth;
@@ -347,6 +368,7 @@ pub mod net;
 pub mod notice;
 pub mod plugin;
 pub mod plugin_kit;
+pub mod plugin_top;
 pub mod program;
 pub mod properties;
 pub mod queue;

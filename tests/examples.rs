@@ -22,7 +22,7 @@ use crate::support::{
 
 const TEXT: &[u8] = b"Subject: stub\r\n\r\nAs it was handed in.\r\n";
 
-/// Builds all examples with their Makefile, and gives the server only those named.
+/// Builds those examples with their Makefile, all if none is named, and gives them to the server.
 pub(crate) fn with_plugins(names: &[&str], sanitizer: Sanitizer) -> ServerBuilder {
     let plan = Server::builder();
     let (built, plugins) = (plan.directory().join("built"), plan.directory().join("plugins"));
@@ -35,7 +35,8 @@ pub(crate) fn with_plugins(names: &[&str], sanitizer: Sanitizer) -> ServerBuilde
         .arg(format!("LDFLAGS={}", Library::places().join(" ")))
         // A make above us (`make test`) must not hand its own options down.
         .env_remove("MAKEFLAGS")
-        .env_remove("MAKELEVEL");
+        .env_remove("MAKELEVEL")
+        .args(names.iter().map(|name| format!("{}/{name}.so", built.display())));
     if sanitizer == Sanitizer::Address {
         make.arg("SANITIZE=address");
     }
@@ -168,6 +169,19 @@ fn pairs(sender: &str, recipients: &[&str]) -> Vec<String> {
 /// How many mails that a sink took hold `text`; a line end in it is `\r\n`, as the dump has it.
 fn mails_with(sink: &Sink, text: &str) -> usize {
     String::from_utf8_lossy(&sink.dumped()).lines().filter(|mail| mail.contains(text)).count()
+}
+
+#[test]
+fn every_example_is_built() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/plugins");
+    let plan = with_plugins(&[], Sanitizer::Off);
+    for source in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = source.path();
+        if path.extension().is_some_and(|extension| extension == "c" || extension == "cpp") {
+            let name = Path::new(path.file_stem().unwrap()).with_extension("so");
+            assert!(plan.directory().join("built").join(&name).exists(), "{}", name.display());
+        }
+    }
 }
 
 /// The version check and mq_initialize (plugin-api 5), and MQ_log: the least a plugin can do.

@@ -78,7 +78,7 @@ struct SystemCall {
 }
 
 impl Host {
-    /// Where `worker` is within `call`. Takes up to [`PATIENCE`]; not for a worker's thread.
+    /// Where `worker` is within `call`. Takes 300 ms at most; not for a worker's thread.
     ///
     /// # Errors
     /// See [`Unseen`].

@@ -2,7 +2,9 @@
 //!
 //! | part | owns |
 //! |---|---|
-//! | `include/mailerq.h` | the contract with plugins |
+//! | `include/mailerq.h`, `include/mailerq.hpp` | the contract with plugins; a thin layer for C++ |
+//! | `sdk/` | the layer for Rust, a crate of its own that knows nothing of this one |
+//! | `GUIDE.md` | for authors; its code is compiled and run by the tests |
 //! | `load`, `copy` | from files to plugins |
 //! | `table`, `plugin` | all [`Plugins`] that were ever loaded, and how far their life has come |
 //! | `setting`, `metric` | what a plugin is told by the administrator, and what it counts |

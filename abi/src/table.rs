@@ -110,7 +110,7 @@ impl Plugins {
         Ok(indexes)
     }
 
-    /// Settings of plugins, by [`plugin_name`](crate::plugin_name) and key.
+    /// Settings of plugins, by [`plugin_name`] and key.
     ///
     /// # Errors
     /// When a value cannot be given to a plugin.

@@ -165,7 +165,7 @@ impl Token {
     /// For a step's context: a message that is shown in the step.
     #[inline(always)]
     pub(crate) const fn message(self, message: Key) -> Token {
-        let whose = (1 << (KIND_SHIFT - WORKER_SHIFT)) - 1 << WORKER_SHIFT;
+        let whose = ((1 << (KIND_SHIFT - WORKER_SHIFT)) - 1) << WORKER_SHIFT;
         Token((Kind::Message as u64) << KIND_SHIFT | self.0 & whose | message.bits())
     }
 

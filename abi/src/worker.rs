@@ -136,7 +136,6 @@ impl Worker {
         // dropped; if it is forgotten, the pointee stays for good.
         unsafe { call::enter(NonNull::from(&*state), published) };
         let sets = Sets::new(&host.plugins().set());
-        unsafe { call::enter(NonNull::from(&*state), published) };
         Ok(Worker {
             host,
             index,
@@ -269,7 +268,7 @@ impl Worker {
     /// changed in a message that is gone.
     pub fn close_message(&self, message: MessageId) -> MessageEdits {
         let message = self.state.borrow_mut().remove_message(message);
-        message.map_or_else(MessageEdits::default, |message| json::close(message))
+        message.map_or_else(MessageEdits::default, json::close)
     }
 
     /// What plugins made of an outgoing message so far, without its JSON and notes. Nothing was changed in a

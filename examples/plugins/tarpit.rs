@@ -1,22 +1,21 @@
 //! tarpit.rs - lets clients that try many recipients wait, in safe Rust.
 //!
 //! A client that guesses addresses names many recipients in one connection, and lives from being fast. The
-//! first TARPIT_FREE recipients (5) of a connection are taken at once; each one after that waits
-//! TARPIT_SECONDS (1) longer than the one before, up to TARPIT_SECONDS_MAX (30), without holding up anything
-//! else. Who is logged in is left alone. A worker lets TARPIT_WAITING_MAX (1000) clients wait; others are told
-//! to come back later, and the connection is closed.
+//! first plugin-tarpit-free recipients (5) of a connection are taken at once; each one after that waits
+//! plugin-tarpit-seconds (1) longer than the one before, up to plugin-tarpit-seconds-max (30), without holding
+//! up anything else. Who is logged in is left alone. A worker lets plugin-tarpit-waiting-max (1000) clients wait; others
+//! are told to come back later, and the connection is closed.
 //!
 //! It shows the state of a worker and of a connection, holds, timers, what becomes of a client that leaves
 //! while it waits, and how settings that make no sense keep the server from starting. A panic would cost one
 //! step and nothing else. `rohrpost plugin new --rust` makes a project of its own; `make rust` builds this one.
 
 use std::cell::{Cell, RefCell};
-use std::env::{self, VarError};
 use std::rc::Rc;
 use std::time::Duration;
 
 use rohrpost_plugin::{
-    Address, Context, Failure, Hold, Outcome, Plugin, Step, Timer, export, info,
+    Address, Context, Failure, Hold, Metric, Outcome, Plugin, Setup, Step, Timer, export, info,
 };
 
 /// One for all workers, which only read it.
@@ -25,6 +24,7 @@ struct Tarpit {
     step: Duration,
     longest: Duration,
     waiting_max: u32,
+    slowed: Metric,
 }
 
 /// One per worker: the clients that wait.
@@ -74,13 +74,13 @@ impl Plugin for Tarpit {
     type Worker = Worker;
     type Connection = Client;
 
-    fn start() -> Result<Tarpit, Failure> {
-        let seconds = |name, default| number(name, default).map(|it| Duration::from_secs(it.into()));
+    fn start(setup: Setup) -> Result<Tarpit, Failure> {
         Ok(Tarpit {
-            free: number("TARPIT_FREE", 5)?,
-            step: seconds("TARPIT_SECONDS", 1)?,
-            longest: seconds("TARPIT_SECONDS_MAX", 30)?,
-            waiting_max: number("TARPIT_WAITING_MAX", 1000)?,
+            free: setup.setting_or("free", 5)?,
+            step: Duration::from_secs(setup.setting_or("seconds", 1)?),
+            longest: Duration::from_secs(setup.setting_or("seconds-max", 30)?),
+            waiting_max: setup.setting_or("waiting-max", 1000)?,
+            slowed: setup.counter("slowed", "Recipients that had to wait")?,
         })
     }
 
@@ -101,6 +101,7 @@ impl Plugin for Tarpit {
             return Ok(());
         }
         info(format_args!("tarpit: recipient {number}, {}, waits {time:?}", recipient.text()));
+        self.slowed.add(1.0);
         let hold = step.hold()?;
         // The state has the hold and the timer; the timer finds them there. Not the state itself: it would
         // keep alive what it belongs to.
@@ -120,16 +121,6 @@ impl Plugin for Tarpit {
             wait.hold.proceed();
         }
         Ok(())
-    }
-}
-
-fn number(name: &str, default: u32) -> Result<u32, Failure> {
-    match env::var(name) {
-        Ok(text) => {
-            text.parse().map_err(|error| Failure::new(format_args!("{name}={text}: {error}")))
-        }
-        Err(VarError::NotPresent) => Ok(default),
-        Err(error) => Err(Failure::new(format_args!("{name}: {error}"))),
     }
 }
 

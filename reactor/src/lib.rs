@@ -31,7 +31,9 @@
 //!    once more. (`all_of_a_turn_sees_one_time`, `a_sleep_ends_in_time_for_the_next_timer`)
 //! 6. The sockets in mio's poll are the caller's own. Descriptors of others are in another set,
 //!    where a stale number can do no harm. (`tests/watch/closed.rs`)
-//! 7. No turn allocates once the queues have reached their size, and no peak keeps its memory for
+//! 7. A reactor that sleeps in a foreign loop is woken by the same sources, and asks none twice.
+//!    (`tests/suite/waiter.rs`)
+//! 8. No turn allocates once the queues have reached their size, and no peak keeps its memory for
 //!    ever: timers and slabs live in pages that are freed.
 //!
 //! Linux only: epoll and eventfd. Keys need 64-bit tokens.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
-use super::required;
+use super::{Shown, required, settings_of, with_settings};
+use crate::settings::Arguments;
 
 /// What is to be done with a plugin.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,11 +21,24 @@ pub enum Plugin {
     New(PluginNew),
     /// Play a dialogue against it.
     Test(PluginTest),
+    /// Show what the plugins of the running server have and take.
+    Top(PluginTop),
     /// Load it and say what came of it: the process that `check` starts.
     Load {
         /// The shared object.
         file: PathBuf,
     },
+}
+
+/// A look at the plugins of a running server.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PluginTop {
+    /// Where the settings come from, of which only `queue-directory` matters.
+    pub arguments: Arguments,
+    /// Whether to print JSON, an object a plugin and look (`--json`).
+    pub json: bool,
+    /// Whether to look only once (`--once`).
+    pub once: bool,
 }
 
 /// A plugin to begin with.
@@ -110,6 +124,12 @@ pub(super) fn command() -> clap::Command {
         .arg(name)
         .arg(flag("cpp").help("In C++, on mailerq.hpp"))
         .arg(flag("rust").conflicts_with("cpp").help("In safe Rust, on rohrpost-plugin"));
+    let top = clap::Command::new("top")
+        .about(
+            "Show what the plugins of the running server have and take, every second on a terminal",
+        )
+        .arg(flag("json").help("Print JSON, an object a plugin and look"))
+        .arg(flag("once").help("Look only once"));
     let load = clap::Command::new("load").hide(true).arg(file());
     clap::Command::new("plugin")
         .about("Help to write plugins")
@@ -118,6 +138,7 @@ pub(super) fn command() -> clap::Command {
         .subcommand(check)
         .subcommand(new)
         .subcommand(test)
+        .subcommand(with_settings(top, Shown::QueueOnly))
         .subcommand(load)
 }
 
@@ -142,6 +163,11 @@ pub(super) fn read(matches: &ArgMatches) -> Plugin {
                 (false, true) => Language::Rust,
                 (false, false) => Language::C,
             },
+        }),
+        "top" => Plugin::Top(PluginTop {
+            arguments: settings_of(matches),
+            json: matches.get_flag("json"),
+            once: matches.get_flag("once"),
         }),
         "load" => Plugin::Load { file: file() },
         other => unreachable!("`{other}` is not among the subcommands of this file"),

@@ -39,6 +39,8 @@ pub(super) struct Front {
 pub(super) struct Shared {
     /// Bytes of text that wait.
     pub(super) waiting_bytes: AtomicUsize,
+    /// Lines that were given to the thread.
+    pub(super) sent: AtomicU64,
     /// Lines dropped since the thread last said so.
     pub(super) dropped: AtomicU64,
 }
@@ -121,6 +123,11 @@ impl Log {
         self.limited_at(Wall::now_ms, kind, level, part, text);
     }
 
+    /// How many lines it was given so far: whether there is anything new, for whoever reads what is written.
+    pub fn sent(&self) -> u64 {
+        self.0.as_ref().map_or(0, |front| front.shared.sent.load(Ordering::Relaxed))
+    }
+
     /// Asks the thread to open files again, because somebody moved them (SIGHUP).
     pub fn reopen(&self) {
         if let Some(front) = &self.0 {
@@ -165,6 +172,7 @@ impl Log {
             front.shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
+        front.shared.sent.fetch_add(1, Ordering::Relaxed);
         front.send(Item::Line(Line { level, part, unix_ms: clock(), text: capped(text) }));
     }
 }

@@ -21,7 +21,7 @@ mod certificate;
 pub mod deadline;
 pub mod desk;
 pub mod extras;
-mod foreign;
+pub mod foreign;
 pub mod incoming;
 mod incoming_answer;
 mod incoming_begin;

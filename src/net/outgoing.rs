@@ -30,7 +30,7 @@ use crate::settings::Settings;
 use crate::smtp::client::{Envelope, Event, Outcome, Problem, Session, Stage};
 use crate::smtp::command::BodyKind;
 
-use super::asked::{Asked, Follow};
+use super::asked::Asked;
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
 use super::incoming::Keep;
@@ -225,14 +225,6 @@ impl Outgoing {
         }
         self.take_work(desk, io);
         self.drive(desk, io)
-    }
-
-    /// The plugins were changed: an idle connection is not to keep those of before in use.
-    pub fn on_other_plugins(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
-        if self.greeted && desk.plugins.is_outdated(self.plugin) {
-            return self.on_unneeded(desk, io);
-        }
-        Keep::Yes
     }
 
     /// An idle connection is to make room for another.
@@ -438,8 +430,9 @@ impl Outgoing {
                     self.give_back(desk, io);
                     return self.leave(desk, io);
                 }
-                if self.show_connection(desk).is_err() {
-                    // No plugin could see the mail, and it must not pass them by.
+                let was_shown = self.plugin.is_some();
+                if self.show_connection(desk).is_err() || self.missed_steps(was_shown, desk) {
+                    // Plugins could not see the mail, or what came before, and nothing may pass them by.
                     self.give_back(desk, io);
                     return self.leave(desk, io);
                 }
@@ -629,52 +622,6 @@ impl Outgoing {
                     Finish::without_reply(Fate::Permanent, "process", "invalid", describe(&error));
                 self.finish(finish, desk, io);
             }
-        }
-    }
-
-    /// The mail under way ended here. Plugins are told before that counts, unless one of them holds it:
-    /// then it counts at once (D-81).
-    pub(super) fn finish(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
-        self.text = None;
-        if self.current.is_none() {
-            return;
-        }
-        if self.is_held() {
-            self.ended_while_held = Some((finish.code, finish.description.clone()));
-            return self.settle(finish, desk, io);
-        }
-        self.asked = None;
-        self.conclude(finish, Follow::Settle, desk, io);
-    }
-
-    /// Its attempt ends.
-    pub(super) fn settle(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
-        self.keep_made(desk, io);
-        self.made = None;
-        let Some(Current { id, transaction, .. }) = self.current.take() else {
-            return;
-        };
-        let mut finish =
-            finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
-        let facts = self.facts(&transaction, desk);
-        finish.facts = facts.or_else(|| self.facts_of_failure(finish.fate));
-        if self.asked.is_none() {
-            self.hide_mail(desk);
-        }
-        desk.finish(id, &transaction, finish, self.session.extensions().dsn, io);
-    }
-
-    /// The mail under way was not tried here after all; nor elsewhere, unless it came from there.
-    pub(super) fn give_back(&mut self, desk: &mut Desk, io: &Io) {
-        if self.asked.is_none() {
-            self.hide_mail(desk);
-        }
-        match self.current.take() {
-            Some(Current { id, before: None, .. }) => desk.store.give_back(id),
-            Some(Current { id, transaction, before: Some(before) }) => {
-                desk.finish(id, &transaction, before.finish, false, io);
-            }
-            None => {}
         }
     }
 

@@ -70,6 +70,11 @@ impl Outgoing {
         Ok(())
     }
 
+    /// Whether plugins that came with a reload would have been asked before this, had they been there.
+    pub(super) fn missed_steps(&self, was_shown: bool, desk: &Desk) -> bool {
+        !was_shown && (self.asks(Hook::OutConnect, desk) || self.asks(Hook::OutSecure, desk))
+    }
+
     /// What was agreed on in the handshake, if there was one.
     fn tell_tls(&self, desk: &Desk) {
         if let (Some(plugin), Some(secured)) = (self.plugin, self.transport.secured()) {

@@ -14,12 +14,21 @@ use crate::smtp::client::{Problem, Stage};
 
 use super::asked::{Ending, Follow, Moment};
 use super::desk::{Desk, Io};
+use super::incoming::Keep;
 use super::outgoing::{Current, Outgoing};
 
 /// How long the far end may take to answer QUIT.
 const QUIT_MS: u64 = 5_000;
 
 impl Outgoing {
+    /// The plugins were changed: an idle connection is not to keep those of before in use.
+    pub fn on_other_plugins(&mut self, desk: &mut Desk, io: &mut Io) -> Keep {
+        if self.greeted && desk.plugins.is_outdated(self.plugin) {
+            return self.on_unneeded(desk, io);
+        }
+        Keep::Yes
+    }
+
     /// The far end could not be talked to; the next host is tried.
     pub(super) fn on_unreachable(&mut self, why: Finish, desk: &mut Desk, io: &Io) -> bool {
         if let Some(journey) = self.journey.take() {
@@ -68,6 +77,52 @@ impl Outgoing {
             self.lose(finish, desk, io);
         }
         self.over = true;
+    }
+
+    /// The mail under way ended here. Plugins are told before that counts, unless one of them holds it:
+    /// then it counts at once (D-81).
+    pub(super) fn finish(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
+        self.text = None;
+        if self.current.is_none() {
+            return;
+        }
+        if self.is_held() {
+            self.ended_while_held = Some((finish.code, finish.description.clone()));
+            return self.settle(finish, desk, io);
+        }
+        self.asked = None;
+        self.conclude(finish, Follow::Settle, desk, io);
+    }
+
+    /// Its attempt ends.
+    pub(super) fn settle(&mut self, finish: Finish, desk: &mut Desk, io: &Io) {
+        self.keep_made(desk, io);
+        self.made = None;
+        let Some(Current { id, transaction, .. }) = self.current.take() else {
+            return;
+        };
+        let mut finish =
+            finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
+        let facts = self.facts(&transaction, desk);
+        finish.facts = facts.or_else(|| self.facts_of_failure(finish.fate));
+        if self.asked.is_none() {
+            self.hide_mail(desk);
+        }
+        desk.finish(id, &transaction, finish, self.session.extensions().dsn, io);
+    }
+
+    /// The mail under way was not tried here after all; nor elsewhere, unless it came from there.
+    pub(super) fn give_back(&mut self, desk: &mut Desk, io: &Io) {
+        if self.asked.is_none() {
+            self.hide_mail(desk);
+        }
+        match self.current.take() {
+            Some(Current { id, before: None, .. }) => desk.store.give_back(id),
+            Some(Current { id, transaction, before: Some(before) }) => {
+                desk.finish(id, &transaction, before.finish, false, io);
+            }
+            None => {}
+        }
     }
 
     /// A mail was lost with its connection. While a plugin holds it the attempt ends (D-81); else

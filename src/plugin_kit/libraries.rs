@@ -95,7 +95,7 @@ impl Search {
         if name.contains('/') {
             return usable(PathBuf::from(name));
         }
-        let origin = needed_by.parent().map_or_else(|| Path::new("."), |folder| folder);
+        let origin = needed_by.parent().unwrap_or_else(|| Path::new("."));
         let origin = origin.to_string_lossy();
         let own = image.search.iter().map(|folder| {
             PathBuf::from(folder.replace("$ORIGIN", &origin).replace("${ORIGIN}", &origin))

@@ -30,6 +30,7 @@ mod project;
 mod stage;
 
 use crate::cli::{self, Plugin};
+use crate::plugin_top;
 use crate::program::complain;
 
 /// What was looked at is not as it should be.
@@ -41,6 +42,7 @@ pub fn run(command: &Plugin) -> u8 {
         Plugin::Check(check) => check::run(check),
         Plugin::Load { file } => loading::run(file),
         Plugin::Test(test) => player::run(test),
+        Plugin::Top(top) => plugin_top::run(top),
         Plugin::New(new) => match project::create(new) {
             Ok(()) => 0,
             Err(error) => complain(error, cli::EXIT_USAGE),

@@ -86,7 +86,7 @@ macro_rules! layer {
 
 layer! {
     "address.rs" "connection.rs" "context.rs" "edge.rs" "failure.rs" "ffi.rs" "hold.rs" "lib.rs" "log.rs"
-    "message.rs" "plugin.rs" "post.rs" "step.rs" "timer.rs" "watch.rs"
+    "message.rs" "plugin.rs" "post.rs" "setup.rs" "step.rs" "timer.rs" "watch.rs"
 }
 
 /// Makes the folder.

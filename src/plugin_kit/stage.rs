@@ -95,6 +95,8 @@ pub(super) struct Stage {
     single: Single,
     log: Log,
     written: Written,
+    /// Lines of the log that were fetched.
+    noted: u64,
     pub(super) events: Vec<Event>,
     clients: BTreeMap<usize, Client>,
     current: usize,
@@ -143,6 +145,7 @@ impl Stage {
             single,
             log,
             written,
+            noted: 0,
             events: Vec::new(),
             clients: BTreeMap::new(),
             current: 1,
@@ -192,15 +195,23 @@ impl Stage {
     fn turn(&mut self) -> bool {
         // A poll that fails would end a server; here the next look fails in its place.
         let _ = self.single.turn();
-        let read = self.clients.values_mut().fold(false, |any, client| client.fetch() || any);
+        // Each is read, whatever the others had.
+        let read =
+            self.clients.values_mut().filter_map(|client| client.fetch().then_some(())).count();
         let happened = self.note();
-        read || happened || !self.single.is_at_rest()
+        read > 0 || happened || !self.single.is_at_rest()
     }
 
     /// Takes what was logged into the events; whether there was anything.
     fn note(&mut self) -> bool {
-        // One that is late is found the next time.
-        let _ = self.log.flush(LOG_PATIENCE);
+        let sent = self.log.sent();
+        if std::mem::replace(&mut self.noted, sent) == sent {
+            return false;
+        }
+        if self.log.flush(LOG_PATIENCE).is_err() {
+            // What is late is found the next time.
+            self.noted = u64::MAX;
+        }
         let bytes =
             std::mem::take(&mut *self.written.0.lock().unwrap_or_else(PoisonError::into_inner));
         let text = String::from_utf8_lossy(&bytes);

@@ -74,13 +74,13 @@ fn refuse(name: &str, origin: &Origin, plugins: &[String], directory: &Path, rep
         let text = "names no setting, and none of a plugin; it is ignored";
         return report.warnings.push(Problem::new(origin.clone(), text));
     }
-    let near = nearest(name).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
+    let near = nearest(name).map(|known| format!(" (did you mean `{known}`?)")).unwrap_or_default();
     let there = match plugins {
         [] => "no plugins are there".to_owned(),
         _ => format!("plugins there: {}", plugins.join(", ")),
     };
     let text = format!(
-        "`{name}` is not a setting{near} nor one of a plugin in {} (`plugin-NAME-KEY`; {there})",
+        "`{name}` is neither a setting{near} nor one of a plugin in {} (`plugin-NAME-KEY`; {there})",
         directory.display()
     );
     report.errors.push(Problem::new(origin.clone(), text));

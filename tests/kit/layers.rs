@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::kit;
 use crate::support::{PATIENCE, Process, Sanitizer, Server, Sink, SmtpClient, asan_library};
 
-fn root(path: &str) -> PathBuf {
+pub(super) fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
@@ -35,7 +35,7 @@ pub(super) fn compile_rust(source: &Path, folder: &Path) -> PathBuf {
     object
 }
 
-fn compile_cpp(source: &Path, folder: &Path, sanitizer: Sanitizer) -> PathBuf {
+pub(super) fn compile_cpp(source: &Path, folder: &Path, sanitizer: Sanitizer) -> PathBuf {
     let object = folder.join(source.file_stem().unwrap()).with_extension("so");
     let mut command = Command::new("g++");
     command.args(["-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden", "-g", "-O1"]);
@@ -122,6 +122,20 @@ fn what_is_panicked_in_rust_fails_one_step_and_no_more() {
 }
 
 #[test]
+fn a_rust_plugin_that_cannot_start_keeps_the_server_from_starting() {
+    let place = tempfile::tempdir().unwrap();
+    compile_rust(&root("tests/kit/layers/misbehaving.rs"), place.path());
+    for (how, why) in [("panic", "in start"), ("soon", "start: soon: invalid digit")] {
+        let plan = Server::builder()
+            .setting("plugin-directory", place.path().display())
+            .environment("ROHRPOST_PLUGIN_MISBEHAVING_START", how);
+        let (code, said) = plan.start_in_vain();
+        assert_eq!(code, Some(78), "{said}");
+        assert!(said.contains(why) && said.contains("misbehaving.so"), "{said}");
+    }
+}
+
+#[test]
 fn what_is_thrown_in_cplusplus_fails_one_step_and_no_more() {
     let place = tempfile::tempdir().unwrap();
     let source = root("tests/kit/layers/misbehaving.cpp");
@@ -202,10 +216,7 @@ fn tarpit_lets_those_wait_who_try_many_recipients() {
                expect back continue\nexpect held 0\n";
     passes(&object, &format!("{}{end}", recipients(&rows)), Sanitizer::Off);
     // One too many.
-    let full = [("TARPIT_WAITING_MAX", "0"), ("TARPIT_FREE", "1")];
-    let file = place.path().join("full.txt");
-    std::fs::write(&file, recipients(&[("a", "", "250"), ("b", "", "421 4.7.0")]) + "close\n")
-        .unwrap();
-    let said = super::kit_with(["test".as_ref(), object.as_os_str(), file.as_os_str()], full);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let full = "# setting: plugin-tarpit-waiting-max=0\n# setting: plugin-tarpit-free=1\n";
+    let rows = recipients(&[("a", "", "250"), ("b", "", "421 4.7.0")]);
+    passes(&object, &format!("{full}{rows}close\n"), Sanitizer::Off);
 }

@@ -4,6 +4,7 @@
 
 mod check;
 mod dialogue;
+mod guide;
 mod layers;
 
 use std::ffi::OsStr;

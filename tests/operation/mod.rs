@@ -3,6 +3,7 @@
 //! **Diagnostics**: what the server or the subcommand said.
 
 mod drain;
+mod metrics;
 mod packaging;
 mod readiness;
 mod reload;

@@ -9,14 +9,14 @@ use crate::tidy;
 
 /// By part of the specification: loading, contexts, control, connections, messages, outgoing, loop, log.
 const DECISIONS: &str = "
-    01 02 03 04 05 06 07 08 09 0a 0b 0f
+    01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f
     10 11 12 13 14 15 16 17 18 19
     20 21 22 23 24 25 26 27 28 29 2a 2b 2c 2d 2e 2f
     30 31 32 33 34 35 36 37 38 39 3a 3b 3c 3d 3e 3f 40 41 42 43 44 45 46 47 48 49 49a 4a 4b 4c 4d 4e 4f 50 51 52 53 54 55
-    60 64 65 66 67 69 6a 6b 6c 6d 6e 6f 73
+    60 61 62 63 64 65 66 67 69 6a 6b 6c 6d 6e 6f 73
     70 71
     80 81 82 83 84 85 86 87 88
-    90 91 92 93 94 95 96 97 98 99 9a 9b 9c 9d 9e
+    90 91 92 93 94 95 96 97 98 99 9a 9b 9c 9d 9e 9f a0
     b0 b1 b2 b3
 ";
 

@@ -2,7 +2,7 @@
 //! there.
 //!
 //! Must never: let a panic out. Diagnostics: a panic is a critical line of the log with the hook's name and
-//! the panic's own text; a [`Failure`] is a warning.
+//! the panic's own text; a [`Failure`](crate::Failure) is a warning.
 //!
 //! Public for the macro alone.
 
@@ -19,6 +19,7 @@ use crate::failure::Outcome;
 pub use crate::ffi::{MqAddress, MqConnection, MqContext, MqMessage, MqPlugin};
 use crate::message::Message;
 use crate::plugin::Plugin;
+use crate::setup::Setup;
 use crate::step::Step;
 use crate::{ffi, log};
 
@@ -62,22 +63,24 @@ impl<P: Plugin> Seat<P> {
         Seat(OnceLock::new())
     }
 
-    /// `mq_initialize`, which cannot say how it went.
-    pub fn start(&self) {
-        match guarded("start", P::start) {
-            // Nobody else sets it.
-            Some(Ok(plugin)) => drop(self.0.set(plugin)),
-            Some(Err(failure)) => log::critical(format_args!("start: {failure}")),
-            None => {}
+    /// `mqx_initialize`
+    pub fn start(&self, plugin: *mut MqPlugin) -> bool {
+        match guarded("start", || P::start(Setup::new(plugin))) {
+            Some(Ok(plugin)) => self.0.set(plugin).is_ok(),
+            Some(Err(failure)) => {
+                log::critical(format_args!("start: {failure}"));
+                false
+            }
+            None => false,
         }
     }
 
-    /// `mqx_initialize`, which comes next, and can.
-    pub fn started(&self) -> bool {
-        self.0.get().is_some()
+    /// `mqx_reload`
+    pub fn reload(&self, plugin: *mut MqPlugin) {
+        self.notify("mqx_reload", |it| it.reload(Setup::new(plugin)));
     }
 
-    /// `mqx_reload`, `mq_cleanup`
+    /// `mq_cleanup`
     pub fn notify(&self, what: &'static str, hook: impl FnOnce(&P) -> Outcome) {
         let Some(plugin) = self.0.get() else { return };
         if let Some(Err(failure)) = guarded(what, || hook(plugin)) {
@@ -227,18 +230,13 @@ macro_rules! export {
             }
 
             #[unsafe(no_mangle)]
-            extern "C" fn mq_initialize() {
-                SEAT.start();
+            extern "C" fn mqx_initialize(plugin: *mut MqPlugin) -> bool {
+                SEAT.start(plugin)
             }
 
             #[unsafe(no_mangle)]
-            extern "C" fn mqx_initialize(_: *mut MqPlugin) -> bool {
-                SEAT.started()
-            }
-
-            #[unsafe(no_mangle)]
-            extern "C" fn mqx_reload(_: *mut MqPlugin) {
-                SEAT.notify("mqx_reload", |plugin| $crate::Plugin::reload(plugin));
+            extern "C" fn mqx_reload(plugin: *mut MqPlugin) {
+                SEAT.reload(plugin);
             }
 
             #[unsafe(no_mangle)]

@@ -33,6 +33,8 @@ opaque! {
     MqTimer
     /// `MQX_Plugin`
     MqPlugin
+    /// `MQX_Metric`
+    MqMetric
     /// `MQX_Hold`
     MqHold
 }
@@ -128,6 +130,27 @@ unsafe extern "C" {
         value: *const c_char,
         size: usize,
     ) -> u8;
+    pub(crate) fn MQX_setting(plugin: *mut MqPlugin, key: *const c_char) -> *const c_char;
+    pub(crate) fn MQX_counter(
+        plugin: *mut MqPlugin,
+        name: *const c_char,
+        help: *const c_char,
+    ) -> *mut MqMetric;
+    pub(crate) fn MQX_gauge(
+        plugin: *mut MqPlugin,
+        name: *const c_char,
+        help: *const c_char,
+    ) -> *mut MqMetric;
+    pub(crate) fn MQX_histogram(
+        plugin: *mut MqPlugin,
+        name: *const c_char,
+        help: *const c_char,
+        buckets: *const c_double,
+        count: usize,
+    ) -> *mut MqMetric;
+    pub(crate) safe fn MQX_add(metric: *mut MqMetric, amount: c_double);
+    pub(crate) safe fn MQX_set(metric: *mut MqMetric, value: c_double);
+    pub(crate) safe fn MQX_observe(metric: *mut MqMetric, value: c_double);
     pub(crate) fn MQX_note(
         connection_or_message: *mut c_void,
         name: *const c_char,

@@ -4,7 +4,7 @@
 //! is a `cdylib`; `rohrpost plugin new --rust NAME` makes one.
 //!
 //! ```no_run
-//! use rohrpost_plugin::{Address, Context, Failure, Outcome, Plugin, Step, export};
+//! use rohrpost_plugin::{Address, Context, Failure, Outcome, Plugin, Setup, Step, export};
 //!
 //! struct NoStrangers;
 //!
@@ -12,7 +12,7 @@
 //!     type Worker = ();
 //!     type Connection = ();
 //!
-//!     fn start() -> Result<Self, Failure> {
+//!     fn start(_: Setup) -> Result<Self, Failure> {
 //!         Ok(NoStrangers)
 //!     }
 //!
@@ -39,6 +39,7 @@
 //! | `step`, `connection`, `message`, `address` | what a hook is shown |
 //! | `hold` | steps that wait, from any thread |
 //! | `context`, `timer`, `watch`, `post` | the worker and its loop |
+//! | `setup` | the plugin's settings and metrics |
 //! | `log`, `failure` | words |
 //! | `ffi` | the C functions |
 //!
@@ -74,6 +75,7 @@ mod log;
 mod message;
 mod plugin;
 mod post;
+mod setup;
 mod step;
 mod timer;
 mod watch;
@@ -87,6 +89,7 @@ pub use log::{critical, info, warning};
 pub use message::Message;
 pub use plugin::Plugin;
 pub use post::Remote;
+pub use setup::{Metric, Setup};
 pub use step::Step;
 pub use timer::Timer;
 pub use watch::{Interest, Readiness, Watch};

@@ -6,6 +6,7 @@ use crate::address::Address;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::message::Message;
+use crate::setup::Setup;
 use crate::step::Step;
 
 /// A plugin. One value serves all workers at the same time; what belongs to a worker or a connection has
@@ -24,7 +25,7 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// The server does not start, and says why.
-    fn start() -> Result<Self, Failure>;
+    fn start(setup: Setup) -> Result<Self, Failure>;
 
     /// Once per worker, on its thread.
     ///
@@ -129,7 +130,7 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     }
 
     /// The server's settings were read again. On the main thread, while workers run.
-    fn reload(&self) -> Outcome {
+    fn reload(&self, setup: Setup) -> Outcome {
         Ok(())
     }
 

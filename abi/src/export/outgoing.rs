@@ -12,7 +12,7 @@ use crate::export::answer::{STATUS_BYTES_MAX, read};
 use crate::message::Direction;
 use crate::misuse::Misuse;
 use crate::state::State;
-use crate::token::{Opaque, Token};
+use crate::token::{Kind, Opaque, Token};
 
 /// See `mailerq.h`. Returns 0 or 1: a C `bool`.
 ///
@@ -82,6 +82,7 @@ fn decide(state: &mut State, token: Token, decision: Decision) -> Result<u8, Mis
         Direction::Outgoing => {}
     }
     let (connection, plugin) = (message.connection, token.plugin());
+    state.tell_chain(Token::new(Kind::Connection, plugin, state.worker, connection.0));
     if let Some(owner) = state.connections.get(connection.0) {
         if owner.chain.owes(plugin) {
             return Err(Misuse::Late);

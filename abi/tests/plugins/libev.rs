@@ -31,15 +31,23 @@ fn library() -> PathBuf {
     found.into_iter().find(|library| library.exists()).expect("libev was unpacked")
 }
 
+/// What compiles a source against libev's header, and links it with that file of it.
+fn options(library: &Path) -> [String; 3] {
+    let place = library.parent().expect("a file is in a folder").display();
+    [
+        format!("-isystem{}", unpacked().join("include").display()),
+        library.display().to_string(),
+        format!("-Wl,-rpath,{place}"),
+    ]
+}
+
 /// Compiles ev.c into plugins of these names, each linked with a file of libev.
 fn folder(plugins: &[(&str, &Path)]) -> Folder {
     let folder = Folder::new();
-    let header = format!("-isystem{}", unpacked().join("include").display());
     for (name, library) in plugins {
-        let place = library.parent().expect("a file is in a folder").display();
-        let rpath = format!("-Wl,-rpath,{place}");
-        let library = library.display().to_string();
-        folder.plugin_linked(name, include_str!("ev.c"), &[&header, &library, &rpath]);
+        let options = options(library);
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        folder.plugin_linked(name, include_str!("ev.c"), &options);
     }
     folder
 }
@@ -67,7 +75,7 @@ impl Asleep {
         let commands = stage.commands();
         assert!(matches!(commands[..], [Command::WaitWithin]), "{commands:?}");
         let foreign = stage.worker.foreign_loop().expect("it was asked for");
-        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = std::io::pipe().expect("a pipe can be made");
         Asleep { stage, connection, foreign, reader, writer }
     }
 
@@ -140,6 +148,24 @@ scenario! {
         }
         assert!(asleep.said().is_empty());
         assert_eq!(asleep.stage.host.current(crate::support::WORKER), None);
+    }
+}
+
+scenario! {
+    fn a_worker_that_sleeps_in_libev_is_in_no_plugins_code() {
+        let mut asleep = Asleep::new();
+        let (host, mut writer) = (asleep.stage.host, asleep.writer.try_clone().unwrap());
+        let watchdog = std::thread::spawn(move || {
+            let looks = (0..1_000).filter(|_| {
+                std::thread::yield_now();
+                host.current(crate::support::WORKER).is_some()
+            });
+            let seen = looks.count();
+            writer.write_all(b"x").unwrap();
+            seen
+        });
+        assert!(asleep.wait(None));
+        assert_eq!(watchdog.join().unwrap(), 0);
     }
 }
 
@@ -307,4 +333,38 @@ fn a_plugin_that_destroys_the_loop_in_its_own_callback_ends_the_process_by_name(
     assert_eq!(output.status.signal(), Some(6), "{}", transcript(&output));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("log: 10-ev.so: the libev loop"), "{}", transcript(&output));
+}
+
+const THROWING: &str = r#"
+#include <mailerq.h>
+#include <ev.h>
+static ev_timer timer;
+static void on_timer(struct ev_loop *, ev_timer *, int) { throw 1; }
+MQ_EXPORT int mq_version() { return MQ_API_VERSION; }
+MQ_EXPORT void mq_context_initialize(MQ_Context *context) {
+    ev_timer_init(&timer, on_timer, 0., 0.);
+    ev_timer_start(MQ_ev(context), &timer);
+}
+"#;
+
+#[test]
+fn d_0a_an_exception_from_a_libev_callback_names_the_plugin() {
+    let path =
+        concat!(module_path!(), "::d_0a_an_exception_from_a_libev_callback_names_the_plugin");
+    if is_child(path) {
+        let folder = Folder::new();
+        let options = options(&library());
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        folder.plugin_cpp_linked("throwing.so", THROWING, &options);
+        let stage = Stage::in_folder(folder);
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let mut foreign = stage.worker.foreign_loop().expect("it was asked for");
+        foreign.wait(reader.as_fd(), 0, NOW);
+        unreachable!("the process has ended");
+    }
+    let output = child(path, &[]);
+    assert_eq!(output.status.signal(), Some(6), "{}", transcript(&output));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let report = "plugin throwing.so: an exception left a libev callback";
+    assert!(stderr.contains(report), "{}", transcript(&output));
 }

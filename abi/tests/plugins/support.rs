@@ -115,7 +115,12 @@ impl Folder {
 
     /// Compiles C++ into a plugin of that name.
     pub(crate) fn plugin_cpp(&self, name: &str, source: &str) -> PathBuf {
-        self.compile(name, "g++", "cpp", source, &[])
+        self.plugin_cpp_linked(name, source, &[])
+    }
+
+    /// The same, with options for the linker.
+    pub(crate) fn plugin_cpp_linked(&self, name: &str, source: &str, options: &[&str]) -> PathBuf {
+        self.compile(name, "g++", "cpp", source, options)
     }
 
     fn compile(

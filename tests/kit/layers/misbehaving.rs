@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rohrpost_plugin::{
-    Address, Context, Failure, Interest, Outcome, Plugin, Step, Timer, Verdict, Watch, export, info,
+    Address, Context, Failure, Interest, Metric, Outcome, Plugin, Setup, Step, Timer, Verdict, Watch, export, info,
 };
 
-struct Misbehaving;
+struct Misbehaving {
+    counter: Metric,
+}
 
 #[derive(Default)]
 struct Seat {
@@ -28,11 +30,14 @@ impl Plugin for Misbehaving {
     type Worker = String;
     type Connection = Seat;
 
-    fn start() -> Result<Self, Failure> {
-        match std::env::var("MISBEHAVING_START").as_deref() {
-            Ok("panic") => panic!("in start"),
-            Ok("fail") => Err(Failure::new("no licence")),
-            _ => Ok(Misbehaving),
+    fn start(setup: Setup) -> Result<Self, Failure> {
+        let counter = setup.counter("recipients", "Recipients that were named")?;
+        setup.gauge("level", "How things are")?.set(0.5);
+        setup.histogram("size", "How large they were", &[1.0, 2.0])?.observe(1.5);
+        match setup.setting("start").as_deref() {
+            Some("panic") => panic!("in start"),
+            Some(_) => Err(Failure::new(setup.setting_or("start", 0_u8).unwrap_err())),
+            None => Ok(Misbehaving { counter }),
         }
     }
 
@@ -44,6 +49,7 @@ impl Plugin for Misbehaving {
     fn rcpt_to(&self, step: &mut Step<'_, Self>, recipient: Address<'_>) -> Outcome {
         let context = step.context();
         let state = step.state();
+        self.counter.add(1.0);
         match &*recipient.local_part() {
             "panic" => panic!("in the hook for {}", recipient.text()),
             "error" => return Err("x".parse::<u32>().unwrap_err().into()),
