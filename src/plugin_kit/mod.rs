@@ -8,6 +8,7 @@
 //! | `loading` | loading it in a process of its own |
 //! | `dialogue`, `stage`, `player` | a plugin against a scripted dialogue, under a manual clock |
 //! | `project` | a new plugin to begin with |
+//! | [`pair`] | two sessions in memory, for what a plugin costs |
 //! | `place` | a temporary folder |
 //!
 //! Must never: run the code of a plugin in the process that reports on it, but for the dialogue that
@@ -22,6 +23,7 @@ mod elf;
 mod finding;
 mod libraries;
 mod loading;
+pub mod pair;
 mod place;
 mod player;
 mod project;

@@ -1,0 +1,435 @@
+//! A pair in memory: a session that sends mail and one that takes it, with the chains of plugins between,
+//! in one thread, without sockets, disk or event loop. What a plugin costs shows beside the pair without it.
+//!
+//! Owns the way of a message from one session into the other, with each step that a connection of the
+//! server would ask about. Must never be part of a server: nobody fires timers or watches here, so a plugin
+//! that waits for one cannot be measured.
+//!
+//! **Diagnostics**: [`PairError`].
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rohrpost_abi::{
+    Command, ConnectionId, ConnectionInit, ContextStep, Copies, Direction, Hook, Host, HostInit,
+    LoadError, LoadOptions, MessageId, MessageInit, OnError, PluginDirectory, Step, Terminated,
+    Text,
+};
+
+use crate::log::Log;
+use crate::plugin::census::{Census, Tally};
+use crate::plugin::trace::Trace as CallTrace;
+use crate::plugin::view::{Plugins, Walk};
+use crate::smtp::command::BodyKind;
+use crate::smtp::dsn::Request;
+use crate::smtp::memory::Unlimited;
+use crate::smtp::stuffer::{LineRepair, Stuffer};
+use crate::smtp::trace::Trace;
+use crate::smtp::{client, server};
+
+use super::place::Place;
+
+/// Retries of a step, as the server's default has it (D-29).
+const RETRIES_MAX: u32 = 100;
+const SENDER: &str = "bounces+12345@mail.example.com";
+const RECIPIENT: &str = "someone.else@example.org";
+const NAME: &str = "mx.example.com";
+const CLIENT: &str = "client.example.com";
+/// As much as one read of a socket brings.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The hooks that a message or a connection has, in their order.
+pub const HOOKS: [Hook; 15] = [
+    Hook::Connect,
+    Hook::Helo,
+    Hook::MailFrom,
+    Hook::RcptTo,
+    Hook::Data,
+    Hook::Message,
+    Hook::Reset,
+    Hook::Close,
+    Hook::OutConnect,
+    Hook::OutMessage,
+    Hook::OutData,
+    Hook::OutSent,
+    Hook::OutResult,
+    Hook::OutClose,
+    Hook::Secure,
+];
+
+/// Why there is no measurement.
+#[derive(Debug, thiserror::Error)]
+pub enum PairError {
+    /// The plugin is not to be had.
+    #[error("{what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The server would not take it.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It does not want to be used.
+    #[error(transparent)]
+    Initialize(#[from] rohrpost_abi::InitializeError),
+    /// There is one host in a process, and one worker in a thread.
+    #[error("a process measures one plugin; there is one already")]
+    Taken,
+    /// It waits for something that does not come here.
+    #[error(
+        "{0} keeps its step: it waits for a timer or descriptor, and there is no event loop here; \
+         measure it in a server"
+    )]
+    Held(Hook),
+    /// It answers for the host.
+    #[error("{0} answers its step in place of the host, so that no message passes")]
+    Answered(Hook),
+    /// A bug of the pair.
+    #[error("the sessions do not understand each other: {0}")]
+    Broken(String),
+}
+
+/// A plugin of a pair, and what it sees.
+#[derive(Debug)]
+struct Seen {
+    plugins: Plugins,
+    incoming: ConnectionId,
+    outgoing: ConnectionId,
+    commands: Vec<Command>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Pair {
+    server: server::Session,
+    client: client::Session,
+    seen: Option<Seen>,
+    wire: Vec<u8>,
+}
+
+impl Pair {
+    /// A pair that no plugin sees.
+    ///
+    /// # Errors
+    /// Never; as the pair with a plugin.
+    pub fn alone() -> Result<Pair, PairError> {
+        Pair::of(None)
+    }
+
+    /// A pair that the plugin in `file` sees, as if it were loaded `copies` times. Once in a process.
+    ///
+    /// # Errors
+    /// When it cannot be loaded, or takes control and keeps it.
+    pub fn with(file: &Path, copies: usize) -> Result<Pair, PairError> {
+        Pair::of(Some(Seen::load(file, copies)?))
+    }
+
+    fn of(seen: Option<Seen>) -> Result<Pair, PairError> {
+        let mut server = server::Session::new(Arc::new(server::Options::new(NAME)));
+        server.greet(server::Greeting::Accept, &mut Unlimited);
+        let client = client::Session::new(&client::Options::new(CLIENT));
+        let mut pair = Pair { server, client, seen, wire: Vec::new() };
+        for hook in [Hook::Connect, Hook::OutConnect] {
+            pair.ask(hook)?;
+        }
+        match pair.turn()? {
+            Some(client::Event::Ready { .. }) => Ok(pair),
+            other => Err(broken("a greeting", &other)),
+        }
+    }
+
+    /// The hooks of messages and connections that the plugin exports.
+    pub fn hooks(&self) -> Vec<Hook> {
+        let Some(seen) = &self.seen else { return Vec::new() };
+        HOOKS.into_iter().filter(|hook| !seen.plugins.set().with(*hook).is_empty()).collect()
+    }
+
+    /// Calls one hook, of all copies.
+    ///
+    /// # Errors
+    /// When it keeps its step or answers it.
+    pub fn ask(&mut self, hook: Hook) -> Result<(), PairError> {
+        let Some(seen) = &mut self.seen else { return Ok(()) };
+        let message = match hook {
+            Hook::Message => Some(seen.show(seen.incoming, Some(Text::copy_from(b"\r\n")))),
+            Hook::OutMessage | Hook::OutData | Hook::OutSent | Hook::OutResult => {
+                Some(seen.show(seen.outgoing, None))
+            }
+            _ => None,
+        };
+        let asked = seen.ask_about(hook, message, Terminated::from(c"someone.else@example.org"));
+        if let Some(message) = message {
+            seen.plugins.cell.close_message(message);
+        }
+        asked
+    }
+
+    /// Sends one message from one session to the other; `text` has CRLF alone for line ends. Returns the
+    /// octets that arrived.
+    ///
+    /// # Errors
+    /// When a hook keeps its step or answers it.
+    pub fn pass(&mut self, text: &[u8]) -> Result<usize, PairError> {
+        let envelope = client::Envelope {
+            from: SENDER,
+            to: RECIPIENT,
+            size: text.len() as u64,
+            body: BodyKind::SevenBit,
+            smtputf8: false,
+            request: Request::default(),
+        };
+        let outward = self.show_outward(Hook::OutMessage)?;
+        let started = self.client.start(envelope);
+        started.map_err(|error| PairError::Broken(error.to_string()))?;
+        let mut arrived = None;
+        let outcome = loop {
+            match self.turn_with(&mut arrived)? {
+                Some(client::Event::Data354) => {
+                    self.ask_outward(Hook::OutData, outward)?;
+                    if !self.client.begin_body() {
+                        return Err(broken("a text", &None));
+                    }
+                    let field = received_field();
+                    self.client.take_output(&mut self.wire);
+                    Stuffer::new(&field, text, LineRepair::Trust).write_to(&mut self.wire);
+                    self.client.end_body();
+                    self.ask_outward(Hook::OutSent, outward)?;
+                }
+                Some(client::Event::Done(client::Outcome::Accepted(_))) => break arrived.take(),
+                other => return Err(broken("a mail that is accepted", &other)),
+            }
+        };
+        self.ask_outward(Hook::OutResult, outward)?;
+        if let (Some(message), Some(seen)) = (outward, &self.seen) {
+            seen.plugins.cell.close_message(message);
+        }
+        outcome.ok_or_else(|| broken("a message", &None))
+    }
+
+    /// Shows the mail that is about to be sent to plugins, if any will be asked about it.
+    fn show_outward(&mut self, first: Hook) -> Result<Option<MessageId>, PairError> {
+        let hooks = [first, Hook::OutData, Hook::OutSent, Hook::OutResult];
+        let Some(seen) = &self.seen else { return Ok(None) };
+        let outgoing = Some(seen.outgoing);
+        if !hooks.into_iter().any(|hook| seen.plugins.asks(outgoing, hook)) {
+            return Ok(None);
+        }
+        let message = seen.show(seen.outgoing, None);
+        self.ask_outward(first, Some(message))?;
+        Ok(Some(message))
+    }
+
+    fn ask_outward(&mut self, hook: Hook, message: Option<MessageId>) -> Result<(), PairError> {
+        match (&mut self.seen, message) {
+            (Some(seen), Some(message)) => {
+                seen.ask_about(hook, Some(message), Terminated::from(c"250 2.0.0 Queued"))
+            }
+            (None, _) | (_, None) => Ok(()),
+        }
+    }
+
+    fn turn(&mut self) -> Result<Option<client::Event>, PairError> {
+        self.turn_with(&mut None)
+    }
+
+    /// Moves octets both ways until the client has something to say, or nothing moves any more.
+    fn turn_with(
+        &mut self,
+        arrived: &mut Option<usize>,
+    ) -> Result<Option<client::Event>, PairError> {
+        loop {
+            if let Some(event) = self.client.poll_event() {
+                return Ok(Some(event));
+            }
+            self.client.take_output(&mut self.wire);
+            let wire = std::mem::take(&mut self.wire);
+            for read in wire.chunks(READ_BYTES) {
+                self.take_in(read, arrived)?;
+            }
+            let mut replies = wire;
+            let sent = !replies.is_empty();
+            replies.clear();
+            self.answer(arrived)?;
+            self.server.take_output(&mut replies);
+            if replies.is_empty() && !sent {
+                return Ok(None);
+            }
+            self.client.handle_input(&replies);
+            replies.clear();
+            self.wire = replies;
+        }
+    }
+
+    /// One read of the server.
+    fn take_in(&mut self, read: &[u8], arrived: &mut Option<usize>) -> Result<(), PairError> {
+        match self.server.body_target(&mut Unlimited) {
+            Some(target) => {
+                target.extend_from_slice(read);
+                self.server.handle_body(&mut Unlimited);
+            }
+            None => self.server.handle_input(read, &mut Unlimited),
+        }
+        self.answer(arrived)
+    }
+
+    /// Has plugins asked about what the client said, and accepts it.
+    fn answer(&mut self, arrived: &mut Option<usize>) -> Result<(), PairError> {
+        while let Some(event) = self.server.poll_event(&mut Unlimited) {
+            match event {
+                server::Event::Mail(from) => {
+                    self.ask_text(Hook::MailFrom, from.address.as_str())?;
+                }
+                server::Event::Rcpt(to) => self.ask_text(Hook::RcptTo, to.address.as_str())?,
+                server::Event::Message(received) => {
+                    let bytes = received.body.into_vec_with_nul();
+                    *arrived = Some(bytes.len() - 1);
+                    self.on_message(Arc::new(bytes))?;
+                }
+                _ => continue,
+            }
+            self.server.decide(server::Decision::Accept, &mut Unlimited);
+        }
+        Ok(())
+    }
+
+    fn ask_text(&mut self, hook: Hook, text: &str) -> Result<(), PairError> {
+        let Some(seen) = &mut self.seen else { return Ok(()) };
+        let mut bytes = Vec::with_capacity(text.len() + 1);
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.push(0);
+        let text = Terminated::new(&bytes).expect("the zero was put there");
+        let asked = seen.ask_about(hook, None, text);
+        seen.plugins.cell.end_address(seen.incoming);
+        asked
+    }
+
+    fn on_message(&mut self, bytes: Arc<Vec<u8>>) -> Result<(), PairError> {
+        let Some(seen) = &mut self.seen else { return Ok(()) };
+        let text =
+            Text::from_terminated(bytes).expect("a received body keeps one zero past its end");
+        seen.ask_about(Hook::Data, None, text.as_terminated())?;
+        if !seen.plugins.asks(Some(seen.incoming), Hook::Message) {
+            return Ok(());
+        }
+        let message = seen.show(seen.incoming, Some(text));
+        let asked = seen.ask_about(Hook::Message, Some(message), Terminated::EMPTY);
+        seen.plugins.cell.close_message(message);
+        asked
+    }
+}
+
+impl Seen {
+    fn load(file: &Path, copies: usize) -> Result<Seen, PairError> {
+        let system = |what| move |source| PairError::System { what, source };
+        let place = Place::make().map_err(system("a temporary folder cannot be made"))?;
+        let file = std::fs::canonicalize(file).map_err(system("the plugin is not there"))?;
+        for copy in 0..copies {
+            let link = place.path().join(format!("{copy:02}-plugin.so"));
+            std::os::unix::fs::symlink(&file, link).map_err(system("no link can be made"))?;
+        }
+        let options = LoadOptions {
+            directory: PluginDirectory::Set(place.path().to_owned()),
+            copies: Copies::Memory,
+            extra_versions: Vec::new(),
+            on_error: OnError::Refuse,
+        };
+        let (plugins, _) = rohrpost_abi::Plugins::load(&options)?;
+        let init = HostInit {
+            plugins,
+            log: Box::new(|level, _, plugin, text| eprintln!("[{level}] {plugin}: {text}")),
+            post: Box::new(|_| {}),
+        };
+        let host = rohrpost_abi::install(init).map_err(|_| PairError::Taken)?;
+        host.plugins().initialize(&host.plugins().set())?;
+        Seen::enter(host)
+    }
+
+    fn enter(host: &'static Host) -> Result<Seen, PairError> {
+        let cell = rohrpost_abi::Worker::enter(0).map_err(|_| PairError::Taken)?;
+        let tally = Tally::new(Census::new(1), 0);
+        let mut plugins = Plugins::new(host, cell, Log::none(), RETRIES_MAX, CallTrace::Off, tally);
+        let contexts = plugins.set().with(Hook::ContextInitialize).to_vec();
+        let mut chain = plugins.chain_of(contexts.len());
+        let walked = plugins.walk_context(&mut chain, ContextStep::Initialize, &contexts);
+        if walked == Walk::Held {
+            return Err(PairError::Held(Hook::ContextInitialize));
+        }
+        let open = |direction| {
+            let init = ConnectionInit { fd: -1, direction, secure: false, authenticated: false };
+            plugins.cell.open_connection(init).expect("a new worker has room for two")
+        };
+        let (incoming, outgoing) = (open(Direction::Incoming), open(Direction::Outgoing));
+        Ok(Seen { plugins, incoming, outgoing, commands: Vec::new() })
+    }
+
+    fn show(&self, connection: ConnectionId, mime: Option<Text>) -> MessageId {
+        let init = MessageInit {
+            envelope: Some(SENDER.as_bytes()),
+            recipient: Some(RECIPIENT.as_bytes()),
+            mime,
+            ..MessageInit::default()
+        };
+        let opened = self.plugins.cell.open_message(connection, init);
+        opened.expect("a pair has one message each way at a time")
+    }
+
+    /// Walks the chain of one step, as a connection does; with its text or message, where it has one.
+    fn ask_about(
+        &mut self,
+        hook: Hook,
+        message: Option<MessageId>,
+        text: Terminated<'_>,
+    ) -> Result<(), PairError> {
+        let (incoming, outgoing) = (self.incoming, self.outgoing);
+        let (connection, step) = match (hook, message) {
+            (Hook::Connect, _) => (incoming, Step::Connect),
+            (Hook::Secure, _) => (incoming, Step::Secure),
+            (Hook::Helo, _) => (incoming, Step::Helo(text)),
+            (Hook::MailFrom, _) => (incoming, Step::MailFrom(text)),
+            (Hook::RcptTo, _) => (incoming, Step::RcptTo(text)),
+            (Hook::Data, _) => (incoming, Step::Data(text)),
+            (Hook::Message, Some(message)) => (incoming, Step::Message(message)),
+            (Hook::Reset, _) => (incoming, Step::Reset),
+            (Hook::Close, _) => (incoming, Step::Close),
+            (Hook::OutConnect, _) => (outgoing, Step::OutConnect),
+            (Hook::OutMessage, Some(message)) => (outgoing, Step::OutMessage(message)),
+            (Hook::OutData, Some(message)) => (outgoing, Step::OutData(message)),
+            (Hook::OutSent, Some(message)) => (outgoing, Step::OutSent(message)),
+            (Hook::OutResult, Some(message)) => {
+                (outgoing, Step::OutResult { message, code: 250, text })
+            }
+            (Hook::OutClose, _) => (outgoing, Step::OutClose),
+            (_, _) => return Ok(()),
+        };
+        let mut chain = self.plugins.chain(connection, hook);
+        let walked = self.plugins.walk(&mut chain, connection, step);
+        self.plugins.take_commands(&mut self.commands);
+        // Nobody obeys: see the module.
+        self.commands.clear();
+        match walked {
+            Walk::Done => Ok(()),
+            Walk::Answered => Err(PairError::Answered(hook)),
+            Walk::Held => Err(PairError::Held(hook)),
+        }
+    }
+}
+
+fn received_field() -> Box<[u8]> {
+    Trace {
+        helo: CLIENT,
+        remote: std::net::Ipv4Addr::LOCALHOST.into(),
+        hostname: NAME,
+        protocol: "ESMTP",
+        cipher: None,
+        id: "0CR6ZV2GWBC00",
+        date: "Sun, 22 Nov 2026 22:00:00 +0000",
+    }
+    .to_field()
+}
+
+fn broken(wanted: &str, found: &Option<client::Event>) -> PairError {
+    PairError::Broken(format!("{wanted} was awaited, and {found:?} came"))
+}
