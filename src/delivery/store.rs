@@ -329,7 +329,7 @@ impl Store {
             }
             match &held.content {
                 Content::Memory(transaction) => {
-                    let transaction = transaction.clone();
+                    let transaction = held.text_for(id, place, transaction);
                     held.move_to(place, Place::Active);
                     self.active += 1;
                     ready.pop_front();
@@ -375,7 +375,7 @@ impl Store {
             if let (Place::Ready, Content::Memory(transaction)) =
                 (held.mails[place].place, &held.content)
             {
-                let transaction = transaction.clone();
+                let transaction = held.text_for(id, place, transaction);
                 held.move_to(place, Place::Active);
                 self.active += 1;
                 ready.remove(at);
@@ -406,7 +406,7 @@ impl Store {
         }
         match loaded {
             Ok(transaction) => {
-                held.content = Content::Memory(held.with_changes(id, transaction));
+                held.content = Content::Memory(transaction);
                 // They were at the front before; the newest goes first, so reverse.
                 for (destination, mail) in loading.into_iter().rev() {
                     self.destinations.push(destination, mail, true);

@@ -4,7 +4,7 @@
 //! that one pointer.
 
 use super::*;
-use crate::queue::{Mail, WaitingMail};
+use crate::queue::{Body, Mail, NO_BODY, WaitingMail};
 
 /// What plugins have made of one mail.
 #[derive(Debug)]
@@ -50,27 +50,47 @@ impl Held {
         self.mails.iter().filter_map(own).chain([self.expiry_ms])
     }
 
-    /// The transaction as its mails are now: what was read back is as it came in.
-    pub(super) fn with_changes(
+    /// What the attempt on the mail at `place` gets: `transaction` as it came in, unless plugins have changed
+    /// what they made of this mail since.
+    pub(super) fn text_for(
         &self,
-        id: TransactionId,
-        mut transaction: Arc<Transaction>,
+        id: MailId,
+        place: usize,
+        transaction: &Arc<Transaction>,
     ) -> Arc<Transaction> {
-        for mail in &self.mails {
-            if let Some(own) = &mail.own {
-                put(&mut transaction, id.mail(mail.index), own.extras.clone());
+        let extras = self.mails[place].own.as_deref().map(|own| &own.extras);
+        match (extras, transaction.mail(id.index)) {
+            (Some(extras), Some(mail)) if !is_of(mail, extras) => {
+                Arc::new(alone(transaction, mail, extras.clone()))
             }
+            _ => transaction.clone(),
         }
-        transaction
     }
 }
 
-/// Puts extras in place of those that a mail has. Texts are shared by the copy that this may make.
-fn put(transaction: &mut Arc<Transaction>, id: MailId, extras: Arc<Extras>) {
-    let is_it = |mail: &Mail| mail.index == id.index;
-    let Some(place) = transaction.mails.iter().position(is_it) else { return };
-    if transaction.mails[place].extras.as_ref() != Some(&extras) {
-        Arc::make_mut(transaction).mails[place].extras = Some(extras);
+/// Whether a mail has these extras, or none where they are none.
+fn is_of(mail: &Mail, extras: &Arc<Extras>) -> bool {
+    mail.extras
+        .as_ref()
+        .map_or_else(|| extras.is_empty(), |own| Arc::ptr_eq(own, extras) || own == extras)
+}
+
+/// One mail of a transaction with other extras than it came with. The others stay out of it: a copy of
+/// them for each recipient whose extras change would cost their number squared.
+fn alone(transaction: &Transaction, mail: &Mail, extras: Arc<Extras>) -> Transaction {
+    let bodies: Vec<Body> = transaction.body(mail).cloned().into_iter().collect();
+    let body = if bodies.is_empty() { NO_BODY } else { 0 };
+    Transaction {
+        id: transaction.id,
+        received_ms: transaction.received_ms,
+        mails: vec![Mail { body, extras: Some(extras), ..mail.clone() }],
+        bodies,
+        trace: transaction.trace.clone(),
+        origin: transaction.origin.clone(),
+        eight_bit: transaction.eight_bit,
+        smtputf8: transaction.smtputf8,
+        wishes: transaction.wishes.clone(),
+        shelf: transaction.shelf.clone(),
     }
 }
 
@@ -107,22 +127,19 @@ impl Store {
     }
 
     /// Plugins changed what they have made of a mail while it was on its way out: it counts from the end
-    /// of this attempt on, which makes it durable. Returns the transaction as it is now.
+    /// of this attempt on, which makes it durable. It stands beside the text, which is that of all. Returns
+    /// what this attempt goes on with.
     pub fn change(
         &mut self,
         id: MailId,
         extras: Arc<Extras>,
-        mut transaction: Arc<Transaction>,
+        transaction: &Arc<Transaction>,
         now: Now,
     ) -> Arc<Transaction> {
         let received_ms = transaction.received_ms;
-        put(&mut transaction, id, extras.clone());
         let own = self.own_of(Some(&extras), received_ms, id.transaction, now);
-        let Some((held, place)) = find(&mut self.held, id) else { return transaction };
+        let Some((held, place)) = find(&mut self.held, id) else { return transaction.clone() };
         held.mails[place].own = own.map(|own| Box::new(Own { changed: true, ..*own }));
-        if matches!(held.content, Content::Memory(_)) {
-            held.content = Content::Memory(transaction.clone());
-        }
-        transaction
+        held.text_for(id, place, transaction)
     }
 }
