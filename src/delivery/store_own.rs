@@ -14,9 +14,9 @@ pub(in crate::delivery) struct Own {
     /// suffices, however few outcomes of very many the queue keeps. Where a start found outcomes, they may
     /// have been.
     changed: bool,
-    /// When its time is over, on the monotonic clock, if it has wishes of its own.
+    /// When its time is over, on the monotonic clock, if not with that of the others.
     pub(super) expiry_ms: Option<u64>,
-    /// What it waits for at first, in that case.
+    /// What it waits for at first, if it has wishes of its own.
     pub(super) first: Option<Place>,
 }
 
@@ -28,6 +28,27 @@ impl Own {
     /// What an outcome has to carry.
     pub(super) fn changed(&self) -> Option<Arc<Extras>> {
         self.changed.then(|| self.extras.clone())
+    }
+}
+
+/// Whose time is over: that of one mail that has its own, or that of all others of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Age {
+    id: TransactionId,
+    mail: Option<u16>,
+}
+
+impl Age {
+    pub(super) fn of_all(id: TransactionId) -> Self {
+        Self { id, mail: None }
+    }
+
+    pub(super) fn of_mail(id: MailId) -> Self {
+        Self { id: id.transaction, mail: Some(id.index) }
+    }
+
+    pub(super) fn id(self) -> TransactionId {
+        self.id
     }
 }
 
@@ -44,10 +65,23 @@ impl Held {
         own.unwrap_or(self.expiry_ms)
     }
 
-    /// When the time of any of its mails is over.
-    pub(super) fn expiries(&self) -> impl Iterator<Item = u64> {
-        let own = |mail: &MailState| mail.own.as_deref().and_then(|own| own.expiry_ms);
-        self.mails.iter().filter_map(own).chain([self.expiry_ms])
+    /// The mails that an age is about.
+    pub(super) fn places_of(&self, age: Age) -> std::ops::Range<usize> {
+        let find = |index| self.mails.binary_search_by_key(&index, |mail| mail.index);
+        match age.mail.map(find) {
+            None => 0..self.mails.len(),
+            Some(Ok(place)) => place..place + 1,
+            Some(Err(_)) => 0..0,
+        }
+    }
+
+    /// All times that are looked at for its sake.
+    pub(super) fn ages(&self, id: TransactionId) -> impl Iterator<Item = (u64, Age)> {
+        let own = move |mail: &MailState| {
+            let expiry_ms = mail.own.as_deref().and_then(|own| own.expiry_ms)?;
+            Some((expiry_ms, Age::of_mail(id.mail(mail.index))))
+        };
+        self.mails.iter().filter_map(own).chain([(self.expiry_ms, Age::of_all(id))])
     }
 
     /// What the attempt on the mail at `place` gets: `transaction` as it came in, unless plugins have changed
@@ -95,12 +129,12 @@ fn alone(transaction: &Transaction, mail: &Mail, extras: Arc<Extras>) -> Transac
 }
 
 impl Store {
-    /// What is kept of `extras`; the time of a mail that has its own is looked at from now on.
+    /// What is kept of `extras`; the time of all of its mails is over at `all_expiry_ms`.
     pub(super) fn own_of(
-        &mut self,
+        &self,
         extras: Option<&Arc<Extras>>,
         received_ms: u64,
-        id: TransactionId,
+        all_expiry_ms: u64,
         now: Now,
     ) -> Option<Box<Own>> {
         let extras = extras?.clone();
@@ -108,22 +142,29 @@ impl Store {
         if let Some(wishes) = extras.wishes.as_deref() {
             let patience = Patience::of(&self.limits, Some(wishes));
             let over_ms = patience.expiry_ms(received_ms, now);
-            self.ages.insert(over_ms, id);
-            (expiry_ms, first) = (Some(over_ms), Some(patience.first(over_ms, now)));
+            expiry_ms = Some(over_ms).filter(|&over_ms| over_ms != all_expiry_ms);
+            first = Some(patience.first(over_ms, now));
         }
         Some(Box::new(Own { extras, changed: false, expiry_ms, first }))
     }
 
     /// The same of a mail that the start found.
     pub(super) fn own_found(
-        &mut self,
+        &self,
         mail: &WaitingMail,
         received_ms: u64,
-        id: TransactionId,
+        all_expiry_ms: u64,
         now: Now,
     ) -> Option<Box<Own>> {
-        let own = self.own_of(mail.extras.as_ref(), received_ms, id, now)?;
+        let own = self.own_of(mail.extras.as_ref(), received_ms, all_expiry_ms, now)?;
         Some(Box::new(Own { changed: mail.last.is_some(), ..*own }))
+    }
+
+    /// The time of a mail that has its own is looked at from now on.
+    pub(super) fn watch_age(&mut self, own: Option<&Own>, id: MailId) {
+        if let Some(expiry_ms) = own.and_then(|own| own.expiry_ms) {
+            self.ages.insert(expiry_ms, Age::of_mail(id));
+        }
     }
 
     /// Plugins changed what they have made of a mail while it was on its way out: it counts from the end
@@ -136,10 +177,26 @@ impl Store {
         transaction: &Arc<Transaction>,
         now: Now,
     ) -> Arc<Transaction> {
-        let received_ms = transaction.received_ms;
-        let own = self.own_of(Some(&extras), received_ms, id.transaction, now);
+        let Some(held) = self.held.get(&id.transaction) else { return transaction.clone() };
+        let own = self.own_of(Some(&extras), held.received_ms, held.expiry_ms, now);
         let Some((held, place)) = find(&mut self.held, id) else { return transaction.clone() };
-        held.mails[place].own = own.map(|own| Box::new(Own { changed: true, ..*own }));
+        let Some(mut own) = own else { return transaction.clone() };
+        let until_ms = |wishes: Option<&Wishes>| wishes.and_then(|wishes| wishes.deliver_until_ms);
+        let before = held.mails[place].own.as_deref().and_then(|own| own.expiry_ms);
+        let wishes = own.wishes().or(held.wishes.as_deref());
+        if until_ms(wishes) == until_ms(held.wishes_of(place)) {
+            // Counted anew, it would move with each step of the wall clock.
+            own.expiry_ms = before;
+        }
+        if own.expiry_ms != before {
+            if let Some(before_ms) = before {
+                self.ages.remove(before_ms, Age::of_mail(id));
+            }
+            if let Some(expiry_ms) = own.expiry_ms {
+                self.ages.insert(expiry_ms, Age::of_mail(id));
+            }
+        }
+        held.mails[place].own = Some(Box::new(Own { changed: true, ..*own }));
         held.text_for(id, place, transaction)
     }
 }

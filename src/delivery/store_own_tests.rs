@@ -122,3 +122,41 @@ fn a_change_of_one_recipient_copies_no_other_recipient() {
     }
     assert_eq!(store.queued(), 0);
 }
+
+#[test]
+fn as_many_ages_are_looked_at_as_there_are_times_however_often_they_change() {
+    let wish = |seconds: u64, pause_s: u32| {
+        let deliver_until_ms = (seconds > 0).then_some(UNIX_MS + seconds * 1_000);
+        own(Wishes { deliver_until_ms, retries_s: Some([pause_s].into()), ..Wishes::default() })
+            .unwrap()
+    };
+    let mut store = store();
+    store.admit(transaction(1, 3, 10, at(0)), 0, at(0));
+    let Some(Work::Deliver(id, text)) = take_work(&mut store, |_| true) else { panic!("ready") };
+    let Some(Work::Deliver(other, _)) = take_work(&mut store, |_| true) else { panic!("ready") };
+    for (extras, count) in [
+        (wish(0, 1), 1),
+        (wish(50, 1), 2),
+        (wish(50, 2), 2),
+        (wish(60, 2), 2),
+        (wish(LIFE_MS / 1_000, 1), 1),
+        (wish(70, 2), 2),
+    ] {
+        // The clocks do not always run together.
+        let now = Now { mono_ms: 3, unix_ms: UNIX_MS + 3 + u64::from(count == 2) };
+        store.change(id, extras, &text, now);
+        assert_eq!(store.ages.len(), count);
+    }
+    store.change(other, wish(70, 2), &text, at(1));
+    assert_eq!(store.ages.len(), 3, "two mails may have one time");
+    store.change(id, wish(0, 2), &text, at(1));
+    assert_eq!(store.ages.len(), 2, "and the other keeps it");
+    store.change(TransactionId::from_u64(2).mail(0), wish(9, 1), &text, at(1));
+    assert_eq!(store.ages.len(), 2, "of a mail that is gone nothing is kept");
+    for mail in [id, other] {
+        store.on_finish(mail, finish(Fate::Delivered), at(2));
+    }
+    let Some(Work::Deliver(last, _)) = take_work(&mut store, |_| true) else { panic!("ready") };
+    store.on_finish(last, finish(Fate::Delivered), at(2));
+    assert!(store.ages.is_empty() && store.queued() == 0);
+}
