@@ -123,6 +123,9 @@ impl Connection {
     /// step is answered.
     pub(crate) fn on_return(&mut self, took_control: bool) -> (bool, Option<Verdict>, bool) {
         let holds = self.hold.is_some();
+        if holds {
+            self.chain.forget_swallowed();
+        }
         let verdict = self.chain.on_return(took_control || holds);
         if verdict == Some(Verdict::Retry) {
             self.answer = None;
