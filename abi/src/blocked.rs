@@ -167,7 +167,7 @@ extern "C" fn on_look(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
 fn free_signal() -> Option<c_int> {
     let mut candidates = (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev();
     let signal = candidates.find(|signal| is_free(*signal))?;
-    crash::handle(signal, on_look).ok()?;
+    crash::handle(signal, on_look, 0).ok()?;
     Some(signal)
 }
 
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn a_signal_that_somebody_uses_is_not_taken() {
         let highest = libc::SIGRTMAX();
-        crash::handle(highest, on_look).expect("a handler can be set");
+        crash::handle(highest, on_look, 0).expect("a handler can be set");
         assert!(!is_free(highest));
         assert!(free_signal().is_some_and(|signal| signal < highest));
     }

@@ -165,6 +165,33 @@ fn a_crash_on_a_thread_of_a_plugin_is_laid_to_its_code() {
     }
 }
 
+/// The unwinder believes what a plugin says of its frames, and faults: the report is cut, not lost, and
+/// the handler of before still has its turn.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_crash_under_wrong_unwind_tables_is_reported_and_passed_on() {
+    let path = path!("a_crash_under_wrong_unwind_tables_is_reported_and_passed_on");
+    if is_child(path) {
+        // Before ours, as a sanitizer's would be.
+        // SAFETY: it only writes and ends the process.
+        unsafe { libc::signal(SIGSEGV, had_its_turn as *const () as usize) };
+        return crash();
+    }
+    for way in ["mislead", "aside-mislead"] {
+        let left = left(path, way, &[]);
+        assert_eq!(left.output.status.code(), Some(41), "{}\n{}", way, transcript(&left.output));
+        assert_eq!(left.words()[0], "SEGV", "{}", left.line);
+        assert!(left.line.contains(" plugin=10-crashing.so"), "{}", left.line);
+        assert!(left.line.ends_with(" cut"), "{}", left.line);
+        assert!(left.frames().iter().any(|at| at.starts_with("10-crashing.so+")), "{}", left.line);
+    }
+}
+
+extern "C" fn had_its_turn(_: i32) {
+    // SAFETY: nothing is left to be done.
+    unsafe { libc::_exit(41) }
+}
+
 #[test]
 fn exit_is_a_crash_that_names_who_called_it() {
     let path = path!("exit_is_a_crash_that_names_who_called_it");
