@@ -42,6 +42,8 @@ const WAITS_MAX: u32 = 500;
 const WAIT_NS: i64 = 10_000_000;
 /// How long the unwinder may take, in seconds; then SIGALRM ends the process.
 const UNWIND_S_MAX: u32 = 5;
+/// What a shell makes of an end by a signal, which is added.
+const EXIT_BY_SIGNAL: c_int = 128;
 /// Enough for a line without its frames.
 const TEXT_BYTES: usize = 1024;
 const STDERR: c_int = 2;
@@ -291,6 +293,9 @@ fn pass_on(met: &Met, info: *mut libc::siginfo_t, context: *mut c_void) {
     unsafe { libc::signal(met.signal, libc::SIG_DFL) };
     // SAFETY: as above.
     unsafe { libc::raise(met.signal) };
+    // The first process of a container does not die of a signal that it sends itself.
+    // SAFETY: nothing is left to be done.
+    unsafe { libc::_exit(EXIT_BY_SIGNAL + met.signal) };
 }
 
 /// Whom a crash is laid to.
