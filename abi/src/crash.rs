@@ -126,6 +126,13 @@ pub fn expect_exit() {
     ENDING.store(true, Ordering::Release);
 }
 
+/// Ends the process without what `exit()` would run: destructors of plugins, which may wait for one of
+/// them that does not return.
+pub fn end_at_once(code: u8) -> ! {
+    // SAFETY: nothing is left to be done.
+    unsafe { libc::_exit(c_int::from(code)) }
+}
+
 /// Says who blocks a worker, or that nobody does, for the report on a process that somebody else ends
 /// because of it.
 pub fn note_blocker(call: Option<Current>) {

@@ -141,7 +141,7 @@ pub use call::Current;
 pub use census::{Count, Holdings};
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
-pub use crash::{expect_exit, note_blocker, report_crashes};
+pub use crash::{end_at_once, expect_exit, note_blocker, report_crashes};
 pub use decision::{Decided, Decision};
 pub use fact::{Fact, TlsFacts};
 pub use generation::{

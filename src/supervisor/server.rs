@@ -189,7 +189,7 @@ pub fn run(sources: Sources, loaded: Loaded, keeper: Option<u32>) -> Result<u8, 
 }
 
 /// Once this has gone, the process may end by itself.
-struct Ending;
+pub(super) struct Ending;
 
 impl Drop for Ending {
     fn drop(&mut self) {
