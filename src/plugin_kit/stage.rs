@@ -174,7 +174,7 @@ impl Stage {
                 Some(Report::Ready(_)) => break true,
                 Some(Report::StartFailed(_, text)) => return Err(StartError::Context(text).into()),
                 Some(Report::Ended(_)) => break false,
-                Some(Report::Renewed(..) | Report::RenewalFailed(..) | Report::Departed(_)) => {}
+                Some(Report::Renewed(..) | Report::RenewalFailed(..) | Report::Departed(..)) => {}
                 None if Instant::now() > end => break false,
                 None => {
                     self.settle();

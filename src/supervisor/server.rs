@@ -357,7 +357,7 @@ impl Server {
                     Report::Ended(_)
                     | Report::Renewed(..)
                     | Report::RenewalFailed(..)
-                    | Report::Departed(_),
+                    | Report::Departed(..),
                 )
                 | Err(RecvTimeoutError::Disconnected) => {
                     return Err(StartError::Context("a worker ended during its start".into()));
