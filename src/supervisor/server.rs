@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::cli;
 use crate::control::{self, ControlServer};
@@ -163,6 +164,8 @@ pub(super) enum Event {
 pub fn run(sources: Sources, loaded: Loaded, keeper: Option<u32>) -> Result<u8, StartError> {
     let Loaded { settings, warnings } = loaded;
     let _ending = Ending;
+    // What the start does with it is nothing; the default would end it.
+    let signals = Signals::new([SIGHUP]).map_err(system("signals cannot be caught"))?;
     raise_descriptor_limit();
     let rights = Rights::of(&settings)?;
     rights.prepare(&settings)?;
@@ -175,7 +178,7 @@ pub fn run(sources: Sources, loaded: Loaded, keeper: Option<u32>) -> Result<u8, 
         log.warning("start", warning);
     }
     let server = Server::start(settings, sources, rights, keeper, &log);
-    let outcome = server.and_then(|server| server.serve(&log));
+    let outcome = server.and_then(|server| server.serve(signals, &log));
     if let Err(error) = &outcome {
         log.critical("start", error);
     }
@@ -329,7 +332,7 @@ impl Server {
     }
 
     /// From the first context to the last.
-    fn serve(mut self, log: &Log) -> Result<u8, StartError> {
+    fn serve(mut self, signals: Signals, log: &Log) -> Result<u8, StartError> {
         self.watch_plugins(log);
         if let Err(error) = self.await_contexts() {
             self.orders.give(Order::Stop, || Mail::Drain);
@@ -338,7 +341,7 @@ impl Server {
         }
         self.orders.give(Order::Open, || Mail::Open);
         self.orders.pass_on_until(Instant::now() + START_SLACK);
-        listen_to_signals(self.events.0.clone(), log.clone())
+        listen_to_signals(signals, self.events.0.clone(), log.clone())
             .map_err(system("signals cannot be caught"))?;
         self.say_ready(log);
         let exit = self.watch(log);
@@ -521,8 +524,11 @@ fn queue_patience(end: Instant, now: Instant) -> Duration {
     end.saturating_duration_since(now).clamp(QUEUE_PATIENCE_MIN, QUEUE_PATIENCE)
 }
 
-fn listen_to_signals(events: Sender<Event>, log: Log) -> std::io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+/// SIGHUP is among the signals already, and one that came during the start is taken now. The others end a
+/// start at once, which has answered nobody.
+fn listen_to_signals(mut signals: Signals, events: Sender<Event>, log: Log) -> std::io::Result<()> {
+    signals.add_signal(SIGTERM)?;
+    signals.add_signal(SIGINT)?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let stops = AtomicU32::new(0);
         for signal in signals.forever() {

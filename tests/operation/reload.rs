@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::TEXT;
-use crate::support::{Server, ServerBuilder, SmtpClient};
+use crate::support::{Sanitizer, Server, ServerBuilder, SmtpClient, compile_plugin};
 
 /// A server whose settings stand in a file that a test can write again.
 struct Stage {
@@ -34,6 +34,19 @@ fn offered(server: &Server, keyword: &str) -> String {
     client.reply().unwrap().require(220).unwrap();
     let reply = client.command("EHLO client.example.org").unwrap().require(250).unwrap();
     reply.lines.into_iter().find(|line| line.starts_with(keyword)).unwrap()
+}
+
+#[test]
+fn a_hang_up_during_the_start_does_not_end_the_server() {
+    let plan = Server::builder();
+    let plugins = plan.directory().join("plugins");
+    let source = plan.directory().join("early.c");
+    let text = "#include <mailerq.h>\n#include <signal.h>\n#include <unistd.h>\n\
+                MQ_EXPORT int mq_version(void) { kill(getpid(), SIGHUP); return MQ_API_VERSION; }\n";
+    std::fs::write(&source, text).unwrap();
+    compile_plugin(&source, &plugins, "early", Sanitizer::Off);
+    let mut server = plan.setting("plugin-directory", plugins.display()).start();
+    assert!(server.terminate().success());
 }
 
 #[test]
