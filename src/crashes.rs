@@ -36,6 +36,7 @@ const FRAMES_MAX: usize = 64;
 const TOGETHER_S: u64 = 60;
 /// Written behind what was told.
 const TOLD: &str = "# told";
+const TOLD_LINE: &[u8] = b"# told\n";
 /// How far ahead of ours the clock of the process before may have been.
 const CLOCK_SLACK_S: u64 = 5;
 
@@ -218,7 +219,8 @@ impl Crashes {
         let thread = std::thread::Builder::new().name("crashes".into()).spawn(move || {
             tell_all(&news, &plugins, &log);
             // If it cannot be written, it is told again.
-            let _ = writeln!(file, "{TOLD}");
+            // In one piece: this process may crash meanwhile, and write a line of its own.
+            let _ = file.write_all(TOLD_LINE);
         })?;
         self.new_from = self.found.len();
         Ok(Some(thread))
@@ -302,9 +304,10 @@ fn is_unchanged(crash: &Crash, plugins: &Path) -> bool {
 fn file_of(name: &str, unix_s: u64, plugins: &Path) -> Option<PathBuf> {
     let is_plain = Path::new(name).file_name().is_some_and(|plain| plain == name);
     let path = is_plain.then(|| plugins.join(name))?;
-    let found = fs::metadata(&path).ok()?;
-    // The time of the last change of any kind: a file may be put in place with an old date.
-    let changed_s = u64::try_from(found.ctime()).unwrap_or(0);
+    let (found, link) = (fs::metadata(&path).ok()?, fs::symlink_metadata(&path).ok()?);
+    // The time of the last change of any kind: a file may be put in place with an old date, and a link may
+    // lead to an old file since a moment ago.
+    let changed_s = u64::try_from(found.ctime().max(link.ctime())).unwrap_or(0);
     (found.is_file() && changed_s <= unix_s).then_some(path)
 }
 
@@ -401,6 +404,18 @@ mod tests {
         assert!(crashes.tell(place.path(), &Log::none()).unwrap().is_none());
         let again = Crashes::open(place.path()).unwrap();
         assert_eq!((again.news().len(), again.found.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_link_that_was_changed_is_another_file() {
+        let place = tempfile::tempdir().unwrap();
+        let made = place.path().join("a.so");
+        std::os::unix::fs::symlink("/bin/sh", &made).unwrap();
+        let link_s = u64::try_from(fs::symlink_metadata(&made).unwrap().ctime()).unwrap();
+        let file_s = u64::try_from(fs::metadata(&made).unwrap().ctime()).unwrap();
+        assert!(file_s < link_s, "the shell was there before");
+        assert_eq!(file_of("a.so", link_s - 1, place.path()), None);
+        assert_eq!(file_of("a.so", link_s, place.path()), Some(made));
     }
 
     #[test]

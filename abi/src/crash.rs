@@ -21,7 +21,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::IntoRawFd;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 
 use crate::call::{self, Current};
 use crate::image::{self, Image};
@@ -46,7 +48,11 @@ const UNWIND_S_MAX: u32 = 5;
 const EXIT_BY_SIGNAL: c_int = 128;
 /// Enough for a line without its frames.
 const TEXT_BYTES: usize = 1024;
+/// Enough for the line of the file, frames and all, unless their names are very long.
+const LINE_BYTES: usize = 32 * 1024;
 const STDERR: c_int = 2;
+/// The end of a line that was cut.
+const CUT_LINE: [u8; 5] = *b" cut\n";
 
 /// What was there before, by place in [`SIGNALS`].
 static BEFORE: [OnceLock<libc::sigaction>; SIGNALS.len()] =
@@ -58,7 +64,7 @@ static FILE: AtomicI32 = AtomicI32::new(-1);
 static OWNER: AtomicU32 = AtomicU32::new(0);
 /// The thread that reports.
 static REPORTER: AtomicI32 = AtomicI32::new(0);
-/// The head of its line is in the file, and its end is not.
+/// Its line has begun, and has not ended.
 static IS_OPEN: AtomicBool = AtomicBool::new(false);
 /// Somebody was named, or it was said that nobody can be.
 static TOLD: AtomicBool = AtomicBool::new(false);
@@ -73,6 +79,9 @@ static BLOCKER: AtomicU64 = AtomicU64::new(0);
 static FRAMES: Frames = Frames::new();
 /// Not on the stack, of which there may be little.
 static TEXT: [AtomicU8; TEXT_BYTES] = [const { AtomicU8::new(0) }; TEXT_BYTES];
+/// The line of the file, so far; written at once, since others write lines of their own there.
+static LINE: [AtomicU8; LINE_BYTES] = [const { AtomicU8::new(0) }; LINE_BYTES];
+static LINE_USED: AtomicUsize = AtomicUsize::new(0);
 
 /// Why the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -370,8 +379,9 @@ fn look_at_frames(place: Option<Place>) {
     if !stack::is_roomy() {
         return;
     }
-    // SAFETY: the process is about to end; what was set for this signal does not matter any more.
-    unsafe { libc::signal(libc::SIGALRM, libc::SIG_DFL) };
+    // The process is about to end; what was set for this signal does not matter any more. Where this fails
+    // the signal ends the process all the same, without the line.
+    let _ = handle(libc::SIGALRM, on_alarm, 0);
     // SAFETY: ends the process if the unwinder does not come back.
     unsafe { libc::alarm(UNWIND_S_MAX) };
     unwind::frames(place, &FRAMES);
@@ -392,7 +402,7 @@ fn begin_line(met: &Met) {
     if let Some(sender) = met.sender {
         let _ = write!(text, " sender={sender}");
     }
-    text.write_to(FILE.load(Ordering::Acquire));
+    text.add_to_line();
     IS_OPEN.store(true, Ordering::Release);
 }
 
@@ -406,7 +416,7 @@ fn tell(met: &Met, culprit: Culprit) {
     if let Some(call) = culprit.call {
         let _ = write!(text, " in={}", Escaped(call.site));
     }
-    text.write_to(FILE.load(Ordering::Acquire));
+    text.add_to_line();
     let mut text = Text::new();
     let _ = tell_people(met, culprit, &mut text);
     text.write_to(STDERR);
@@ -441,7 +451,7 @@ fn tell_frames() {
         let offset = image.map_or(address, |image| image.offset(address));
         let mut text = Text::new();
         let _ = write!(text, " at={}+{offset:#x}", Escaped(name));
-        text.write_to(FILE.load(Ordering::Acquire));
+        text.add_to_line();
         let mut text = Text::new();
         let _ = writeln!(text, "rohrpost:   #{number} {name}+{offset:#x}");
         text.write_to(STDERR);
@@ -452,7 +462,41 @@ fn end_line(last: &str) {
     if IS_OPEN.swap(false, Ordering::AcqRel) {
         let mut text = Text::new();
         let _ = writeln!(text, "{last}");
-        text.write_to(FILE.load(Ordering::Acquire));
+        text.add_to_line();
+        write_line();
+    }
+}
+
+/// Puts what there is of the line into the file.
+fn write_line() {
+    let used = LINE_USED.swap(0, Ordering::AcqRel);
+    write_all(FILE.load(Ordering::Acquire), &LINE[..used]);
+}
+
+/// The unwinder did not come back in time: the line ends here, and so does the process.
+extern "C" fn on_alarm(signal: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
+    if IS_OPEN.swap(false, Ordering::AcqRel) {
+        write_line();
+        write_all(FILE.load(Ordering::Acquire), CUT_LINE.map(AtomicU8::new).as_slice());
+    }
+    // SAFETY: it was ours alone.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // SAFETY: ends the process as soon as the signal is not blocked any more.
+    unsafe { libc::raise(signal) };
+}
+
+/// Writes it out, as far as it can be written.
+fn write_all(fd: c_int, bytes: &[AtomicU8]) {
+    let mut rest = bytes;
+    while fd >= 0 && !rest.is_empty() {
+        // SAFETY: reads so many octets, which live as long as the slice.
+        let written = unsafe { libc::write(fd, rest.as_ptr().cast(), rest.len()) };
+        match usize::try_from(written) {
+            Ok(0) => return,
+            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+            Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
     }
 }
 
@@ -483,20 +527,20 @@ impl Text {
         Text { used: 0 }
     }
 
-    /// Writes it out, as far as it can be written.
     fn write_to(&self, fd: c_int) {
-        let mut from = 0;
-        while fd >= 0 && from < self.used {
-            let rest = TEXT[from..self.used].as_ptr();
-            // SAFETY: reads so many octets of a static.
-            let written = unsafe { libc::write(fd, rest.cast(), self.used - from) };
-            match usize::try_from(written) {
-                Ok(0) => return,
-                Ok(count) => from += count,
-                Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
+        write_all(fd, &TEXT[..self.used]);
+    }
+
+    /// Adds it to the line of the file. One that has no room left is written in parts.
+    fn add_to_line(&self) {
+        if LINE_BYTES - LINE_USED.load(Ordering::Acquire) < self.used {
+            write_line();
         }
+        let from = LINE_USED.load(Ordering::Acquire);
+        for (place, byte) in LINE[from..].iter().zip(&TEXT[..self.used]) {
+            place.store(byte.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        LINE_USED.store(from + self.used, Ordering::Release);
     }
 }
 
