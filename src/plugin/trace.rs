@@ -39,6 +39,14 @@ impl Trace {
         }
     }
 
+    /// A hook was not called: its plugin owes a hand-back (D-28).
+    pub fn passed_over(self, log: &Log, plugin: &'static str, hook: Hook) {
+        if self == Trace::On {
+            let text = format_args!("passed over {plugin} {hook} (owes a hand-back)");
+            log.info(PART, text);
+        }
+    }
+
     /// A step was handed back after its hook had returned.
     #[inline]
     pub fn handed_back(self, log: &Log, verdict: Verdict) {

@@ -135,8 +135,14 @@ impl Plugins {
                 Next::Call(position) => {
                     if self.trace == Trace::On {
                         let plugin = plugins[position];
+                        let skipped = self.cell.skips(plugin, connection) && !step.is_last();
                         let returned = self.cell.call(plugin, connection, step);
-                        self.trace.called(&self.log, || self.name(plugin), hook, returned);
+                        match skipped {
+                            true => self.trace.passed_over(&self.log, self.name(plugin), hook),
+                            false => {
+                                self.trace.called(&self.log, || self.name(plugin), hook, returned);
+                            }
+                        }
                         answer(chain, returned);
                         continue;
                     }
