@@ -114,7 +114,7 @@ fn quantile(buckets: &Value, part: f64) -> Value {
     for (end, count) in counts {
         sum += count;
         if sum >= wanted && sum > 0 {
-            return if end == u64::MAX { json!("more") } else { json!(end) };
+            return if end == u64::MAX { json!("more") } else { json!(format!("<={end}")) };
         }
     }
     Value::Null
@@ -154,8 +154,12 @@ fn table(plugins: &[Value]) -> String {
                 Some(share) => format!("{share:.1} % of a worker, "),
                 None => String::new(),
             };
-            let (ms, longest) = (cell(&busy["about_ms"]), cell(&busy["longest_ms"]));
-            let _ = writeln!(text, "  {place:<30} {share}{ms} ms seen, longest {longest} ms");
+            let ms = cell(&busy["about_ms"]);
+            let longest = match number(&busy["longest_ms"]) {
+                0 => String::new(),
+                longest => format!(", longest {longest} ms"),
+            };
+            let _ = writeln!(text, "  {place:<30} {share}about {ms} ms by looks{longest}");
         }
     }
     text
@@ -189,9 +193,9 @@ mod tests {
     #[test]
     fn a_quantile_is_the_end_of_its_bucket() {
         let buckets = &plugin(0)["hold_ms"];
-        assert_eq!(quantile(buckets, 0.5), json!(1));
-        assert_eq!(quantile(buckets, 0.51), json!(50));
-        assert_eq!(quantile(buckets, 0.99), json!(500));
+        assert_eq!(quantile(buckets, 0.5), json!("<=1"));
+        assert_eq!(quantile(buckets, 0.51), json!("<=50"));
+        assert_eq!(quantile(buckets, 0.99), json!("<=500"));
         assert_eq!(quantile(buckets, 1.0), json!("more"));
         assert_eq!(quantile(&json!({}), 0.5), Value::Null);
     }

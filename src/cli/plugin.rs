@@ -84,6 +84,22 @@ pub struct PluginCheck {
 }
 
 /// An answer that takes longer never comes.
+/// The language of dialogues in short; the guide for authors has it whole.
+const LANGUAGE: &str = "\
+A dialogue, a step a line:
+  # setting: KEY=VALUE     start the server with this setting
+  # hop: rcpt=550          what the next hop refuses
+  # misuses: N             so many calls are meant to be misuse
+  C: LINE                  the client sends a line; raw: \"a\\nb\\r\\n\" sends bytes
+  S: START|START           the next line from the server begins so
+  S: CODE-* START, START   a whole reply, in which each of these begins a line
+  repeat N STEP            the same N times; {n} counts
+  half-close, close, drop, client N
+  wait 5s                  time passes (ms, s, m, h), and otherwise never
+  expect hook NAME [false|held|continue|complete|retry]
+  expect back VERDICT, expect passed over, expect callback timer|watch|post|query
+  expect log TEXT, expect held N, expect sent TEXT
+  expect no ...            of hook, back, callback, log";
 const PATIENCE_S_DEFAULT: &str = "5";
 const PATIENCE_S_MAX: u64 = 3_600;
 
@@ -116,7 +132,8 @@ pub(super) fn command() -> clap::Command {
         .about("Play a dialogue against a plugin; 1 if something else happens")
         .arg(file())
         .arg(dialogue)
-        .arg(patience);
+        .arg(patience)
+        .after_help(LANGUAGE);
     let name =
         Arg::new("name").value_name("NAME").required(true).help("Its name, and the folder's");
     let new = clap::Command::new("new")

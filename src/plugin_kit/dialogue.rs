@@ -65,6 +65,8 @@ pub(super) enum Expected {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Dialogue {
     pub(super) settings: Vec<(String, String)>,
+    /// Where each of them stands.
+    pub(super) setting_lines: Vec<usize>,
     /// What the next hop refuses.
     pub(super) refusals: Vec<Refusal>,
     /// So many misuses are meant to happen.
@@ -91,7 +93,7 @@ impl Dialogue {
             let misspelt = |why: String| Misspelt { line, why };
             let content = content.strip_suffix('\r').unwrap_or(content);
             if let Some(comment) = content.strip_prefix('#') {
-                dialogue.read_comment(comment.trim()).map_err(misspelt)?;
+                dialogue.read_comment(line, comment.trim()).map_err(misspelt)?;
             } else if !content.is_empty() {
                 let actions = repeated(content).map_err(misspelt)?;
                 let steps = actions.into_iter().map(|action| Step { line, action });
@@ -105,10 +107,11 @@ impl Dialogue {
     }
 
     /// Most are words for people.
-    fn read_comment(&mut self, comment: &str) -> Result<(), String> {
+    fn read_comment(&mut self, line: usize, comment: &str) -> Result<(), String> {
         if let Some(pair) = comment.strip_prefix("setting:") {
             let (key, value) = pair.split_once('=').ok_or("`# setting:` wants KEY=VALUE")?;
             self.settings.push((key.trim().to_owned(), value.trim().to_owned()));
+            self.setting_lines.push(line);
         } else if let Some(refusal) = comment.strip_prefix("hop:") {
             self.refusals.push(cli::refusal(refusal.trim())?);
         } else if let Some(number) = comment.strip_prefix("misuses:") {
@@ -200,6 +203,7 @@ fn expected(text: &str) -> Result<Expected, String> {
             Err(format!("`expect {kind}` wants to know which"))
         }
         ("hook", _) => Ok(trace(format!("hook {rest}"))),
+        ("passed", "over") => Ok(trace("passed over".to_owned())),
         ("back", "continue" | "complete" | "retry") => Ok(trace(format!("back {rest}"))),
         ("callback", "timer" | "watch" | "post" | "query") => Ok(trace(format!("callback {rest}"))),
         ("log", _) if negated => Ok(Expected::NoLog(rest)),
@@ -263,6 +267,7 @@ mod tests {
         let dialogue = Dialogue::parse(text).unwrap();
         let own = |text: &str| text.to_owned();
         assert_eq!(dialogue.settings, [(own("smtp-errors"), own("3"))]);
+        assert_eq!(dialogue.setting_lines, [2]);
         assert_eq!((dialogue.refusals.len(), dialogue.misuses), (1, 2));
         let steps: Vec<_> =
             dialogue.steps.into_iter().map(|step| (step.line, step.action)).collect();

@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use super::EXIT_FAULTY;
 use super::dialogue::{Action, Dialogue, Expected, Step};
-use super::stage::{Event, Stage};
+use super::stage::{Event, Stage, StageError};
 use crate::cli::{self, PluginTest};
 use crate::program::{complain, say};
+use crate::settings;
 
 /// A dialogue larger than this is none.
 const DIALOGUE_BYTES_MAX: u64 = 16 << 20;
@@ -46,7 +47,15 @@ fn judged(test: &PluginTest) -> u8 {
     }
     let stage = match Stage::set(&test.file, &dialogue, test.patience) {
         Ok(stage) => stage,
+        Err(StageError::Settings(report)) => {
+            return complain(misplaced(&report, &dialogue, &test.dialogue), cli::EXIT_USAGE);
+        }
         Err(error) => {
+            if let StageError::Refused { events, .. } = &error {
+                for Event::Trace(text) | Event::Log(text) in events {
+                    say(format_args!("     0.000 ! {text}"));
+                }
+            }
             say(format_args!("failed: {error}"));
             return EXIT_FAULTY;
         }
@@ -67,6 +76,21 @@ fn judged(test: &PluginTest) -> u8 {
             EXIT_FAULTY
         }
     }
+}
+
+/// What is wrong with settings of a dialogue, each with its line where it can be told.
+fn misplaced(report: &settings::Report, dialogue: &Dialogue, file: &Path) -> String {
+    let file = file.display();
+    let said = report.errors.iter().map(|problem| {
+        let own = dialogue.settings.iter().zip(&dialogue.setting_lines);
+        // The last one of a key is in force.
+        let found = own.rev().find(|((key, _), _)| problem.text.contains(key.as_str()));
+        match found {
+            Some((_, line)) => format!("{file}:{line}: {}", problem.text),
+            None => format!("{file}: {}", problem.text),
+        }
+    });
+    said.collect::<Vec<_>>().join("\n")
 }
 
 fn read(path: &Path) -> Result<Dialogue, String> {

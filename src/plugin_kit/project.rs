@@ -24,7 +24,10 @@ pub(super) enum ProjectError {
          lower-case, {NAME_BYTES_MAX} at most"
     )]
     Name(String),
-    /// The folder is there, or cannot be written.
+    /// The folder is there.
+    #[error("{0} exists already")]
+    Exists(String),
+    /// The folder cannot be written.
     #[error("{} cannot be made: {source}", path.display())]
     Write {
         /// What was to be made.
@@ -103,7 +106,10 @@ pub(super) fn create(new: &PluginNew) -> Result<(), ProjectError> {
         let path = path.to_owned();
         move |source| ProjectError::Write { path, source }
     };
-    std::fs::create_dir(&folder).map_err(failed(&folder))?;
+    std::fs::create_dir(&folder).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => ProjectError::Exists(name.clone()),
+        _ => failed(&folder)(error),
+    })?;
     let (templates, whole) = match language {
         Language::C => (C, C_WHOLE),
         Language::Cpp => (CPP, CPP_WHOLE),

@@ -41,9 +41,17 @@ pub(super) enum StageError {
     /// Settings of the dialogue are wrong.
     #[error("settings of the dialogue: {0}")]
     Settings(SettingsReport),
-    /// The server does not start with this plugin.
+    /// The server does not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The server does not start with this plugin.
+    #[error("{source}")]
+    Refused {
+        /// What kept it from starting.
+        source: StartError,
+        /// What had happened until then.
+        events: Vec<Event>,
+    },
     /// The next hop does not start.
     #[error("the next hop: {0}")]
     Hop(#[from] sink::SinkError),
@@ -73,6 +81,13 @@ pub(super) enum Event {
 /// What the log's thread writes, until the stage fetches it.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Written {
+    fn take(&self) -> Vec<Event> {
+        let bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        String::from_utf8_lossy(&bytes).lines().filter_map(event).collect()
+    }
+}
 
 impl Write for Written {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -145,7 +160,14 @@ impl Stage {
         let settings = settings(dialogue, place.path(), hop).map_err(StageError::Settings)?;
         let written = Written::default();
         let (log, _) = Log::to_writer(written.clone(), Level::Debug).map_err(StartError::from)?;
-        let single = Single::start(settings, &log)?;
+        let single = match Single::start(settings, &log) {
+            Ok(single) => single,
+            Err(source) => {
+                // What is late is missing, and no more.
+                let _ = log.flush(LOG_PATIENCE);
+                return Err(StageError::Refused { source, events: written.take() });
+            }
+        };
         guard.learn(single.host());
         let mut stage = Stage {
             single,
@@ -161,18 +183,23 @@ impl Stage {
             guard,
             _place: place,
         };
-        stage.begin()?;
-        Ok(stage)
+        match stage.begin() {
+            Ok(()) => Ok(stage),
+            Err(source) => {
+                stage.note();
+                Err(StageError::Refused { source, events: stage.events })
+            }
+        }
     }
 
     /// Waits for the contexts, however much time plugins ask for there, and opens.
-    fn begin(&mut self) -> Result<(), StageError> {
+    fn begin(&mut self) -> Result<(), StartError> {
         let end = Instant::now() + self.patience;
         let ready = loop {
             self.turn();
             match self.single.report() {
                 Some(Report::Ready(_)) => break true,
-                Some(Report::StartFailed(_, text)) => return Err(StartError::Context(text).into()),
+                Some(Report::StartFailed(_, text)) => return Err(StartError::Context(text)),
                 Some(Report::Ended(_)) => break false,
                 Some(Report::Renewed(..) | Report::RenewalFailed(..) | Report::Departed(..)) => {}
                 None if Instant::now() > end => break false,
@@ -184,7 +211,7 @@ impl Stage {
         };
         if !ready {
             let text = "mq_context_initialize was not handed back".to_owned();
-            return Err(StartError::Context(text).into());
+            return Err(StartError::Context(text));
         }
         self.single.open();
         self.settle();
@@ -220,11 +247,8 @@ impl Stage {
             // What is late is found the next time.
             self.noted = u64::MAX;
         }
-        let bytes =
-            std::mem::take(&mut *self.written.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let text = String::from_utf8_lossy(&bytes);
         let before = self.events.len();
-        self.events.extend(text.lines().filter_map(event));
+        self.events.extend(self.written.take());
         self.events.len() > before
     }
 
@@ -447,7 +471,7 @@ fn event(line: &str) -> Option<Event> {
 /// `hook NAME OUTCOME` of a call; a callback and a hand-back as they are.
 fn traced(text: &str) -> String {
     match text.split_once(' ') {
-        Some(("back" | "callback", _)) | None => text.to_owned(),
+        Some(("back" | "callback" | "passed", _)) | None => text.to_owned(),
         Some((_, call)) => format!("hook {call}"),
     }
 }

@@ -142,6 +142,36 @@ fn a_plugin_that_ends_the_process_fails_the_dialogue_and_is_named() {
 }
 
 #[test]
+fn what_a_plugin_says_before_it_refuses_to_start_is_shown() {
+    let place = tempfile::tempdir().unwrap();
+    let source = "#include <mailerq.h>\n\
+        MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n\
+        MQ_EXPORT bool mqx_initialize(MQX_Plugin *self)\n\
+        { (void)self; MQ_log(MQ_WARN, \"there is no licence\"); return false; }\n\
+        MQ_EXPORT bool mq_smtp_in_close(MQ_Context *a, MQ_Connection *b)\n\
+        { (void)a; (void)b; return false; }\n";
+    let object = compile(place.path(), "refusing.c", source, &["-fvisibility=hidden"]);
+    let said = play(&object, "S: 220\n");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stdout.contains("! Warning: there is no licence"), "{said:?}");
+    assert!(said.stdout.contains("failed: plugin refusing.so"), "{said:?}");
+}
+
+#[test]
+fn d_28_a_plugin_that_owes_a_hand_back_is_seen_to_be_passed_over() {
+    let place = tempfile::tempdir().unwrap();
+    let object = misbehaving(place.path(), "owing.c", "", "return true;");
+    let last = play(
+        &object,
+        "# setting: plugin-timeout=5s\nS: 220\nC: HELO x\nS: 250\nC: MAIL FROM:<>\n\
+         expect hook mq_smtp_in_mailfrom held\nwait 6s\nS: 451\nC: MAIL FROM:<>\nexpect passed over\n\
+         expect no hook mq_smtp_in_mailfrom\nS: 250\nC: QUIT\nS: 221\nclose\n",
+    );
+    assert!(last.stdout.contains("| passed over owing.so mq_smtp_in_mailfrom (owes"), "{last:?}");
+    assert!(!last.stdout.contains("failed"), "{last:?}");
+}
+
+#[test]
 fn a_plugin_that_does_not_return_fails_the_dialogue_and_is_named() {
     let place = tempfile::tempdir().unwrap();
     let forever = "for (;;) pause();";
@@ -186,8 +216,8 @@ fn a_dialogue_or_plugin_that_cannot_be_read_is_wrong_usage() {
     let said = kit(["test", "/nowhere.so", object.with_extension("txt").to_str().unwrap()]);
     assert_eq!(said.code, Some(64), "{said:?}");
     let said = play(&object, "# setting: smtp-treads=1\n");
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.stdout.contains("smtp-threads"), "{said:?}");
+    assert_eq!(said.code, Some(64), "{said:?}");
+    assert!(said.stderr.contains("minimal.txt:1: ") && said.stderr.contains("smtp-threads"));
     std::fs::write(&object, "no plugin").unwrap();
     let said = play(&object, "S: 220\n");
     assert_eq!(said.code, Some(1), "{said:?}");

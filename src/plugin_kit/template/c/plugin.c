@@ -64,15 +64,17 @@ MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_Connection *connection,
 MQ_EXPORT bool mq_smtp_in_message(MQ_Context *context, MQ_Connection *connection, MQ_Message *message)
 {
     static const char field[] = "X-{Name}: seen\r\n";
-    const char *mime = MQ_mime(message);
+    const char *mime;
     size_t size;
     char *text;
 
     (void)context;
     (void)connection;
+    if (MQX_mime == NULL)
+        return false; /* MailerQ has only MQ_mime, whose text ends at the first NUL */
+    mime = MQX_mime(message, &size);
     if (mime == NULL)
         return false;
-    size = strlen(mime);
     text = malloc(sizeof field + size);
     if (text == NULL)
         return false;
