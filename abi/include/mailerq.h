@@ -528,7 +528,14 @@ MQX_WEAK bool MQX_fail(MQ_Connection *connection);
  * as after MQX_fail. It is also called when the host stops and has taken the step back already. It is not
  * called for a hold that was released. A late release is harmless: it returns false, releases nothing, and
  * the plugin is not passed over as it is when it owes an MQ_continue. NULL outside of a hook of this
- * connection, or if the timeout is negative or NaN. Since MQX 1. */
+ * connection, or if the timeout is negative or NaN. Since MQX 1.
+ *
+ * With NULL for `expired` a plugin does not hear that a step was taken back, and what it then says names a
+ * connection, and no step. So release every hold, the late ones too, right after the answer: until the hold
+ * that was taken back is released, an answer or an MQ_setAuthenticated outside of a hook of this connection
+ * counts if the release of the hold of now comes next, is dropped if that of the old one does, and is
+ * misuse if the plugin holds nothing by name. With `expired`, the plugin knows: what it says afterwards is
+ * about the step that it holds now. */
 typedef struct MQX_Hold MQX_Hold; /* valid until the step is handed back or taken back */
 #define MQX_CONTINUE 0
 #define MQX_COMPLETE 1

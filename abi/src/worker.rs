@@ -173,6 +173,7 @@ impl Worker {
             hook: Hook::Connect,
             answer: None,
             hold: None,
+            staged: None,
             facts: Facts::default(),
             notes: Notes::default(),
             address: None,
