@@ -126,6 +126,27 @@ fn what_is_panicked_in_rust_fails_one_step_and_no_more() {
     passes(&object, &rows, Sanitizer::Off);
 }
 
+/// What is said of a step that was taken back counts neither there nor in the step of now; and a decision
+/// of another thread arrives also where no more can be posted.
+#[test]
+fn d_28_answers_of_a_rust_hold_are_for_its_own_step_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let object = compile_rust(&root("tests/kit/layers/misbehaving.rs"), place.path());
+    let late = "expect hook mq_smtp_in_rcptto held\nwait 2s\n";
+    let meanwhile = "expect log that is its hold's to say\nexpect held 1\nwait 3s\n\
+                     expect log nobody hears it\nexpect log gave up\nexpect back continue\n";
+    let rows = recipients(&[
+        ("late", late, "451"),
+        ("after-late", meanwhile, "250"),
+        ("late", late, "451"),
+        ("answered-after-late", "expect held 1\nwait 1s\n", "551 5.1.6 in time"),
+    ]);
+    passes(&object, &rows, Sanitizer::Off);
+    let rows = recipients(&[("flood", "expect back continue\n", "250")]);
+    // A post too many, and the wake-up of the decision.
+    passes(&object, &format!("# misuses: 2\n# setting: plugin-timeout=0\n{rows}"), Sanitizer::Off);
+}
+
 #[test]
 fn a_rust_plugin_that_cannot_start_keeps_the_server_from_starting() {
     let place = tempfile::tempdir().unwrap();

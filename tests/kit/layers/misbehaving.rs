@@ -86,7 +86,7 @@ impl Plugin for Misbehaving {
                 let remote = step.hold()?.remote();
                 std::thread::spawn(move || {
                     remote.finish(|hold| {
-                        hold.reject(550, "5.7.1", &format!("{} says no", hold.worker()));
+                        assert!(hold.reject(550, "5.7.1", &format!("{} says no", hold.worker())));
                         hold.proceed();
                     });
                 });
@@ -97,6 +97,39 @@ impl Plugin for Misbehaving {
                     let _remote = remote;
                     panic!("in the thread");
                 });
+            }
+            "late" => {
+                let hold = step.hold_for(Duration::from_secs(2))?;
+                let late = context.timer(Duration::from_secs(4), move || {
+                    assert!(!hold.reject(550, "5.7.1", "far too late") && !hold.discard());
+                    assert!(hold.message().is_none() && !hold.set_authenticated(true));
+                    info("nobody hears it");
+                    hold.fail_with(&Failure::new("gave up"));
+                })?;
+                late.detach();
+            }
+            "after-late" => {
+                let hold = step.hold()?;
+                step.complete(); // it is the hold's now
+                assert!(step.hold().is_err());
+                let timer = context.timer(Duration::from_secs(3), move || {
+                    hold.proceed();
+                })?;
+                timer.detach();
+            }
+            "answered-after-late" => {
+                let hold = step.hold()?;
+                let timer = context.timer(Duration::from_secs(1), move || {
+                    assert!(hold.reject(551, "5.1.6", "in time"));
+                    hold.proceed();
+                })?;
+                timer.detach();
+            }
+            "flood" => {
+                // On this thread, so that none of them runs before the last.
+                let remote = step.hold()?.remote();
+                while context.remote().post(|_| {}) {}
+                remote.release(Verdict::Continue);
             }
             "wait" => {
                 let hold = step.hold()?;
