@@ -181,6 +181,10 @@ fn what_is_thrown_in_cplusplus_fails_one_step_and_no_more() {
         ("wait", &waits, "250"),
         ("repeat", &repeat, "250"),
         ("thread", "expect callback post\nexpect back continue\n", "250"),
+        ("thread-answer", held, "550 5.7.1 The worker says no"),
+        ("thread-drop", "expect log dropped without a verdict\n", "451"),
+        ("thread-astray", "expect log on another thread\n", "451"),
+        ("thread-undecided", "expect log dropped without a verdict\n", "451"),
         ("post-throw", "expect log exception in a posted function\n", "451"),
         ("reject", "", "551-5.1.6 Not\nS: 551 5.1.6 here"),
         ("good-again", "", "250"),
@@ -190,6 +194,30 @@ fn what_is_thrown_in_cplusplus_fails_one_step_and_no_more() {
     let rows = recipients(&[("good", "", "250"), ("message-throw", "", "250")]);
     let end = "C: DATA\nS: 354\nC: Subject: x\nC:\nC: text\nC: .\nS: 451\nC: QUIT\nS: 221\nclose\n";
     passes(&object, &format!("{rows}{end}"), Sanitizer::Address);
+}
+
+#[test]
+fn d_28_answers_of_a_cplusplus_hold_are_for_its_own_step_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let source = root("tests/kit/layers/misbehaving.cpp");
+    let object = compile_cpp(&source, place.path(), Sanitizer::Address);
+    let late = "expect hook mq_smtp_in_rcptto held\nwait 3500ms\n";
+    let meanwhile = "expect log that is its hold's to say\nexpect held 1\nwait 3s\n\
+                     expect log nobody hears it\nexpect back continue\n";
+    let rows = recipients(&[
+        ("late", late, "451"),
+        ("after-late", meanwhile, "250"),
+        ("late", late, "451"),
+        ("answered-after-late", "expect held 1\nwait 1s\n", "551 5.1.6 in time"),
+    ]);
+    passes(&object, &format!("# setting: plugin-timeout=3500ms\n{rows}"), Sanitizer::Address);
+    let rows = recipients(&[
+        ("flood", "expect back continue\n", "250"),
+        ("flood-drop", "expect log dropped without a verdict\n", "451"),
+    ]);
+    // Posts that are too many, in both, and the wake-up or the post of the hold.
+    let start = "# misuses: 4\n# setting: plugin-timeout=0\n";
+    passes(&object, &format!("{start}{rows}"), Sanitizer::Address);
 }
 
 /// Beside each other on a real server with its own clock: one step fails, the next mail passes.
