@@ -76,6 +76,10 @@ fn recipients(rows: &[(&str, &str, &str)]) -> String {
     text
 }
 
+fn goes_off(what: &str) -> String {
+    format!("expect log {what} goes off\n")
+}
+
 const TEXT: &str = "C: DATA\nS: 354\nC: Subject: x\nC:\nC: text\nC: .\nS: 250\n\
                     expect sent X-Client: client.example\nC: QUIT\nS: 221\nclose\n\
                     expect log a seat is gone\n";
@@ -111,6 +115,18 @@ fn what_is_panicked_in_rust_fails_one_step_and_no_more() {
     ]);
     let start = "# setting: smtp-errors=100\n";
     passes(&object, &format!("{start}{dialogue}{TEXT}"), Sanitizer::Off);
+    // What a closure captured panics as well, when it goes.
+    let repeat = format!("{held}wait 1s\nexpect log in the repeating timer\n{}", goes_off("timer"));
+    let own = format!("{held}wait 1s\n{}", goes_off("own timer"));
+    let watch = format!("{}{}", goes_off("watch"), goes_off("descriptor"));
+    let rows = recipients(&[
+        ("bomb-in-timer", &repeat, "451"),
+        ("bomb-in-own-timer", &own, "250"),
+        ("bomb-in-watch", &format!("expect log in the watch\n{watch}"), "250"),
+        ("bomb-in-own-watch", &watch, "250"),
+        ("good-again", "", "250"),
+    ]);
+    passes(&object, &rows, Sanitizer::Off);
     // A hook that is about a message: one reply for all of it.
     let rows = recipients(&[("good", "", "250"), ("message-panic", "", "250")]);
     let end = "C: DATA\nS: 354\nC: Subject: x\nC:\nC: text\nC: .\nS: 451\nC: QUIT\nS: 221\nclose\n";

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,11 +19,30 @@ struct Misbehaving {
 struct Seat {
     timer: RefCell<Option<Timer>>,
     watch: RefCell<Option<Watch<UnixStream>>>,
+    trap: RefCell<Option<Watch<Trapped>>>,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         info("a seat is gone");
+    }
+}
+
+/// Goes off when it is dropped.
+struct Bomb(&'static str);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("{} goes off", self.0);
+    }
+}
+
+/// A descriptor that does.
+struct Trapped(UnixStream, #[allow(dead_code)] Bomb);
+
+impl AsFd for Trapped {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -97,6 +117,40 @@ impl Plugin for Misbehaving {
                     let _remote = remote;
                     panic!("in the thread");
                 });
+            }
+            "bomb-in-timer" => {
+                let bomb = Bomb("timer");
+                let (second, hold) = (Duration::from_secs(1), step.hold()?);
+                let timer = context.repeat(second, second, move || {
+                    let _both = (&bomb, &hold);
+                    panic!("in the repeating timer");
+                })?;
+                timer.detach();
+            }
+            // Its own, while it runs: what it captured goes when it has returned.
+            "bomb-in-own-timer" => {
+                let (bomb, hold) = (Bomb("own timer"), RefCell::new(Some(step.hold()?)));
+                let (second, again) = (Duration::from_secs(1), Rc::clone(&state));
+                let timer = context.repeat(second, second, move || {
+                    let _bomb = &bomb;
+                    hold.borrow_mut().take().map(|hold| hold.proceed());
+                    again.timer.borrow_mut().take();
+                })?;
+                *state.timer.borrow_mut() = Some(timer);
+            }
+            "bomb-in-watch" | "bomb-in-own-watch" => {
+                let own = recipient.as_bytes().starts_with(b"bomb-in-own");
+                let (bomb, hold) = (Bomb("watch"), RefCell::new(Some(step.hold()?)));
+                let (ours, mut theirs) = UnixStream::pair()?;
+                theirs.write_all(b"x")?;
+                let (trapped, again) = (Trapped(ours, Bomb("descriptor")), Rc::clone(&state));
+                let watch = context.watch(trapped, Interest::Read, move |_, _| {
+                    let _both = (&bomb, &theirs);
+                    hold.borrow_mut().take().map(|hold| hold.proceed());
+                    again.trap.borrow_mut().take();
+                    assert!(own, "in the watch");
+                })?;
+                *state.trap.borrow_mut() = Some(watch);
             }
             "late" => {
                 let hold = step.hold_for(Duration::from_secs(2))?;
