@@ -24,9 +24,9 @@
  * Rules that hold for the whole file
  *
  *   Pointers.   Every MQ_Context, MQ_Connection, MQ_Message, MQ_IOWatcher and MQ_Timer pointer is an
- *               opaque number. Never read what it points to, never free it, never compare two
- *               contexts: in G1 the context differs per connection. The pointers given to one plugin
- *               work in that plugin only. An MQ_Address is the address itself, as a string.
+ *               opaque number. Never read what it points to, and never free it. From G2 on a plugin
+ *               has one context per worker, the same in every hook; in G1 it differs per connection,
+ *               so never compare two there. The pointers given to one plugin work in that plugin only. An MQ_Address is the address itself, as a string.
  *   Misuse.     NULL, a pointer that has gone stale, one of another kind or of another plugin, or a
  *               call on the wrong thread: the call does nothing, returns NULL, 0, false or -1 as its
  *               type asks, and the host logs a warning that names the plugin.

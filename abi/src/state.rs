@@ -74,6 +74,15 @@ impl PluginData {
     }
 }
 
+/// What a plugin last said of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) by: PluginIndex,
+    pub(crate) good: bool,
+    /// What others had said before it.
+    pub(crate) before: Option<bool>,
+}
+
 /// A connection as plugins see it.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -82,7 +91,7 @@ pub(crate) struct Connection {
     pub(crate) secure: bool,
     pub(crate) authenticated: bool,
     /// What plugins said since the worker last asked (D-34).
-    pub(crate) plugin_authentication: Option<bool>,
+    pub(crate) plugin_authentication: Option<Said>,
     pub(crate) closed: bool,
     /// How many bytes [`State::send`] may still take.
     pub(crate) output_space: usize,
@@ -114,6 +123,9 @@ impl Connection {
     /// step is answered.
     pub(crate) fn on_return(&mut self, took_control: bool) -> (bool, Option<Verdict>, bool) {
         let holds = self.hold.is_some();
+        if holds {
+            self.chain.forget_swallowed();
+        }
         let verdict = self.chain.on_return(took_control || holds);
         if verdict == Some(Verdict::Retry) {
             self.answer = None;
@@ -122,13 +134,28 @@ impl Connection {
     }
 
     /// D-3A: at once, and on incoming connections only.
-    pub(crate) fn set_authenticated(&mut self, authenticated: bool) {
+    pub(crate) fn set_authenticated(&mut self, by: PluginIndex, authenticated: bool) {
         match self.direction {
             Direction::Incoming => {
                 self.authenticated = authenticated;
-                self.plugin_authentication = Some(authenticated);
+                let before = match self.plugin_authentication {
+                    Some(said) if said.by == by => said.before,
+                    said => said.map(|said| said.good),
+                };
+                self.plugin_authentication = Some(Said { by, good: authenticated, before });
             }
             Direction::Outgoing => {}
+        }
+    }
+
+    /// What `plugin` said since the worker last asked is as if it had not been said. What was said before
+    /// by others holds again; without that, nobody has granted anything.
+    pub(crate) fn forget_authentication(&mut self, plugin: PluginIndex) {
+        if let Some(said) = self.plugin_authentication.filter(|said| said.by == plugin) {
+            self.authenticated = said.before == Some(true);
+            // Of what came before that, nobody can be told apart any more; so it stays as it is.
+            self.plugin_authentication =
+                said.before.map(|good| Said { by: plugin, good, before: None });
         }
     }
 }

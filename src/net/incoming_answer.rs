@@ -68,6 +68,7 @@ impl Incoming {
             Hook::Close | Hook::Reset => None,
             _ => desk.settings.plugin.failure.reply(hook),
         };
+        self.forget_said(answer.plugin, desk);
         self.parting |= answer.disconnect;
         match (reply, &mut self.stage) {
             (Some(reply), _) => self.refuse_step(reply, desk, io),

@@ -93,7 +93,7 @@ fn set_authenticated(function: &'static str, connection: *mut Opaque, authentica
         if connection.chain.owes(token.plugin()) {
             return Err(Misuse::Late);
         }
-        connection.set_authenticated(authenticated != 0);
+        connection.set_authenticated(token.plugin(), authenticated != 0);
         Ok(())
     });
 }
