@@ -415,6 +415,11 @@ void MQ_SetMime(MQ_Message *message, const char *mime, size_t size);
  * hand back any step that it holds. Plugins with the same copy of libev share the loop. NULL, and a critical
  * line in the log, where the plugin has no libev, or another copy than a plugin that was first.
  *
+ * Stop every watcher in mq_context_cleanup, and leave no ev_once behind: after a reload that has put another
+ * plugin in the place of this one, the loop goes on without it. A watcher whose callback lies in a plugin
+ * that is gone is not called any more, and the log says so as critical; one whose callback lies in a library
+ * cannot be told from another plugin's, and is called. Free no watcher that is started.
+ *
  * The loop is the host's: do not run, break, or destroy it, nor replace its callbacks for pending
  * watchers. ev_signal and ev_child do not work in it (libev lets one loop alone have them, and aborts the
  * process). What a thread sends by ev_async_send arrives until the worker has cleaned up its contexts. */

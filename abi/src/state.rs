@@ -409,6 +409,9 @@ impl State {
                 query.callback = None;
             }
         }
+        if let Some(shared) = self.libev {
+            shared.depart(plugin);
+        }
         self.context_data.forget(plugin);
         self.context_chain.forget(plugin);
     }
