@@ -496,7 +496,9 @@ MQX_WEAK int MQX_version(void);
  *   (1)  On a port that begins with TLS the client hears nothing, since nothing can be said yet.
  *   (2)  Whatever MQ_setAuthenticated said. MQX_reject counts as a failed login, MQX_defer as none.
  *   (3)  The client hears what it would hear of mail that is accepted. No further hook is called for what
- *        is dropped; the host logs that it was, and counts it (`discarded` in `rohrpost status`).
+ *        is dropped; the host logs that it was, and counts it (`discarded` in `rohrpost status`). Of a mail
+ *        that is dropped at its sender, a recipient that only plugins would call local is refused: they
+ *        are not asked.
  *
  * A message has one reply, however many recipients: hence one MQX_reject in the message hook of one of
  * them is the answer for all, and none is stored. All of these return whether the answer was noted. */
