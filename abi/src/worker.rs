@@ -343,6 +343,11 @@ impl Worker {
         self.state.borrow_mut().end_address(connection)
     }
 
+    /// What plugins have said so far with `MQ_setLocal` about the address of the step of now.
+    pub fn said_local(&self, connection: ConnectionId) -> Option<bool> {
+        self.state.borrow().connections.get(connection.0)?.address.as_ref()?.local
+    }
+
     /// Calls one hook of the worker itself; at its start with the loop running (D-14), and at its end
     /// (D-16). Held and handed back as a connection's step is.
     ///

@@ -18,6 +18,7 @@ use crate::log::Level;
 use crate::metrics::Number;
 use crate::plugin::answer::{self as reply_to, Lasting};
 use crate::plugin::failure::OnFailure;
+use crate::plugin::view::Audience;
 use crate::smtp::server::{Asks, Decision, Greeting, Hello};
 use crate::smtp::{Reply, answer};
 
@@ -43,6 +44,10 @@ impl Incoming {
             return self.finish_step(desk, io);
         }
         self.parting |= answer.disconnect;
+        // D-3C: the host refuses by itself what nobody has called local, whatever else is said of it.
+        if step.audience() == Audience::Welcomers && !self.is_welcomed(desk) {
+            return self.finish_step(desk, io);
+        }
         let plugin = desk.plugins.name(answer.plugin);
         match answer.ruling {
             None => self.refuse(answer::DISMISSED.into(), plugin, desk, io),
@@ -100,7 +105,7 @@ impl Incoming {
                 self.end_address(desk);
                 self.decide(Decision::Refuse(reply), desk, io);
             }
-            Step::RcptTo(_) => {
+            Step::RcptTo(..) => {
                 if let Some(draft) = &mut self.draft {
                     draft.refuse();
                 }
@@ -141,7 +146,7 @@ impl Incoming {
                 self.end_address(desk);
                 self.decide(Decision::Accept, desk, io);
             }
-            Step::RcptTo(_) => {
+            Step::RcptTo(..) => {
                 if let Some(draft) = &mut self.draft {
                     draft.drop_one();
                 }
