@@ -45,7 +45,6 @@
 #include <thread>
 #include <type_traits>
 #include <utility>
-#include <vector>
 #if defined(__GLIBCXX__)
 #  include <cxxabi.h>
 #endif
@@ -357,18 +356,17 @@ public:
         open = false;
         dropped.swap(decisions);
     }
-    static void on_posted(void *) { here().returns->take(); }
+    static void on_posted(void *) { here()->take(); }
 
-    /* What belongs to the thread that runs. */
-    struct Here {
-        std::shared_ptr<Returns> returns = std::make_shared<Returns>();
-        std::vector<MQX_Hold *> over; /* taken back by the server, and not released since */
-        ~Here() { returns->close(); }
-    };
-    static Here &here()
+    /* Those of the thread that runs. */
+    static const std::shared_ptr<Returns> &here()
     {
+        struct Here {
+            std::shared_ptr<Returns> returns = std::make_shared<Returns>();
+            ~Here() { returns->close(); }
+        };
         static thread_local Here here;
-        return here;
+        return here.returns;
     }
 };
 
@@ -468,7 +466,7 @@ class Hold : public Connection {
         std::atomic<bool> failed{false}; /* an answer was lost: the step must not go on without it */
         std::shared_ptr<Lease> *server = nullptr; /* the worker's alone */
         std::thread::id home = std::this_thread::get_id();
-        std::shared_ptr<Returns> returns = Returns::here().returns;
+        std::shared_ptr<Returns> returns = Returns::here();
     };
     std::shared_ptr<Lease> lease;
     Context worker;
@@ -476,22 +474,11 @@ class Hold : public Connection {
     friend class RemoteHold;
 
     /* The server takes the step back, and lets it fail. */
-    static void expired(MQX_Hold *token, void *data)
+    static void expired(MQX_Hold *, void *data)
     {
-        {
-            std::unique_ptr<std::shared_ptr<Lease>> server(static_cast<std::shared_ptr<Lease> *>(data));
-            (*server)->live = false;
-            (*server)->server = nullptr;
-        }
-        /* Not released here: that would let the step go on. */
-        guarded("the end of a hold", [token] { Returns::here().over.push_back(token); });
-    }
-    /* Says of the holds that the server took back that nothing comes for them any more. Until then it refuses
-     * answers to later holds of the same connection, which it could not tell from late ones. */
-    static void settle() noexcept
-    {
-        for (const auto token : std::exchange(Returns::here().over, {}))
-            MQX_release(token, MQX_CONTINUE);
+        std::unique_ptr<std::shared_ptr<Lease>> server(static_cast<std::shared_ptr<Lease> *>(data));
+        (*server)->live = false;
+        (*server)->server = nullptr;
     }
     /* May the step be answered? */
     bool answerable() const noexcept
@@ -554,7 +541,6 @@ public:
     {
         if (!MQX_hold)
             return; /* handed back by the connection, as in MailerQ */
-        settle();
         auto server = std::make_unique<std::shared_ptr<Lease>>(lease);
         lease->token = MQX_hold(connection, 0, expired, server.get());
         if (lease->token == nullptr) {
@@ -573,13 +559,10 @@ public:
     }
     ~Hold()
     {
-        if (lease == nullptr)
+        if (!live())
             return;
-        if (live()) {
-            MQ_log(MQ_WARN, "a held step was dropped without a verdict, and fails");
-            finish(Verdict::proceed, true);
-        }
-        settle();
+        MQ_log(MQ_WARN, "a held step was dropped without a verdict, and fails");
+        finish(Verdict::proceed, true);
     }
     bool live() const noexcept { return lease != nullptr && lease->live; }
     Context context() const noexcept { return worker; }

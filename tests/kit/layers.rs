@@ -136,6 +136,9 @@ fn what_is_panicked_in_rust_fails_one_step_and_no_more() {
     let text = "C: DATA\nS: 354\nC: Subject: x\nC:\nC: text\nC: .\nS: 250\n";
     let end = "repeat 3 expect hook mqx_smtp_out_message\nexpect log no such host\n";
     passes(&object, &format!("# misuses: 1\n{rows}{text}{end}"), Sanitizer::Off);
+    let rows = recipients(&[("good", "", "250")]);
+    let end = "expect log 550 of 127.0.0.1 at rcptto\n";
+    passes(&object, &format!("# hop: rcpt=550\n{rows}{text}{end}"), Sanitizer::Off);
     // D-27: what is leaked is taken back.
     let rows =
         recipients(&[("forgotten", "expect held 1\nwait 299s\nexpect held 1\nwait 1s\n", "451")]);

@@ -30,6 +30,12 @@ impl Connection {
         self.0
     }
 
+    /// The `MQ_Connection *` of `mailerq.h`, for what this crate does not have; to be given to the server's
+    /// functions, never to be read.
+    pub fn as_raw(self) -> *mut c_void {
+        self.0.cast()
+    }
+
     // ---- What is known ----------------------------------------------------------------------------
 
     /// The other end; the client itself behind a proxy.
@@ -62,6 +68,11 @@ impl Connection {
     /// The name that the client asked for in its handshake.
     pub fn sni(self) -> Option<String> {
         self.text(ffi::MQX_sni)
+    }
+
+    /// Of one to a next hop: the host that it was made to, as MX records or settings name it.
+    pub fn host(self) -> Option<String> {
+        self.text(ffi::MQX_host)
     }
 
     /// Is everything on it encrypted?

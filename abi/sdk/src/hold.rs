@@ -83,28 +83,11 @@ impl Lease {
 }
 
 /// The server takes the step back, and lets it fail.
-extern "C" fn expired(token: *mut MqHold, data: *mut c_void) {
+extern "C" fn expired(_: *mut MqHold, data: *mut c_void) {
     // SAFETY: the count that `Hold::new` gave to the server, which calls this once, and never for a hold
     // that was released.
     let lease = unsafe { Rc::from_raw(data.cast_const().cast::<Lease>()) };
     lease.token.set(ptr::null_mut());
-    // Not released here: that would let the step go on.
-    OVER.with_borrow_mut(|over| over.push(token));
-}
-
-thread_local! {
-    /// Holds of this worker that the server took back, and that were not released since.
-    static OVER: RefCell<Vec<*mut MqHold>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Says of the holds that the server took back that nothing comes for them any more. Until then it refuses
-/// answers to later holds of the same connection, which it could not tell from late ones.
-fn settle() {
-    // While a thread ends there may be none any more.
-    let over = OVER.try_with(RefCell::take).unwrap_or_default();
-    for token in over {
-        ffi::MQX_release(token, Verdict::Continue.number());
-    }
 }
 
 impl<P: Plugin> Hold<P> {
@@ -117,7 +100,6 @@ impl<P: Plugin> Hold<P> {
         worker: Rc<P::Worker>,
         state: Rc<P::Connection>,
     ) -> Result<Hold<P>, Failure> {
-        settle();
         // 0 would be no limit.
         let timeout: c_double = timeout.map_or(0.0, |time| time.as_secs_f64().max(SECONDS_MIN));
         let lease = Rc::new(Lease { token: Cell::new(ptr::null_mut()) });
@@ -245,7 +227,6 @@ impl<P: Plugin> Drop for Hold<P> {
             }
             self.end_in_failure();
         }
-        settle();
     }
 }
 

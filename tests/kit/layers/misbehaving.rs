@@ -260,6 +260,26 @@ impl Plugin for Misbehaving {
         }
         Ok(())
     }
+
+    fn out_result(
+        &self,
+        step: &mut Step<'_, Self>,
+        message: rohrpost_plugin::Message,
+        code: u16,
+        _: &[u8],
+    ) -> Outcome {
+        let (host, state) = (step.host().unwrap_or_default(), message.state().unwrap_or_default());
+        // SAFETY: it takes any pointer for a message.
+        let local = unsafe { MQ_local(message.as_raw()) };
+        assert_eq!(local != 0, message.is_local());
+        info(format_args!("{code} of {host} at {state}"));
+        Ok(())
+    }
 }
 
-export!(Misbehaving: rcpt_to, message, out_message);
+// Declared here, as for what the layer does not have.
+unsafe extern "C" {
+    fn MQ_local(address_or_message: *const std::ffi::c_void) -> u8;
+}
+
+export!(Misbehaving: rcpt_to, message, out_message, out_result);
