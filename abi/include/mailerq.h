@@ -650,7 +650,7 @@ MQX_WEAK bool MQX_watchMask(MQ_IOWatcher *watcher, int events);
 /* Have the worker of `context` run `callback`. Any thread, and on the worker's own: then it runs later, never
  * from within this call. What is posted to one worker runs in order, each once, as a callback of this
  * plugin; what it needs from the posting thread must be there before the call. False, and it will not
- * run: on misuse, when 65,536 of this plugin wait for that worker, or when the worker has cleaned up.
+ * run: on misuse, when 65,536 of this plugin wait for that worker, or when its context there was cleaned up.
  * What still waits then is dropped, and counted in the log. Since MQX 1. */
 MQX_WEAK bool MQX_post(MQ_Context *context, void (*callback)(void *data), void *data);
 
