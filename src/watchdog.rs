@@ -45,11 +45,11 @@ enum News {
     Over(Current, Duration),
 }
 
-/// How often plugin code was found at one place, and for how long at most.
+/// How long plugin code was found at one place, in all and at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sampled {
-    /// Looks, of one each ten milliseconds and worker, that found it.
-    pub looks: u64,
+    /// The time up to each look that found it since the look before, added up, in microseconds.
+    pub busy_us: u64,
     /// The longest that one call was seen, in milliseconds; 0 if none was seen twice.
     pub longest_ms: u64,
 }
@@ -59,21 +59,22 @@ pub struct Sampled {
 pub struct Samples(Arc<Mutex<HashMap<(PluginIndex, Site), Sampled>>>);
 
 impl Samples {
-    fn count(&self, call: Current, time: Duration) {
+    /// A look found the call, `since_last` after the one before; it was seen for `time` by now.
+    fn count(&self, call: Current, since_last: Duration, time: Duration) {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Bounded: by the plugins that a process can load, and the places there are.
         let place = places.entry((call.plugin, call.site)).or_default();
-        place.looks += 1;
+        place.busy_us += since_last.as_micros() as u64;
         place.longest_ms = place.longest_ms.max(time.as_millis() as u64);
     }
 
-    /// Every place that was found in one plugin, the most frequent first.
+    /// Every place that was found in one plugin, the busiest first.
     pub fn of(&self, plugin: PluginIndex) -> Vec<(Site, Sampled)> {
         let places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = places.iter().filter(|((owner, _), _)| *owner == plugin);
         let mut found: Vec<_> = own.map(|((_, site), sampled)| (*site, *sampled)).collect();
         drop(places);
-        found.sort_by_key(|(site, sampled)| (u64::MAX - sampled.looks, site.to_string()));
+        found.sort_by_key(|(site, sampled)| (u64::MAX - sampled.busy_us, site.to_string()));
         found
     }
 }
@@ -91,13 +92,15 @@ pub fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("watchdog".into()).spawn(move || {
         let mut seen: Vec<Option<Seen>> = vec![None; workers];
+        let mut before = Instant::now();
         loop {
             std::thread::sleep(LOOK_EVERY);
             let now = Instant::now();
+            let since_last = now - std::mem::replace(&mut before, now);
             for (worker, seen) in (0..=u8::MAX).zip(&mut seen) {
                 let news = look(host.current(worker), seen, now, warning);
                 if let Some(seen) = seen {
-                    samples.count(seen.call, now - seen.since);
+                    samples.count(seen.call, since_last, now - seen.since);
                 }
                 if let Some(news) = news {
                     tell(news, worker, host, &log);
@@ -213,17 +216,19 @@ mod tests {
     }
 
     #[test]
-    fn samples_count_looks_and_keep_the_longest() {
+    fn samples_add_up_the_time_between_looks_and_keep_the_longest() {
         let samples = Samples::default();
         let timer = call(1).unwrap();
         let watch = Current { site: Site::Watch, ..timer };
-        samples.count(timer, Duration::ZERO);
-        samples.count(watch, Duration::from_millis(7));
-        samples.count(watch, Duration::from_millis(3));
+        let ms = Duration::from_millis;
+        samples.count(timer, ms(10), Duration::ZERO);
+        samples.count(watch, ms(10), ms(7));
+        // The watchdog itself came late.
+        samples.count(watch, ms(310), ms(3));
         let found = samples.of(timer.plugin);
         let expected = [
-            (Site::Watch, Sampled { looks: 2, longest_ms: 7 }),
-            (Site::Timer, Sampled { looks: 1, longest_ms: 0 }),
+            (Site::Watch, Sampled { busy_us: 320_000, longest_ms: 7 }),
+            (Site::Timer, Sampled { busy_us: 10_000, longest_ms: 0 }),
         ];
         assert_eq!(found, expected);
     }
