@@ -106,16 +106,15 @@ pub fn spawn(
                     tell(news, worker, host, &log);
                 }
             }
-            note_blocker(&seen);
+            rohrpost_abi::note_blocker(blocker(&seen, now));
         }
     })
 }
 
 /// Who blocks a worker is named if somebody loses patience with this process.
-fn note_blocker(seen: &[Option<Seen>]) {
-    let blocks = seen.iter().flatten().filter(|seen| seen.shown);
-    let first = blocks.min_by_key(|seen| seen.since);
-    rohrpost_abi::note_blocker(first.map(|seen| seen.call));
+fn blocker(seen: &[Option<Seen>], now: Instant) -> Option<Current> {
+    let blocks = seen.iter().flatten().filter(|seen| now - seen.since >= SHOW_AFTER);
+    blocks.min_by_key(|seen| seen.since).map(|seen| seen.call)
 }
 
 /// One look at one worker.
@@ -213,6 +212,19 @@ mod tests {
         ];
         assert_eq!(looks(&calls, WARNING), expected);
         assert_eq!(looks(&calls, None), [], "nobody wants to know");
+    }
+
+    #[test]
+    fn who_blocks_for_a_second_is_known_without_warnings() {
+        let begun = Instant::now();
+        let seen = |sequence, ms| {
+            let since = begun + Duration::from_millis(ms);
+            let call = call(sequence).unwrap();
+            Some(Seen { call, since, reported: false, shown: false })
+        };
+        let all = [None, seen(1, 500), seen(2, 400), seen(3, 1000)];
+        let at = |ms| blocker(&all, begun + Duration::from_millis(ms));
+        assert_eq!((at(1399), at(1400), at(9000)), (None, call(2), call(2)));
     }
 
     #[test]
