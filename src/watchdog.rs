@@ -4,19 +4,21 @@
 //! is reported once with plugin and hook, once with its stack when it has lasted a second, and once more
 //! with the whole time when it is over. Each look that finds plugin code counts, so that where plugins
 //! spend a worker's time can be told without a clock read per call ([`Samples`]). Workers pay two plain
-//! stores per call.
+//! stores per call. The main thread, on which plugins are loaded, begin and end, is watched as well, from
+//! before the first of them; what takes less than a second there disturbs nobody.
 //!
 //! Must never: touch a worker, but for a look at its stack that its plugin does not notice.
 //!
 //! **Diagnostics**: warnings with plugin, hook or callback, the time, and the functions.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rohrpost_abi::{Current, Host, PluginIndex, Site};
+use rohrpost_abi::{Current, PluginIndex, Site, Unseen};
 
 use crate::log::Log;
 
@@ -84,7 +86,6 @@ impl Samples {
 /// # Errors
 /// When the system gives no thread.
 pub fn spawn(
-    host: &'static Host,
     workers: usize,
     warning: Option<Duration>,
     samples: Samples,
@@ -92,29 +93,50 @@ pub fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("watchdog".into()).spawn(move || {
         let mut seen: Vec<Option<Seen>> = vec![None; workers];
+        let (mut main, main_warning) = (None, warning.map(|warning| warning.max(SHOW_AFTER)));
         let mut before = Instant::now();
         loop {
             std::thread::sleep(LOOK_EVERY);
             let now = Instant::now();
             let since_last = now - std::mem::replace(&mut before, now);
             for (worker, seen) in (0..=u8::MAX).zip(&mut seen) {
-                let news = look(host.current(worker), seen, now, warning);
+                let current = rohrpost_abi::installed().and_then(|host| host.current(worker));
+                let news = look(current, seen, now, warning);
                 if let Some(seen) = seen {
                     samples.count(seen.call, since_last, now - seen.since);
                 }
                 if let Some(news) = news {
-                    tell(news, worker, host, &log);
+                    tell(news, Watched::Worker(worker), &log);
                 }
             }
-            rohrpost_abi::note_blocker(blocker(&seen, now));
+            if let Some(news) = look(rohrpost_abi::current_main(), &mut main, now, main_warning) {
+                tell(news, Watched::Main, &log);
+            }
+            rohrpost_abi::note_blocker(blocker(seen.iter().chain([&main]), now));
         }
     })
 }
 
-/// Who blocks a worker is named if somebody loses patience with this process.
-fn blocker(seen: &[Option<Seen>], now: Instant) -> Option<Current> {
-    let blocks = seen.iter().flatten().filter(|seen| now - seen.since >= SHOW_AFTER);
+/// Who blocks a worker or the main thread is named if somebody loses patience with this process.
+fn blocker<'a>(seen: impl Iterator<Item = &'a Option<Seen>>, now: Instant) -> Option<Current> {
+    let blocks = seen.flatten().filter(|seen| now - seen.since >= SHOW_AFTER);
     blocks.min_by_key(|seen| seen.since).map(|seen| seen.call)
+}
+
+/// Whose calls are looked at.
+#[derive(Clone, Copy, Debug)]
+enum Watched {
+    Worker(u8),
+    Main,
+}
+
+impl fmt::Display for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Watched::Worker(worker) => write!(f, "worker {worker}"),
+            Watched::Main => f.write_str("the main thread"),
+        }
+    }
 }
 
 /// One look at one worker.
@@ -146,28 +168,31 @@ fn look(
     }
 }
 
-fn tell(news: News, worker: u8, host: &'static Host, log: &Log) {
+fn tell(news: News, watched: Watched, log: &Log) {
     let (call, time, what) = match news {
         News::Blocks(call, time) => (call, time, "has blocked"),
         News::Stays(call, time) => (call, time, "still blocks"),
         News::Over(call, time) => (call, time, "blocked"),
     };
-    let plugin = host.plugins().name(call.plugin).unwrap_or("unknown plugin");
+    let plugin = rohrpost_abi::name_of(call.plugin).unwrap_or("unknown plugin");
     let (site, ms) = (call.site, time.as_millis());
-    let said = format_args!("{plugin}: {site} {what} worker {worker} for {ms} ms");
+    let said = format_args!("{plugin}: {site} {what} {watched} for {ms} ms");
     match news {
         News::Blocks(..) | News::Over(..) => {
             log.warning("plugin", format_args!("{said}; plugins must not block"));
         }
-        News::Stays(..) => {
-            log.warning("plugin", format_args!("{said}; {}", stack(worker, call, host)))
-        }
+        News::Stays(..) => log.warning("plugin", format_args!("{said}; {}", stack(watched, call))),
     }
 }
 
-/// The functions that a worker is in, as the end of a sentence.
-fn stack(worker: u8, call: Current, host: &'static Host) -> String {
-    match host.stack_of(worker, call) {
+/// The functions that a thread is in, as the end of a sentence.
+fn stack(watched: Watched, call: Current) -> String {
+    let stack = match (watched, rohrpost_abi::installed()) {
+        (Watched::Worker(worker), Some(host)) => host.stack_of(worker, call),
+        (Watched::Worker(_), None) => Err(Unseen::Returned),
+        (Watched::Main, _) => rohrpost_abi::stack_of_main(call),
+    };
+    match stack {
         Ok(stack) => {
             let does = if stack.computes { "computes" } else { "waits" };
             let lines = rohrpost_abi::describe(&stack.addresses);
@@ -223,7 +248,7 @@ mod tests {
             Some(Seen { call, since, reported: false, shown: false })
         };
         let all = [None, seen(1, 500), seen(2, 400), seen(3, 1000)];
-        let at = |ms| blocker(&all, begun + Duration::from_millis(ms));
+        let at = |ms| blocker(all.iter(), begun + Duration::from_millis(ms));
         assert_eq!((at(1399), at(1400), at(9000)), (None, call(2), call(2)));
     }
 
