@@ -51,6 +51,7 @@
 //! | `watchdog` | 1, where plugins are loaded: looks, and reads debug information | sleeps, disk |
 //! | `crashes` | 1 for a moment, after a crash: tells its functions | disk |
 //! | `signals`, control | 1 each | yes |
+//! | `ending` | 1 from a signal to stop on, 1 while plugins are cleaned up: ends a process whose main thread is blocked | sleeps |
 //! | main | 1: [`supervisor`] | yes |
 //!
 //! Threads reach a worker through its mailbox only. What travels: [`net::desk::Mail`].
@@ -163,6 +164,8 @@
 //! 27. A plugin that ends the process is named, with its hook or its thread, on stderr, in the file of
 //!     crashes and at the next start; the server comes back, and has lost nothing that was answered 250.
 //!     `abi/src/crash.rs`, `crashes.rs`, `keeper.rs`; `tests/containment/`.
+//!     One that blocks the main thread is named too, and does not outlive `shutdown-timeout`.
+//!     `watchdog.rs`, `supervisor/server.rs`; `tests/containment/blocked.rs`.
 //! 28. What is thrown or panics in a plugin on one of our layers costs its step and no more; a step that it
 //!     holds ends with its owner. `abi/include/mailerq.hpp`, `abi/sdk`; `tests/kit/layers.rs`.
 //!
