@@ -115,10 +115,18 @@ pub fn report_crashes(file: Option<File>) -> io::Result<()> {
         let _ = before.set(old);
     }
     // SAFETY: the function may be called at any time, and stays.
-    match unsafe { libc::atexit(on_exit) } {
+    let at_exit = unsafe { libc::atexit(on_exit) };
+    // SAFETY: as above.
+    let at_quick_exit = unsafe { at_quick_exit(on_exit) };
+    match at_exit | at_quick_exit {
         0 => Ok(()),
         _ => Err(io::ErrorKind::OutOfMemory.into()),
     }
+}
+
+unsafe extern "C" {
+    /// C11, 7.22.4.3: as `atexit`, for `quick_exit()`.
+    fn at_quick_exit(function: extern "C" fn()) -> c_int;
 }
 
 /// From now on the process may end by itself: `exit()` is nobody's fault any more.

@@ -7,6 +7,7 @@
 //! | `check`, `finding` | what is wrong with it, and in which words |
 //! | `loading` | loading it in a process of its own |
 //! | `dialogue`, `stage`, `player` | a plugin against a scripted dialogue, under a manual clock |
+//! | `guard` | the end of a dialogue whose plugin does not return |
 //! | `project` | a new plugin to begin with |
 //! | `measure`, [`pair`] | two sessions in memory, for what a plugin costs |
 //!
@@ -20,6 +21,7 @@ mod check;
 mod dialogue;
 mod elf;
 mod finding;
+mod guard;
 mod libraries;
 mod loading;
 mod measure;

@@ -117,11 +117,11 @@ impl Server {
         self.settings = Arc::new(settings);
         self.connections.limit(self.settings.smtp.connection_bounds());
         let before = self.host.plugins().set();
-        let set = (!Arc::ptr_eq(&before, &prepared.set)).then(|| prepared.set.clone());
         let certificates = self.settings.tls.certificates.len();
+        let set = prepared.set.clone();
         let news = News { settings: self.settings.clone(), tls, rolls, plugins: set.clone() };
         let late = self.tell_workers(&news);
-        if let Some(set) = set {
+        if !Arc::ptr_eq(&before, &set) {
             self.host.plugins().adopt(set);
         }
         let after = &prepared.set;

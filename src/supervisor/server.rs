@@ -191,7 +191,7 @@ pub fn run(sources: Sources, loaded: Loaded, keeper: Option<u32>) -> Result<u8, 
 }
 
 /// Once this has gone, the process may end by itself.
-struct Ending;
+pub(super) struct Ending;
 
 impl Drop for Ending {
     fn drop(&mut self) {
@@ -364,7 +364,7 @@ impl Server {
                     Report::Ended(_)
                     | Report::Renewed(..)
                     | Report::RenewalFailed(..)
-                    | Report::Departed(_),
+                    | Report::Departed(..),
                 )
                 | Err(RecvTimeoutError::Disconnected) => {
                     return Err(StartError::Context("a worker ended during its start".into()));
