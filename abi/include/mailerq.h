@@ -699,7 +699,8 @@ MQX_WEAK void MQX_cancel(MQX_Query *query);
  *
  * A name has 1 to 128 octets of UTF-8 without control characters; there are at most 64 notes on one thing,
  * with 16 KiB of names and values. A value of NULL takes the note away. False, and nothing changes, for what
- * exceeds that. Since MQX 1. */
+ * exceeds that. Notes and JSON of all recipients of one message have 20 MiB at most: an incoming message
+ * beyond that is answered 451, and on the way out what exceeds it is not kept, with a warning. Since MQX 1. */
 MQX_WEAK bool MQX_setNote(void *connection_or_message, const char *name, const char *value, size_t size);
 
 /* The octets of a note, and behind them a NUL; NULL if there is none. `size` may be NULL. Valid until the

@@ -267,7 +267,8 @@ impl State {
         match token.kind() {
             Kind::Message => {
                 let stale = Misuse::Stale { kind: token.kind().type_name() };
-                self.messages.get_mut(token.key()).map(Message::notes_mut).ok_or(stale)
+                let message = self.messages.get_mut(token.key()).ok_or(stale)?;
+                Ok(message.notes_mut(token.plugin()))
             }
             _ => self.connection(token).map(|connection| &mut connection.notes),
         }
