@@ -17,7 +17,7 @@ use crate::call;
 use crate::command::{Command, Queue, Timer, WATCHES_MAX, Watch};
 use crate::control::{Asked, Chain, HandBack};
 use crate::fact::Facts;
-use crate::hold::Hold;
+use crate::hold::{Hold, Staged};
 use crate::hook::{Hook, Site};
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::libev::Loop;
@@ -109,6 +109,8 @@ pub(crate) struct Connection {
     pub(crate) answer: Option<Box<Answer>>,
     /// The name of the hold that there is, or is about to be.
     pub(crate) hold: Option<Key>,
+    /// What its holder said that has an older hold to release.
+    pub(crate) staged: Option<Box<Staged>>,
     pub(crate) facts: Facts,
     /// What the address step of now shows to plugins of G2 and later.
     pub(crate) address: Option<StepAddress>,
@@ -121,6 +123,18 @@ impl Connection {
         self.chain.on_call(plugin);
         self.hook = hook;
         self.answer = None;
+        self.staged = None;
+    }
+
+    /// The holder releases the hold of now: what it said before counts.
+    pub(crate) fn hear_staged(&mut self, plugin: PluginIndex) {
+        let Some(staged) = self.staged.take() else { return };
+        if staged.answer.is_some() {
+            self.answer = staged.answer;
+        }
+        if let Some(good) = staged.authenticated {
+            self.set_authenticated(plugin, good);
+        }
     }
 
     /// A hook has returned: whether it took a hold with a name, what it has handed back, and whether the
@@ -301,7 +315,8 @@ impl State {
     fn hand_back_context(&mut self, plugin: PluginIndex, verdict: Verdict) -> Result<(), Misuse> {
         match self.context_chain.hand_back(plugin, verdict) {
             Ok(HandBack::Resumes) => self.commands.push(Command::ResumeContext),
-            Ok(HandBack::Recorded | HandBack::Swallowed) => {}
+            // The context's steps have no names.
+            Ok(HandBack::Recorded | HandBack::Swallowed | HandBack::Settled(_)) => {}
             // D-11: with no step of the context to hand back, a connection's was meant, and there is
             // no telling which.
             Err(Misuse::NotHeld) => return Err(Misuse::BareContext),
@@ -418,6 +433,9 @@ impl State {
                 query.callback = None;
             }
         }
+        if let Some(shared) = self.libev {
+            shared.depart(plugin);
+        }
         self.context_data.forget(plugin);
         self.context_chain.forget(plugin);
     }
@@ -479,7 +497,11 @@ impl State {
     /// Frees a connection and what was lent of it.
     pub(crate) fn remove_connection(&mut self, connection: ConnectionId) {
         self.forget_hold(connection);
-        let address = self.connections.remove(connection.0).and_then(|gone| gone.address);
+        let gone = self.connections.remove(connection.0);
+        for hold in gone.iter().flat_map(|gone| gone.chain.overdue()) {
+            self.holds.remove(hold);
+        }
+        let address = gone.and_then(|gone| gone.address);
         self.addresses.forget(address.as_ref().map(|address| &address.text));
     }
 
