@@ -3,7 +3,7 @@
 //! Owns the slots and what each holds. Must never call anybody: it is borrowed while it works. What
 //! needs the worker is queued as a [`Command`]. Diagnostics: [`Misuse`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::{c_char, c_void};
 use std::fmt;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -34,6 +34,10 @@ use crate::token::{Kind, Token};
 
 /// How much output one connection may hold for plugins (D-40).
 pub const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How many watches are remembered whose descriptor was closed (D-97), each until it is unwatched. Who closes
+/// more and unwatches later is warned of a watch that is no more.
+const WATCHES_CLOSED_MAX: usize = 1024;
 
 /// One pointer per plugin, NULL at first. Grows at the first store: most connections hold none, and after
 /// many reloads few of the plugins that there were (D-0E).
@@ -189,6 +193,9 @@ pub(crate) struct State {
     pub(crate) holds: Slots<Hold>,
     pub(crate) timers: Slots<Timer>,
     pub(crate) watches: Slots<Watch>,
+    /// Those that were removed because their descriptor was closed, and not unwatched since; the oldest
+    /// first.
+    watches_closed: VecDeque<Key>,
     pub(crate) queries: Slots<Query>,
     /// How many of them each plugin has.
     pub(crate) queries_of: HashMap<PluginIndex, usize>,
@@ -222,6 +229,7 @@ impl State {
             holds: Slots::new(),
             timers: Slots::new(),
             watches: Slots::new(),
+            watches_closed: VecDeque::new(),
             queries: Slots::new(),
             queries_of: HashMap::new(),
             commands: Queue::default(),
@@ -389,9 +397,25 @@ impl State {
 
     pub(crate) fn unwatch(&mut self, token: Token) -> Result<(), Misuse> {
         let stale = Misuse::Stale { kind: Kind::Watch.type_name() };
-        self.watches.remove(token.key()).ok_or(stale)?;
-        self.commands.push(Command::Unwatch { watch: WatchId(token.key()) });
+        if self.watches.remove(token.key()).is_some() {
+            self.commands.push(Command::Unwatch { watch: WatchId(token.key()) });
+            return Ok(());
+        }
+        // What was removed here is still its owner's to let go of.
+        let place = self.watches_closed.iter().position(|key| *key == token.key());
+        self.watches_closed.remove(place.ok_or(stale)?);
         Ok(())
+    }
+
+    /// D-97: removes a watch whose descriptor was closed, unless it is gone already.
+    pub(crate) fn remove_closed(&mut self, watch: WatchId) {
+        if self.watches.remove(watch.0).is_none() {
+            return;
+        }
+        if self.watches_closed.len() >= WATCHES_CLOSED_MAX {
+            self.watches_closed.pop_front();
+        }
+        self.watches_closed.push_back(watch.0);
     }
 
     /// D-17: the plugin was cleaned up; what it left goes without a callback.

@@ -507,8 +507,8 @@ impl Worker {
     }
 
     /// The descriptor of a watch turned out to be closed, or cannot be watched (D-97): warns, calls back
-    /// once more with all the bits asked for, and frees the watch. The worker's own registration is gone
-    /// already. `os_error` is what the system said.
+    /// once more with all the bits asked for, and frees the watch; that its owner unwatches it later is no
+    /// misuse. The worker's own registration is gone already. `os_error` is what the system said.
     pub fn remove_watch(&mut self, id: WatchId, os_error: i32) {
         let watch = self.state.borrow().watches.get(id.0).copied();
         let Some(watch) = watch else { return };
@@ -520,7 +520,7 @@ impl Worker {
         );
         misuse::say(self.host, Level::Warning, Some(watch.plugin), text);
         self.fire_watch(id, watch.interest);
-        self.state.borrow_mut().watches.remove(id.0);
+        self.state.borrow_mut().remove_closed(id);
     }
 
     /// A query was answered: frees it, then calls back. False, and no callback, if it was cancelled.
