@@ -180,9 +180,11 @@ MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_Connection *connectio
 #endif
 
 /* RCPT TO: the address without brackets and parameters. Not called for a recipient that the host
- * refuses by itself. One that this client may not send to counts as such unless a plugin of G2 or later
- * exports this hook: then all plugins are asked, and the recipient is accepted if one of them called
- * MQ_setLocal(address, true), or MQ_setAuthenticated. */
+ * refuses by itself. About one that this client may not send to, plugins of G2 and later are asked first, and
+ * it is one that the host refuses unless one of them calls MQ_setLocal(address, true), or
+ * MQ_setAuthenticated: until then, whatever they answer, the client hears the host's 550 or 530. If one of
+ * them does, plugins of G1 are asked as well. A plugin that cannot tell now whether the address is local
+ * says so with MQX_fail: as a step that is held too long, that is up to plugin-failure. */
 #if MQ_API_VERSION < 400
 MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_Connection *connection,
                                  const char *rcptto, size_t size);
@@ -499,7 +501,9 @@ MQX_WEAK int MQX_version(void);
  *   (1)  On a port that begins with TLS the client hears nothing, since nothing can be said yet.
  *   (2)  Whatever MQ_setAuthenticated said. MQX_reject counts as a failed login, MQX_defer as none.
  *   (3)  The client hears what it would hear of mail that is accepted. No further hook is called for what
- *        is dropped; the host logs that it was, and counts it (`discarded` in `rohrpost status`).
+ *        is dropped; the host logs that it was, and counts it (`discarded` in `rohrpost status`). Of a mail
+ *        that is dropped at its sender, a recipient that only plugins would call local is refused: they
+ *        are not asked.
  *
  * A message has one reply, however many recipients: hence one MQX_reject in the message hook of one of
  * them is the answer for all, and none is stored. All of these return whether the answer was noted. */
@@ -533,7 +537,14 @@ MQX_WEAK bool MQX_fail(MQ_Connection *connection);
  * as after MQX_fail. It is also called when the host stops and has taken the step back already. It is not
  * called for a hold that was released. A late release is harmless: it returns false, releases nothing, and
  * the plugin is not passed over as it is when it owes an MQ_continue. NULL outside of a hook of this
- * connection, or if the timeout is negative or NaN. Since MQX 1. */
+ * connection, or if the timeout is negative or NaN. Since MQX 1.
+ *
+ * With NULL for `expired` a plugin does not hear that a step was taken back, and what it then says names a
+ * connection, and no step. So release every hold, the late ones too, right after the answer: until the hold
+ * that was taken back is released, an answer or an MQ_setAuthenticated outside of a hook of this connection
+ * counts if the release of the hold of now comes next, is dropped if that of the old one does, and is
+ * misuse if the plugin holds nothing by name. With `expired`, the plugin knows: what it says afterwards is
+ * about the step that it holds now. */
 typedef struct MQX_Hold MQX_Hold; /* valid until the step is handed back or taken back */
 #define MQX_CONTINUE 0
 #define MQX_COMPLETE 1

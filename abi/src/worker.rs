@@ -173,6 +173,7 @@ impl Worker {
             hook: Hook::Connect,
             answer: None,
             hold: None,
+            staged: None,
             facts: Facts::default(),
             notes: Notes::default(),
             address: None,
@@ -236,7 +237,15 @@ impl Worker {
 
     /// What plugins last said about the client since this was last asked; `None` if nothing (D-34).
     pub fn take_authentication(&self, connection: ConnectionId) -> Option<bool> {
-        self.state.borrow_mut().connections.get_mut(connection.0)?.plugin_authentication.take()
+        let mut state = self.state.borrow_mut();
+        let said = state.connections.get_mut(connection.0)?.plugin_authentication.take()?;
+        Some(said.good)
+    }
+
+    /// A plugin has failed in the step of a login, which began with nobody authenticated and nothing said:
+    /// what it said of the client counts no longer, and what others said before it does again (D-27).
+    pub fn forget_authentication(&self, connection: ConnectionId, plugin: PluginIndex) {
+        self.change(connection, |connection| connection.forget_authentication(plugin));
     }
 
     /// How many more bytes the output of a connection can take, at most [`OUTPUT_BYTES_MAX`]. Said
@@ -335,6 +344,11 @@ impl Worker {
     /// An address step is over: what plugins said with `MQ_setLocal` about its address (D-71).
     pub fn end_address(&self, connection: ConnectionId) -> Option<bool> {
         self.state.borrow_mut().end_address(connection)
+    }
+
+    /// What plugins have said so far with `MQ_setLocal` about the address of the step of now.
+    pub fn said_local(&self, connection: ConnectionId) -> Option<bool> {
+        self.state.borrow().connections.get(connection.0)?.address.as_ref()?.local
     }
 
     /// Calls one hook of the worker itself; at its start with the loop running (D-14), and at its end
