@@ -207,6 +207,7 @@ fn ask(state: &mut State, token: Token, library: &'static JsonLibrary) -> Result
             return Ok(Asked::Ready(active.object));
         }
     }
+    let message = state.message_with(token, &Part::ALL)?;
     let json = message.json.as_deref();
     let stale = json.and_then(|json| json.views.iter().find(|view| view.library.is(library)));
     let stale = stale.map(|view| view.object);
@@ -453,11 +454,11 @@ impl Message {
 
     /// The same, while the message is shown: what was lent of a value that changes is dead. What says no
     /// mail is told when the chain is over; until then such a value is none.
-    pub(crate) fn adopt_live(&mut self, view: &View, addresses: &mut Live) {
+    pub(crate) fn adopt_live(&mut self, view: &View, parts: &[Part], addresses: &mut Live) {
         if self.direction() == Direction::Outgoing {
             return;
         }
-        for part in Part::ALL {
+        for &part in parts {
             let member = view.member(part);
             if self.differs(part, member) {
                 addresses.forget(self.text(part));

@@ -295,14 +295,15 @@ impl JsonLibrary {
             }
             TYPE_OBJECT => {
                 let mut fits = true;
+                let mut tell = |name: *const c_char, value: Raw| {
+                    // SAFETY: names are strings, and live as long as the member.
+                    let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+                    // SAFETY: the value is NULL, which is null, or live.
+                    fits = spend(left, name.len()) && unsafe { self.count(value, level + 1, left) };
+                    fits
+                };
                 // SAFETY: it is live, and nothing is changed while its members are told.
-                unsafe {
-                    self.walk(value, &mut |name, value| {
-                        let name = CStr::from_ptr(name).to_bytes();
-                        fits = spend(left, name.len()) && self.count(value, level + 1, left);
-                        fits
-                    });
-                }
+                unsafe { self.walk(value, &mut tell) };
                 fits
             }
             _ => true,

@@ -245,8 +245,18 @@ impl State {
         self.connections.get_mut(token.key()).ok_or(stale)
     }
 
-    /// The token is a message's, of this worker.
+    /// The token is a message's, of this worker. For its values see [`State::message_with`].
     pub(crate) fn message(&mut self, token: Token) -> Result<&mut Message, Misuse> {
+        let stale = Misuse::Stale { kind: token.kind().type_name() };
+        self.messages.get_mut(token.key()).ok_or(stale)
+    }
+
+    /// The same, with these values as its JSON object says them now: each is compared with what it was.
+    pub(crate) fn message_with(
+        &mut self,
+        token: Token,
+        parts: &[Part],
+    ) -> Result<&mut Message, Misuse> {
         let stale = Misuse::Stale { kind: token.kind().type_name() };
         let message = self.messages.get_mut(token.key()).ok_or(stale)?;
         if let Some(json) = message.json.as_deref()
@@ -254,7 +264,7 @@ impl State {
         {
             let view = json.active();
             // D-62: plugins may have changed the object behind our back.
-            message.adopt_live(&view, &mut self.addresses);
+            message.adopt_live(&view, parts, &mut self.addresses);
         }
         Ok(message)
     }
@@ -468,7 +478,8 @@ impl State {
         token: Token,
         part: Part,
     ) -> Result<*const c_char, Misuse> {
-        let Some(text) = self.message(token)?.text(part).cloned() else { return Ok(ptr::null()) };
+        let text = self.message_with(token, &[part])?.text(part).cloned();
+        let Some(text) = text else { return Ok(ptr::null()) };
         Ok(self.addresses.show(&text, Owner::Message(token.key(), part)))
     }
 

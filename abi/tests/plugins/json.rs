@@ -141,12 +141,12 @@ scenario! {
             let message = open(&stage, connection, b"text");
             let script = "string envelope new@a\nenvelope\nset-envelope newer@a\nget envelope\n\
                           delete envelope\nenvelope\nset-recipient x@y\nget recipient\n\
-                          set-mime made\nget mime\nstring mime other\nmime\nset-recipient\nget recipient\n\
+                          set-mime made\nget mime\nkeep-mime\nstring mime other\nenvelope\nkept-mime\nmime\nset-recipient\nget recipient\n\
                           string recipient last@b\nput tags [\"a\"]\nput customer {\"x\":[1]}\ndelete null";
             show(&mut stage, plugin, connection, message, script);
             let expected = [
                 "envelope=new@a", "envelope=\"newer@a\"", "envelope=NULL", "recipient=\"x@y\"",
-                "mime=\"made\"", "mime=other", "recipient=(none)",
+                "mime=\"made\"", "envelope=NULL", "kept-mime=made", "mime=other", "recipient=(none)",
             ];
             assert_eq!(stage.said(), expected);
             let edits = stage.worker.close_message(message);

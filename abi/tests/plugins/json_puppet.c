@@ -30,6 +30,7 @@
 static char script[65536];
 static struct json_object *kept; /* from `keep` */
 static MQ_Message *last;
+static const char *lent; /* from `keep-mime` */
 
 static void say(const char *name, const char *value) {
     char line[4096];
@@ -137,6 +138,8 @@ static void run(MQ_Message *message, const char *word, const char *name, const c
     else if (!strcmp(word, "envelope")) say("envelope", (const char *)MQ_envelope(message));
     else if (!strcmp(word, "recipient")) say("recipient", (const char *)MQ_recipient(message));
     else if (!strcmp(word, "mime")) say("mime", MQ_mime(message));
+    else if (!strcmp(word, "keep-mime")) lent = MQ_mime(message);
+    else if (!strcmp(word, "kept-mime")) say("kept-mime", lent);
     else if (!strcmp(word, "set-envelope")) MQ_setEnvelope(message, name, name ? strlen(name) : 0);
     else if (!strcmp(word, "set-recipient")) MQ_setRecipient(message, name, name ? strlen(name) : 0);
     else if (!strcmp(word, "set-mime")) MQ_setMime(message, name, name ? strlen(name) : 0);
