@@ -296,7 +296,8 @@
 //!   own (D-73), and logged, for nobody else will ever say that it was there.
 //! - **RSET cannot be refused** (RFC 5321 4.1.1.5), so its hook may only end the connection.
 //! - **The time of a named hold is the plugin's, up to `plugin-timeout`**: an administrator's limit that a plugin
-//!   could lift would be none. Nothing is owed for such a hold (D-28): its release names what is over.
+//!   could lift would be none. Nothing is owed for such a hold (D-28): its release names what is over. An answer
+//!   names no step, so what a plugin says that was not told of the end waits for the release that follows.
 //! - **Where clients can log in they must** (D-35), unless the administrator says which networks need
 //!   not: the default of `smtp-relay-range` is for a server that nobody can log in to. It is the same
 //!   for users of `smtp-auth` and for a plugin that judges logins.

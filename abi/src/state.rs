@@ -17,7 +17,7 @@ use crate::call;
 use crate::command::{Command, Queue, Timer, WATCHES_MAX, Watch};
 use crate::control::{Asked, Chain, HandBack};
 use crate::fact::Facts;
-use crate::hold::Hold;
+use crate::hold::{Hold, Staged};
 use crate::hook::{Hook, Site};
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::libev::Loop;
@@ -74,6 +74,15 @@ impl PluginData {
     }
 }
 
+/// What a plugin last said of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) by: PluginIndex,
+    pub(crate) good: bool,
+    /// What others had said before it.
+    pub(crate) before: Option<bool>,
+}
+
 /// A connection as plugins see it.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -82,7 +91,7 @@ pub(crate) struct Connection {
     pub(crate) secure: bool,
     pub(crate) authenticated: bool,
     /// What plugins said since the worker last asked (D-34).
-    pub(crate) plugin_authentication: Option<bool>,
+    pub(crate) plugin_authentication: Option<Said>,
     pub(crate) closed: bool,
     /// How many bytes [`State::send`] may still take.
     pub(crate) output_space: usize,
@@ -96,6 +105,8 @@ pub(crate) struct Connection {
     pub(crate) answer: Option<Box<Answer>>,
     /// The name of the hold that there is, or is about to be.
     pub(crate) hold: Option<Key>,
+    /// What its holder said that has an older hold to release.
+    pub(crate) staged: Option<Box<Staged>>,
     pub(crate) facts: Facts,
     /// What the address step of now shows to plugins of G2 and later.
     pub(crate) address: Option<StepAddress>,
@@ -108,12 +119,27 @@ impl Connection {
         self.chain.on_call(plugin);
         self.hook = hook;
         self.answer = None;
+        self.staged = None;
+    }
+
+    /// The holder releases the hold of now: what it said before counts.
+    pub(crate) fn hear_staged(&mut self, plugin: PluginIndex) {
+        let Some(staged) = self.staged.take() else { return };
+        if staged.answer.is_some() {
+            self.answer = staged.answer;
+        }
+        if let Some(good) = staged.authenticated {
+            self.set_authenticated(plugin, good);
+        }
     }
 
     /// A hook has returned: whether it took a hold with a name, what it has handed back, and whether the
     /// step is answered.
     pub(crate) fn on_return(&mut self, took_control: bool) -> (bool, Option<Verdict>, bool) {
         let holds = self.hold.is_some();
+        if holds {
+            self.chain.forget_swallowed();
+        }
         let verdict = self.chain.on_return(took_control || holds);
         if verdict == Some(Verdict::Retry) {
             self.answer = None;
@@ -122,13 +148,28 @@ impl Connection {
     }
 
     /// D-3A: at once, and on incoming connections only.
-    pub(crate) fn set_authenticated(&mut self, authenticated: bool) {
+    pub(crate) fn set_authenticated(&mut self, by: PluginIndex, authenticated: bool) {
         match self.direction {
             Direction::Incoming => {
                 self.authenticated = authenticated;
-                self.plugin_authentication = Some(authenticated);
+                let before = match self.plugin_authentication {
+                    Some(said) if said.by == by => said.before,
+                    said => said.map(|said| said.good),
+                };
+                self.plugin_authentication = Some(Said { by, good: authenticated, before });
             }
             Direction::Outgoing => {}
+        }
+    }
+
+    /// What `plugin` said since the worker last asked is as if it had not been said. What was said before
+    /// by others holds again; without that, nobody has granted anything.
+    pub(crate) fn forget_authentication(&mut self, plugin: PluginIndex) {
+        if let Some(said) = self.plugin_authentication.filter(|said| said.by == plugin) {
+            self.authenticated = said.before == Some(true);
+            // Of what came before that, nobody can be told apart any more; so it stays as it is.
+            self.plugin_authentication =
+                said.before.map(|good| Said { by: plugin, good, before: None });
         }
     }
 }
@@ -266,7 +307,8 @@ impl State {
     fn hand_back_context(&mut self, plugin: PluginIndex, verdict: Verdict) -> Result<(), Misuse> {
         match self.context_chain.hand_back(plugin, verdict) {
             Ok(HandBack::Resumes) => self.commands.push(Command::ResumeContext),
-            Ok(HandBack::Recorded | HandBack::Swallowed) => {}
+            // The context's steps have no names.
+            Ok(HandBack::Recorded | HandBack::Swallowed | HandBack::Settled(_)) => {}
             // D-11: with no step of the context to hand back, a connection's was meant, and there is
             // no telling which.
             Err(Misuse::NotHeld) => return Err(Misuse::BareContext),
@@ -367,6 +409,9 @@ impl State {
                 query.callback = None;
             }
         }
+        if let Some(shared) = self.libev {
+            shared.depart(plugin);
+        }
         self.context_data.forget(plugin);
         self.context_chain.forget(plugin);
     }
@@ -428,7 +473,11 @@ impl State {
     /// Frees a connection and what was lent of it.
     pub(crate) fn remove_connection(&mut self, connection: ConnectionId) {
         self.forget_hold(connection);
-        let address = self.connections.remove(connection.0).and_then(|gone| gone.address);
+        let gone = self.connections.remove(connection.0);
+        for hold in gone.iter().flat_map(|gone| gone.chain.overdue()) {
+            self.holds.remove(hold);
+        }
+        let address = gone.and_then(|gone| gone.address);
         self.addresses.forget(address.as_ref().map(|address| &address.text));
     }
 

@@ -173,6 +173,7 @@ impl Worker {
             hook: Hook::Connect,
             answer: None,
             hold: None,
+            staged: None,
             facts: Facts::default(),
             notes: Notes::default(),
             address: None,
@@ -233,7 +234,15 @@ impl Worker {
 
     /// What plugins last said about the client since this was last asked; `None` if nothing (D-34).
     pub fn take_authentication(&self, connection: ConnectionId) -> Option<bool> {
-        self.state.borrow_mut().connections.get_mut(connection.0)?.plugin_authentication.take()
+        let mut state = self.state.borrow_mut();
+        let said = state.connections.get_mut(connection.0)?.plugin_authentication.take()?;
+        Some(said.good)
+    }
+
+    /// A plugin has failed in the step of a login, which began with nobody authenticated and nothing said:
+    /// what it said of the client counts no longer, and what others said before it does again (D-27).
+    pub fn forget_authentication(&self, connection: ConnectionId, plugin: PluginIndex) {
+        self.change(connection, |connection| connection.forget_authentication(plugin));
     }
 
     /// How many more bytes the output of a connection can take, at most [`OUTPUT_BYTES_MAX`]. Said

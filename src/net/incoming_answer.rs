@@ -17,6 +17,7 @@ use rohrpost_abi::{Answer, Fact, Hook, Ruling, TlsFacts};
 use crate::log::Level;
 use crate::metrics::Number;
 use crate::plugin::answer::{self as reply_to, Lasting};
+use crate::plugin::failure::OnFailure;
 use crate::smtp::server::{Asks, Decision, Greeting, Hello};
 use crate::smtp::{Reply, answer};
 
@@ -68,7 +69,9 @@ impl Incoming {
             Hook::Close | Hook::Reset => None,
             _ => desk.settings.plugin.failure.reply(hook),
         };
-        self.parting |= answer.disconnect;
+        self.forget_said(answer.plugin, desk);
+        // A failure that is to mean nothing takes all that the plugin said with it.
+        self.parting |= answer.disconnect && desk.settings.plugin.failure != OnFailure::Accept;
         match (reply, &mut self.stage) {
             (Some(reply), _) => self.refuse_step(reply, desk, io),
             (None, Stage::Step(_, chain)) => chain.on_pass(),
