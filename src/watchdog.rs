@@ -167,9 +167,9 @@ fn tell(news: News, worker: u8, host: &'static Host, log: &Log) {
 fn stack(worker: u8, call: Current, host: &'static Host) -> String {
     match host.stack_of(worker, call) {
         Ok(stack) => {
-            let how = if stack.is_exact { "it is in" } else { "it waits, and seems to be in" };
+            let does = if stack.computes { "computes" } else { "waits" };
             let lines = rohrpost_abi::describe(&stack.addresses);
-            format!("{how}\n  {}", lines.join("\n  "))
+            format!("it {does}, and seems to be in\n  {}", lines.join("\n  "))
         }
         Err(unseen) => format!("where cannot be said: {unseen}"),
     }

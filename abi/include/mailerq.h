@@ -24,9 +24,9 @@
  * Rules that hold for the whole file
  *
  *   Pointers.   Every MQ_Context, MQ_Connection, MQ_Message, MQ_IOWatcher and MQ_Timer pointer is an
- *               opaque number. Never read what it points to, never free it, never compare two
- *               contexts: in G1 the context differs per connection. The pointers given to one plugin
- *               work in that plugin only. An MQ_Address is the address itself, as a string.
+ *               opaque number. Never read what it points to, and never free it. From G2 on a plugin
+ *               has one context per worker, the same in every hook; in G1 it differs per connection,
+ *               so never compare two there. The pointers given to one plugin work in that plugin only. An MQ_Address is the address itself, as a string.
  *   Misuse.     NULL, a pointer that has gone stale, one of another kind or of another plugin, or a
  *               call on the wrong thread: the call does nothing, returns NULL, 0, false or -1 as its
  *               type asks, and the host logs a warning that names the plugin.
@@ -416,6 +416,11 @@ void MQ_SetMime(MQ_Message *message, const char *mime, size_t size);
  * callbacks are callbacks of this plugin: all that is said here of those holds for them, and they may
  * hand back any step that it holds. Plugins with the same copy of libev share the loop. NULL, and a critical
  * line in the log, where the plugin has no libev, or another copy than a plugin that was first.
+ *
+ * Stop every watcher in mq_context_cleanup, and leave no ev_once behind: after a reload that has put another
+ * plugin in the place of this one, the loop goes on without it. A watcher whose callback lies in a plugin
+ * that is gone is not called any more, and the log says so as critical; one whose callback lies in a library
+ * cannot be told from another plugin's, and is called. Free no watcher that is started.
  *
  * The loop is the host's: do not run, break, or destroy it, nor replace its callbacks for pending
  * watchers. ev_signal and ev_child do not work in it (libev lets one loop alone have them, and aborts the

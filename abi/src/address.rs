@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ffi::c_char;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use crate::message::Part;
@@ -42,7 +43,29 @@ impl StepAddress {
 
 /// The pointers of one worker that were given out as addresses and still are.
 #[derive(Debug, Default)]
-pub(crate) struct Live(HashMap<usize, Owner>);
+pub(crate) struct Live(HashMap<usize, Owner, BuildHasherDefault<PointerHasher>>);
+
+/// One multiplication, folded. The keys are addresses of memory of ours, which nobody chooses; what plugins
+/// pass is only looked up.
+#[derive(Default)]
+pub(crate) struct PointerHasher(u64);
+
+impl Hasher for PointerHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_usize(usize::from(*byte)));
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        /// 2^64 divided by the golden ratio, made odd.
+        const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+        let product = u128::from(self.0 ^ number as u64) * u128::from(SPREAD);
+        self.0 = (product as u64) ^ (product >> 64) as u64;
+    }
+}
 
 impl Live {
     /// `text` is given out from now on; it belongs to `owner` until it is forgotten.

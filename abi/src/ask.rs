@@ -5,6 +5,8 @@
 //! looked up, borrowed or written after a hook that declines. Must never hold the cell while plugin code
 //! runs. Diagnostics: as the worker's.
 
+use std::ffi::c_char;
+
 use crate::hook::Hook;
 use crate::id::ConnectionId;
 use crate::plugin::PluginIndex;
@@ -13,8 +15,8 @@ use crate::token::StepName;
 use crate::worker::Worker;
 
 impl Worker {
-    /// Asks plugins one after the other, until one takes control or hands back, or all were asked. One
-    /// without this hook, or one that [`skips`](Worker::skips) it, declines.
+    /// Asks plugins one after the other, until one takes control or says something of its step, or all were
+    /// asked. One without this hook, or one that [`skips`](Worker::skips) it, declines.
     ///
     /// # Panics
     /// When the connection is gone or held, or the message is not one of it: both are bugs of the caller.
@@ -83,11 +85,11 @@ impl Worker {
         if owing && !step.is_last() {
             return self.ask_some(plugins, connection, step, name);
         }
-        let mut declined = 0;
+        let (mut declined, mut shown) = (0, None);
         for &plugin in plugins {
-            let returned = self.ask_one(plugin, connection, step, name);
-            if returned != Returned::default() {
-                return Walked { declined, returned: Some(returned) };
+            let returned = self.ask_one(plugin, connection, step, name, &mut shown);
+            if returned.is_some() {
+                return Walked { declined, returned };
             }
             declined += 1;
         }
@@ -105,12 +107,12 @@ impl Worker {
         step: &Step<'_>,
         name: StepName,
     ) -> Walked {
-        let mut declined = 0;
+        let (mut declined, mut shown) = (0, None);
         for &plugin in plugins {
             if !self.skips(plugin, connection) {
-                let returned = self.ask_one(plugin, connection, step, name);
-                if returned != Returned::default() {
-                    return Walked { declined, returned: Some(returned) };
+                let returned = self.ask_one(plugin, connection, step, name, &mut shown);
+                if returned.is_some() {
+                    return Walked { declined, returned };
                 }
             }
             declined += 1;
@@ -143,18 +145,21 @@ impl Worker {
         connection: ConnectionId,
         step: &Step<'_>,
         name: StepName,
-    ) -> Returned {
+        shown: &mut Option<*const c_char>,
+    ) -> Option<Returned> {
         let context = name.shown_to(plugin);
         self.asked.begin(context);
         let hooks = &self.host.plugins().plugin(plugin).hooks;
         let took_control = hooks.call_step(self.word, plugin, step, context, |text| {
-            self.state.borrow_mut().show_address(connection, text)
+            // The same for all of them.
+            let show = || self.state.borrow_mut().show_address(connection, text);
+            *shown.get_or_insert_with(show)
         });
         let told = self.asked.end();
         if took_control || told {
-            return self.took(plugin, connection, step.hook(), took_control, told);
+            return Some(self.took(plugin, connection, step.hook(), took_control, told));
         }
-        Returned::default()
+        None
     }
 
     /// A hook returned true, or said something of its step before it returned. Not on the way of mail that

@@ -60,8 +60,8 @@ enum Control {
     /// No plugin has it.
     #[default]
     Host,
-    /// A hook runs.
-    Calling { plugin: PluginIndex, verdict: Option<Verdict> },
+    /// A hook runs. `swallowed` is what it handed back while it owed another hand-back.
+    Calling { plugin: PluginIndex, verdict: Option<Verdict>, swallowed: Option<Verdict> },
     /// A hook returned true.
     Held { plugin: PluginIndex },
     /// A held step was handed back, and the worker has not yet looked.
@@ -111,14 +111,16 @@ impl Chain {
     /// A hook of `plugin` is about to be called. A step is at one plugin at a time (D-2D).
     pub(crate) fn on_call(&mut self, plugin: PluginIndex) {
         self.expect_free();
-        self.control = Control::Calling { plugin, verdict: None };
+        self.control = Control::Calling { plugin, verdict: None, swallowed: None };
     }
 
-    /// That hook has returned: what it has handed back already.
+    /// That hook has returned: what it has handed back already. One that took control and has handed back
+    /// meant its own step, also if it owed a hand-back: nobody would give it another (D-28).
     pub(crate) fn on_return(&mut self, took_control: bool) -> Option<Verdict> {
-        let Control::Calling { plugin, verdict } = self.control else {
+        let Control::Calling { plugin, verdict, swallowed } = self.control else {
             unreachable!("only the worker moves a chain on, and it waits for the hook to return");
         };
+        let verdict = verdict.or(swallowed.filter(|_| took_control));
         self.control = match verdict {
             None if took_control => Control::Held { plugin },
             _ => Control::Host,
@@ -133,6 +135,11 @@ impl Chain {
     ) -> Result<HandBack, Misuse> {
         if let Some(place) = self.late.iter().position(|late| *late == caller) {
             self.late.swap_remove(place);
+            if let Control::Calling { plugin, swallowed, .. } = &mut self.control
+                && *plugin == caller
+            {
+                *swallowed = Some(verdict);
+            }
             return Ok(HandBack::Swallowed);
         }
         if let Some(place) = self.overdue.iter().position(|(late, _)| *late == caller)
@@ -150,8 +157,9 @@ impl Chain {
         verdict: Verdict,
     ) -> Result<HandBack, Misuse> {
         match self.control {
-            Control::Calling { plugin, verdict: None } if plugin == caller => {
-                self.control = Control::Calling { plugin, verdict: Some(verdict) };
+            Control::Calling { plugin, verdict: None, .. } if plugin == caller => {
+                let (verdict, swallowed) = (Some(verdict), None);
+                self.control = Control::Calling { plugin, verdict, swallowed };
                 Ok(HandBack::Recorded)
             }
             Control::Held { plugin } if plugin == caller => {
@@ -180,9 +188,17 @@ impl Chain {
         }
     }
 
+    /// The hook that runs has named its hold, which is handed back by that name: what was swallowed was
+    /// not meant for it.
+    pub(crate) fn forget_swallowed(&mut self) {
+        if let Control::Calling { swallowed, .. } = &mut self.control {
+            *swallowed = None;
+        }
+    }
+
     /// Does its hook run, and has it not handed back?
     pub(crate) fn is_calling(&self, plugin: PluginIndex) -> bool {
-        self.control == Control::Calling { plugin, verdict: None }
+        matches!(self.control, Control::Calling { plugin: at, verdict: None, .. } if at == plugin)
     }
 
     /// Who has control and has not handed back.
@@ -339,6 +355,29 @@ mod tests {
         assert_eq!(chain.held(), Some(B));
         assert!(!chain.owes(A));
         assert_eq!(chain.hand_back(A, Verdict::Complete), Err(Misuse::NotHeld));
+    }
+
+    #[test]
+    fn d_28_a_hook_that_hands_back_and_takes_control_while_it_owes_one_is_not_held() {
+        let owing = || {
+            let mut chain = held_by(A);
+            chain.revoke();
+            chain.on_call(A);
+            assert_eq!(chain.hand_back(A, Verdict::Complete), Ok(HandBack::Swallowed));
+            chain
+        };
+        let mut chain = owing();
+        assert_eq!(chain.on_return(true), Some(Verdict::Complete));
+        assert!(chain.held().is_none() && !chain.owes(A));
+        let mut chain = owing();
+        assert_eq!(chain.on_return(false), None, "it was the late one, and nothing else");
+        let mut chain = owing();
+        chain.forget_swallowed();
+        assert_eq!((chain.on_return(true), chain.held()), (None, Some(A)));
+        // With both there is no doubt.
+        let mut chain = owing();
+        assert_eq!(chain.hand_back(A, Verdict::Retry), Ok(HandBack::Recorded));
+        assert_eq!(chain.on_return(true), Some(Verdict::Retry));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use thiserror::Error;
 
+use crate::access;
 use crate::call::{Current, Published};
 use crate::inbox::{Inbox, Wake};
 use crate::metric::{PluginMetric, Registry};
@@ -251,9 +252,13 @@ impl Host {
     /// Leaves a hand-back for the worker whose context it names.
     pub(crate) fn post(&self, context: Token, verdict: Verdict) -> Result<(), Misuse> {
         let worker = context.worker();
-        match self.inbox(worker).put(context, verdict)? {
+        let put = self.inbox(worker).put(context, verdict)?;
+        match put.wake {
             Wake::No => {}
             Wake::Yes => (self.post)(worker),
+        }
+        if let Some(displaced) = put.displaced {
+            access::report_displaced(displaced);
         }
         Ok(())
     }

@@ -72,8 +72,8 @@
 //! 7. A crash in plugin code names the plugin, also on a thread of its own and with its stack used up, and
 //!    the process ends as it would have without us. (`report.rs`)
 //! 8. A look at a blocked worker changes nothing of what its plugin sees: no call ends early. (`blocked.rs`)
-//! 9. libev runs with no cell borrowed, and never on behalf of a plugin while the worker sleeps.
-//!    (`libev.rs`)
+//! 9. libev runs with no cell borrowed, and never on behalf of a plugin while the worker sleeps; what a plugin
+//!    that is gone has left in the loop is not called. (`libev.rs`)
 //! 10. A hold with a name ends once: after its release, its expiry or its step, the name finds nothing and
 //!     owes nothing. (`answer.rs`)
 //! 11. An object of JSON belongs to the library of the plugin that is given it, and one reference to us until

@@ -137,6 +137,9 @@ impl Connection {
     /// step is answered.
     pub(crate) fn on_return(&mut self, took_control: bool) -> (bool, Option<Verdict>, bool) {
         let holds = self.hold.is_some();
+        if holds {
+            self.chain.forget_swallowed();
+        }
         let verdict = self.chain.on_return(took_control || holds);
         if verdict == Some(Verdict::Retry) {
             self.answer = None;
@@ -405,6 +408,9 @@ impl State {
             if let Some(query) = self.queries.get_mut(key) {
                 query.callback = None;
             }
+        }
+        if let Some(shared) = self.libev {
+            shared.depart(plugin);
         }
         self.context_data.forget(plugin);
         self.context_chain.forget(plugin);

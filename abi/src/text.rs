@@ -40,26 +40,50 @@ impl<'a> From<&'a CStr> for Terminated<'a> {
 }
 
 /// Owned bytes with one zero byte past their end; clones share them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text(Arc<Vec<u8>>);
+#[derive(Clone, Debug)]
+pub struct Text(Owned);
+
+/// A longer copy is a buffer, which [`Text::into_vec`] takes as it is.
+const COPY_BYTES_MAX: usize = 512;
+
+/// A short copy takes one allocation, a buffer that came from elsewhere is not copied.
+#[derive(Clone, Debug)]
+enum Owned {
+    Copy(Arc<[u8]>),
+    Buffer(Arc<Vec<u8>>),
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Text) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Text {}
 
 impl Text {
     /// Copies `bytes`, which need no zero byte.
     pub fn copy_from(bytes: &[u8]) -> Text {
-        let mut copy = Vec::with_capacity(bytes.len() + 1);
-        copy.extend_from_slice(bytes);
-        Text::from_vec(copy)
+        if bytes.len() > COPY_BYTES_MAX {
+            let mut copy = Vec::with_capacity(bytes.len() + 1);
+            copy.extend_from_slice(bytes);
+            return Text::from_vec(copy);
+        }
+        let mut copy: Arc<[u8]> = std::iter::repeat_n(0, bytes.len() + 1).collect();
+        let own = Arc::get_mut(&mut copy).expect("it was made above");
+        own[..bytes.len()].copy_from_slice(bytes);
+        Text(Owned::Copy(copy))
     }
 
     /// Adds the zero byte; copies only if `bytes` has no room for it.
     pub fn from_vec(mut bytes: Vec<u8>) -> Text {
         bytes.push(0);
-        Text(Arc::new(bytes))
+        Text(Owned::Buffer(Arc::new(bytes)))
     }
 
     /// Shares a buffer that ends in the zero byte already; gives it back if it does not.
     pub fn from_terminated(bytes: Arc<Vec<u8>>) -> Result<Text, Arc<Vec<u8>>> {
-        if bytes.last() == Some(&0) { Ok(Text(bytes)) } else { Err(bytes) }
+        if bytes.last() == Some(&0) { Ok(Text(Owned::Buffer(bytes))) } else { Err(bytes) }
     }
 
     /// The bytes without the zero byte at their end.
@@ -69,12 +93,18 @@ impl Text {
 
     /// The same bytes, borrowed.
     pub fn as_terminated(&self) -> Terminated<'_> {
-        Terminated(&self.0)
+        match &self.0 {
+            Owned::Copy(bytes) => Terminated(bytes),
+            Owned::Buffer(bytes) => Terminated(bytes),
+        }
     }
 
-    /// The bytes without the zero byte; copies only if they are shared.
+    /// The bytes without the zero byte; a buffer is copied only if it is shared.
     pub fn into_vec(self) -> Vec<u8> {
-        let mut bytes = Arc::unwrap_or_clone(self.0);
+        let mut bytes = match self.0 {
+            Owned::Copy(bytes) => bytes.to_vec(),
+            Owned::Buffer(bytes) => Arc::unwrap_or_clone(bytes),
+        };
         bytes.pop();
         bytes
     }
@@ -89,7 +119,9 @@ mod tests {
         let text = Text::copy_from(b"a\0b");
         assert_eq!(text.as_bytes(), b"a\0b");
         assert_eq!(text.as_terminated().size(), 3);
-        assert_eq!(text.into_vec(), b"a\0b");
+        assert_eq!(text.clone().into_vec(), b"a\0b");
+        assert_eq!(text, Text::from_vec(b"a\0b".to_vec()));
+        assert_ne!(text, Text::copy_from(b"a"));
         assert_eq!(Terminated::EMPTY.as_bytes(), b"");
     }
 

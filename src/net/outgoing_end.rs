@@ -103,7 +103,7 @@ impl Outgoing {
         };
         let mut finish =
             finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
-        let facts = self.facts(&transaction, desk);
+        let facts = self.facts(id, &transaction, desk);
         finish.facts = facts.or_else(|| self.facts_of_failure(finish.fate));
         if self.asked.is_none() {
             self.hide_mail(desk);
@@ -145,7 +145,7 @@ impl Outgoing {
         };
         let mut finish =
             finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
-        let facts = self.facts(&transaction, desk);
+        let facts = self.facts(id, &transaction, desk);
         finish.facts = facts.or_else(|| self.facts_of_failure(finish.fate));
         let mut tried = before.map(|before| before.tried).unwrap_or_default();
         tried.push(self.stop.host.clone());

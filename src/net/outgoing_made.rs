@@ -38,7 +38,6 @@ impl Outgoing {
             return;
         }
         let now = desk.now(io);
-        let transaction = transaction.clone();
         current.transaction = desk.store.change(id, extras.unwrap_or_default(), transaction, now);
     }
 }

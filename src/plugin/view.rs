@@ -190,16 +190,13 @@ impl Plugins {
         step: Step<'_>,
     ) -> Walk {
         let hook = step.hook();
-        // Where one plugin can end the step without a word to the chain, and where each is to be told of.
-        let may_decide = matches!(step, Step::OutMessage(_) | Step::OutData(_));
-        let one_by_one = may_decide || self.trace == Trace::On;
         loop {
             if self.is_decided(chain, step) {
                 chain.end();
             }
             match chain.poll_next() {
                 Next::Call(position) => {
-                    if one_by_one {
+                    if self.trace == Trace::On {
                         let plugin = plugins[position];
                         let returned = self.cell.call(plugin, connection, step);
                         self.trace.called(&self.log, || self.name(plugin), hook, returned);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rohrpost_abi::{Copies, LoadError, LoadOptions, OnError, PluginDirectory, Plugins};
 use serde_json::{Value, json};
 
-use super::place::Place;
+use super::folder;
 use crate::program::say;
 
 /// How long loading may take.
@@ -122,7 +122,7 @@ pub(super) fn run(file: &Path) -> u8 {
 fn attempt(file: &Path) -> Result<Option<String>, (Option<i32>, String)> {
     let refusal = |what: &str, error: std::io::Error| (None, format!("{what}: {error}"));
     let file = std::fs::canonicalize(file).map_err(|error| refusal("the file is gone", error))?;
-    let place = Place::make().map_err(|error| refusal("no temporary folder can be made", error))?;
+    let place = folder().map_err(|error| refusal("no temporary folder can be made", error))?;
     // D-06: whatever it is called, here it is a plugin.
     let link = place.path().join("plugin.so");
     std::os::unix::fs::symlink(&file, &link)

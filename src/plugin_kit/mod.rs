@@ -9,7 +9,6 @@
 //! | `dialogue`, `stage`, `player` | a plugin against a scripted dialogue, under a manual clock |
 //! | `project` | a new plugin to begin with |
 //! | [`pair`] | two sessions in memory, for what a plugin costs |
-//! | `place` | a temporary folder |
 //!
 //! Must never: run the code of a plugin in the process that reports on it, but for the dialogue that
 //! the author wrote for it.
@@ -24,7 +23,6 @@ mod finding;
 mod libraries;
 mod loading;
 pub mod pair;
-mod place;
 mod player;
 mod project;
 mod stage;
@@ -48,4 +46,9 @@ pub fn run(command: &Plugin) -> u8 {
             Err(error) => complain(error, cli::EXIT_USAGE),
         },
     }
+}
+
+/// A new folder that goes when its owner does.
+fn folder() -> std::io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("rohrpost-plugin-").tempdir()
 }

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use crate::cli::{Sink, SinkOutput};
 use crate::log::{Level, Log};
 use crate::settings::{Arguments, Machine, Report as SettingsReport, Settings, Sources};
@@ -21,7 +23,7 @@ use crate::supervisor::single::Single;
 use crate::worker::Report;
 
 use super::dialogue::Dialogue;
-use super::place::Place;
+use super::folder;
 
 /// Nothing has happened for so long: then nothing happens without time or a peer.
 const QUIET: Duration = Duration::from_millis(20);
@@ -104,7 +106,7 @@ pub(super) struct Stage {
     ended: Option<Report>,
     patience: Duration,
     /// Last, so that it goes last.
-    _place: Place,
+    _place: TempDir,
 }
 
 impl Stage {
@@ -117,7 +119,7 @@ impl Stage {
         dialogue: &Dialogue,
         patience: Duration,
     ) -> Result<Stage, StageError> {
-        let place = Place::make().map_err(system("a temporary folder cannot be made"))?;
+        let place = folder().map_err(system("a temporary folder cannot be made"))?;
         let plugins = place.path().join("plugins");
         std::fs::create_dir(&plugins).map_err(system("a folder cannot be made"))?;
         let whole = std::fs::canonicalize(plugin).map_err(system("the plugin is not there"))?;

@@ -140,7 +140,7 @@ scenario! {
     fn the_body_is_shared_and_not_copied() {
         let mut stage = Stage::new();
         let connection = stage.open();
-        let mime = Text::copy_from(b"body");
+        let mime = Text::from_vec(b"body".to_vec());
         let messages: Vec<_> = (0..3)
             .map(|_| {
                 let init = MessageInit { mime: Some(mime.clone()), ..Default::default() };
