@@ -34,6 +34,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The argument that tells a server its keeper.
 const KEPT: &str = "--keeper";
+/// What a server that has a keeper ends with in place of 0. A plugin can end the process behind everybody's
+/// back with `_exit(0)`, which is no ordered end.
+pub const EXIT_ORDERED: u8 = 93;
 
 /// Keeps a server running until it ends in order, or cannot start; returns the exit code.
 pub fn run() -> u8 {
@@ -96,14 +99,18 @@ impl fmt::Display for Ended {
 
 impl Ended {
     fn code(&self) -> u8 {
+        if self.0.code() == Some(EXIT_ORDERED.into()) {
+            return 0;
+        }
         let code = self.0.code().or_else(|| Some(128 + self.0.signal()?));
         code.and_then(|code| u8::try_from(code).ok()).unwrap_or(cli::EXIT_BUG)
     }
 
-    /// Whether a server that ended so is started again: not one that was told to end, and not one that
+    /// Whether a server that ended so is started again: not one that has ended in order, and not one that
     /// cannot start before somebody has mended something.
     fn is_to_be_repeated(&self) -> bool {
-        !matches!(self.0.code(), Some(0 | 64 | 78))
+        const ORDERED: i32 = EXIT_ORDERED as i32;
+        !matches!(self.0.code(), Some(ORDERED | 64 | 78))
     }
 }
 
@@ -231,9 +238,11 @@ mod tests {
     #[test]
     fn only_an_end_that_may_not_come_again_is_followed_by_a_start() {
         let exit = |code: i32| Ended(ExitStatus::from_raw(code << 8));
-        for code in [0, 64, 78] {
-            assert!(!exit(code).is_to_be_repeated(), "{code}");
+        for (code, told) in [(EXIT_ORDERED, 0), (64, 64), (78, 78)] {
+            let ended = exit(code.into());
+            assert!(!ended.is_to_be_repeated() && ended.code() == told, "{code}");
         }
+        assert!(exit(0).is_to_be_repeated(), "a plugin has called _exit(0)");
         for code in [1, 70, 75, 101] {
             assert!(exit(code).is_to_be_repeated(), "{code}");
             assert_eq!(i32::from(exit(code).code()), code);

@@ -81,6 +81,7 @@ fn serve(run: Run) -> u8 {
         Err(report) => return complain(report, cli::EXIT_SETTINGS),
     };
     match supervisor::run(sources, loaded, run.keeper) {
+        Ok(0) if run.keeper.is_some() => keeper::EXIT_ORDERED,
         Ok(exit) => exit,
         Err(error) => complain(&error, error.exit()),
     }

@@ -233,6 +233,21 @@ pub(crate) fn apply_post(state: &RefCell<State>, post: Post) {
     }
 }
 
+/// A later hand-back came before the worker had looked at this one, whose step is over.
+#[cold]
+pub(crate) fn report_displaced(post: Post) {
+    let Post { context, first, second } = post;
+    // D-28: a late release of a hold with a name is no misuse.
+    if context.kind() == Kind::Hold {
+        return;
+    }
+    let misuse = Misuse::Stale { kind: context.kind().type_name() };
+    for verdict in std::iter::once(first).chain(second) {
+        let refusal = Refusal { plugin: Some(context.plugin()), misuse };
+        misuse::report(function(verdict, context.kind()), refusal);
+    }
+}
+
 /// The name of a hand-back, by what it was given.
 const fn function(verdict: Verdict, kind: Kind) -> &'static str {
     match (verdict, kind) {

@@ -1,16 +1,15 @@
 //! Blocked: where a worker is that has been in one call for too long, without disturbing it.
 //!
-//! Owns the signal that has a thread look at its own stack. That is exact, but a signal ends a sleep
-//! early (`nanosleep`, `poll`, `epoll_wait`, and whatever has a time limit) with EINTR, which a plugin
-//! may not expect. So it is sent only to a thread that computes, or waits in a system call that the
-//! kernel takes up again by itself (`SA_RESTART`); the stack of any other is read from outside.
+//! Owns the signal that has a thread look at its own stack. A signal ends a sleep early (`nanosleep`,
+//! `poll`, `epoll_wait`) with EINTR, which a plugin may not expect. So it is sent only to a thread that
+//! computes; the stack of one that waits is read from outside.
 //!
-//! Must never be called on a worker: it waits for one. Diagnostics: [`Unseen`] says why there is nothing
-//! to show.
+//! Must never follow unwind tables: those of a plugin may be wrong (hand-written code, code made at run
+//! time), and to believe them is a fault in a server that is well. Nor be called on a worker: it waits
+//! for one. Diagnostics: [`Unseen`] says why there is nothing to show.
 
 use std::ffi::{c_int, c_void};
 use std::fs;
-use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -41,11 +40,11 @@ static SIGNAL: OnceLock<Option<c_int>> = OnceLock::new();
 /// Where a thread is, innermost first, up to the plugin's outermost function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stack {
-    /// To be told by [`describe`](crate::describe).
+    /// To be told by [`describe`](crate::describe). They are what looks like return addresses into
+    /// plugins, some of which may be left from calls that are over.
     pub addresses: Vec<usize>,
-    /// Read by the thread itself. If not, it is what looks like return addresses into plugins, some of
-    /// which may be left from calls that are over.
-    pub is_exact: bool,
+    /// It computes, and the first address is its very place.
+    pub computes: bool,
 }
 
 /// Why no stack can be shown.
@@ -71,6 +70,7 @@ enum Doing {
     Waiting { call: Option<SystemCall>, stack: usize },
 }
 
+/// Number and arguments; two looks that find the same find the same call, or one like it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SystemCall {
     number: i64,
@@ -83,28 +83,40 @@ impl Host {
     /// # Errors
     /// See [`Unseen`].
     pub fn stack_of(&self, worker: u8, call: Current) -> Result<Stack, Unseen> {
-        let _looking = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
-        let thread = self.thread(worker);
-        let end = Instant::now() + PATIENCE;
-        while Instant::now() < end {
-            if self.current(worker) != Some(call) {
-                return Err(Unseen::Returned);
-            }
-            let stack = match doing(thread).ok_or(Unseen::Hidden)? {
-                Doing::Running => is_awake(thread).then(|| ask(thread, call, end)).flatten(),
-                Doing::Waiting { call: Some(system), .. } if is_taken_up_again(&system) => {
-                    ask(thread, call, end)
-                }
-                waiting @ Doing::Waiting { stack, .. } => read(thread, stack, &waiting),
-            };
-            match stack {
-                Some(stack) if !stack.addresses.is_empty() => return Ok(stack),
-                _ => std::thread::sleep(PAUSE),
-            }
-        }
-        let still = self.current(worker) == Some(call);
-        Err(if still { Unseen::Restless } else { Unseen::Returned })
+        stack(self.thread(worker), call, || self.current(worker))
     }
+}
+
+/// Where the main thread is within `call`, of which [`current_main`](crate::current_main) told. Takes 300 ms
+/// at most; not for that thread.
+///
+/// # Errors
+/// See [`Unseen`].
+pub fn stack_of_main(call: Current) -> Result<Stack, Unseen> {
+    stack(call::main_thread(), call, call::current_main)
+}
+
+fn stack(
+    thread: c_int,
+    call: Current,
+    current: impl Fn() -> Option<Current>,
+) -> Result<Stack, Unseen> {
+    let _looking = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        if current() != Some(call) {
+            return Err(Unseen::Returned);
+        }
+        let stack = match doing(thread).ok_or(Unseen::Hidden)? {
+            Doing::Running => is_awake(thread).then(|| ask(thread, call, end)).flatten(),
+            waiting @ Doing::Waiting { stack, .. } => read(thread, stack, &waiting),
+        };
+        match stack {
+            Some(stack) if !stack.addresses.is_empty() => return Ok(stack),
+            _ => std::thread::sleep(PAUSE),
+        }
+    }
+    Err(if current() == Some(call) { Unseen::Restless } else { Unseen::Returned })
 }
 
 /// Has the thread look itself; `None` if it did not, or is not in that call any more.
@@ -121,7 +133,7 @@ fn ask(thread: c_int, call: Current, end: Instant) -> Option<Stack> {
     }
     // One that comes late finds nothing wanted.
     let answered = WANTED.swap(0, Ordering::AcqRel) == 0 && SEEN.load(Ordering::Acquire);
-    answered.then(|| Stack { addresses: within_plugin(), is_exact: true })
+    answered.then(|| Stack { addresses: within_plugin(), computes: true })
 }
 
 /// Reads the stack of a thread that waits, if it still waits there afterwards.
@@ -129,7 +141,7 @@ fn read(thread: c_int, stack: usize, before: &Doing) -> Option<Stack> {
     FRAMES.clear();
     unwind::scan(stack, &FRAMES);
     let same = doing(thread).is_some_and(|now| now == *before);
-    same.then(|| Stack { addresses: within_plugin(), is_exact: false })
+    same.then(|| Stack { addresses: within_plugin(), computes: false })
 }
 
 /// What was found, without the host's own frames behind the plugin's.
@@ -153,7 +165,8 @@ extern "C" fn on_look(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
     if wanted != 0 && call::current().map(call::pack) == Some(wanted) {
         // SAFETY: the system lends it to its handler.
         let place = unsafe { Place::of(context) };
-        unwind::frames(Some(place), &FRAMES);
+        // The stack holds still meanwhile, and whatever its words are, nothing can fault.
+        unwind::look(place, &FRAMES);
         // Nobody else looks at the frames before.
         if WANTED.compare_exchange(wanted, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             SEEN.store(true, Ordering::Release);
@@ -167,7 +180,7 @@ extern "C" fn on_look(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
 fn free_signal() -> Option<c_int> {
     let mut candidates = (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev();
     let signal = candidates.find(|signal| is_free(*signal))?;
-    crash::handle(signal, on_look).ok()?;
+    crash::handle(signal, on_look, 0).ok()?;
     Some(signal)
 }
 
@@ -198,40 +211,6 @@ fn parse(text: &str) -> Option<Doing> {
             Some(Doing::Waiting { call: Some(call), stack: number(stack)? as usize })
         }
         _ => None,
-    }
-}
-
-/// Whether the kernel takes the call up again after a handler with `SA_RESTART`: signal(7). Whatever has
-/// a time limit is not in this list, for what is left of it would be lost or begin anew.
-fn is_taken_up_again(call: &SystemCall) -> bool {
-    let [first, second, _, fourth, ..] = call.arguments;
-    match call.number {
-        libc::SYS_read | libc::SYS_readv | libc::SYS_recvfrom | libc::SYS_recvmsg => {
-            !has_time_limit(first, libc::SO_RCVTIMEO)
-        }
-        libc::SYS_write | libc::SYS_writev | libc::SYS_sendto | libc::SYS_sendmsg => {
-            !has_time_limit(first, libc::SO_SNDTIMEO)
-        }
-        libc::SYS_futex => {
-            let waits = [libc::FUTEX_WAIT, libc::FUTEX_WAIT_BITSET];
-            waits.contains(&(second as c_int & libc::FUTEX_CMD_MASK)) && fourth == 0
-        }
-        libc::SYS_wait4 | libc::SYS_waitid | libc::SYS_flock => true,
-        _ => false,
-    }
-}
-
-/// Whether a descriptor is a socket on which calls end after some time.
-fn has_time_limit(fd: u64, which: c_int) -> bool {
-    let mut limit = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    let mut size = size_of_val(&limit) as libc::socklen_t;
-    let value = (&raw mut limit).cast();
-    // SAFETY: writes so many octets there; what is no socket, or nothing, is an error.
-    let asked = unsafe { libc::getsockopt(fd as c_int, libc::SOL_SOCKET, which, value, &mut size) };
-    match asked {
-        0 => limit.tv_sec != 0 || limit.tv_usec != 0,
-        // A file or a pipe waits as long as it takes.
-        _ => io::Error::last_os_error().raw_os_error() != Some(libc::ENOTSOCK),
     }
 }
 
@@ -267,29 +246,9 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_kernel_takes_up_again_is_interrupted() {
-        let again = |number, arguments| is_taken_up_again(&SystemCall { number, arguments });
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("there are sockets");
-        let fd = |socket: &std::os::unix::net::UnixStream| {
-            std::os::fd::AsRawFd::as_raw_fd(socket) as u64
-        };
-        theirs.set_read_timeout(Some(Duration::from_secs(1))).expect("it is a socket");
-        assert!(again(libc::SYS_read, [fd(&ours), 0, 0, 0, 0, 0]));
-        assert!(!again(libc::SYS_read, [fd(&theirs), 0, 0, 0, 0, 0]));
-        assert!(again(libc::SYS_write, [fd(&theirs), 0, 0, 0, 0, 0]));
-        assert!(!again(libc::SYS_read, [u64::from(u32::MAX), 0, 0, 0, 0, 0]));
-        let wait = libc::FUTEX_WAIT as u64 | libc::FUTEX_PRIVATE_FLAG as u64;
-        assert!(again(libc::SYS_futex, [8, wait, 0, 0, 0, 0]));
-        assert!(!again(libc::SYS_futex, [8, wait, 0, 8, 0, 0]), "it has a time limit");
-        for number in [libc::SYS_clock_nanosleep, libc::SYS_ppoll, libc::SYS_epoll_pwait] {
-            assert!(!again(number, [0; 6]));
-        }
-    }
-
-    #[test]
     fn a_signal_that_somebody_uses_is_not_taken() {
         let highest = libc::SIGRTMAX();
-        crash::handle(highest, on_look).expect("a handler can be set");
+        crash::handle(highest, on_look, 0).expect("a handler can be set");
         assert!(!is_free(highest));
         assert!(free_signal().is_some_and(|signal| signal < highest));
     }

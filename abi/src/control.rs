@@ -8,6 +8,7 @@ use std::cell::Cell;
 
 use crate::misuse::Misuse;
 use crate::plugin::PluginIndex;
+use crate::slot::Key;
 use crate::step::Verdict;
 use crate::token::Token;
 
@@ -41,6 +42,11 @@ impl Asked {
         told
     }
 
+    /// Whether the hook that runs is one of `context`.
+    pub(crate) fn is(&self, context: Token) -> bool {
+        self.context.get() == context.bits()
+    }
+
     /// Whether the hook that runs is one of `context`, and the chain is still to be told of it; it counts as
     /// told.
     pub(crate) fn tell(&self, context: Token) -> bool {
@@ -54,8 +60,8 @@ enum Control {
     /// No plugin has it.
     #[default]
     Host,
-    /// A hook runs.
-    Calling { plugin: PluginIndex, verdict: Option<Verdict> },
+    /// A hook runs. `swallowed` is what it handed back while it owed another hand-back.
+    Calling { plugin: PluginIndex, verdict: Option<Verdict>, swallowed: Option<Verdict> },
     /// A hook returned true.
     Held { plugin: PluginIndex },
     /// A held step was handed back, and the worker has not yet looked.
@@ -71,7 +77,13 @@ pub(crate) enum HandBack {
     Resumes,
     /// It was for a hold that has been revoked (D-28).
     Swallowed,
+    /// The same for one with a name, which is settled with this.
+    Settled(Key),
 }
+
+/// How many revoked holds with a name a chain remembers. A plugin that loses more of them on one connection, and
+/// releases none, is passed over until it hands back, as if the last had none.
+const OVERDUE_MAX: usize = 64;
 
 /// One serial chain.
 #[derive(Debug, Default)]
@@ -79,6 +91,8 @@ pub(crate) struct Chain {
     control: Control,
     /// Who owes a hand-back for a revoked hold; at most one entry per plugin.
     late: Vec<PluginIndex>,
+    /// Revoked holds with a name whose plugin was not told, and has not released them; the oldest first.
+    overdue: Vec<(PluginIndex, Key)>,
 }
 
 impl Chain {
@@ -97,14 +111,16 @@ impl Chain {
     /// A hook of `plugin` is about to be called. A step is at one plugin at a time (D-2D).
     pub(crate) fn on_call(&mut self, plugin: PluginIndex) {
         self.expect_free();
-        self.control = Control::Calling { plugin, verdict: None };
+        self.control = Control::Calling { plugin, verdict: None, swallowed: None };
     }
 
-    /// That hook has returned: what it has handed back already.
+    /// That hook has returned: what it has handed back already. One that took control and has handed back
+    /// meant its own step, also if it owed a hand-back: nobody would give it another (D-28).
     pub(crate) fn on_return(&mut self, took_control: bool) -> Option<Verdict> {
-        let Control::Calling { plugin, verdict } = self.control else {
+        let Control::Calling { plugin, verdict, swallowed } = self.control else {
             unreachable!("only the worker moves a chain on, and it waits for the hook to return");
         };
+        let verdict = verdict.or(swallowed.filter(|_| took_control));
         self.control = match verdict {
             None if took_control => Control::Held { plugin },
             _ => Control::Host,
@@ -119,7 +135,17 @@ impl Chain {
     ) -> Result<HandBack, Misuse> {
         if let Some(place) = self.late.iter().position(|late| *late == caller) {
             self.late.swap_remove(place);
+            if let Control::Calling { plugin, swallowed, .. } = &mut self.control
+                && *plugin == caller
+            {
+                *swallowed = Some(verdict);
+            }
             return Ok(HandBack::Swallowed);
+        }
+        if let Some(place) = self.overdue.iter().position(|(late, _)| *late == caller)
+            && !matches!(self.control, Control::Calling { plugin, .. } if plugin == caller)
+        {
+            return Ok(HandBack::Settled(self.overdue.remove(place).1));
         }
         self.release(caller, verdict)
     }
@@ -131,8 +157,9 @@ impl Chain {
         verdict: Verdict,
     ) -> Result<HandBack, Misuse> {
         match self.control {
-            Control::Calling { plugin, verdict: None } if plugin == caller => {
-                self.control = Control::Calling { plugin, verdict: Some(verdict) };
+            Control::Calling { plugin, verdict: None, .. } if plugin == caller => {
+                let (verdict, swallowed) = (Some(verdict), None);
+                self.control = Control::Calling { plugin, verdict, swallowed };
                 Ok(HandBack::Recorded)
             }
             Control::Held { plugin } if plugin == caller => {
@@ -161,9 +188,17 @@ impl Chain {
         }
     }
 
+    /// The hook that runs has named its hold, which is handed back by that name: what was swallowed was
+    /// not meant for it.
+    pub(crate) fn forget_swallowed(&mut self) {
+        if let Control::Calling { swallowed, .. } = &mut self.control {
+            *swallowed = None;
+        }
+    }
+
     /// Does its hook run, and has it not handed back?
     pub(crate) fn is_calling(&self, plugin: PluginIndex) -> bool {
-        self.control == Control::Calling { plugin, verdict: None }
+        matches!(self.control, Control::Calling { plugin: at, verdict: None, .. } if at == plugin)
     }
 
     /// Who has control and has not handed back.
@@ -191,16 +226,42 @@ impl Chain {
         Some(verdict)
     }
 
-    /// Takes control away from who has it, with a hold that nothing can be owed for: its token is gone.
-    pub(crate) fn revoke_named(&mut self) -> Option<PluginIndex> {
+    /// Takes control away from who has it, and was told: nothing is owed.
+    pub(crate) fn revoke_told(&mut self) -> Option<PluginIndex> {
         let plugin = self.held()?;
         self.control = Control::Host;
         Some(plugin)
     }
 
+    /// The same for a hold with this name, of a plugin that was not told: what it says without a name may be
+    /// about it. Whether there is room to remember it; without, it is revoked as one that has none.
+    pub(crate) fn revoke_named(&mut self, hold: Key) -> Option<(PluginIndex, bool)> {
+        if self.overdue.len() >= OVERDUE_MAX {
+            return self.revoke().map(|plugin| (plugin, false));
+        }
+        let plugin = self.revoke_told()?;
+        self.overdue.push((plugin, hold));
+        Some((plugin, true))
+    }
+
+    /// A revoked hold was released.
+    pub(crate) fn settle(&mut self, hold: Key) {
+        self.overdue.retain(|(_, overdue)| *overdue != hold);
+    }
+
+    /// May what this plugin says outside of its hooks be about a revoked hold with a name?
+    pub(crate) fn is_overdue(&self, plugin: PluginIndex) -> bool {
+        self.overdue.iter().any(|(overdue, _)| *overdue == plugin)
+    }
+
+    /// The revoked holds that are still remembered.
+    pub(crate) fn overdue(&self) -> impl Iterator<Item = Key> + '_ {
+        self.overdue.iter().map(|(_, hold)| *hold)
+    }
+
     /// D-27: takes control away from who has it.
     pub(crate) fn revoke(&mut self) -> Option<PluginIndex> {
-        let plugin = self.revoke_named()?;
+        let plugin = self.revoke_told()?;
         // It may owe one already, from before its close hook.
         if !self.late.contains(&plugin) {
             self.late.push(plugin);
@@ -222,7 +283,6 @@ impl Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slot::Key;
     use crate::token::Kind;
 
     const A: PluginIndex = PluginIndex::from_bits(0);
@@ -298,6 +358,29 @@ mod tests {
     }
 
     #[test]
+    fn d_28_a_hook_that_hands_back_and_takes_control_while_it_owes_one_is_not_held() {
+        let owing = || {
+            let mut chain = held_by(A);
+            chain.revoke();
+            chain.on_call(A);
+            assert_eq!(chain.hand_back(A, Verdict::Complete), Ok(HandBack::Swallowed));
+            chain
+        };
+        let mut chain = owing();
+        assert_eq!(chain.on_return(true), Some(Verdict::Complete));
+        assert!(chain.held().is_none() && !chain.owes(A));
+        let mut chain = owing();
+        assert_eq!(chain.on_return(false), None, "it was the late one, and nothing else");
+        let mut chain = owing();
+        chain.forget_swallowed();
+        assert_eq!((chain.on_return(true), chain.held()), (None, Some(A)));
+        // With both there is no doubt.
+        let mut chain = owing();
+        assert_eq!(chain.hand_back(A, Verdict::Retry), Ok(HandBack::Recorded));
+        assert_eq!(chain.on_return(true), Some(Verdict::Retry));
+    }
+
+    #[test]
     fn a_plugin_that_is_revoked_twice_is_listed_once() {
         let mut chain = held_by(A);
         chain.revoke();
@@ -305,6 +388,23 @@ mod tests {
         chain.on_return(true);
         assert_eq!(chain.revoke(), Some(A));
         assert_eq!(chain.late, [A]);
+    }
+
+    #[test]
+    fn a_chain_remembers_so_many_lost_names_and_passes_over_who_loses_more() {
+        let mut chain = Chain::default();
+        for number in 0..OVERDUE_MAX as u64 + 1 {
+            chain.on_call(A);
+            chain.on_return(true);
+            let kept = number < OVERDUE_MAX as u64;
+            assert_eq!(chain.revoke_named(Key::from_bits(number)), Some((A, kept)));
+        }
+        assert!(chain.is_overdue(A) && chain.owes(A) && !chain.is_overdue(B));
+        assert_eq!(chain.hand_back(A, Verdict::Continue), Ok(HandBack::Swallowed));
+        let oldest = HandBack::Settled(Key::from_bits(0));
+        assert_eq!(chain.hand_back(A, Verdict::Continue), Ok(oldest));
+        (1..OVERDUE_MAX as u64).for_each(|number| chain.settle(Key::from_bits(number)));
+        assert!(!chain.is_overdue(A) && !chain.owes_any());
     }
 
     #[test]

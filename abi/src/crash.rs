@@ -3,7 +3,7 @@
 //! Owns the handlers of the signals that end a process, and of `exit()` where nobody asked for one. A
 //! crash is laid to the plugin whose hook or callback runs on the thread; else (threads of plugins) to
 //! the plugin whose code is at the faulting place, else nearest to it on the stack; else to the host. One
-//! sent by another process is laid to the plugin that blocks a worker, if one does.
+//! sent by another process is laid to the plugin that blocks a worker or the main thread, if one does.
 //!
 //! Must never allocate, lock or wait without an end here, and never keep the process alive: after the
 //! report the handler of before has its turn, so core dumps and sanitizers work as without it.
@@ -42,6 +42,8 @@ const WAITS_MAX: u32 = 500;
 const WAIT_NS: i64 = 10_000_000;
 /// How long the unwinder may take, in seconds; then SIGALRM ends the process.
 const UNWIND_S_MAX: u32 = 5;
+/// What a shell makes of an end by a signal, which is added.
+const EXIT_BY_SIGNAL: c_int = 128;
 /// Enough for a line without its frames.
 const TEXT_BYTES: usize = 1024;
 const STDERR: c_int = 2;
@@ -58,6 +60,10 @@ static OWNER: AtomicU32 = AtomicU32::new(0);
 static REPORTER: AtomicI32 = AtomicI32::new(0);
 /// The head of its line is in the file, and its end is not.
 static IS_OPEN: AtomicBool = AtomicBool::new(false);
+/// Somebody was named, or it was said that nobody can be.
+static TOLD: AtomicBool = AtomicBool::new(false);
+/// The report itself met a fault.
+static CUT: AtomicBool = AtomicBool::new(false);
 /// Why it is about to abort, as a [`Cause`].
 static CAUSE: AtomicU8 = AtomicU8::new(Cause::Signal as u8);
 /// The process may end by itself.
@@ -102,15 +108,25 @@ pub fn report_crashes(file: Option<File>) -> io::Result<()> {
     // The main thread ends with the process, and so does its stack.
     std::mem::forget(HandlerStack::new());
     for ((signal, _), before) in SIGNALS.iter().zip(&BEFORE) {
-        let old = handle(*signal, on_signal)?;
+        // A fault within the report, in an unwinder that believes wrong tables, must come in again: the
+        // system ends a process at once that meets one while it is blocked.
+        let old = handle(*signal, on_signal, libc::SA_NODEFER)?;
         // Nobody else sets it.
         let _ = before.set(old);
     }
     // SAFETY: the function may be called at any time, and stays.
-    match unsafe { libc::atexit(on_exit) } {
+    let at_exit = unsafe { libc::atexit(on_exit) };
+    // SAFETY: as above.
+    let at_quick_exit = unsafe { at_quick_exit(on_exit) };
+    match at_exit | at_quick_exit {
         0 => Ok(()),
         _ => Err(io::ErrorKind::OutOfMemory.into()),
     }
+}
+
+unsafe extern "C" {
+    /// C11, 7.22.4.3: as `atexit`, for `quick_exit()`.
+    fn at_quick_exit(function: extern "C" fn()) -> c_int;
 }
 
 /// From now on the process may end by itself: `exit()` is nobody's fault any more.
@@ -118,7 +134,14 @@ pub fn expect_exit() {
     ENDING.store(true, Ordering::Release);
 }
 
-/// Says who blocks a worker, or that nobody does, for the report on a process that somebody else ends
+/// Ends the process with this code, and runs nothing that was to run at its end: plugin code, which may
+/// wait for what never comes.
+pub fn end_at_once(code: u8) -> ! {
+    // SAFETY: nothing of this process runs after it.
+    unsafe { libc::_exit(c_int::from(code)) }
+}
+
+/// Says who blocks a worker or the main thread, or that nobody does, for the report on a process that somebody else ends
 /// because of it.
 pub fn note_blocker(call: Option<Current>) {
     BLOCKER.store(call.map_or(0, call::pack), Ordering::Relaxed);
@@ -132,11 +155,12 @@ pub(crate) fn note_cause(cause: Cause) {
 pub(crate) type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
 
 /// Puts a handler in place, with a stack of its own where the thread has one; what was there before.
-pub(crate) fn handle(signal: c_int, handler: Handler) -> io::Result<libc::sigaction> {
+/// `more` are flags besides those that each has.
+pub(crate) fn handle(signal: c_int, handler: Handler, more: c_int) -> io::Result<libc::sigaction> {
     // SAFETY: zero is a value of each of its fields.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
     action.sa_sigaction = handler as usize;
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART | more;
     let mut before = MaybeUninit::uninit();
     // SAFETY: the handler has the prototype that SA_SIGINFO asks for, and stays.
     let done = unsafe { libc::sigaction(signal, &action, before.as_mut_ptr()) };
@@ -154,7 +178,7 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
         Claim::Foreign => {}
         Claim::First => report(&met),
         // The report itself went wrong, or this is what the handler of before led to.
-        Claim::Again => end_line(" cut"),
+        Claim::Again => cut(&met),
         Claim::Other => wait_for_the_first(),
     }
     pass_on(&met, info, context);
@@ -251,6 +275,18 @@ fn wait_for_the_first() {
     }
 }
 
+/// Ends a report that met a fault, with what it has found so far. If that was not the first, with nothing.
+fn cut(met: &Met) {
+    // SAFETY: the unwinder does not come back.
+    unsafe { libc::alarm(0) };
+    // What the handler of before leads to finds the line ended.
+    if IS_OPEN.load(Ordering::Acquire) && !CUT.swap(true, Ordering::AcqRel) {
+        tell_nearest(met);
+        tell_frames();
+    }
+    end_line(" cut");
+}
+
 /// Lets the handler of before have the signal. What was met comes again by itself when this returns; what
 /// was sent does not, and is handed on by hand: the standard library's handler, for one, only puts the
 /// default back and waits for the fault to come again.
@@ -268,11 +304,13 @@ fn pass_on(met: &Met, info: *mut libc::siginfo_t, context: *mut c_void) {
         let handler: Handler = unsafe { std::mem::transmute(before.sa_sigaction) };
         handler(met.signal, info, context);
     }
-    // SAFETY: it is blocked until this handler returns. If the one of before let the process live, it
-    // ends now.
+    // SAFETY: if the one of before let the process live, it ends now.
     unsafe { libc::signal(met.signal, libc::SIG_DFL) };
     // SAFETY: as above.
     unsafe { libc::raise(met.signal) };
+    // The first process of a container does not die of a signal that it sends itself.
+    // SAFETY: nothing is left to be done.
+    unsafe { libc::_exit(EXIT_BY_SIGNAL + met.signal) };
 }
 
 /// Whom a crash is laid to.
@@ -313,12 +351,17 @@ fn report(met: &Met) {
     if met.sender.is_none() {
         look_at_frames(met.place);
     }
-    if !is_sure {
+    tell_nearest(met);
+    tell_frames();
+    end_line("");
+}
+
+/// Names the plugin of the innermost frame that has one, unless somebody was named.
+fn tell_nearest(met: &Met) {
+    if !TOLD.load(Ordering::Acquire) {
         let near = FRAMES.iter().map(Culprit::of_address).find(|found| found.plugin.is_some());
         tell(met, near.unwrap_or_default());
     }
-    tell_frames();
-    end_line("");
 }
 
 /// Leaves [`FRAMES`] empty where there is no room to look.
@@ -355,6 +398,7 @@ fn begin_line(met: &Met) {
 
 /// Names the culprit in both places.
 fn tell(met: &Met, culprit: Culprit) {
+    TOLD.store(true, Ordering::Release);
     let mut text = Text::new();
     if let Some(plugin) = culprit.plugin {
         let _ = write!(text, " plugin={}", Escaped(plugin));

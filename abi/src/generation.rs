@@ -99,6 +99,8 @@ pub(crate) struct Imports {
     pub(crate) later: Option<String>,
     /// A hook that it exports, and whose prototype the generations do not share.
     pub(crate) hook: Option<String>,
+    /// It calls json-c, and not libfastjson: 5.0 and later have the other (D-0D).
+    pub(crate) json_c: bool,
 }
 
 impl Imports {
@@ -110,13 +112,17 @@ impl Imports {
         let mut imports = Imports::default();
         let mut defined = defined.into_iter();
         imports.hook = defined.find(|name| DIFFERENT.contains(name)).map(str::to_owned);
+        let (mut json_c, mut fastjson) = (false, false);
         for name in undefined {
+            json_c |= name.starts_with("json_object_");
+            fastjson |= name.starts_with("fjson_");
             if FIRST.contains(&name) {
                 imports.first.get_or_insert_with(|| name.to_owned());
             } else if LATER.contains(&name) {
                 imports.later.get_or_insert_with(|| name.to_owned());
             }
         }
+        imports.json_c = json_c && !fastjson;
         imports
     }
 
@@ -134,6 +140,7 @@ impl Imports {
             }
             (Some(generation), _, _) => Ok(generation),
             (None, Some(_), None) => Ok(Generation::G1),
+            (None, None, Some(_)) if self.json_c => Ok(Generation::G2),
             (None, None, Some(_)) => Ok(Generation::G3),
             (None, None, None) => match &self.hook {
                 Some(hook) => Err(Mismatch::Unknown { version, hook: hook.clone() }),
@@ -278,6 +285,11 @@ mod tests {
     fn d_02_an_added_version_is_placed_by_what_is_called() {
         assert_eq!(imports(&["MQ_TimerStart"]).place(4711), Ok(Generation::G1));
         assert_eq!(imports(&["MQ_startTimer"]).place(4711), Ok(Generation::G3));
+        let json = ["MQ_json", "json_object_object_add"];
+        assert_eq!(imports(&json).place(4711), Ok(Generation::G2));
+        let fast = ["MQ_json", "json_object_object_add", "fjson_object_get"];
+        assert_eq!(imports(&fast).place(4711), Ok(Generation::G3));
+        assert_eq!(imports(&json).place(506), Ok(Generation::G3), "a known version decides");
         assert_eq!(imports(&["strlen", "MQ_ev"]).place(4711), Ok(Generation::G3));
         assert!(imports(&["MQ_TimerStart", "MQ_startTimer"]).place(4711).is_err());
         let silent = Imports::of(["MQ_log"], ["mq_version", "mq_smtp_in_rcptto"]);

@@ -250,7 +250,8 @@ impl Hooks {
     pub(crate) fn call_lost(&self, word: &Word, context: Token, connection: Token) {
         let Some(function) = self.lost else { return };
         let running = Call::new(context.plugin(), Site::Hook(Hook::Lost));
-        let (context, connection) = (context.to_pointer(), connection.to_pointer());
+        let context = self.own.context(context).to_pointer();
+        let connection = connection.to_pointer();
         call::plugin_code(word, running, || {
             // SAFETY: resolved under the name whose prototype this is; tokens are never dereferenced.
             unsafe { function(context, connection) };
@@ -270,7 +271,8 @@ impl Hooks {
         address: impl FnOnce(&[u8]) -> *const c_char,
     ) -> bool {
         let running = Call::new(plugin, Site::Hook(step.hook()));
-        let (context, connection) = (token.to_pointer(), token.connection().to_pointer());
+        let context = self.own.context(token).to_pointer();
+        let connection = token.connection().to_pointer();
         let message = |id: MessageId| token.message(id.0).to_pointer();
         macro_rules! call {
             ($function:expr $(, $argument:expr)*) => {
@@ -330,6 +332,15 @@ impl Hooks {
 }
 
 impl Own {
+    /// What a step's hook is given: G1 hands back with it (D-10), later ones have one per worker (D-12).
+    #[inline(always)]
+    fn context(&self, step: Token) -> Token {
+        match self {
+            Own::First { .. } => step,
+            Own::Later { .. } => step.without_step(),
+        }
+    }
+
     fn exports(&self, hook: Hook) -> bool {
         match self {
             Own::First { context_initialize, context_cleanup, mail_from, rcpt_to } => match hook {

@@ -30,6 +30,14 @@ pub(crate) struct Post {
     pub(crate) second: Option<Verdict>,
 }
 
+/// What a hand-back that was put in came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Put {
+    pub(crate) wake: Wake,
+    /// What waited for an earlier use of the same slot, and is gone for that.
+    pub(crate) displaced: Option<Post>,
+}
+
 /// Whether the worker must be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
@@ -57,13 +65,14 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     /// Any thread's end. Holds the lock for a look-up.
-    pub(crate) fn put(&self, context: Token, verdict: Verdict) -> Result<Wake, Misuse> {
+    pub(crate) fn put(&self, context: Token, verdict: Verdict) -> Result<Put, Misuse> {
         let posts = &mut *self.posts.lock().unwrap_or_else(PoisonError::into_inner);
-        posts.put(context, verdict)?;
-        match self.waiting.swap(true, Ordering::SeqCst) {
-            true => Ok(Wake::No),
-            false => Ok(Wake::Yes),
-        }
+        let displaced = posts.put(context, verdict)?;
+        let wake = match self.waiting.swap(true, Ordering::SeqCst) {
+            true => Wake::No,
+            false => Wake::Yes,
+        };
+        Ok(Put { wake, displaced })
     }
 
     /// Whether there is anything, without the lock.
@@ -82,7 +91,7 @@ impl Inbox {
 }
 
 impl Posts {
-    fn put(&mut self, context: Token, verdict: Verdict) -> Result<(), Misuse> {
+    fn put(&mut self, context: Token, verdict: Verdict) -> Result<Option<Post>, Misuse> {
         let post = Post { context, first: verdict, second: None };
         let Some(&index) = self.places.get(&context.place()) else {
             if self.order.len() >= PLACES_MAX {
@@ -90,13 +99,13 @@ impl Posts {
             }
             self.places.insert(context.place(), self.order.len());
             self.order.push_back(post);
-            return Ok(());
+            return Ok(None);
         };
         let there = &mut self.order[index];
         if there.context != context {
             // The slot was used again since, so what the older of the two names is gone.
             if context.key().is_after(there.context.key()) {
-                *there = post;
+                return Ok(Some(std::mem::replace(there, post)));
             }
             return Err(Misuse::Stale { kind: context.kind().type_name() });
         }
@@ -104,7 +113,7 @@ impl Posts {
             return Err(Misuse::Doubled);
         }
         there.second = Some(verdict);
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -114,6 +123,9 @@ mod tests {
     use crate::plugin::PluginIndex;
     use crate::slot::Key;
     use crate::token::Kind;
+
+    const YES: Result<Put, Misuse> = Ok(Put { wake: Wake::Yes, displaced: None });
+    const NO: Result<Put, Misuse> = Ok(Put { wake: Wake::No, displaced: None });
 
     fn token(plugin: u16, bits: u64) -> Token {
         Token::new(Kind::StepContext, PluginIndex::from_bits(plugin), 0, Key::from_bits(bits))
@@ -126,9 +138,9 @@ mod tests {
     #[test]
     fn d_26_one_wake_up_until_the_worker_came_and_all_in_order() {
         let inbox = Inbox::default();
-        assert_eq!(inbox.put(token(0, 1), Verdict::Continue), Ok(Wake::Yes));
-        assert_eq!(inbox.put(token(1, 1), Verdict::Retry), Ok(Wake::No));
-        assert_eq!(inbox.put(token(0, 0), Verdict::Complete), Ok(Wake::No));
+        assert_eq!(inbox.put(token(0, 1), Verdict::Continue), YES);
+        assert_eq!(inbox.put(token(1, 1), Verdict::Retry), NO);
+        assert_eq!(inbox.put(token(0, 0), Verdict::Complete), NO);
         let order: Vec<_> = taken(&inbox).iter().map(|post| (post.context, post.first)).collect();
         let expected = [
             (token(0, 1), Verdict::Continue),
@@ -137,15 +149,15 @@ mod tests {
         ];
         assert_eq!(order, expected);
         assert!(!inbox.is_waiting() && taken(&inbox).is_empty());
-        assert_eq!(inbox.put(token(0, 1), Verdict::Continue), Ok(Wake::Yes));
+        assert_eq!(inbox.put(token(0, 1), Verdict::Continue), YES);
     }
 
     #[test]
     fn d_26_d_28_two_for_one_hold_may_both_be_meant_and_a_third_is_not() {
         let inbox = Inbox::default();
         for (verdict, expected) in [
-            (Verdict::Complete, Ok(Wake::Yes)),
-            (Verdict::Continue, Ok(Wake::No)),
+            (Verdict::Complete, YES),
+            (Verdict::Continue, NO),
             (Verdict::Retry, Err(Misuse::Doubled)),
         ] {
             assert_eq!(inbox.put(token(0, 1), verdict), expected);
@@ -161,13 +173,21 @@ mod tests {
     #[test]
     fn a_hand_back_for_an_earlier_use_of_a_slot_gives_way() {
         let (earlier, later) = (token(0, 7), token(0, 1 << 20 | 7));
-        for (first, second) in [(earlier, later), (later, earlier)] {
+        let waiting = |first| {
             let inbox = Inbox::default();
-            assert_eq!(inbox.put(first, Verdict::Continue), Ok(Wake::Yes));
-            let refused = Err(Misuse::Stale { kind: "MQ_Context" });
-            assert_eq!(inbox.put(second, Verdict::Continue), refused);
-            let posts = taken(&inbox);
-            assert_eq!((posts.len(), posts[0].context), (1, later));
-        }
+            assert_eq!(inbox.put(first, Verdict::Continue), YES);
+            inbox
+        };
+        let inbox = waiting(later);
+        let refused = Err(Misuse::Stale { kind: "MQ_Context" });
+        assert_eq!(inbox.put(earlier, Verdict::Retry), refused);
+        assert_eq!(taken(&inbox)[0].context, later);
+        // The one that counts is told so, and the other is reported.
+        let inbox = waiting(earlier);
+        let gone = Post { context: earlier, first: Verdict::Continue, second: None };
+        let put = Put { wake: Wake::No, displaced: Some(gone) };
+        assert_eq!(inbox.put(later, Verdict::Complete), Ok(put));
+        let posts = taken(&inbox);
+        assert_eq!((posts.len(), posts[0].context, posts[0].first), (1, later, Verdict::Complete));
     }
 }

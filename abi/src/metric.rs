@@ -204,6 +204,15 @@ impl Registry {
             }
             // Of another shape: a later build means something else by it. The old one is shown no more.
         }
+        let names = sample_names(&family, &shape);
+        let others = shown.values().filter_map(|place| self.metric(*place));
+        let mut others = others.filter(|other| other.family != family);
+        if others.any(|other| {
+            let taken = sample_names(&other.family, &other.shape);
+            taken.iter().any(|name| names.contains(name))
+        }) {
+            return Err(Misuse::Argument("another metric has numbers of that name"));
+        }
         let own = shown.values().filter_map(|place| self.metric(*place));
         if own.filter(|metric| metric.plugin == plugin).count() >= PLUGIN_METRICS_MAX {
             return Err(Misuse::Argument("a plugin has at most 256 metrics"));
@@ -282,6 +291,16 @@ fn family(plugin: &str, name: &str) -> String {
     format!("{plugin}_{name}")
 }
 
+/// Under which names whoever reads metrics finds this one and its numbers.
+fn sample_names(family: &str, shape: &Shape) -> Vec<String> {
+    let ends: &[&str] = match shape {
+        Shape::Counter => &["", "_total"],
+        Shape::Gauge => &[""],
+        Shape::Histogram(_) => &["", "_bucket", "_sum", "_count"],
+    };
+    ends.iter().map(|end| format!("{family}{end}")).collect()
+}
+
 /// One line of a bounded length.
 fn one_line(help: &str) -> String {
     let end = (0..=help.len().min(HELP_BYTES_MAX)).rev().find(|end| help.is_char_boundary(*end));
@@ -340,6 +359,21 @@ mod tests {
         second.set(3.0).expect("it moves");
         assert_eq!(registry.read().len(), 1);
         assert_eq!(registry.read()[0].reading, Reading::Gauge(3.0));
+    }
+
+    #[test]
+    fn numbers_of_one_metric_have_no_name_of_another_plugins() {
+        let histogram = || Shape::histogram(&[1.0]).expect("bounds that rise");
+        for own in ["count", "sum", "bucket"] {
+            let registry = Registry::default();
+            registry.declare("a", "x", "", histogram()).expect("there is room");
+            assert!(registry.declare("a-x", own, "", Shape::Gauge).is_err(), "{own}");
+            assert!(registry.declare("a-x", "other", "", Shape::Gauge).is_ok());
+            let registry = Registry::default();
+            registry.declare("a-x", own, "", Shape::Gauge).expect("there is room");
+            assert!(registry.declare("a", "x", "", histogram()).is_err(), "{own}");
+            assert!(registry.declare("a", "x", "", Shape::Gauge).is_ok(), "a gauge has one");
+        }
     }
 
     #[test]

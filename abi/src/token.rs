@@ -156,6 +156,13 @@ impl Token {
         }
     }
 
+    /// For a step's context: the same that names no connection.
+    #[inline(always)]
+    pub(crate) const fn without_step(self) -> Token {
+        let whose = ((1 << (KIND_SHIFT - WORKER_SHIFT)) - 1) << WORKER_SHIFT;
+        Token((Kind::Context as u64) << KIND_SHIFT | self.0 & whose)
+    }
+
     /// For a step's context: the connection.
     #[inline(always)]
     pub(crate) const fn connection(self) -> Token {
@@ -217,6 +224,7 @@ mod tests {
             (PluginIndex::from_bits(4095), Key::from_bits((1 << 40) - 1), Key::from_bits(5));
         let context = StepName::new(255, key).shown_to(plugin);
         assert_eq!(context, Token::new(Kind::StepContext, plugin, 255, key));
+        assert_eq!(context.without_step(), Token::bare(plugin, 255));
         assert_eq!(context.connection(), Token::new(Kind::Connection, plugin, 255, key));
         assert_eq!(context.message(other), Token::new(Kind::Message, plugin, 255, other));
     }

@@ -1,9 +1,9 @@
 //! Unwinding: the frames of this thread from within a signal handler, and of a sleeping one from outside.
 //!
-//! Owns both ways. [`frames`] follows the unwind tables and is exact. [`scan`] reads a stack that nobody
-//! may touch and picks what looks like a return address into a plugin: it may name a call that is over.
-//! Must never allocate, lock, or read memory that may not be there. Diagnostics: none; what cannot be
-//! read ends the list.
+//! Owns both ways. [`frames`] follows the unwind tables: it is exact, and faults where they are wrong,
+//! so it is for a process that ends. [`look`] and [`scan`] pick what looks like a return address into a
+//! plugin: it may be of a call that is over. They must never read memory that may not be there; none of
+//! them allocates or locks. Diagnostics: none; what cannot be read ends the list.
 
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -126,6 +126,14 @@ pub(crate) fn frames(from: Option<Place>, into: &Frames) {
         // A jump to nowhere, or code without unwind tables: the callers are still on the stack.
         scan(place.stack, into);
     }
+}
+
+/// Where this thread was when a signal came, and what looks like return addresses into plugins on its
+/// stack.
+pub(crate) fn look(from: Place, into: &Frames) {
+    into.clear();
+    into.push(from.instruction);
+    scan(from.stack, into);
 }
 
 /// Adds what looks like return addresses into plugins, from `stack` outwards.

@@ -21,6 +21,8 @@ pub enum Plugin {
     New(PluginNew),
     /// Play a dialogue against it.
     Test(PluginTest),
+    /// Measure what it costs.
+    Bench(PluginBench),
     /// Show what the plugins of the running server have and take.
     Top(PluginTop),
     /// Load it and say what came of it: the process that `check` starts.
@@ -72,6 +74,17 @@ pub struct PluginTest {
     pub patience: Duration,
 }
 
+/// A measurement of a plugin.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PluginBench {
+    /// The shared object.
+    pub file: PathBuf,
+    /// How long it takes in all, about.
+    pub time: Duration,
+    /// Whether to print one JSON object (`--json`).
+    pub json: bool,
+}
+
 /// A look at a plugin.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PluginCheck {
@@ -117,6 +130,17 @@ pub(super) fn command() -> clap::Command {
         .arg(file())
         .arg(dialogue)
         .arg(patience);
+    let seconds = Arg::new("seconds")
+        .long("seconds")
+        .value_name("SECONDS")
+        .value_parser(value_parser!(u64).range(1..=PATIENCE_S_MAX))
+        .default_value(PATIENCE_S_DEFAULT)
+        .help("Take so long in all, about");
+    let bench = clap::Command::new("bench")
+        .about("Measure each hook of a plugin, and what it costs two sessions in memory")
+        .arg(file())
+        .arg(seconds)
+        .arg(flag("json").help("Print one JSON object"));
     let name =
         Arg::new("name").value_name("NAME").required(true).help("Its name, and the folder's");
     let new = clap::Command::new("new")
@@ -138,6 +162,7 @@ pub(super) fn command() -> clap::Command {
         .subcommand(check)
         .subcommand(new)
         .subcommand(test)
+        .subcommand(bench)
         .subcommand(with_settings(top, Shown::QueueOnly))
         .subcommand(load)
 }
@@ -155,6 +180,11 @@ pub(super) fn read(matches: &ArgMatches) -> Plugin {
             file: file(),
             dialogue: required(matches, "dialogue"),
             patience: Duration::from_secs(required(matches, "patience")),
+        }),
+        "bench" => Plugin::Bench(PluginBench {
+            file: file(),
+            time: Duration::from_secs(required(matches, "seconds")),
+            json: matches.get_flag("json"),
         }),
         "new" => Plugin::New(PluginNew {
             name: required(matches, "name"),

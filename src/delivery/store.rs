@@ -120,6 +120,8 @@ pub(super) struct Held {
     unfreed: usize,
     /// What it asks for itself.
     pub(super) wishes: Option<Box<Wishes>>,
+    /// Bytes of what plugins have made of those of its mails that are not freed.
+    pub(super) extras_bytes: usize,
     pub(super) mails: Box<[MailState]>,
 }
 
@@ -163,8 +165,8 @@ pub struct Store {
     /// Where ready mails wait for connections.
     pub destinations: Destinations,
     schedule: Schedule<MailId>,
-    /// When the time of each transaction is over.
-    ages: Schedule<TransactionId>,
+    /// When the time of each transaction is over, and that of each mail that has its own.
+    ages: Schedule<Age>,
     loading: usize,
     pub(super) active: usize,
     queued: usize,
@@ -197,7 +199,8 @@ impl Store {
         let first = patience.first(expiry_ms, now);
         let mut mails = Vec::with_capacity(transaction.mails.len());
         for mail in &transaction.mails {
-            let own = self.own_of(mail.extras.as_ref(), transaction.received_ms, id, now);
+            let own = self.own_of(mail.extras.as_ref(), transaction.received_ms, expiry_ms, now);
+            self.watch_age(own.as_deref(), id.mail(mail.index));
             let place = own.as_deref().and_then(|own| own.first).unwrap_or(first);
             let wishes = transaction.wishes_of(mail);
             let id = id.mail(mail.index);
@@ -221,7 +224,7 @@ impl Store {
             });
         }
         self.queued += mails.len();
-        self.ages.insert(expiry_ms, id);
+        self.ages.insert(expiry_ms, Age::of_all(id));
         let held = Held {
             received_ms: transaction.received_ms,
             expiry_ms,
@@ -231,6 +234,7 @@ impl Store {
             content: Content::Memory(transaction),
             needing: mails.iter().filter(|mail| needs_text(mail.place)).count(),
             unfreed: mails.len(),
+            extras_bytes: own::extras_bytes(&mails),
             mails: mails.into(),
         };
         self.held.insert(id, held);
@@ -244,7 +248,8 @@ impl Store {
         let all_first = patience.first(all_expiry_ms, now);
         let mut mails = Vec::with_capacity(waiting.mails.len());
         for mail in waiting.mails {
-            let own = self.own_found(&mail, waiting.received_ms, waiting.id, now);
+            let own = self.own_found(&mail, waiting.received_ms, all_expiry_ms, now);
+            self.watch_age(own.as_deref(), waiting.id.mail(mail.index));
             let wishes = own.as_deref().and_then(Own::wishes).or(waiting.wishes.as_deref());
             let expiry_ms = own.as_deref().and_then(|own| own.expiry_ms).unwrap_or(all_expiry_ms);
             let first = own.as_deref().and_then(|own| own.first).unwrap_or(all_first);
@@ -286,10 +291,11 @@ impl Store {
             content: Content::Disk,
             needing: mails.iter().filter(|mail| needs_text(mail.place)).count(),
             unfreed: mails.len(),
+            extras_bytes: own::extras_bytes(&mails),
             wishes: waiting.wishes,
             mails: mails.into(),
         };
-        self.ages.insert(all_expiry_ms, waiting.id);
+        self.ages.insert(all_expiry_ms, Age::of_all(waiting.id));
         self.held.insert(waiting.id, held);
     }
 
@@ -329,7 +335,7 @@ impl Store {
             }
             match &held.content {
                 Content::Memory(transaction) => {
-                    let transaction = transaction.clone();
+                    let transaction = held.text_for(id, place, transaction);
                     held.move_to(place, Place::Active);
                     self.active += 1;
                     ready.pop_front();
@@ -375,7 +381,7 @@ impl Store {
             if let (Place::Ready, Content::Memory(transaction)) =
                 (held.mails[place].place, &held.content)
             {
-                let transaction = transaction.clone();
+                let transaction = held.text_for(id, place, transaction);
                 held.move_to(place, Place::Active);
                 self.active += 1;
                 ready.remove(at);
@@ -406,7 +412,7 @@ impl Store {
         }
         match loaded {
             Ok(transaction) => {
-                held.content = Content::Memory(held.with_changes(id, transaction));
+                held.content = Content::Memory(transaction);
                 // They were at the front before; the newest goes first, so reverse.
                 for (destination, mail) in loading.into_iter().rev() {
                     self.destinations.push(destination, mail, true);
@@ -499,22 +505,6 @@ impl Store {
             Place::Waiting(_) | Place::Failed => Some(self.age_out(id, now)),
             Place::Ready | Place::Loading | Place::Active | Place::Freed => Some(None),
         }
-    }
-
-    /// The mails of a transaction whose time is over, with the records that free them; those under
-    /// way follow when their attempt has ended. `None` if no time is over.
-    pub fn pop_aged(&mut self, now: Now) -> Option<Vec<Ended>> {
-        let id = self.ages.pop_due(now.mono_ms)?;
-        let Some(held) = self.held.get(&id) else { return Some(Vec::new()) };
-        let is_over = |at: &usize| now.mono_ms >= held.expiry_ms_of(*at);
-        let over = (0..held.mails.len()).filter(is_over).map(|at| &held.mails[at]);
-        if over.clone().any(|mail| matches!(mail.place, Place::Loading | Place::Active)) {
-            self.ages.insert(now.mono_ms + AGED_PAUSE_MS, id);
-        }
-        let ages_now = |place| matches!(place, Place::Ready | Place::Waiting(_) | Place::Failed);
-        let aged: Vec<MailId> =
-            over.filter(|mail| ages_now(mail.place)).map(|mail| id.mail(mail.index)).collect();
-        Some(aged.into_iter().filter_map(|mail| self.age_out(mail, now)).collect())
     }
 
     /// Some of the mails of a destination that end their attempt without a connection, if any do
@@ -614,6 +604,9 @@ impl Store {
             }
         };
         let before = held.move_to(place, after);
+        if after == Place::Freed && before != Place::Freed {
+            held.forget_extras(place);
+        }
         let freed = (after == Place::Freed).then(|| taken(id, held, place));
         let mail = &mut held.mails[place];
         mail.rerouted = 0;
@@ -646,8 +639,8 @@ impl Store {
             self.released += std::mem::take(&mut held.reserved);
         }
         if held.unfreed == 0 {
-            for expiry_ms in held.expiries() {
-                self.ages.remove(expiry_ms, id);
+            for (expiry_ms, age) in held.ages(id) {
+                self.ages.remove(expiry_ms, age);
             }
             self.held.remove(&id);
         }
@@ -691,7 +684,9 @@ mod by_hand;
 #[path = "store_own.rs"]
 mod own;
 
+use own::Age;
 pub(super) use own::Own;
+pub use own::TooManyExtras;
 
 #[cfg(test)]
 #[path = "store_tests.rs"]

@@ -4,20 +4,27 @@
 //! that one pointer.
 
 use super::*;
-use crate::queue::{Mail, WaitingMail};
+use crate::queue::{Body, Mail, NO_BODY, WaitingMail};
 
 /// What plugins have made of one mail.
 #[derive(Debug)]
 pub(in crate::delivery) struct Own {
     extras: Arc<Extras>,
+    /// How many they have ([`Extras::bytes`]).
+    bytes: usize,
     /// They were changed on the way out: each outcome carries them from then on, so that the latest one
     /// suffices, however few outcomes of very many the queue keeps. Where a start found outcomes, they may
     /// have been.
     changed: bool,
-    /// When its time is over, on the monotonic clock, if it has wishes of its own.
+    /// When its time is over, on the monotonic clock, if not with that of the others.
     pub(super) expiry_ms: Option<u64>,
-    /// What it waits for at first, in that case.
+    /// What it waits for at first, if it has wishes of its own.
     pub(super) first: Option<Place>,
+}
+
+/// The bytes of what plugins have made of `mails`.
+pub(super) fn extras_bytes(mails: &[MailState]) -> usize {
+    mails.iter().filter_map(|mail| mail.own.as_deref()).map(|own| own.bytes).sum()
 }
 
 impl Own {
@@ -28,6 +35,35 @@ impl Own {
     /// What an outcome has to carry.
     pub(super) fn changed(&self) -> Option<Arc<Extras>> {
         self.changed.then(|| self.extras.clone())
+    }
+}
+
+/// Plugins made more of the mails of one transaction than is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "plugins made more of the recipients of one message than the {} octets that are kept",
+    Extras::BYTES_MAX
+)]
+pub struct TooManyExtras;
+
+/// Whose time is over: that of one mail that has its own, or that of all others of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Age {
+    id: TransactionId,
+    mail: Option<u16>,
+}
+
+impl Age {
+    pub(super) fn of_all(id: TransactionId) -> Self {
+        Self { id, mail: None }
+    }
+
+    pub(super) fn of_mail(id: MailId) -> Self {
+        Self { id: id.transaction, mail: Some(id.index) }
+    }
+
+    pub(super) fn id(self) -> TransactionId {
+        self.id
     }
 }
 
@@ -44,43 +80,81 @@ impl Held {
         own.unwrap_or(self.expiry_ms)
     }
 
-    /// When the time of any of its mails is over.
-    pub(super) fn expiries(&self) -> impl Iterator<Item = u64> {
-        let own = |mail: &MailState| mail.own.as_deref().and_then(|own| own.expiry_ms);
-        self.mails.iter().filter_map(own).chain([self.expiry_ms])
+    /// What plugins made of the mail at `place` is part of no record any more.
+    pub(super) fn forget_extras(&mut self, place: usize) {
+        self.extras_bytes -= self.mails[place].own.as_deref().map_or(0, |own| own.bytes);
     }
 
-    /// The transaction as its mails are now: what was read back is as it came in.
-    pub(super) fn with_changes(
-        &self,
-        id: TransactionId,
-        mut transaction: Arc<Transaction>,
-    ) -> Arc<Transaction> {
-        for mail in &self.mails {
-            if let Some(own) = &mail.own {
-                put(&mut transaction, id.mail(mail.index), own.extras.clone());
-            }
+    /// The mails that an age is about.
+    pub(super) fn places_of(&self, age: Age) -> std::ops::Range<usize> {
+        let find = |index| self.mails.binary_search_by_key(&index, |mail| mail.index);
+        match age.mail.map(find) {
+            None => 0..self.mails.len(),
+            Some(Ok(place)) => place..place + 1,
+            Some(Err(_)) => 0..0,
         }
-        transaction
+    }
+
+    /// All times that are looked at for its sake.
+    pub(super) fn ages(&self, id: TransactionId) -> impl Iterator<Item = (u64, Age)> {
+        let own = move |mail: &MailState| {
+            let expiry_ms = mail.own.as_deref().and_then(|own| own.expiry_ms)?;
+            Some((expiry_ms, Age::of_mail(id.mail(mail.index))))
+        };
+        self.mails.iter().filter_map(own).chain([(self.expiry_ms, Age::of_all(id))])
+    }
+
+    /// What the attempt on the mail at `place` gets: `transaction` as it came in, unless plugins have changed
+    /// what they made of this mail since.
+    pub(super) fn text_for(
+        &self,
+        id: MailId,
+        place: usize,
+        transaction: &Arc<Transaction>,
+    ) -> Arc<Transaction> {
+        let extras = self.mails[place].own.as_deref().map(|own| &own.extras);
+        match (extras, transaction.mail(id.index)) {
+            (Some(extras), Some(mail)) if !is_of(mail, extras) => {
+                Arc::new(alone(transaction, mail, extras.clone()))
+            }
+            _ => transaction.clone(),
+        }
     }
 }
 
-/// Puts extras in place of those that a mail has. Texts are shared by the copy that this may make.
-fn put(transaction: &mut Arc<Transaction>, id: MailId, extras: Arc<Extras>) {
-    let is_it = |mail: &Mail| mail.index == id.index;
-    let Some(place) = transaction.mails.iter().position(is_it) else { return };
-    if transaction.mails[place].extras.as_ref() != Some(&extras) {
-        Arc::make_mut(transaction).mails[place].extras = Some(extras);
+/// Whether a mail has these extras, or none where they are none.
+fn is_of(mail: &Mail, extras: &Arc<Extras>) -> bool {
+    mail.extras
+        .as_ref()
+        .map_or_else(|| extras.is_empty(), |own| Arc::ptr_eq(own, extras) || own == extras)
+}
+
+/// One mail of a transaction with other extras than it came with. The others stay out of it: a copy of
+/// them for each recipient whose extras change would cost their number squared.
+fn alone(transaction: &Transaction, mail: &Mail, extras: Arc<Extras>) -> Transaction {
+    let bodies: Vec<Body> = transaction.body(mail).cloned().into_iter().collect();
+    let body = if bodies.is_empty() { NO_BODY } else { 0 };
+    Transaction {
+        id: transaction.id,
+        received_ms: transaction.received_ms,
+        mails: vec![Mail { body, extras: Some(extras), ..mail.clone() }],
+        bodies,
+        trace: transaction.trace.clone(),
+        origin: transaction.origin.clone(),
+        eight_bit: transaction.eight_bit,
+        smtputf8: transaction.smtputf8,
+        wishes: transaction.wishes.clone(),
+        shelf: transaction.shelf.clone(),
     }
 }
 
 impl Store {
-    /// What is kept of `extras`; the time of a mail that has its own is looked at from now on.
+    /// What is kept of `extras`; the time of all of its mails is over at `all_expiry_ms`.
     pub(super) fn own_of(
-        &mut self,
+        &self,
         extras: Option<&Arc<Extras>>,
         received_ms: u64,
-        id: TransactionId,
+        all_expiry_ms: u64,
         now: Now,
     ) -> Option<Box<Own>> {
         let extras = extras?.clone();
@@ -88,41 +162,88 @@ impl Store {
         if let Some(wishes) = extras.wishes.as_deref() {
             let patience = Patience::of(&self.limits, Some(wishes));
             let over_ms = patience.expiry_ms(received_ms, now);
-            self.ages.insert(over_ms, id);
-            (expiry_ms, first) = (Some(over_ms), Some(patience.first(over_ms, now)));
+            expiry_ms = Some(over_ms).filter(|&over_ms| over_ms != all_expiry_ms);
+            first = Some(patience.first(over_ms, now));
         }
-        Some(Box::new(Own { extras, changed: false, expiry_ms, first }))
+        Some(Box::new(Own { bytes: extras.bytes(), extras, changed: false, expiry_ms, first }))
     }
 
     /// The same of a mail that the start found.
     pub(super) fn own_found(
-        &mut self,
+        &self,
         mail: &WaitingMail,
         received_ms: u64,
-        id: TransactionId,
+        all_expiry_ms: u64,
         now: Now,
     ) -> Option<Box<Own>> {
-        let own = self.own_of(mail.extras.as_ref(), received_ms, id, now)?;
+        let own = self.own_of(mail.extras.as_ref(), received_ms, all_expiry_ms, now)?;
         Some(Box::new(Own { changed: mail.last.is_some(), ..*own }))
     }
 
+    /// The time of a mail that has its own is looked at from now on.
+    pub(super) fn watch_age(&mut self, own: Option<&Own>, id: MailId) {
+        if let Some(expiry_ms) = own.and_then(|own| own.expiry_ms) {
+            self.ages.insert(expiry_ms, Age::of_mail(id));
+        }
+    }
+
+    /// The mails of a transaction whose time is over, with the records that free them; those under
+    /// way follow when their attempt has ended. `None` if no time is over.
+    pub fn pop_aged(&mut self, now: Now) -> Option<Vec<Ended>> {
+        let age = self.ages.pop_due(now.mono_ms)?;
+        let id = age.id();
+        let Some(held) = self.held.get(&id) else { return Some(Vec::new()) };
+        let is_over = |at: &usize| now.mono_ms >= held.expiry_ms_of(*at);
+        let over = held.places_of(age).filter(is_over).map(|at| &held.mails[at]);
+        if over.clone().any(|mail| matches!(mail.place, Place::Loading | Place::Active)) {
+            self.ages.insert(now.mono_ms + AGED_PAUSE_MS, age);
+        }
+        let ages_now = |place| matches!(place, Place::Ready | Place::Waiting(_) | Place::Failed);
+        let aged: Vec<MailId> =
+            over.filter(|mail| ages_now(mail.place)).map(|mail| id.mail(mail.index)).collect();
+        Some(aged.into_iter().filter_map(|mail| self.age_out(mail, now)).collect())
+    }
+
     /// Plugins changed what they have made of a mail while it was on its way out: it counts from the end
-    /// of this attempt on, which makes it durable. Returns the transaction as it is now.
+    /// of this attempt on, which makes it durable. It stands beside the text, which is that of all. Returns
+    /// what this attempt goes on with.
+    ///
+    /// # Errors
+    /// With this the extras of all mails of the transaction would exceed [`Extras::BYTES_MAX`]; nothing
+    /// changes. One that becomes smaller is always taken.
     pub fn change(
         &mut self,
         id: MailId,
         extras: Arc<Extras>,
-        mut transaction: Arc<Transaction>,
+        transaction: &Arc<Transaction>,
         now: Now,
-    ) -> Arc<Transaction> {
-        let received_ms = transaction.received_ms;
-        put(&mut transaction, id, extras.clone());
-        let own = self.own_of(Some(&extras), received_ms, id.transaction, now);
-        let Some((held, place)) = find(&mut self.held, id) else { return transaction };
-        held.mails[place].own = own.map(|own| Box::new(Own { changed: true, ..*own }));
-        if matches!(held.content, Content::Memory(_)) {
-            held.content = Content::Memory(transaction.clone());
+    ) -> Result<Arc<Transaction>, TooManyExtras> {
+        let Some(held) = self.held.get(&id.transaction) else { return Ok(transaction.clone()) };
+        let own = self.own_of(Some(&extras), held.received_ms, held.expiry_ms, now);
+        let Some((held, place)) = find(&mut self.held, id) else { return Ok(transaction.clone()) };
+        let Some(mut own) = own else { return Ok(transaction.clone()) };
+        let bytes_before = held.mails[place].own.as_deref().map_or(0, |own| own.bytes);
+        let bytes = held.extras_bytes - bytes_before + own.bytes;
+        if bytes > Extras::BYTES_MAX && own.bytes > bytes_before {
+            return Err(TooManyExtras);
         }
-        transaction
+        held.extras_bytes = bytes;
+        let until_ms = |wishes: Option<&Wishes>| wishes.and_then(|wishes| wishes.deliver_until_ms);
+        let before = held.mails[place].own.as_deref().and_then(|own| own.expiry_ms);
+        let wishes = own.wishes().or(held.wishes.as_deref());
+        if until_ms(wishes) == until_ms(held.wishes_of(place)) {
+            // Counted anew, it would move with each step of the wall clock.
+            own.expiry_ms = before;
+        }
+        if own.expiry_ms != before {
+            if let Some(before_ms) = before {
+                self.ages.remove(before_ms, Age::of_mail(id));
+            }
+            if let Some(expiry_ms) = own.expiry_ms {
+                self.ages.insert(expiry_ms, Age::of_mail(id));
+            }
+        }
+        held.mails[place].own = Some(Box::new(Own { changed: true, ..*own }));
+        Ok(held.text_for(id, place, transaction))
     }
 }

@@ -108,17 +108,19 @@ pub struct News {
     pub tls: Arc<Tls>,
     /// Who may log in, and who is local.
     pub rolls: Arc<Rolls>,
-    /// Whom connections are to begin with from now on, if it is somebody else; their contexts are
-    /// initialised.
-    pub plugins: Option<Arc<PluginSet>>,
+    /// Whom connections are to begin with from now on; their contexts are initialised. All of them, also
+    /// where nothing has changed: a worker that was busy may be told of the last of several reloads alone.
+    pub plugins: Arc<PluginSet>,
 }
 
 /// What is to become of plugins that were loaded anew.
 #[derive(Clone, Debug)]
 pub enum Intent {
-    /// They get contexts; [`Report`](crate::worker::Report) tells when, with this number.
-    Renew(u64, Arc<[PluginIndex]>),
-    /// They are not to be used after all.
+    /// The first get contexts; [`Report`](crate::worker::Report) tells when, with this number. The second
+    /// as in `Abandon`: they may stand in place of one that was not taken yet.
+    Renew(u64, Arc<[PluginIndex]>, Arc<[PluginIndex]>),
+    /// They are not to be used after all. All that were abandoned and are not over yet: a worker may be told
+    /// of some of them again.
     Abandon(Arc<[PluginIndex]>),
 }
 

@@ -5,6 +5,8 @@
 //!
 //! **Diagnostics**: a hold that is taken back is logged with its plugin, rate-limited.
 
+use rohrpost_abi::PluginIndex;
+
 use crate::metrics::Number;
 use crate::plugin::chain::Verdict;
 use crate::smtp::server::Decision;
@@ -27,10 +29,14 @@ impl Incoming {
             Some(reply) => self.revoke(desk, io, reply, "plugin-timeout"),
             None => {
                 let why = "plugin-timeout; the next plugin is asked";
-                if self.take_control(desk, io, why)
-                    && let Stage::Step(_, chain) = &mut self.stage
-                {
-                    chain.on_verdict(Verdict::Continue);
+                let holder = self.plugin.and_then(|plugin| desk.plugins.cell.held(plugin));
+                if self.take_control(desk, io, why) {
+                    if let Some(holder) = holder {
+                        self.forget_said(holder, desk);
+                    }
+                    if let Stage::Step(_, chain) = &mut self.stage {
+                        chain.on_verdict(Verdict::Continue);
+                    }
                 }
             }
         }
@@ -47,6 +53,13 @@ impl Incoming {
                 self.revoke_login(desk);
                 self.refuse_step(reply, desk, io);
             }
+        }
+    }
+
+    /// A plugin has failed to judge a login: whatever it said of the client meanwhile is no judgement.
+    pub(super) fn forget_said(&self, failed: PluginIndex, desk: &Desk) {
+        if let (Some(plugin), Stage::Step(Step::Authenticate(_), _)) = (self.plugin, &self.stage) {
+            desk.plugins.cell.forget_authentication(plugin, failed);
         }
     }
 
@@ -70,6 +83,11 @@ impl Incoming {
     pub(super) fn refuse_step(&mut self, reply: Fixed, desk: &mut Desk, io: &Io) {
         let stage = std::mem::replace(&mut self.stage, Stage::Session);
         let Stage::Step(step, _) = stage else { return };
+        if matches!(step, Step::Authenticate(_)) && reply.code() != 421 {
+            // As any other login that fails: nothing is granted, and it costs the client the same.
+            self.progress_ms = io.now_ms();
+            return self.refuse_login_with(reply.into(), desk, io);
+        }
         let secure = matches!(step, Step::Secure);
         let unasked = secure || matches!(step, Step::Connect);
         if matches!(step, Step::MailFrom(_)) {

@@ -253,7 +253,9 @@ impl Incoming {
     pub(super) fn revoke_login(&mut self, desk: &Desk) {
         if !self.login.by_host {
             self.set_authenticated(false, desk);
-            self.login = Login::default();
+            // Who is being judged is still to be answered.
+            let (pending, begun_ms) = (self.login.pending.take(), self.login.begun_ms);
+            self.login = Login { pending, begun_ms, ..Login::default() };
             self.tell_login(desk);
             self.session.on_logged_out();
         }

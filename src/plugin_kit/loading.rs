@@ -1,23 +1,32 @@
 //! Loading a plugin in a process of its own, by the code that the server loads it with: a constructor
-//! that crashes, hangs or exits costs that process alone.
+//! that crashes, hangs or exits costs that process alone. What it leaves running goes with it; what has left
+//! its group is not waited for.
 //!
 //! **Diagnostics**: what the server would have said; a signal, an exit or a deadline, with the last of
 //! what the process wrote.
 
 use std::io::Read;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use rohrpost_abi::{Copies, LoadError, LoadOptions, OnError, PluginDirectory, Plugins};
 use serde_json::{Value, json};
 
-use super::place::Place;
+use super::folder;
 use crate::program::say;
 
 /// How long loading may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long what was written may take to arrive when the process has ended.
+const ARRIVAL_PATIENCE: Duration = Duration::from_secs(1);
+/// Of what it prints, so much is read.
+const READ_BYTES_MAX: u64 = 1 << 20;
 /// How often the process is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Of what it wrote, so much is shown.
@@ -48,11 +57,13 @@ pub(super) fn load(file: &Path, needed: &[String]) -> Result<Outcome, String> {
     if let Some(sanitizer) = needed.iter().find(|name| name.starts_with("libasan.so")) {
         command.env("LD_PRELOAD", sanitizer).env("ASAN_OPTIONS", "detect_leaks=0");
     }
+    command.process_group(0);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| format!("cannot load it: {error}"))?;
-    let written = (reader(child.stdout.take()), reader(child.stderr.take()));
+    let written = [Written::by(child.stdout.take()), Written::by(child.stderr.take())];
     let status = wait(&mut child)?;
-    let [out, err] = [written.0, written.1].map(|reader| reader.join().unwrap_or_default());
+    let end = Instant::now() + ARRIVAL_PATIENCE;
+    let [out, err] = written.map(|written| written.until(end));
     let answer = out.lines().find_map(|line| line.strip_prefix(MARK));
     match answer.and_then(|json| serde_json::from_str::<Value>(json).ok()) {
         Some(answer) => Ok(Outcome {
@@ -64,33 +75,61 @@ pub(super) fn load(file: &Path, needed: &[String]) -> Result<Outcome, String> {
     }
 }
 
-fn reader(stream: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(stream) = stream {
-            // What a plugin prints without end is not wanted without end.
-            let _ = stream.take(1 << 20).read_to_end(&mut bytes);
-        }
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+/// What the process writes, read by a thread of its own.
+struct Written {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    done: Receiver<()>,
 }
 
+impl Written {
+    fn by(stream: Option<impl Read + Send + 'static>) -> Written {
+        let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let (ending, done) = bounded::<()>(0);
+        let written = bytes.clone();
+        std::thread::spawn(move || {
+            // Gone with the thread, which is what is waited for.
+            let _ending = ending;
+            // What a plugin prints without end is not wanted without end.
+            let Some(mut stream) = stream.map(|stream| stream.take(READ_BYTES_MAX)) else { return };
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                let mut bytes = written.lock().unwrap_or_else(PoisonError::into_inner);
+                bytes.extend_from_slice(&buffer[..count]);
+            }
+        });
+        Written { bytes, done }
+    }
+
+    /// All of it, or what has come until then: somebody may hold the other end open.
+    fn until(self, end: Instant) -> String {
+        // Nothing is ever sent.
+        let _ = self.done.recv_deadline(end);
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// Waits for its end, and ends all of its group.
 fn wait(child: &mut Child) -> Result<ExitStatus, String> {
     let end = Instant::now() + PATIENCE;
+    let group = Pid::from_child(child);
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok(status),
-            Ok(None) if Instant::now() < end => std::thread::sleep(LOOK_EVERY),
-            Ok(None) | Err(_) => {
-                // It may have ended by itself.
-                let _ = child.kill();
-                let _ = child.wait();
-                let seconds = PATIENCE.as_secs();
-                return Err(format!(
-                    "loading it took more than {seconds} s: a constructor or mq_version waits"
-                ));
-            }
+        let ended = waitid(WaitId::Pid(group), look);
+        if matches!(ended, Ok(None)) && Instant::now() < end {
+            std::thread::sleep(LOOK_EVERY);
+            continue;
         }
+        // It was not waited for yet, so the number is still that of its group, which may be empty.
+        let _ = kill_process_group(group, Signal::KILL);
+        let status = child.wait().map_err(|error| format!("its end is not known: {error}"))?;
+        if matches!(ended, Ok(Some(_))) {
+            return Ok(status);
+        }
+        let seconds = PATIENCE.as_secs();
+        return Err(format!(
+            "loading it took more than {seconds} s: a constructor or mq_version waits"
+        ));
     }
 }
 
@@ -122,7 +161,7 @@ pub(super) fn run(file: &Path) -> u8 {
 fn attempt(file: &Path) -> Result<Option<String>, (Option<i32>, String)> {
     let refusal = |what: &str, error: std::io::Error| (None, format!("{what}: {error}"));
     let file = std::fs::canonicalize(file).map_err(|error| refusal("the file is gone", error))?;
-    let place = Place::make().map_err(|error| refusal("no temporary folder can be made", error))?;
+    let place = folder().map_err(|error| refusal("no temporary folder can be made", error))?;
     // D-06: whatever it is called, here it is a plugin.
     let link = place.path().join("plugin.so");
     std::os::unix::fs::symlink(&file, &link)

@@ -7,12 +7,12 @@
 //! | `check`, `finding` | what is wrong with it, and in which words |
 //! | `loading` | loading it in a process of its own |
 //! | `dialogue`, `stage`, `player` | a plugin against a scripted dialogue, under a manual clock |
+//! | `guard` | the end of a dialogue whose plugin does not return |
 //! | `project` | a new plugin to begin with |
-//! | [`pair`] | two sessions in memory, for what a plugin costs |
-//! | `place` | a temporary folder |
+//! | `measure`, [`pair`] | two sessions in memory, for what a plugin costs |
 //!
 //! Must never: run the code of a plugin in the process that reports on it, but for the dialogue that
-//! the author wrote for it.
+//! the author wrote for it, and to measure it.
 //!
 //! **Diagnostics**: a report on standard output, and an exit code: 0 all is well, 1 the plugin is
 //! not, 64 wrong usage.
@@ -21,10 +21,11 @@ mod check;
 mod dialogue;
 mod elf;
 mod finding;
+mod guard;
 mod libraries;
 mod loading;
+mod measure;
 pub mod pair;
-mod place;
 mod player;
 mod project;
 mod stage;
@@ -42,10 +43,16 @@ pub fn run(command: &Plugin) -> u8 {
         Plugin::Check(check) => check::run(check),
         Plugin::Load { file } => loading::run(file),
         Plugin::Test(test) => player::run(test),
+        Plugin::Bench(bench) => measure::run(bench),
         Plugin::Top(top) => plugin_top::run(top),
         Plugin::New(new) => match project::create(new) {
             Ok(()) => 0,
             Err(error) => complain(error, cli::EXIT_USAGE),
         },
     }
+}
+
+/// A new folder that goes when its owner does.
+fn folder() -> std::io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("rohrpost-plugin-").tempdir()
 }

@@ -17,6 +17,7 @@ use rohrpost_abi::{
     Text,
 };
 
+use super::folder;
 use crate::log::Log;
 use crate::plugin::census::{Census, Tally};
 use crate::plugin::trace::Trace as CallTrace;
@@ -27,8 +28,6 @@ use crate::smtp::memory::Unlimited;
 use crate::smtp::stuffer::{LineRepair, Stuffer};
 use crate::smtp::trace::Trace;
 use crate::smtp::{client, server};
-
-use super::place::Place;
 
 /// Retries of a step, as the server's default has it (D-29).
 const RETRIES_MAX: u32 = 100;
@@ -324,7 +323,7 @@ impl Pair {
 impl Seen {
     fn load(file: &Path, copies: usize) -> Result<Seen, PairError> {
         let system = |what| move |source| PairError::System { what, source };
-        let place = Place::make().map_err(system("a temporary folder cannot be made"))?;
+        let place = folder().map_err(system("a temporary folder cannot be made"))?;
         let file = std::fs::canonicalize(file).map_err(system("the plugin is not there"))?;
         for copy in 0..copies {
             let link = place.path().join(format!("{copy:02}-plugin.so"));

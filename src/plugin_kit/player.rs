@@ -6,7 +6,8 @@
 //! Must never: decide what is right; the dialogue does.
 //!
 //! **Diagnostics**: the transcript on standard output, its last line says `passed` or what failed and at
-//! which line; exit code 0, 1, or 64 for a dialogue that cannot be read.
+//! which line; exit code 0, 1, or 64 for a dialogue that cannot be read. A plugin that crashes ends it
+//! by its signal, one that calls `exit()` by SIGABRT; one that does not return, with 1.
 
 use std::fmt;
 use std::path::Path;
@@ -21,8 +22,20 @@ use crate::program::{complain, say};
 /// A dialogue larger than this is none.
 const DIALOGUE_BYTES_MAX: u64 = 16 << 20;
 
-/// Plays and judges; returns the exit code.
+/// Plays and judges; returns the exit code. A plugin that ends the process is named on stderr, and the
+/// process ends as it would have.
 pub(super) fn run(test: &PluginTest) -> u8 {
+    if let Err(error) = rohrpost_abi::report_crashes(None) {
+        let text = format_args!("signals cannot be handled: {error}");
+        return complain(text, cli::EXIT_TRY_AGAIN);
+    }
+    let code = judged(test);
+    // Until here an exit is one that the plugin has called.
+    rohrpost_abi::expect_exit();
+    code
+}
+
+fn judged(test: &PluginTest) -> u8 {
     let dialogue = match read(&test.dialogue) {
         Ok(dialogue) => dialogue,
         Err(error) => return complain(error, cli::EXIT_USAGE),

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use crate::cli::{Sink, SinkOutput};
 use crate::log::{Level, Log};
 use crate::settings::{Arguments, Machine, Report as SettingsReport, Settings, Sources};
@@ -21,7 +23,8 @@ use crate::supervisor::single::Single;
 use crate::worker::Report;
 
 use super::dialogue::Dialogue;
-use super::place::Place;
+use super::folder;
+use super::guard::Guard;
 
 /// Nothing has happened for so long: then nothing happens without time or a peer.
 const QUIET: Duration = Duration::from_millis(20);
@@ -103,8 +106,9 @@ pub(super) struct Stage {
     dump: PathBuf,
     ended: Option<Report>,
     patience: Duration,
+    guard: Guard,
     /// Last, so that it goes last.
-    _place: Place,
+    _place: TempDir,
 }
 
 impl Stage {
@@ -117,7 +121,8 @@ impl Stage {
         dialogue: &Dialogue,
         patience: Duration,
     ) -> Result<Stage, StageError> {
-        let place = Place::make().map_err(system("a temporary folder cannot be made"))?;
+        let guard = Guard::set(patience).map_err(system("no thread can be made"))?;
+        let place = folder().map_err(system("a temporary folder cannot be made"))?;
         let plugins = place.path().join("plugins");
         std::fs::create_dir(&plugins).map_err(system("a folder cannot be made"))?;
         let whole = std::fs::canonicalize(plugin).map_err(system("the plugin is not there"))?;
@@ -141,6 +146,7 @@ impl Stage {
         let written = Written::default();
         let (log, _) = Log::to_writer(written.clone(), Level::Debug).map_err(StartError::from)?;
         let single = Single::start(settings, &log)?;
+        guard.learn(single.host());
         let mut stage = Stage {
             single,
             log,
@@ -152,6 +158,7 @@ impl Stage {
             dump,
             ended: None,
             patience,
+            guard,
             _place: place,
         };
         stage.begin()?;
@@ -167,7 +174,7 @@ impl Stage {
                 Some(Report::Ready(_)) => break true,
                 Some(Report::StartFailed(_, text)) => return Err(StartError::Context(text).into()),
                 Some(Report::Ended(_)) => break false,
-                Some(Report::Renewed(..) | Report::RenewalFailed(..) | Report::Departed(_)) => {}
+                Some(Report::Renewed(..) | Report::RenewalFailed(..) | Report::Departed(..)) => {}
                 None if Instant::now() > end => break false,
                 None => {
                     self.settle();
@@ -193,6 +200,7 @@ impl Stage {
 
     /// One turn, and what came of it; whether anything did.
     fn turn(&mut self) -> bool {
+        self.guard.beat();
         // A poll that fails would end a server; here the next look fails in its place.
         let _ = self.single.turn();
         // Each is read, whatever the others had.

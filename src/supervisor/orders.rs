@@ -1,7 +1,8 @@
 //! What the supervisor tells all workers, kept for those whose mailbox is full.
 //!
 //! A worker that a plugin blocks takes nothing while its mailbox fills up, and the main thread must go on
-//! meanwhile. Of each kind only the newest order counts, so what is kept is bounded.
+//! meanwhile. Of each kind only the newest order counts, so what is kept is bounded; hence each says all
+//! there is to say, and not what has changed since the one before.
 //!
 //! Must never: wait without an end, or lose an order.
 //!
@@ -20,10 +21,11 @@ const FULL_PAUSE: Duration = Duration::from_millis(5);
 pub(super) enum Order {
     /// [`Mail::Open`].
     Open,
+    /// [`Mail::Settings`]. Before [`Order::Plugins`]: those that it brings have their contexts since an
+    /// earlier order of that kind, and a later one is about others.
+    Settings,
     /// [`Mail::Plugins`].
     Plugins,
-    /// [`Mail::Settings`].
-    Settings,
     /// [`Mail::Intake`].
     Intake,
     /// [`Mail::Drain`].
@@ -124,5 +126,14 @@ mod tests {
         assert!(matches!(boxes[1].take(), Some(Mail::Open)));
         assert!(matches!(boxes[1].take(), Some(Mail::Intake(Intake::Open))));
         assert!(boxes[1].is_empty());
+    }
+
+    /// An intent with plugins is about others than the settings before it, whichever was late.
+    #[test]
+    fn what_a_reload_has_found_is_told_before_what_the_next_one_intends() {
+        let place = |order: Order| order as usize;
+        assert!(place(Order::Open) < place(Order::Settings));
+        assert!(place(Order::Settings) < place(Order::Plugins));
+        assert!(place(Order::Plugins) < place(Order::Stop));
     }
 }

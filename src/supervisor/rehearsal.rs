@@ -14,7 +14,7 @@ use crate::settings::Settings;
 use crate::tls::Tls;
 
 use super::rights::Rights;
-use super::server::StartError;
+use super::server::{Ending, StartError, system};
 use super::start::{bind, open_plugins};
 
 /// Opens what a start opens and closes it; sentences about what was found.
@@ -41,6 +41,9 @@ pub fn rehearse(settings: &Settings) -> Result<Vec<String>, StartError> {
     Rolls::load(&settings.smtp)?;
     // D-08: as the user that the server would be.
     rights.give_up()?;
+    // One that calls exit() here would say that all is well.
+    let _ending = Ending;
+    rohrpost_abi::report_crashes(None).map_err(system("signals cannot be handled"))?;
     let plugins = open_plugins(settings, &Log::none())?;
     let names: Vec<&str> = plugins.set().names().collect();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };

@@ -50,27 +50,45 @@ impl Renewal {
     }
 }
 
-/// Plugins on their way out, each with the number of workers that have left it.
+/// Plugins on their way out.
 #[derive(Debug)]
-pub(super) struct Departures<P = PluginIndex>(HashMap<P, usize>);
+pub(super) struct Departures<P = PluginIndex> {
+    /// With the workers that have left each.
+    left: HashMap<P, BTreeSet<usize>>,
+    /// Those that were not to be used after all, and that some worker has not left yet.
+    abandoned: BTreeSet<P>,
+    /// Those that are over. A worker may say so again of what it was told twice to abandon.
+    over: BTreeSet<P>,
+}
 
 impl<P> Default for Departures<P> {
     fn default() -> Departures<P> {
-        Departures(HashMap::new())
+        let (abandoned, over) = (BTreeSet::new(), BTreeSet::new());
+        Departures { left: HashMap::new(), abandoned, over }
     }
 }
 
 impl<P: Copy + Ord + Hash> Departures<P> {
-    /// One worker has left these; those that all `workers` have left now, in the order of their coming.
-    fn on_departed(&mut self, plugins: Vec<P>, workers: usize) -> Vec<P> {
+    /// These are not to be used after all; all of whom that is true and who are not over.
+    fn on_abandoned(&mut self, plugins: &[P]) -> Arc<[P]> {
+        self.abandoned.extend(plugins);
+        self.abandoned.iter().copied().collect()
+    }
+
+    /// A worker has left these; those that all `workers` have left now, in the order of their coming.
+    fn on_departed(&mut self, worker: usize, plugins: Vec<P>, workers: usize) -> Vec<P> {
         let mut over = Vec::new();
-        for plugin in plugins {
-            let left = self.0.entry(plugin).or_default();
-            *left += 1;
-            if *left == workers {
-                self.0.remove(&plugin);
+        for plugin in plugins.into_iter().filter(|plugin| !self.over.contains(plugin)) {
+            let left = self.left.entry(plugin).or_default();
+            left.insert(worker);
+            if left.len() == workers {
                 over.push(plugin);
             }
+        }
+        for plugin in &over {
+            self.left.remove(plugin);
+            self.abandoned.remove(plugin);
+            self.over.insert(*plugin);
         }
         over.sort_unstable();
         over
@@ -95,7 +113,9 @@ impl Server {
     pub(super) fn renew(&mut self, renewal: Renewal) {
         self.renewals += 1;
         let (serial, fresh) = (self.renewals, renewal.fresh.clone());
-        self.orders.give(Order::Plugins, || Mail::Plugins(Intent::Renew(serial, fresh.clone())));
+        let abandoned = self.departures.on_abandoned(&[]);
+        let intent = Intent::Renew(serial, fresh, abandoned);
+        self.orders.give(Order::Plugins, || Mail::Plugins(intent.clone()));
         self.orders.pass_on();
         self.renewal = Some(renewal);
     }
@@ -122,8 +142,9 @@ impl Server {
             }
             // They were about a reload that has failed meanwhile.
             Report::Renewed(..) | Report::RenewalFailed(..) => {}
-            Report::Departed(plugins) => {
-                let over = self.departures.on_departed(plugins, self.mailboxes.len());
+            Report::Departed(worker, plugins) => {
+                let workers = self.mailboxes.len();
+                let over = self.departures.on_departed(worker, plugins, workers);
                 self.host.plugins().end(&over);
                 for plugin in over {
                     let name = self.host.plugins().name(plugin).unwrap_or("a plugin");
@@ -152,7 +173,9 @@ impl Server {
     }
 
     fn abandon(&mut self, fresh: Arc<[PluginIndex]>) {
-        self.orders.give(Order::Plugins, || Mail::Plugins(Intent::Abandon(fresh.clone())));
+        let abandoned = self.departures.on_abandoned(&fresh);
+        let intent = Intent::Abandon(abandoned);
+        self.orders.give(Order::Plugins, || Mail::Plugins(intent.clone()));
         self.orders.pass_on();
     }
 }
@@ -164,9 +187,23 @@ mod tests {
     #[test]
     fn a_plugin_is_over_when_every_worker_has_left_it() {
         let mut departures = Departures::default();
-        assert_eq!(departures.on_departed(vec!["a", "b"], 2), [""; 0]);
-        assert_eq!(departures.on_departed(vec!["b"], 2), ["b"]);
-        assert_eq!(departures.on_departed(vec!["a"], 2), ["a"]);
-        assert!(departures.0.is_empty());
+        assert_eq!(departures.on_departed(0, vec!["a", "b"], 2), [""; 0]);
+        assert_eq!(departures.on_departed(1, vec!["b"], 2), ["b"]);
+        assert_eq!(departures.on_departed(1, vec!["a"], 2), ["a"]);
+        assert!(departures.left.is_empty());
+    }
+
+    /// An order may be replaced before a worker has taken it, so each names all of them.
+    #[test]
+    fn what_was_abandoned_is_named_until_it_is_over_and_is_over_once() {
+        let mut departures = Departures::default();
+        assert_eq!(&*departures.on_abandoned(&["a"]), ["a"]);
+        assert_eq!(departures.on_departed(0, vec!["a"], 2), [""; 0]);
+        assert_eq!(&*departures.on_abandoned(&["b"]), ["a", "b"]);
+        assert_eq!(departures.on_departed(0, vec!["a", "b"], 2), [""; 0], "worker 0 again");
+        assert_eq!(departures.on_departed(1, vec!["a", "b"], 2), ["a", "b"]);
+        assert_eq!(departures.on_departed(1, vec!["a"], 2), [""; 0]);
+        assert_eq!(departures.on_departed(0, vec!["a"], 2), [""; 0], "once");
+        assert_eq!(departures.on_abandoned(&[]).len(), 0);
     }
 }

@@ -67,18 +67,25 @@ impl Worker {
     /// What the supervisor intends with plugins that were loaded anew.
     pub(super) fn on_intent(&mut self, intent: Intent, io: &mut Io) {
         match intent {
-            Intent::Renew(serial, plugins) if self.desk.mood != Mood::Draining => {
+            Intent::Renew(serial, plugins, abandoned) if self.desk.mood != Mood::Draining => {
+                // An earlier one has failed meanwhile, if there was any.
+                self.abandon_plugins(&abandoned, io);
                 self.renewal = Some((serial, plugins));
                 self.begin_renewal(io);
             }
             Intent::Renew(..) => {}
-            Intent::Abandon(plugins) => {
-                self.abandon_renewal(io);
-                let present = self.desk.plugins.cell.present();
-                let absent = plugins.iter().copied().filter(|plugin| !present.contains(plugin));
-                // They never came.
-                self.report(Report::Departed(absent.collect()));
-            }
+            Intent::Abandon(plugins) => self.abandon_plugins(&plugins, io),
+        }
+    }
+
+    fn abandon_plugins(&mut self, plugins: &[PluginIndex], io: &mut Io) {
+        self.abandon_renewal(io);
+        let present = self.desk.plugins.cell.present();
+        let absent = plugins.iter().copied().filter(|plugin| !present.contains(plugin));
+        let absent: Vec<PluginIndex> = absent.collect();
+        if !absent.is_empty() {
+            // They never came, or are gone.
+            self.report(Report::Departed(self.desk.index, absent));
         }
     }
 
@@ -153,7 +160,7 @@ impl Worker {
             Cause::Retirement => {
                 self.desk.plugins.cell.depart(&plugins);
                 self.desk.apply_commands(io);
-                self.report(Report::Departed(plugins));
+                self.report(Report::Departed(index, plugins));
             }
             Cause::End => {
                 self.desk.drop_plugin_sources(io);

@@ -25,8 +25,9 @@ impl Worker {
     pub(super) fn adopt(&mut self, news: &News, io: &mut Io) {
         let News { settings, tls, rolls, plugins } = news;
         let (settings, rolls) = (settings.clone(), rolls.clone());
-        if let Some(set) = plugins {
-            self.desk.plugins.cell.adopt(set);
+        let others = self.desk.plugins.cell.set().plugins() != plugins.plugins();
+        if others {
+            self.desk.plugins.cell.adopt(plugins);
         }
         self.options = Arc::new(session_options(&settings, tls));
         self.desk.tls = tls.for_worker();
@@ -39,7 +40,7 @@ impl Worker {
         self.desk.admission.change(&settings, rolls.clone(), asks_plugins);
         self.desk.plugins.cell.set_locals(Arc::new(move |address| rolls.locals.has(address)));
         self.desk.settings = settings;
-        if plugins.is_some() {
+        if others {
             for key in self.keys() {
                 self.with(key, io, |connection, desk, io| match connection {
                     Connection::Outgoing(outgoing) => outgoing.on_other_plugins(desk, io),

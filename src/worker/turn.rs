@@ -54,7 +54,7 @@ pub enum Report {
     /// A plugin of the reload with this number kept its context for itself.
     RenewalFailed(u64, String),
     /// These plugins, which are in no set any more, have no context on this worker any more.
-    Departed(Vec<PluginIndex>),
+    Departed(usize, Vec<PluginIndex>),
 }
 
 /// The sockets that one worker listens on, and how clients come in there.

@@ -18,6 +18,7 @@ fn every_crash_names_the_plugin_on_stderr_in_the_file_and_at_the_next_start() {
         ("divide", SIGFPE, "FPE", "in mq_smtp_in_mailfrom", "crash"),
         ("overflow", SIGABRT, "SEGV", "in mq_smtp_in_mailfrom", "dive"),
         ("exit", SIGABRT, "exit", "in mq_smtp_in_mailfrom", "crash"),
+        ("quick", SIGABRT, "exit", "in mq_smtp_in_mailfrom", "crash"),
         ("aside", SIGSEGV, "SEGV", "on a thread of its own", "write_nowhere"),
     ];
     for (way, signal, cause, place, function) in rows {

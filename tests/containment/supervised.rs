@@ -69,6 +69,17 @@ fn a_plugin_that_crashes_on_and_on_ends_the_supervision_with_78() {
 }
 
 #[test]
+fn a_server_that_a_plugin_ended_with_0_and_without_a_word_is_back() {
+    let crashing = supervised();
+    let mut server = crashing.plan.start();
+    let first = await_next(server.process(), &[]);
+    assert!(!ask(&server, "gone"));
+    await_next(server.process(), &[first]);
+    server.process().await_complaint(PATIENCE, "ended with code 0; it is started again now");
+    assert!(server.terminate().success(), "an ordered end has code 0");
+}
+
+#[test]
 fn what_cannot_start_is_not_tried_again() {
     let crashing = supervised();
     let plan = crashing.plan.clone().setting("smtp-threads", 100_000);

@@ -202,6 +202,22 @@ fn d_04_a_plugin_that_does_not_survive_loading_is_reported() {
     assert_eq!((code, report["version"].as_i64()), (Some(1), Some(7777)), "{report}");
 }
 
+/// The other ends of the pipes are theirs, too.
+#[test]
+fn processes_that_a_constructor_leaves_running_are_not_waited_for() {
+    let place = tempfile::tempdir().unwrap();
+    for (name, leave) in [("group.c", ""), ("daemon.c", "setsid();")] {
+        let source = format!(
+            "#include <unistd.h>\n{VERSION}{CLOSE}\n\
+             __attribute__((constructor)) static void begin(void)\n\
+             {{ if (fork() == 0) {{ {leave} sleep(90); _exit(0); }} }}\n"
+        );
+        let object = compile(place.path(), name, &source, HIDDEN);
+        let (code, report) = look(&object, &[]);
+        assert_eq!((code, findings(&report)), (Some(0), vec![]), "{name}: {report}");
+    }
+}
+
 #[test]
 fn what_is_no_plugin_at_all_is_said_to_be_none() {
     let place = tempfile::tempdir().unwrap();

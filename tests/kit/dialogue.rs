@@ -110,6 +110,50 @@ fn a_step_that_is_never_handed_back_and_misuse_fail_a_dialogue() {
     passes(&object, &format!("# misuses: 1\n{start}C: QUIT\nS: 221\nclose\n"));
 }
 
+/// A plugin whose MAIL hook does `body`, and whose constructor `first`.
+fn misbehaving(folder: &Path, name: &str, first: &str, body: &str) -> PathBuf {
+    let source = format!(
+        "#include <mailerq.h>\n#include <stdlib.h>\n#include <unistd.h>\n\
+         MQ_EXPORT int mq_version(void) {{ return MQ_API_VERSION; }}\n\
+         static char *volatile nowhere;\n\
+         __attribute__((constructor)) static void first(void) {{ {first} (void)nowhere; }}\n\
+         MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *a, MQ_Connection *b, MQ_Address *c)\n\
+         {{ (void)a; (void)b; (void)c; {body} return false; }}\n"
+    );
+    compile(folder, name, &source, &["-fvisibility=hidden"])
+}
+
+#[test]
+fn a_plugin_that_ends_the_process_fails_the_dialogue_and_is_named() {
+    let place = tempfile::tempdir().unwrap();
+    for (name, first, body, why) in [
+        ("exit.c", "", "exit(0);", "in mq_smtp_in_mailfrom: it called exit()"),
+        ("segv.c", "", "*nowhere = 1;", "in mq_smtp_in_mailfrom: SEGV at address 0x0"),
+        ("early.c", "exit(0);", "", "it called exit()"),
+    ] {
+        let object = misbehaving(place.path(), name, first, body);
+        let said = play(&object, "S: 220\nC: HELO x\nS: 250\nC: MAIL FROM:<>\nS: 250\n");
+        assert_eq!(said.code, None, "{name}: by a signal: {said:?}");
+        let named = name.replace(".c", ".so");
+        let named = if first.is_empty() { format!("plugin {named} ended") } else { String::new() };
+        assert!(said.stderr.contains(&named) && said.stderr.contains(why), "{name}: {said:?}");
+        assert!(!said.stdout.contains("passed"), "{name}: {said:?}");
+    }
+}
+
+#[test]
+fn a_plugin_that_does_not_return_fails_the_dialogue_and_is_named() {
+    let place = tempfile::tempdir().unwrap();
+    let forever = "for (;;) pause();";
+    let dialogue = "S: 220\nC: HELO x\nS: 250\nC: MAIL FROM:<>\nS: 250\n";
+    let object = misbehaving(place.path(), "hook.c", "", forever);
+    let last = fails(&object, dialogue);
+    assert!(last.contains("plugin hook.so: mq_smtp_in_mailfrom has not returned"), "{last}");
+    let object = misbehaving(place.path(), "start.c", forever, "");
+    let last = fails(&object, dialogue);
+    assert!(last.contains("a constructor or a hook of the main thread"), "{last}");
+}
+
 #[test]
 fn settings_clients_and_the_next_hop_are_the_dialogues() {
     let place = tempfile::tempdir().unwrap();

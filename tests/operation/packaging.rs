@@ -60,7 +60,7 @@ fn the_unit_gives_a_stop_its_time_and_does_not_repeat_what_cannot_work() {
     assert_eq!(of_unit("Type"), ["notify"]);
     assert_eq!(of_unit("RestartPreventExitStatus"), ["64 78"]);
     // Back within a second, however often it was away.
-    assert_eq!(of_unit("Restart"), ["on-failure"]);
+    assert_eq!(of_unit("Restart"), ["always"]);
     assert_eq!(of_unit("RestartSec"), ["200ms"]);
     assert_eq!(of_unit("StartLimitIntervalSec"), ["0"]);
     // shutdown-timeout and plugin-shutdown-timeout by default, and 30 s for the disk; then a control

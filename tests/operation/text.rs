@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{PATIENCE, Process, Server, ServerBuilder};
+use crate::support::{PATIENCE, Process, Sanitizer, Server, ServerBuilder, compile_plugin};
 
 /// What a subcommand that needs no settings prints.
 fn printed(subcommand: &[&str]) -> String {
@@ -71,6 +71,17 @@ fn a_rehearsal_finds_what_a_start_would_and_leaves_nothing() {
     let (code, said) = rehearsed(&plan, &["--smtp-port=0".to_owned(), directory]);
     assert_eq!(code, Some(78), "{said}");
     assert!(said.contains("broken.so"), "{said}");
+
+    std::fs::remove_file(plugins.join("broken.so")).unwrap();
+    let source = plan.directory().join("leaving.c");
+    let text = "#include <mailerq.h>\n#include <stdlib.h>\n\
+                MQ_EXPORT int mq_version(void) { exit(0); }\n";
+    std::fs::write(&source, text).unwrap();
+    compile_plugin(&source, &plugins, "leaving", Sanitizer::Off);
+    let directory = format!("--plugin-directory={}", plugins.display());
+    let (code, said) = rehearsed(&plan, &["--smtp-port=0".to_owned(), directory]);
+    assert_ne!(code, Some(0), "a plugin that calls exit(0) is not well: {said}");
+    assert!(said.contains("leaving.so") && said.contains("it called exit()"), "{said}");
 
     let server = plan.start();
     let port = format!("--smtp-port={}", server.smtp().port());

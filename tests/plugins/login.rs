@@ -238,3 +238,76 @@ fn d_49_a_client_that_leaves_while_its_login_is_held() {
     assert!(server.terminate().success());
     assert_eq!(stage.calls(&["authenticate", "close"]), ["10-a authenticate", "10-a close"]);
 }
+
+/// A layer that catches an exception says that its plugin failed, whatever that had said before.
+#[test]
+fn d_27_a_plugin_that_fails_to_judge_a_login_has_granted_nothing() {
+    for (policy, expected) in [("tempfail", 454), ("reject", 535), ("accept", 535)] {
+        for script in [
+            "10-a authenticate authenticate:1 fail\n",
+            "10-a authenticate authenticate:1 fail true continue\n",
+            "10-a authenticate fail authenticate:1\n",
+        ] {
+            let stage = Stage::judging(&["10-a"])
+                .setting("smtp-auth", USERS)
+                .setting("plugin-failure", policy);
+            stage.script(script);
+            let mut server = stage.start();
+            let mut one = client(&server);
+            say(&mut one, &plain("stranger@x", "any"), expected);
+            say(&mut one, "MAIL FROM:<a@example.org>", 250);
+            say(&mut one, "RCPT TO:<b@example.net>", 530);
+            // Refused as any other login that fails, 454 as one that nobody judged.
+            let failed = u64::from(expected == 535);
+            assert_eq!(server.status().count("logins_failed"), failed, "{policy} {script}");
+            if failed == 1 {
+                server.process().await_complaint(PATIENCE, "failed to log in as \"stranger@x\"");
+            }
+        }
+    }
+}
+
+#[test]
+fn d_27_what_others_say_of_a_login_outlives_a_plugin_that_fails_and_is_passed_over() {
+    for (script, expected) in [
+        ("10-a authenticate authenticate:1\n20-b authenticate fail\n", 235),
+        ("10-a authenticate authenticate:1\n20-b authenticate authenticate:0 fail\n", 235),
+        ("10-a authenticate authenticate:0\n20-b authenticate authenticate:1 fail\n", 535),
+        ("10-a authenticate authenticate:1 fail\n20-b authenticate authenticate:0\n", 535),
+        ("10-a authenticate authenticate:0 fail\n20-b authenticate authenticate:1\n", 235),
+    ] {
+        let stage = Stage::judging(&["10-a", "20-b"]).setting("plugin-failure", "accept");
+        stage.script(script);
+        let server = stage.start();
+        let mut one = client(&server);
+        say(&mut one, &plain("anna@x", "any"), expected);
+        say(&mut one, "MAIL FROM:<a@example.org>", 250);
+        say(&mut one, "RCPT TO:<b@example.net>", if expected == 235 { 250 } else { 530 });
+    }
+    // Nobody is logged in by a plugin before one whose failure puts the login off.
+    let stage = Stage::judging(&["10-a", "20-b"]);
+    stage.script("10-a authenticate authenticate:1\n20-b authenticate fail\n");
+    let server = stage.start();
+    let mut one = client(&server);
+    say(&mut one, &plain("anna@x", "any"), 454);
+    say(&mut one, "MAIL FROM:<a@example.org>", 250);
+    say(&mut one, "RCPT TO:<b@example.net>", 530);
+}
+
+#[test]
+fn d_27_a_login_held_too_long_is_refused_as_others_are_and_its_holder_has_said_nothing() {
+    for policy in ["reject", "accept"] {
+        let stage = Stage::judging(&["10-a"])
+            .setting("smtp-auth", USERS)
+            .setting("plugin-failure", policy)
+            .setting("plugin-timeout", "100ms");
+        stage.script("10-a authenticate authenticate:1 true\n");
+        let mut server = stage.start();
+        let mut one = client(&server);
+        say(&mut one, &plain("stranger@x", "any"), 535);
+        assert_eq!(server.status().count("logins_failed"), 1, "{policy}");
+        server.process().await_complaint(PATIENCE, "failed to log in as \"stranger@x\"");
+        say(&mut one, "MAIL FROM:<a@example.org>", 250);
+        say(&mut one, "RCPT TO:<b@example.net>", 530);
+    }
+}

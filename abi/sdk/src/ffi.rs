@@ -107,6 +107,14 @@ unsafe extern "C" {
         status: *const c_char,
         text: *const c_char,
     ) -> u8;
+    pub(crate) fn MQX_bounce(
+        message: Message,
+        code: c_int,
+        status: *const c_char,
+        text: *const c_char,
+    ) -> u8;
+    pub(crate) safe fn MQX_retryAt(message: Message, unix_seconds: c_double) -> u8;
+    pub(crate) fn MQX_route(message: Message, host: *const c_char, port: c_int) -> u8;
     pub(crate) safe fn MQX_disconnect(connection: Connection) -> u8;
     pub(crate) safe fn MQX_discard(connection_or_message: *mut c_void) -> u8;
     pub(crate) safe fn MQX_fail(connection: Connection) -> u8;
@@ -123,6 +131,8 @@ unsafe extern "C" {
     pub(crate) safe fn MQX_login(connection: Connection, size: &mut usize) -> *const c_char;
     pub(crate) safe fn MQX_tlsVersion(connection: Connection, size: &mut usize) -> *const c_char;
     pub(crate) safe fn MQX_cipher(connection: Connection, size: &mut usize) -> *const c_char;
+    pub(crate) safe fn MQX_host(connection: Connection, size: &mut usize) -> *const c_char;
+    pub(crate) safe fn MQX_state(message: Message) -> *const c_char;
     pub(crate) safe fn MQX_sni(connection: Connection, size: &mut usize) -> *const c_char;
     pub(crate) fn MQX_setNote(
         connection_or_message: *mut c_void,

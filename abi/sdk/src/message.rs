@@ -2,10 +2,12 @@
 //!
 //! Diagnostics: `None` where there is no such value, or the message is gone.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::connection;
+use crate::connection::{self, start_of, usual_or};
 use crate::ffi::{self, MqMessage};
+use crate::log::c_string;
 
 /// A message that a hook is shown. A number, in fact: copies name the same one, and are harmless when the
 /// step is over.
@@ -18,6 +20,12 @@ type Setter = unsafe extern "C" fn(*mut MqMessage, *const c_char, usize);
 impl Message {
     pub(crate) fn new(pointer: *mut MqMessage) -> Message {
         Message(pointer)
+    }
+
+    /// The `MQ_Message *` of `mailerq.h`, for what this crate does not have; to be given to the server's
+    /// functions, never to be read.
+    pub fn as_raw(self) -> *mut c_void {
+        self.0.cast()
     }
 
     /// The sender; empty for the null sender.
@@ -49,6 +57,17 @@ impl Message {
         u32::try_from(attempt).unwrap_or(0)
     }
 
+    /// In `out_result`: how far it came, in the words of results ("mailfrom", "rcptto", "data", "message").
+    pub fn state(self) -> Option<String> {
+        let text = ffi::MQX_state(self.0);
+        if text.is_null() {
+            return None;
+        }
+        // SAFETY: not NULL, and a NUL-terminated string until the step is over.
+        let text = unsafe { CStr::from_ptr(text) };
+        Some(text.to_string_lossy().into_owned())
+    }
+
     /// Gives it another sender; "" is the null sender.
     pub fn set_sender(self, sender: &str) {
         self.set(ffi::MQ_setEnvelope, sender.as_bytes());
@@ -77,6 +96,29 @@ impl Message {
     /// Answers as if all were well, and drops it.
     pub fn discard(self) -> bool {
         ffi::MQX_discard(self.0.cast()) != 0
+    }
+
+    /// Lets it fail for good on its way out: a code from 500 to 559, an enhanced status of class 5, and the
+    /// reason; 0 and "" stand for what is usual. False where there is nothing to decide any more.
+    pub fn bounce(self, code: u16, status: &str, text: &str) -> bool {
+        let (status, text) = (usual_or(status), usual_or(text));
+        // SAFETY: both are NULL or NUL-terminated strings that outlive the call.
+        unsafe {
+            ffi::MQX_bounce(self.0, c_int::from(code), start_of(&status), start_of(&text)) != 0
+        }
+    }
+
+    /// Has it tried again at this time, in a second at the earliest, before its time is over at the latest.
+    pub fn retry_at(self, time: SystemTime) -> bool {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        ffi::MQX_retryAt(self.0, since.as_secs_f64()) != 0
+    }
+
+    /// Sends it to another host, at once and within this attempt; port 0 is that of mail.
+    pub fn route(self, host: &str, port: u16) -> bool {
+        let host = c_string(host);
+        // SAFETY: the host is a NUL-terminated string that outlives the call.
+        unsafe { ffi::MQX_route(self.0, host.as_ptr(), c_int::from(port)) != 0 }
     }
 
     /// Keeps a value under a name, for all plugins, as long as the mail is in the queue; `None` removes it.

@@ -106,10 +106,10 @@ crate::support::scenario! {
             ("nanosleep", "sleep_deeply", false),
             ("poll", "poll_nothing", false),
             ("epoll", "wait_for_events", false),
-            ("read", "read_slowly", true),
+            ("read", "read_slowly", false),
             ("compute", "compute", true),
         ];
-        for (way, function, exact) in rows {
+        for (way, function, computes) in rows {
             let host = stage.host;
             let done = &AtomicBool::new(false);
             let stack = std::thread::scope(|scope| {
@@ -122,7 +122,7 @@ crate::support::scenario! {
             });
             let stack = stack.unwrap_or_else(|| panic!("{way}: nothing was seen"));
             let lines = describe(&stack.addresses);
-            assert_eq!(stack.is_exact, exact, "{way}: {lines:?}");
+            assert_eq!(stack.computes, computes, "{way}: {lines:?}");
             let is_named = |name: &str| lines.iter().any(|line| line.starts_with(&format!("{name} (")));
             assert!(is_named(function) && is_named("mq_smtp_in_mailfrom"), "{way}: {lines:?}");
             let last = lines.last().map(String::as_str).unwrap_or_default();
@@ -137,5 +137,46 @@ crate::support::scenario! {
         let site = rohrpost_abi::Site::Timer;
         let call = Current { sequence: 1, plugin: stage.plugin(0), site };
         assert_eq!(stage.host.stack_of(WORKER, call), Err(Unseen::Returned));
+    }
+}
+
+/// Assembler with a frame that its unwind table places by rbp, which it uses for something else, as code
+/// of cryptographers and code made at run time does. It runs well.
+#[cfg(target_arch = "x86_64")]
+const MISLEADING: &str = r#"
+#define MQ_API_VERSION 201
+#include <mailerq.h>
+MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }
+__attribute__((visibility("hidden"))) extern void busy(void);
+MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *c, MQ_SmtpConnection *s, const char *from, size_t size) {
+    (void)c, (void)s, (void)from, (void)size;
+    busy();
+    return false;
+}
+__asm__(".text\n.hidden busy\n.globl busy\n.type busy,@function\nbusy:\n.cfi_startproc\n"
+    "push %rbp\n.cfi_def_cfa_offset 16\n.cfi_offset 6,-16\nmov %rsp,%rbp\n.cfi_def_cfa_register 6\n"
+    "push %rbp\nmov $3000000000,%rbp\n1: dec %rbp\njnz 1b\n"
+    "pop %rbp\npop %rbp\nret\n.cfi_endproc\n.size busy,.-busy\n");
+"#;
+
+#[cfg(target_arch = "x86_64")]
+crate::support::scenario! {
+    fn d_9e_a_plugin_with_wrong_unwind_tables_is_shown_and_lives() {
+        let folder = Folder::new();
+        folder.plugin("10-misleading.so", MISLEADING);
+        let mut stage = Stage::in_folder(folder);
+        let host = stage.host;
+        let done = &AtomicBool::new(false);
+        let stack = std::thread::scope(|scope| {
+            let watching = scope.spawn(|| watch(host, done));
+            let connection = stage.open();
+            stage.run(connection, "");
+            done.store(true, Ordering::Release);
+            watching.join().expect("no panic")
+        });
+        let stack = stack.expect("something was seen");
+        let lines = describe(&stack.addresses);
+        assert!(stack.computes && lines[0].starts_with("busy"), "{lines:?}");
+        assert!(lines.iter().any(|line| line.starts_with("mq_smtp_in_mailfrom (")), "{lines:?}");
     }
 }

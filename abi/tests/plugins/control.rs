@@ -328,6 +328,20 @@ scenario! {
 }
 
 scenario! {
+    fn d_28_a_close_hook_that_hands_back_at_once_does_not_hold_the_connection_again() {
+        let mut stage = Stage::new();
+        let connection = stage.open();
+        stage.run(connection, "on-close=continue,true true");
+        let plugin = stage.plugin(0);
+        assert_eq!(stage.worker.revoke(connection), Some(plugin));
+        let closed = stage.worker.call(plugin, connection, Step::Close);
+        assert_eq!(closed, with(true, Verdict::Continue));
+        assert_eq!(stage.worker.held(connection), None);
+        assert!(!stage.worker.skips(plugin, connection));
+    }
+}
+
+scenario! {
     fn d_27_d_28_a_revoked_plugin_is_passed_over_until_its_late_hand_back() {
         let mut stage = Stage::with_puppets(&["10-a.so", "20-b.so"]);
         let (a, b) = (stage.plugin(0), stage.plugin(1));

@@ -25,7 +25,18 @@ __attribute__((noinline)) static int dive(int depth) {
     return dive(depth + 1) + room[0];
 }
 
+#ifdef __x86_64__
+/* Its unwind table says that its frame is where rbp points, which is nowhere. */
+__attribute__((visibility("hidden"))) extern void mislead(void);
+__asm__(".text\n.hidden mislead\n.globl mislead\n.type mislead,@function\nmislead:\n.cfi_startproc\n"
+    "push %rbp\n.cfi_def_cfa_offset 16\n.cfi_offset 6,-16\nmov %rsp,%rbp\n.cfi_def_cfa_register 6\n"
+    "mov $4096,%rbp\nmovb $1,0\nud2\n.cfi_endproc\n.size mislead,.-mislead\n");
+#endif
+
 static void crash(const char *how) {
+#ifdef __x86_64__
+    if (!strcmp(how, "mislead")) mislead();
+#endif
     if (!strcmp(how, "segv")) write_nowhere();
     if (!strcmp(how, "divide")) divide();
     if (!strcmp(how, "abort")) abort();

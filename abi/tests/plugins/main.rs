@@ -3,6 +3,7 @@
 mod answer;
 mod blocked;
 mod connection;
+mod context;
 mod control;
 mod crash;
 mod decision;

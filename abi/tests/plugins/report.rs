@@ -5,9 +5,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Output;
 
-use rohrpost_abi::{Plugins, report_crashes};
+use rohrpost_abi::{Copies, OnError, PLUGINS_MAX, Plugins, report_crashes};
 
-use crate::support::{Folder, Stage, child, is_child, options, transcript};
+use crate::support::{Folder, Stage, child_by, is_child, options, transcript};
 
 const SIGILL: i32 = 4;
 const SIGABRT: i32 = 6;
@@ -58,12 +58,17 @@ impl Left {
 
 /// Runs this test again in a process that ends so.
 fn left(path: &str, way: &str, more: &[(&str, &str)]) -> Left {
+    left_by(&[], path, way, more)
+}
+
+/// The same, by another program.
+fn left_by(program: &[&str], path: &str, way: &str, more: &[(&str, &str)]) -> Left {
     let folder = Folder::new();
     let file = folder.path().join("crashes");
     let file_name = file.to_str().expect("a plain path").to_owned();
     let mut variables = vec![(FILE, file_name.as_str()), (WAY, way)];
     variables.extend(more);
-    let output = child(path, &variables);
+    let output = child_by(program, path, &variables);
     let text = fs::read_to_string(file).unwrap_or_default();
     let mut lines = text.lines();
     let line = lines.next().unwrap_or_default().to_owned();
@@ -165,6 +170,63 @@ fn a_crash_on_a_thread_of_a_plugin_is_laid_to_its_code() {
     }
 }
 
+/// The unwinder believes what a plugin says of its frames, and faults: the report is cut, not lost, and
+/// the handler of before still has its turn.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_crash_under_wrong_unwind_tables_is_reported_and_passed_on() {
+    let path = path!("a_crash_under_wrong_unwind_tables_is_reported_and_passed_on");
+    if is_child(path) {
+        // Before ours, as a sanitizer's would be.
+        // SAFETY: it only writes and ends the process.
+        unsafe { libc::signal(SIGSEGV, had_its_turn as *const () as usize) };
+        return crash();
+    }
+    for way in ["mislead", "aside-mislead"] {
+        let left = left(path, way, &[]);
+        assert_eq!(left.output.status.code(), Some(41), "{}\n{}", way, transcript(&left.output));
+        assert_eq!(left.words()[0], "SEGV", "{}", left.line);
+        assert!(left.line.contains(" plugin=10-crashing.so"), "{}", left.line);
+        assert!(left.line.ends_with(" cut"), "{}", left.line);
+        assert!(left.frames().iter().any(|at| at.starts_with("10-crashing.so+")), "{}", left.line);
+    }
+}
+
+extern "C" fn had_its_turn(_: i32) {
+    // SAFETY: nothing is left to be done.
+    unsafe { libc::_exit(41) }
+}
+
+/// The first process of a container, say: no signal that it raises itself ends it.
+#[test]
+fn the_first_process_of_a_container_ends_after_its_report() {
+    let path = path!("the_first_process_of_a_container_ends_after_its_report");
+    if is_child(path) {
+        assert_eq!(std::process::id(), 1);
+        return crash();
+    }
+    if !can_unshare() {
+        return eprintln!("this system makes no containers: not tested");
+    }
+    for (way, code) in [("bus", 128 + SIGBUS), ("abort", 128 + SIGABRT)] {
+        let left = left_by(&UNSHARE, path, way, &[]);
+        assert_eq!(left.output.status.code(), Some(code), "{way}: {}", transcript(&left.output));
+        assert!(
+            left.line.contains(" plugin=10-crashing.so in=mq_smtp_in_mailfrom"),
+            "{}",
+            left.line
+        );
+    }
+}
+
+const UNSHARE: [&str; 6] =
+    ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
+
+fn can_unshare() -> bool {
+    let done = std::process::Command::new(UNSHARE[0]).args(&UNSHARE[1..]).arg("true").output();
+    done.is_ok_and(|output| output.status.success())
+}
+
 #[test]
 fn exit_is_a_crash_that_names_who_called_it() {
     let path = path!("exit_is_a_crash_that_names_who_called_it");
@@ -251,6 +313,32 @@ fn a_constructor_that_crashes_is_named_before_there_is_a_host() {
     let left = left(path, "", &[]);
     left.assert_signal(SIGABRT);
     assert!(left.line.contains(" plugin=05-early.so in=its%20constructors"), "{}", left.line);
+}
+
+#[test]
+fn files_that_could_not_be_loaded_are_never_blamed_for_one_that_could() {
+    let path = path!("files_that_could_not_be_loaded_are_never_blamed_for_one_that_could");
+    if is_child(path) {
+        report_crashes(Some(crash_file())).expect("handlers are taken");
+        let folder = Folder::new();
+        folder.file("05-none.so", "no ELF");
+        let mut options = options(folder.path());
+        (options.copies, options.on_error) = (Copies::Memory, OnError::Skip);
+        let plugins = Plugins::default();
+        // More than the table of images has places.
+        for _ in 0..=2 * PLUGINS_MAX {
+            assert_eq!(plugins.prepare(&options).expect("it is skipped").skipped.len(), 1);
+        }
+        folder.plugin(
+            "10-late.so",
+            "#include <stdlib.h>\n__attribute__((constructor)) static void begin(void) { abort(); }",
+        );
+        let _ = plugins.prepare(&options);
+        return;
+    }
+    let left = left(path, "", &[]);
+    left.assert_signal(SIGABRT);
+    assert!(left.line.contains(" plugin=10-late.so in=its%20constructors"), "{}", left.line);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! selected. Must never sleep or open a port. Diagnostics: a failed child is shown with all it said.
 
 use std::env;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Output};
@@ -51,8 +51,17 @@ pub(crate) fn is_child(path: &str) -> bool {
 
 /// Runs one test in a process of its own.
 pub(crate) fn child(path: &str, variables: &[(&str, &str)]) -> Output {
+    child_by(&[], path, variables)
+}
+
+/// The same, started by another program and its arguments.
+pub(crate) fn child_by(program: &[&str], path: &str, variables: &[(&str, &str)]) -> Output {
     let (_, test) = path.split_once("::").expect("a test has a module");
-    Command::new(env::current_exe().expect("a test knows its binary"))
+    let own = env::current_exe().expect("a test knows its binary");
+    let mut words: Vec<OsString> = program.iter().map(OsString::from).collect();
+    words.push(own.into());
+    Command::new(&words[0])
+        .args(&words[1..])
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(SCENARIO, path)
         .envs(variables.iter().copied())
