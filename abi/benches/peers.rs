@@ -62,9 +62,9 @@ const TIMERS: i64 = 1_000_000;
 /// Five minutes, as the time-outs of SMTP are.
 const SPREAD_MS: u64 = 300_000;
 /// Turns that each contender takes, and rounds in a turn.
-const BLOCKS: usize = 30;
-const HANDOVERS: i64 = 20_000;
-const REARMS: i64 = 200_000;
+const BLOCKS: usize = 300;
+const HANDOVERS: i64 = 1_000;
+const REARMS: i64 = 10_000;
 
 fn main() {
     let folder =
