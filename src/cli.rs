@@ -20,7 +20,7 @@ use crate::settings::{self, Arguments};
 
 mod plugin;
 mod queue;
-pub use plugin::{Language, Plugin, PluginCheck, PluginNew, PluginTest, PluginTop};
+pub use plugin::{Language, Plugin, PluginBench, PluginCheck, PluginNew, PluginTest, PluginTop};
 pub use queue::{Queue, QueueView};
 
 /// The command was used wrongly (`EX_USAGE`).

@@ -21,7 +21,6 @@ use rohrpost_abi::{Host, PluginMetric, Reading};
 use crate::metrics::{Metrics, Number};
 use crate::plugin::census::{BOUNDS_MS, Census, Figures};
 use crate::queue::{Accepting, Queue, Status};
-use crate::watchdog::LOOK_EVERY;
 
 /// The form of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +113,7 @@ impl Exposition {
             }
             about.hold_ms += hold_times.sum_ms;
             for (site, sampled) in self.census.samples.of(plugin) {
-                *about.busy_looks.entry(site.to_string()).or_default() += sampled.looks;
+                *about.busy_us.entry(site.to_string()).or_default() += sampled.busy_us;
             }
         }
         all
@@ -138,7 +137,7 @@ struct About {
     connections: u64,
     hold_counts: [u64; BOUNDS_MS.len() + 1],
     hold_ms: u64,
-    busy_looks: BTreeMap<String, u64>,
+    busy_us: BTreeMap<String, u64>,
 }
 
 /// The numbers of one moment.
@@ -240,9 +239,9 @@ impl Snapshot {
         let name = "rohrpost_plugins_busy_seconds";
         out.family(name, help, MetricType::Counter, |metric| {
             for (plugin, about) in &self.plugins {
-                for (place, looks) in &about.busy_looks {
+                for (place, us) in &about.busy_us {
                     let labels = [("plugin", *plugin), ("place", place.as_str())];
-                    let seconds = *looks as f64 * LOOK_EVERY.as_secs_f64();
+                    let seconds = *us as f64 / 1e6;
                     let mut one = metric.encode_family(&labels)?;
                     one.encode_counter::<NoLabelSet, f64, f64>(&seconds, None)?;
                 }

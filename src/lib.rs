@@ -51,6 +51,7 @@
 //! | `watchdog` | 1, where plugins are loaded: looks, and reads debug information | sleeps, disk |
 //! | `crashes` | 1 for a moment, after a crash: tells its functions | disk |
 //! | `signals`, control | 1 each | yes |
+//! | `ending` | 1 from a signal to stop on, 1 while plugins are cleaned up: ends a process whose main thread is blocked | sleeps |
 //! | main | 1: [`supervisor`] | yes |
 //!
 //! Threads reach a worker through its mailbox only. What travels: [`net::desk::Mail`].
@@ -163,6 +164,8 @@
 //! 27. A plugin that ends the process is named, with its hook or its thread, on stderr, in the file of
 //!     crashes and at the next start; the server comes back, and has lost nothing that was answered 250.
 //!     `abi/src/crash.rs`, `crashes.rs`, `keeper.rs`; `tests/containment/`.
+//!     One that blocks the main thread is named too, and does not outlive `shutdown-timeout`.
+//!     `watchdog.rs`, `supervisor/server.rs`; `tests/containment/blocked.rs`.
 //! 28. What is thrown or panics in a plugin on one of our layers costs its step and no more; a step that it
 //!     holds ends with its owner. `abi/include/mailerq.hpp`, `abi/sdk`; `tests/kit/layers.rs`.
 //!
@@ -293,7 +296,8 @@
 //!   own (D-73), and logged, for nobody else will ever say that it was there.
 //! - **RSET cannot be refused** (RFC 5321 4.1.1.5), so its hook may only end the connection.
 //! - **The time of a named hold is the plugin's, up to `plugin-timeout`**: an administrator's limit that a plugin
-//!   could lift would be none. Nothing is owed for such a hold (D-28): its release names what is over.
+//!   could lift would be none. Nothing is owed for such a hold (D-28): its release names what is over. An answer
+//!   names no step, so what a plugin says that was not told of the end waits for the release that follows.
 //! - **Where clients can log in they must** (D-35), unless the administrator says which networks need
 //!   not: the default of `smtp-relay-range` is for a server that nobody can log in to. It is the same
 //!   for users of `smtp-auth` and for a plugin that judges logins.

@@ -4,19 +4,21 @@
 //! is reported once with plugin and hook, once with its stack when it has lasted a second, and once more
 //! with the whole time when it is over. Each look that finds plugin code counts, so that where plugins
 //! spend a worker's time can be told without a clock read per call ([`Samples`]). Workers pay two plain
-//! stores per call.
+//! stores per call. The main thread, on which plugins are loaded, begin and end, is watched as well, from
+//! before the first of them; what takes less than a second there disturbs nobody.
 //!
 //! Must never: touch a worker, but for a look at its stack that its plugin does not notice.
 //!
 //! **Diagnostics**: warnings with plugin, hook or callback, the time, and the functions.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rohrpost_abi::{Current, Host, PluginIndex, Site};
+use rohrpost_abi::{Current, PluginIndex, Site, Unseen};
 
 use crate::log::Log;
 
@@ -45,11 +47,11 @@ enum News {
     Over(Current, Duration),
 }
 
-/// How often plugin code was found at one place, and for how long at most.
+/// How long plugin code was found at one place, in all and at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sampled {
-    /// Looks, of one each ten milliseconds and worker, that found it.
-    pub looks: u64,
+    /// The time up to each look that found it since the look before, added up, in microseconds.
+    pub busy_us: u64,
     /// The longest that one call was seen, in milliseconds; 0 if none was seen twice.
     pub longest_ms: u64,
 }
@@ -59,21 +61,22 @@ pub struct Sampled {
 pub struct Samples(Arc<Mutex<HashMap<(PluginIndex, Site), Sampled>>>);
 
 impl Samples {
-    fn count(&self, call: Current, time: Duration) {
+    /// A look found the call, `since_last` after the one before; it was seen for `time` by now.
+    fn count(&self, call: Current, since_last: Duration, time: Duration) {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Bounded: by the plugins that a process can load, and the places there are.
         let place = places.entry((call.plugin, call.site)).or_default();
-        place.looks += 1;
+        place.busy_us += since_last.as_micros() as u64;
         place.longest_ms = place.longest_ms.max(time.as_millis() as u64);
     }
 
-    /// Every place that was found in one plugin, the most frequent first.
+    /// Every place that was found in one plugin, the busiest first.
     pub fn of(&self, plugin: PluginIndex) -> Vec<(Site, Sampled)> {
         let places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = places.iter().filter(|((owner, _), _)| *owner == plugin);
         let mut found: Vec<_> = own.map(|((_, site), sampled)| (*site, *sampled)).collect();
         drop(places);
-        found.sort_by_key(|(site, sampled)| (u64::MAX - sampled.looks, site.to_string()));
+        found.sort_by_key(|(site, sampled)| (u64::MAX - sampled.busy_us, site.to_string()));
         found
     }
 }
@@ -83,7 +86,6 @@ impl Samples {
 /// # Errors
 /// When the system gives no thread.
 pub fn spawn(
-    host: &'static Host,
     workers: usize,
     warning: Option<Duration>,
     samples: Samples,
@@ -91,28 +93,50 @@ pub fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("watchdog".into()).spawn(move || {
         let mut seen: Vec<Option<Seen>> = vec![None; workers];
+        let (mut main, main_warning) = (None, warning.map(|warning| warning.max(SHOW_AFTER)));
+        let mut before = Instant::now();
         loop {
             std::thread::sleep(LOOK_EVERY);
             let now = Instant::now();
+            let since_last = now - std::mem::replace(&mut before, now);
             for (worker, seen) in (0..=u8::MAX).zip(&mut seen) {
-                let news = look(host.current(worker), seen, now, warning);
+                let current = rohrpost_abi::installed().and_then(|host| host.current(worker));
+                let news = look(current, seen, now, warning);
                 if let Some(seen) = seen {
-                    samples.count(seen.call, now - seen.since);
+                    samples.count(seen.call, since_last, now - seen.since);
                 }
                 if let Some(news) = news {
-                    tell(news, worker, host, &log);
+                    tell(news, Watched::Worker(worker), &log);
                 }
             }
-            note_blocker(&seen);
+            if let Some(news) = look(rohrpost_abi::current_main(), &mut main, now, main_warning) {
+                tell(news, Watched::Main, &log);
+            }
+            rohrpost_abi::note_blocker(blocker(seen.iter().chain([&main]), now));
         }
     })
 }
 
-/// Who blocks a worker is named if somebody loses patience with this process.
-fn note_blocker(seen: &[Option<Seen>]) {
-    let blocks = seen.iter().flatten().filter(|seen| seen.shown);
-    let first = blocks.min_by_key(|seen| seen.since);
-    rohrpost_abi::note_blocker(first.map(|seen| seen.call));
+/// Who blocks a worker or the main thread is named if somebody loses patience with this process.
+fn blocker<'a>(seen: impl Iterator<Item = &'a Option<Seen>>, now: Instant) -> Option<Current> {
+    let blocks = seen.flatten().filter(|seen| now - seen.since >= SHOW_AFTER);
+    blocks.min_by_key(|seen| seen.since).map(|seen| seen.call)
+}
+
+/// Whose calls are looked at.
+#[derive(Clone, Copy, Debug)]
+enum Watched {
+    Worker(u8),
+    Main,
+}
+
+impl fmt::Display for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Watched::Worker(worker) => write!(f, "worker {worker}"),
+            Watched::Main => f.write_str("the main thread"),
+        }
+    }
 }
 
 /// One look at one worker.
@@ -144,28 +168,31 @@ fn look(
     }
 }
 
-fn tell(news: News, worker: u8, host: &'static Host, log: &Log) {
+fn tell(news: News, watched: Watched, log: &Log) {
     let (call, time, what) = match news {
         News::Blocks(call, time) => (call, time, "has blocked"),
         News::Stays(call, time) => (call, time, "still blocks"),
         News::Over(call, time) => (call, time, "blocked"),
     };
-    let plugin = host.plugins().name(call.plugin).unwrap_or("unknown plugin");
+    let plugin = rohrpost_abi::name_of(call.plugin).unwrap_or("unknown plugin");
     let (site, ms) = (call.site, time.as_millis());
-    let said = format_args!("{plugin}: {site} {what} worker {worker} for {ms} ms");
+    let said = format_args!("{plugin}: {site} {what} {watched} for {ms} ms");
     match news {
         News::Blocks(..) | News::Over(..) => {
             log.warning("plugin", format_args!("{said}; plugins must not block"));
         }
-        News::Stays(..) => {
-            log.warning("plugin", format_args!("{said}; {}", stack(worker, call, host)))
-        }
+        News::Stays(..) => log.warning("plugin", format_args!("{said}; {}", stack(watched, call))),
     }
 }
 
-/// The functions that a worker is in, as the end of a sentence.
-fn stack(worker: u8, call: Current, host: &'static Host) -> String {
-    match host.stack_of(worker, call) {
+/// The functions that a thread is in, as the end of a sentence.
+fn stack(watched: Watched, call: Current) -> String {
+    let stack = match (watched, rohrpost_abi::installed()) {
+        (Watched::Worker(worker), Some(host)) => host.stack_of(worker, call),
+        (Watched::Worker(_), None) => Err(Unseen::Returned),
+        (Watched::Main, _) => rohrpost_abi::stack_of_main(call),
+    };
+    match stack {
         Ok(stack) => {
             let does = if stack.computes { "computes" } else { "waits" };
             let lines = rohrpost_abi::describe(&stack.addresses);
@@ -213,17 +240,32 @@ mod tests {
     }
 
     #[test]
-    fn samples_count_looks_and_keep_the_longest() {
+    fn who_blocks_for_a_second_is_known_without_warnings() {
+        let begun = Instant::now();
+        let seen = |sequence, ms| {
+            let since = begun + Duration::from_millis(ms);
+            let call = call(sequence).unwrap();
+            Some(Seen { call, since, reported: false, shown: false })
+        };
+        let all = [None, seen(1, 500), seen(2, 400), seen(3, 1000)];
+        let at = |ms| blocker(all.iter(), begun + Duration::from_millis(ms));
+        assert_eq!((at(1399), at(1400), at(9000)), (None, call(2), call(2)));
+    }
+
+    #[test]
+    fn samples_add_up_the_time_between_looks_and_keep_the_longest() {
         let samples = Samples::default();
         let timer = call(1).unwrap();
         let watch = Current { site: Site::Watch, ..timer };
-        samples.count(timer, Duration::ZERO);
-        samples.count(watch, Duration::from_millis(7));
-        samples.count(watch, Duration::from_millis(3));
+        let ms = Duration::from_millis;
+        samples.count(timer, ms(10), Duration::ZERO);
+        samples.count(watch, ms(10), ms(7));
+        // The watchdog itself came late.
+        samples.count(watch, ms(310), ms(3));
         let found = samples.of(timer.plugin);
         let expected = [
-            (Site::Watch, Sampled { looks: 2, longest_ms: 7 }),
-            (Site::Timer, Sampled { looks: 1, longest_ms: 0 }),
+            (Site::Watch, Sampled { busy_us: 320_000, longest_ms: 7 }),
+            (Site::Timer, Sampled { busy_us: 10_000, longest_ms: 0 }),
         ];
         assert_eq!(found, expected);
     }

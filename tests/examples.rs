@@ -649,6 +649,29 @@ fn policy_goes_on_without_an_answer() {
     assert_eq!((sink.count_with(QUARANTINE), sink.count_with("mute-1@")), (1, 2));
 }
 
+/// What the service has refused stays so while it does not answer about another recipient.
+#[test]
+fn d_3d_policy_tells_what_it_knows_though_the_service_is_silent() {
+    let service = Service::start();
+    let mut server = with_plugins(&["policy"], Sanitizer::Off)
+        .environment("POLICY_ADDRESS", service.address.to_string())
+        .environment("POLICY_SECONDS", "1")
+        .start();
+    let mut client = SmtpClient::hello(server.smtp()).unwrap();
+    let commands = [
+        ("MAIL FROM:<a@example.org>", 250),
+        ("RCPT TO:<code@example.net>", 552),
+        ("RCPT TO:<mute@example.net>", 250),
+        ("RCPT TO:<code@example.net>", 552),
+        ("RCPT TO:<other@example.net>", 250),
+    ];
+    for (command, code) in commands {
+        client.command(command).unwrap().require(code).unwrap();
+    }
+    assert_eq!(service.questions(), pairs("a@example.org", &["code", "mute"]));
+    assert!(server.terminate().success());
+}
+
 /// D-27, D-28: the server takes a step back before the plugin's own timeout. The close hook cancels
 /// the question of a connection that then leaves; that of one that stays runs out, and its late
 /// hand-back releases nothing. AddressSanitizer watches.

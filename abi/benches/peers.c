@@ -101,26 +101,32 @@ static struct ev_loop *timers_loop;
 static ev_timer *timers;
 static long timers_count;
 
-/* Arms so many timers, of random times or of one time. */
-void libev_arm(long count, int random)
+/* Which timers are given which times. */
+enum { ANY_TO_ANY, ANY_OFF, EACH_OFF };
+
+/* Arms so many timers, of any times or of one time. */
+void libev_arm(long count, int which)
 {
     timers_loop = ev_loop_new(EVBACKEND_EPOLL);
     timers = calloc(count, sizeof *timers);
     timers_count = count;
     for (long at = 0; at < count; at++) {
-        ev_timer_init(&timers[at], on_timer, 0., random ? .001 * (1 + draw() % 300000) : 300.);
+        ev_timer_init(&timers[at], on_timer, 0., which == EACH_OFF ? 300. : .001 * (1 + draw() % 300000));
         ev_timer_again(timers_loop, &timers[at]);
     }
 }
 
-/* Gives timers new times: any timer and any time, or one after the other and all the same. */
-double libev_rearm(long rounds, int random)
+/* Gives timers new times: any timer any time; any timer the whole time from now, which goes on by a second
+   in 100,000 rounds; or one timer after the other the same. */
+double libev_rearm(long rounds, int which)
 {
     static long next;
     double start = now_ns();
     for (long round = 0; round < rounds; round++) {
-        ev_timer *timer = &timers[random ? draw() % timers_count : next++ % timers_count];
-        if (random) timer->repeat = .001 * (1 + draw() % 300000);
+        next++;
+        ev_timer *timer = &timers[which == EACH_OFF ? next % timers_count : draw() % timers_count];
+        if (which == ANY_TO_ANY) timer->repeat = .001 * (1 + draw() % 300000);
+        if (which == ANY_OFF) timer->repeat = 300. + .00001 * next;
         ev_timer_again(timers_loop, timer);
     }
     return (now_ns() - start) / rounds;

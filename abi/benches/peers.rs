@@ -62,9 +62,9 @@ const TIMERS: i64 = 1_000_000;
 /// Five minutes, as the time-outs of SMTP are.
 const SPREAD_MS: u64 = 300_000;
 /// Turns that each contender takes, and rounds in a turn.
-const BLOCKS: usize = 30;
-const HANDOVERS: i64 = 20_000;
-const REARMS: i64 = 200_000;
+const BLOCKS: usize = 300;
+const HANDOVERS: i64 = 1_000;
+const REARMS: i64 = 10_000;
 
 fn main() {
     let folder =
@@ -111,21 +111,21 @@ impl Peers {
         unsafe { function(rounds) }
     }
 
-    fn arm(&self, random: bool) {
+    fn arm(&self, which: Which) {
         // SAFETY: the type below is its prototype in peers.c.
         let function = unsafe { self.0.get("libev_arm") };
         let function: Symbol<'_, unsafe extern "C" fn(i64, i32)> = function.expect("it has it");
         // SAFETY: no timers are armed, for they are disarmed before this is called again.
-        unsafe { function(TIMERS, i32::from(random)) };
+        unsafe { function(TIMERS, which as i32) };
     }
 
-    fn rearm(&self, random: bool) -> f64 {
+    fn rearm(&self, which: Which) -> f64 {
         // SAFETY: the type below is its prototype in peers.c.
         let function = unsafe { self.0.get("libev_rearm") };
         let function: Symbol<'_, unsafe extern "C" fn(i64, i32) -> f64> =
             function.expect("it has it");
         // SAFETY: timers are armed.
-        unsafe { function(REARMS, i32::from(random)) }
+        unsafe { function(REARMS, which as i32) }
     }
 
     fn disarm(&self) {
@@ -336,21 +336,27 @@ fn draw(state: &mut u64) -> u64 {
 }
 
 fn rearms(peers: &Peers) {
-    for (random, title) in [
-        (true, "re-arm any of a million timers for any time in five minutes"),
-        (false, "re-arm a million timers in turn, each for five minutes"),
+    for (which, title) in [
+        (Which::AnyToAny, "re-arm any of a million timers for any time in five minutes"),
+        (Which::AnyOff, "put any of a million timers off, to five minutes from now"),
+        (Which::EachOff, "put a million timers off in turn, to the same time"),
     ] {
-        peers.arm(random);
-        let mut wheel = Timers::armed(random);
+        peers.arm(which);
+        let mut wheel = Timers::armed(which);
         compare(
             title,
-            &mut [
-                ("libev", &mut || peers.rearm(random)),
-                ("Rohrpost", &mut || wheel.rearm(random)),
-            ],
+            &mut [("libev", &mut || peers.rearm(which)), ("Rohrpost", &mut || wheel.rearm(which))],
         );
         peers.disarm();
     }
+}
+
+/// Which timers are given which times; the numbers of `peers.c`.
+#[derive(Clone, Copy)]
+enum Which {
+    AnyToAny,
+    AnyOff,
+    EachOff,
 }
 
 struct Timers {
@@ -361,27 +367,33 @@ struct Timers {
 }
 
 impl Timers {
-    fn armed(random: bool) -> Timers {
+    fn armed(which: Which) -> Timers {
         let (mut wheel, mut state) = (Wheel::new(0), 88_172_645_463_325_252);
         let keys = (0..TIMERS as u64).map(|id| {
-            let deadline_ms = if random { 1 + draw(&mut state) % SPREAD_MS } else { SPREAD_MS };
+            let deadline_ms = match which {
+                Which::AnyToAny | Which::AnyOff => 1 + draw(&mut state) % SPREAD_MS,
+                Which::EachOff => SPREAD_MS,
+            };
             wheel.arm(deadline_ms, id)
         });
         let keys = keys.collect();
         Timers { wheel, keys, state, next: 0 }
     }
 
-    fn rearm(&mut self, random: bool) -> f64 {
+    fn rearm(&mut self, which: Which) -> f64 {
         let start = Instant::now();
         for _ in 0..REARMS {
-            let (at, deadline_ms) = if random {
-                let at = draw(&mut self.state) % self.keys.len() as u64;
-                (at as usize, 1 + draw(&mut self.state) % SPREAD_MS)
-            } else {
-                self.next = (self.next + 1) % self.keys.len();
-                (self.next, SPREAD_MS)
+            self.next += 1;
+            let at = match which {
+                Which::AnyToAny | Which::AnyOff => draw(&mut self.state) as usize,
+                Which::EachOff => self.next,
             };
-            assert!(self.wheel.rearm(self.keys[at], deadline_ms));
+            let deadline_ms = match which {
+                Which::AnyToAny => 1 + draw(&mut self.state) % SPREAD_MS,
+                Which::AnyOff => SPREAD_MS + self.next as u64 / 100,
+                Which::EachOff => SPREAD_MS,
+            };
+            assert!(self.wheel.rearm(self.keys[at % self.keys.len()], deadline_ms));
         }
         start.elapsed().as_nanos() as f64 / REARMS as f64
     }

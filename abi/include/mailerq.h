@@ -180,9 +180,11 @@ MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_Connection *connectio
 #endif
 
 /* RCPT TO: the address without brackets and parameters. Not called for a recipient that the host
- * refuses by itself. One that this client may not send to counts as such unless a plugin of G2 or later
- * exports this hook: then all plugins are asked, and the recipient is accepted if one of them called
- * MQ_setLocal(address, true), or MQ_setAuthenticated. */
+ * refuses by itself. About one that this client may not send to, plugins of G2 and later are asked first, and
+ * it is one that the host refuses unless one of them calls MQ_setLocal(address, true), or
+ * MQ_setAuthenticated: until then, whatever they answer, the client hears the host's 550 or 530. If one of
+ * them does, plugins of G1 are asked as well. A plugin that cannot tell now whether the address is local
+ * says so with MQX_fail: as a step that is held too long, that is up to plugin-failure. */
 #if MQ_API_VERSION < 400
 MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_Connection *connection,
                                  const char *rcptto, size_t size);
@@ -415,6 +417,11 @@ void MQ_SetMime(MQ_Message *message, const char *mime, size_t size);
  * hand back any step that it holds. Plugins with the same copy of libev share the loop. NULL, and a critical
  * line in the log, where the plugin has no libev, or another copy than a plugin that was first.
  *
+ * Stop every watcher in mq_context_cleanup, and leave no ev_once behind: after a reload that has put another
+ * plugin in the place of this one, the loop goes on without it. A watcher whose callback lies in a plugin
+ * that is gone is not called any more, and the log says so as critical; one whose callback lies in a library
+ * cannot be told from another plugin's, and is called. Free no watcher that is started.
+ *
  * The loop is the host's: do not run, break, or destroy it, nor replace its callbacks for pending
  * watchers. ev_signal and ev_child do not work in it (libev lets one loop alone have them, and aborts the
  * process). What a thread sends by ev_async_send arrives until the worker has cleaned up its contexts. */
@@ -494,7 +501,9 @@ MQX_WEAK int MQX_version(void);
  *   (1)  On a port that begins with TLS the client hears nothing, since nothing can be said yet.
  *   (2)  Whatever MQ_setAuthenticated said. MQX_reject counts as a failed login, MQX_defer as none.
  *   (3)  The client hears what it would hear of mail that is accepted. No further hook is called for what
- *        is dropped; the host logs that it was, and counts it (`discarded` in `rohrpost status`).
+ *        is dropped; the host logs that it was, and counts it (`discarded` in `rohrpost status`). Of a mail
+ *        that is dropped at its sender, a recipient that only plugins would call local is refused: they
+ *        are not asked.
  *
  * A message has one reply, however many recipients: hence one MQX_reject in the message hook of one of
  * them is the answer for all, and none is stored. All of these return whether the answer was noted. */
@@ -528,7 +537,14 @@ MQX_WEAK bool MQX_fail(MQ_Connection *connection);
  * as after MQX_fail. It is also called when the host stops and has taken the step back already. It is not
  * called for a hold that was released. A late release is harmless: it returns false, releases nothing, and
  * the plugin is not passed over as it is when it owes an MQ_continue. NULL outside of a hook of this
- * connection, or if the timeout is negative or NaN. Since MQX 1. */
+ * connection, or if the timeout is negative or NaN. Since MQX 1.
+ *
+ * With NULL for `expired` a plugin does not hear that a step was taken back, and what it then says names a
+ * connection, and no step. So release every hold, the late ones too, right after the answer: until the hold
+ * that was taken back is released, an answer or an MQ_setAuthenticated outside of a hook of this connection
+ * counts if the release of the hold of now comes next, is dropped if that of the old one does, and is
+ * misuse if the plugin holds nothing by name. With `expired`, the plugin knows: what it says afterwards is
+ * about the step that it holds now. */
 typedef struct MQX_Hold MQX_Hold; /* valid until the step is handed back or taken back */
 #define MQX_CONTINUE 0
 #define MQX_COMPLETE 1
@@ -634,7 +650,7 @@ MQX_WEAK bool MQX_watchMask(MQ_IOWatcher *watcher, int events);
 /* Have the worker of `context` run `callback`. Any thread, and on the worker's own: then it runs later, never
  * from within this call. What is posted to one worker runs in order, each once, as a callback of this
  * plugin; what it needs from the posting thread must be there before the call. False, and it will not
- * run: on misuse, when 65,536 of this plugin wait for that worker, or when the worker has cleaned up.
+ * run: on misuse, when 65,536 of this plugin wait for that worker, or when its context there was cleaned up.
  * What still waits then is dropped, and counted in the log. Since MQX 1. */
 MQX_WEAK bool MQX_post(MQ_Context *context, void (*callback)(void *data), void *data);
 
@@ -683,7 +699,8 @@ MQX_WEAK void MQX_cancel(MQX_Query *query);
  *
  * A name has 1 to 128 octets of UTF-8 without control characters; there are at most 64 notes on one thing,
  * with 16 KiB of names and values. A value of NULL takes the note away. False, and nothing changes, for what
- * exceeds that. Since MQX 1. */
+ * exceeds that. Notes and JSON of all recipients of one message have 20 MiB at most: an incoming message
+ * beyond that is answered 451, and on the way out what exceeds it is not kept, with a warning. Since MQX 1. */
 MQX_WEAK bool MQX_setNote(void *connection_or_message, const char *name, const char *value, size_t size);
 
 /* The octets of a note, and behind them a NUL; NULL if there is none. `size` may be NULL. Valid until the

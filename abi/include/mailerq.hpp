@@ -32,13 +32,17 @@
 #  error "mailerq.hpp wants C++17: -std=c++17"
 #endif
 
+#include <atomic>
 #include <chrono>
+#include <deque>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #if defined(__GLIBCXX__)
@@ -315,6 +319,57 @@ public:
     }
 };
 
+/* What other threads have decided about the holds of one worker, which carries it out. One decision at
+ * most for each hold. */
+class Returns {
+    std::mutex lock;
+    std::deque<Callback<>> decisions;
+    bool open = true; /* false: the worker's thread has ended, and the server has taken its steps back */
+
+public:
+    void put(Callback<> decision)
+    {
+        const std::lock_guard<std::mutex> locked(lock);
+        if (open)
+            decisions.push_back(std::move(decision));
+    }
+    /* On the worker, after each function that was posted: a decision whose own post was refused had one
+     * before it. */
+    void take() noexcept
+    {
+        for (;;) {
+            Callback<> decision;
+            {
+                const std::lock_guard<std::mutex> locked(lock);
+                if (decisions.empty())
+                    return;
+                decision = std::move(decisions.front());
+                decisions.pop_front();
+            }
+            guarded("the hand-back of another thread", decision);
+        }
+    }
+    void close() noexcept
+    {
+        std::deque<Callback<>> dropped;
+        const std::lock_guard<std::mutex> locked(lock);
+        open = false;
+        dropped.swap(decisions);
+    }
+    static void on_posted(void *) { here()->take(); }
+
+    /* Those of the thread that runs. */
+    static const std::shared_ptr<Returns> &here()
+    {
+        struct Here {
+            std::shared_ptr<Returns> returns = std::make_shared<Returns>();
+            ~Here() { returns->close(); }
+        };
+        static thread_local Here here;
+        return here.returns;
+    }
+};
+
 /* A worker. Valid as long as that runs: functions may capture it. */
 class Context {
     MQ_Context *context;
@@ -325,6 +380,8 @@ class Context {
         {
             std::unique_ptr<Posted> posted(static_cast<Posted *>(data));
             guarded("a posted function", posted->job);
+            posted.reset();
+            Returns::on_posted(nullptr);
         }
     };
 
@@ -342,7 +399,8 @@ public:
     {
         return Watch(context, fd, events, std::move(callback));
     }
-    /* Any thread: has the worker run `job`. False if it takes no more; then `job` is gone. */
+    /* Any thread: has the worker run `job`. False if it takes no more; then `job` is gone, and a step whose
+     * Hold it had has failed. */
     bool post(Callback<> job) const
     {
         auto posted = std::make_unique<Posted>();
@@ -359,7 +417,8 @@ public:
 
 enum class Verdict { proceed = MQX_CONTINUE, complete = MQX_COMPLETE, retry = MQX_RETRY };
 
-/* A connection. What it returns is valid until the step is over. */
+/* A connection. What it returns is valid until the step is over. It has many steps, and an answer is for one
+ * of them: hence only a Step, in its hook, and a Hold, while it lives, can say what comes of it. */
 class Connection {
 protected:
     MQ_Connection *connection;
@@ -368,15 +427,18 @@ public:
     explicit Connection(MQ_Connection *connection) noexcept : connection(connection) {}
     bool secure() const noexcept { return MQ_secure(connection); }
     bool authenticated() const noexcept { return MQ_authenticated(connection); }
+    std::string_view peer() const noexcept { return MQX_peer ? view(MQX_peer(connection, nullptr)) : ""; }
+    std::string_view helo() const noexcept { return MQX_helo ? view(MQX_helo(connection, nullptr)) : ""; }
+    std::string_view login() const noexcept { return MQX_login ? view(MQX_login(connection, nullptr)) : ""; }
+
+    MQ_Connection *raw() const noexcept { return connection; }
+
+protected:
     void set_authenticated(bool authenticated) const noexcept { MQ_setAuthenticated(connection, authenticated); }
     bool send(std::string_view bytes) const noexcept
     {
         return MQ_send(connection, bytes.data(), bytes.size()) == bytes.size();
     }
-    std::string_view peer() const noexcept { return MQX_peer ? view(MQX_peer(connection, nullptr)) : ""; }
-    std::string_view helo() const noexcept { return MQX_helo ? view(MQX_helo(connection, nullptr)) : ""; }
-    std::string_view login() const noexcept { return MQX_login ? view(MQX_login(connection, nullptr)) : ""; }
-
     /* The answer of the step: 5yz for good, 4yz for now; 0 and nullptr stand for what is usual. */
     bool reject(int code = 0, const char *status = nullptr, const char *text = nullptr) const noexcept
     {
@@ -389,22 +451,27 @@ public:
     bool discard() const noexcept { return MQX_discard && MQX_discard(connection); }
     bool disconnect() const noexcept { return MQX_disconnect && MQX_disconnect(connection); }
     bool fail() const noexcept { return MQX_fail && MQX_fail(connection); }
-    MQ_Connection *raw() const noexcept { return connection; }
 
 private:
     static std::string_view view(const char *text) noexcept { return text ? text : ""; }
 };
 
-/* A step that waits. It is the connection, too: answer before the hand-back. On its worker only; from other
- * threads post to the context. Destroyed without a verdict it fails its step. */
+/* A step that waits, and its connection: answer before the hand-back, on its worker. An answer that is given
+ * elsewhere fails the step, and one after the server has taken it back does nothing. Destroyed without a verdict,
+ * on any thread, it fails its step. To go on with it in another thread: RemoteHold. */
 class Hold : public Connection {
     struct Lease {
         MQX_Hold *token = nullptr;
-        bool live = true; /* false: handed back, or taken back by the server */
-        std::shared_ptr<Lease> *server = nullptr;
+        std::atomic<bool> live{true};    /* false: handed back, or taken back by the server */
+        std::atomic<bool> failed{false}; /* an answer was lost: the step must not go on without it */
+        std::shared_ptr<Lease> *server = nullptr; /* the worker's alone */
+        std::thread::id home = std::this_thread::get_id();
+        std::shared_ptr<Returns> returns = Returns::here();
     };
     std::shared_ptr<Lease> lease;
     Context worker;
+
+    friend class RemoteHold;
 
     /* The server takes the step back, and lets it fail. */
     static void expired(MQX_Hold *, void *data)
@@ -412,6 +479,60 @@ class Hold : public Connection {
         std::unique_ptr<std::shared_ptr<Lease>> server(static_cast<std::shared_ptr<Lease> *>(data));
         (*server)->live = false;
         (*server)->server = nullptr;
+    }
+    /* May the step be answered? */
+    bool answerable() const noexcept
+    {
+        if (!live())
+            return false;
+        if (std::this_thread::get_id() == lease->home)
+            return true;
+        MQ_log(MQ_WARN, "a held step was answered on another thread than its own, and fails");
+        lease->failed = true;
+        return false;
+    }
+    /* On the worker. */
+    static bool end(Lease &lease, MQ_Connection *connection, Verdict verdict, bool failed) noexcept
+    {
+        if (!lease.live)
+            return false;
+        if (lease.token == nullptr) {
+            lease.live = false;
+            switch (verdict) {
+            case Verdict::proceed: MQ_continue(connection); break;
+            case Verdict::complete: MQ_complete(connection); break;
+            case Verdict::retry: MQ_retry(connection); break;
+            }
+            return true;
+        }
+        /* Where the failure is refused, the step must not go on as if nothing had been: it is taken back. */
+        if ((failed || lease.failed) && !(MQX_fail && MQX_fail(connection)))
+            return false;
+        lease.live = false;
+        const bool released = MQX_release(lease.token, static_cast<int>(verdict));
+        if (released)
+            delete std::exchange(lease.server, nullptr);
+        return released;
+    }
+    /* Has the worker do it. If it cannot, the server takes the step back. */
+    static bool give_back(const std::shared_ptr<Lease> &lease, MQ_Context *worker, Callback<> decision)
+    {
+        lease->returns->put(std::move(decision));
+        /* Refused, it has 65,536 before it, the last of which takes the decision along. */
+        if (MQX_post)
+            MQX_post(worker, Returns::on_posted, nullptr);
+        return true;
+    }
+    bool finish(Verdict verdict, bool failed) noexcept
+    {
+        const auto ended = std::move(lease);
+        if (std::this_thread::get_id() == ended->home || ended->token == nullptr)
+            return end(*ended, connection, verdict, failed);
+        const auto on = connection;
+        const auto where = worker.raw();
+        return guarded("the hand-back of a hold", [&] {
+            give_back(ended, where, [ended, on, verdict, failed] { end(*ended, on, verdict, failed); });
+        });
     }
 
 public:
@@ -441,31 +562,65 @@ public:
         if (!live())
             return;
         MQ_log(MQ_WARN, "a held step was dropped without a verdict, and fails");
-        fail();
-        release(Verdict::proceed);
+        finish(Verdict::proceed, true);
     }
     bool live() const noexcept { return lease != nullptr && lease->live; }
     Context context() const noexcept { return worker; }
-    /* Hands the step back; false if the server has taken it back before. */
-    bool release(Verdict verdict) noexcept
+
+    /* Answers, as those of a Step: false if they are not taken. */
+    bool reject(int code = 0, const char *status = nullptr, const char *text = nullptr) const noexcept
     {
-        if (!live())
-            return false;
-        lease->live = false;
-        if (lease->token == nullptr) {
-            switch (verdict) {
-            case Verdict::proceed: MQ_continue(connection); break;
-            case Verdict::complete: MQ_complete(connection); break;
-            case Verdict::retry: MQ_retry(connection); break;
-            }
-            return true;
-        }
-        const bool released = MQX_release(lease->token, static_cast<int>(verdict));
-        if (released)
-            delete std::exchange(lease->server, nullptr);
-        return released;
+        return answerable() && Connection::reject(code, status, text);
     }
+    bool defer(int code = 0, const char *status = nullptr, const char *text = nullptr) const noexcept
+    {
+        return answerable() && Connection::defer(code, status, text);
+    }
+    bool discard() const noexcept { return answerable() && Connection::discard(); }
+    bool disconnect() const noexcept { return answerable() && Connection::disconnect(); }
+    bool fail() const noexcept { return answerable() && Connection::fail(); }
+    bool send(std::string_view bytes) const noexcept { return answerable() && Connection::send(bytes); }
+    void set_authenticated(bool authenticated) const noexcept
+    {
+        if (answerable())
+            Connection::set_authenticated(authenticated);
+    }
+
+    /* Hands the step back; false if the server has taken it back before. On another thread: true when it is
+     * on its way. */
+    bool release(Verdict verdict) noexcept { return live() && finish(verdict, false); }
     bool proceed() noexcept { return release(Verdict::proceed); }
+};
+
+/* A step that waits for another thread. Dropped there without a verdict it fails, as a Hold does.
+ *
+ *     std::thread([remote = mailerq::RemoteHold(step.hold())]() mutable {
+ *         const bool known = look_up();
+ *         remote.finish([known](mailerq::Hold &hold) {   // on the worker
+ *             if (!known)
+ *                 hold.reject();
+ *             hold.proceed();
+ *         });
+ *     }).detach();
+ */
+class RemoteHold {
+    Hold hold;
+
+public:
+    explicit RemoteHold(Hold &&hold) noexcept : hold(std::move(hold)) {}
+    bool release(Verdict verdict) noexcept { return hold.release(verdict); }
+    /* Has the worker run `decide`, which may answer the step and hand it back; if it does not, the step has
+     * failed. False if the server has taken it back before. */
+    bool finish(Callback<Hold &> decide)
+    {
+        if (!hold.live())
+            return false;
+        const auto lease = hold.lease;
+        const auto where = hold.worker.raw();
+        return Hold::give_back(lease, where, [hold = std::move(hold), decide = std::move(decide)]() mutable {
+            decide(hold);
+        });
+    }
 };
 
 /* One event on one connection: valid while its hook runs. */
@@ -486,18 +641,32 @@ class Step : public Connection {
 
 public:
     Step(MQ_Context *context, MQ_Connection *connection) noexcept : Connection(connection), worker(context) {}
+    using Connection::defer;
+    using Connection::discard;
+    using Connection::disconnect;
+    using Connection::fail;
+    using Connection::reject;
+    using Connection::send;
+    using Connection::set_authenticated;
     Context context() const noexcept { return worker; }
     bool controlled() const noexcept { return took_control; }
     /* Lets the step wait, without holding up anything else, until the hold is released. */
     [[nodiscard]] Hold hold()
     {
+        if (took_control)
+            throw std::logic_error("this step is held or handed back already");
         Hold hold(connection, worker);
         took_control = true;
         return hold;
     }
-    /* Passes over the other plugins in this step. */
+    /* Passes over the other plugins in this step. One that is held is its hold's to hand back: then this does
+     * nothing but warn. */
     void complete() noexcept
     {
+        if (took_control) {
+            MQ_log(MQ_WARN, "a step that is held was not completed: that is its hold's to say");
+            return;
+        }
         took_control = true;
         MQ_complete(connection);
     }

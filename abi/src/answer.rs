@@ -4,6 +4,7 @@
 //! host's. Must never know a command of SMTP. Diagnostics: [`Misuse`] for an answer where there is
 //! nothing to answer, and for codes that no reply can have.
 
+use crate::hold::Hearing;
 use crate::hook::Hook;
 use crate::id::ConnectionId;
 use crate::misuse::Misuse;
@@ -77,10 +78,12 @@ impl State {
             Kind::Message => self.message(token)?.connection,
             _ => ConnectionId(token.key()),
         };
-        self.tell_chain(Token::new(Kind::Connection, plugin, self.worker, key));
+        let owner = Token::new(Kind::Connection, plugin, self.worker, key);
+        self.tell_chain(owner);
+        let hearing = self.hearing(owner)?;
         let stale = Misuse::Stale { kind: token.kind().type_name() };
         let connection = self.connections.get_mut(key).ok_or(stale)?;
-        if connection.chain.owes(plugin) {
+        if hearing == Hearing::Late {
             return Err(Misuse::Late);
         }
         if !connection.chain.is_at(plugin) {
@@ -88,6 +91,11 @@ impl State {
         }
         admit(connection.hook, wish)?;
         let none = || Box::new(Answer { plugin, ruling: None, disconnect: false });
+        if hearing == Hearing::AtRelease {
+            let said = connection.answer.clone();
+            let staged = connection.staged.get_or_insert_default();
+            return Ok(staged.answer.get_or_insert_with(|| said.unwrap_or_else(none)));
+        }
         Ok(connection.answer.get_or_insert_with(none))
     }
 }

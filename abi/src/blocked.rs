@@ -83,25 +83,40 @@ impl Host {
     /// # Errors
     /// See [`Unseen`].
     pub fn stack_of(&self, worker: u8, call: Current) -> Result<Stack, Unseen> {
-        let _looking = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
-        let thread = self.thread(worker);
-        let end = Instant::now() + PATIENCE;
-        while Instant::now() < end {
-            if self.current(worker) != Some(call) {
-                return Err(Unseen::Returned);
-            }
-            let stack = match doing(thread).ok_or(Unseen::Hidden)? {
-                Doing::Running => is_awake(thread).then(|| ask(thread, call, end)).flatten(),
-                waiting @ Doing::Waiting { stack, .. } => read(thread, stack, &waiting),
-            };
-            match stack {
-                Some(stack) if !stack.addresses.is_empty() => return Ok(stack),
-                _ => std::thread::sleep(PAUSE),
-            }
-        }
-        let still = self.current(worker) == Some(call);
-        Err(if still { Unseen::Restless } else { Unseen::Returned })
+        stack(self.thread(worker), call, || self.current(worker))
     }
+}
+
+/// Where the main thread is within `call`, of which [`current_main`](crate::current_main) told. Takes 300 ms
+/// at most; not for that thread.
+///
+/// # Errors
+/// See [`Unseen`].
+pub fn stack_of_main(call: Current) -> Result<Stack, Unseen> {
+    stack(call::main_thread(), call, call::current_main)
+}
+
+fn stack(
+    thread: c_int,
+    call: Current,
+    current: impl Fn() -> Option<Current>,
+) -> Result<Stack, Unseen> {
+    let _looking = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        if current() != Some(call) {
+            return Err(Unseen::Returned);
+        }
+        let stack = match doing(thread).ok_or(Unseen::Hidden)? {
+            Doing::Running => is_awake(thread).then(|| ask(thread, call, end)).flatten(),
+            waiting @ Doing::Waiting { stack, .. } => read(thread, stack, &waiting),
+        };
+        match stack {
+            Some(stack) if !stack.addresses.is_empty() => return Ok(stack),
+            _ => std::thread::sleep(PAUSE),
+        }
+    }
+    Err(if current() == Some(call) { Unseen::Restless } else { Unseen::Returned })
 }
 
 /// Has the thread look itself; `None` if it did not, or is not in that call any more.

@@ -6,12 +6,13 @@
 //! stderr and to the log, and ends the process (D-0A).
 
 use std::cell::{Cell, RefCell};
+use std::ffi::c_int;
 use std::fmt;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use crate::crash::{self, Cause};
 use crate::hook::Site;
@@ -105,6 +106,29 @@ impl Published {
     pub(crate) fn word(&self) -> &Word {
         &self.0
     }
+}
+
+/// The main thread's word, and what the kernel calls that thread; 0 until [`watch_main`].
+static MAIN: Published = Published(Word::new());
+static MAIN_THREAD: AtomicI32 = AtomicI32::new(0);
+
+/// Has the calls into plugin code on this thread seen by [`current_main`]. Once, on the main thread, before
+/// any plugin is loaded.
+pub fn watch_main() {
+    HERE.with(|here| here.published.set(Some(&MAIN)));
+    // SAFETY: takes nothing.
+    MAIN_THREAD.store(unsafe { libc::gettid() }, Ordering::Release);
+}
+
+/// The call into plugin code that runs on the main thread at this moment: what happens while a plugin is
+/// loaded, initialized, told of a reload, or cleaned up. Any thread may look.
+pub fn current_main() -> Option<Current> {
+    MAIN.word().current()
+}
+
+/// The kernel's number of the main thread; 0 for none.
+pub(crate) fn main_thread() -> c_int {
+    MAIN_THREAD.load(Ordering::Acquire)
 }
 
 /// What the calls without a token need to know about their thread.

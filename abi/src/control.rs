@@ -8,6 +8,7 @@ use std::cell::Cell;
 
 use crate::misuse::Misuse;
 use crate::plugin::PluginIndex;
+use crate::slot::Key;
 use crate::step::Verdict;
 use crate::token::Token;
 
@@ -41,6 +42,11 @@ impl Asked {
         told
     }
 
+    /// Whether the hook that runs is one of `context`.
+    pub(crate) fn is(&self, context: Token) -> bool {
+        self.context.get() == context.bits()
+    }
+
     /// Whether the hook that runs is one of `context`, and the chain is still to be told of it; it counts as
     /// told.
     pub(crate) fn tell(&self, context: Token) -> bool {
@@ -71,7 +77,13 @@ pub(crate) enum HandBack {
     Resumes,
     /// It was for a hold that has been revoked (D-28).
     Swallowed,
+    /// The same for one with a name, which is settled with this.
+    Settled(Key),
 }
+
+/// How many revoked holds with a name a chain remembers. A plugin that loses more of them on one connection, and
+/// releases none, is passed over until it hands back, as if the last had none.
+const OVERDUE_MAX: usize = 64;
 
 /// One serial chain.
 #[derive(Debug, Default)]
@@ -79,6 +91,8 @@ pub(crate) struct Chain {
     control: Control,
     /// Who owes a hand-back for a revoked hold; at most one entry per plugin.
     late: Vec<PluginIndex>,
+    /// Revoked holds with a name whose plugin was not told, and has not released them; the oldest first.
+    overdue: Vec<(PluginIndex, Key)>,
 }
 
 impl Chain {
@@ -127,6 +141,11 @@ impl Chain {
                 *swallowed = Some(verdict);
             }
             return Ok(HandBack::Swallowed);
+        }
+        if let Some(place) = self.overdue.iter().position(|(late, _)| *late == caller)
+            && !matches!(self.control, Control::Calling { plugin, .. } if plugin == caller)
+        {
+            return Ok(HandBack::Settled(self.overdue.remove(place).1));
         }
         self.release(caller, verdict)
     }
@@ -207,16 +226,42 @@ impl Chain {
         Some(verdict)
     }
 
-    /// Takes control away from who has it, with a hold that nothing can be owed for: its token is gone.
-    pub(crate) fn revoke_named(&mut self) -> Option<PluginIndex> {
+    /// Takes control away from who has it, and was told: nothing is owed.
+    pub(crate) fn revoke_told(&mut self) -> Option<PluginIndex> {
         let plugin = self.held()?;
         self.control = Control::Host;
         Some(plugin)
     }
 
+    /// The same for a hold with this name, of a plugin that was not told: what it says without a name may be
+    /// about it. Whether there is room to remember it; without, it is revoked as one that has none.
+    pub(crate) fn revoke_named(&mut self, hold: Key) -> Option<(PluginIndex, bool)> {
+        if self.overdue.len() >= OVERDUE_MAX {
+            return self.revoke().map(|plugin| (plugin, false));
+        }
+        let plugin = self.revoke_told()?;
+        self.overdue.push((plugin, hold));
+        Some((plugin, true))
+    }
+
+    /// A revoked hold was released.
+    pub(crate) fn settle(&mut self, hold: Key) {
+        self.overdue.retain(|(_, overdue)| *overdue != hold);
+    }
+
+    /// May what this plugin says outside of its hooks be about a revoked hold with a name?
+    pub(crate) fn is_overdue(&self, plugin: PluginIndex) -> bool {
+        self.overdue.iter().any(|(overdue, _)| *overdue == plugin)
+    }
+
+    /// The revoked holds that are still remembered.
+    pub(crate) fn overdue(&self) -> impl Iterator<Item = Key> + '_ {
+        self.overdue.iter().map(|(_, hold)| *hold)
+    }
+
     /// D-27: takes control away from who has it.
     pub(crate) fn revoke(&mut self) -> Option<PluginIndex> {
-        let plugin = self.revoke_named()?;
+        let plugin = self.revoke_told()?;
         // It may owe one already, from before its close hook.
         if !self.late.contains(&plugin) {
             self.late.push(plugin);
@@ -238,7 +283,6 @@ impl Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slot::Key;
     use crate::token::Kind;
 
     const A: PluginIndex = PluginIndex::from_bits(0);
@@ -344,6 +388,23 @@ mod tests {
         chain.on_return(true);
         assert_eq!(chain.revoke(), Some(A));
         assert_eq!(chain.late, [A]);
+    }
+
+    #[test]
+    fn a_chain_remembers_so_many_lost_names_and_passes_over_who_loses_more() {
+        let mut chain = Chain::default();
+        for number in 0..OVERDUE_MAX as u64 + 1 {
+            chain.on_call(A);
+            chain.on_return(true);
+            let kept = number < OVERDUE_MAX as u64;
+            assert_eq!(chain.revoke_named(Key::from_bits(number)), Some((A, kept)));
+        }
+        assert!(chain.is_overdue(A) && chain.owes(A) && !chain.is_overdue(B));
+        assert_eq!(chain.hand_back(A, Verdict::Continue), Ok(HandBack::Swallowed));
+        let oldest = HandBack::Settled(Key::from_bits(0));
+        assert_eq!(chain.hand_back(A, Verdict::Continue), Ok(oldest));
+        (1..OVERDUE_MAX as u64).for_each(|number| chain.settle(Key::from_bits(number)));
+        assert!(!chain.is_overdue(A) && !chain.owes_any());
     }
 
     #[test]

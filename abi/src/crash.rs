@@ -3,7 +3,7 @@
 //! Owns the handlers of the signals that end a process, and of `exit()` where nobody asked for one. A
 //! crash is laid to the plugin whose hook or callback runs on the thread; else (threads of plugins) to
 //! the plugin whose code is at the faulting place, else nearest to it on the stack; else to the host. One
-//! sent by another process is laid to the plugin that blocks a worker, if one does.
+//! sent by another process is laid to the plugin that blocks a worker or the main thread, if one does.
 //!
 //! Must never allocate, lock or wait without an end here, and never keep the process alive: after the
 //! report the handler of before has its turn, so core dumps and sanitizers work as without it.
@@ -143,14 +143,14 @@ pub fn expect_exit() {
     ENDING.store(true, Ordering::Release);
 }
 
-/// Ends the process without what `exit()` would run: destructors of plugins, which may wait for one of
-/// them that does not return.
+/// Ends the process with this code, and runs nothing that was to run at its end: plugin code, which may
+/// wait for what never comes.
 pub fn end_at_once(code: u8) -> ! {
-    // SAFETY: nothing is left to be done.
+    // SAFETY: nothing of this process runs after it.
     unsafe { libc::_exit(c_int::from(code)) }
 }
 
-/// Says who blocks a worker, or that nobody does, for the report on a process that somebody else ends
+/// Says who blocks a worker or the main thread, or that nobody does, for the report on a process that somebody else ends
 /// because of it.
 pub fn note_blocker(call: Option<Current>) {
     BLOCKER.store(call.map_or(0, call::pack), Ordering::Relaxed);

@@ -69,23 +69,36 @@ impl Worker {
         let key = connection.hold?;
         let entry = state.holds.get_mut(key)?;
         let hold = *entry;
-        entry.expired = None;
+        entry.told |= entry.expired.take().is_some();
         Some((key, hold))
     }
 
     /// Takes control away from its holder (D-27). `None` if there is none, or it has just handed back. One
-    /// with a name is told that it is over, if that was not done before; nothing that it says about it
-    /// counts any more, and nothing is owed for it (D-28).
+    /// with a name is told that it is over, if that was not done before, and nothing is owed for it (D-28). If
+    /// its plugin has no function to be told by, what that says outside of its hooks counts only if it is
+    /// followed by the release of a newer hold, until the old one is released: nothing that is meant for the
+    /// step of before counts for another.
     pub fn revoke(&mut self, connection: ConnectionId) -> Option<PluginIndex> {
         let (plugin, hold) = {
             let state = &mut *self.state.borrow_mut();
             let entry = state.connections.get_mut(connection.0)?;
-            let plugin = match entry.hold {
-                Some(_) => entry.chain.revoke_named()?,
-                None => entry.chain.revoke()?,
+            let key = entry.hold;
+            let is_told = |key| {
+                let hold: Option<&Hold> = state.holds.get(key);
+                hold.is_some_and(|hold| hold.told || hold.expired.is_some())
+            };
+            let (plugin, kept) = match key {
+                None => (entry.chain.revoke()?, false),
+                Some(key) if is_told(key) => (entry.chain.revoke_told()?, false),
+                Some(key) => entry.chain.revoke_named(key)?,
             };
             entry.answer = None;
-            let key = entry.hold;
+            entry.staged = None;
+            if kept {
+                entry.hold = None;
+                let hold = key.and_then(|key| state.holds.get_mut(key));
+                hold.expect("a hold ends before its connection").over = true;
+            }
             (plugin, key.zip(state.forget_hold(connection)))
         };
         if let Some((key, hold)) = hold {

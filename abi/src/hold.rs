@@ -1,17 +1,22 @@
 //! Holds with a token of their own (`MQX_hold`): who holds what, for how long, and who hears of its end.
 //!
-//! Owns the entry behind a token. A hold that was released, handed back or taken back is gone, and its
-//! token finds nothing: so a late release is harmless, and nothing is owed for it (D-28). Must never call
-//! the callback it keeps. Diagnostics: none.
+//! Owns the entry behind a token. A hold that was released or handed back is gone, and its token finds
+//! nothing: so a late release is harmless. So it is with one that was taken back, if its plugin was told.
+//!
+//! One that was not told does not know. It is asked about later steps all the same, unlike one that owes a
+//! hand-back (D-28), but an answer names a connection and no step: so what it says outside of its hooks waits
+//! for the release that follows, which tells for which step it was meant. Must never call the callback it
+//! keeps. Diagnostics: [`Misuse::Late`] for what is said while no release can follow.
 
 use std::ffi::c_void;
 
+use crate::answer::Answer;
 use crate::command::{Command, TIMER_MS_MAX};
 use crate::control::HandBack;
 use crate::id::ConnectionId;
 use crate::misuse::Misuse;
 use crate::plugin::PluginIndex;
-use crate::slot::SLOTS_MAX;
+use crate::slot::{Key, SLOTS_MAX};
 use crate::state::State;
 use crate::step::Verdict;
 use crate::token::{Kind, Opaque, Token};
@@ -29,9 +34,57 @@ pub(crate) struct Hold {
     /// Taken when it is called: once at most.
     pub(crate) expired: Option<HoldCallback>,
     pub(crate) data: *mut c_void,
+    /// The plugin was told that its time is over.
+    pub(crate) told: bool,
+    /// It was taken back, and is kept until it is released, or its connection is gone.
+    pub(crate) over: bool,
+}
+
+/// What a plugin with an unsettled hold has said, to count if it releases the hold of now next.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Staged {
+    pub(crate) answer: Option<Box<Answer>>,
+    pub(crate) authenticated: Option<bool>,
+}
+
+/// Where what a plugin says of a step goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hearing {
+    /// To the step.
+    Now,
+    /// To [`Staged`].
+    AtRelease,
+    /// Nowhere.
+    Late,
 }
 
 impl State {
+    /// What becomes of what a plugin says of its step, or its client. The token is a connection's, of this
+    /// worker.
+    pub(crate) fn hearing(&mut self, token: Token) -> Result<Hearing, Misuse> {
+        let in_hook = self.asked.is(token.step());
+        let connection = self.connection(token)?;
+        let plugin = token.plugin();
+        Ok(if connection.chain.owes(plugin) {
+            Hearing::Late
+        } else if in_hook || !connection.chain.is_overdue(plugin) {
+            Hearing::Now
+        } else if connection.hold.is_some() && connection.chain.is_at(plugin) {
+            Hearing::AtRelease
+        } else {
+            Hearing::Late
+        })
+    }
+
+    /// A hold that was taken back is released at last; what was said before was about it.
+    fn settle(&mut self, hold: Key, connection: ConnectionId) {
+        self.holds.remove(hold);
+        if let Some(connection) = self.connections.get_mut(connection.0) {
+            connection.chain.settle(hold);
+            connection.staged = None;
+        }
+    }
+
     /// Names the hold that the running hook is about to take. The token is a connection's, of this worker.
     pub(crate) fn hold(
         &mut self,
@@ -50,7 +103,8 @@ impl State {
             return Err(Misuse::Argument("this step has a hold already"));
         }
         let connection = ConnectionId(token.key());
-        let hold = Hold { plugin, connection, timeout_ms, expired, data };
+        let (told, over) = (false, false);
+        let hold = Hold { plugin, connection, timeout_ms, expired, data, told, over };
         let refusal = Misuse::Exhausted { kind: "holds", limit: SLOTS_MAX };
         let key = self.holds.insert(hold).ok_or(refusal)?;
         self.connection(token)?.hold = Some(key);
@@ -62,9 +116,14 @@ impl State {
     pub(crate) fn release(&mut self, token: Token, verdict: Verdict) -> Result<bool, Misuse> {
         let Some(hold) = self.holds.get(token.key()) else { return Ok(false) };
         let (id, plugin) = (hold.connection, hold.plugin);
+        if hold.over {
+            self.settle(token.key(), id);
+            return Ok(false);
+        }
         let connection = self.connections.get_mut(id.0);
         let connection = connection.expect("a hold ends before its connection");
         let outcome = connection.chain.release(plugin, verdict)?;
+        connection.hear_staged(plugin);
         self.on_handed_back(id, outcome);
         Ok(true)
     }
@@ -73,6 +132,7 @@ impl State {
     pub(crate) fn on_handed_back(&mut self, connection: ConnectionId, outcome: HandBack) {
         match outcome {
             HandBack::Swallowed => {}
+            HandBack::Settled(hold) => self.settle(hold, connection),
             HandBack::Recorded => drop(self.forget_hold(connection)),
             HandBack::Resumes => {
                 self.forget_hold(connection);

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::access;
 use crate::call::{Current, Published};
+use crate::image;
 use crate::inbox::{Inbox, Wake};
 use crate::metric::{PluginMetric, Registry};
 use crate::misuse::{Meter, Misuse};
@@ -130,8 +131,14 @@ pub fn install(init: HostInit) -> Result<&'static Host, AlreadyInstalled> {
 }
 
 /// The installed host, if there is one.
-pub(crate) fn installed() -> Option<&'static Host> {
+pub fn installed() -> Option<&'static Host> {
     HOST.get()
+}
+
+/// A plugin's file name, also of one that is being loaded and of no table yet.
+pub fn name_of(plugin: PluginIndex) -> Option<&'static str> {
+    let loaded = installed().and_then(|host| host.plugins.name(plugin));
+    loaded.or_else(|| image::plugin_name(plugin))
 }
 
 /// A plugin's name, or what to say in its place.

@@ -2,8 +2,9 @@
 //!
 //! Owns a table of all shared objects that were there when it last looked, plugins above all. Read from
 //! within signal handlers: entries are added and never changed or freed, and a look takes no lock and no
-//! memory. Must never be asked to forget one: plugins are never unloaded (D-0E). Diagnostics: none; an
-//! object beyond [`IMAGES_MAX`] stays unknown, and what runs in it has no name.
+//! memory. Must never be asked to forget one: plugins are never unloaded (D-0E). A plugin that is being
+//! loaded is in a place of its own until it is: what cannot be loaded uses nothing up. Diagnostics: none;
+//! a library beyond [`LIBRARIES_MAX`] stays unknown, and what runs in it has no name.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, OsStr, c_int, c_void};
@@ -15,14 +16,35 @@ use std::sync::{LazyLock, Mutex};
 
 use crate::plugin::{PLUGINS_MAX, PluginIndex};
 
-/// How many objects are known at most: all plugins that can be loaded, and as many libraries.
-const IMAGES_MAX: usize = 2 * PLUGINS_MAX;
+/// How many objects are known that are no plugins, the program itself among them.
+const LIBRARIES_MAX: usize = PLUGINS_MAX;
+/// How many are known at most: there is a place for each plugin that can be loaded.
+const IMAGES_MAX: usize = PLUGINS_MAX + LIBRARIES_MAX;
 
 static IMAGES: [AtomicPtr<Image>; IMAGES_MAX] =
     [const { AtomicPtr::new(ptr::null_mut()) }; IMAGES_MAX];
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-/// The load biases of the known ones. Held by whoever adds; readers need nothing.
-static KNOWN: LazyLock<Mutex<HashSet<usize>>> = LazyLock::new(Mutex::default);
+/// The plugin that is being loaded; one at a time, as all of them are loaded by the main thread.
+static PENDING: AtomicPtr<Pending> = AtomicPtr::new(ptr::null_mut());
+/// Held by whoever adds; readers need nothing.
+static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+
+/// What only those who add need.
+#[derive(Default)]
+struct Known {
+    /// The load biases of the known objects.
+    biases: HashSet<usize>,
+    libraries: usize,
+    /// Whatever was announced: there are as many as files had names, however often they are loaded.
+    announced: Vec<&'static Pending>,
+}
+
+/// A plugin that has a name and an index, and no place yet.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Pending {
+    name: Box<str>,
+    plugin: PluginIndex,
+}
 
 /// One shared object, or the program itself.
 #[derive(Debug)]
@@ -32,10 +54,9 @@ pub(crate) struct Image {
     plugin: Option<PluginIndex>,
     /// What opens the file that was loaded, whatever has its name by now.
     file: PathBuf,
-    /// 0 until it is known.
-    end: AtomicUsize,
-    start: AtomicUsize,
-    base: AtomicUsize,
+    end: usize,
+    start: usize,
+    base: usize,
     /// Nothing opens the file any more.
     closed: AtomicBool,
 }
@@ -56,30 +77,43 @@ impl Image {
 
     /// The place of an address within the file's own numbering.
     pub(crate) fn offset(&self, address: usize) -> usize {
-        address.wrapping_sub(self.base.load(Ordering::Relaxed))
+        address.wrapping_sub(self.base)
     }
 
     fn contains(&self, address: usize) -> bool {
-        let end = self.end.load(Ordering::Acquire);
-        address < end && address >= self.start.load(Ordering::Relaxed)
-    }
-
-    fn place(&self, extent: &Extent) {
-        self.base.store(extent.base, Ordering::Relaxed);
-        self.start.store(extent.start, Ordering::Relaxed);
-        self.end.store(extent.end, Ordering::Release);
+        (self.start..self.end).contains(&address)
     }
 }
 
-/// A plugin that is about to be loaded: from now on its index has a name. `file` opens what is loaded.
-pub(crate) fn announce(name: &str, plugin: PluginIndex, file: PathBuf) -> Option<&'static Image> {
-    let _known = known();
-    add(name.into(), Some(plugin), file)
+/// A plugin is about to be loaded: from now on its index has this name.
+pub(crate) fn announce(name: &str, plugin: PluginIndex) {
+    let announced = &mut known().announced;
+    let again = announced.iter().find(|one| *one.name == *name && one.plugin == plugin);
+    let pending: &'static Pending = again.copied().unwrap_or_else(|| {
+        let pending: &'static Pending = Box::leak(Box::new(Pending { name: name.into(), plugin }));
+        announced.push(pending);
+        pending
+    });
+    PENDING.store(ptr::from_ref(pending).cast_mut(), Ordering::Release);
 }
 
-/// The plugin was loaded under `path`: where it lies, and what else came with it, is known from now on.
-pub(crate) fn loaded(image: Option<&Image>, path: &Path) {
-    learn_with(image.map(|image| (image, path)));
+/// The plugin that was announced was loaded under `path`, and `file` opens it: where it lies, and what
+/// else came with it, is known from now on.
+pub(crate) fn loaded(path: &Path, file: PathBuf) {
+    if let Some(pending) = pending() {
+        learn_with(Some((pending, path, file)));
+    }
+    withdraw();
+}
+
+/// What was announced was not loaded.
+pub(crate) fn withdraw() {
+    PENDING.store(ptr::null_mut(), Ordering::Release);
+}
+
+fn pending() -> Option<&'static Pending> {
+    // SAFETY: null, or leaked by `announce` and never freed.
+    unsafe { PENDING.load(Ordering::Acquire).as_ref() }
 }
 
 /// What was loaded for a plugin with this index cannot be opened any more. Its name stays.
@@ -93,22 +127,27 @@ pub(crate) fn learn() {
     learn_with(None);
 }
 
-/// The same, of which one was announced.
-fn learn_with(announced: Option<(&Image, &Path)>) {
+/// The same, of which one was announced and is opened by the path that follows, and by the second later.
+fn learn_with(mut announced: Option<(&Pending, &Path, PathBuf)>) {
     let known = &mut *known();
-    for (path, extent) in unknown(known) {
-        known.insert(extent.base);
-        if let Some((image, _)) = announced.filter(|(_, expected)| same(expected, &path)) {
-            image.place(&extent);
+    let expected = announced.as_ref().map(|(_, path, _)| *path);
+    for (path, extent) in unknown(&known.biases, expected) {
+        known.biases.insert(extent.base);
+        if let Some((pending, _, file)) =
+            announced.take_if(|(_, expected, _)| same(expected, &path))
+        {
+            add(&pending.name, Some(pending.plugin), file, &extent);
             continue;
         }
+        if known.libraries == LIBRARIES_MAX {
+            continue;
+        }
+        known.libraries += 1;
         // The program itself has no name in the linker's list.
         let path = if path.as_os_str().is_empty() { "/proc/self/exe".into() } else { path };
         let told = path.read_link().unwrap_or_else(|_| path.clone());
         let name = told.file_name().map_or("unknown".into(), |name| name.to_string_lossy());
-        if let Some(image) = add(name.into(), None, path) {
-            image.place(&extent);
-        }
+        add(&name, None, path, &extent);
     }
 }
 
@@ -117,20 +156,18 @@ fn same(one: &Path, other: &Path) -> bool {
     one.as_os_str() == other.as_os_str()
 }
 
-fn known() -> std::sync::MutexGuard<'static, HashSet<usize>> {
+fn known() -> std::sync::MutexGuard<'static, Known> {
     KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// With [`KNOWN`] held. `None` when the table is full.
-fn add(name: Box<str>, plugin: Option<PluginIndex>, file: PathBuf) -> Option<&'static Image> {
+/// With [`KNOWN`] held. Only more plugins than one table can hold would find no place.
+fn add(name: &str, plugin: Option<PluginIndex>, file: PathBuf, extent: &Extent) {
     let count = COUNT.load(Ordering::Relaxed);
-    let place = IMAGES.get(count)?;
-    let (base, start, end, closed) = Default::default();
-    let image = Image { name, plugin, file, base, start, end, closed };
-    let image: &'static Image = Box::leak(Box::new(image));
-    place.store(ptr::from_ref(image).cast_mut(), Ordering::Release);
+    let Some(place) = IMAGES.get(count) else { return };
+    let (closed, Extent { base, start, end }) = (AtomicBool::new(false), *extent);
+    let image = Image { name: name.into(), plugin, file, base, start, end, closed };
+    place.store(Box::leak(Box::new(image)), Ordering::Release);
     COUNT.store(count + 1, Ordering::Release);
-    Some(image)
 }
 
 /// The newest first: a plugin's index is given again when its first file was refused.
@@ -149,7 +186,9 @@ pub(crate) fn containing(address: usize) -> Option<&'static Image> {
 
 /// A plugin's file name. Async-signal-safe, and there before the plugin runs.
 pub(crate) fn plugin_name(plugin: PluginIndex) -> Option<&'static str> {
-    all().find(|image| image.plugin == Some(plugin)).map(Image::name)
+    let pending = pending().filter(|pending| pending.plugin == plugin);
+    let loaded = || all().find(|image| image.plugin == Some(plugin)).map(Image::name);
+    pending.map(|pending| &*pending.name).or_else(loaded)
 }
 
 /// Where an object lies: its load bias, and from its first to behind its last segment.
@@ -163,12 +202,14 @@ struct Extent {
 /// What the dynamic linker is asked for.
 struct Search<'a> {
     known: &'a HashSet<usize>,
+    /// One to find even where something was before, which a plugin has closed.
+    expected: Option<&'a Path>,
     found: Vec<(PathBuf, Extent)>,
 }
 
 /// Every object that the dynamic linker knows and we do not, by the path that it was opened with.
-fn unknown(known: &HashSet<usize>) -> Vec<(PathBuf, Extent)> {
-    let mut search = Search { known, found: Vec::new() };
+fn unknown(known: &HashSet<usize>, expected: Option<&Path>) -> Vec<(PathBuf, Extent)> {
+    let mut search = Search { known, expected, found: Vec::new() };
     let data = ptr::from_mut(&mut search).cast();
     // SAFETY: the callback fits the prototype, and is called with `data` before this returns.
     unsafe { libc::dl_iterate_phdr(Some(note), data) };
@@ -180,7 +221,14 @@ unsafe extern "C" fn note(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_
     let search = unsafe { &mut *data.cast::<Search<'_>>() };
     // SAFETY: the linker lends its entry for this call.
     let info = unsafe { &*info };
-    if search.known.contains(&(info.dlpi_addr as usize)) {
+    let name = match info.dlpi_name.is_null() {
+        true => c"",
+        // SAFETY: a string of the linker's.
+        false => unsafe { CStr::from_ptr(info.dlpi_name) },
+    };
+    let path = Path::new(OsStr::from_bytes(name.to_bytes()));
+    let is_expected = search.expected.is_some_and(|expected| same(expected, path));
+    if search.known.contains(&(info.dlpi_addr as usize)) && !is_expected {
         return 0;
     }
     let (headers, count) = (info.dlpi_phdr, usize::from(info.dlpi_phnum));
@@ -198,13 +246,7 @@ unsafe extern "C" fn note(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_
         end = end.max(first.wrapping_add(header.p_memsz as usize));
     }
     if start < end {
-        let name = match info.dlpi_name.is_null() {
-            true => c"",
-            // SAFETY: a string of the linker's.
-            false => unsafe { CStr::from_ptr(info.dlpi_name) },
-        };
-        let path = PathBuf::from(OsStr::from_bytes(name.to_bytes()));
-        search.found.push((path, Extent { base, start, end }));
+        search.found.push((path.to_owned(), Extent { base, start, end }));
     }
     0
 }
@@ -230,8 +272,18 @@ mod tests {
     #[test]
     fn an_announced_plugin_has_a_name_before_it_has_a_place() {
         let index = PluginIndex::from_bits(77);
-        announce("first.so", index, PathBuf::new());
-        announce("second.so", index, PathBuf::new());
+        announce("first.so", index);
+        withdraw();
+        assert_eq!(plugin_name(index), None, "it was not loaded");
+        announce("second.so", index);
         assert_eq!(plugin_name(index), Some("second.so"));
+        let count = || (known().announced.len(), COUNT.load(Ordering::Relaxed));
+        let before = count();
+        for _ in 0..IMAGES_MAX {
+            announce("first.so", index);
+            assert_eq!(plugin_name(index), Some("first.so"));
+            withdraw();
+        }
+        assert_eq!(count(), before, "what is not loaded uses nothing up");
     }
 }

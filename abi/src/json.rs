@@ -89,7 +89,10 @@ impl fmt::Display for JsonProblem {
             JsonProblem::NoString(property) => write!(f, "its property {property} is no string"),
             JsonProblem::TooLong(property) => write!(f, "its property {property} is too long"),
             JsonProblem::TooMuch => {
-                write!(f, "its properties are longer than {MEMBERS_BYTES_MAX} octets")
+                write!(
+                    f,
+                    "its properties are longer than {MEMBERS_BYTES_MAX} octets, or nested too deep"
+                )
             }
         }
     }
@@ -204,6 +207,7 @@ fn ask(state: &mut State, token: Token, library: &'static JsonLibrary) -> Result
             return Ok(Asked::Ready(active.object));
         }
     }
+    let message = state.message_with(token, &Part::ALL)?;
     let json = message.json.as_deref();
     let stale = json.and_then(|json| json.views.iter().find(|view| view.library.is(library)));
     let stale = stale.map(|view| view.object);
@@ -219,11 +223,11 @@ fn ask(state: &mut State, token: Token, library: &'static JsonLibrary) -> Result
     }))
 }
 
-/// Makes an object outside of the cell. `None` without memory.
+/// Makes an object outside of the cell. `None` without memory, or of one that is too much to be read.
 fn make(library: &'static JsonLibrary, plan: Plan) -> Option<Object> {
     let Plan { before, described, direction, mut parts, stale } = plan;
     let text = match (before, &described) {
-        (Some(view), _) => text_of(view),
+        (Some(view), _) => text_of(view)?,
         (None, Some(described)) => described.by.object(described.mail).into_bytes(),
         (None, None) => b"{}".to_vec(),
     };
@@ -252,8 +256,12 @@ fn make(library: &'static JsonLibrary, plan: Plan) -> Option<Object> {
     Some(stale)
 }
 
-/// All members but those that have setters, as the text of one object.
-fn text_of(view: View) -> Vec<u8> {
+/// All members but those that have setters, as the text of one object; `None` where it is too much to be
+/// read.
+fn text_of(view: View) -> Option<Vec<u8>> {
+    if !view.fits() {
+        return None;
+    }
     let mut text = vec![b'{'];
     view.each(|name, value| {
         if text.len() > 1 {
@@ -265,7 +273,7 @@ fn text_of(view: View) -> Vec<u8> {
         true
     });
     text.push(b'}');
-    text
+    Some(text)
 }
 
 /// Appends a name as a JSON string (RFC 8259 section 7).
@@ -307,6 +315,10 @@ fn install(function: &'static str, message: *mut Opaque, view: View) -> *mut Opa
     if installed { view.object.as_ptr() } else { ptr::null_mut() }
 }
 
+fn has_setter(name: &[u8]) -> bool {
+    Part::ALL.iter().any(|part| part.key().to_bytes() == name)
+}
+
 impl View {
     /// No plugin code runs: this may be called while the cell is borrowed.
     pub(crate) fn member<'a>(&self, part: Part) -> Member<'a> {
@@ -322,10 +334,16 @@ impl View {
         }
     }
 
+    /// Only of one that [`fits`](View::fits).
     fn each(&self, f: impl FnMut(&[u8], &[u8]) -> bool) {
-        let skip = |name: &[u8]| Part::ALL.iter().any(|part| part.key().to_bytes() == name);
         // SAFETY: a view's object is live and of this library; nobody changes it from within.
-        unsafe { self.library.each(self.object, skip, f) };
+        unsafe { self.library.each(self.object, has_setter, f) };
+    }
+
+    /// Can it be written as text? To be asked before: to write it takes stack and memory without end.
+    fn fits(&self) -> bool {
+        // SAFETY: a view's object is live and of this library.
+        unsafe { self.library.fits(self.object, MEMBERS_BYTES_MAX, has_setter) }
     }
 
     /// A setter was called: the object says so too.
@@ -345,6 +363,9 @@ impl View {
     /// What it says now; `plugin` asked for it last.
     fn read(&self, plugin: PluginIndex) -> JsonEdits {
         let (mut members, mut bytes, mut problem) = (Vec::new(), 0, None);
+        if !self.fits() {
+            return JsonEdits { members, plugin, problem: Some(JsonProblem::TooMuch) };
+        }
         self.each(|name, value| {
             bytes += name.len() + value.len();
             if bytes > MEMBERS_BYTES_MAX {
@@ -363,8 +384,14 @@ impl View {
 impl Drop for Json {
     fn drop(&mut self) {
         for view in &self.views {
-            // SAFETY: this reference was ours since the object was made; libraries stay loaded.
-            unsafe { view.library.put(view.object) };
+            let (library, object) = (view.library, view.object);
+            if view.fits() {
+                // SAFETY: this reference was ours since the object was made; libraries stay loaded.
+                unsafe { library.put(object) };
+            } else {
+                // SAFETY: as above.
+                unsafe { library.put_deep(object) };
+            }
         }
     }
 }
@@ -427,11 +454,11 @@ impl Message {
 
     /// The same, while the message is shown: what was lent of a value that changes is dead. What says no
     /// mail is told when the chain is over; until then such a value is none.
-    pub(crate) fn adopt_live(&mut self, view: &View, addresses: &mut Live) {
+    pub(crate) fn adopt_live(&mut self, view: &View, parts: &[Part], addresses: &mut Live) {
         if self.direction() == Direction::Outgoing {
             return;
         }
-        for part in Part::ALL {
+        for &part in parts {
             let member = view.member(part);
             if self.differs(part, member) {
                 addresses.forget(self.text(part));

@@ -17,9 +17,12 @@ pub(crate) type Object = NonNull<c_void>;
 
 type Raw = *mut c_void;
 
-/// How deep objects may be nested that are made from text: as deep as any that is read back.
-const DEPTH_MAX: c_int = 128;
-/// `json_type_string` and `fjson_type_string`.
+/// How many levels an object may have that is made from text, or is read back: itself, what is nested in
+/// it, and the values in there.
+const DEPTH_MAX: usize = 128;
+// `json_type_*` and `fjson_type_*`.
+const TYPE_OBJECT: c_int = 4;
+const TYPE_ARRAY: c_int = 5;
 const TYPE_STRING: c_int = 6;
 /// `JSON_C_TO_STRING_PLAIN` and `FJSON_TO_STRING_PLAIN`.
 const PLAIN: c_int = 0;
@@ -66,6 +69,10 @@ pub(crate) struct JsonLibrary {
     kind: unsafe extern "C-unwind" fn(Raw) -> c_int,
     string: unsafe extern "C-unwind" fn(Raw) -> *const c_char,
     string_bytes: unsafe extern "C-unwind" fn(Raw) -> c_int,
+    // Newer ones of json-c return a `size_t`, of which this is the lower half: more does not fit into memory.
+    items: unsafe extern "C-unwind" fn(Raw) -> c_int,
+    // Some take an `int`, which this is for any index that there is.
+    item: unsafe extern "C-unwind" fn(Raw, usize) -> Raw,
     // Newer ones return whether it was done: nothing can be done about it.
     add: unsafe extern "C-unwind" fn(Raw, *const c_char, Raw),
     remove: unsafe extern "C-unwind" fn(Raw, *const c_char),
@@ -105,6 +112,8 @@ macro_rules! functions {
             kind: function!("object_get_type"),
             string: function!("object_get_string"),
             string_bytes: function!("object_get_string_len"),
+            items: function!("object_array_length"),
+            item: function!("object_array_get_idx"),
             add: function!("object_object_add"),
             remove: function!("object_object_del"),
             find: function!("object_object_get_ex"),
@@ -158,7 +167,7 @@ impl JsonLibrary {
     pub(crate) fn parsed(&self, text: &[u8]) -> Option<Object> {
         let size = c_int::try_from(text.len()).ok()?;
         // SAFETY: it takes a depth.
-        let parser = NonNull::new(unsafe { (self.parser)(DEPTH_MAX) })?.as_ptr();
+        let parser = NonNull::new(unsafe { (self.parser)(DEPTH_MAX as c_int) })?.as_ptr();
         // SAFETY: the parser is live, and `size` bytes can be read.
         let object = unsafe { (self.parse)(parser, text.as_ptr().cast(), size) };
         // SAFETY: the parser is live, and not used any more.
@@ -228,11 +237,142 @@ impl JsonLibrary {
         Member::Text(unsafe { std::slice::from_raw_parts(bytes.cast(), size) })
     }
 
+    /// Is the object less deep than [`DEPTH_MAX`], and does it hold no more than `bytes` octets, of which
+    /// each value has one at least? What a name in `skip` leads to is not counted. No plugin code runs, and
+    /// a walk without end ends with the octets.
+    ///
+    /// # Safety
+    /// `object` is a live one of this library.
+    pub(crate) unsafe fn fits(
+        &self,
+        object: Object,
+        mut bytes: usize,
+        skip: impl Fn(&[u8]) -> bool,
+    ) -> bool {
+        let mut fits = true;
+        let mut tell = |name: *const c_char, value: Raw| {
+            // SAFETY: names are strings, and live as long as the member.
+            let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+            // SAFETY: the value is NULL, which is null, or live.
+            fits = skip(name)
+                || spend(&mut bytes, name.len()) && unsafe { self.count(value, 2, &mut bytes) };
+            fits
+        };
+        // SAFETY: the same promise.
+        unsafe { self.walk(object.as_ptr(), &mut tell) };
+        fits
+    }
+
+    /// Takes the octets of a value, which is on that level, from those that are left; false without enough.
+    ///
+    /// # Safety
+    /// `value` is NULL or a live object of this library.
+    unsafe fn count(&self, value: Raw, level: usize, left: &mut usize) -> bool {
+        if level > DEPTH_MAX || !spend(left, 1) {
+            return false;
+        }
+        if value.is_null() {
+            return true;
+        }
+        // SAFETY: it is live.
+        match unsafe { (self.kind)(value) } {
+            TYPE_STRING => {
+                // SAFETY: it is live.
+                let size = unsafe { (self.string_bytes)(value) };
+                usize::try_from(size).is_ok_and(|size| spend(left, size))
+            }
+            TYPE_ARRAY => {
+                // SAFETY: it is live.
+                let items = usize::try_from(unsafe { (self.items)(value) });
+                items.is_ok_and(|items| {
+                    (0..items).all(|at| {
+                        // SAFETY: it has so many.
+                        let item = unsafe { (self.item)(value, at) };
+                        // SAFETY: what a live array holds is NULL or live.
+                        unsafe { self.count(item, level + 1, left) }
+                    })
+                })
+            }
+            TYPE_OBJECT => {
+                let mut fits = true;
+                let mut tell = |name: *const c_char, value: Raw| {
+                    // SAFETY: names are strings, and live as long as the member.
+                    let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+                    // SAFETY: the value is NULL, which is null, or live.
+                    fits = spend(left, name.len()) && unsafe { self.count(value, level + 1, left) };
+                    fits
+                };
+                // SAFETY: it is live, and nothing is changed while its members are told.
+                unsafe { self.walk(value, &mut tell) };
+                fits
+            }
+            _ => true,
+        }
+    }
+
+    /// Takes back the one reference as [`put`](JsonLibrary::put) does, however deep the object is: the library
+    /// calls itself for each level, and has a stack of one size.
+    ///
+    /// # Safety
+    /// As for [`put`](JsonLibrary::put).
+    pub(crate) unsafe fn put_deep(&self, object: Object) {
+        let mut ours = vec![object.as_ptr()];
+        while let Some(object) = ours.pop() {
+            let inner = ours.len();
+            let mut keep = |value: Raw| {
+                if !value.is_null() {
+                    // SAFETY: what a live object holds is live.
+                    ours.push(unsafe { (self.keep)(value) });
+                }
+            };
+            // SAFETY: this reference is ours.
+            match unsafe { (self.kind)(object) } {
+                TYPE_OBJECT => {
+                    let mut tell = |_: *const c_char, value: Raw| {
+                        keep(value);
+                        true
+                    };
+                    // SAFETY: as above; members are counted, not changed.
+                    unsafe { self.walk(object, &mut tell) };
+                }
+                TYPE_ARRAY => {
+                    // SAFETY: as above.
+                    let items = unsafe { (self.items)(object) };
+                    for at in 0..usize::try_from(items).unwrap_or(0) {
+                        // SAFETY: it has so many.
+                        keep(unsafe { (self.item)(object, at) });
+                    }
+                }
+                _ => {}
+            }
+            // SAFETY: this reference is ours, and not used any more.
+            if unsafe { (self.put)(object) } == 1 {
+                continue;
+            }
+            // Others hold it, and it what is in it: that goes no further.
+            for value in ours.drain(inner..) {
+                // SAFETY: this reference was made above.
+                unsafe { (self.put)(value) };
+            }
+        }
+    }
+
+    /// # Safety
+    /// `object` is a live one of this library; it is not changed meanwhile.
+    unsafe fn walk(&self, object: Raw, tell: &mut dyn FnMut(*const c_char, Raw) -> bool) {
+        match self.walker {
+            // SAFETY: the same promise.
+            Walker::JsonC(walk) => unsafe { walk.each(object, tell) },
+            // SAFETY: the same promise.
+            Walker::Fastjson(walk) => unsafe { walk.each(object, tell) },
+        }
+    }
+
     /// Tells `f` of every member: its name, and its value as the text of JSON unless `skip` has the name.
     /// Stops when `f` says so. Plugin code may run.
     ///
     /// # Safety
-    /// `object` is a live one of this library, and `f` does not change it.
+    /// `object` is a live one of this library that [`fits`](JsonLibrary::fits), and `f` does not change it.
     pub(crate) unsafe fn each(
         &self,
         object: Object,
@@ -253,12 +393,8 @@ impl JsonLibrary {
             // SAFETY: it is a string, and stays until the value is written as text again.
             f(name, unsafe { CStr::from_ptr(text) }.to_bytes())
         };
-        match self.walker {
-            // SAFETY: the same promise.
-            Walker::JsonC(walk) => unsafe { walk.each(object, &mut tell) },
-            // SAFETY: the same promise.
-            Walker::Fastjson(walk) => unsafe { walk.each(object, &mut tell) },
-        }
+        // SAFETY: the same promise.
+        unsafe { self.walk(object.as_ptr(), &mut tell) };
     }
 
     /// Puts the members of `from` in place of those of `to`. Plugin code may run.
@@ -294,23 +430,26 @@ impl JsonLibrary {
             names.push(unsafe { CStr::from_ptr(name) }.to_owned());
             true
         };
-        match self.walker {
-            // SAFETY: the same promise.
-            Walker::JsonC(walk) => unsafe { walk.each(object, &mut note) },
-            // SAFETY: the same promise.
-            Walker::Fastjson(walk) => unsafe { walk.each(object, &mut note) },
-        }
+        // SAFETY: the same promise.
+        unsafe { self.walk(object.as_ptr(), &mut note) };
     }
+}
+
+/// Takes octets from those that are left; false if there are not enough.
+fn spend(left: &mut usize, bytes: usize) -> bool {
+    let rest = left.checked_sub(bytes);
+    *left = rest.unwrap_or(0);
+    rest.is_some()
 }
 
 impl<I: Copy> Walk<I> {
     /// # Safety
     /// `object` is a live one of the library that these functions are of; it is not changed meanwhile.
-    unsafe fn each(&self, object: Object, tell: &mut impl FnMut(*const c_char, Raw) -> bool) {
+    unsafe fn each(&self, object: Raw, tell: &mut dyn FnMut(*const c_char, Raw) -> bool) {
         // SAFETY: the same promise.
-        let mut at = unsafe { (self.begin)(object.as_ptr()) };
+        let mut at = unsafe { (self.begin)(object) };
         // SAFETY: the same promise.
-        let end = unsafe { (self.end)(object.as_ptr()) };
+        let end = unsafe { (self.end)(object) };
         // SAFETY: both are of one object, here and in each further round.
         while unsafe { (self.equal)(&at, &end) } == 0 {
             // SAFETY: it is not at the end.

@@ -71,9 +71,10 @@
 //!    was. (`crash.rs`)
 //! 7. A crash in plugin code names the plugin, also on a thread of its own and with its stack used up, and
 //!    the process ends as it would have without us. (`report.rs`)
-//! 8. A look at a blocked worker changes nothing of what its plugin sees: no call ends early. (`blocked.rs`)
-//! 9. libev runs with no cell borrowed, and never on behalf of a plugin while the worker sleeps.
-//!    (`libev.rs`)
+//! 8. A look at a blocked thread changes nothing of what its plugin sees, whatever that plugin says of its
+//!    frames: no call ends early, and nothing faults. (`blocked.rs`)
+//! 9. libev runs with no cell borrowed, and never on behalf of a plugin while the worker sleeps; what a plugin
+//!    that is gone has left in the loop is not called. (`libev.rs`)
 //! 10. A hold with a name ends once: after its release, its expiry or its step, the name finds nothing and
 //!     owes nothing. (`answer.rs`)
 //! 11. An object of JSON belongs to the library of the plugin that is given it, and one reference to us until
@@ -136,8 +137,8 @@ mod worker;
 
 pub use address::Locals;
 pub use answer::{ANSWER_BYTES_MAX, Answer, Ruling, Words};
-pub use blocked::{Stack, Unseen};
-pub use call::Current;
+pub use blocked::{Stack, Unseen, stack_of_main};
+pub use call::{Current, current_main, watch_main};
 pub use census::{Count, Holdings};
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
@@ -151,6 +152,7 @@ pub use hold::Expiry;
 pub use hook::{Hook, Site};
 pub use host::{
     AlreadyInstalled, Host, HostInit, Level, LogSink, PostSink, Speaker, WORKERS_MAX, install,
+    installed, name_of,
 };
 pub use id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 pub use json::{Described, JsonEdits, JsonProblem, JsonSource, Made};

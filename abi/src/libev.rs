@@ -5,13 +5,15 @@
 //! there: a watcher of ours ends the sleep when the worker's own descriptor is ready, another when its
 //! time is over.
 //!
+//! A plugin that departs (D-0E) may have left watchers behind: what is due of them is taken out of the loop
+//! and not called. libev has no list of its watchers, so its list of what is due is looked at, in the one
+//! layout that its own build has, which each new loop is tried for.
+//!
 //! Owns the functions of that copy, the loop, and our watchers in it. Must never run libev while the
 //! worker's cell is borrowed, because libev runs callbacks of plugins; nor destroy the loop, because
 //! threads of plugins may send to it until the process ends. Diagnostics: why there is no loop, as a
-//! critical line once per plugin; a loop that a plugin runs or destroys by itself, as a critical line.
-//!
-//! What libev's header leaves to whoever builds it (`EV_COMMON`, `EV_MINPRI`) must be as libev's own
-//! build has it: nothing in the library tells.
+//! critical line once per plugin; a loop that a plugin runs or destroys by itself, and what a
+//! plugin has left behind, as a critical line.
 
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ffi::{c_int, c_uint, c_void};
@@ -28,6 +30,7 @@ use crate::call;
 use crate::command::Command;
 use crate::hook::Site;
 use crate::host::{self, Level};
+use crate::image;
 use crate::misuse::Once;
 use crate::plugin::PluginIndex;
 use crate::token::Opaque;
@@ -40,6 +43,14 @@ const MAJOR: c_int = 4;
 
 // Of ev.h, versions 4.x.
 const EV_READ: c_int = 0x01;
+const EV_WRITE: c_int = 0x02;
+const EV_TIMER: c_int = 0x0100;
+const EV_IDLE: c_int = 0x2000;
+const EV_PREPARE: c_int = 0x4000;
+const EV_CHECK: c_int = 0x8000;
+const EV_CUSTOM: c_int = 0x0100_0000;
+const EV_MINPRI: c_int = -2;
+const PRIORITIES: usize = 5;
 const EV_IOFDSET: c_int = 0x80;
 const EVBACKEND_EPOLL: c_uint = 0x0000_0004;
 /// The environment of the server is not a plugin's to set.
@@ -93,6 +104,56 @@ struct CleanupWatcher {
     watcher: Watcher<CleanupWatcher>,
 }
 
+/// A watcher of any kind: what all of them begin with.
+#[repr(C)]
+#[derive(Debug)]
+struct AnyWatcher {
+    watcher: Watcher<AnyWatcher>,
+}
+
+/// `ANPENDING`: a watcher that is due.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    watcher: *mut AnyWatcher,
+    events: c_int,
+}
+
+/// What a `struct ev_loop` begins with, in ev_vars.h of versions 4.x. Looked at, never written.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    times: [f64; 4],
+    rfeeds: *mut c_void,
+    rfeed_counts: [c_int; 2],
+    pendings: [*mut Pending; PRIORITIES],
+    pending_room: [c_int; PRIORITIES],
+    pending_counts: [c_int; PRIORITIES],
+}
+
+impl Head {
+    /// Of a loop that is alive.
+    fn of(raw: NonNull<Raw>) -> Head {
+        // SAFETY: libev's structure is several times as large, and numbers and pointers of any value may be
+        // looked at. It is not at work meanwhile: this is its thread.
+        unsafe { raw.cast::<Head>().read() }
+    }
+
+    /// What is due, the last to be called first; of a loop that is known to have this layout.
+    fn pending(&self) -> impl Iterator<Item = Pending> + '_ {
+        let queues = self.pendings.iter().zip(&self.pending_counts);
+        queues.flat_map(|(queue, count)| {
+            let count = usize::try_from(*count).unwrap_or(0);
+            (0..count).map(|at| {
+                // SAFETY: libev keeps so many of them there.
+                let place = unsafe { queue.add(at) };
+                // SAFETY: as above.
+                unsafe { place.read() }
+            })
+        })
+    }
+}
+
 /// What is called of one copy of libev.
 #[derive(Clone, Copy, Debug)]
 struct Functions {
@@ -109,6 +170,14 @@ struct Functions {
     io_stop: unsafe extern "C-unwind" fn(*mut Raw, *mut IoWatcher),
     timer_again: unsafe extern "C-unwind" fn(*mut Raw, *mut TimerWatcher),
     cleanup_start: unsafe extern "C-unwind" fn(*mut Raw, *mut CleanupWatcher),
+    destroy: unsafe extern "C-unwind" fn(*mut Raw),
+    feed: unsafe extern "C-unwind" fn(*mut Raw, *mut AnyWatcher, c_int),
+    clear: unsafe extern "C-unwind" fn(*mut Raw, *mut AnyWatcher) -> c_int,
+    invoke_one: unsafe extern "C-unwind" fn(*mut Raw, *mut AnyWatcher, c_int),
+    timer_stop: unsafe extern "C-unwind" fn(*mut Raw, *mut AnyWatcher),
+    idle_stop: unsafe extern "C-unwind" fn(*mut Raw, *mut AnyWatcher),
+    prepare_stop: unsafe extern "C-unwind" fn(*mut Raw, *mut AnyWatcher),
+    check_stop: unsafe extern "C-unwind" fn(*mut Raw, *mut AnyWatcher),
 }
 
 impl Functions {
@@ -136,6 +205,14 @@ impl Functions {
             io_stop: find!(b"ev_io_stop\0"),
             timer_again: find!(b"ev_timer_again\0"),
             cleanup_start: find!(b"ev_cleanup_start\0"),
+            destroy: find!(b"ev_loop_destroy\0"),
+            feed: find!(b"ev_feed_event\0"),
+            clear: find!(b"ev_clear_pending\0"),
+            invoke_one: find!(b"ev_invoke\0"),
+            timer_stop: find!(b"ev_timer_stop\0"),
+            idle_stop: find!(b"ev_idle_stop\0"),
+            prepare_stop: find!(b"ev_prepare_stop\0"),
+            check_stop: find!(b"ev_check_stop\0"),
         })
     }
 
@@ -151,6 +228,7 @@ enum Refused {
     OtherVersion { major: c_int },
     OtherCopy { first: &'static str },
     NotMade,
+    OtherBuild,
     Destroyed,
 }
 
@@ -171,6 +249,10 @@ impl fmt::Display for Refused {
                  loop; link both with the same library"
             ),
             Refused::NotMade => f.write_str("libev could not make a loop that waits with epoll"),
+            Refused::OtherBuild => f.write_str(
+                "this copy of libev was built with other structures than its own build has; link the \
+                 plugin with a libev 4 in which EV_COMMON, EV_MINPRI and EV_MAXPRI are unchanged",
+            ),
             Refused::Destroyed => f.write_str("a plugin has destroyed the loop of this worker"),
         }
     }
@@ -193,6 +275,10 @@ pub(crate) struct Loop {
     alive: Cell<bool>,
     /// Who uses it. All are linked with the same copy.
     users: RefCell<Vec<PluginIndex>>,
+    /// Who used it, and whether it was said that they left something. At most all that were ever loaded.
+    departed: RefCell<Vec<(PluginIndex, bool)>>,
+    /// What libev puts in the place of a watcher that is not due any more.
+    nothing: *mut AnyWatcher,
     nesting_said: Cell<bool>,
 }
 
@@ -273,6 +359,11 @@ impl Loop {
         // SAFETY: flags of ev.h; no cell is borrowed, should the plugin's allocator be asked.
         let raw = unsafe { (functions.loop_new)(flags) };
         let raw = NonNull::new(raw).ok_or(Refused::NotMade)?;
+        let Some(nothing) = try_layout(&functions, raw) else {
+            // SAFETY: made above, and nobody else knows it.
+            unsafe { (functions.destroy)(raw.as_ptr()) };
+            return Err(Refused::OtherBuild);
+        };
         let source = IoWatcher {
             watcher: Watcher::new(on_source),
             next: ptr::null_mut(),
@@ -291,6 +382,8 @@ impl Loop {
             woken: Cell::new(false),
             alive: Cell::new(true),
             users: RefCell::new(Vec::new()),
+            departed: RefCell::new(Vec::new()),
+            nothing,
             nesting_said: Cell::new(false),
         }));
         // SAFETY: the loop was made above, and the callback has the prototype that it asks for.
@@ -352,9 +445,83 @@ impl Loop {
 
     /// Whose callbacks run. Among several that share the loop there is no telling.
     fn blame(&self) -> (PluginIndex, Site) {
-        let users = self.users.borrow();
-        let first = *users.first().expect("a loop is made for somebody");
-        (first, if users.len() == 1 { Site::Libev } else { Site::LibevShared })
+        match self.users.borrow()[..] {
+            [only] => (only, Site::Libev),
+            [first, ..] => (first, Site::LibevShared),
+            [] => {
+                let last = self.departed.borrow().last().map(|departed| departed.0);
+                (last.expect("a loop is made for somebody"), Site::LibevShared)
+            }
+        }
+    }
+
+    /// The plugin's context was cleaned up: nothing of it is called any more (D-0E).
+    pub(crate) fn depart(&self, plugin: PluginIndex) {
+        let users = &mut *self.users.borrow_mut();
+        if let Some(place) = users.iter().position(|user| *user == plugin) {
+            users.remove(place);
+            self.departed.borrow_mut().push((plugin, false));
+        }
+    }
+
+    /// Calls all that is due, as libev does, but what departed plugins have left.
+    fn run_due(&self) {
+        let nobody_left = self.departed.borrow().is_empty();
+        while !nobody_left && self.alive.get() {
+            // What is called may make more of it due, or less.
+            let head = Head::of(self.raw);
+            let is_due = |due: &Pending| due.watcher != self.nothing;
+            let Some(due) = head.pending().filter(is_due).last() else { break };
+            // SAFETY: the loop is alive, and the watcher is in it.
+            let events = unsafe { (self.functions.clear)(self.raw.as_ptr(), due.watcher) };
+            match self.owner_gone(due.watcher) {
+                Some(plugin) => self.drop_left(plugin, due.watcher, events),
+                // SAFETY: as above; this is how libev calls it.
+                None => unsafe {
+                    (self.functions.invoke_one)(self.raw.as_ptr(), due.watcher, events)
+                },
+            }
+        }
+        if self.alive.get() {
+            // SAFETY: the loop is alive; this is what libev would have called here itself.
+            unsafe { (self.functions.invoke)(self.raw.as_ptr()) }
+        }
+    }
+
+    /// The departed plugin in whose code the callback of a watcher lies.
+    fn owner_gone(&self, watcher: *mut AnyWatcher) -> Option<PluginIndex> {
+        // SAFETY: libev holds a pointer to it for as long as it is started or due.
+        let callback = unsafe { (*watcher).watcher.callback };
+        let owner = image::containing(callback as usize)?.plugin()?;
+        self.departed.borrow().iter().any(|departed| departed.0 == owner).then_some(owner)
+    }
+
+    /// Stops what a departed plugin has left, where it would be due over and over, and says so once.
+    fn drop_left(&self, plugin: PluginIndex, watcher: *mut AnyWatcher, events: c_int) {
+        let raw = self.raw.as_ptr();
+        if events & (EV_READ | EV_WRITE) != 0 {
+            // SAFETY: what is due for a descriptor is an `ev_io`.
+            unsafe { (self.functions.io_stop)(raw, watcher.cast()) };
+        }
+        for (bit, stop) in [
+            (EV_TIMER, self.functions.timer_stop),
+            (EV_IDLE, self.functions.idle_stop),
+            (EV_PREPARE, self.functions.prepare_stop),
+            (EV_CHECK, self.functions.check_stop),
+        ] {
+            if events & bit != 0 {
+                // SAFETY: by the bit it is a watcher of that kind; one that is not started may be stopped.
+                unsafe { stop(raw, watcher) };
+            }
+        }
+        let departed = &mut *self.departed.borrow_mut();
+        let entry = departed.iter_mut().find(|departed| departed.0 == plugin);
+        if entry.is_some_and(|entry| !std::mem::replace(&mut entry.1, true)) {
+            let text = "it has left a libev watcher in the loop of a worker, which is due after its \
+                        mq_context_cleanup; it is not called. A plugin stops its watchers in \
+                        mq_context_cleanup";
+            host::log(Level::Critical, Some(plugin), text);
+        }
     }
 
     /// If a plugin runs the loop by itself, it is to come back: the worker has something to do.
@@ -381,6 +548,38 @@ impl Loop {
     }
 }
 
+/// Has a new loop the layout that [`Head`] says? Then what libev puts in the place of a watcher that is not
+/// due any more. Nothing is due afterwards.
+fn try_layout(functions: &Functions, raw: NonNull<Raw>) -> Option<*mut AnyWatcher> {
+    unsafe extern "C-unwind" fn never(_: *mut Raw, _: *mut AnyWatcher, _: c_int) {}
+    let all_due = |head: &Head| head.pending().map(|due| (due.watcher, due.events)).collect();
+    let mut priorities = EV_MINPRI..;
+    let mut watchers = [(); PRIORITIES].map(|()| {
+        let priority = priorities.next().unwrap_or_default();
+        AnyWatcher { watcher: Watcher { priority, ..Watcher::new(never) } }
+    });
+    let fed = watchers.each_mut().map(ptr::from_mut);
+    let was_empty = Head::of(raw).pending_counts == [0; PRIORITIES];
+    for watcher in fed {
+        // SAFETY: an initialized watcher, which is taken out before this returns.
+        unsafe { (functions.feed)(raw.as_ptr(), watcher, EV_CUSTOM) };
+    }
+    let head = Head::of(raw);
+    let fits = was_empty && head.pending_counts == [1; PRIORITIES];
+    let found: Vec<_> = if fits { all_due(&head) } else { Vec::new() };
+    let fits = found == fed.map(|watcher| (watcher, EV_CUSTOM));
+    for watcher in fed {
+        // SAFETY: it was fed above.
+        unsafe { (functions.clear)(raw.as_ptr(), watcher) };
+    }
+    let cleared: Vec<_> = if fits { all_due(&Head::of(raw)) } else { Vec::new() };
+    // SAFETY: nothing of anybody is due.
+    unsafe { (functions.invoke)(raw.as_ptr()) };
+    let nothing = cleared.first()?.0;
+    let is_same = cleared.len() == PRIORITIES && cleared.iter().all(|due| due.0 == nothing);
+    (is_same && Head::of(raw).pending_counts == [0; PRIORITIES]).then_some(nothing)
+}
+
 /// The worker has something to do.
 unsafe extern "C-unwind" fn on_source(raw: *mut Raw, _: *mut IoWatcher, _: c_int) {
     if let Some(this) = Loop::of(raw) {
@@ -403,8 +602,7 @@ unsafe extern "C-unwind" fn invoke(raw: *mut Raw) {
     if unsafe { (this.functions.pending)(raw) } == 0 {
         return;
     }
-    // SAFETY: as above; this is what libev would have called here itself.
-    let due = || unsafe { (this.functions.invoke)(raw) };
+    let due = || this.run_due();
     if call::current().is_some() {
         // A plugin runs the loop within a call of its own, which is not over when this is.
         return due();
@@ -440,5 +638,6 @@ mod tests {
         assert_eq!(size_of::<IoWatcher>(), 48);
         assert_eq!(size_of::<TimerWatcher>(), 48);
         assert_eq!(size_of::<CleanupWatcher>(), 32);
+        assert_eq!((size_of::<Pending>(), size_of::<Head>()), (16, 128));
     }
 }

@@ -366,15 +366,15 @@ fn load_one(
     let file = || file.to_owned();
     let shown: Box<str> = name.to_string_lossy().into();
     let (opened, kept) = copy.keep();
-    let image = image::announce(&shown, index, opened);
+    image::announce(&shown, index);
     let library = call::loading_code(index, &shown, Site::Load, || {
         // SAFETY: the library's constructors run here. Loading it is the administrator's decision, and
         // running foreign code is its whole purpose.
         unsafe { Library::open(Some(copy.path()), RTLD_NOW | RTLD_LOCAL) }
     });
-    image::loaded(image, copy.path());
-    if library.is_err() {
-        image::close(index);
+    match &library {
+        Ok(_) => image::loaded(copy.path(), opened),
+        Err(_) => image::withdraw(),
     }
     let library = ManuallyDrop::new(library.map_err(|error| LoadError::Open {
         file: file(),

@@ -9,6 +9,7 @@ use crate::decision::Docket;
 use crate::id::ConnectionId;
 use crate::json::{Described, Json, JsonEdits};
 use crate::note::Notes;
+use crate::plugin::PluginIndex;
 use crate::text::Text;
 
 /// How long an address may be that a plugin sets. Longer ones are refused: no queue could hold them.
@@ -85,6 +86,8 @@ pub struct MessageEdits {
     pub json: Option<Box<JsonEdits>>,
     /// All notes on it, if plugins set any or took any away.
     pub notes: Option<Notes>,
+    /// The plugin that did so last.
+    pub noted_by: Option<PluginIndex>,
 }
 
 /// Which of a message's values.
@@ -155,7 +158,8 @@ pub(crate) struct Message {
     mime: Value,
     local: Option<bool>,
     notes: Notes,
-    noted: bool,
+    /// The plugin that changed them last, if any did.
+    noted_by: Option<PluginIndex>,
     pub(crate) described: Option<Described>,
     /// Only if a plugin asked.
     pub(crate) json: Option<Box<Json>>,
@@ -185,7 +189,7 @@ impl Message {
             recipient: Value::new(init.recipient.map(Text::copy_from)),
             mime: Value::new(init.mime),
             notes: init.notes,
-            noted: false,
+            noted_by: None,
             described: init.json,
             json: None,
             json_busy: false,
@@ -236,6 +240,7 @@ impl Message {
             local: self.local,
             json: None,
             notes: None,
+            noted_by: None,
         }
     }
 
@@ -246,7 +251,8 @@ impl Message {
             mime: self.mime.edit,
             local: self.local,
             json: None,
-            notes: self.noted.then_some(self.notes),
+            notes: self.noted_by.is_some().then_some(self.notes),
+            noted_by: self.noted_by,
         }
     }
 
@@ -256,7 +262,7 @@ impl Message {
 
     /// All notes on it, if plugins set any or took any away.
     pub(crate) fn changed_notes(&self) -> Option<&Notes> {
-        self.noted.then_some(&self.notes)
+        self.noted_by.is_some().then_some(&self.notes)
     }
 
     pub(crate) const fn notes(&self) -> &Notes {
@@ -264,8 +270,8 @@ impl Message {
     }
 
     /// Whoever asks for them may change them.
-    pub(crate) fn notes_mut(&mut self) -> &mut Notes {
-        self.noted = true;
+    pub(crate) fn notes_mut(&mut self, plugin: PluginIndex) -> &mut Notes {
+        self.noted_by = Some(plugin);
         &mut self.notes
     }
 

@@ -1,9 +1,9 @@
 //! Posts: callbacks that threads of plugins have a worker run (`MQX_post`).
 //!
 //! Owns their order and their bound. Each is run exactly once, or dropped and counted when the worker has
-//! cleaned up. Must never be locked while plugin code runs. Diagnostics: [`Misuse`].
+//! cleaned up, or the plugin has left it. Must never be locked while plugin code runs. Diagnostics: [`Misuse`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -33,7 +33,7 @@ unsafe impl Send for Post {}
 pub(crate) enum Posted {
     /// It will be run.
     Taken(Wake),
-    /// The worker has not begun, or has cleaned up: nothing is run there.
+    /// The worker has not begun, or has cleaned up, or the plugin has left it: nothing is run there.
     Closed,
 }
 
@@ -42,6 +42,8 @@ struct Inner {
     is_open: bool,
     waiting: VecDeque<Post>,
     counts: HashMap<PluginIndex, usize>,
+    /// Who has left this worker. At most all that were ever loaded.
+    left: HashSet<PluginIndex>,
 }
 
 /// One worker's.
@@ -61,7 +63,7 @@ impl Posts {
     /// Any thread's end.
     pub(crate) fn put(&self, post: Post) -> Result<Posted, Misuse> {
         self.with(|inner| {
-            if !inner.is_open {
+            if !inner.is_open || inner.left.contains(&post.plugin) {
                 return Ok(Posted::Closed);
             }
             let count = inner.counts.entry(post.plugin).or_default();
@@ -88,6 +90,17 @@ impl Posts {
             inner.counts.clear();
             self.waiting.store(false, Ordering::SeqCst);
             std::mem::take(&mut inner.waiting)
+        })
+    }
+
+    /// The plugin has left this worker: nothing of it is taken any more. How many waited.
+    pub(crate) fn close_for(&self, plugin: PluginIndex) -> usize {
+        self.with(|inner| {
+            inner.left.insert(plugin);
+            inner.counts.remove(&plugin);
+            let before = inner.waiting.len();
+            inner.waiting.retain(|post| post.plugin != plugin);
+            before - inner.waiting.len()
         })
     }
 
@@ -130,6 +143,20 @@ mod tests {
         assert_eq!(posts.put(post(0, 4)), Ok(Posted::Taken(Wake::Yes)));
         assert_eq!(numbers(posts.close()), [4]);
         assert_eq!(posts.put(post(0, 5)), Ok(Posted::Closed), "after it has cleaned up");
+    }
+
+    #[test]
+    fn who_has_left_is_told_that_nothing_is_run_and_others_go_on() {
+        let posts = Posts::default();
+        posts.open();
+        for (plugin, number) in [(0, 1), (1, 2), (0, 3)] {
+            assert!(posts.put(post(plugin, number)).is_ok());
+        }
+        assert_eq!((posts.close_for(PluginIndex::from_bits(0)), posts.is_waiting()), (2, true));
+        assert_eq!(posts.put(post(0, 4)), Ok(Posted::Closed));
+        assert_eq!(posts.put(post(1, 5)), Ok(Posted::Taken(Wake::No)));
+        assert_eq!(numbers(posts.take()), [2, 5]);
+        assert_eq!(posts.close_for(PluginIndex::from_bits(0)), 0);
     }
 
     #[test]

@@ -33,11 +33,6 @@ impl Sets {
         &self.now
     }
 
-    /// Has this plugin a context here?
-    pub(crate) fn has(&self, plugin: PluginIndex) -> bool {
-        self.present.binary_search(&plugin).is_ok()
-    }
-
     fn admit(&mut self, plugins: &[PluginIndex]) {
         self.coming = plugins.to_vec();
         self.present.extend_from_slice(plugins);

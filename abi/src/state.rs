@@ -3,7 +3,7 @@
 //! Owns the slots and what each holds. Must never call anybody: it is borrowed while it works. What
 //! needs the worker is queued as a [`Command`]. Diagnostics: [`Misuse`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::{c_char, c_void};
 use std::fmt;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -17,7 +17,7 @@ use crate::call;
 use crate::command::{Command, Queue, Timer, WATCHES_MAX, Watch};
 use crate::control::{Asked, Chain, HandBack};
 use crate::fact::Facts;
-use crate::hold::Hold;
+use crate::hold::{Hold, Staged};
 use crate::hook::{Hook, Site};
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::libev::Loop;
@@ -34,6 +34,10 @@ use crate::token::{Kind, Token};
 
 /// How much output one connection may hold for plugins (D-40).
 pub const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How many watches are remembered whose descriptor was closed (D-97), each until it is unwatched. Who closes
+/// more and unwatches later is warned of a watch that is no more.
+const WATCHES_CLOSED_MAX: usize = 1024;
 
 /// One pointer per plugin, NULL at first. Grows at the first store: most connections hold none, and after
 /// many reloads few of the plugins that there were (D-0E).
@@ -105,6 +109,8 @@ pub(crate) struct Connection {
     pub(crate) answer: Option<Box<Answer>>,
     /// The name of the hold that there is, or is about to be.
     pub(crate) hold: Option<Key>,
+    /// What its holder said that has an older hold to release.
+    pub(crate) staged: Option<Box<Staged>>,
     pub(crate) facts: Facts,
     /// What the address step of now shows to plugins of G2 and later.
     pub(crate) address: Option<StepAddress>,
@@ -117,6 +123,18 @@ impl Connection {
         self.chain.on_call(plugin);
         self.hook = hook;
         self.answer = None;
+        self.staged = None;
+    }
+
+    /// The holder releases the hold of now: what it said before counts.
+    pub(crate) fn hear_staged(&mut self, plugin: PluginIndex) {
+        let Some(staged) = self.staged.take() else { return };
+        if staged.answer.is_some() {
+            self.answer = staged.answer;
+        }
+        if let Some(good) = staged.authenticated {
+            self.set_authenticated(plugin, good);
+        }
     }
 
     /// A hook has returned: whether it took a hold with a name, what it has handed back, and whether the
@@ -175,6 +193,9 @@ pub(crate) struct State {
     pub(crate) holds: Slots<Hold>,
     pub(crate) timers: Slots<Timer>,
     pub(crate) watches: Slots<Watch>,
+    /// Those that were removed because their descriptor was closed, and not unwatched since; the oldest
+    /// first.
+    watches_closed: VecDeque<Key>,
     pub(crate) queries: Slots<Query>,
     /// How many of them each plugin has.
     pub(crate) queries_of: HashMap<PluginIndex, usize>,
@@ -208,6 +229,7 @@ impl State {
             holds: Slots::new(),
             timers: Slots::new(),
             watches: Slots::new(),
+            watches_closed: VecDeque::new(),
             queries: Slots::new(),
             queries_of: HashMap::new(),
             commands: Queue::default(),
@@ -223,8 +245,18 @@ impl State {
         self.connections.get_mut(token.key()).ok_or(stale)
     }
 
-    /// The token is a message's, of this worker.
+    /// The token is a message's, of this worker. For its values see [`State::message_with`].
     pub(crate) fn message(&mut self, token: Token) -> Result<&mut Message, Misuse> {
+        let stale = Misuse::Stale { kind: token.kind().type_name() };
+        self.messages.get_mut(token.key()).ok_or(stale)
+    }
+
+    /// The same, with these values as its JSON object says them now: each is compared with what it was.
+    pub(crate) fn message_with(
+        &mut self,
+        token: Token,
+        parts: &[Part],
+    ) -> Result<&mut Message, Misuse> {
         let stale = Misuse::Stale { kind: token.kind().type_name() };
         let message = self.messages.get_mut(token.key()).ok_or(stale)?;
         if let Some(json) = message.json.as_deref()
@@ -232,7 +264,7 @@ impl State {
         {
             let view = json.active();
             // D-62: plugins may have changed the object behind our back.
-            message.adopt_live(&view, &mut self.addresses);
+            message.adopt_live(&view, parts, &mut self.addresses);
         }
         Ok(message)
     }
@@ -253,7 +285,8 @@ impl State {
         match token.kind() {
             Kind::Message => {
                 let stale = Misuse::Stale { kind: token.kind().type_name() };
-                self.messages.get_mut(token.key()).map(Message::notes_mut).ok_or(stale)
+                let message = self.messages.get_mut(token.key()).ok_or(stale)?;
+                Ok(message.notes_mut(token.plugin()))
             }
             _ => self.connection(token).map(|connection| &mut connection.notes),
         }
@@ -293,7 +326,8 @@ impl State {
     fn hand_back_context(&mut self, plugin: PluginIndex, verdict: Verdict) -> Result<(), Misuse> {
         match self.context_chain.hand_back(plugin, verdict) {
             Ok(HandBack::Resumes) => self.commands.push(Command::ResumeContext),
-            Ok(HandBack::Recorded | HandBack::Swallowed) => {}
+            // The context's steps have no names.
+            Ok(HandBack::Recorded | HandBack::Swallowed | HandBack::Settled(_)) => {}
             // D-11: with no step of the context to hand back, a connection's was meant, and there is
             // no telling which.
             Err(Misuse::NotHeld) => return Err(Misuse::BareContext),
@@ -373,9 +407,25 @@ impl State {
 
     pub(crate) fn unwatch(&mut self, token: Token) -> Result<(), Misuse> {
         let stale = Misuse::Stale { kind: Kind::Watch.type_name() };
-        self.watches.remove(token.key()).ok_or(stale)?;
-        self.commands.push(Command::Unwatch { watch: WatchId(token.key()) });
+        if self.watches.remove(token.key()).is_some() {
+            self.commands.push(Command::Unwatch { watch: WatchId(token.key()) });
+            return Ok(());
+        }
+        // What was removed here is still its owner's to let go of.
+        let place = self.watches_closed.iter().position(|key| *key == token.key());
+        self.watches_closed.remove(place.ok_or(stale)?);
         Ok(())
+    }
+
+    /// D-97: removes a watch whose descriptor was closed, unless it is gone already.
+    pub(crate) fn remove_closed(&mut self, watch: WatchId) {
+        if self.watches.remove(watch.0).is_none() {
+            return;
+        }
+        if self.watches_closed.len() >= WATCHES_CLOSED_MAX {
+            self.watches_closed.pop_front();
+        }
+        self.watches_closed.push_back(watch.0);
     }
 
     /// D-17: the plugin was cleaned up; what it left goes without a callback.
@@ -393,6 +443,9 @@ impl State {
             if let Some(query) = self.queries.get_mut(key) {
                 query.callback = None;
             }
+        }
+        if let Some(shared) = self.libev {
+            shared.depart(plugin);
         }
         self.context_data.forget(plugin);
         self.context_chain.forget(plugin);
@@ -425,7 +478,8 @@ impl State {
         token: Token,
         part: Part,
     ) -> Result<*const c_char, Misuse> {
-        let Some(text) = self.message(token)?.text(part).cloned() else { return Ok(ptr::null()) };
+        let text = self.message_with(token, &[part])?.text(part).cloned();
+        let Some(text) = text else { return Ok(ptr::null()) };
         Ok(self.addresses.show(&text, Owner::Message(token.key(), part)))
     }
 
@@ -455,7 +509,11 @@ impl State {
     /// Frees a connection and what was lent of it.
     pub(crate) fn remove_connection(&mut self, connection: ConnectionId) {
         self.forget_hold(connection);
-        let address = self.connections.remove(connection.0).and_then(|gone| gone.address);
+        let gone = self.connections.remove(connection.0);
+        for hold in gone.iter().flat_map(|gone| gone.chain.overdue()) {
+            self.holds.remove(hold);
+        }
+        let address = gone.and_then(|gone| gone.address);
         self.addresses.forget(address.as_ref().map(|address| &address.text));
     }
 

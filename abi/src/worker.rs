@@ -173,6 +173,7 @@ impl Worker {
             hook: Hook::Connect,
             answer: None,
             hold: None,
+            staged: None,
             facts: Facts::default(),
             notes: Notes::default(),
             address: None,
@@ -204,10 +205,13 @@ impl Worker {
     }
 
     /// D-17, for one plugin whose cleanup hook is over: its timers, watches, queries and posts vanish without
-    /// a callback; the worker is told as if the plugin had stopped them.
+    /// a callback; the worker is told as if the plugin had stopped them. How many posts, is said.
     pub(crate) fn drop_plugin(&mut self, plugin: PluginIndex) {
         self.state.borrow_mut().drop_plugin(plugin);
+        let before = self.posts.len();
         self.posts.retain(|post| post.plugin != plugin);
+        let dropped = before - self.posts.len() + self.host.posts(self.index).close_for(plugin);
+        say_dropped(plugin, dropped, "the plugin was replaced");
     }
 
     /// The peer is gone, the close chain is still to come: nothing can be sent any more (D-50).
@@ -340,6 +344,11 @@ impl Worker {
     /// An address step is over: what plugins said with `MQ_setLocal` about its address (D-71).
     pub fn end_address(&self, connection: ConnectionId) -> Option<bool> {
         self.state.borrow_mut().end_address(connection)
+    }
+
+    /// What plugins have said so far with `MQ_setLocal` about the address of the step of now.
+    pub fn said_local(&self, connection: ConnectionId) -> Option<bool> {
+        self.state.borrow().connections.get(connection.0)?.address.as_ref()?.local
     }
 
     /// Calls one hook of the worker itself; at its start with the loop running (D-14), and at its end
@@ -498,8 +507,8 @@ impl Worker {
     }
 
     /// The descriptor of a watch turned out to be closed, or cannot be watched (D-97): warns, calls back
-    /// once more with all the bits asked for, and frees the watch. The worker's own registration is gone
-    /// already. `os_error` is what the system said.
+    /// once more with all the bits asked for, and frees the watch; that its owner unwatches it later is no
+    /// misuse. The worker's own registration is gone already. `os_error` is what the system said.
     pub fn remove_watch(&mut self, id: WatchId, os_error: i32) {
         let watch = self.state.borrow().watches.get(id.0).copied();
         let Some(watch) = watch else { return };
@@ -511,7 +520,7 @@ impl Worker {
         );
         misuse::say(self.host, Level::Warning, Some(watch.plugin), text);
         self.fire_watch(id, watch.interest);
-        self.state.borrow_mut().watches.remove(id.0);
+        self.state.borrow_mut().remove_closed(id);
     }
 
     /// A query was answered: frees it, then calls back. False, and no callback, if it was cancelled.
@@ -541,10 +550,6 @@ impl Worker {
             self.posts = self.host.posts(self.index).take();
         }
         let Some(post) = self.posts.pop_front() else { return false };
-        if !self.sets.has(post.plugin) {
-            // A thread of a plugin that was cleaned up does not know yet.
-            return true;
-        }
         call::plugin_code(self.word, Call::new(post.plugin, Site::Post), || {
             // SAFETY: the callback and its data are the plugin's, given together for this one call.
             unsafe { (post.callback)(post.data) };
@@ -579,9 +584,7 @@ impl Worker {
             }
         }
         for (plugin, count) in dropped {
-            let text =
-                format!("MQX_post: {count} callbacks were not run, because the worker has ended");
-            host::log(Level::Info, Some(plugin), &text);
+            say_dropped(plugin, count, "the worker has ended");
         }
     }
 
@@ -596,5 +599,13 @@ impl Worker {
             messages: state.messages.len(),
             holds: state.holds.len(),
         }
+    }
+}
+
+/// Posts of a plugin that are not run.
+fn say_dropped(plugin: PluginIndex, count: usize, why: &str) {
+    if count > 0 {
+        let text = format!("MQX_post: {count} callbacks were not run, because {why}");
+        host::log(Level::Info, Some(plugin), &text);
     }
 }

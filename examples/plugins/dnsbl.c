@@ -3,8 +3,8 @@
  *
  * When a client connects, each list of DNSBL_ZONES, such as `zen.example,bl.example` (4 at most), is asked about
  * its address; the banner does not wait for that. A recipient waits for what is still open. A client that stands
- * on one of them hears 550 at each RCPT TO, and why; one that has logged in does not. Without an answer within
- * about DNSBL_SECONDS (2), mail passes.
+ * on one of them hears 550 at each RCPT TO, and why; one that has logged in does not. A recipient waits for
+ * DNSBL_SECONDS (2) at most, however many name servers there are to be tried; then mail passes.
  *
  * An answer in 127.0.0.0/8 says that the address is listed, but one in 127.255.255.0/24 says that the list does
  * not want to be asked like this, and any other that whoever owns the domain now runs no list: neither may
@@ -39,6 +39,8 @@ struct client {
     MQ_Connection *connection; /* NULL after the close hook */
     unsigned open;             /* questions without an answer */
     bool holds;                /* a recipient waits */
+    MQ_Timer *timer;           /* for so long at most */
+    bool late;                 /* one has waited for so long: no other does */
     int listed;                /* the number of a zone, or -1 */
     char address[INET6_ADDRSTRLEN];
 };
@@ -142,9 +144,11 @@ static void rearm(struct worker *worker)
 /* The last answer, or the first that counts, lets a recipient go on that waits. */
 static void release(struct client *client)
 {
-    if (client->holds && client->connection != NULL && (client->open == 0 || client->listed >= 0)) {
+    if (client->holds && client->connection != NULL && (client->open == 0 || client->listed >= 0 || client->late)) {
         MQ_Connection *connection = client->connection;
         client->holds = false;
+        if (client->timer != NULL)
+            MQ_stopTimer(client->timer), client->timer = NULL;
         if (client->listed >= 0 && MQX_reject != NULL) {
             char text[2 * ZONE + INET6_ADDRSTRLEN];
             snprintf(text, sizeof text, "%s is listed at %s", client->address, zones[client->listed]);
@@ -154,6 +158,18 @@ static void release(struct client *client)
     }
     if (client->open == 0 && client->connection == NULL)
         free(client);
+}
+
+/* c-ares may still try the next name server: what it hears counts for later recipients. */
+static void on_patience(void *data)
+{
+    struct client *client = data;
+    char line[INET6_ADDRSTRLEN + 64];
+    client->timer = NULL; /* it has fired, and with that it is released */
+    client->late = true;
+    snprintf(line, sizeof line, "dnsbl: no answer about %s in time, going on without", client->address);
+    MQ_log(MQ_WARN, line);
+    release(client);
 }
 
 /* RFC 5782 2.1, 2.3; see the top for what else may come. */
@@ -252,10 +268,13 @@ MQ_EXPORT bool mq_smtp_in_connect(MQ_Context *context, MQ_Connection *connection
 MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_Connection *connection, MQ_Address *address)
 {
     struct client *client = MQ_connectionData(connection);
-    (void)context, (void)address;
-    if (client == NULL || MQ_authenticated(connection) || (client->open == 0 && client->listed < 0))
+    (void)address;
+    if (client == NULL || MQ_authenticated(connection) || ((client->open == 0 || client->late) && client->listed < 0))
         return false;
     client->holds = true;
+    if (client->open > 0 && client->listed < 0 && client->timer == NULL &&
+        (client->timer = MQ_startTimer(context, patience, on_patience, client)) == NULL)
+        client->late = true;
     release(client); /* hands back now if all is known, which is allowed before the hook has returned */
     return true;
 }
@@ -268,7 +287,9 @@ MQ_EXPORT bool mq_smtp_in_close(MQ_Context *context, MQ_Connection *connection)
     if (client != NULL) {
         if (client->holds)
             MQ_continue(connection); /* the server has taken the step back, and waits for this */
-        client->connection = NULL, client->holds = false;
+        if (client->timer != NULL)
+            MQ_stopTimer(client->timer);
+        client->connection = NULL, client->holds = false, client->timer = NULL;
         release(client);
     }
     return false;

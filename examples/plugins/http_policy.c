@@ -1,8 +1,10 @@
 /*
  * http_policy.c - asks an HTTP service about each recipient, with libcurl, and never waits for it.
  *
- * At each RCPT TO that the server itself would take, it sends a form with `sender` and `recipient` to
- * HTTP_POLICY_URL, such as http://127.0.0.1:8080/policy. What comes back decides, by its status:
+ * At each RCPT TO of a local recipient, and at all of a client that has logged in, it sends a form with `sender` and `recipient` to
+ * HTTP_POLICY_URL, such as http://127.0.0.1:8080/policy. Of others nobody is asked: this client may not send to
+ * them, or may because of its address (smtp-relay-range). Plugins that call recipients local come before this
+ * one. What comes back decides, by its status:
  *
  *     2xx   the recipient is accepted
  *     4xx   it is refused for good (550), with the first line of the body as the reason
@@ -237,6 +239,8 @@ MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_Connection *connection,
     struct worker *worker = MQ_contextData(context);
     struct client *client = MQ_connectionData(connection);
     const char *recipient = MQ_email(address);
+    if (!MQ_local(address) && !MQ_authenticated(connection))
+        return false; /* plugins of this generation are shown what the client may not send to as well */
     if (worker == NULL || client == NULL || recipient == NULL || strlen(recipient) >= ADDRESS || worker->count >= QUESTIONS)
         return false;
     client->question = ask(worker, connection, client->sender, recipient);

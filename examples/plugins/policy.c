@@ -182,7 +182,7 @@ MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *conne
 MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_SmtpConnection *connection, const char *rcptto, size_t size)
 {
     struct client *client = MQ_SmtpData(connection);
-    const struct answer *known = client != NULL && !client->given_up ? find(client, rcptto) : NULL;
+    const struct answer *known = client != NULL ? find(client, rcptto) : NULL;
     struct answer *answers;
     if (known != NULL)
         return tell(connection, known), false;

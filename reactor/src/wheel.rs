@@ -3,7 +3,8 @@
 //! timer as with a million.
 //!
 //! An entry lies on the level of the highest bit group (six bits each) in which its deadline
-//! differs from the time the wheel has reached. Hence all entries of a level share the bits above
+//! differs from the time the wheel has reached; or where it lay before it was put off, whose slot
+//! comes sooner. Hence all entries of a level share the bits above
 //! it with that time, nothing ever wraps, the first occupied slot of the lowest occupied level is
 //! the next to act on, and eleven levels cover every `u64`.
 //!
@@ -67,7 +68,8 @@ pub struct Wheel<T> {
     lists: Box<[List]>,
     /// One bit a slot: set while its list is not empty.
     occupied: [u64; LEVELS],
-    /// Every deadline before this is on the due list; every entry on a slot is at or after it.
+    /// Every deadline before this is on the due list; every slot with an entry is at or after it, or
+    /// under way.
     now_ms: u64,
 }
 
@@ -107,14 +109,22 @@ impl<T> Wheel<T> {
         TimerKey(key)
     }
 
-    /// Gives a timer that has not fired a new deadline, as if armed now; `false` if the key is
-    /// stale.
+    /// Gives a timer that has not fired a new deadline; `false` if the key is stale.
+    ///
+    /// One that is not before the slot that the timer lies on is only written down: the timer is
+    /// moved when the time of that slot comes. So timers that are put off over and over, as those
+    /// of connections are, cost one look at one entry each time, and are moved once a slot.
     pub fn rearm(&mut self, timer: TimerKey, deadline_ms: u64) -> bool {
         let deadline_ms = self.clamp(deadline_ms);
+        let now_ms = self.now_ms;
         let Some(entry) = self.entries.get_mut(timer.0) else {
             return false;
         };
         entry.deadline_ms = deadline_ms;
+        let list = usize::from(entry.list);
+        if list != DUE && start_ms(now_ms, list / SLOTS, list % SLOTS) <= deadline_ms {
+            return true;
+        }
         self.unlink(timer.0.index());
         self.link(timer.0.index(), self.list_for(deadline_ms));
         true
@@ -133,8 +143,8 @@ impl<T> Wheel<T> {
     }
 
     /// Moves every timer with a deadline up to and including `now_ms` to the due list, in order of
-    /// deadline, equal ones in the order they were armed. A time before the one reached is taken
-    /// for the latter.
+    /// deadline, equal ones in the order they were armed if none of them was given another deadline
+    /// since. A time before the one reached is taken for the latter.
     pub fn advance(&mut self, now_ms: u64) {
         let now_ms = now_ms.max(self.now_ms);
         while let Some((level, slot, start_ms)) = self.next_slot()
@@ -166,9 +176,9 @@ impl<T> Wheel<T> {
     /// any.
     ///
     /// Exact for deadlines within the current 64 ms, else a lower bound: the start of the
-    /// deadline's slot. Advancing to it moves the timers of that slot to a lower level, so that one
-    /// timer costs at most a wake-up a level (six for a year), and the answer never stays where it
-    /// is.
+    /// deadline's slot; or, for a timer that was put off, that of the slot it lay on. Advancing to it
+    /// moves the timers of that slot on, so that one timer costs at most a wake-up a level (six for
+    /// a year) each time it was put off, and the answer never stays where it is.
     pub fn next_deadline(&self) -> Option<u64> {
         self.next_slot().map(|(_, _, start_ms)| start_ms)
     }
@@ -188,11 +198,7 @@ impl<T> Wheel<T> {
     fn next_slot(&self) -> Option<(usize, usize, u64)> {
         let level = self.occupied.iter().position(|&bits| bits != 0)?;
         let slot = self.occupied[level].trailing_zeros() as usize;
-        let shift = level as u32 * SLOT_BITS;
-        // The bits above the level are those of the time reached; the top level has none above.
-        let above = self.now_ms.checked_shr(shift + SLOT_BITS).unwrap_or(0);
-        let start_ms = above.checked_shl(shift + SLOT_BITS).unwrap_or(0) | (slot as u64) << shift;
-        Some((level, slot, start_ms))
+        Some((level, slot, start_ms(self.now_ms, level, slot)))
     }
 
     /// Moves the entries of a slot whose time has come to where they belong now, keeping their
@@ -204,7 +210,8 @@ impl<T> Wheel<T> {
         while index != NIL {
             let entry = self.entries.at(index);
             let (next, deadline_ms) = (entry.next, entry.deadline_ms);
-            let target = if level == 0 { DUE } else { self.list_for(deadline_ms) };
+            let is_due = level == 0 && deadline_ms <= self.now_ms;
+            let target = if is_due { DUE } else { self.list_for(deadline_ms) };
             self.link(index, target);
             index = next;
         }
@@ -240,6 +247,14 @@ impl<T> Wheel<T> {
             self.occupied[list / SLOTS] &= !(1 << (list % SLOTS));
         }
     }
+}
+
+/// The first millisecond of a slot, for a wheel that has reached `now_ms`.
+fn start_ms(now_ms: u64, level: usize, slot: usize) -> u64 {
+    let shift = level as u32 * SLOT_BITS;
+    // The bits above the level are those of the time reached; the top level has none above.
+    let above = now_ms.checked_shr(shift + SLOT_BITS).unwrap_or(0);
+    above.checked_shl(shift + SLOT_BITS).unwrap_or(0) | (slot as u64) << shift
 }
 
 /// The slot of a deadline on a level.

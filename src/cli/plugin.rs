@@ -21,6 +21,8 @@ pub enum Plugin {
     New(PluginNew),
     /// Play a dialogue against it.
     Test(PluginTest),
+    /// Measure what it costs.
+    Bench(PluginBench),
     /// Show what the plugins of the running server have and take.
     Top(PluginTop),
     /// Load it and say what came of it: the process that `check` starts.
@@ -70,6 +72,17 @@ pub struct PluginTest {
     pub dialogue: PathBuf,
     /// How long an answer may take on a real clock.
     pub patience: Duration,
+}
+
+/// A measurement of a plugin.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PluginBench {
+    /// The shared object.
+    pub file: PathBuf,
+    /// How long it takes in all, about.
+    pub time: Duration,
+    /// Whether to print one JSON object (`--json`).
+    pub json: bool,
 }
 
 /// A look at a plugin.
@@ -134,6 +147,17 @@ pub(super) fn command() -> clap::Command {
         .arg(dialogue)
         .arg(patience)
         .after_help(LANGUAGE);
+    let seconds = Arg::new("seconds")
+        .long("seconds")
+        .value_name("SECONDS")
+        .value_parser(value_parser!(u64).range(1..=PATIENCE_S_MAX))
+        .default_value(PATIENCE_S_DEFAULT)
+        .help("Take so long in all, about");
+    let bench = clap::Command::new("bench")
+        .about("Measure each hook of a plugin, and what it costs two sessions in memory")
+        .arg(file())
+        .arg(seconds)
+        .arg(flag("json").help("Print one JSON object"));
     let name =
         Arg::new("name").value_name("NAME").required(true).help("Its name, and the folder's");
     let new = clap::Command::new("new")
@@ -155,6 +179,7 @@ pub(super) fn command() -> clap::Command {
         .subcommand(check)
         .subcommand(new)
         .subcommand(test)
+        .subcommand(bench)
         .subcommand(with_settings(top, Shown::QueueOnly))
         .subcommand(load)
 }
@@ -172,6 +197,11 @@ pub(super) fn read(matches: &ArgMatches) -> Plugin {
             file: file(),
             dialogue: required(matches, "dialogue"),
             patience: Duration::from_secs(required(matches, "patience")),
+        }),
+        "bench" => Plugin::Bench(PluginBench {
+            file: file(),
+            time: Duration::from_secs(required(matches, "seconds")),
+            json: matches.get_flag("json"),
         }),
         "new" => Plugin::New(PluginNew {
             name: required(matches, "name"),

@@ -43,5 +43,5 @@ pub use route::{
     HopRules, OwnListener, Route, RouteHost, STOPS_MAX, Stop, own_listener, route_to_hop,
 };
 pub use special::is_special;
-pub use store::{Content, Now, Place, Store, StoreLimits, Work};
+pub use store::{Content, Now, Place, Store, StoreLimits, TooManyExtras, Work};
 pub use target::{Account, NextHop, Target, domain_of, literal_of};

@@ -120,6 +120,8 @@ pub(super) struct Held {
     unfreed: usize,
     /// What it asks for itself.
     pub(super) wishes: Option<Box<Wishes>>,
+    /// Bytes of what plugins have made of those of its mails that are not freed.
+    pub(super) extras_bytes: usize,
     pub(super) mails: Box<[MailState]>,
 }
 
@@ -232,6 +234,7 @@ impl Store {
             content: Content::Memory(transaction),
             needing: mails.iter().filter(|mail| needs_text(mail.place)).count(),
             unfreed: mails.len(),
+            extras_bytes: own::extras_bytes(&mails),
             mails: mails.into(),
         };
         self.held.insert(id, held);
@@ -288,6 +291,7 @@ impl Store {
             content: Content::Disk,
             needing: mails.iter().filter(|mail| needs_text(mail.place)).count(),
             unfreed: mails.len(),
+            extras_bytes: own::extras_bytes(&mails),
             wishes: waiting.wishes,
             mails: mails.into(),
         };
@@ -503,23 +507,6 @@ impl Store {
         }
     }
 
-    /// The mails of a transaction whose time is over, with the records that free them; those under
-    /// way follow when their attempt has ended. `None` if no time is over.
-    pub fn pop_aged(&mut self, now: Now) -> Option<Vec<Ended>> {
-        let age = self.ages.pop_due(now.mono_ms)?;
-        let id = age.id();
-        let Some(held) = self.held.get(&id) else { return Some(Vec::new()) };
-        let is_over = |at: &usize| now.mono_ms >= held.expiry_ms_of(*at);
-        let over = held.places_of(age).filter(is_over).map(|at| &held.mails[at]);
-        if over.clone().any(|mail| matches!(mail.place, Place::Loading | Place::Active)) {
-            self.ages.insert(now.mono_ms + AGED_PAUSE_MS, age);
-        }
-        let ages_now = |place| matches!(place, Place::Ready | Place::Waiting(_) | Place::Failed);
-        let aged: Vec<MailId> =
-            over.filter(|mail| ages_now(mail.place)).map(|mail| id.mail(mail.index)).collect();
-        Some(aged.into_iter().filter_map(|mail| self.age_out(mail, now)).collect())
-    }
-
     /// Some of the mails of a destination that end their attempt without a connection, if any do
     /// ([`Destinations::end_ready`]).
     pub fn end_some(
@@ -617,6 +604,9 @@ impl Store {
             }
         };
         let before = held.move_to(place, after);
+        if after == Place::Freed && before != Place::Freed {
+            held.forget_extras(place);
+        }
         let freed = (after == Place::Freed).then(|| taken(id, held, place));
         let mail = &mut held.mails[place];
         mail.rerouted = 0;
@@ -696,6 +686,7 @@ mod own;
 
 use own::Age;
 pub(super) use own::Own;
+pub use own::TooManyExtras;
 
 #[cfg(test)]
 #[path = "store_tests.rs"]

@@ -10,6 +10,8 @@ use crate::queue::{Body, Mail, NO_BODY, WaitingMail};
 #[derive(Debug)]
 pub(in crate::delivery) struct Own {
     extras: Arc<Extras>,
+    /// How many they have ([`Extras::bytes`]).
+    bytes: usize,
     /// They were changed on the way out: each outcome carries them from then on, so that the latest one
     /// suffices, however few outcomes of very many the queue keeps. Where a start found outcomes, they may
     /// have been.
@@ -18,6 +20,11 @@ pub(in crate::delivery) struct Own {
     pub(super) expiry_ms: Option<u64>,
     /// What it waits for at first, if it has wishes of its own.
     pub(super) first: Option<Place>,
+}
+
+/// The bytes of what plugins have made of `mails`.
+pub(super) fn extras_bytes(mails: &[MailState]) -> usize {
+    mails.iter().filter_map(|mail| mail.own.as_deref()).map(|own| own.bytes).sum()
 }
 
 impl Own {
@@ -30,6 +37,14 @@ impl Own {
         self.changed.then(|| self.extras.clone())
     }
 }
+
+/// Plugins made more of the mails of one transaction than is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "plugins made more of the recipients of one message than the {} octets that are kept",
+    Extras::BYTES_MAX
+)]
+pub struct TooManyExtras;
 
 /// Whose time is over: that of one mail that has its own, or that of all others of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +78,11 @@ impl Held {
     pub(super) fn expiry_ms_of(&self, place: usize) -> u64 {
         let own = self.mails[place].own.as_deref().and_then(|own| own.expiry_ms);
         own.unwrap_or(self.expiry_ms)
+    }
+
+    /// What plugins made of the mail at `place` is part of no record any more.
+    pub(super) fn forget_extras(&mut self, place: usize) {
+        self.extras_bytes -= self.mails[place].own.as_deref().map_or(0, |own| own.bytes);
     }
 
     /// The mails that an age is about.
@@ -145,7 +165,7 @@ impl Store {
             expiry_ms = Some(over_ms).filter(|&over_ms| over_ms != all_expiry_ms);
             first = Some(patience.first(over_ms, now));
         }
-        Some(Box::new(Own { extras, changed: false, expiry_ms, first }))
+        Some(Box::new(Own { bytes: extras.bytes(), extras, changed: false, expiry_ms, first }))
     }
 
     /// The same of a mail that the start found.
@@ -167,20 +187,47 @@ impl Store {
         }
     }
 
+    /// The mails of a transaction whose time is over, with the records that free them; those under
+    /// way follow when their attempt has ended. `None` if no time is over.
+    pub fn pop_aged(&mut self, now: Now) -> Option<Vec<Ended>> {
+        let age = self.ages.pop_due(now.mono_ms)?;
+        let id = age.id();
+        let Some(held) = self.held.get(&id) else { return Some(Vec::new()) };
+        let is_over = |at: &usize| now.mono_ms >= held.expiry_ms_of(*at);
+        let over = held.places_of(age).filter(is_over).map(|at| &held.mails[at]);
+        if over.clone().any(|mail| matches!(mail.place, Place::Loading | Place::Active)) {
+            self.ages.insert(now.mono_ms + AGED_PAUSE_MS, age);
+        }
+        let ages_now = |place| matches!(place, Place::Ready | Place::Waiting(_) | Place::Failed);
+        let aged: Vec<MailId> =
+            over.filter(|mail| ages_now(mail.place)).map(|mail| id.mail(mail.index)).collect();
+        Some(aged.into_iter().filter_map(|mail| self.age_out(mail, now)).collect())
+    }
+
     /// Plugins changed what they have made of a mail while it was on its way out: it counts from the end
     /// of this attempt on, which makes it durable. It stands beside the text, which is that of all. Returns
     /// what this attempt goes on with.
+    ///
+    /// # Errors
+    /// With this the extras of all mails of the transaction would exceed [`Extras::BYTES_MAX`]; nothing
+    /// changes. One that becomes smaller is always taken.
     pub fn change(
         &mut self,
         id: MailId,
         extras: Arc<Extras>,
         transaction: &Arc<Transaction>,
         now: Now,
-    ) -> Arc<Transaction> {
-        let Some(held) = self.held.get(&id.transaction) else { return transaction.clone() };
+    ) -> Result<Arc<Transaction>, TooManyExtras> {
+        let Some(held) = self.held.get(&id.transaction) else { return Ok(transaction.clone()) };
         let own = self.own_of(Some(&extras), held.received_ms, held.expiry_ms, now);
-        let Some((held, place)) = find(&mut self.held, id) else { return transaction.clone() };
-        let Some(mut own) = own else { return transaction.clone() };
+        let Some((held, place)) = find(&mut self.held, id) else { return Ok(transaction.clone()) };
+        let Some(mut own) = own else { return Ok(transaction.clone()) };
+        let bytes_before = held.mails[place].own.as_deref().map_or(0, |own| own.bytes);
+        let bytes = held.extras_bytes - bytes_before + own.bytes;
+        if bytes > Extras::BYTES_MAX && own.bytes > bytes_before {
+            return Err(TooManyExtras);
+        }
+        held.extras_bytes = bytes;
         let until_ms = |wishes: Option<&Wishes>| wishes.and_then(|wishes| wishes.deliver_until_ms);
         let before = held.mails[place].own.as_deref().and_then(|own| own.expiry_ms);
         let wishes = own.wishes().or(held.wishes.as_deref());
@@ -197,6 +244,6 @@ impl Store {
             }
         }
         held.mails[place].own = Some(Box::new(Own { changed: true, ..*own }));
-        held.text_for(id, place, transaction)
+        Ok(held.text_for(id, place, transaction))
     }
 }

@@ -50,7 +50,7 @@ fn what_changed_on_the_way_out_goes_with_each_outcome_and_comes_back_with_the_te
     assert!(notes.set("tried", b"1"));
     let wishes = Some(Box::new(Wishes { retries_s: Some([3].into()), ..Wishes::default() }));
     let extras = Arc::new(Extras { wishes, notes });
-    let now = store.change(id, extras.clone(), &transaction, at(1));
+    let now = store.change(id, extras.clone(), &transaction, at(1)).unwrap();
     assert_eq!(now.mail(id.index).unwrap().extras.as_ref(), Some(&extras));
     let ended = store.on_finish(id, finish(Fate::Temporary), at(2)).unwrap();
     assert_eq!(ended.attempt.extras.as_ref(), Some(&extras));
@@ -94,7 +94,7 @@ fn what_changed_of_one_recipient_stays_when_that_of_another_changes_on_another_c
     };
     let (first, second) = (taken(&mut store), taken(&mut store));
     for ((id, transaction), name) in [(&first, "first"), (&second, "second")] {
-        let now = store.change(*id, noted(name), transaction, at(1));
+        let now = store.change(*id, noted(name), transaction, at(1)).unwrap();
         assert_eq!(now.mail(id.index).unwrap().extras, Some(noted(name)));
         let body = |of: &Transaction| of.body(of.mail(id.index).unwrap()).cloned();
         assert_eq!(body(&now), body(&all), "its text is that of all");
@@ -116,7 +116,7 @@ fn a_change_of_one_recipient_copies_no_other_recipient() {
     let mut store = store();
     store.admit(transaction(1, 1_000, 10, at(0)), 0, at(0));
     while let Some(Work::Deliver(id, transaction)) = take_work(&mut store, |_| true) {
-        let now = store.change(id, noted("n"), &transaction, at(1));
+        let now = store.change(id, noted("n"), &transaction, at(1)).unwrap();
         assert_eq!((now.mails.len(), now.bodies.len()), (1, 1));
         store.on_finish(id, finish(Fate::Delivered), at(2));
     }
@@ -144,14 +144,14 @@ fn as_many_ages_are_looked_at_as_there_are_times_however_often_they_change() {
     ] {
         // The clocks do not always run together.
         let now = Now { mono_ms: 3, unix_ms: UNIX_MS + 3 + u64::from(count == 2) };
-        store.change(id, extras, &text, now);
+        store.change(id, extras, &text, now).unwrap();
         assert_eq!(store.ages.len(), count);
     }
-    store.change(other, wish(70, 2), &text, at(1));
+    store.change(other, wish(70, 2), &text, at(1)).unwrap();
     assert_eq!(store.ages.len(), 3, "two mails may have one time");
-    store.change(id, wish(0, 2), &text, at(1));
+    store.change(id, wish(0, 2), &text, at(1)).unwrap();
     assert_eq!(store.ages.len(), 2, "and the other keeps it");
-    store.change(TransactionId::from_u64(2).mail(0), wish(9, 1), &text, at(1));
+    store.change(TransactionId::from_u64(2).mail(0), wish(9, 1), &text, at(1)).unwrap();
     assert_eq!(store.ages.len(), 2, "of a mail that is gone nothing is kept");
     for mail in [id, other] {
         store.on_finish(mail, finish(Fate::Delivered), at(2));
@@ -159,4 +159,37 @@ fn as_many_ages_are_looked_at_as_there_are_times_however_often_they_change() {
     let Some(Work::Deliver(last, _)) = take_work(&mut store, |_| true) else { panic!("ready") };
     store.on_finish(last, finish(Fate::Delivered), at(2));
     assert!(store.ages.is_empty() && store.queued() == 0);
+}
+
+#[test]
+fn plugins_make_no_more_of_a_message_than_its_record_has_room_for() {
+    let notes = |bytes: usize| {
+        let mut notes = MailNotes::default();
+        assert!(notes.set("n", &vec![b'x'; bytes]));
+        Arc::new(Extras { notes, ..Extras::default() })
+    };
+    let full = notes(MailNotes::BYTES_MAX - 1);
+    let fit = Extras::BYTES_MAX / full.bytes();
+    for restored in [false, true] {
+        let mut store = store();
+        let mut all = Transaction::clone(&transaction(1, fit as u16 + 1, 10, at(0)));
+        for mail in &mut all.mails[1..fit] {
+            mail.extras = Some(full.clone());
+        }
+        let (all, id) = (Arc::new(all), TransactionId::from_u64(1));
+        match restored {
+            false => store.admit(all.clone(), 0, at(0)),
+            true => store.restore(waiting(&all, None), at(0)),
+        }
+        let last = id.mail(fit as u16);
+        store.change(id.mail(0), full.clone(), &all, at(1)).unwrap();
+        assert_eq!(store.change(last, full.clone(), &all, at(1)), Err(TooManyExtras));
+        store.change(id.mail(0), full.clone(), &all, at(1)).expect("in place of what it had");
+        let text = store.change(id.mail(0), notes(1), &all, at(1)).expect("less is always taken");
+        assert_eq!(text.mail(0).unwrap().extras, Some(notes(1)));
+        store.change(last, full.clone(), &all, at(1)).expect("there is room again");
+        assert!(store.change(id.mail(0), full.clone(), &all, at(1)).is_err());
+        store.on_finish(last, finish(Fate::Delivered), at(2));
+        store.change(id.mail(0), full.clone(), &all, at(2)).expect("what arrived takes no room");
+    }
 }

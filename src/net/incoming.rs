@@ -21,7 +21,7 @@ use zeroize::Zeroize as _;
 use crate::limits::IncomingPermit;
 use crate::metrics::Number;
 use crate::plugin::chain::Chain;
-use crate::plugin::view::Walk;
+use crate::plugin::view::{Audience, Walk};
 use crate::queue::{Refusal, TransactionId};
 use crate::smtp::answer;
 use crate::smtp::server::{Decision, Event, Phase, Session};
@@ -413,7 +413,8 @@ impl Incoming {
                 if is_dropped {
                     return self.finish_recipient(desk, io);
                 }
-                self.begin(Step::RcptTo(text), desk, io);
+                let audience = if welcome { Audience::All } else { Audience::Welcomers };
+                self.begin(Step::RcptTo(text, audience), desk, io);
             }
             Event::Message(received) => {
                 self.text_ms = None;
@@ -445,7 +446,7 @@ impl Incoming {
     /// Starts a step: its chain runs when the connection is driven.
     pub(super) fn begin(&mut self, step: Step, desk: &Desk, io: &Io) {
         let chain = match self.plugin {
-            Some(plugin) => desk.plugins.chain(plugin, step.hook()),
+            Some(plugin) => desk.plugins.chain_among(plugin, step.hook(), step.audience()),
             None => Chain::new(0, 0),
         };
         self.tell_hello(desk);
@@ -492,7 +493,7 @@ impl Incoming {
     /// The chain of a step is done: the host goes on.
     pub(super) fn finish_step(&mut self, desk: &mut Desk, io: &mut Io) {
         let stage = std::mem::replace(&mut self.stage, Stage::Session);
-        let Stage::Step(step, _) = stage else { unreachable!("only a step can be finished") };
+        let Stage::Step(step, chain) = stage else { unreachable!("only a step can be finished") };
         self.progress_ms = io.now_ms();
         match step {
             Step::Close => self.stage = Stage::Done,
@@ -505,7 +506,13 @@ impl Incoming {
                 self.end_address(desk);
                 self.decide(Decision::Accept, desk, io);
             }
-            Step::RcptTo(_) => self.finish_recipient(desk, io),
+            // Others have nothing to say of what is refused (D-3C).
+            Step::RcptTo(text, Audience::Welcomers)
+                if self.is_welcomed(desk) && !chain.is_cut_short() =>
+            {
+                self.begin(Step::RcptTo(text, Audience::Others), desk, io);
+            }
+            Step::RcptTo(..) => self.finish_recipient(desk, io),
             Step::Data(mut message) => match self.extract(&mut message, desk) {
                 Ok(()) => self.next_message(message, desk, io),
                 Err(error) => {
@@ -538,7 +545,7 @@ impl Incoming {
     pub(super) fn drop_step(&mut self, step: Step, desk: &mut Desk) {
         match step {
             Step::Data(message) | Step::Message(message, _) => self.drop_message(*message, desk),
-            Step::MailFrom(_) | Step::RcptTo(_) => {
+            Step::MailFrom(_) | Step::RcptTo(..) => {
                 self.end_address(desk);
             }
             Step::Connect

@@ -17,6 +17,8 @@ use rohrpost_abi::{Answer, Fact, Hook, Ruling, TlsFacts};
 use crate::log::Level;
 use crate::metrics::Number;
 use crate::plugin::answer::{self as reply_to, Lasting};
+use crate::plugin::failure::OnFailure;
+use crate::plugin::view::Audience;
 use crate::smtp::server::{Asks, Decision, Greeting, Hello};
 use crate::smtp::{Reply, answer};
 
@@ -42,6 +44,10 @@ impl Incoming {
             return self.finish_step(desk, io);
         }
         self.parting |= answer.disconnect;
+        // D-3C: the host refuses by itself what nobody has called local, whatever else is said of it.
+        if step.audience() == Audience::Welcomers && !self.is_welcomed(desk) {
+            return self.finish_step(desk, io);
+        }
         let plugin = desk.plugins.name(answer.plugin);
         match answer.ruling {
             None => self.refuse(answer::DISMISSED.into(), plugin, desk, io),
@@ -69,7 +75,8 @@ impl Incoming {
             _ => desk.settings.plugin.failure.reply(hook),
         };
         self.forget_said(answer.plugin, desk);
-        self.parting |= answer.disconnect;
+        // A failure that is to mean nothing takes all that the plugin said with it.
+        self.parting |= answer.disconnect && desk.settings.plugin.failure != OnFailure::Accept;
         match (reply, &mut self.stage) {
             (Some(reply), _) => self.refuse_step(reply, desk, io),
             (None, Stage::Step(_, chain)) => chain.on_pass(),
@@ -98,7 +105,7 @@ impl Incoming {
                 self.end_address(desk);
                 self.decide(Decision::Refuse(reply), desk, io);
             }
-            Step::RcptTo(_) => {
+            Step::RcptTo(..) => {
                 if let Some(draft) = &mut self.draft {
                     draft.refuse();
                 }
@@ -139,7 +146,7 @@ impl Incoming {
                 self.end_address(desk);
                 self.decide(Decision::Accept, desk, io);
             }
-            Step::RcptTo(_) => {
+            Step::RcptTo(..) => {
                 if let Some(draft) = &mut self.draft {
                     draft.drop_one();
                 }

@@ -42,6 +42,12 @@ impl Incoming {
         self.decide(Decision::Accept, desk, io);
     }
 
+    /// Whether plugins have said that the client may send to the recipient that they are shown.
+    pub(super) fn is_welcomed(&self, desk: &Desk) -> bool {
+        let local = self.plugin.and_then(|plugin| desk.plugins.cell.said_local(plugin));
+        local == Some(true) || self.is_relayed(desk)
+    }
+
     /// Whether the client may send to anybody.
     pub(super) fn is_relayed(&self, desk: &Desk) -> bool {
         let trusted = desk.admission.trusts(&desk.settings.smtp, self.trusted_address());

@@ -2,7 +2,7 @@
 //!
 //! Must never: hold a text without its reservation of the memory budget.
 //!
-//! **Diagnostics**: [`EditProblem`] when a plugin leaves a mail without a recipient (D-63).
+//! **Diagnostics**: [`EditProblem`] when a plugin leaves a mail that cannot be published (D-63).
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::notice::wanted;
 use crate::plugin::view::Plugins;
 use crate::properties::Taken;
 use crate::queue::{
-    Body, DsnNotify, Mail, MailDsn, NO_BODY, Origin, Transaction, TransactionId, Wishes,
+    Body, DsnNotify, Extras, Mail, MailDsn, NO_BODY, Origin, Transaction, TransactionId, Wishes,
 };
 use crate::smtp::command::{BodyKind, MailFrom, RcptTo};
 use crate::smtp::server::{Protocol, Received};
@@ -139,13 +139,25 @@ pub enum EditProblem {
     /// Its JSON says no mail.
     #[error(transparent)]
     Json(#[from] BadJson),
+    /// What is kept of all recipients beside the text would not fit into the record.
+    #[error(
+        "with what the plugin {plugin} made of a recipient, that of all recipients is more than the {} \
+         octets that are kept of one message",
+        Extras::BYTES_MAX
+    )]
+    TooManyExtras {
+        /// Whose notes or JSON it was.
+        plugin: &'static str,
+    },
 }
 
 impl EditProblem {
     /// What the client hears.
     pub fn reply(&self) -> Fixed {
         match self {
-            EditProblem::NoRecipient | EditProblem::Json(_) => answer::LOCAL_ERROR,
+            EditProblem::NoRecipient | EditProblem::Json(_) | EditProblem::TooManyExtras { .. } => {
+                answer::LOCAL_ERROR
+            }
             EditProblem::NoMemory => answer::NO_MEMORY,
         }
     }
@@ -169,6 +181,8 @@ pub struct Message {
     /// Recipients that the client hears of: those who get nothing, too.
     answered: usize,
     wishes: Option<Box<Wishes>>,
+    /// Bytes of what plugins made of the recipients so far, beside addresses and text.
+    extras_bytes: usize,
     /// What is told of it as JSON, and with that its name; only where a plugin can ask.
     taken: Option<Arc<Taken>>,
 }
@@ -220,6 +234,7 @@ impl Message {
             id: None,
             answered,
             wishes: None,
+            extras_bytes: 0,
             taken: None,
         })
     }
@@ -347,6 +362,13 @@ impl Message {
         mail.extras = extras::joined(mail.extras.as_deref(), wishes, edits.notes.as_ref());
         if let Some(extras) = &mail.extras {
             let bytes = extras.bytes();
+            self.extras_bytes += bytes;
+            if self.extras_bytes > Extras::BYTES_MAX {
+                let asked = edits.json.as_ref().map(|json| json.plugin);
+                let plugin = edits.noted_by.or(asked);
+                let plugin = plugin.map_or("unknown", |plugin| plugins.name(plugin));
+                return Err(EditProblem::TooManyExtras { plugin });
+            }
             if !Memory::reserve(memory, bytes) {
                 return Err(EditProblem::NoMemory);
             }

@@ -262,15 +262,27 @@ impl Outgoing {
         desk: &mut Desk,
         io: &mut Io,
     ) {
+        self.end_result(message, ending, desk, io);
+        if !self.over && self.session.stage() == Stage::Idle {
+            self.take_work(desk, io);
+        }
+    }
+
+    /// The step that told of the end of a mail is over, or was taken back: what plugins decided in it holds
+    /// all the same.
+    pub(super) fn end_result(
+        &mut self,
+        message: MessageId,
+        ending: Ending,
+        desk: &mut Desk,
+        io: &Io,
+    ) {
         desk.plugins.cell.admit_decisions(message, false);
         let decided = desk.plugins.cell.take_decision(message);
         match (ending.then, decided) {
             (None, _) => self.hide_mail(desk),
             (Some((finish, follow)), None) => self.follow(*finish, follow, desk, io),
             (Some((finish, _)), Some(decided)) => self.overrule(*finish, decided, desk, io),
-        }
-        if !self.over && self.session.stage() == Stage::Idle {
-            self.take_work(desk, io);
         }
     }
 

@@ -103,7 +103,7 @@ impl Outgoing {
         };
         let mut finish =
             finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
-        let facts = self.facts(&transaction, desk);
+        let facts = self.facts(id, &transaction, desk);
         finish.facts = facts.or_else(|| self.facts_of_failure(finish.fate));
         if self.asked.is_none() {
             self.hide_mail(desk);
@@ -145,7 +145,7 @@ impl Outgoing {
         };
         let mut finish =
             finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
-        let facts = self.facts(&transaction, desk);
+        let facts = self.facts(id, &transaction, desk);
         finish.facts = facts.or_else(|| self.facts_of_failure(finish.fate));
         let mut tried = before.map(|before| before.tried).unwrap_or_default();
         tried.push(self.stop.host.clone());
@@ -198,8 +198,10 @@ impl Outgoing {
         let Some(asked) = self.asked.take_if(|asked| asked.is_held()) else { return };
         match asked.revoke(why, desk, io) {
             Moment::Sent(_, Some(reply)) => self.settle(*reply, desk, io),
-            Moment::Result(_, Ending { then: Some((finish, _)), .. }) => {
-                self.settle(*finish, desk, io);
+            Moment::Result(message, Ending { then: Some((finish, _)), .. }) => {
+                // No other host is tried now.
+                let ending = Ending::new(*finish, Follow::Settle);
+                self.end_result(message, ending, desk, io);
             }
             Moment::Connect
             | Moment::Secure
@@ -274,11 +276,8 @@ impl Outgoing {
             // The far end may have it: it would come twice.
             Moment::Sent(_, None) => {}
             Moment::Sent(_, Some(reply)) => self.on_reply(*reply, desk, io),
-            Moment::Result(_, ending) => {
-                match ending.then {
-                    Some((finish, follow)) => self.follow(*finish, follow, desk, io),
-                    None => self.hide_mail(desk),
-                }
+            Moment::Result(message, ending) => {
+                self.end_result(message, ending, desk, io);
                 self.take_work(desk, io);
             }
             Moment::Close => {}

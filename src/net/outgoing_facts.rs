@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::delivery::{Certificate, Cipher, Facts, Fate};
-use crate::queue::Transaction;
+use crate::queue::{MailId, Transaction};
 
 use super::certificate;
 use super::desk::Desk;
@@ -16,8 +16,13 @@ use super::transport::Secured;
 
 impl Outgoing {
     /// What is known now, if somebody wants it.
-    pub(super) fn facts(&mut self, transaction: &Transaction, desk: &Desk) -> Option<Box<Facts>> {
-        if !desk.wants_facts(transaction) {
+    pub(super) fn facts(
+        &mut self,
+        id: MailId,
+        transaction: &Transaction,
+        desk: &Desk,
+    ) -> Option<Box<Facts>> {
+        if !desk.wants_facts(transaction, id) {
             return None;
         }
         Some(Box::new(Facts {

@@ -4,7 +4,7 @@
 //! Must never: change what goes over the wire (D-63).
 //!
 //! **Diagnostics**: JSON that says no mail is logged with plugin and property; what plugins changed in it
-//! is not kept.
+//! is not kept. So it is with more than a record of the message has room for.
 
 use crate::log::Level;
 use crate::properties::Stored;
@@ -38,6 +38,12 @@ impl Outgoing {
             return;
         }
         let now = desk.now(io);
-        current.transaction = desk.store.change(id, extras.unwrap_or_default(), transaction, now);
+        match desk.store.change(id, extras.unwrap_or_default(), transaction, now) {
+            Ok(changed) => current.transaction = changed,
+            Err(error) => {
+                let text = format_args!("mail {id}: {error}; what was changed of it is not kept");
+                desk.log.limited("plugin-extras", Level::Warning, "plugin", text);
+            }
+        }
     }
 }

@@ -9,21 +9,15 @@
 
 use crate::clock::Wall;
 use crate::delivery::{Ended, MailView};
-use crate::queue::{Attempt, Body, Mail, Next, Origin, Transaction};
+use crate::queue::{Attempt, Body, Mail, MailId, Next, Origin, Transaction};
 use crate::results::{Ending, Original};
 
 use super::desk::Desk;
 
 impl Desk {
-    /// Whether somebody may want to know more of the connection that this transaction goes over than its
-    /// outcome.
-    pub fn wants_facts(&self, transaction: &Transaction) -> bool {
-        let queues = self.store.queues();
-        let own =
-            |mail: &Mail| mail.extras.is_some() && queues.takes_any(transaction.wishes_of(mail));
-        self.logbook.logs_facts()
-            || queues.takes_any(transaction.wishes.as_deref())
-            || transaction.mails.iter().any(own)
+    /// Whether somebody may want to know more of the connection that this mail goes over than its outcome.
+    pub fn wants_facts(&self, transaction: &Transaction, mail: MailId) -> bool {
+        self.logbook.logs_facts() || self.store.queues().takes_any_of(transaction, mail)
     }
 
     /// Whether any named queue takes a result of this attempt.

@@ -5,7 +5,7 @@
 use rohrpost_abi::{ConnectionId, Hook, MessageId, Terminated};
 
 use crate::plugin::chain::Chain;
-use crate::plugin::view::{Plugins, Walk};
+use crate::plugin::view::{Audience, Plugins, Walk};
 use crate::smtp::sasl::Credentials;
 
 use super::message::Message;
@@ -19,7 +19,9 @@ pub(super) enum Step {
     MailFrom(Vec<u8>),
     /// Wiped when the step is dropped (D-38).
     Authenticate(Box<Credentials>),
-    RcptTo(Vec<u8>),
+    /// So, and who is asked: about a recipient that the client may not send to, first those who can say
+    /// otherwise; if they do, the others, each in their order. MQ_retry starts over with those who are asked.
+    RcptTo(Vec<u8>, Audience),
     /// The name with its zero.
     Helo(Vec<u8>),
     Reset,
@@ -36,12 +38,20 @@ impl Step {
             Step::Authenticate(_) => Hook::Authenticate,
             Step::Secure => Hook::Secure,
             Step::MailFrom(_) => Hook::MailFrom,
-            Step::RcptTo(_) => Hook::RcptTo,
+            Step::RcptTo(..) => Hook::RcptTo,
             Step::Helo(_) => Hook::Helo,
             Step::Reset => Hook::Reset,
             Step::Data(_) => Hook::Data,
             Step::Message(..) => Hook::Message,
             Step::Close => Hook::Close,
+        }
+    }
+
+    /// Which of the plugins that export the hook are asked.
+    pub(super) fn audience(&self) -> Audience {
+        match self {
+            Step::RcptTo(_, audience) => *audience,
+            _ => Audience::All,
         }
     }
 
@@ -60,14 +70,14 @@ impl Step {
             },
             Step::Secure => rohrpost_abi::Step::Secure,
             Step::MailFrom(text) => rohrpost_abi::Step::MailFrom(zeroed(text)),
-            Step::RcptTo(text) => rohrpost_abi::Step::RcptTo(zeroed(text)),
+            Step::RcptTo(text, _) => rohrpost_abi::Step::RcptTo(zeroed(text)),
             Step::Helo(text) => rohrpost_abi::Step::Helo(zeroed(text)),
             Step::Reset => rohrpost_abi::Step::Reset,
             Step::Data(message) => rohrpost_abi::Step::Data(zeroed(message.text_with_nul())),
             Step::Message(_, id) => rohrpost_abi::Step::Message(*id),
             Step::Close => rohrpost_abi::Step::Close,
         };
-        plugins.walk(chain, connection, step)
+        plugins.walk_among(chain, connection, step, self.audience())
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rohrpost_abi::{Count, Holdings, Host, PluginIndex, Worker};
 use serde_json::{Value, json};
 
-use crate::watchdog::{LOOK_EVERY, Samples};
+use crate::watchdog::Samples;
 
 /// The upper ends of the buckets of [`HoldTimes`], in milliseconds; above the last is one more.
 pub const BOUNDS_MS: [u64; 11] = [1, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 60_000, 300_000];
@@ -119,7 +119,7 @@ impl Census {
         let places = self.samples.of(plugin).into_iter().map(|(site, sampled)| {
             json!({
                 "in": site.to_string(),
-                "about_ms": sampled.looks * LOOK_EVERY.as_millis() as u64,
+                "about_ms": sampled.busy_us / 1000,
                 "longest_ms": sampled.longest_ms,
             })
         });

@@ -158,6 +158,11 @@ impl Chain {
         self.place == Place::Held
     }
 
+    /// Whether it is done though somebody is left to be asked: a plugin has completed the step.
+    pub fn is_cut_short(&self) -> bool {
+        self.place == Place::Done && self.position < self.length
+    }
+
     /// How often the step has started over.
     pub fn retries(&self) -> u32 {
         self.retries

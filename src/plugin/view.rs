@@ -26,6 +26,17 @@ pub enum Walk {
     Done,
 }
 
+/// Which of the plugins that export a hook are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// All of them.
+    All,
+    /// Those that can say that a recipient is local (D-71), about one that the client may not send to.
+    Welcomers,
+    /// The others, about one that is welcome after all.
+    Others,
+}
+
 /// The plugin interface of one worker.
 #[derive(Debug)]
 pub struct Plugins {
@@ -77,12 +88,25 @@ impl Plugins {
     /// Whether any plugin of this connection can say that a recipient is local (D-71): one that exports the
     /// hook for recipients, of a generation that has the call.
     pub fn may_say_local(&self, connection: Option<ConnectionId>) -> bool {
-        let generation = |plugin: &PluginIndex| self.host.plugins().generation(*plugin);
         let Some(set) = connection.and_then(|connection| self.cell.set_of(connection)) else {
             return false;
         };
-        let asked = set.with(Hook::RcptTo).iter();
-        asked.filter_map(generation).any(|generation| generation != Generation::G1)
+        set.with(Hook::RcptTo).iter().any(|plugin| self.is_welcomer(*plugin))
+    }
+
+    fn is_welcomer(&self, plugin: PluginIndex) -> bool {
+        let generation = self.host.plugins().generation(plugin);
+        generation.is_some_and(|generation| generation != Generation::G1)
+    }
+
+    /// Those of `plugins` that belong to `audience`, in their order.
+    fn audience(&self, plugins: &[PluginIndex], audience: Audience) -> Vec<PluginIndex> {
+        let belongs = |plugin: &PluginIndex| match audience {
+            Audience::All => true,
+            Audience::Welcomers => self.is_welcomer(*plugin),
+            Audience::Others => !self.is_welcomer(*plugin),
+        };
+        plugins.iter().copied().filter(belongs).collect()
     }
 
     /// A slot for a connection, or `None` when no plugin would ever see it.
@@ -114,6 +138,18 @@ impl Plugins {
         Chain::new(self.cell.asked(connection, hook), self.retries_max)
     }
 
+    /// The same over some of them.
+    pub fn chain_among(&self, connection: ConnectionId, hook: Hook, audience: Audience) -> Chain {
+        match audience {
+            Audience::All => self.chain(connection, hook),
+            Audience::Welcomers | Audience::Others => {
+                let set = self.cell.set_of(connection);
+                let asked = set.map_or(0, |set| self.audience(set.with(hook), audience).len());
+                Chain::new(asked, self.retries_max)
+            }
+        }
+    }
+
     /// A chain over so many plugins.
     pub fn chain_of(&self, length: usize) -> Chain {
         Chain::new(length, self.retries_max)
@@ -123,10 +159,37 @@ impl Plugins {
     /// meanwhile stays in the cell for [`Plugins::take_commands`]. Those that still owe a hand-back are passed over
     /// (D-28).
     pub fn walk(&mut self, chain: &mut Chain, connection: ConnectionId, step: Step<'_>) -> Walk {
-        let hook = step.hook();
+        self.walk_among(chain, connection, step, Audience::All)
+    }
+
+    /// The same, of a chain over some of them.
+    pub fn walk_among(
+        &mut self,
+        chain: &mut Chain,
+        connection: ConnectionId,
+        step: Step<'_>,
+        audience: Audience,
+    ) -> Walk {
         // A connection that is gone has nobody to ask.
         let Some(set) = self.cell.set_of(connection) else { return Walk::Done };
-        let plugins = set.with(hook);
+        let plugins = set.with(step.hook());
+        match audience {
+            Audience::All => self.walk_over(plugins, chain, connection, step),
+            Audience::Welcomers | Audience::Others => {
+                let plugins = self.audience(plugins, audience);
+                self.walk_over(&plugins, chain, connection, step)
+            }
+        }
+    }
+
+    fn walk_over(
+        &mut self,
+        plugins: &[PluginIndex],
+        chain: &mut Chain,
+        connection: ConnectionId,
+        step: Step<'_>,
+    ) -> Walk {
+        let hook = step.hook();
         loop {
             if self.is_decided(chain, step) {
                 chain.end();

@@ -9,10 +9,10 @@
 //! | `dialogue`, `stage`, `player` | a plugin against a scripted dialogue, under a manual clock |
 //! | `guard` | the end of a dialogue whose plugin does not return |
 //! | `project` | a new plugin to begin with |
-//! | [`pair`] | two sessions in memory, for what a plugin costs |
+//! | `measure`, [`pair`] | two sessions in memory, for what a plugin costs |
 //!
 //! Must never: run the code of a plugin in the process that reports on it, but for the dialogue that
-//! the author wrote for it.
+//! the author wrote for it, and to measure it.
 //!
 //! **Diagnostics**: a report on standard output, and an exit code: 0 all is well, 1 the plugin is
 //! not, 64 wrong usage.
@@ -24,6 +24,7 @@ mod finding;
 mod guard;
 mod libraries;
 mod loading;
+mod measure;
 pub mod pair;
 mod player;
 mod project;
@@ -42,6 +43,7 @@ pub fn run(command: &Plugin) -> u8 {
         Plugin::Check(check) => check::run(check),
         Plugin::Load { file } => loading::run(file),
         Plugin::Test(test) => player::run(test),
+        Plugin::Bench(bench) => measure::run(bench),
         Plugin::Top(top) => plugin_top::run(top),
         Plugin::New(new) => match project::create(new) {
             Ok(()) => 0,

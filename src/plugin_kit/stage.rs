@@ -48,7 +48,7 @@ pub(super) enum StageError {
     #[error("{source}")]
     Refused {
         /// What kept it from starting.
-        source: StartError,
+        source: Box<StartError>,
         /// What had happened until then.
         events: Vec<Event>,
     },
@@ -165,7 +165,8 @@ impl Stage {
             Err(source) => {
                 // What is late is missing, and no more.
                 let _ = log.flush(LOG_PATIENCE);
-                return Err(StageError::Refused { source, events: written.take() });
+                let events = written.take();
+                return Err(StageError::Refused { source: Box::new(source), events });
             }
         };
         guard.learn(single.host());
@@ -187,7 +188,7 @@ impl Stage {
             Ok(()) => Ok(stage),
             Err(source) => {
                 stage.note();
-                Err(StageError::Refused { source, events: stage.events })
+                Err(StageError::Refused { source: Box::new(source), events: stage.events })
             }
         }
     }

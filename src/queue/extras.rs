@@ -9,6 +9,11 @@ use std::collections::BTreeMap;
 
 use super::wishes::Wishes;
 
+/// What a record adds to the extras of a mail: the length of the wishes, the number of notes.
+const FRAME_BYTES: usize = 4 + 2;
+/// What it adds to each note: two lengths.
+const NOTE_FRAME_BYTES: usize = 4 + 4;
+
 /// What plugins have made of one mail. Most mails have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extras {
@@ -25,10 +30,15 @@ impl Extras {
         self.wishes.is_none() && self.notes.is_empty()
     }
 
-    /// About as many bytes as they take in memory and on disk.
+    /// Most bytes of the extras of all mails of a transaction together. What a record may have of the rest
+    /// leaves so much of it to them: else mail that was accepted could not be written anew when plugins
+    /// have changed them on its way out.
+    pub const BYTES_MAX: usize = 20 << 20;
+
+    /// As many bytes as they take on disk, and about as many in memory.
     pub fn bytes(&self) -> usize {
         let wishes = self.wishes.as_deref().map_or(0, |wishes| wishes.to_json().len());
-        wishes + self.notes.bytes()
+        wishes + self.notes.bytes() + FRAME_BYTES + self.notes.iter().len() * NOTE_FRAME_BYTES
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! Diagnostics: none.
 
-use crate::queue::{QueueWish, QueueWishes, Wishes};
+use crate::queue::{MailId, QueueWish, QueueWishes, Transaction, Wishes};
 
 /// How an attempt left its mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,11 +66,21 @@ impl ResultQueues {
             .into_iter()
             .any(|ending| self.names(wishes, ending).next().is_some())
     }
+
+    /// Whether any result of one mail of a transaction is taken. The others are not looked at: this is asked
+    /// at the end of each of their attempts.
+    pub fn takes_any_of(&self, transaction: &Transaction, mail: MailId) -> bool {
+        let own = transaction.mail(mail.index).and_then(|mail| transaction.wishes_of(mail));
+        self.takes_any(own.or(transaction.wishes.as_deref()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::queue::{Extras, Mail, Origin, TransactionId};
 
     #[test]
     fn results_are_successes_and_failures_and_retries_are_extra() {
@@ -96,5 +106,39 @@ mod tests {
         assert_eq!(names(Some(&wishes), Ending::Failure), ["mine"]);
         let none = ResultQueues::default();
         assert!(!none.takes_any(None) && none.takes_failures(Some(&wishes)));
+    }
+
+    #[test]
+    fn a_mail_whose_results_somebody_takes_makes_no_other_recipient_tell_more() {
+        let queues =
+            QueueWishes { results: QueueWish::Named("mine".into()), ..QueueWishes::default() };
+        let wishes = Some(Box::new(Wishes { queues, ..Wishes::default() }));
+        let mail = |index| Mail {
+            index,
+            envelope: "a@example.org".into(),
+            recipient: "b@example.net".into(),
+            body: 0,
+            dsn: None,
+            extras: (index == 1)
+                .then(|| Arc::new(Extras { wishes: wishes.clone(), ..Extras::default() })),
+        };
+        let id = TransactionId::from_u64(1);
+        let mut transaction = Transaction {
+            id,
+            received_ms: 0,
+            mails: vec![mail(0), mail(1)],
+            bodies: Vec::new(),
+            trace: Box::default(),
+            origin: Origin::internal("mx.example"),
+            eight_bit: false,
+            smtputf8: false,
+            wishes: None,
+            shelf: None,
+        };
+        let none = ResultQueues::default();
+        let taken = |of: &Transaction| [0, 1, 2].map(|index| none.takes_any_of(of, id.mail(index)));
+        assert_eq!(taken(&transaction), [false, true, false]);
+        transaction.wishes = wishes;
+        assert_eq!(taken(&transaction), [true; 3]);
     }
 }

@@ -53,7 +53,7 @@ impl Server {
             return;
         }
         self.readiness.reloading();
-        let found = self.find();
+        let found = self.find(log);
         match found.and_then(|found| self.begin_renewal(found)) {
             Ok((found, fresh)) if fresh.is_empty() => {
                 let outcome = self.apply(found, log);
@@ -83,7 +83,7 @@ impl Server {
     }
 
     /// Everything that can be wrong, and changes nothing.
-    fn find(&mut self) -> Result<Found, String> {
+    fn find(&mut self, log: &Log) -> Result<Found, String> {
         let machine = Machine::detect();
         let Loaded { settings: new, warnings } =
             Settings::load(&self.sources, &machine).map_err(|report| report.to_string())?;
@@ -97,6 +97,7 @@ impl Server {
         let mut applied: Vec<String> = applied.into_iter().map(str::to_owned).collect();
         applied.extend(settings.own.differing(&self.settings.own));
         let options = plugin_options(&settings);
+        self.watch_plugins(&settings, log);
         let prepared = plugins.prepare(&options).map_err(|error| error.to_string())?;
         let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         let skipped = prepared.skipped.iter();
@@ -122,7 +123,6 @@ impl Server {
         let late = self.tell_workers(&news);
         if !Arc::ptr_eq(&before, &set) {
             self.host.plugins().adopt(set);
-            self.watch_plugins(log);
         }
         let after = &prepared.set;
         self.host.plugins().configure(after.plugins(), &own);

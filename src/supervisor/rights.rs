@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{self, Gid, Uid, User};
 use rustix::fs::{Dir, OFlags};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::control::SOCKET_NAME;
 use crate::crashes::CRASHES_NAME;
@@ -179,7 +180,11 @@ impl Rights {
         unistd::setgroups(&account.groups).map_err(refused)?;
         unistd::setresgid(account.gid, account.gid, account.gid).map_err(refused)?;
         unistd::setresuid(account.uid, account.uid, account.uid).map_err(refused)?;
-        account.verify()
+        account.verify()?;
+        // Who changes its user is hidden from that user, its own threads in /proc and core dumps
+        // included. What root alone may read is closed by now, or is the server's to keep.
+        set_dumpable_behavior(DumpableBehavior::Dumpable)
+            .map_err(|errno| RightsError::Refused(account.name, errno.into()))
     }
 }
 

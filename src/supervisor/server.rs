@@ -55,6 +55,8 @@ pub(super) const START_SLACK: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often the status line moves, and named queues are looked at.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// What the main thread has at least to come to an end, or to begin with it.
+const MAIN_PATIENCE_MIN: Duration = Duration::from_secs(2);
 /// How long the disk may take at the end, beyond what connections may take.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(30);
 /// What it has of that when the workers used up everything.
@@ -213,6 +215,8 @@ pub(super) struct Server {
     pub(super) sources: Sources,
     pub(super) readiness: Readiness,
     pub(super) draining: Arc<AtomicBool>,
+    /// The stop has begun.
+    ending: Arc<AtomicBool>,
     pub(super) connections: Arc<Connections>,
     _lock: Lock,
     queue: Arc<LogQueue>,
@@ -257,11 +261,13 @@ impl Server {
         let mailboxes = Mailboxes::default();
         let (logbook, logbook_thread) = open_logbook(&settings, &mailboxes, log)?;
         let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
+        let census = Census::new(threads);
+        rohrpost_abi::watch_main();
+        let watchdog = watch_plugins(&settings, &census, log);
         let host = load_plugins(&settings, &mailboxes, log)?;
         // D-08: after everything that can fail for the administrator, before the workers.
         initialize_plugins(host, &settings)?;
         let metrics = Arc::new(Metrics::new(threads));
-        let census = Census::new(threads);
         let page = metrics_socket.map(|socket| {
             let exposition = Exposition::new(metrics.clone(), queue.clone(), census.clone(), host);
             Page { socket, exposition: Arc::new(exposition) }
@@ -306,6 +312,7 @@ impl Server {
             sources,
             readiness: Readiness::new(threads),
             draining,
+            ending: Arc::default(),
             connections,
             _lock: lock,
             queue,
@@ -318,7 +325,7 @@ impl Server {
             orders: Orders::new(mailboxes.clone()),
             mailboxes,
             workers,
-            watchdog: None,
+            watchdog,
             helper,
             verifier,
             reports,
@@ -333,7 +340,6 @@ impl Server {
 
     /// From the first context to the last.
     fn serve(mut self, signals: Signals, log: &Log) -> Result<u8, StartError> {
-        self.watch_plugins(log);
         if let Err(error) = self.await_contexts() {
             self.orders.give(Order::Stop, || Mail::Drain);
             self.orders.pass_on();
@@ -341,8 +347,15 @@ impl Server {
         }
         self.orders.give(Order::Open, || Mail::Open);
         self.orders.pass_on_until(Instant::now() + START_SLACK);
-        listen_to_signals(signals, self.events.0.clone(), log.clone())
-            .map_err(system("signals cannot be caught"))?;
+        let patience = self.settings.general.shutdown_timeout;
+        listen_to_signals(
+            signals,
+            self.events.0.clone(),
+            patience,
+            self.ending.clone(),
+            log.clone(),
+        )
+        .map_err(system("signals cannot be caught"))?;
         self.say_ready(log);
         let exit = self.watch(log);
         Ok(self.end(log, exit))
@@ -457,6 +470,7 @@ impl Server {
     }
 
     fn end(mut self, log: &Log, exit: u8) -> u8 {
+        self.ending.store(true, Ordering::Release);
         self.readiness.stopping();
         let begun = Instant::now();
         let end = begun
@@ -482,8 +496,11 @@ impl Server {
             }
         };
         if drained {
+            let over = Arc::default();
+            end_unless_over(self.settings.plugin.shutdown_timeout, &over, log);
             // D-09: in reverse order; nothing may be called after it.
             self.host.plugins().cleanup();
+            over.store(true, Ordering::Release);
             drop(self.workers);
             drop(self.helper);
             drop(self.verifier);
@@ -507,15 +524,22 @@ impl Server {
     }
 
     /// Has plugins watched, as soon as there are any.
-    pub(super) fn watch_plugins(&mut self, log: &Log) {
-        if self.watchdog.is_none() && !self.host.plugins().set().is_empty() {
-            let warning = self.settings.plugin.block_warning;
-            let (samples, workers) = (self.census.samples.clone(), self.workers.len());
-            let watchdog =
-                crate::watchdog::spawn(self.host, workers, warning, samples, log.clone());
-            self.watchdog = watchdog.ok();
+    pub(super) fn watch_plugins(&mut self, settings: &Settings, log: &Log) {
+        if self.watchdog.is_none() {
+            self.watchdog = watch_plugins(settings, &self.census, log);
         }
     }
+}
+
+/// Starts the watchdog where there is anything to load, before that is loaded.
+fn watch_plugins(settings: &Settings, census: &Census, log: &Log) -> Option<JoinHandle<()>> {
+    let files = std::fs::read_dir(&settings.plugin.directory).into_iter().flatten().flatten();
+    let is_plugin = |file: std::fs::DirEntry| file.path().extension().is_some_and(|it| it == "so");
+    if !files.into_iter().any(is_plugin) {
+        return None;
+    }
+    let (workers, warning) = (settings.smtp.threads as usize, settings.plugin.block_warning);
+    crate::watchdog::spawn(workers, warning, census.samples.clone(), log.clone()).ok()
 }
 
 /// How long the queue may take when the whole stop is to be over at `end`. What does not count into that,
@@ -526,18 +550,28 @@ fn queue_patience(end: Instant, now: Instant) -> Duration {
 
 /// SIGHUP is among the signals already, and one that came during the start is taken now. The others end a
 /// start at once, which has answered nobody.
-fn listen_to_signals(mut signals: Signals, events: Sender<Event>, log: Log) -> std::io::Result<()> {
+///
+/// Passes signals on to the main thread, which has `patience` to begin a stop; then it sets `ending`.
+fn listen_to_signals(
+    mut signals: Signals,
+    events: Sender<Event>,
+    patience: Duration,
+    ending: Arc<AtomicBool>,
+    log: Log,
+) -> std::io::Result<()> {
     signals.add_signal(SIGTERM)?;
     signals.add_signal(SIGINT)?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let stops = AtomicU32::new(0);
         for signal in signals.forever() {
-            if signal != SIGHUP && stops.fetch_add(1, Ordering::Relaxed) > 0 {
-                // The second one is final: mail that was answered 250 is on disk already.
-                log.warning("stop", format_args!("signal {signal} again: ending at once"));
-                let _ = log.flush(LOG_PATIENCE);
-                rohrpost_abi::expect_exit();
-                std::process::exit(i32::from(cli::EXIT_TRY_AGAIN));
+            if signal != SIGHUP {
+                if stops.fetch_add(1, Ordering::Relaxed) > 0 {
+                    // The second one is final: mail that was answered 250 is on disk already.
+                    log.warning("stop", format_args!("signal {signal} again: ending at once"));
+                    let _ = log.flush(LOG_PATIENCE);
+                    rohrpost_abi::end_at_once(cli::EXIT_TRY_AGAIN);
+                }
+                end_unless_over(patience, &ending, &log);
             }
             if events.send(Event::Signal(signal)).is_err() {
                 return;
@@ -545,6 +579,31 @@ fn listen_to_signals(mut signals: Signals, events: Sender<Event>, log: Log) -> s
         }
     })?;
     Ok(())
+}
+
+/// Ends the process after `patience`, and names who keeps the main thread, unless it is `over` by then. A
+/// plugin that blocks that thread would keep the server for ever.
+fn end_unless_over(patience: Duration, over: &Arc<AtomicBool>, log: &Log) {
+    let (over, log) = (over.clone(), log.clone());
+    let wait = move || {
+        std::thread::sleep(patience.max(MAIN_PATIENCE_MIN));
+        if over.load(Ordering::Acquire) {
+            return;
+        }
+        match rohrpost_abi::current_main() {
+            Some(call) => {
+                let plugin = rohrpost_abi::name_of(call.plugin).unwrap_or("a plugin");
+                let text = format_args!("{plugin}: {} keeps the server from ending", call.site);
+                log.critical("stop", text);
+            }
+            None => log.critical("stop", "the main thread does not come to an end"),
+        }
+        // Mail that was answered 250 is on disk already.
+        let _ = log.flush(LOG_PATIENCE);
+        rohrpost_abi::end_at_once(cli::EXIT_TRY_AGAIN);
+    };
+    // Without that thread the second signal still ends it.
+    let _ = std::thread::Builder::new().name("ending".into()).spawn(wait);
 }
 
 #[cfg(test)]

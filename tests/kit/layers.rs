@@ -76,6 +76,10 @@ fn recipients(rows: &[(&str, &str, &str)]) -> String {
     text
 }
 
+fn goes_off(what: &str) -> String {
+    format!("expect log {what} goes off\n")
+}
+
 const TEXT: &str = "C: DATA\nS: 354\nC: Subject: x\nC:\nC: text\nC: .\nS: 250\n\
                     expect sent X-Client: client.example\nC: QUIT\nS: 221\nclose\n\
                     expect log a seat is gone\n";
@@ -111,6 +115,18 @@ fn what_is_panicked_in_rust_fails_one_step_and_no_more() {
     ]);
     let start = "# setting: smtp-errors=100\n";
     passes(&object, &format!("{start}{dialogue}{TEXT}"), Sanitizer::Off);
+    // What a closure captured panics as well, when it goes.
+    let repeat = format!("{held}wait 1s\nexpect log in the repeating timer\n{}", goes_off("timer"));
+    let own = format!("{held}wait 1s\n{}", goes_off("own timer"));
+    let watch = format!("{}{}", goes_off("watch"), goes_off("descriptor"));
+    let rows = recipients(&[
+        ("bomb-in-timer", &repeat, "451"),
+        ("bomb-in-own-timer", &own, "250"),
+        ("bomb-in-watch", &format!("expect log in the watch\n{watch}"), "250"),
+        ("bomb-in-own-watch", &watch, "250"),
+        ("good-again", "", "250"),
+    ]);
+    passes(&object, &rows, Sanitizer::Off);
     // A hook that is about a message: one reply for all of it.
     let rows = recipients(&[("good", "", "250"), ("message-panic", "", "250")]);
     let end = "C: DATA\nS: 354\nC: Subject: x\nC:\nC: text\nC: .\nS: 451\nC: QUIT\nS: 221\nclose\n";
@@ -120,10 +136,34 @@ fn what_is_panicked_in_rust_fails_one_step_and_no_more() {
     let text = "C: DATA\nS: 354\nC: Subject: x\nC:\nC: text\nC: .\nS: 250\n";
     let end = "repeat 3 expect hook mqx_smtp_out_message\nexpect log no such host\n";
     passes(&object, &format!("# misuses: 1\n{rows}{text}{end}"), Sanitizer::Off);
+    let rows = recipients(&[("good", "", "250")]);
+    let end = "expect log 550 of 127.0.0.1 at rcptto\n";
+    passes(&object, &format!("# hop: rcpt=550\n{rows}{text}{end}"), Sanitizer::Off);
     // D-27: what is leaked is taken back.
     let rows =
         recipients(&[("forgotten", "expect held 1\nwait 299s\nexpect held 1\nwait 1s\n", "451")]);
     passes(&object, &rows, Sanitizer::Off);
+}
+
+/// What is said of a step that was taken back counts neither there nor in the step of now; and a decision
+/// of another thread arrives also where no more can be posted.
+#[test]
+fn d_28_answers_of_a_rust_hold_are_for_its_own_step_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let object = compile_rust(&root("tests/kit/layers/misbehaving.rs"), place.path());
+    let late = "expect hook mq_smtp_in_rcptto held\nwait 2s\n";
+    let meanwhile = "expect log that is its hold's to say\nexpect held 1\nwait 3s\n\
+                     expect log nobody hears it\nexpect log gave up\nexpect back continue\n";
+    let rows = recipients(&[
+        ("late", late, "451"),
+        ("after-late", meanwhile, "250"),
+        ("late", late, "451"),
+        ("answered-after-late", "expect held 1\nwait 1s\n", "551 5.1.6 in time"),
+    ]);
+    passes(&object, &rows, Sanitizer::Off);
+    let rows = recipients(&[("flood", "expect back continue\n", "250")]);
+    // A post too many, and the wake-up of the decision.
+    passes(&object, &format!("# misuses: 2\n# setting: plugin-timeout=0\n{rows}"), Sanitizer::Off);
 }
 
 #[test]
@@ -160,6 +200,10 @@ fn what_is_thrown_in_cplusplus_fails_one_step_and_no_more() {
         ("wait", &waits, "250"),
         ("repeat", &repeat, "250"),
         ("thread", "expect callback post\nexpect back continue\n", "250"),
+        ("thread-answer", held, "550 5.7.1 The worker says no"),
+        ("thread-drop", "expect log dropped without a verdict\n", "451"),
+        ("thread-astray", "expect log on another thread\n", "451"),
+        ("thread-undecided", "expect log dropped without a verdict\n", "451"),
         ("post-throw", "expect log exception in a posted function\n", "451"),
         ("reject", "", "551-5.1.6 Not\nS: 551 5.1.6 here"),
         ("good-again", "", "250"),
@@ -169,6 +213,30 @@ fn what_is_thrown_in_cplusplus_fails_one_step_and_no_more() {
     let rows = recipients(&[("good", "", "250"), ("message-throw", "", "250")]);
     let end = "C: DATA\nS: 354\nC: Subject: x\nC:\nC: text\nC: .\nS: 451\nC: QUIT\nS: 221\nclose\n";
     passes(&object, &format!("{rows}{end}"), Sanitizer::Address);
+}
+
+#[test]
+fn d_28_answers_of_a_cplusplus_hold_are_for_its_own_step_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let source = root("tests/kit/layers/misbehaving.cpp");
+    let object = compile_cpp(&source, place.path(), Sanitizer::Address);
+    let late = "expect hook mq_smtp_in_rcptto held\nwait 3500ms\n";
+    let meanwhile = "expect log that is its hold's to say\nexpect held 1\nwait 3s\n\
+                     expect log nobody hears it\nexpect back continue\n";
+    let rows = recipients(&[
+        ("late", late, "451"),
+        ("after-late", meanwhile, "250"),
+        ("late", late, "451"),
+        ("answered-after-late", "expect held 1\nwait 1s\n", "551 5.1.6 in time"),
+    ]);
+    passes(&object, &format!("# setting: plugin-timeout=3500ms\n{rows}"), Sanitizer::Address);
+    let rows = recipients(&[
+        ("flood", "expect back continue\n", "250"),
+        ("flood-drop", "expect log dropped without a verdict\n", "451"),
+    ]);
+    // Posts that are too many, in both, and the wake-up or the post of the hold.
+    let start = "# misuses: 4\n# setting: plugin-timeout=0\n";
+    passes(&object, &format!("{start}{rows}"), Sanitizer::Address);
 }
 
 /// Beside each other on a real server with its own clock: one step fails, the next mail passes.

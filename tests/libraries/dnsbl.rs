@@ -1,6 +1,6 @@
 //! `dnsbl.c`: c-ares with its sockets and timeouts in `MQ_ioWatch` and `MQ_startTimer`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use serde_json::json;
 
@@ -114,6 +114,27 @@ fn without_an_answer_mail_passes() {
 
     let mut server = asking(fresh_port(), Sanitizer::Address).start();
     assert_eq!(judged(&mut client(&server, 2)).code, 250);
+    let status = server.terminate();
+    assert!(status.success(), "{status}\n{}", server.process());
+}
+
+/// Name servers that say nothing are tried one after the other: that is their time, not the client's.
+#[test]
+fn a_recipient_waits_once_however_many_name_servers_are_silent() {
+    let silent: Vec<_> = (0..8).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let address = |socket: &UdpSocket| socket.local_addr().unwrap().to_string();
+    let servers = silent.iter().map(address).collect::<Vec<_>>().join(",");
+    // The host's own limit is above what is promised, and below what all of them take.
+    let mut server = asking(servers, Sanitizer::Address)
+        .environment("DNSBL_SECONDS", "1")
+        .setting("plugin-timeout", 4)
+        .start();
+    let mut client = client(&server, 1);
+    assert_eq!(judged(&mut client).code, 250);
+    server.process().await_complaint(PATIENCE, "no answer about 127.0.0.1 in time");
+    client.command("RCPT TO:<c@example.net>").unwrap().require(250).unwrap();
+    assert_eq!(server.status().count("plugin_revoked"), 0);
+    drop(client);
     let status = server.terminate();
     assert!(status.success(), "{status}\n{}", server.process());
 }

@@ -96,6 +96,7 @@ fn asking(url: &str, sanitizer: Sanitizer) -> ServerBuilder {
         .environment("HTTP_POLICY_URL", url)
         .environment("HTTP_POLICY_SECONDS", "60")
         .setting("smtp-errors", 1_000)
+        .setting("local-domains", "example.net")
         // Of the test run's own environment nothing may lead elsewhere.
         .environment("http_proxy", "http://127.0.0.1:1")
 }
@@ -141,6 +142,25 @@ fn d_3d_the_status_of_the_answer_decides_over_one_connection() {
     drop(client);
     let status = server.terminate();
     assert!(status.success(), "{status}\n{}", server.process());
+}
+
+/// D-3C: a plugin of a later generation is shown what the client may not send to, and tells nobody of it.
+#[test]
+fn d_3c_the_service_hears_nothing_of_what_is_no_mail_for_here() {
+    let service = Service::start();
+    let mut server =
+        asking(&service.url(), Sanitizer::Off).setting("smtp-relay-range", "192.0.2.0/24").start();
+    let mut client = sender(server.smtp());
+    for recipient in ["good@elsewhere.example", "bad@elsewhere.example", "later@elsewhere.example"]
+    {
+        let refused = client.command(&format!("RCPT TO:<{recipient}>")).unwrap();
+        assert_eq!((refused.code, &refused.lines[0][..5]), (550, "5.7.1"), "{recipient}");
+    }
+    assert_eq!(service.questions.load(Relaxed), 0);
+    assert_eq!(judged(&mut client, "good").code, 250);
+    assert_eq!(service.questions.load(Relaxed), 1);
+    drop(client);
+    assert!(server.terminate().success());
 }
 
 /// A service that says nothing, or is not there, costs time and no mail.

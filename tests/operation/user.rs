@@ -71,6 +71,8 @@ fn d_08_root_is_given_up_for_good_before_a_plugin_is_loaded() {
         let expected = format!("{number} {number} {number} {number}");
         assert!(all.iter().all(|own| *own == expected), "{all:?}");
     }
+    // Whose that is may look into itself, and leave a core behind.
+    assert_eq!(fs::metadata(format!("/proc/{pid}")).unwrap().uid(), uid);
     let rights = of_all_threads(pid, "CapPrm:");
     assert!(rights.iter().all(|rights| rights.trim_matches('0').is_empty()), "{rights:?}");
     let groups = of_all_threads(pid, "Groups:");

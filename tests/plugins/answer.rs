@@ -399,6 +399,20 @@ fn d_27_a_plugin_that_fails_a_step_is_dealt_with_as_the_settings_say() {
     }
 }
 
+/// Before the greeting nothing else would take note of it, and it would end some later command.
+#[test]
+fn d_27_a_plugin_that_fails_and_is_passed_over_ends_no_connection() {
+    for (hook, commands) in [("connect", STEPS[1].1), ("mailfrom", STEPS[1].1)] {
+        let stage = Stage::new(&["10-a"]).setting("plugin-failure", "accept");
+        stage.script(&format!("10-a {hook} fail disconnect\n"));
+        let server = stage.start();
+        let mut client = client(&server);
+        assert_eq!(last_reply(&mut client, commands).code, 250);
+        say(&mut client, "RSET", 250);
+        say(&mut client, "NOOP", 250);
+    }
+}
+
 /// A plugin that fails one step is asked at the next one, unlike one that owes a hand-back (D-28): so what it
 /// granted holds.
 #[test]

@@ -128,6 +128,49 @@ fn d_3c_d_71_without_plugins_that_can_say_so_nobody_is_asked_about_a_recipient_t
     assert_eq!(asked, 1);
 }
 
+/// One plugin of a later generation must not show relay attempts to those who never saw any, nor let a
+/// plugin's answer hide the host's.
+#[test]
+fn d_3c_the_host_refuses_what_no_plugin_calls_local_whatever_they_answer() {
+    let stage = mixed();
+    stage.script(
+        "10-first rcptto defer:451,4.7.1,Come%20back\n20-second rcptto@later defer\n\
+         20-second rcptto@never reject:554,5.1.1,Nobody\n20-second rcptto@drop discard\n\
+         20-second rcptto@held hold:go\n20-second rcptto@unknown fail\n\
+         30-third rcptto@ours set-local:1\n30-third rcptto@full set-local:1 reject:552,5.2.2,Full\n\
+         30-third rcptto@short set-local:1 complete\n30-third rcptto@lost set-local:1 discard\n\
+         20-second rcptto@end disconnect\n",
+    );
+    let (stage, server) = closed(stage);
+    let mut client = client(&server);
+    say(&mut client, "MAIL FROM:<from@example.net>", 250);
+    let relaying = "5.7.1 Relaying is not allowed";
+    for recipient in ["stranger", "later", "never", "drop"] {
+        let said = say(&mut client, &format!("RCPT TO:<{recipient}@example.com>"), 550);
+        assert_eq!(said, relaying, "{recipient}");
+    }
+    client.send(b"RCPT TO:<held@example.com>\r\n").unwrap();
+    await_status(&server, "held", 1);
+    stage.release("go", "defer continue");
+    client.reply().unwrap().require(550).unwrap();
+    // D-27: whether it is local cannot be told now.
+    say(&mut client, "RCPT TO:<unknown@example.com>", 451);
+    assert_eq!(stage.lines("10-first rcptto"), [""; 0]);
+    // Called local, it is a recipient as any other, for those who have not been asked as well.
+    assert_eq!(say(&mut client, "RCPT TO:<full@example.com>", 552), "5.2.2 Full");
+    say(&mut client, "RCPT TO:<short@example.com>", 250);
+    say(&mut client, "RCPT TO:<lost@example.com>", 250);
+    assert_eq!(stage.lines("10-first rcptto"), [""; 0]);
+    assert_eq!(say(&mut client, "RCPT TO:<ours@example.com>", 451), "4.7.1 Come back");
+    assert_eq!(stage.lines("10-first rcptto").len(), 1);
+    // What the client may send to is shown to all, in their order.
+    assert_eq!(say(&mut client, "RCPT TO:<b@example.org>", 451), "4.7.1 Come back");
+    assert_eq!(stage.lines("10-first rcptto").len(), 2);
+    let said = say(&mut client, "RCPT TO:<end@example.com>", 550);
+    assert_eq!(said, relaying);
+    client.await_close().unwrap();
+}
+
 #[test]
 fn d_71_a_login_that_a_plugin_grants_at_rcpt_counts_there() {
     let stage = mixed();

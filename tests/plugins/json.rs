@@ -179,3 +179,26 @@ fn notes_and_changes_on_the_way_out_stay_with_the_mail_over_attempts_and_a_resta
     assert_eq!((&result["attempt"], &result["attempts"]), (&3.into(), &3.into()));
     assert_eq!(result["customer"]["n"], 1);
 }
+
+#[test]
+fn d_63_more_than_is_kept_of_one_message_is_answered_451_and_named() {
+    // One that fits, one that does not: what is kept of all has 20 MiB at most.
+    const RECIPIENTS: [(usize, u16); 2] = [(1_000, 250), (1_320, 451)];
+    let stage = Stage::new(&[("10-new", 506)], &[]);
+    let mut server = stage.plan.setting("smtp-recipients", 2_000).start();
+    for (recipients, code) in RECIPIENTS {
+        let mut client = SmtpClient::hello(server.smtp()).unwrap();
+        client.command("MAIL FROM:<alice@example.org>").unwrap();
+        for _ in 0..recipients {
+            client.command("RCPT TO:<full@example.net>").unwrap().require(250).unwrap();
+        }
+        client.command("DATA").unwrap();
+        client.send(b"Subject: x\r\n\r\ntext\r\n.\r\n").unwrap();
+        client.reply().unwrap().require(code).unwrap();
+    }
+    let why = "with what the plugin 10-new.so made of a recipient, that of all recipients is more \
+               than the 20971520 octets";
+    server.process().await_complaint(PATIENCE, why);
+    server.await_empty_queue(PATIENCE);
+    assert_eq!(server.status().count("memory_used"), 0);
+}

@@ -1,7 +1,8 @@
 //! Holds with a name (`MQX_hold`): released from anywhere, over in time, and harmless when late.
 
-use super::probe::{Stage, await_status, client, client_in_transaction, say};
-use crate::support::PATIENCE;
+use super::probe::{Stage, await_status, client, client_in_transaction, compiled, say};
+use crate::login::plain;
+use crate::support::{PATIENCE, Sanitizer};
 
 #[test]
 fn a_named_hold_is_released_with_each_verdict_and_from_anywhere() {
@@ -197,4 +198,100 @@ fn a_hold_is_named_in_a_hook_only_and_for_a_time_that_is_one() {
     client.send(b"MAIL FROM:<a@example.org>\r\n").unwrap();
     server.process().await_complaint(PATIENCE, "MQX_hold: timeout is negative or not a number");
     assert_eq!(stage.lines("10-a named 1"), [""; 0]);
+}
+
+/// What its steps are about this plugin has looked up elsewhere; some of it takes too long. It is never told.
+const SLOW: &str = "#include <mailerq.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+struct job { MQ_Context *context; MQ_Connection *connection; MQX_Hold *hold; bool bad, login; char file[512]; };
+MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }
+static void look(void *data) {
+    struct job *job = data;
+    char line[600];
+    bool noted = true;
+    if (access(job->file, F_OK) != 0) { MQ_startTimer(job->context, 0.01f, look, job); return; }
+    if (job->login) MQ_setAuthenticated(job->connection, true);
+    else if (job->bad) noted = MQX_reject(job->connection, 550, NULL, \"It is bad\");
+    bool released = MQX_release(job->hold, MQX_CONTINUE);
+    snprintf(line, sizeof line, \"%s noted=%d released=%d\", strrchr(job->file, '/'), noted, released);
+    MQ_log(MQ_WARN, line);
+    free(job);
+}
+static bool begin(MQ_Context *context, MQ_Connection *connection, const char *name, bool bad, bool login) {
+    struct job *job = calloc(1, sizeof *job);
+    job->context = context, job->connection = connection, job->bad = bad, job->login = login;
+    snprintf(job->file, sizeof job->file, \"%s/%.*s\", getenv(\"PROBE_DIRECTORY\"), (int)strcspn(name, \"@\"), name);
+    job->hold = MQX_hold(connection, strncmp(name, \"slow\", 4) ? 0 : 0.05, NULL, NULL);
+    look(job);
+    return true;
+}
+MQ_EXPORT bool mq_smtp_in_rcptto(MQ_Context *context, MQ_Connection *connection, MQ_Address *address) {
+    return begin(context, connection, MQ_email(address), strstr(MQ_email(address), \"bad\") != NULL, false);
+}
+MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_Connection *connection, const char *login,
+                                       size_t login_size, const char *password, size_t password_size) {
+    (void)login_size, (void)password, (void)password_size;
+    return begin(context, connection, login, false, true);
+}
+";
+
+/// An answer names a connection and no step: the late one for a step that was taken back must not become
+/// that of a later one, nor may a later one's be lost.
+#[test]
+fn d_28_a_late_answer_is_none_for_a_newer_step_that_its_plugin_holds_by_name() {
+    let stage = Stage::judging(&[]).setting("smtp-relay-range", "127.0.0.0/8");
+    stage.add("10-slow", &compiled(SLOW, Sanitizer::Off));
+    let mut server = stage.start();
+    let mut client = client(&server);
+    say(&mut client, "MAIL FROM:<a@example.org>", 250);
+    for (held, expected) in [("held-good", 250), ("held-bad", 550)] {
+        // The late answer comes while the newer one is held.
+        let slow = format!("slow-bad-{expected}");
+        say(&mut client, &format!("RCPT TO:<{slow}@example.net>"), 451);
+        client.send(format!("RCPT TO:<{held}@example.net>\r\n").as_bytes()).unwrap();
+        await_status(&server, "held", 1);
+        stage.put(&slow, "");
+        let said = format!("/{slow} noted=1 released=0");
+        server.process().await_complaint(PATIENCE, &said);
+        assert_eq!(server.status().count("held"), 1);
+        stage.put(held, "");
+        client.reply().unwrap().require(expected).unwrap();
+        // It comes never, or too late for anything: the plugin is asked and heard as ever.
+        let never = format!("slow-bad-never-{expected}");
+        say(&mut client, &format!("RCPT TO:<{never}@example.net>"), 451);
+        for (recipient, code) in [("now-bad", 550), ("now-good", 250)] {
+            stage.put(recipient, "");
+            say(&mut client, &format!("RCPT TO:<{recipient}@example.net>"), code);
+            let later = format!("later-{recipient}-{expected}");
+            client.send(format!("RCPT TO:<{later}@example.net>\r\n").as_bytes()).unwrap();
+            await_status(&server, "held", 1);
+            stage.put(&later, "");
+            client.reply().unwrap().require(code).unwrap();
+        }
+        stage.put(&never, "");
+        let said = format!("/{never} noted=0 released=0");
+        server.process().await_complaint(PATIENCE, &said);
+    }
+}
+
+#[test]
+fn d_28_a_login_that_was_taken_back_is_not_granted_later() {
+    let stage = Stage::judging(&[]);
+    stage.add("10-slow", &compiled(SLOW, Sanitizer::Off));
+    let mut server = stage.start();
+    let mut client = client(&server);
+    say(&mut client, &plain("slow@x", "any"), 454);
+    stage.put("slow", "");
+    server.process().await_complaint(PATIENCE, "/slow noted=1 released=0");
+    say(&mut client, "MAIL FROM:<a@example.org>", 250);
+    stage.put("now", "");
+    say(&mut client, "RCPT TO:<now@example.net>", 530);
+    say(&mut client, "RSET", 250);
+    // Another one is judged by itself, though the first was never released.
+    say(&mut client, &plain("slow-never@x", "any"), 454);
+    stage.put("good", "");
+    say(&mut client, &plain("good@x", "any"), 235);
 }

@@ -594,6 +594,30 @@ fn a_delivery_does_not_wait_for_a_plugin_that_holds_its_result() {
 }
 
 #[test]
+fn d_27_what_was_decided_of_a_failure_holds_when_the_step_is_taken_back() {
+    for stops in [false, true] {
+        let (stage, hop) = stage();
+        let stage = stage.setting("plugin-timeout", if stops { "60s" } else { "200ms" });
+        let stage = stage.setting("plugin-shutdown-timeout", 600).setting("shutdown-timeout", 1);
+        stage.script("10-a out-result bounce hold:late\n");
+        let (mut server, _client) = with_mail(&stage, &hop);
+        let mut visit = hop.accept_to_data();
+        visit.say("451 4.7.1 greylisted");
+        stage.await_line("10-a bounce 1");
+        if stops {
+            await_status(&server, "held", 1);
+            server.terminate();
+            stage.script("");
+            server = stage.clone().smarthost(hop.address()).start();
+        } else {
+            await_status(&server, "bounced", 1);
+        }
+        let told = latest(&server);
+        assert_eq!((&told["status"], &only(&server)["state"]), (&"4.7.1".into(), &"failed".into()));
+    }
+}
+
+#[test]
 fn d_85_a_mail_that_is_lost_is_told_of_as_lost() {
     let (stage, hop) = stage();
     let (server, _client) = with_mail(&stage, &hop);

@@ -145,7 +145,7 @@ impl Stage {
     }
 
     /// A file that appears whole.
-    fn put(&self, name: &str, text: &str) {
+    pub(crate) fn put(&self, name: &str, text: &str) {
         let near = self.directory.join(format!(".{name}"));
         fs::write(&near, text).expect("the probe directory can be written");
         fs::rename(near, self.directory.join(name)).expect("both are in one directory");

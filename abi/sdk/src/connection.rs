@@ -1,6 +1,6 @@
-//! A connection: what is known of the other end, and what it is to be told.
+//! A connection: what is known of the other end.
 //!
-//! Must never: read what a token points to. One that has gone stale does nothing, and the server says so
+//! Must never: let anybody answer but a step in its hook or a hold that lives, or read what a token points to. One that has gone stale does nothing, and the server says so
 //! in its log.
 //!
 //! Diagnostics: `false` or `None` where the server did nothing or knows nothing.
@@ -13,7 +13,8 @@ use crate::ffi::{self, MqConnection};
 use crate::log::c_string;
 
 /// A client's connection, or one to a next hop. A number, in fact: copies name the same one, and are harmless
-/// when it is gone.
+/// when it is gone. What it is to be told is said by its [`Step`](crate::Step) or [`Hold`](crate::Hold): one
+/// connection has many steps, and an answer is for one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Connection(*mut MqConnection);
 
@@ -27,6 +28,12 @@ impl Connection {
 
     pub(crate) fn pointer(self) -> *mut MqConnection {
         self.0
+    }
+
+    /// The `MQ_Connection *` of `mailerq.h`, for what this crate does not have; to be given to the server's
+    /// functions, never to be read.
+    pub fn as_raw(self) -> *mut c_void {
+        self.0.cast()
     }
 
     // ---- What is known ----------------------------------------------------------------------------
@@ -63,6 +70,11 @@ impl Connection {
         self.text(ffi::MQX_sni)
     }
 
+    /// Of one to a next hop: the host that it was made to, as MX records or settings name it.
+    pub fn host(self) -> Option<String> {
+        self.text(ffi::MQX_host)
+    }
+
     /// Is everything on it encrypted?
     pub fn is_secure(self) -> bool {
         ffi::MQ_secure(self.0) != 0
@@ -73,44 +85,35 @@ impl Connection {
         ffi::MQ_authenticated(self.0) != 0
     }
 
-    // ---- What is said -----------------------------------------------------------------------------
+    // ---- What is said: by the step, while its hook runs, and by its hold, while that lives ---------
 
-    /// Decides whether the client counts as authenticated; in the hook for logins, how that ends.
-    pub fn set_authenticated(self, authenticated: bool) {
+    pub(crate) fn set_authenticated(self, authenticated: bool) {
         ffi::MQ_setAuthenticated(self.0, authenticated);
     }
 
-    /// Appends raw octets to its output, before the server's own reply; false if there is no room.
-    pub fn send(self, bytes: &[u8]) -> bool {
+    pub(crate) fn send(self, bytes: &[u8]) -> bool {
         let start: *const c_void = bytes.as_ptr().cast();
         // SAFETY: that many octets can be read there.
         unsafe { ffi::MQ_send(self.0, start, bytes.len()) == bytes.len() }
     }
 
-    /// Refuses what the step is about, for good: a code from 500 to 559, an enhanced status of class 5, and
-    /// a text, whose lines become lines of the reply. 0 and "" stand for what is usual. False if the answer
-    /// was not taken: the step is over, or has nothing to refuse.
-    pub fn reject(self, code: u16, status: &str, text: &str) -> bool {
+    pub(crate) fn reject(self, code: u16, status: &str, text: &str) -> bool {
         self.answer(ffi::MQX_reject, code, status, text)
     }
 
-    /// The same for now: 400 to 459, class 4.
-    pub fn defer(self, code: u16, status: &str, text: &str) -> bool {
+    pub(crate) fn defer(self, code: u16, status: &str, text: &str) -> bool {
         self.answer(ffi::MQX_defer, code, status, text)
     }
 
-    /// Answers as if all were well, and drops the mail; in `rcpt_to`, this recipient.
-    pub fn discard(self) -> bool {
+    pub(crate) fn discard(self) -> bool {
         ffi::MQX_discard(self.0.cast()) != 0
     }
 
-    /// Closes the connection after the reply to this step.
-    pub fn disconnect(self) -> bool {
+    pub(crate) fn disconnect(self) -> bool {
         ffi::MQX_disconnect(self.0) != 0
     }
 
-    /// This step failed; the server's `plugin-failure` decides. An `Err` of a hook does the same.
-    pub fn fail(self) -> bool {
+    pub(crate) fn fail(self) -> bool {
         ffi::MQX_fail(self.0) != 0
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Diagnostics: a [`Failure`] where the server refuses, which is when this worker has no room for more.
 
+use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -27,6 +28,12 @@ impl Context {
 
     pub(crate) fn pointer(self) -> *mut MqContext {
         self.pointer
+    }
+
+    /// The `MQ_Context *` of `mailerq.h`, for what this crate does not have; to be given to the server's
+    /// functions, never to be read.
+    pub fn as_raw(self) -> *mut c_void {
+        self.pointer.cast()
     }
 
     /// Runs `callback` once, after `time`; not if the timer is dropped before.

@@ -131,6 +131,8 @@ unsafe extern "C" {
     pub(crate) safe fn MQX_login(connection: Connection, size: &mut usize) -> *const c_char;
     pub(crate) safe fn MQX_tlsVersion(connection: Connection, size: &mut usize) -> *const c_char;
     pub(crate) safe fn MQX_cipher(connection: Connection, size: &mut usize) -> *const c_char;
+    pub(crate) safe fn MQX_host(connection: Connection, size: &mut usize) -> *const c_char;
+    pub(crate) safe fn MQX_state(message: Message) -> *const c_char;
     pub(crate) safe fn MQX_sni(connection: Connection, size: &mut usize) -> *const c_char;
     pub(crate) fn MQX_setNote(
         connection_or_message: *mut c_void,

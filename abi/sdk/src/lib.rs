@@ -48,9 +48,19 @@
 //! 1. A panic in a hook or callback fails that step, by the server's `plugin-failure`, and nothing else.
 //!    It is written to the log.
 //! 2. A step that a plugin holds ends: a [`Hold`] that is dropped without a verdict, as by a panic, fails
-//!    its step. One that is leaked is taken back by `plugin-timeout`.
+//!    its step, and so does a [`RemoteHold`]. One that is leaked is taken back by `plugin-timeout`.
 //! 3. A [`Timer`] or [`Watch`] that is dropped is over: its closure never runs again.
 //! 4. What belongs to a worker stays on its thread: only [`Remote`] and [`RemoteHold`] can be sent.
+//!
+//! 5. An answer is for the step that it was given in: a [`Hold`] that is over answers nothing, and a
+//!    [`Connection`] that is kept only knows.
+//!
+//! # What it does not have
+//!
+//! `MQ_json`, `MQX_resolve`, `MQ_ev`, `MQ_fileDescriptor`, a closure for the end of a hold's time
+//! ([`Step::hold_for`] fails the step then), and the older generations of the interface. For these there is
+//! `as_raw` of [`Context`], [`Connection`] and [`Message`]: a plugin declares the functions of `mailerq.h` itself,
+//! and answers itself for the `unsafe` in it, and that no panic leaves a callback.
 //!
 //! Strings of the server are copied, for what they would borrow may end with a step that the server takes
 //! back. The texts of a hook's arguments are borrowed for its call.

@@ -2,7 +2,7 @@
 //!
 //! Diagnostics: `None` where there is no such value, or the message is gone.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::connection::{self, start_of, usual_or};
@@ -20,6 +20,12 @@ type Setter = unsafe extern "C" fn(*mut MqMessage, *const c_char, usize);
 impl Message {
     pub(crate) fn new(pointer: *mut MqMessage) -> Message {
         Message(pointer)
+    }
+
+    /// The `MQ_Message *` of `mailerq.h`, for what this crate does not have; to be given to the server's
+    /// functions, never to be read.
+    pub fn as_raw(self) -> *mut c_void {
+        self.0.cast()
     }
 
     /// The sender; empty for the null sender.
@@ -49,6 +55,17 @@ impl Message {
     pub fn attempt(self) -> u32 {
         let attempt = ffi::MQX_attempt(self.0);
         u32::try_from(attempt).unwrap_or(0)
+    }
+
+    /// In `out_result`: how far it came, in the words of results ("mailfrom", "rcptto", "data", "message").
+    pub fn state(self) -> Option<String> {
+        let text = ffi::MQX_state(self.0);
+        if text.is_null() {
+            return None;
+        }
+        // SAFETY: not NULL, and a NUL-terminated string until the step is over.
+        let text = unsafe { CStr::from_ptr(text) };
+        Some(text.to_string_lossy().into_owned())
     }
 
     /// Gives it another sender; "" is the null sender.

@@ -8,6 +8,7 @@ use std::fmt;
 use crate::context::Context;
 use crate::edge::guarded;
 use crate::ffi::{self, MqContext};
+use crate::hold;
 
 /// A worker, for other threads.
 #[derive(Clone, Copy)]
@@ -50,6 +51,7 @@ extern "C" fn run(data: *mut c_void) {
     let posted = unsafe { Box::from_raw(data.cast::<Posted>()) };
     let Posted { remote, job } = *posted;
     guarded("a posted closure", || job(Context::new(remote.0)));
+    hold::take_returns();
 }
 
 impl fmt::Debug for Remote {

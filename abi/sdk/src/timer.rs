@@ -122,6 +122,7 @@ extern "C" fn fire(data: *mut c_void) {
     let callback = shared.callback.borrow_mut().take();
     match callback {
         Some(Callback::Once(callback)) => drop(guarded("a timer", callback)),
+        // `start` is given `fire` for the other kind alone.
         Some(Callback::Repeat(_)) | None => {}
     }
 }
@@ -134,9 +135,14 @@ extern "C" fn fire_again(data: *mut c_void) {
     let shared = unsafe { Rc::from_raw(data) };
     let callback = shared.callback.borrow_mut().take();
     let Some(Callback::Repeat(mut callback)) = callback else { return };
-    match guarded("a repeating timer", &mut callback) {
-        Some(()) => *shared.callback.borrow_mut() = Some(Callback::Repeat(callback)),
-        None => shared.stop(),
+    if guarded("a repeating timer", &mut callback).is_none() {
+        shared.stop();
+    }
+    if shared.token.get().is_null() {
+        // What it captured may panic when it goes.
+        guarded("the end of a repeating timer", || drop(callback));
+    } else {
+        *shared.callback.borrow_mut() = Some(Callback::Repeat(callback));
     }
 }
 

@@ -142,9 +142,15 @@ extern "C" fn ready<F: AsFd + 'static>(
         Readiness { readable: events & ffi::READ != 0, writable: events & ffi::WRITE != 0 };
     let callback = shared.callback.borrow_mut().take();
     let Some(mut callback) = callback else { return };
-    match guarded("a watch", || callback(&shared.descriptor, readiness)) {
-        Some(()) => *shared.callback.borrow_mut() = Some(callback),
-        None => shared.stop(),
+    if guarded("a watch", || callback(&shared.descriptor, readiness)).is_none() {
+        shared.stop();
+    }
+    // What is dropped here may panic when it goes.
+    if shared.token.get().is_null() {
+        guarded("the end of a watch", || drop(callback));
+        guarded("the end of what was watched", || drop(shared));
+    } else {
+        *shared.callback.borrow_mut() = Some(callback);
     }
 }
 

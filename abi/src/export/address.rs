@@ -41,7 +41,7 @@ fn on_recipient<T>(
         return access::serve_address(function, recipient, otherwise, f);
     }
     access::serve(function, Wanted::Message, recipient, otherwise, |state, token| {
-        state.message(token)?;
+        state.message_with(token, &[Part::Recipient])?;
         Ok(f(state, Owner::Message(token.key(), Part::Recipient)))
     })
 }

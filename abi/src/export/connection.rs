@@ -6,6 +6,7 @@ use std::ffi::{c_int, c_void};
 use std::{ptr, slice};
 
 use crate::access::{self, Wanted};
+use crate::hold::Hearing;
 use crate::misuse::Misuse;
 use crate::step::Verdict;
 use crate::token::Opaque;
@@ -89,11 +90,16 @@ fn authenticated(function: &'static str, connection: *mut Opaque) -> u8 {
 
 fn set_authenticated(function: &'static str, connection: *mut Opaque, authenticated: u8) {
     access::serve(function, Wanted::Connection, connection, (), |state, token| {
+        let hearing = state.hearing(token)?;
         let connection = state.connection(token)?;
-        if connection.chain.owes(token.plugin()) {
-            return Err(Misuse::Late);
+        match hearing {
+            Hearing::Late => return Err(Misuse::Late),
+            Hearing::Now => connection.set_authenticated(token.plugin(), authenticated != 0),
+            Hearing::AtRelease => {
+                let staged = connection.staged.get_or_insert_default();
+                staged.authenticated = Some(authenticated != 0);
+            }
         }
-        connection.set_authenticated(token.plugin(), authenticated != 0);
         Ok(())
     });
 }

@@ -49,7 +49,7 @@ macro_rules! parts {
         pub unsafe extern "C" fn $name(message: *mut Opaque, size: *mut usize) -> *const c_char {
             // SAFETY: the same promise.
             unsafe { lend(stringify!($name), Wanted::Message, message, size, |state, token| {
-                Ok(state.message(token)?.text(Part::$part))
+                Ok(state.message_with(token, &[Part::$part])?.text(Part::$part))
             }) }
         }
     )*};

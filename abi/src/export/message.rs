@@ -105,7 +105,7 @@ fn address(function: &'static str, message: *mut Opaque, part: Part) -> *const c
 
 fn text(function: &'static str, message: *mut Opaque, part: Part) -> *const c_char {
     access::serve(function, Wanted::Message, message, ptr::null(), |state, token| {
-        let text = state.message(token)?.text(part);
+        let text = state.message_with(token, &[part])?.text(part);
         Ok(text.map_or(ptr::null(), |text| text.as_terminated().as_ptr()))
     })
 }

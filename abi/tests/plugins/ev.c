@@ -96,6 +96,28 @@ static void on_foreign(struct ev_loop *l, ev_timer *w, int events) {
     say("data=%s", MQ_ContextData(held) == &left ? "mine" : "not mine");
 }
 
+static void on_left(void) { say("left"); }
+
+#define LEAVE(KIND, ...) do { \
+    static ev_##KIND watcher; \
+    ev_init(&watcher, on_left); \
+    ev_##KIND##_set(&watcher, ##__VA_ARGS__); \
+    ev_##KIND##_start(loop, &watcher); \
+} while (0)
+
+/* Starts what is due over and over, and stops none of it. */
+static void leave(void) {
+    static ev_timer fed;
+    if (pipe(ends) || write(ends[1], "x", 1) != 1) abort();
+    LEAVE(io, ends[0], EV_READ);
+    LEAVE(timer, 0., .000001);
+    LEAVE(idle);
+    LEAVE(prepare);
+    LEAVE(check);
+    ev_init(&fed, on_left);
+    ev_feed_event(loop, &fed, EV_CUSTOM);
+}
+
 static void *send_from_a_thread(void *unused) {
     ev_async_send(loop, &async);
     return unused;
@@ -140,6 +162,7 @@ MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *conne
     else if (!strcmp(word, "nested")) start_timer(on_nested);
     else if (!strcmp(word, "destroy-within")) start_timer(on_destroy);
     else if (!strcmp(word, "foreign")) start_timer(on_foreign);
+    else if (!strcmp(word, "leave")) leave();
     else if (!strcmp(word, "run")) {
         ev_run(loop, 0);
         say("back");

@@ -190,6 +190,22 @@ scenario! {
     }
 }
 
+scenario! {
+    fn d_97_a_watch_that_was_removed_is_still_its_owners_to_let_go_of_once() {
+        let mut stage = Stage::new();
+        let connection = stage.open();
+        stage.run(connection, "keep watch:0:3");
+        let watch = watched(&stage.commands());
+        stage.worker.remove_watch(watch, 9);
+        stage.take_lines();
+        stage.run(connection, "with-kept unwatch");
+        assert!(stage.take_lines().is_empty());
+        assert!(stage.commands().is_empty());
+        stage.run(connection, "with-kept unwatch");
+        stage.assert_complaint(Level::Warning, "10-a.so", "MQ_IOUnwatch");
+    }
+}
+
 fn close_while_watched(script: &str) {
     let mut stage = Stage::new();
     let connection = stage.open();

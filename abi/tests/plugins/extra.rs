@@ -1,7 +1,10 @@
 //! What plugins have of the loop beyond MailerQ's interface: timers that repeat, masks, posts, queries.
 
 use std::ffi::CString;
+use std::fs;
 use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rohrpost_abi::{
     Command, ConnectionId, Level, QUERIES_PER_PLUGIN_MAX, QueryAnswer, QueryId, QueryStatus, READ,
@@ -173,6 +176,39 @@ scenario! {
         stage.run(connection, "post:1");
         assert_eq!(stage.said(), ["post=0"]);
         assert!(!stage.worker.run_post());
+    }
+}
+
+scenario! {
+    fn d_0e_posts_of_a_plugin_that_a_reload_replaced_are_refused_and_what_waits_is_counted() {
+        let (mut stage, connection) = stage();
+        let plugin = stage.plugin(0);
+        stage.run(connection, "post:1 post:2 post:3");
+        assert!(stage.worker.run_post(), "the other two are with the worker by now");
+        stage.run(connection, "post:4 post-until-refused");
+        fs::remove_file(stage.folder.path().join("10-loop.so")).expect("it is ours");
+        stage.reload();
+        stage.worker.close_connection(connection);
+        stage.take_lines();
+        let left = stage.worker.left();
+        assert_eq!(left, [plugin]);
+        stage.worker.depart(&left);
+        // Its threads go on for as long as they are told that what they post is run.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut lines = stage.take_lines();
+        while !lines.iter().any(|line| line.2 == "over") && Instant::now() < deadline {
+            thread::yield_now();
+            lines.extend(stage.take_lines());
+        }
+        let counts = lines.iter().filter_map(|line| {
+            let (_, count) = line.2.split_once("MQX_post: ")?;
+            count.strip_suffix(" callbacks were not run, because the plugin was replaced")
+        });
+        let counts: Vec<usize> = counts.map(|count| count.parse().expect("a number")).collect();
+        assert!(counts.len() == 1 && counts[0] >= 3, "{lines:?}");
+        assert!(lines.iter().any(|line| line.2 == "over"), "{lines:?}");
+        assert!(!stage.worker.run_post());
+        assert_eq!(stage.said(), [""; 0], "nothing of it was called");
     }
 }
 

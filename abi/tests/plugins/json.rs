@@ -141,12 +141,12 @@ scenario! {
             let message = open(&stage, connection, b"text");
             let script = "string envelope new@a\nenvelope\nset-envelope newer@a\nget envelope\n\
                           delete envelope\nenvelope\nset-recipient x@y\nget recipient\n\
-                          set-mime made\nget mime\nstring mime other\nmime\nset-recipient\nget recipient\n\
+                          set-mime made\nget mime\nkeep-mime\nstring mime other\nenvelope\nkept-mime\nmime\nset-recipient\nget recipient\n\
                           string recipient last@b\nput tags [\"a\"]\nput customer {\"x\":[1]}\ndelete null";
             show(&mut stage, plugin, connection, message, script);
             let expected = [
                 "envelope=new@a", "envelope=\"newer@a\"", "envelope=NULL", "recipient=\"x@y\"",
-                "mime=\"made\"", "mime=other", "recipient=(none)",
+                "mime=\"made\"", "envelope=NULL", "kept-mime=made", "mime=other", "recipient=(none)",
             ];
             assert_eq!(stage.said(), expected);
             let edits = stage.worker.close_message(message);
@@ -234,6 +234,39 @@ scenario! {
             assert_eq!(edits.recipient == Edit::Removed, gone, "{script:.30}");
         }
         stage.take_lines();
+    }
+}
+
+scenario! {
+    fn d_63_what_is_nested_without_end_is_told_and_neither_written_nor_let_go_by_recursion() {
+        let mut stage = stage(&[201, 506]);
+        let connection = stage.open();
+        let much = Some(JsonProblem::TooMuch);
+        for (script, problem) in [
+            ("nest a 126", None),
+            ("nest a 127", None),
+            ("nest a 128", much),
+            ("nest a 300000", much),
+            ("double a 5", None),
+            ("double a 100", much),
+        ] {
+            for plugin in 0..2 {
+                let message = open(&stage, connection, b"text");
+                show(&mut stage, plugin, connection, message, script);
+                let edits = stage.worker.close_message(message);
+                assert_eq!(json(&edits).problem, problem, "{script}");
+                assert_eq!(json(&edits).members.is_empty(), problem.is_some(), "{script}");
+            }
+        }
+        // The other library is not given it either.
+        for (first, second) in [(0, 1), (1, 0)] {
+            let message = open(&stage, connection, b"text");
+            show(&mut stage, first, connection, message, "nest a 300000");
+            show(&mut stage, second, connection, message, "asked");
+            let lines = stage.take_lines();
+            assert_eq!(lines.last().map(|line| &*line.2), Some("asked=NULL"), "{lines:?}");
+            stage.worker.close_message(message);
+        }
     }
 }
 
@@ -332,6 +365,7 @@ fn objects_of_both_libraries_are_used_as_they_live_under_the_address_sanitizer()
         "d_62_setters_and_getters_agree_with_the_object_at_all_times",
         "a_text_of_all_octets_survives_both_libraries_and_their_edits",
         "what_plugins_hang_onto_objects_runs_with_no_cell_borrowed",
+        "d_63_what_is_nested_without_end_is_told_and_neither_written_nor_let_go_by_recursion",
     ];
     for chain in chains {
         let output = sanitized_child(&format!("{}::{chain}", module_path!()));

@@ -30,6 +30,7 @@
 static char script[65536];
 static struct json_object *kept; /* from `keep` */
 static MQ_Message *last;
+static const char *lent; /* from `keep-mime` */
 
 static void say(const char *name, const char *value) {
     char line[4096];
@@ -88,6 +89,29 @@ static void trap(struct json_object *object, const char *name, MQ_Message *messa
 }
 #endif
 
+/* An array in an array, and so on: as many levels as that. */
+static struct json_object *nested(long levels) {
+    struct json_object *inner = json_object_new_array();
+    while (--levels > 0) {
+        struct json_object *outer = json_object_new_array();
+        json_object_array_add(outer, inner);
+        inner = outer;
+    }
+    return inner;
+}
+
+/* A few objects, of which each holds the one before twice: 2^levels to whoever writes it as text. */
+static struct json_object *doubled(long levels) {
+    struct json_object *inner = json_object_new_string("x");
+    while (levels-- > 0) {
+        struct json_object *outer = json_object_new_object();
+        json_object_object_add(outer, "a", json_object_get(inner));
+        json_object_object_add(outer, "b", inner);
+        inner = outer;
+    }
+    return inner;
+}
+
 static void run(MQ_Message *message, const char *word, const char *name, const char *value) {
     struct json_object *object = MESSAGE_JSON(message);
     if (!strcmp(word, "asked")) say("asked", object ? "yes" : NULL);
@@ -98,6 +122,8 @@ static void run(MQ_Message *message, const char *word, const char *name, const c
     else if (!strcmp(word, "get")) say(name, text_of(object, name));
     else if (!strcmp(word, "put")) json_object_object_add(object, name, json_tokener_parse(value));
     else if (!strcmp(word, "string")) json_object_object_add(object, name, json_object_new_string(value));
+    else if (!strcmp(word, "nest")) json_object_object_add(object, name, nested(atol(value)));
+    else if (!strcmp(word, "double")) json_object_object_add(object, name, doubled(atol(value)));
     else if (!strcmp(word, "delete")) json_object_object_del(object, name);
     else if (!strcmp(word, "keep")) kept = json_object_get(object), last = message;
     else if (!strcmp(word, "kept")) say("kept", kept == object ? "the same" : "another");
@@ -112,6 +138,8 @@ static void run(MQ_Message *message, const char *word, const char *name, const c
     else if (!strcmp(word, "envelope")) say("envelope", (const char *)MQ_envelope(message));
     else if (!strcmp(word, "recipient")) say("recipient", (const char *)MQ_recipient(message));
     else if (!strcmp(word, "mime")) say("mime", MQ_mime(message));
+    else if (!strcmp(word, "keep-mime")) lent = MQ_mime(message);
+    else if (!strcmp(word, "kept-mime")) say("kept-mime", lent);
     else if (!strcmp(word, "set-envelope")) MQ_setEnvelope(message, name, name ? strlen(name) : 0);
     else if (!strcmp(word, "set-recipient")) MQ_setRecipient(message, name, name ? strlen(name) : 0);
     else if (!strcmp(word, "set-mime")) MQ_setMime(message, name, name ? strlen(name) : 0);

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rohrpost_abi::{Command, ConnectionId, ForeignLoop, Level, Site, Verdict};
 
+use crate::reload::touch;
 use crate::support::{Folder, Line, Stage, child, is_child, scenario, transcript};
 
 /// Where the library and its header are.
@@ -224,6 +225,43 @@ scenario! {
         assert!(plugin == "unknown plugin" && text.contains("NULL"), "{lines:?}");
         assert_eq!(said, "data=mine");
         assert_eq!(Site::LibevShared.to_string().split(' ').nth(1), Some("libev"));
+    }
+}
+
+scenario! {
+    fn d_0e_d_9f_nothing_of_a_departed_plugin_is_called_and_the_loop_is_its_successors() {
+        let mut asleep = Asleep::new();
+        asleep.run("leave");
+        let (before, gone) = (asleep.connection, asleep.stage.plugin(0));
+        touch(&asleep.stage.folder.path().join("10-ev.so"));
+        asleep.stage.reload();
+        asleep.connection = asleep.stage.open();
+        asleep.run("ev");
+        asleep.wait(NOW);
+        let said = asleep.said();
+        assert!(said.iter().filter(|line| *line == "left").count() >= 5, "not yet: {said:?}");
+        asleep.stage.worker.close_connection(before);
+        assert_eq!(asleep.stage.bury(), [gone]);
+        asleep.run("io");
+        asleep.run("async");
+        for _ in 0..5 {
+            asleep.wait(NOW);
+        }
+        let mut lines = asleep.stage.take_lines();
+        lines.sort();
+        let [(Level::Critical, plugin, text), (_, _, one), (_, _, other)] = &*lines else {
+            panic!("{lines:?}")
+        };
+        assert!(plugin == "10-ev.so" && text.contains("mq_context_cleanup"), "{lines:?}");
+        assert_eq!([one, other], ["async", "io x"]);
+        // What was due over and over is stopped: a wait without end waits for the descriptor.
+        asleep.writer.write_all(b"x").unwrap();
+        assert!(asleep.wait(None), "nothing else ends the wait");
+        // The loop is one plugin's alone again, which is named and held to its own.
+        asleep.run("foreign");
+        asleep.wait(NOW);
+        let lines = asleep.stage.take_lines();
+        assert!(lines[0].0 == Level::Warning && lines[0].1 == "10-ev.so", "{lines:?}");
     }
 }
 

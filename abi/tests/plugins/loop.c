@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static MQ_Context *kept;
 static MQ_Timer *timer;
@@ -56,6 +57,12 @@ static void in_a_thread(intptr_t count) {
     pthread_join(thread, NULL);
 }
 
+static void *post_until_refused(void *unused) {
+    while (MQX_post(kept, on_post, NULL)) usleep(1000);
+    say("over");
+    return unused;
+}
+
 static void run(MQ_Context *context, const char *word, const char *value) {
     double first = 0, interval = 0;
     int number = atoi(value);
@@ -72,7 +79,10 @@ static void run(MQ_Context *context, const char *word, const char *value) {
     else if (!strcmp(word, "post")) say("post=%d", MQX_post(context, on_post, (void *)(intptr_t)number));
     else if (!strcmp(word, "post-nothing")) say("post=%d", MQX_post(context, NULL, NULL));
     else if (!strcmp(word, "post-elsewhere")) in_a_thread(number);
-    else if (!strcmp(word, "set-data")) MQ_setContextData(context, context);
+    else if (!strcmp(word, "post-until-refused")) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, post_until_refused, NULL)) abort();
+    } else if (!strcmp(word, "set-data")) MQ_setContextData(context, context);
     else if (!strcmp(word, "resolve")) {
         query = MQX_resolve(context, value, MQX_DNS_TXT, on_answer, (void *)5);
         say("query=%s", query ? "yes" : "NULL");

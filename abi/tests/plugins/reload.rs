@@ -12,7 +12,7 @@ use rohrpost_abi::{
 use crate::support::{Folder, Stage, options, scenario};
 
 /// A file with the same code and another content.
-fn touch(path: &Path) {
+pub(crate) fn touch(path: &Path) {
     let mut file = fs::OpenOptions::new().append(true).open(path).expect("it is there");
     file.write_all(b"another").expect("a test can write to its target directory");
 }
@@ -25,7 +25,7 @@ impl Stage {
     }
 
     /// All that a reload does on the main thread and on the one worker.
-    fn reload(&mut self) -> Vec<PluginIndex> {
+    pub(crate) fn reload(&mut self) -> Vec<PluginIndex> {
         let set = self.prepare();
         let fresh = self.host.plugins().initialize(&set).expect("puppets do not refuse");
         self.worker.admit(&fresh);
@@ -38,7 +38,7 @@ impl Stage {
     }
 
     /// Says goodbye to those that are in no set any more.
-    fn bury(&mut self) -> Vec<PluginIndex> {
+    pub(crate) fn bury(&mut self) -> Vec<PluginIndex> {
         let left = self.worker.left();
         for plugin in self.worker.exporters(&left, Hook::ContextCleanup) {
             self.worker.call_context(plugin, ContextStep::Cleanup);

@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Output;
 
-use rohrpost_abi::{Plugins, report_crashes};
+use rohrpost_abi::{Copies, OnError, PLUGINS_MAX, Plugins, report_crashes};
 
 use crate::support::{Folder, Stage, child_by, is_child, options, transcript};
 
@@ -313,6 +313,32 @@ fn a_constructor_that_crashes_is_named_before_there_is_a_host() {
     let left = left(path, "", &[]);
     left.assert_signal(SIGABRT);
     assert!(left.line.contains(" plugin=05-early.so in=its%20constructors"), "{}", left.line);
+}
+
+#[test]
+fn files_that_could_not_be_loaded_are_never_blamed_for_one_that_could() {
+    let path = path!("files_that_could_not_be_loaded_are_never_blamed_for_one_that_could");
+    if is_child(path) {
+        report_crashes(Some(crash_file())).expect("handlers are taken");
+        let folder = Folder::new();
+        folder.file("05-none.so", "no ELF");
+        let mut options = options(folder.path());
+        (options.copies, options.on_error) = (Copies::Memory, OnError::Skip);
+        let plugins = Plugins::default();
+        // More than the table of images has places.
+        for _ in 0..=2 * PLUGINS_MAX {
+            assert_eq!(plugins.prepare(&options).expect("it is skipped").skipped.len(), 1);
+        }
+        folder.plugin(
+            "10-late.so",
+            "#include <stdlib.h>\n__attribute__((constructor)) static void begin(void) { abort(); }",
+        );
+        let _ = plugins.prepare(&options);
+        return;
+    }
+    let left = left(path, "", &[]);
+    left.assert_signal(SIGABRT);
+    assert!(left.line.contains(" plugin=10-late.so in=its%20constructors"), "{}", left.line);
 }
 
 #[test]

@@ -117,26 +117,66 @@ fn rearmed_timers_fire_once_at_their_last_deadline() {
     for seed in seeds(10) {
         let mut random = Random::new(seed);
         let mut wheel = Wheel::new(0);
-        let keys: Vec<TimerKey> =
-            (0..500_usize).map(|id| wheel.arm(distance(&mut random), id)).collect();
-        let mut last: Vec<(u64, u64)> = vec![(0, 0); 500];
-        for order in 0..5_000 {
-            let id = if order < 500 { order as usize } else { random.index(500) };
-            last[id] = (1 + distance(&mut random).min(DELAY_MS_MAX - 1), order);
-            assert!(wheel.rearm(keys[id], last[id].0));
-        }
-        let mut expected: Vec<usize> = (0..500).collect();
-        expected.sort_by_key(|&id| last[id]);
-        let mut fired = Vec::new();
-        while let Some(next_ms) = wheel.next_deadline() {
+        let mut now_ms = 0;
+        let mut last: Vec<Option<u64>> = vec![None; 500];
+        let keys: Vec<TimerKey> = (0..500).map(|id| wheel.arm(u64::MAX, id)).collect();
+        let fire = |wheel: &mut Wheel<usize>, now_ms, next_ms, last: &mut [Option<u64>]| {
             wheel.advance(next_ms);
-            while let Some((_, id)) = wheel.take_due() {
-                assert_eq!(last[id].0, next_ms, "fired early or late");
-                fired.push(id);
+            let mut latest_ms = now_ms;
+            for id in take_all(wheel) {
+                let deadline_ms = last[id].take().expect("each fires once");
+                assert!(
+                    (latest_ms..=next_ms).contains(&deadline_ms),
+                    "early, late or out of order"
+                );
+                latest_ms = deadline_ms;
+            }
+            let left_ms = last.iter().flatten().min();
+            assert!(left_ms.is_none_or(|left_ms| *left_ms > next_ms), "not fired in time");
+        };
+        for order in 0..20_000 {
+            let id = if order < 500 { order } else { random.index(500) };
+            let deadline_ms = now_ms + 1 + distance(&mut random).min(DELAY_MS_MAX - 1);
+            let lives = order < 500 || last[id].is_some();
+            assert_eq!(wheel.rearm(keys[id], deadline_ms), lives);
+            if lives {
+                last[id] = Some(deadline_ms);
+            }
+            if order > 500 && random.one_in(50) {
+                let next_ms = match wheel.next_deadline() {
+                    Some(next_ms) if random.one_in(2) => next_ms,
+                    _ => now_ms + distance(&mut random) / 1_000,
+                };
+                let next_ms = next_ms.max(now_ms);
+                fire(&mut wheel, now_ms, next_ms, &mut last);
+                now_ms = next_ms;
             }
         }
-        assert_eq!(fired, expected);
+        while let Some(next_ms) = wheel.next_deadline() {
+            fire(&mut wheel, now_ms, next_ms, &mut last);
+            now_ms = next_ms;
+        }
+        assert!(wheel.is_empty() && last.iter().all(Option::is_none));
     }
+}
+
+/// Each command of each connection puts its timer off.
+#[test]
+fn a_timer_that_is_put_off_is_moved_once_a_slot_and_wakes_no_more_often() {
+    let mut wheel = Wheel::new(0);
+    let key = wheel.arm(300_000, ());
+    let mut wakes = 0;
+    for now_ms in 1..=3_600_000 {
+        if wheel.next_deadline() == Some(now_ms) {
+            wheel.advance(now_ms);
+            wakes += 1;
+        }
+        assert!(!wheel.has_due());
+        if now_ms % 100 == 0 {
+            assert!(wheel.rearm(key, now_ms + 300_000));
+        }
+    }
+    assert!(wakes <= 60, "{wakes} wake-ups in an hour");
 }
 
 #[test]

@@ -167,7 +167,8 @@ pub(super) fn take_settle(bytes: &[u8]) -> Option<Settle> {
 }
 
 /// Appends the metadata of `transaction`. `histories` is empty for a new one, else has one for each
-/// mail. Bodies that no mail uses are not kept. On an error `out` is as it was.
+/// mail. Bodies that no mail uses are not kept. One that fits when it is new fits later without attempts,
+/// as long as its extras stay within [`Extras::BYTES_MAX`]. On an error `out` is as it was.
 pub(super) fn put_accept(
     out: &mut Vec<u8>,
     transaction: &Transaction,
@@ -186,7 +187,7 @@ pub(super) fn put_accept(
         put_u32(out, if used { body.as_bytes_with_nul().len() as u32 } else { 0 });
     }
     put_u32(out, transaction.mails.len() as u32);
-    let mut extras_fit = true;
+    let (mut extras_fit, mut extras_bytes) = (true, 0);
     for (at, mail) in transaction.mails.iter().enumerate() {
         put_u16(out, mail.index);
         put_u16(out, mail.body);
@@ -199,10 +200,17 @@ pub(super) fn put_accept(
         put_history(out, histories.get(at));
         if let Some(extras) = &mail.extras {
             out[marker] |= MAIL_EXTRAS;
+            let extras_at = out.len();
             extras_fit &= put_extras(out, extras);
+            extras_bytes += out.len() - extras_at;
         }
     }
-    if out.len() - start > METADATA_BYTES_MAX || !wishes_fit || !extras_fit {
+    // A new one leaves room for what plugins may make of it later.
+    let reserve = match histories {
+        [] => Extras::BYTES_MAX.saturating_sub(extras_bytes),
+        _ => 0,
+    };
+    if out.len() - start + reserve > METADATA_BYTES_MAX || !wishes_fit || !extras_fit {
         out.truncate(start);
         return Err(Unfit::TooLarge(transaction.id));
     }

@@ -5,8 +5,9 @@
 //! is rewritten before the dead bytes exceed the live ones by two segments, or at all where the disk
 //! runs short.
 //!
-//! Diagnostics: a survivor that does not read back is damage, counted and dropped; a disk that does
-//! not answer pauses rewriting. Segments with damage are kept under another name, up to
+//! Diagnostics: a survivor that does not read back is damage, counted and dropped; one that reads back
+//! and has no record stays where it is, and its segment with it; a disk that does not answer pauses
+//! rewriting. Segments with damage are kept under another name, up to
 //! [`QUARANTINED_MAX`].
 
 use super::codec::Unfit;
@@ -144,7 +145,9 @@ impl Journal {
                 continue;
             };
             match self.rewrite(&survivor, &mut files) {
-                Ok(to) => moves.push(Move { id, to }),
+                Ok(Ok(to)) => moves.push(Move { id, to }),
+                // Its segment stays for its sake.
+                Ok(Err(unfit)) => self.gauges.trouble("mail could not be rewritten", &unfit),
                 Err(RecordError::Damaged) => self.drop_damaged(&survivor),
                 Err(RecordError::Io(error)) => {
                     self.gauges.trouble("mail could not be rewritten", &error);
@@ -173,7 +176,13 @@ impl Journal {
         Some(Survivor { id, location: held.location, mails: held.mails.clone() })
     }
 
-    fn rewrite(&mut self, survivor: &Survivor, files: &mut Files) -> Result<Location, RecordError> {
+    /// Adds it to the batch, with the changes since. What has no record as it is now is no damage: it still
+    /// reads back.
+    fn rewrite(
+        &mut self,
+        survivor: &Survivor,
+        files: &mut Files,
+    ) -> Result<Result<Location, Unfit>, RecordError> {
         let place = survivor.location.place;
         let content = files.read(self.segment_name(place)?, place, usize::MAX)?;
         let (Content::Accept(mut accept) | Content::Companion(mut accept)) = content else {
@@ -200,15 +209,16 @@ impl Journal {
             histories.push(history);
         }
         keep(&mut accept.transaction, &survivor.mails);
-        // Without any attempt it fits as it did when it was accepted.
+        // Without any attempt it fits, as whoever accepted it and its changes saw to.
+        let mut added = Err(Unfit::TooLarge(survivor.id));
         for kept in [ATTEMPTS_KEPT_MAX, 8, 1, 0] {
             histories.iter_mut().for_each(|history| history.trim(kept));
-            match self.batch.add_accept(&accept.transaction, &histories, u64::MAX) {
-                Err(Unfit::TooLarge(_)) => {}
-                added => return added.map_err(|_| RecordError::Damaged),
+            added = self.batch.add_accept(&accept.transaction, &histories, u64::MAX);
+            if !matches!(added, Err(Unfit::TooLarge(_))) {
+                break;
             }
         }
-        Err(RecordError::Damaged)
+        Ok(added)
     }
 
     fn segment_name(&self, place: Place) -> Result<SegmentName, RecordError> {

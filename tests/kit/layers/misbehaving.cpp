@@ -55,8 +55,58 @@ MAILERQ_IN_RCPTTO(step, recipient)
             }
         });
     if (name == "thread")
-        std::thread([context, hold = new mailerq::Hold(step.hold())] {
-            context.post([hold = std::unique_ptr<mailerq::Hold>(hold)] { hold->proceed(); });
+        std::thread([hold = step.hold()]() mutable { hold.proceed(); }).detach();
+    if (name == "thread-answer")
+        std::thread([remote = mailerq::RemoteHold(step.hold())]() mutable {
+            remote.finish([](mailerq::Hold &hold) {
+                hold.reject(550, "5.7.1", "The worker says no");
+                hold.proceed();
+            });
+        }).detach();
+    if (name == "thread-drop")
+        std::thread([hold = step.hold()]() mutable {
+            try {
+                const mailerq::Hold mine = std::move(hold);
+                throw std::runtime_error("look-up failed");
+            } catch (...) {
+            }
+        }).detach();
+    if (name == "thread-astray")
+        std::thread([hold = step.hold()]() mutable {
+            hold.reject(550, "5.7.1", "on the wrong thread");
+            hold.proceed();
+        }).detach();
+    if (name == "thread-undecided")
+        std::thread([remote = mailerq::RemoteHold(step.hold())]() mutable {
+            remote.finish([](mailerq::Hold &) {});
+        }).detach();
+    if (name == "flood") {
+        // On this thread, so that none of them runs before the last.
+        mailerq::RemoteHold remote(step.hold());
+        while (context.post([] {})) {
+        }
+        remote.finish([](mailerq::Hold &hold) { hold.proceed(); });
+    }
+    if (name == "flood-drop") {
+        auto hold = step.hold();
+        while (context.post([] {})) {
+        }
+        context.post([hold = std::move(hold)] {});
+    }
+    if (name == "late")
+        context.timer(4s, [hold = step.hold()]() mutable {
+            if (!hold.reject(550, "5.7.1", "far too late") && !hold.discard() && !hold.proceed())
+                mailerq::info("nobody hears it");
+        }).detach();
+    if (name == "after-late") {
+        auto hold = step.hold();
+        step.complete(); // it is the hold's now
+        context.timer(3s, [hold = std::move(hold)]() mutable { hold.proceed(); }).detach();
+    }
+    if (name == "answered-after-late")
+        context.timer(1s, [hold = step.hold()]() mutable {
+            hold.reject(551, "5.1.6", "in time");
+            hold.proceed();
         }).detach();
     if (name == "post-throw")
         context.post([hold = step.hold()] { throw std::runtime_error("in what was posted"); });

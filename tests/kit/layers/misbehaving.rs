@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,11 +19,30 @@ struct Misbehaving {
 struct Seat {
     timer: RefCell<Option<Timer>>,
     watch: RefCell<Option<Watch<UnixStream>>>,
+    trap: RefCell<Option<Watch<Trapped>>>,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         info("a seat is gone");
+    }
+}
+
+/// Goes off when it is dropped.
+struct Bomb(&'static str);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("{} goes off", self.0);
+    }
+}
+
+/// A descriptor that does.
+struct Trapped(UnixStream, #[allow(dead_code)] Bomb);
+
+impl AsFd for Trapped {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -86,7 +106,7 @@ impl Plugin for Misbehaving {
                 let remote = step.hold()?.remote();
                 std::thread::spawn(move || {
                     remote.finish(|hold| {
-                        hold.reject(550, "5.7.1", &format!("{} says no", hold.worker()));
+                        assert!(hold.reject(550, "5.7.1", &format!("{} says no", hold.worker())));
                         hold.proceed();
                     });
                 });
@@ -97,6 +117,73 @@ impl Plugin for Misbehaving {
                     let _remote = remote;
                     panic!("in the thread");
                 });
+            }
+            "bomb-in-timer" => {
+                let bomb = Bomb("timer");
+                let (second, hold) = (Duration::from_secs(1), step.hold()?);
+                let timer = context.repeat(second, second, move || {
+                    let _both = (&bomb, &hold);
+                    panic!("in the repeating timer");
+                })?;
+                timer.detach();
+            }
+            // Its own, while it runs: what it captured goes when it has returned.
+            "bomb-in-own-timer" => {
+                let (bomb, hold) = (Bomb("own timer"), RefCell::new(Some(step.hold()?)));
+                let (second, again) = (Duration::from_secs(1), Rc::clone(&state));
+                let timer = context.repeat(second, second, move || {
+                    let _bomb = &bomb;
+                    hold.borrow_mut().take().map(|hold| hold.proceed());
+                    again.timer.borrow_mut().take();
+                })?;
+                *state.timer.borrow_mut() = Some(timer);
+            }
+            "bomb-in-watch" | "bomb-in-own-watch" => {
+                let own = recipient.as_bytes().starts_with(b"bomb-in-own");
+                let (bomb, hold) = (Bomb("watch"), RefCell::new(Some(step.hold()?)));
+                let (ours, mut theirs) = UnixStream::pair()?;
+                theirs.write_all(b"x")?;
+                let (trapped, again) = (Trapped(ours, Bomb("descriptor")), Rc::clone(&state));
+                let watch = context.watch(trapped, Interest::Read, move |_, _| {
+                    let _both = (&bomb, &theirs);
+                    hold.borrow_mut().take().map(|hold| hold.proceed());
+                    again.trap.borrow_mut().take();
+                    assert!(own, "in the watch");
+                })?;
+                *state.trap.borrow_mut() = Some(watch);
+            }
+            "late" => {
+                let hold = step.hold_for(Duration::from_secs(2))?;
+                let late = context.timer(Duration::from_secs(4), move || {
+                    assert!(!hold.reject(550, "5.7.1", "far too late") && !hold.discard());
+                    assert!(hold.message().is_none() && !hold.set_authenticated(true));
+                    info("nobody hears it");
+                    hold.fail_with(&Failure::new("gave up"));
+                })?;
+                late.detach();
+            }
+            "after-late" => {
+                let hold = step.hold()?;
+                step.complete(); // it is the hold's now
+                assert!(step.hold().is_err());
+                let timer = context.timer(Duration::from_secs(3), move || {
+                    hold.proceed();
+                })?;
+                timer.detach();
+            }
+            "answered-after-late" => {
+                let hold = step.hold()?;
+                let timer = context.timer(Duration::from_secs(1), move || {
+                    assert!(hold.reject(551, "5.1.6", "in time"));
+                    hold.proceed();
+                })?;
+                timer.detach();
+            }
+            "flood" => {
+                // On this thread, so that none of them runs before the last.
+                let remote = step.hold()?.remote();
+                while context.remote().post(|_| {}) {}
+                remote.release(Verdict::Continue);
             }
             "wait" => {
                 let hold = step.hold()?;
@@ -173,6 +260,26 @@ impl Plugin for Misbehaving {
         }
         Ok(())
     }
+
+    fn out_result(
+        &self,
+        step: &mut Step<'_, Self>,
+        message: rohrpost_plugin::Message,
+        code: u16,
+        _: &[u8],
+    ) -> Outcome {
+        let (host, state) = (step.host().unwrap_or_default(), message.state().unwrap_or_default());
+        // SAFETY: it takes any pointer for a message.
+        let local = unsafe { MQ_local(message.as_raw()) };
+        assert_eq!(local != 0, message.is_local());
+        info(format_args!("{code} of {host} at {state}"));
+        Ok(())
+    }
 }
 
-export!(Misbehaving: rcpt_to, message, out_message);
+// Declared here, as for what the layer does not have.
+unsafe extern "C" {
+    fn MQ_local(address_or_message: *const std::ffi::c_void) -> u8;
+}
+
+export!(Misbehaving: rcpt_to, message, out_message, out_result);

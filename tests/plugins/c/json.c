@@ -44,6 +44,10 @@ static void change(MQ_Message *message, struct json_object *object, const char *
     else if (!strcmp(word, "nobody")) json_object_object_del(object, "recipient");
     else if (!strcmp(word, "stamp")) stamp(object);
     else if (!strcmp(word, "note")) MQX_setNote(message, "from", PLUGIN_NAME "\0x", sizeof PLUGIN_NAME + 1);
+    else if (!strcmp(word, "full")) {
+        static const char most[16000];
+        MQX_setNote(message, "full", most, sizeof most);
+    }
     else if (!strcmp(word, "redirect"))
         json_object_object_add(object, "recipient", json_object_new_string("other@example.net"));
     else if (!strcmp(word, "count")) {

@@ -1,0 +1,168 @@
+//! `rohrpost plugin bench`: what a plugin costs, measured here and now.
+//!
+//! Owns how often something is done and which of the times is told: the median of rounds, which a machine
+//! that does something else now and then does not move. What is measured is [`pair`](super::pair)'s: each
+//! hook that the plugin exports, by itself, and two sessions in memory that pass messages with and without it,
+//! in turns.
+//!
+//! Must never: measure anything that waits: of a hook that takes its step and does not hand it back within
+//! the call, that is said in place of a time.
+//!
+//! **Diagnostics**: a plugin that cannot be loaded is named with the reason, exit 1.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::EXIT_FAULTY;
+use super::pair::{Pair, PairError};
+use crate::cli::PluginBench;
+use crate::program::complain;
+
+/// Octets of the messages that are passed: one without attachment.
+const OCTETS: usize = 4 * 1024;
+/// Rounds of each measurement; the time told is that in their middle.
+const ROUNDS: usize = 25;
+/// How often a hook is called before the clock is read again, at least.
+const CALLS_MIN: u32 = 16;
+
+/// Measures the plugin and says what came of it; returns the exit code.
+pub(super) fn run(bench: &PluginBench) -> u8 {
+    match measure(bench) {
+        Ok(figures) => {
+            if bench.json {
+                println!("{}", figures.json());
+            } else {
+                figures.print();
+            }
+            0
+        }
+        Err(error) => complain(format_args!("{}: {error}", bench.file.display()), EXIT_FAULTY),
+    }
+}
+
+/// Nanoseconds, or why there are none.
+type Time = Result<f64, String>;
+
+/// What was found.
+struct Figures {
+    hooks: Vec<(&'static str, Time)>,
+    without: Time,
+    with: Time,
+}
+
+fn measure(bench: &PluginBench) -> Result<Figures, PairError> {
+    let mut alone = Pair::alone()?;
+    let mut beside = Pair::with(&bench.file, 1)?;
+    let hooks = beside.hooks();
+    let share = bench.time / u32::try_from(hooks.len() + 2).unwrap_or(u32::MAX);
+    let times = hooks.into_iter().map(|hook| (hook.name(), middle(share, || beside.ask(hook))));
+    let hooks = times.collect();
+    let text = text();
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    // In turns, so that both see the same machine.
+    for _ in 0..ROUNDS {
+        let round = share / ROUNDS as u32;
+        without.push(round_of(round, &mut || alone.pass(&text).map(drop)));
+        with.push(round_of(round, &mut || beside.pass(&text).map(drop)));
+    }
+    let [without, with] = [without, with].map(|times| times.into_iter().collect());
+    Ok(Figures { hooks, without: told(without), with: told(with) })
+}
+
+fn told(times: Result<Vec<f64>, PairError>) -> Time {
+    times.map(median).map_err(|error| error.to_string())
+}
+
+/// The time of one `work` in the middle of the rounds that fit into `time`.
+fn middle(time: Duration, mut work: impl FnMut() -> Result<(), PairError>) -> Time {
+    let round = time / ROUNDS as u32;
+    told((0..ROUNDS).map(|_| round_of(round, &mut work)).collect())
+}
+
+/// The time of one `work` among as many as fit into `time`.
+fn round_of(
+    time: Duration,
+    work: &mut impl FnMut() -> Result<(), PairError>,
+) -> Result<f64, PairError> {
+    let start = Instant::now();
+    let mut calls = 0u64;
+    loop {
+        for _ in 0..CALLS_MIN {
+            work()?;
+        }
+        calls += u64::from(CALLS_MIN);
+        let passed = start.elapsed();
+        if passed >= time {
+            return Ok(passed.as_nanos() as f64 / calls as f64);
+        }
+    }
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Lines of letters, as a text has them.
+fn text() -> Vec<u8> {
+    let line = b"The quick brown fox jumps over the lazy dog and over what is left of it.\r\n";
+    let mut text = b"Subject: a message\r\n\r\n".to_vec();
+    while text.len() + line.len() <= OCTETS {
+        text.extend_from_slice(line);
+    }
+    text
+}
+
+impl Figures {
+    fn print(&self) {
+        println!("{:<28} {:>12}", "hook", "ns a call");
+        for (hook, time) in &self.hooks {
+            match time {
+                Ok(ns) => println!("{hook:<28} {ns:>12.1}"),
+                Err(why) => println!("{hook:<28} {why}"),
+            }
+        }
+        println!();
+        println!("{:<28} {:>12} {:>12}", "two sessions in memory", "ns a mail", "mails/s");
+        for (name, time) in [("without the plugin", &self.without), ("with it", &self.with)] {
+            match time {
+                Ok(ns) => println!("{name:<28} {ns:>12.0} {:>12.0}", 1e9 / ns),
+                Err(why) => println!("{name:<28} {why}"),
+            }
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let time = |time: &Time| match time {
+            Ok(ns) => json!({ "ns": ns }),
+            Err(why) => json!({ "why": why }),
+        };
+        let hooks = self.hooks.iter().map(|(hook, taken)| ((*hook).to_owned(), time(taken)));
+        json!({
+            "hooks": hooks.collect::<serde_json::Map<_, _>>(),
+            "octets": OCTETS,
+            "mail": { "without": time(&self.without), "with": time(&self.with) },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_round_that_was_disturbed_moves_nothing() {
+        assert_eq!(median(vec![3.0, 1e9, 1.0, 2.0, 4.0]), 3.0);
+    }
+
+    #[test]
+    fn work_is_done_at_least_some_times_and_its_failure_ends_it() {
+        let mut calls = 0;
+        let once = round_of(Duration::ZERO, &mut || {
+            calls += 1;
+            Ok(())
+        });
+        assert!(once.is_ok_and(|ns| ns >= 0.0) && calls == CALLS_MIN);
+    }
+}
