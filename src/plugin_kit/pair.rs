@@ -113,7 +113,7 @@ impl Pair {
     /// A pair that no plugin sees.
     ///
     /// # Errors
-    /// Never; as the pair with a plugin.
+    /// [`PairError::Broken`] alone.
     pub fn alone() -> Result<Pair, PairError> {
         Pair::of(None)
     }
@@ -431,4 +431,18 @@ fn received_field() -> Box<[u8]> {
 
 fn broken(wanted: &str, found: &Option<client::Event>) -> PairError {
     PairError::Broken(format!("{wanted} was awaited, and {found:?} came"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_passes_whole_with_our_field_before_it() {
+        let mut pair = Pair::alone().unwrap();
+        for text in [&b"\r\n.\r\n..two\r\n"[..], b"", &b"0123456789\r\n".repeat(20_000)] {
+            assert_eq!(pair.pass(text).unwrap(), received_field().len() + text.len());
+        }
+        assert!(pair.hooks().is_empty());
+    }
 }
