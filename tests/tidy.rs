@@ -188,7 +188,9 @@ fn layering(source: &Source) -> Vec<Violation> {
 /// Unsafe code lives in abi/; every other crate root forbids it.
 fn unsafe_code(source: &Source) -> Vec<Violation> {
     let mut found = Vec::new();
-    let in_abi = source.path.starts_with("abi/") || source.path.starts_with("examples/plugins/");
+    // Plugins are on the other side of the interface.
+    let plugins = ["abi/", "examples/plugins/", "tests/kit/layers/"];
+    let in_abi = plugins.iter().any(|folder| source.path.starts_with(folder));
     let roots = ["lib.rs", "main.rs", "build.rs"];
     let root = source.path.split('/').next_back().is_some_and(|name| roots.contains(&name))
         && !source.path.contains("/bin/")
