@@ -18,8 +18,10 @@ use clap_complete::Shell;
 
 use crate::settings::{self, Arguments};
 
+mod load;
 mod plugin;
 mod queue;
+pub use load::{Extent, Flight, Load, LoadTls, LoginFile, Share};
 pub use plugin::{Language, Plugin, PluginBench, PluginCheck, PluginNew, PluginTest, PluginTop};
 pub use queue::{Queue, QueueView};
 
@@ -41,6 +43,8 @@ pub enum Command {
     Check(Check),
     /// Be a server that takes mail and throws it away.
     Sink(Sink),
+    /// Send mail and measure.
+    Load(Load),
     /// Look at the queue.
     Queue(Queue),
     /// Say how the server is.
@@ -214,6 +218,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         }),
         "check" => Command::Check(check(matches)),
         "sink" => Command::Sink(sink(matches)),
+        "load" => Command::Load(load::read(matches)),
         "queue" => Command::Queue(queue::read(matches)),
         "status" => Command::Status(Status {
             arguments: settings_of(matches),
@@ -249,6 +254,7 @@ pub fn program() -> clap::Command {
         .subcommand(with_settings(run_command(), Shown::All))
         .subcommand(with_settings(check_command(), Shown::All))
         .subcommand(sink_command())
+        .subcommand(load::command())
         .subcommand(queue::command())
         .subcommands(upkeep().map(|command| with_settings(command, Shown::QueueOnly)))
         .subcommand(plugin::command())
