@@ -28,7 +28,7 @@ pub fn run(command: Command) -> u8 {
         Command::Run(run) if run.supervise => keeper::run(),
         Command::Run(run) => serve(run),
         Command::Check(check) => check_settings(check),
-        Command::Sink(sink) => match sink::run(sink) {
+        Command::Sink(sink) => match sink::run(&sink) {
             Ok(()) => 0,
             Err(error) => complain(&error, error.exit()),
         },

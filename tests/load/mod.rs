@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Load, PATIENCE, Server, Sink, eventually};
+use crate::support::{Load, Measured, PATIENCE, Process, Server, Sink, eventually, program, ready};
 
 /// A directory, and a sink that writes into it.
 fn sink(arguments: &[&str]) -> (tempfile::TempDir, Sink) {
@@ -85,6 +85,24 @@ fn what_the_server_counts_is_what_was_sent() {
 }
 
 #[test]
+fn a_sink_of_several_threads_takes_as_much() {
+    let arguments = ["sink", "--discard", "--threads", "3", "--listen", "127.0.0.1:0"];
+    let mut sink = Process::spawn("rohrpost sink", program().args(arguments));
+    let (addresses, _) = sink.await_line(PATIENCE, |line| ready(line, "sink"));
+    for flight in ["lockstep", "bdat"] {
+        let line = format!("--messages 500 --per-connection 20 --flight {flight}");
+        Load::on(addresses[0], &line).run().assert_all(500);
+    }
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", sink.pid())).unwrap();
+    let named = tasks.filter(|task| {
+        let name = task.as_ref().unwrap().path().join("comm");
+        std::fs::read_to_string(name).unwrap_or_default() == "sink\n"
+    });
+    assert_eq!(named.count(), 3);
+    assert!(sink.terminate(PATIENCE).success());
+}
+
+#[test]
 fn a_table_says_the_same_to_people() {
     let (folder, sink) = sink(&["--refuse", "dot=451@30%"]);
     let mut load = Load::plain(sink.address(), "--messages 100").spawn();
@@ -114,7 +132,7 @@ fn idle_connections_are_held_until_told_otherwise() {
     });
     assert!(load.try_wait().is_none(), "it holds them");
     load.ask_to_end();
-    let measured = crate::support::Measured::of(&mut load);
+    let measured = Measured::of(&mut load);
     assert_eq!((measured.code, measured.count("connections")), (Some(0), 200), "{measured:?}");
     assert!(server.terminate().success());
 }
@@ -125,7 +143,7 @@ fn the_first_ending_signal_ends_a_load_and_it_says_what_it_has() {
     let mut load = Load::on(sink.address(), "--seconds 600 --connections 3").spawn();
     sink.await_count(100, PATIENCE);
     load.ask_to_end();
-    let measured = crate::support::Measured::of(&mut load);
+    let measured = Measured::of(&mut load);
     let messages = measured.count("messages");
     assert!(messages >= 100, "{measured:?}");
     measured.assert_all(messages);

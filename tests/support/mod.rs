@@ -26,7 +26,7 @@ pub(crate) use self::{
     plugin::{Sanitizer, asan_library, compile_plugin, compile_plugin_with},
     process::{Process, Written},
     seed::Random,
-    server::{Server, ServerBuilder, Status},
+    server::{Server, ServerBuilder, Status, program, ready},
     sink::Sink,
     tool::{Listener, Tool, fresh_port},
     trace::{Call, Trace},
