@@ -184,10 +184,10 @@ impl Connection {
             let session = Box::new(Session::new(&bench.plan.options));
             // Where TLS comes first.
             let shaking = session.stage() == Stage::Handshake;
+            self.state = State::Greeting { session, shaking };
             if shaking {
                 self.start_tls(bench)?;
             }
-            self.state = State::Greeting { session, shaking };
         }
         self.drive(bench, io)
     }

@@ -425,7 +425,11 @@ impl Handler for Worker {
                 self.resting -= 1;
                 self.to_open.push_back(place);
             }
-            LoadTimer::End => self.stop(io),
+            LoadTimer::End => {
+                // What became due while this thread was elsewhere is no fault of the server.
+                self.keep_pace(io);
+                self.stop(io);
+            }
             LoadTimer::Last => io.stop(),
         }
     }
