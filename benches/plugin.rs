@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use criterion::{Criterion, Throughput};
-use rohrpost::plugin_kit::pair::{Pair, PairError};
+use rohrpost::plugin_kit::pair::{Pair, PairError, text};
 
 /// Of a message without attachment, and of one with.
 const OCTETS: [usize; 2] = [4 * 1024, 64 * 1024];
@@ -76,16 +76,6 @@ fn pass(messages: usize) -> Result<(), PairError> {
 fn number(option: &str) -> Option<usize> {
     let mut arguments = std::env::args().skip_while(|argument| argument != option).skip(1);
     arguments.next().and_then(|value| value.parse().ok())
-}
-
-/// Lines of letters, as a text has them.
-fn text(octets: usize) -> Vec<u8> {
-    let line = b"The quick brown fox jumps over the lazy dog and over what is left of it.\r\n";
-    let mut text = b"Subject: a message\r\n\r\n".to_vec();
-    while text.len() + line.len() <= octets {
-        text.extend_from_slice(line);
-    }
-    text
 }
 
 fn plugin() -> PathBuf {

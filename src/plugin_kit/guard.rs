@@ -1,5 +1,5 @@
-//! Who watches a dialogue that nobody else watches: its one thread runs the plugin, and a hook that does
-//! not return would keep it for ever.
+//! Who watches a dialogue or a measurement that nobody else watches: its one thread runs the plugin, and a
+//! hook that does not return would keep it for ever.
 //!
 //! Must never: count time that the plugin did not have; each turn of the stage begins it anew.
 //!

@@ -8,15 +8,17 @@
 //! Must never: measure anything that waits: of a hook that takes its step and does not hand it back within
 //! the call, that is said in place of a time.
 //!
-//! **Diagnostics**: a plugin that cannot be loaded is named with the reason, exit 1.
+//! **Diagnostics**: a plugin that cannot be loaded is named with the reason, exit 1; so is one that does not
+//! return. One that crashes ends it by its signal, one that calls `exit()` by SIGABRT.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::EXIT_FAULTY;
-use super::pair::{Pair, PairError};
-use crate::cli::PluginBench;
+use super::guard::Guard;
+use super::pair::{Pair, PairError, text};
+use crate::cli::{self, PluginBench};
 use crate::program::complain;
 
 /// Octets of the messages that are passed: one without attachment.
@@ -28,7 +30,25 @@ const CALLS_MIN: u32 = 16;
 
 /// Measures the plugin and says what came of it; returns the exit code.
 pub(super) fn run(bench: &PluginBench) -> u8 {
-    match measure(bench) {
+    if let Err(error) = rohrpost_abi::report_crashes(None) {
+        let text = format_args!("signals cannot be handled: {error}");
+        return complain(text, cli::EXIT_TRY_AGAIN);
+    }
+    let code = judged(bench);
+    // Until here an exit is one that the plugin has called.
+    rohrpost_abi::expect_exit();
+    code
+}
+
+fn judged(bench: &PluginBench) -> u8 {
+    let guard = match Guard::set(bench.time) {
+        Ok(guard) => guard,
+        Err(error) => {
+            let text = format_args!("no thread can be started: {error}");
+            return complain(text, cli::EXIT_TRY_AGAIN);
+        }
+    };
+    match measure(bench, &guard) {
         Ok(figures) => {
             if bench.json {
                 println!("{}", figures.json());
@@ -51,22 +71,28 @@ struct Figures {
     with: Time,
 }
 
-fn measure(bench: &PluginBench) -> Result<Figures, PairError> {
+fn measure(bench: &PluginBench, guard: &Guard) -> Result<Figures, PairError> {
     let mut alone = Pair::alone()?;
     let mut beside = Pair::with(&bench.file, 1)?;
+    if let Some(host) = beside.host() {
+        guard.learn(host);
+    }
     let hooks = beside.hooks();
     let share = bench.time / u32::try_from(hooks.len() + 2).unwrap_or(u32::MAX);
-    let times = hooks.into_iter().map(|hook| (hook.name(), middle(share, || beside.ask(hook))));
+    let times = hooks.into_iter().map(|hook| {
+        guard.beat();
+        (hook.name(), middle(share, || beside.ask(hook)))
+    });
     let hooks = times.collect();
-    let text = text();
-    let (mut without, mut with) = (Vec::new(), Vec::new());
+    let text = text(OCTETS);
+    let (mut without, mut with) = (Ok(Vec::new()), Ok(Vec::new()));
     // In turns, so that both see the same machine.
     for _ in 0..ROUNDS {
+        guard.beat();
         let round = share / ROUNDS as u32;
-        without.push(round_of(round, &mut || alone.pass(&text).map(drop)));
-        with.push(round_of(round, &mut || beside.pass(&text).map(drop)));
+        add_round(&mut without, round, &mut || alone.pass(&text).map(drop));
+        add_round(&mut with, round, &mut || beside.pass(&text).map(drop));
     }
-    let [without, with] = [without, with].map(|times| times.into_iter().collect());
     Ok(Figures { hooks, without: told(without), with: told(with) })
 }
 
@@ -76,8 +102,25 @@ fn told(times: Result<Vec<f64>, PairError>) -> Time {
 
 /// The time of one `work` in the middle of the rounds that fit into `time`.
 fn middle(time: Duration, mut work: impl FnMut() -> Result<(), PairError>) -> Time {
-    let round = time / ROUNDS as u32;
-    told((0..ROUNDS).map(|_| round_of(round, &mut work)).collect())
+    let mut times = Ok(Vec::new());
+    for _ in 0..ROUNDS {
+        add_round(&mut times, time / ROUNDS as u32, &mut work);
+    }
+    told(times)
+}
+
+/// Adds the time of one `work` in another round, unless one has failed.
+fn add_round(
+    times: &mut Result<Vec<f64>, PairError>,
+    time: Duration,
+    work: &mut impl FnMut() -> Result<(), PairError>,
+) {
+    if let Ok(all) = times {
+        match round_of(time, work) {
+            Ok(ns) => all.push(ns),
+            Err(error) => *times = Err(error),
+        }
+    }
 }
 
 /// The time of one `work` among as many as fit into `time`.
@@ -102,16 +145,6 @@ fn round_of(
 fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
-}
-
-/// Lines of letters, as a text has them.
-fn text() -> Vec<u8> {
-    let line = b"The quick brown fox jumps over the lazy dog and over what is left of it.\r\n";
-    let mut text = b"Subject: a message\r\n\r\n".to_vec();
-    while text.len() + line.len() <= OCTETS {
-        text.extend_from_slice(line);
-    }
-    text
 }
 
 impl Figures {

@@ -91,6 +91,16 @@ pub enum PairError {
     Broken(String),
 }
 
+/// A text of about so many octets: lines of letters, as most have them.
+pub fn text(octets: usize) -> Vec<u8> {
+    let line = b"The quick brown fox jumps over the lazy dog and over what is left of it.\r\n";
+    let mut text = b"Subject: a message\r\n\r\n".to_vec();
+    while text.len() + line.len() <= octets {
+        text.extend_from_slice(line);
+    }
+    text
+}
+
 /// A plugin of a pair, and what it sees.
 #[derive(Debug)]
 struct Seen {
@@ -124,6 +134,11 @@ impl Pair {
     /// When it cannot be loaded, or takes control and keeps it.
     pub fn with(file: &Path, copies: usize) -> Result<Pair, PairError> {
         Pair::of(Some(Seen::load(file, copies)?))
+    }
+
+    /// The host of its plugin, if it has one.
+    pub fn host(&self) -> Option<&'static Host> {
+        self.seen.as_ref().map(|seen| seen.plugins.cell.host())
     }
 
     fn of(seen: Option<Seen>) -> Result<Pair, PairError> {
@@ -163,6 +178,9 @@ impl Pair {
         if let Some(message) = message {
             seen.plugins.cell.close_message(message);
         }
+        if asked.is_err() {
+            seen.reconnect();
+        }
         asked
     }
 
@@ -170,7 +188,7 @@ impl Pair {
     /// octets that arrived.
     ///
     /// # Errors
-    /// When a hook keeps its step or answers it.
+    /// When a hook keeps its step or answers it; the sessions are of no use any more then.
     pub fn pass(&mut self, text: &[u8]) -> Result<usize, PairError> {
         let envelope = client::Envelope {
             from: SENDER,
@@ -325,8 +343,9 @@ impl Seen {
         let system = |what| move |source| PairError::System { what, source };
         let place = folder().map_err(system("a temporary folder cannot be made"))?;
         let file = std::fs::canonicalize(file).map_err(system("the plugin is not there"))?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
         for copy in 0..copies {
-            let link = place.path().join(format!("{copy:02}-plugin.so"));
+            let link = place.path().join(format!("{copy:02}-{name}"));
             std::os::unix::fs::symlink(&file, link).map_err(system("no link can be made"))?;
         }
         let options = LoadOptions {
@@ -356,12 +375,22 @@ impl Seen {
         if walked == Walk::Held {
             return Err(PairError::Held(Hook::ContextInitialize));
         }
-        let open = |direction| {
-            let init = ConnectionInit { fd: -1, direction, secure: false, authenticated: false };
-            plugins.cell.open_connection(init).expect("a new worker has room for two")
-        };
-        let (incoming, outgoing) = (open(Direction::Incoming), open(Direction::Outgoing));
+        let incoming = open(&plugins, Direction::Incoming);
+        let outgoing = open(&plugins, Direction::Outgoing);
         Ok(Seen { plugins, incoming, outgoing, commands: Vec::new() })
+    }
+
+    /// New connections in place of those whose step a plugin keeps: what is asked next finds them free.
+    fn reconnect(&mut self) {
+        for (connection, direction) in
+            [(&mut self.incoming, Direction::Incoming), (&mut self.outgoing, Direction::Outgoing)]
+        {
+            self.plugins.cell.revoke(*connection);
+            self.plugins.cell.close_connection(*connection);
+            *connection = open(&self.plugins, direction);
+        }
+        self.plugins.take_commands(&mut self.commands);
+        self.commands.clear();
     }
 
     fn show(&self, connection: ConnectionId, mime: Option<Text>) -> MessageId {
@@ -414,6 +443,11 @@ impl Seen {
             Walk::Held => Err(PairError::Held(hook)),
         }
     }
+}
+
+fn open(plugins: &Plugins, direction: Direction) -> ConnectionId {
+    let init = ConnectionInit { fd: -1, direction, secure: false, authenticated: false };
+    plugins.cell.open_connection(init).expect("a new worker has room for two")
 }
 
 fn received_field() -> Box<[u8]> {

@@ -2,6 +2,7 @@
 //!
 //! **Diagnostics**: what the program said is part of every message.
 
+mod bench;
 mod check;
 mod dialogue;
 mod guide;
