@@ -14,7 +14,7 @@ use std::process::{self, Command};
 use criterion::{Criterion, criterion_group, criterion_main};
 use rohrpost_abi::{
     ConnectionId, ConnectionInit, Copies, Direction, Hook, HostInit, LoadOptions, OnError,
-    PluginDirectory, PluginSet, Plugins, Returned, Step, Terminated, Verdict, Walked, Worker,
+    PluginDirectory, Plugins, Returned, Step, Terminated, Verdict, Walked, Worker,
 };
 
 const PLUGIN: &str = r#"
@@ -96,31 +96,30 @@ fn hook(criterion: &mut Criterion) {
     });
     group.bench_function("event that nobody exports", |bencher| {
         bencher.iter(|| {
-            for plugin in black_box(&set).with(Hook::Secure) {
-                worker.call(*plugin, connection, Step::Secure);
+            if worker.asked(black_box(connection), Hook::Secure) > 0 {
+                worker.ask(connection, 0, &Step::Secure);
             }
         });
     });
     group.bench_function("hook returning false", |bencher| {
-        bencher.iter(|| assert_eq!(ask(&mut worker, &set, connection, Step::Connect), None));
+        bencher.iter(|| assert_eq!(ask(&mut worker, connection, Step::Connect), None));
     });
     group.bench_function("three hooks returning false", |bencher| {
-        let plugin = set.with(Hook::Connect)[0];
-        let plugins = [plugin; 3];
+        let callees = [set.callees(Hook::Connect)[0]; 3];
         bencher.iter(|| {
-            let walked = worker.ask(black_box(&plugins), connection, Step::Connect);
-            assert_eq!(walked, Walked { declined: 3, returned: None });
+            let walked = worker.ask_these(black_box(&callees), connection, &Step::Connect);
+            assert_eq!(walked, Some(Walked { declined: 3, returned: None }));
         });
     });
     group.bench_function("hand-back inside the hook", |bencher| {
         bencher.iter(|| {
-            assert_eq!(ask(&mut worker, &set, connection, Step::MailFrom(address)), handed_back);
+            assert_eq!(ask(&mut worker, connection, Step::MailFrom(address)), handed_back);
         });
     });
     group.bench_function("timer started and stopped inside the hook", |bencher| {
         let mut commands = Vec::new();
         bencher.iter(|| {
-            assert_eq!(ask(&mut worker, &set, connection, Step::RcptTo(address)), None);
+            assert_eq!(ask(&mut worker, connection, Step::RcptTo(address)), None);
             worker.take_commands(&mut commands);
             assert_eq!(commands.len(), 2);
             commands.clear();
@@ -130,13 +129,9 @@ fn hook(criterion: &mut Criterion) {
 }
 
 /// As a worker asks.
-fn ask(
-    worker: &mut Worker,
-    set: &PluginSet,
-    connection: ConnectionId,
-    step: Step<'_>,
-) -> Option<Returned> {
-    worker.ask(black_box(set).with(step.hook()), connection, step).returned
+fn ask(worker: &mut Worker, connection: ConnectionId, step: Step<'_>) -> Option<Returned> {
+    let walked = worker.ask(black_box(connection), 0, &step);
+    walked.expect("the connection is open").returned
 }
 
 criterion_group!(benches, hook);

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::c_int;
 use std::fmt;
 use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -32,7 +32,7 @@ pub struct Current {
 }
 
 /// What is called: plugin and site, as they stand in a [`Word`].
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Call(u64);
 
 impl Call {
@@ -234,6 +234,33 @@ fn guarded<R>(word: &Word, call: Call, escaped: impl Reason + Copy, code: impl F
             returned
         }
         Err(_) => die(&escaped),
+    }
+}
+
+/// Plugins that are called one after the other, with nothing of ours in between that could fail.
+pub(crate) struct Row<'a>(&'a Word);
+
+impl Row<'_> {
+    /// Runs plugin code.
+    #[inline(always)]
+    pub(crate) fn call<R>(&self, call: Call, code: impl FnOnce() -> R) -> R {
+        let running = self.0.start(call);
+        let fuse = Fuse(Escaped);
+        let returned = code();
+        fuse.disarm();
+        self.0.end(running);
+        returned
+    }
+}
+
+/// As [`plugin_code`], with one catch for a row of calls.
+#[inline(always)]
+pub(crate) fn in_a_row<R>(word: &Word, row: impl FnOnce(&Row<'_>) -> R) -> R {
+    // An exception that leaves plugin code is met by its fuse, on the way to this catch.
+    match catch_unwind(AssertUnwindSafe(|| row(&Row(word)))) {
+        Ok(returned) => returned,
+        // A bug of ours, between two calls.
+        Err(panic) => resume_unwind(panic),
     }
 }
 

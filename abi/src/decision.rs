@@ -65,6 +65,14 @@ impl Docket {
         self.open = open;
     }
 
+    /// Nothing was decided, and nothing may be.
+    pub(crate) fn clear(&mut self) {
+        self.open = false;
+        if self.decided.is_some() {
+            self.decided = None;
+        }
+    }
+
     pub(crate) fn is_decided(&self) -> bool {
         self.decided.is_some()
     }

@@ -416,8 +416,8 @@ pub(crate) fn made(state: &RefCell<State>, message: MessageId) -> Option<Made> {
 }
 
 /// The chain of a message is over: reads its object back, and lets it go. The cell is not borrowed.
-pub(crate) fn close(mut message: Message) -> MessageEdits {
-    let Some(json) = message.json.take() else { return message.into_edits() };
+pub(crate) fn close(message: &mut Message) -> MessageEdits {
+    let Some(json) = message.json.take() else { return message.end() };
     let plugin = json.asker;
     // What a plugin hung onto its objects runs here, and a broken object breaks here.
     let site = Site::Hook(match message.direction() {
@@ -434,7 +434,7 @@ pub(crate) fn close(mut message: Message) -> MessageEdits {
     if message.direction() == Direction::Outgoing {
         read.problem = None;
     }
-    let edits = message.into_edits();
+    let edits = message.end();
     MessageEdits { json: Some(Box::new(read)), ..edits }
 }
 

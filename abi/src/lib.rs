@@ -11,6 +11,7 @@
 //! | `set`, `sets` | who is asked in which order, and who is in no set of a worker any more |
 //! | `generation`, `hook`, `hooks`, `step` | what is called, under which prototype, with what |
 //! | `call` | the one way into plugin code |
+//! | `callee` | hooks of plugins, ready to be called in a step |
 //! | `ask` | a step shown to plugins in a row |
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
@@ -37,8 +38,8 @@
 //! main    Plugins::load -> install -> plugins().initialize(set)
 //! worker  Worker::enter
 //!         for each of exporters(present, ContextInitialize): call_context, then obey
-//!         per step: for each of set_of(connection).with(hook): call, then obey; as Returned says: next,
-//!         wait, or go on
+//!         per step: ask, which calls the set of the connection in its order, then obey; as Walked says:
+//!         ask the next, wait, or go on
 //!         timers, watches: fire_timer, fire_watch, then obey
 //!         woken by PostSink: apply_posted, run_post, then obey
 //!         answers of name servers: fire_query, then obey
@@ -92,6 +93,7 @@ mod answer;
 mod ask;
 mod blocked;
 mod call;
+mod callee;
 mod census;
 mod command;
 mod control;
@@ -139,6 +141,7 @@ pub use address::Locals;
 pub use answer::{ANSWER_BYTES_MAX, Answer, Ruling, Words};
 pub use blocked::{Stack, Unseen, stack_of_main};
 pub use call::{Current, current_main, watch_main};
+pub use callee::Callee;
 pub use census::{Count, Holdings};
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;

@@ -21,7 +21,7 @@ use crate::hold::{Hold, Staged};
 use crate::hook::{Hook, Site};
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::libev::Loop;
-use crate::message::{Direction, Message, Part};
+use crate::message::{Direction, Message, MessageInit, Part};
 use crate::misuse::Misuse;
 use crate::note::Notes;
 use crate::plugin::PluginIndex;
@@ -38,6 +38,9 @@ pub const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How many watches are remembered whose descriptor was closed (D-97), each until it is unwatched. Who closes
 /// more and unwatches later is warned of a watch that is no more.
 const WATCHES_CLOSED_MAX: usize = 1024;
+
+/// How many messages that are over keep their memory.
+const SPARE_MESSAGES_MAX: usize = 16;
 
 /// One pointer per plugin, NULL at first. Grows at the first store: most connections hold none, and after
 /// many reloads few of the plugins that there were (D-0E).
@@ -113,7 +116,7 @@ pub(crate) struct Connection {
     pub(crate) staged: Option<Box<Staged>>,
     pub(crate) facts: Facts,
     /// What the address step of now shows to plugins of G2 and later.
-    pub(crate) address: Option<StepAddress>,
+    pub(crate) address: StepAddress,
     pub(crate) notes: Notes,
 }
 
@@ -189,7 +192,10 @@ pub(crate) struct State {
     pub(crate) context_data: PluginData,
     pub(crate) context_chain: Chain,
     pub(crate) connections: Slots<Connection>,
-    pub(crate) messages: Slots<Message>,
+    pub(crate) messages: Slots<Box<Message>>,
+    /// Messages that are over, whose memory the next ones get.
+    #[allow(clippy::vec_box, reason = "it is what a slot holds")]
+    spare_messages: Vec<Box<Message>>,
     pub(crate) holds: Slots<Hold>,
     pub(crate) timers: Slots<Timer>,
     pub(crate) watches: Slots<Watch>,
@@ -226,6 +232,7 @@ impl State {
             context_chain: Chain::default(),
             connections: Slots::new(),
             messages: Slots::new(),
+            spare_messages: Vec::new(),
             holds: Slots::new(),
             timers: Slots::new(),
             watches: Slots::new(),
@@ -248,7 +255,7 @@ impl State {
     /// The token is a message's, of this worker. For its values see [`State::message_with`].
     pub(crate) fn message(&mut self, token: Token) -> Result<&mut Message, Misuse> {
         let stale = Misuse::Stale { kind: token.kind().type_name() };
-        self.messages.get_mut(token.key()).ok_or(stale)
+        self.messages.get_mut(token.key()).map(|message| &mut **message).ok_or(stale)
     }
 
     /// The same, with these values as its JSON object says them now: each is compared with what it was.
@@ -274,7 +281,7 @@ impl State {
         match token.kind() {
             Kind::Message => {
                 let stale = Misuse::Stale { kind: token.kind().type_name() };
-                self.messages.get(token.key()).map(Message::notes).ok_or(stale)
+                self.messages.get(token.key()).map(|message| message.notes()).ok_or(stale)
             }
             _ => self.connection(token).map(|connection| &connection.notes),
         }
@@ -453,23 +460,13 @@ impl State {
 
     /// The address of the step of now, for plugins of G2 and later. One for the whole chain.
     pub(crate) fn show_address(&mut self, connection: ConnectionId, bytes: &[u8]) -> *const c_char {
-        let State { connections, addresses, .. } = self;
-        let Some(shown) = connections.get_mut(connection.0) else { return ptr::null() };
-        let address = match &mut shown.address {
-            Some(address) if address.text.as_bytes() == bytes => address,
-            place => {
-                addresses.forget(place.as_ref().map(|address| &address.text));
-                place.insert(StepAddress::new(bytes))
-            }
-        };
-        addresses.show(&address.text, Owner::Step(connection.0))
+        let Some(shown) = self.connections.get_mut(connection.0) else { return ptr::null() };
+        shown.address.show(bytes, Owner::Step(connection.0), &mut self.addresses)
     }
 
     /// The address step is over: what plugins said with `MQ_setLocal`.
     pub(crate) fn end_address(&mut self, connection: ConnectionId) -> Option<bool> {
-        let address = self.connections.get_mut(connection.0)?.address.take()?;
-        self.addresses.forget(Some(&address.text));
-        address.local
+        self.connections.get_mut(connection.0)?.address.end(&mut self.addresses)
     }
 
     /// A message's sender or recipient as an address of G2 and later.
@@ -497,13 +494,36 @@ impl State {
         Ok(())
     }
 
-    /// Frees a message and what was lent of it.
-    pub(crate) fn remove_message(&mut self, message: MessageId) -> Option<Message> {
+    /// A message of `connection`, which is open; `None` without a slot.
+    pub(crate) fn open_message(
+        &mut self,
+        connection: ConnectionId,
+        init: MessageInit<'_>,
+    ) -> Option<MessageId> {
+        let owner = self.connections.get(connection.0);
+        let direction = owner.expect("a message is of an open connection").direction;
+        let spare = self.spare_messages.pop();
+        let mut message = spare.unwrap_or_else(|| Box::new(Message::blank(connection)));
+        message.begin(connection, direction, init);
+        self.messages.insert(message).map(MessageId)
+    }
+
+    /// Frees a message and what was lent of it. It is for [`State::keep_message`].
+    pub(crate) fn remove_message(&mut self, message: MessageId) -> Option<Box<Message>> {
         let message = self.messages.remove(message.0)?;
-        for part in [Part::Envelope, Part::Recipient] {
-            self.addresses.forget(message.text(part));
+        if !self.addresses.is_empty() {
+            for part in [Part::Envelope, Part::Recipient] {
+                self.addresses.forget(message.text(part));
+            }
         }
         Some(message)
+    }
+
+    /// A message is over, and its [`Message::end`] was taken: its memory is for another.
+    pub(crate) fn keep_message(&mut self, message: Box<Message>) {
+        if self.spare_messages.len() < SPARE_MESSAGES_MAX {
+            self.spare_messages.push(message);
+        }
     }
 
     /// Frees a connection and what was lent of it.
@@ -513,16 +533,13 @@ impl State {
         for hold in gone.iter().flat_map(|gone| gone.chain.overdue()) {
             self.holds.remove(hold);
         }
-        let address = gone.and_then(|gone| gone.address);
-        self.addresses.forget(address.as_ref().map(|address| &address.text));
+        self.addresses.forget(gone.as_ref().and_then(|gone| gone.address.text()));
     }
 
     /// The text of an address that is live.
     pub(crate) fn address_text(&self, owner: Owner) -> Option<&Text> {
         match owner {
-            Owner::Step(key) => {
-                self.connections.get(key)?.address.as_ref().map(|shown| &shown.text)
-            }
+            Owner::Step(key) => self.connections.get(key)?.address.text(),
             Owner::Message(key, part) => self.messages.get(key)?.text(part),
         }
     }
@@ -531,11 +548,11 @@ impl State {
     pub(crate) fn is_local(&self, owner: Owner) -> bool {
         let (said, text) = match owner {
             Owner::Step(key) => {
-                let shown = self.connections.get(key).and_then(|found| found.address.as_ref());
-                (shown.and_then(|shown| shown.local), shown.map(|shown| &shown.text))
+                let shown = self.connections.get(key).map(|found| &found.address);
+                (shown.and_then(StepAddress::local), shown.and_then(StepAddress::text))
             }
             Owner::Message(key, _) => {
-                let message = self.messages.get(key);
+                let message = self.messages.get(key).map(|message| &**message);
                 let said = message.and_then(Message::local);
                 (said, message.and_then(|message| message.text(Part::Recipient)))
             }
@@ -547,9 +564,8 @@ impl State {
     pub(crate) fn set_local(&mut self, owner: Owner, local: bool) {
         match owner {
             Owner::Step(key) => {
-                let connection = self.connections.get_mut(key);
-                if let Some(shown) = connection.and_then(|found| found.address.as_mut()) {
-                    shown.local = Some(local);
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.address.set_local(local);
                 }
             }
             Owner::Message(key, _) => {

@@ -22,6 +22,8 @@ pub(crate) type Opaque = c_void;
 
 const WORKER_SHIFT: u32 = SLOT_BITS + GENERATION_BITS;
 const PLUGIN_SHIFT: u32 = WORKER_SHIFT + 8;
+const WORKER_MASK: u64 = 0xff << WORKER_SHIFT;
+const PLUGIN_MASK: u64 = ((1 << PluginIndex::BITS) - 1) << PLUGIN_SHIFT;
 const KIND_SHIFT: u32 = PLUGIN_SHIFT + PluginIndex::BITS;
 
 /// A step's context, but for the plugin that it is shown to: computed once for all of them.
@@ -35,9 +37,63 @@ impl StepName {
         StepName(kind | (worker as u64) << WORKER_SHIFT | connection.bits())
     }
 
+    /// The connection, as `owner` sees it.
     #[inline(always)]
-    pub(crate) const fn shown_to(self, plugin: PluginIndex) -> Token {
-        Token(self.0 | (plugin.bits() as u64) << PLUGIN_SHIFT)
+    pub(crate) const fn connection(self, owner: Owner) -> Token {
+        let kinds = (Kind::StepContext as u64 ^ Kind::Connection as u64) << KIND_SHIFT;
+        Token((self.0 ^ kinds) | owner.0)
+    }
+
+    /// A message that is shown in the step, as `owner` sees it.
+    #[inline(always)]
+    pub(crate) const fn message(self, owner: Owner, message: Key) -> Token {
+        let kind = (Kind::Message as u64) << KIND_SHIFT;
+        Token(kind | (self.0 & WORKER_MASK) | message.bits() | owner.0)
+    }
+
+    /// Never 0.
+    #[inline(always)]
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+/// Whose a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner(u64);
+
+impl Owner {
+    pub(crate) const fn new(plugin: PluginIndex) -> Owner {
+        Owner((plugin.bits() as u64) << PLUGIN_SHIFT)
+    }
+
+    pub(crate) const fn plugin(self) -> PluginIndex {
+        PluginIndex::from_bits((self.0 >> PLUGIN_SHIFT) as u16)
+    }
+}
+
+/// What the contexts of one plugin look like, in whatever step: `own` stands beside what is `kept` of the
+/// step's name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ContextForm {
+    kept: u64,
+    own: u64,
+}
+
+impl ContextForm {
+    /// The step is named.
+    pub(crate) const fn of_step(owner: Owner) -> ContextForm {
+        ContextForm { kept: !0, own: owner.0 }
+    }
+
+    /// None is: all that there are on a worker are one.
+    pub(crate) const fn bare(owner: Owner) -> ContextForm {
+        ContextForm { kept: WORKER_MASK, own: (Kind::Context as u64) << KIND_SHIFT | owner.0 }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn of(self, step: StepName) -> Token {
+        Token(step.0 & self.kept | self.own)
     }
 }
 
@@ -140,10 +196,9 @@ impl Token {
         ptr::without_provenance_mut(self.0 as usize)
     }
 
-    /// Never 0.
-    #[inline]
-    pub(crate) const fn bits(self) -> u64 {
-        self.0
+    /// Without its plugin's. Never 0.
+    pub(crate) const fn shared_bits(self) -> u64 {
+        self.0 & !PLUGIN_MASK
     }
 
     /// What a hand-back of a step names, in any generation: its context.
@@ -161,19 +216,6 @@ impl Token {
     pub(crate) const fn without_step(self) -> Token {
         let whose = ((1 << (KIND_SHIFT - WORKER_SHIFT)) - 1) << WORKER_SHIFT;
         Token((Kind::Context as u64) << KIND_SHIFT | self.0 & whose)
-    }
-
-    /// For a step's context: the connection.
-    #[inline(always)]
-    pub(crate) const fn connection(self) -> Token {
-        Token(self.0 ^ (Kind::StepContext as u64 ^ Kind::Connection as u64) << KIND_SHIFT)
-    }
-
-    /// For a step's context: a message that is shown in the step.
-    #[inline(always)]
-    pub(crate) const fn message(self, message: Key) -> Token {
-        let whose = ((1 << (KIND_SHIFT - WORKER_SHIFT)) - 1) << WORKER_SHIFT;
-        Token((Kind::Message as u64) << KIND_SHIFT | self.0 & whose | message.bits())
     }
 
     pub(crate) fn kind(self) -> Kind {
@@ -222,11 +264,13 @@ mod tests {
     fn what_a_step_shows_is_named_as_by_itself() {
         let (plugin, key, other) =
             (PluginIndex::from_bits(4095), Key::from_bits((1 << 40) - 1), Key::from_bits(5));
-        let context = StepName::new(255, key).shown_to(plugin);
-        assert_eq!(context, Token::new(Kind::StepContext, plugin, 255, key));
-        assert_eq!(context.without_step(), Token::bare(plugin, 255));
-        assert_eq!(context.connection(), Token::new(Kind::Connection, plugin, 255, key));
-        assert_eq!(context.message(other), Token::new(Kind::Message, plugin, 255, other));
+        let (step, owner) = (StepName::new(255, key), Owner::new(plugin));
+        let context = Token::new(Kind::StepContext, plugin, 255, key);
+        assert_eq!(ContextForm::of_step(owner).of(step), context);
+        assert_eq!(ContextForm::bare(owner).of(step), Token::bare(plugin, 255));
+        assert_eq!(step.connection(owner), Token::new(Kind::Connection, plugin, 255, key));
+        assert_eq!(step.message(owner, other), Token::new(Kind::Message, plugin, 255, other));
+        assert_eq!((context.shared_bits(), owner.plugin()), (step.bits(), plugin));
     }
 
     #[test]

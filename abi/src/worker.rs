@@ -27,7 +27,7 @@ use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::inbox::Post;
 use crate::json::{self, Made};
 use crate::libev::ForeignLoop;
-use crate::message::{Direction, Message, MessageEdits, MessageInit};
+use crate::message::{Direction, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
 use crate::note::Notes;
 use crate::plugin::PluginIndex;
@@ -176,7 +176,7 @@ impl Worker {
             staged: None,
             facts: Facts::default(),
             notes: Notes::default(),
-            address: None,
+            address: Default::default(),
         };
         let key = self.state.borrow_mut().connections.insert(connection);
         key.map(ConnectionId).ok_or(Exhausted { things: "connections" })
@@ -198,7 +198,8 @@ impl Worker {
         connection.is_some_and(|connection| !Rc::ptr_eq(&connection.set, set))
     }
 
-    /// How many of these are asked about a step of this connection that calls `hook`.
+    /// How many plugins are asked about a step of this connection that calls `hook`.
+    #[inline]
     pub fn asked(&self, connection: ConnectionId, hook: Hook) -> usize {
         let state = self.state.borrow();
         state.connections.get(connection.0).map_or(0, |connection| connection.set.with(hook).len())
@@ -269,25 +270,35 @@ impl Worker {
         connection: ConnectionId,
         init: MessageInit<'_>,
     ) -> Result<MessageId, Exhausted> {
-        let state = &mut *self.state.borrow_mut();
-        let owner = state.connections.get(connection.0);
-        let direction = owner.expect("a message is of an open connection").direction;
-        let key = state.messages.insert(Message::new(connection, direction, init));
-        key.map(MessageId).ok_or(Exhausted { things: "messages" })
+        let message = self.state.borrow_mut().open_message(connection, init);
+        message.ok_or(Exhausted { things: "messages" })
     }
 
     /// The message's chain is over: its tokens and the strings that it lent are stale. Nothing was
     /// changed in a message that is gone.
     pub fn close_message(&self, message: MessageId) -> MessageEdits {
-        let message = self.state.borrow_mut().remove_message(message);
-        message.map_or_else(MessageEdits::default, json::close)
+        let mut message = {
+            let state = &mut *self.state.borrow_mut();
+            let Some(mut message) = state.remove_message(message) else {
+                return MessageEdits::default();
+            };
+            if message.json.is_none() {
+                let edits = message.end();
+                state.keep_message(message);
+                return edits;
+            }
+            message
+        };
+        let edits = json::close(&mut message);
+        self.state.borrow_mut().keep_message(message);
+        edits
     }
 
     /// What plugins made of an outgoing message so far, without its JSON and notes. Nothing was changed in a
     /// message that is gone.
     pub fn edits(&self, message: MessageId) -> MessageEdits {
         let state = self.state.borrow();
-        state.messages.get(message.0).map_or_else(MessageEdits::default, Message::edits)
+        state.messages.get(message.0).map_or_else(MessageEdits::default, |message| message.edits())
     }
 
     /// The JSON object and the notes of an outgoing message as they are now; `None` if no plugin asked for
@@ -348,7 +359,7 @@ impl Worker {
 
     /// What plugins have said so far with `MQ_setLocal` about the address of the step of now.
     pub fn said_local(&self, connection: ConnectionId) -> Option<bool> {
-        self.state.borrow().connections.get(connection.0)?.address.as_ref()?.local
+        self.state.borrow().connections.get(connection.0)?.address.local()
     }
 
     /// Calls one hook of the worker itself; at its start with the loop running (D-14), and at its end
@@ -359,10 +370,11 @@ impl Worker {
     pub fn call_context(&mut self, plugin: PluginIndex, step: ContextStep) -> Returned {
         self.state.borrow().context_chain.expect_free();
         let context = Token::bare(plugin, self.index);
-        self.asked.begin(context);
+        self.asked.begin(context.shared_bits());
         let callee = self.host.plugins().plugin(plugin);
         let took_control = callee.call_context(self.word, step, context);
-        let told = self.asked.end();
+        let told = self.asked.is_told();
+        self.asked.end();
         let chain = &mut self.state.borrow_mut().context_chain;
         if !told {
             chain.on_call(plugin);
@@ -473,8 +485,13 @@ impl Worker {
 
     /// Moves out what plugins asked for since the last time, in their order. To be called, and obeyed,
     /// after every call that ran plugin code and after [`apply_posted`](Worker::apply_posted).
+    #[inline]
     pub fn take_commands(&self, into: &mut Vec<Command>) {
-        self.state.borrow_mut().commands.take(into);
+        let commands = &mut self.state.borrow_mut().commands;
+        // Mostly there are none.
+        if !commands.is_empty() {
+            commands.take(into);
+        }
     }
 
     /// A timer is due: frees it, unless it repeats, then calls back (D-90, D-91). False if it was stopped meanwhile.

@@ -108,6 +108,8 @@ struct Seen {
     incoming: ConnectionId,
     outgoing: ConnectionId,
     commands: Vec<Command>,
+    /// The address that is shown, with its zero.
+    text: Vec<u8>,
 }
 
 /// See the module.
@@ -314,12 +316,14 @@ impl Pair {
 
     fn ask_text(&mut self, hook: Hook, text: &str) -> Result<(), PairError> {
         let Some(seen) = &mut self.seen else { return Ok(()) };
-        let mut bytes = Vec::with_capacity(text.len() + 1);
+        let mut bytes = std::mem::take(&mut seen.text);
+        bytes.clear();
         bytes.extend_from_slice(text.as_bytes());
         bytes.push(0);
         let text = Terminated::new(&bytes).expect("the zero was put there");
         let asked = seen.ask_about(hook, None, text);
         seen.plugins.cell.end_address(seen.incoming);
+        seen.text = bytes;
         asked
     }
 
@@ -377,7 +381,7 @@ impl Seen {
         }
         let incoming = open(&plugins, Direction::Incoming);
         let outgoing = open(&plugins, Direction::Outgoing);
-        Ok(Seen { plugins, incoming, outgoing, commands: Vec::new() })
+        Ok(Seen { plugins, incoming, outgoing, commands: Vec::new(), text: Vec::new() })
     }
 
     /// New connections in place of those whose step a plugin keeps: what is asked next finds them free.
