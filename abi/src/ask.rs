@@ -13,34 +13,16 @@ use crate::callee::Callee;
 use crate::hook::Hook;
 use crate::id::ConnectionId;
 use crate::plugin::PluginIndex;
-use crate::set::PluginSet;
+use crate::state::{Connection, State};
 use crate::step::{Returned, Step, Walked};
-use crate::token::StepName;
+use crate::token::Name;
 use crate::worker::Worker;
-
-/// Who is asked.
-#[derive(Clone, Copy)]
-enum Asking<'a> {
-    /// All plugins of the connection, from this place on.
-    AllFrom(usize),
-    /// These.
-    These(&'a [Callee]),
-}
-
-/// What is found of a step before its hooks are called.
-struct Found {
-    name: StepName,
-    /// Whether any plugin owes a hand-back (D-28).
-    owing: bool,
-    /// Kept while the hooks run, if it was asked for.
-    set: Option<Rc<PluginSet>>,
-}
 
 impl Worker {
     /// Asks the plugins of a connection one after the other, from a place in
-    /// [`callees`](PluginSet::callees) on, until one takes control or says something of its step, or all were
-    /// asked. One that [`skips`](Worker::skips) it declines. `None`, and nobody is asked, if the connection is
-    /// gone.
+    /// [`callees`](crate::PluginSet::callees) on, until one takes control or says something of its step, or all
+    /// were asked. One that [`skips`](Worker::skips) it declines. `None`, and nobody is asked, if the connection
+    /// is gone.
     ///
     /// # Panics
     /// When the connection is held, the message is not one of it, or the place is beyond the last: all are
@@ -52,49 +34,11 @@ impl Worker {
         from: usize,
         step: &Step<'_>,
     ) -> Option<Walked> {
-        self.ask_for(Asking::AllFrom(from), connection, step)
-    }
-
-    /// The same of these, which are callees of the step's hook and not all of the connection's.
-    ///
-    /// # Panics
-    /// As [`ask`](Worker::ask).
-    pub fn ask_these(
-        &mut self,
-        callees: &[Callee],
-        connection: ConnectionId,
-        step: &Step<'_>,
-    ) -> Option<Walked> {
-        self.ask_for(Asking::These(callees), connection, step)
-    }
-
-    /// Asks one plugin; without this hook, it declines.
-    ///
-    /// # Panics
-    /// As [`ask`](Worker::ask), and when the connection is gone.
-    pub fn call(
-        &mut self,
-        plugin: PluginIndex,
-        connection: ConnectionId,
-        step: Step<'_>,
-    ) -> Returned {
-        let callee = Callee::new(self.host.plugins().plugin(plugin), step.hook());
-        let walked = self.ask_these(callee.as_slice(), connection, &step);
-        walked.expect("hooks are called for open connections").returned.unwrap_or_default()
-    }
-
-    #[inline]
-    fn ask_for(
-        &mut self,
-        asking: Asking<'_>,
-        connection: ConnectionId,
-        step: &Step<'_>,
-    ) -> Option<Walked> {
         // Each step has a loop of its own, into which only what it shows is carried: what one loop for all of
         // them carries costs as much as the rest of a call.
         macro_rules! ask {
             ($hook:ident) => {
-                self.ask_in_turn::<{ Hook::$hook as u8 }>(asking, connection, step)
+                self.ask_in_turn::<{ Hook::$hook as u8 }>(connection, from, step)
             };
         }
         match step {
@@ -118,42 +62,64 @@ impl Worker {
         }
     }
 
+    /// The same of these, which are callees of the step's hook and not all that the connection has.
+    ///
+    /// # Panics
+    /// When the connection is held, or the message is not one of it.
+    pub fn ask_these(
+        &mut self,
+        callees: &[Callee],
+        connection: ConnectionId,
+        step: &Step<'_>,
+    ) -> Option<Walked> {
+        let owing = self.with_asked(connection, step, |asked| asked.chain.owes_any())?;
+        Some(match owing && !step.is_last() {
+            true => self.ask_some(callees, connection, step),
+            false => self.ask_row(callees, connection, step, |_| false),
+        })
+    }
+
+    /// Asks one plugin; without this hook, it declines.
+    ///
+    /// # Panics
+    /// As [`ask_these`](Worker::ask_these), and when the connection is gone.
+    pub fn call(
+        &mut self,
+        plugin: PluginIndex,
+        connection: ConnectionId,
+        step: Step<'_>,
+    ) -> Returned {
+        let callee = Callee::new(self.host.plugins().plugin(plugin), step.hook());
+        let walked = self.ask_these(callee.as_slice(), connection, &step);
+        walked.expect("hooks are called for open connections").returned.unwrap_or_default()
+    }
+
     /// The loop of the step that calls `HOOK`.
     #[inline(never)]
     fn ask_in_turn<const HOOK: u8>(
         &self,
-        asking: Asking<'_>,
         connection: ConnectionId,
+        from: usize,
         step: &Step<'_>,
     ) -> Option<Walked> {
         if step.hook() as u8 != HOOK {
             unreachable!("each step has one hook");
         }
-        let Found { name, owing, set } = self.look_up(asking, connection, step)?;
-        let callees = match (&set, asking) {
-            (Some(set), Asking::AllFrom(from)) => &set.callees(step.hook())[from..],
-            (_, Asking::These(callees)) => callees,
-            (None, Asking::AllFrom(_)) => unreachable!("it is found with its connection"),
-        };
+        let look = |asked: &Connection| (Rc::clone(&asked.set), asked.chain.owes_any());
+        let (set, owing) = self.with_asked(connection, step, look)?;
+        let callees = &set.callees(step.hook())[from..];
         if owing && !step.is_last() {
-            return Some(self.ask_some(callees, connection, step, name));
+            return Some(self.ask_some(callees, connection, step));
         }
-        Some(self.ask_row(callees, connection, step, name, |_| false))
+        Some(self.ask_row(callees, connection, step, |_| false))
     }
 
     /// The same where plugins are to be passed over. What they owe can only become less while hooks run:
     /// nothing is revoked meanwhile.
     #[cold]
     #[inline(never)]
-    fn ask_some(
-        &self,
-        callees: &[Callee],
-        connection: ConnectionId,
-        step: &Step<'_>,
-        name: StepName,
-    ) -> Walked {
-        let skips = |plugin| self.skips(plugin, connection);
-        self.ask_row(callees, connection, step, name, skips)
+    fn ask_some(&self, callees: &[Callee], connection: ConnectionId, step: &Step<'_>) -> Walked {
+        self.ask_row(callees, connection, step, |plugin| self.skips(plugin, connection))
     }
 
     #[inline(always)]
@@ -162,62 +128,63 @@ impl Worker {
         callees: &[Callee],
         connection: ConnectionId,
         step: &Step<'_>,
-        name: StepName,
         skips: impl Fn(PluginIndex) -> bool,
     ) -> Walked {
+        let name = Name::new(self.index, connection.0);
+        let message = step.message().map_or(name, |message| Name::new(self.index, message.0));
         // The same for all of them.
         let mut shown: Option<*const c_char> = None;
-        self.asked.begin(name.bits());
+        let mut rest = callees.iter();
+        self.asked.begin(name.step_bits());
         let stopped = call::in_a_row(self.word, |row| {
-            for (place, callee) in callees.iter().enumerate() {
+            while let Some(callee) = rest.next() {
                 if skips(callee.plugin()) {
                     continue;
                 }
-                let took_control = callee.call(row, name, step, |text| {
+                let took_control = callee.call(row, name, message, step, |text| {
                     let show = || self.state.borrow_mut().show_address(connection, text);
                     *shown.get_or_insert_with(show)
                 });
-                if took_control || self.asked.is_told() {
-                    return Some((place, took_control));
+                // Both at once: neither is ever so.
+                if took_control | self.asked.is_told() {
+                    return Some((callee.plugin(), took_control));
                 }
             }
             None
         });
         let told = self.asked.is_told();
         self.asked.end();
-        let returned = stopped.map(|(place, took_control)| {
-            self.took(callees[place].plugin(), connection, step.hook(), took_control, told)
-        });
-        let declined = stopped.map_or(callees.len(), |(place, _)| place);
         // No set has more plugins than tokens can name.
-        Walked { declined: declined as u16, returned }
+        let asked = (callees.len() - rest.len()) as u16;
+        match stopped {
+            None => Walked { declined: asked, returned: None },
+            Some((plugin, took_control)) => {
+                let returned = self.took(plugin, connection, step.hook(), took_control, told);
+                Walked { declined: asked - 1, returned: Some(returned) }
+            }
+        }
     }
 
     /// The one look-up of a step; `None` if its connection is gone.
     #[inline(always)]
-    fn look_up(
+    fn with_asked<T>(
         &self,
-        asking: Asking<'_>,
         connection: ConnectionId,
         step: &Step<'_>,
-    ) -> Option<Found> {
+        look: impl FnOnce(&Connection) -> T,
+    ) -> Option<T> {
         // SAFETY: what is borrowed here is let go of at the end of this function, which calls nobody that
-        // could borrow the cell.
+        // could borrow the cell: `look` looks at the connection alone.
         let state = unsafe { self.state.try_borrow_unguarded() };
-        let state = state.expect("no cell is borrowed while plugins are asked");
-        let callee = state.connections.get(connection.0)?;
-        callee.chain.expect_free();
+        let state: &State = state.expect("no cell is borrowed while plugins are asked");
+        let asked = state.connections.get(connection.0)?;
+        asked.chain.expect_free();
         if let Some(message) = step.message() {
             let owner = state.messages.get(message.0).map(|message| message.connection);
             let fits = owner == Some(connection);
             assert!(fits, "a step shows an open message of its connection");
         }
-        let name = StepName::new(self.index, connection.0);
-        let set = match asking {
-            Asking::AllFrom(_) => Some(Rc::clone(&callee.set)),
-            Asking::These(_) => None,
-        };
-        Some(Found { name, owing: callee.chain.owes_any(), set })
+        Some(look(asked))
     }
 
     /// A hook returned true, or said something of its step before it returned. Not on the way of mail that

@@ -59,11 +59,18 @@ impl Word {
         Word(AtomicU64::new(0))
     }
 
-    /// Plugin code begins; within a thread it never begins twice. What is returned is for [`Word::end`]: kept
-    /// in a register it spares the way through memory, which is what most of a call would wait for.
+    /// What it says while no plugin code runs.
     #[inline(always)]
-    fn start(&self, call: Call) -> u64 {
-        let idle = self.0.load(Ordering::Relaxed);
+    fn idle(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Plugin code begins; within a thread it never begins twice. `idle` is what the word says; what is returned
+    /// is for [`Word::end`]: kept in a register it spares the way through memory, which is what most of a call
+    /// would wait for.
+    #[inline(always)]
+    fn start(&self, idle: u64, call: Call) -> u64 {
+        debug_assert_eq!(idle, self.idle(), "nobody else writes it");
         debug_assert_eq!(idle & CALL_MASK, 0, "plugin code never runs within plugin code");
         // The sequence wraps after 2^40 calls, hours after the last look.
         let running = idle.wrapping_add(SEQUENCE_ONE + call.0);
@@ -71,9 +78,12 @@ impl Word {
         running
     }
 
+    /// It is over: what the word says now.
     #[inline(always)]
-    fn end(&self, running: u64) {
-        self.0.store(running & !CALL_MASK, Ordering::Relaxed);
+    fn end(&self, running: u64) -> u64 {
+        let idle = running & !CALL_MASK;
+        self.0.store(idle, Ordering::Relaxed);
+        idle
     }
 
     /// The call that runs.
@@ -218,7 +228,7 @@ pub(crate) fn plugin_code<R>(word: &Word, call: Call, code: impl FnOnce() -> R) 
 
 #[inline(always)]
 fn guarded<R>(word: &Word, call: Call, escaped: impl Reason + Copy, code: impl FnOnce() -> R) -> R {
-    let running = word.start(call);
+    let running = word.start(word.idle(), call);
     // An exception that no frame would catch ends the process before any of ours is asked; hence the
     // catch. What a catch does with a foreign exception is unspecified; hence the guard, whose drop
     // runs on the way there.
@@ -238,26 +248,30 @@ fn guarded<R>(word: &Word, call: Call, escaped: impl Reason + Copy, code: impl F
 }
 
 /// Plugins that are called one after the other, with nothing of ours in between that could fail.
-pub(crate) struct Row<'a>(&'a Word);
+pub(crate) struct Row<'a> {
+    word: &'a Word,
+    /// What it says between two calls. In a register it spares the way through memory.
+    idle: u64,
+}
 
 impl Row<'_> {
     /// Runs plugin code.
     #[inline(always)]
-    pub(crate) fn call<R>(&self, call: Call, code: impl FnOnce() -> R) -> R {
-        let running = self.0.start(call);
+    pub(crate) fn call<R>(&mut self, call: Call, code: impl FnOnce() -> R) -> R {
+        let running = self.word.start(self.idle, call);
         let fuse = Fuse(Escaped);
         let returned = code();
         fuse.disarm();
-        self.0.end(running);
+        self.idle = self.word.end(running);
         returned
     }
 }
 
 /// As [`plugin_code`], with one catch for a row of calls.
 #[inline(always)]
-pub(crate) fn in_a_row<R>(word: &Word, row: impl FnOnce(&Row<'_>) -> R) -> R {
+pub(crate) fn in_a_row<R>(word: &Word, row: impl FnOnce(&mut Row<'_>) -> R) -> R {
     // An exception that leaves plugin code is met by its fuse, on the way to this catch.
-    match catch_unwind(AssertUnwindSafe(|| row(&Row(word)))) {
+    match catch_unwind(AssertUnwindSafe(|| row(&mut Row { word, idle: word.idle() }))) {
         Ok(returned) => returned,
         // A bug of ours, between two calls.
         Err(panic) => resume_unwind(panic),
@@ -380,12 +394,12 @@ mod tests {
     fn a_call_is_seen_while_it_runs_and_counted() {
         let word = Word::new();
         let plugin = PluginIndex::from_bits(4095);
-        let running = word.start(Call::new(plugin, Site::Hook(Hook::OutData)));
+        let running = word.start(word.idle(), Call::new(plugin, Site::Hook(Hook::OutData)));
         let expected = Current { sequence: 1, plugin, site: Site::Hook(Hook::OutData) };
         assert_eq!(word.current(), Some(expected));
         word.end(running);
         assert_eq!(word.current(), None);
-        word.start(Call::new(PluginIndex::from_bits(0), Site::Timer));
+        word.start(word.idle(), Call::new(PluginIndex::from_bits(0), Site::Timer));
         let next = word.current().map(|current| (current.sequence, current.site));
         assert_eq!(next, Some((2, Site::Timer)));
     }
@@ -393,7 +407,7 @@ mod tests {
     #[test]
     fn the_sequence_wraps_without_touching_the_rest() {
         let word = Word(AtomicU64::new(!CALL_MASK));
-        let running = word.start(Call::new(PluginIndex::from_bits(1), Site::Watch));
+        let running = word.start(!CALL_MASK, Call::new(PluginIndex::from_bits(1), Site::Watch));
         let next = word.current().map(|current| (current.sequence, current.site));
         assert_eq!(next, Some((0, Site::Watch)));
         word.end(running);

@@ -13,48 +13,56 @@ use crate::hook::{Hook, Site};
 use crate::hooks::Function;
 use crate::plugin::{Plugin, PluginIndex};
 use crate::step::Step;
-use crate::token::{ContextForm, Owner, StepName};
+use crate::token::{ContextForm, Form, Kind, Name};
 
 /// A hook of a step, of one plugin.
 #[derive(Clone, Copy, Debug)]
 pub struct Callee {
     function: Function,
-    owner: Owner,
     context: ContextForm,
+    connection: Form,
+    message: Form,
     call: Call,
 }
 
 impl Callee {
     /// `None` for a hook that the plugin does not export, or that is not one of a step.
     pub(crate) fn new(plugin: &Plugin, hook: Hook) -> Option<Callee> {
-        let owner = Owner::new(plugin.index);
+        let index = plugin.index;
         let context = match plugin.generation {
             // G1 hands back with it (D-10), later ones have one per worker (D-12).
-            Generation::G1 => ContextForm::of_step(owner),
-            Generation::G2 | Generation::G3 => ContextForm::bare(owner),
+            Generation::G1 => ContextForm::of_step(index),
+            Generation::G2 | Generation::G3 => ContextForm::bare(index),
         };
-        let call = Call::new(plugin.index, Site::Hook(hook));
-        Some(Callee { function: plugin.hooks.function(hook)?, owner, context, call })
+        Some(Callee {
+            function: plugin.hooks.function(hook)?,
+            context,
+            connection: Form::new(Kind::Connection, index),
+            message: Form::new(Kind::Message, index),
+            call: Call::new(index, Site::Hook(hook)),
+        })
     }
 
     /// Whose hook it is.
     pub fn plugin(&self) -> PluginIndex {
-        self.owner.plugin()
+        self.connection.plugin()
     }
 
-    /// Did the plugin take control? `address` shows the address of an address step, where G2 and later are
-    /// called.
+    /// Did the plugin take control? `message` is the name of the one that the step shows, if it shows one;
+    /// `address` shows the address of an address step, where G2 and later are called.
     // Inlined into a loop per step, in which only what that step shows is left.
     #[inline(always)]
     pub(crate) fn call(
         &self,
-        row: &Row<'_>,
-        name: StepName,
+        row: &mut Row<'_>,
+        name: Name,
+        message: Name,
         step: &Step<'_>,
         address: impl FnOnce(&[u8]) -> *const c_char,
     ) -> bool {
         let context = self.context.of(name).to_pointer();
-        let connection = name.connection(self.owner).to_pointer();
+        let connection = self.connection.of(name).to_pointer();
+        let message = self.message.of(message).to_pointer();
         macro_rules! call {
             ($function:expr $(, $argument:expr)*) => {
                 row.call(self.call, || {
@@ -84,14 +92,10 @@ impl Callee {
                 call!(function, address)
             }
             (
-                Step::Message(message)
-                | Step::OutMessage(message)
-                | Step::OutData(message)
-                | Step::OutSent(message),
+                Step::Message(_) | Step::OutMessage(_) | Step::OutData(_) | Step::OutSent(_),
                 Function::Message(function),
-            ) => call!(function, name.message(self.owner, message.0).to_pointer()),
-            (Step::OutResult { message, code, text }, Function::Result(function)) => {
-                let message = name.message(self.owner, message.0).to_pointer();
+            ) => call!(function, message),
+            (Step::OutResult { message: _, code, text }, Function::Result(function)) => {
                 call!(function, message, c_int::from(*code), text.as_ptr(), text.size())
             }
             (Step::Authenticate { login, password }, Function::Login(function)) => {

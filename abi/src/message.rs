@@ -205,6 +205,7 @@ impl Message {
     }
 
     /// What it is from now on. It is blank, or has ended.
+    #[inline]
     pub(crate) fn begin(
         &mut self,
         connection: ConnectionId,
@@ -224,6 +225,7 @@ impl Message {
     }
 
     /// Its chain is over: what plugins made of it. Nothing is kept but the memory of its addresses.
+    #[inline]
     pub(crate) fn end(&mut self) -> MessageEdits {
         let Message {
             connection: _,

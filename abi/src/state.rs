@@ -495,6 +495,7 @@ impl State {
     }
 
     /// A message of `connection`, which is open; `None` without a slot.
+    #[inline]
     pub(crate) fn open_message(
         &mut self,
         connection: ConnectionId,
@@ -509,6 +510,7 @@ impl State {
     }
 
     /// Frees a message and what was lent of it. It is for [`State::keep_message`].
+    #[inline]
     pub(crate) fn remove_message(&mut self, message: MessageId) -> Option<Box<Message>> {
         let message = self.messages.remove(message.0)?;
         if !self.addresses.is_empty() {

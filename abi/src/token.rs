@@ -26,45 +26,36 @@ const WORKER_MASK: u64 = 0xff << WORKER_SHIFT;
 const PLUGIN_MASK: u64 = ((1 << PluginIndex::BITS) - 1) << PLUGIN_SHIFT;
 const KIND_SHIFT: u32 = PLUGIN_SHIFT + PluginIndex::BITS;
 
-/// A step's context, but for the plugin that it is shown to: computed once for all of them.
+/// A worker and a connection or message of it: what its tokens share, whoever they are shown to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct StepName(u64);
+pub(crate) struct Name(u64);
 
-impl StepName {
+impl Name {
     #[inline(always)]
-    pub(crate) const fn new(worker: u8, connection: Key) -> StepName {
-        let kind = (Kind::StepContext as u64) << KIND_SHIFT;
-        StepName(kind | (worker as u64) << WORKER_SHIFT | connection.bits())
+    pub(crate) const fn new(worker: u8, key: Key) -> Name {
+        Name((worker as u64) << WORKER_SHIFT | key.bits())
     }
 
-    /// The connection, as `owner` sees it.
+    /// Of a connection: the [shared bits](Token::shared_bits) of its steps' contexts.
     #[inline(always)]
-    pub(crate) const fn connection(self, owner: Owner) -> Token {
-        let kinds = (Kind::StepContext as u64 ^ Kind::Connection as u64) << KIND_SHIFT;
-        Token((self.0 ^ kinds) | owner.0)
-    }
-
-    /// A message that is shown in the step, as `owner` sees it.
-    #[inline(always)]
-    pub(crate) const fn message(self, owner: Owner, message: Key) -> Token {
-        let kind = (Kind::Message as u64) << KIND_SHIFT;
-        Token(kind | (self.0 & WORKER_MASK) | message.bits() | owner.0)
-    }
-
-    /// Never 0.
-    #[inline(always)]
-    pub(crate) const fn bits(self) -> u64 {
-        self.0
+    pub(crate) const fn step_bits(self) -> u64 {
+        (Kind::StepContext as u64) << KIND_SHIFT | self.0
     }
 }
 
-/// Whose a token is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Owner(u64);
+/// What the tokens of one kind and plugin share, whatever they name: found once, so that a token is put together
+/// in one step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form(u64);
 
-impl Owner {
-    pub(crate) const fn new(plugin: PluginIndex) -> Owner {
-        Owner((plugin.bits() as u64) << PLUGIN_SHIFT)
+impl Form {
+    pub(crate) const fn new(kind: Kind, plugin: PluginIndex) -> Form {
+        Form((kind as u64) << KIND_SHIFT | (plugin.bits() as u64) << PLUGIN_SHIFT)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn of(self, name: Name) -> Token {
+        Token(name.0 | self.0)
     }
 
     pub(crate) const fn plugin(self) -> PluginIndex {
@@ -72,28 +63,27 @@ impl Owner {
     }
 }
 
-/// What the contexts of one plugin look like, in whatever step: `own` stands beside what is `kept` of the
-/// step's name.
+/// The same for the contexts of one plugin: what they keep of a connection's name differs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ContextForm {
     kept: u64,
-    own: u64,
+    form: Form,
 }
 
 impl ContextForm {
-    /// The step is named.
-    pub(crate) const fn of_step(owner: Owner) -> ContextForm {
-        ContextForm { kept: !0, own: owner.0 }
+    /// They name the step.
+    pub(crate) const fn of_step(plugin: PluginIndex) -> ContextForm {
+        ContextForm { kept: !0, form: Form::new(Kind::StepContext, plugin) }
     }
 
-    /// None is: all that there are on a worker are one.
-    pub(crate) const fn bare(owner: Owner) -> ContextForm {
-        ContextForm { kept: WORKER_MASK, own: (Kind::Context as u64) << KIND_SHIFT | owner.0 }
+    /// They name none: all that there are on a worker are one.
+    pub(crate) const fn bare(plugin: PluginIndex) -> ContextForm {
+        ContextForm { kept: WORKER_MASK, form: Form::new(Kind::Context, plugin) }
     }
 
     #[inline(always)]
-    pub(crate) const fn of(self, step: StepName) -> Token {
-        Token(step.0 & self.kept | self.own)
+    pub(crate) const fn of(self, connection: Name) -> Token {
+        self.form.of(Name(connection.0 & self.kept))
     }
 }
 
@@ -264,13 +254,18 @@ mod tests {
     fn what_a_step_shows_is_named_as_by_itself() {
         let (plugin, key, other) =
             (PluginIndex::from_bits(4095), Key::from_bits((1 << 40) - 1), Key::from_bits(5));
-        let (step, owner) = (StepName::new(255, key), Owner::new(plugin));
+        let (step, message) = (Name::new(255, key), Name::new(255, other));
         let context = Token::new(Kind::StepContext, plugin, 255, key);
-        assert_eq!(ContextForm::of_step(owner).of(step), context);
-        assert_eq!(ContextForm::bare(owner).of(step), Token::bare(plugin, 255));
-        assert_eq!(step.connection(owner), Token::new(Kind::Connection, plugin, 255, key));
-        assert_eq!(step.message(owner, other), Token::new(Kind::Message, plugin, 255, other));
-        assert_eq!((context.shared_bits(), owner.plugin()), (step.bits(), plugin));
+        assert_eq!(ContextForm::of_step(plugin).of(step), context);
+        assert_eq!(ContextForm::bare(plugin).of(step), Token::bare(plugin, 255));
+        for (kind, name, key) in [(Kind::Connection, step, key), (Kind::Message, message, other)] {
+            let form = Form::new(kind, plugin);
+            assert_eq!(
+                (form.of(name), form.plugin()),
+                (Token::new(kind, plugin, 255, key), plugin)
+            );
+        }
+        assert_eq!(context.shared_bits(), step.step_bits());
     }
 
     #[test]

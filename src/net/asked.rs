@@ -123,10 +123,10 @@ impl Asked {
 
     /// Asks on, as far as it goes now.
     pub(super) fn walk(&mut self, desk: &mut Desk, io: &mut Io) -> Walk {
-        let mut walked = desk.plugins.walk(&mut self.chain, self.plugin, self.moment.step());
+        let mut walked = desk.plugins.walk(&mut self.chain, self.plugin, &self.moment.step());
         while walked == Walk::Answered && self.passes(desk) {
             self.chain.on_pass();
-            walked = desk.plugins.walk(&mut self.chain, self.plugin, self.moment.step());
+            walked = desk.plugins.walk(&mut self.chain, self.plugin, &self.moment.step());
         }
         desk.apply_commands(io);
         if walked == Walk::Held {

@@ -161,12 +161,39 @@ impl Plugins {
     /// meanwhile stays in the cell for [`Plugins::take_commands`]. Those that still owe a hand-back are passed over
     /// (D-28).
     #[inline]
-    pub fn walk(&mut self, chain: &mut Chain, connection: ConnectionId, step: Step<'_>) -> Walk {
-        self.walk_among(chain, connection, &step, Audience::All)
+    pub fn walk(&mut self, chain: &mut Chain, connection: ConnectionId, step: &Step<'_>) -> Walk {
+        self.walk_among(chain, connection, step, Audience::All)
     }
 
     /// The same, of a chain over some of them.
+    #[inline]
     pub fn walk_among(
+        &mut self,
+        chain: &mut Chain,
+        connection: ConnectionId,
+        step: &Step<'_>,
+        audience: Audience,
+    ) -> Walk {
+        // Mostly no plugin is interested, and this is all.
+        if (self.trace, audience) == (Trace::Off, Audience::All)
+            && !self.is_decided(chain, step)
+            && let Some(position) = chain.poll_call()
+        {
+            let walked = self.cell.ask(connection, position, step);
+            // A connection that is gone has nobody to ask.
+            let Some(Walked { declined, returned }) = walked else { return Walk::Done };
+            chain.on_declined(declined);
+            match returned {
+                None => return Walk::Done,
+                Some(returned) => answer(chain, returned),
+            }
+        }
+        self.walk_on(chain, connection, step, audience)
+    }
+
+    /// The same, however it goes on.
+    #[inline(never)]
+    fn walk_on(
         &mut self,
         chain: &mut Chain,
         connection: ConnectionId,
@@ -179,14 +206,10 @@ impl Plugins {
             }
             match chain.poll_next() {
                 Next::Call(position) => {
-                    let walked = match (self.trace, audience) {
-                        (Trace::Off, Audience::All) => self.cell.ask(connection, position, step),
-                        (_, _) => self.ask_among(position, connection, step, audience),
-                    };
-                    // A connection that is gone has nobody to ask.
-                    let Some(walked) = walked else { return Walk::Done };
-                    chain.on_declined(walked.declined);
-                    if let Some(returned) = walked.returned {
+                    let walked = self.ask_among(position, connection, step, audience);
+                    let Some(Walked { declined, returned }) = walked else { return Walk::Done };
+                    chain.on_declined(declined);
+                    if let Some(returned) = returned {
                         answer(chain, returned);
                     }
                 }
@@ -198,8 +221,7 @@ impl Plugins {
         }
     }
 
-    /// Asks some of the plugins of a connection, or with a trace: then one of them.
-    #[cold]
+    /// Asks those of the plugins of a connection that are to be asked; with a trace, the first of them.
     fn ask_among(
         &mut self,
         position: usize,
@@ -207,6 +229,9 @@ impl Plugins {
         step: &Step<'_>,
         audience: Audience,
     ) -> Option<Walked> {
+        if (self.trace, audience) == (Trace::Off, Audience::All) {
+            return self.cell.ask(connection, position, step);
+        }
         let set = self.cell.set_of(connection)?;
         let callees = self.audience(set.callees(step.hook()), audience);
         if self.trace == Trace::Off {

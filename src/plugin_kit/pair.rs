@@ -200,14 +200,14 @@ impl Pair {
             smtputf8: false,
             request: Request::default(),
         };
-        let outward = self.show_outward(Hook::OutMessage)?;
+        let outward = self.show_outward()?;
         let started = self.client.start(envelope);
         started.map_err(|error| PairError::Broken(error.to_string()))?;
         let mut arrived = None;
         let outcome = loop {
             match self.turn_with(&mut arrived)? {
                 Some(client::Event::Data354) => {
-                    self.ask_outward(Hook::OutData, outward)?;
+                    self.ask_outward(outward, Step::OutData)?;
                     if !self.client.begin_body() {
                         return Err(broken("a text", &None));
                     }
@@ -215,13 +215,17 @@ impl Pair {
                     self.client.take_output(&mut self.wire);
                     Stuffer::new(&field, text, LineRepair::Trust).write_to(&mut self.wire);
                     self.client.end_body();
-                    self.ask_outward(Hook::OutSent, outward)?;
+                    self.ask_outward(outward, Step::OutSent)?;
                 }
                 Some(client::Event::Done(client::Outcome::Accepted(_))) => break arrived.take(),
                 other => return Err(broken("a mail that is accepted", &other)),
             }
         };
-        self.ask_outward(Hook::OutResult, outward)?;
+        self.ask_outward(outward, |message| Step::OutResult {
+            message,
+            code: 250,
+            text: Terminated::from(c"250 2.0.0 Queued"),
+        })?;
         if let (Some(message), Some(seen)) = (outward, &self.seen) {
             seen.plugins.cell.close_message(message);
         }
@@ -229,23 +233,25 @@ impl Pair {
     }
 
     /// Shows the mail that is about to be sent to plugins, if any will be asked about it.
-    fn show_outward(&mut self, first: Hook) -> Result<Option<MessageId>, PairError> {
-        let hooks = [first, Hook::OutData, Hook::OutSent, Hook::OutResult];
+    fn show_outward(&mut self) -> Result<Option<MessageId>, PairError> {
+        let hooks = [Hook::OutMessage, Hook::OutData, Hook::OutSent, Hook::OutResult];
         let Some(seen) = &self.seen else { return Ok(None) };
         let outgoing = Some(seen.outgoing);
         if !hooks.into_iter().any(|hook| seen.plugins.asks(outgoing, hook)) {
             return Ok(None);
         }
-        let message = seen.show(seen.outgoing, None);
-        self.ask_outward(first, Some(message))?;
-        Ok(Some(message))
+        let message = Some(seen.show(seen.outgoing, None));
+        self.ask_outward(message, Step::OutMessage)?;
+        Ok(message)
     }
 
-    fn ask_outward(&mut self, hook: Hook, message: Option<MessageId>) -> Result<(), PairError> {
+    fn ask_outward(
+        &mut self,
+        message: Option<MessageId>,
+        step: impl FnOnce(MessageId) -> Step<'static>,
+    ) -> Result<(), PairError> {
         match (&mut self.seen, message) {
-            (Some(seen), Some(message)) => {
-                seen.ask_about(hook, Some(message), Terminated::from(c"250 2.0.0 Queued"))
-            }
+            (Some(seen), Some(message)) => seen.walk(seen.outgoing, &step(message)),
             (None, _) | (_, None) => Ok(()),
         }
     }
@@ -299,9 +305,11 @@ impl Pair {
         while let Some(event) = self.server.poll_event(&mut Unlimited) {
             match event {
                 server::Event::Mail(from) => {
-                    self.ask_text(Hook::MailFrom, from.address.as_str())?;
+                    self.ask_text(from.address.as_str(), |text| Step::MailFrom(text))?;
                 }
-                server::Event::Rcpt(to) => self.ask_text(Hook::RcptTo, to.address.as_str())?,
+                server::Event::Rcpt(to) => {
+                    self.ask_text(to.address.as_str(), |text| Step::RcptTo(text))?
+                }
                 server::Event::Message(received) => {
                     let bytes = received.body.into_vec_with_nul();
                     *arrived = Some(bytes.len() - 1);
@@ -314,14 +322,18 @@ impl Pair {
         Ok(())
     }
 
-    fn ask_text(&mut self, hook: Hook, text: &str) -> Result<(), PairError> {
+    fn ask_text(
+        &mut self,
+        text: &str,
+        step: fn(Terminated<'_>) -> Step<'_>,
+    ) -> Result<(), PairError> {
         let Some(seen) = &mut self.seen else { return Ok(()) };
         let mut bytes = std::mem::take(&mut seen.text);
         bytes.clear();
         bytes.extend_from_slice(text.as_bytes());
         bytes.push(0);
         let text = Terminated::new(&bytes).expect("the zero was put there");
-        let asked = seen.ask_about(hook, None, text);
+        let asked = seen.walk(seen.incoming, &step(text));
         seen.plugins.cell.end_address(seen.incoming);
         seen.text = bytes;
         asked
@@ -331,12 +343,12 @@ impl Pair {
         let Some(seen) = &mut self.seen else { return Ok(()) };
         let text =
             Text::from_terminated(bytes).expect("a received body keeps one zero past its end");
-        seen.ask_about(Hook::Data, None, text.as_terminated())?;
+        seen.walk(seen.incoming, &Step::Data(text.as_terminated()))?;
         if !seen.plugins.asks(Some(seen.incoming), Hook::Message) {
             return Ok(());
         }
         let message = seen.show(seen.incoming, Some(text));
-        let asked = seen.ask_about(Hook::Message, Some(message), Terminated::EMPTY);
+        let asked = seen.walk(seen.incoming, &Step::Message(message));
         seen.plugins.cell.close_message(message);
         asked
     }
@@ -408,7 +420,7 @@ impl Seen {
         opened.expect("a pair has one message each way at a time")
     }
 
-    /// Walks the chain of one step, as a connection does; with its text or message, where it has one.
+    /// As [`Seen::walk`], of the step of a hook; with its text or message, where it has one.
     fn ask_about(
         &mut self,
         hook: Hook,
@@ -436,7 +448,16 @@ impl Seen {
             (Hook::OutClose, _) => (outgoing, Step::OutClose),
             (_, _) => return Ok(()),
         };
+        self.walk(connection, &step)
+    }
+
+    /// Walks the chain of one step, as a connection does.
+    fn walk(&mut self, connection: ConnectionId, step: &Step<'_>) -> Result<(), PairError> {
+        let hook = step.hook();
         let mut chain = self.plugins.chain(connection, hook);
+        if chain.is_done() {
+            return Ok(());
+        }
         let walked = self.plugins.walk(&mut chain, connection, step);
         self.plugins.take_commands(&mut self.commands);
         // Nobody obeys: see the module.
