@@ -147,7 +147,7 @@ impl Worker {
                 });
                 // Both at once: neither is ever so.
                 if took_control | self.asked.is_told() {
-                    return Some((callee.plugin(), took_control));
+                    return Some(took_control);
                 }
             }
             None
@@ -158,7 +158,8 @@ impl Worker {
         let asked = (callees.len() - rest.len()) as u16;
         match stopped {
             None => Walked { declined: asked, returned: None },
-            Some((plugin, took_control)) => {
+            Some(took_control) => {
+                let plugin = callees[usize::from(asked) - 1].plugin();
                 let returned = self.took(plugin, connection, step.hook(), took_control, told);
                 Walked { declined: asked - 1, returned: Some(returned) }
             }
