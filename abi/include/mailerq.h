@@ -644,7 +644,8 @@ MQX_WEAK MQ_Timer *MQX_repeat(MQ_Context *context, double first, double interval
 
 /* Watch for other events from now on, with the same watcher, callback and data. 0 lets the watcher rest: it
  * keeps its place among the 65,536, and is not called until it is given events again. Cheap: however
- * often it is called within a callback, it costs one system call at most. False on misuse. Since MQX 1. */
+ * often it is called within a callback, it costs one system call at most. False on misuse, and for a
+ * watcher whose descriptor was closed: from its last callback on. Since MQX 1. */
 MQX_WEAK bool MQX_watchMask(MQ_IOWatcher *watcher, int events);
 
 /* Have the worker of `context` run `callback`. Any thread, and on the worker's own: then it runs later, never
