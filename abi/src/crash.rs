@@ -208,9 +208,7 @@ extern "C" fn on_exit() {
         Claim::Foreign | Claim::Again => return,
         Claim::Other => {
             wait_for_the_first();
-            // It does not wait once more.
-            // SAFETY: nothing is left to be done.
-            unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
+            end_by(libc::SIGABRT);
         }
     }
     // An exit code that says all is well would keep the server from being started again.
@@ -340,13 +338,19 @@ fn pass_on(met: &Met, info: *mut libc::siginfo_t, context: *mut c_void) {
         let handler: Handler = unsafe { std::mem::transmute(before.sa_sigaction) };
         handler(met.signal, info, context);
     }
-    // SAFETY: if the one of before let the process live, it ends now.
-    unsafe { libc::signal(met.signal, libc::SIG_DFL) };
-    // SAFETY: as above.
-    unsafe { libc::raise(met.signal) };
-    // The first process of a container does not die of a signal that it sends itself.
+    // If the one of before let the process live, it ends now.
+    end_by(met.signal);
+}
+
+/// Ends the process by a signal, without any handler.
+fn end_by(signal: c_int) -> ! {
     // SAFETY: nothing is left to be done.
-    unsafe { libc::_exit(EXIT_BY_SIGNAL + met.signal) };
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // SAFETY: as above.
+    unsafe { libc::raise(signal) };
+    // The first process of a container does not die of a signal that it sends itself.
+    // SAFETY: as above.
+    unsafe { libc::_exit(EXIT_BY_SIGNAL + signal) }
 }
 
 /// Whom a crash is laid to.
