@@ -137,7 +137,7 @@ impl Worker {
         let mut rest = callees.iter();
         self.asked.begin(name.step_bits());
         let stopped = call::in_a_row(self.word, |row| {
-            while let Some(callee) = rest.next() {
+            for callee in rest.by_ref() {
                 if skips(callee.plugin()) {
                     continue;
                 }

@@ -301,6 +301,10 @@ impl Pair {
     }
 
     /// Has plugins asked about what the client said, and accepts it.
+    #[expect(
+        clippy::redundant_closure,
+        reason = "a closure is of every lifetime, a constructor of one"
+    )]
     fn answer(&mut self, arrived: &mut Option<usize>) -> Result<(), PairError> {
         while let Some(event) = self.server.poll_event(&mut Unlimited) {
             match event {
