@@ -604,7 +604,9 @@ MQX_WEAK const char *MQX_mime(MQ_Message *message, size_t *size);
  *   mqx_smtp_out_message   before MAIL FROM                  yes       yes   yes
  *   mq_smtp_out_data       the peer waits for the MIME       too late  yes   yes; closes the connection
  *   mq_smtp_out_sent       the MIME is out                   too late  late  no: it may have arrived
- *   mqx_smtp_out_result    it is known how it ended          too late  late  yes, unless the peer took it
+ *   mqx_smtp_out_result    it is known how it ended          too late  late  yes, unless the peer took it;
+ *                                                                            MQX_retryAt alone if no answer
+ *                                                                            to the MIME came: it may have
  *   mqx_smtp_out_close     the connection is gone            -         -     -
  *
  * To decide is to call one of the three functions below, in one of these steps or while it is held.

@@ -19,7 +19,7 @@ use crate::address::Locals;
 use crate::call::{self, Call, Word};
 use crate::command::Command;
 use crate::control::Asked;
-use crate::decision::Decided;
+use crate::decision::{Admitted, Decided};
 use crate::fact::Facts;
 use crate::hook::{Hook, Site};
 use crate::host::{self, Host, Level};
@@ -300,16 +300,16 @@ impl Worker {
     /// within a step, while it can be acted upon.
     pub fn admit_decisions(&self, message: MessageId, admitted: bool) {
         if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
-            message.docket.set_open(admitted);
+            message.docket.admit(if admitted { Admitted::All } else { Admitted::Nothing });
         }
     }
 
-    /// The end of an outgoing message at its peer is about to be shown: how far it came, and whether
-    /// plugins may decide what becomes of it all the same.
-    pub fn begin_result(&self, message: MessageId, reached: &str, admitted: bool) {
+    /// The end of an outgoing message at its peer is about to be shown: how far it came, and what plugins
+    /// may decide of it all the same.
+    pub fn begin_result(&self, message: MessageId, reached: &str, admitted: Admitted) {
         if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
             message.state = Some(Text::copy_from(reached.as_bytes()));
-            message.docket.set_open(admitted);
+            message.docket.admit(admitted);
         }
     }
 

@@ -7,7 +7,7 @@
 //!
 //! A mail is shown as one message from its first step over this connection to its last. What plugins
 //! decide of it (bounce, later, elsewhere) counts where it cannot have arrived: before its text, and
-//! after its failure.
+//! after its failure. Where the text was out and no answer was read, only later does.
 //!
 //! Must never: let a mail pass by a plugin that is to be asked; act on a decision about a mail that the
 //! far end took.
@@ -15,8 +15,8 @@
 //! **Diagnostics**: what plugins decide is logged for whoever debugs, and stands in the attempt.
 
 use rohrpost_abi::{
-    ConnectionInit, Decided, Decision, Direction, Edit, Exhausted, Fact, Hook, MessageEdits,
-    MessageId, MessageInit, TlsFacts, Words,
+    Admitted, ConnectionInit, Decided, Decision, Direction, Edit, Exhausted, Fact, Hook,
+    MessageEdits, MessageId, MessageInit, TlsFacts, Words,
 };
 
 use crate::delivery::{Fate, Finish};
@@ -251,7 +251,15 @@ impl Outgoing {
             false => None,
         };
         let Some(message) = shown else { return self.follow(finish, follow, desk, io) };
-        desk.plugins.cell.begin_result(message, finish.state, finish.fate != Fate::Delivered);
+        let admitted = match finish.fate {
+            Fate::Delivered => Admitted::Nothing,
+            // RFC 5321 4.5.3.2.6: to bounce it may be a lie, and another host would have it twice.
+            Fate::Temporary | Fate::Permanent | Fate::Untried if finish.may_have_arrived() => {
+                Admitted::RetryAt
+            }
+            Fate::Temporary | Fate::Permanent | Fate::Untried => Admitted::All,
+        };
+        desk.plugins.cell.begin_result(message, finish.state, admitted);
         self.ask(Moment::Result(message, Ending::new(finish, follow)), desk);
     }
 

@@ -36,7 +36,7 @@ pub(crate) fn add(stage: &Stage, name: &str, version: u32) {
 }
 
 /// One such probe of the latest generation, and a hop.
-fn stage() -> (Stage, Hop) {
+pub(super) fn stage() -> (Stage, Hop) {
     let stage = Stage::new(&[]);
     add(&stage, "10-a", G3);
     (stage, Hop::listen())
@@ -49,7 +49,7 @@ fn start(stage: &Stage, hop: &Hop) -> (Server, SmtpClient) {
 }
 
 /// The same with one mail under way.
-fn with_mail(stage: &Stage, hop: &Hop) -> (Server, SmtpClient) {
+pub(super) fn with_mail(stage: &Stage, hop: &Hop) -> (Server, SmtpClient) {
     let (server, mut client) = start(stage, hop);
     mail(&mut client, "someone@example.org");
     (server, client)
