@@ -61,6 +61,8 @@ pub enum Admitted {
 pub(crate) struct Docket {
     admitted: Admitted,
     decided: Option<Decided>,
+    /// What another plugin had decided before.
+    before: Option<Box<Decided>>,
 }
 
 impl Docket {
@@ -74,7 +76,11 @@ impl Docket {
         if !admitted {
             return Err(Misuse::Undecidable);
         }
-        self.decided = Some(decided);
+        let replaced = self.decided.replace(decided);
+        let is_others = |other: &Decided| Some(other.plugin) != self.decided_by();
+        if let Some(other) = replaced.filter(is_others) {
+            self.before = Some(Box::new(other));
+        }
         Ok(())
     }
 
@@ -88,7 +94,20 @@ impl Docket {
     }
 
     pub(crate) fn take(&mut self) -> Option<Decided> {
+        self.before = None;
         self.decided.take()
+    }
+
+    /// `plugin` has failed: what it decided counts no longer, and what another had decided before does again.
+    pub(crate) fn forget(&mut self, plugin: PluginIndex) {
+        self.before = self.before.take().filter(|before| before.plugin != plugin);
+        if self.decided_by() == Some(plugin) {
+            self.decided = self.before.take().map(|before| *before);
+        }
+    }
+
+    fn decided_by(&self) -> Option<PluginIndex> {
+        self.decided.as_ref().map(|decided| decided.plugin)
     }
 }
 
@@ -193,6 +212,31 @@ mod tests {
             let decided = Decided { plugin: PluginIndex::from_bits(0), decision };
             assert_eq!(docket.decide(decided), expected);
             assert_eq!(docket.is_decided(), expected.is_ok());
+        }
+    }
+
+    #[test]
+    fn what_one_that_fails_has_decided_counts_no_longer_and_that_of_others_does() {
+        let by = |plugin, unix_ms| Decided {
+            plugin: PluginIndex::from_bits(plugin),
+            decision: Decision::RetryAt { unix_ms },
+        };
+        for (said, failed, expected) in [
+            (&[by(0, 1)][..], 0, None),
+            (&[by(0, 1)], 1, Some(by(0, 1))),
+            (&[by(0, 1), by(1, 2)], 1, Some(by(0, 1))),
+            (&[by(0, 1), by(1, 2), by(1, 3)], 1, Some(by(0, 1))),
+            (&[by(0, 1), by(1, 2)], 0, Some(by(1, 2))),
+        ] {
+            let mut docket = Docket::default();
+            docket.admit(Admitted::All);
+            for decided in said {
+                assert_eq!(docket.decide(decided.clone()), Ok(()));
+            }
+            docket.forget(PluginIndex::from_bits(failed));
+            assert_eq!(docket.take(), expected, "{said:?} {failed}");
+            docket.forget(PluginIndex::from_bits(0));
+            assert!(!docket.is_decided());
         }
     }
 }

@@ -305,11 +305,12 @@ impl Worker {
     }
 
     /// The end of an outgoing message at its peer is about to be shown: how far it came, and what plugins
-    /// may decide of it all the same.
+    /// may decide of it all the same. What was decided before, and not taken, counts no longer.
     pub fn begin_result(&self, message: MessageId, reached: &str, admitted: Admitted) {
         if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
             message.state = Some(Text::copy_from(reached.as_bytes()));
             message.docket.admit(admitted);
+            message.docket.take();
         }
     }
 
@@ -322,6 +323,13 @@ impl Worker {
     /// What plugins decided, once.
     pub fn take_decision(&self, message: MessageId) -> Option<Decided> {
         self.state.borrow_mut().messages.get_mut(message.0)?.docket.take()
+    }
+
+    /// A plugin has failed in the step of a message: what it decided counts no longer.
+    pub fn forget_decision(&self, message: MessageId, plugin: PluginIndex) {
+        if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
+            message.docket.forget(plugin);
+        }
     }
 
     // ---- Hooks ------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 //! **Diagnostics**: as the stage's and the hop's.
 
 use super::hop::Hop;
-use super::outward::{stage, with_mail};
+use super::outward::{G3, add, latest, stage, with_mail};
 use super::probe::await_status;
 use crate::support::PATIENCE;
 
@@ -53,5 +53,54 @@ fn all_is_decided_of_a_text_that_the_far_end_refused() {
         visit.say(reply);
         await_status(&server, number, 1);
         assert_eq!(stage.lines("state"), ["10-a state message"]);
+    }
+}
+
+#[test]
+fn d_27_what_was_decided_in_a_step_that_was_taken_back_counts_no_longer() {
+    for step in ["out-message", "out-data"] {
+        for (failure, number) in
+            [("tempfail", "retried"), ("reject", "bounced"), ("accept", "delivered")]
+        {
+            let (stage, hop) = stage();
+            add(&stage, "20-b", G3);
+            let stage = stage.setting("plugin-timeout", "200ms").setting("plugin-failure", failure);
+            stage.script(&format!("10-a {step} bounce-as:550:5.7.9:no true\n"));
+            let (server, _client) = with_mail(&stage, &hop);
+            let mut visit = hop.accept();
+            if step == "out-data" || failure == "accept" {
+                visit.mail_to_data();
+                visit.say("354 go on");
+            }
+            if failure == "accept" {
+                visit.text();
+                visit.say("250 2.0.0 taken");
+            }
+            await_status(&server, number, 1);
+            assert_eq!(stage.lines("10-a bounce-as 1").len(), 1, "{step} {failure}");
+            let asked = stage.lines(&format!("20-b {step} ")).len();
+            assert_eq!(asked, usize::from(failure == "accept"), "{step}: {:?}", stage.journal());
+            if failure != "accept" {
+                assert_eq!(latest(&server)["result"], "timeout", "{step} {failure}");
+            }
+        }
+    }
+}
+
+#[test]
+fn d_27_of_a_failure_that_several_decide_about_the_word_of_one_that_fails_counts_no_longer() {
+    for (script, number) in [
+        ("10-a out-result bounce fail\n", "retried"),
+        ("10-a out-result bounce\n20-b out-result retry-in:0 fail\n", "bounced"),
+        ("10-a out-result bounce\n20-b out-result fail\n", "bounced"),
+        ("10-a out-result bounce fail\n20-b out-result retry-in:3600\n", "retried"),
+    ] {
+        let (stage, hop) = stage();
+        add(&stage, "20-b", G3);
+        stage.script(script);
+        let (server, _client) = with_mail(&stage, &hop);
+        hop.accept_to_data().say("451 4.7.1 greylisted");
+        await_status(&server, number, 1);
+        assert_eq!(latest(&server)["description"], "greylisted", "{script}");
     }
 }
