@@ -610,8 +610,8 @@ MQX_WEAK const char *MQX_mime(MQ_Message *message, size_t *size);
  *   mqx_smtp_out_close     the connection is gone            -         -     -
  *
  * To decide is to call one of the three functions below, in one of these steps or while it is held.
- * The last call counts; true: it will be done when the step is over, and except in mqx_smtp_out_result
- * no other plugin is asked in that step. Elsewhere they do nothing and return false, with a warning.
+ * The last call counts; true: it will be done when the step is over, unless the plugin fails in it or the
+ * peer ends it first, and except in mqx_smtp_out_result no other plugin is asked in that step. Elsewhere they do nothing and return false, with a warning.
  * All of them are of this attempt alone: plugins are asked again in the next one. */
 
 /* The message fails for good, and its sender is told if it wants to be. `code` is 500 to 559 or 0 for 550,

@@ -113,6 +113,17 @@ impl Outgoing {
         }
     }
 
+    /// The mail is over here: nobody is shown it any more but whoever holds its step, and there is nothing
+    /// left to be decided of it.
+    pub(super) fn release_mail(&mut self, desk: &Desk) {
+        match self.message {
+            Some(message) if self.asked.is_some() => {
+                desk.plugins.cell.admit_decisions(message, false);
+            }
+            _ => self.hide_mail(desk),
+        }
+    }
+
     /// The far end greeted; it is told who we are when nobody has anything against it.
     pub(super) fn on_banner(&mut self, desk: &mut Desk, io: &Io) {
         if self.show_connection(desk).is_err() {
@@ -338,10 +349,9 @@ impl Outgoing {
     /// A plugin took control. That a mail arrived does not wait for it: a crash would have it sent again.
     fn on_held(&mut self, desk: &mut Desk, io: &Io) {
         let Some(asked) = &mut self.asked else { return };
-        let Moment::Result(message, ending) = &mut asked.moment else { return };
+        let Moment::Result(_, ending) = &mut asked.moment else { return };
         let arrived = |then: &mut (Box<Finish>, Follow)| then.0.fate == Fate::Delivered;
         if let Some((finish, _)) = ending.then.take_if(arrived) {
-            desk.plugins.cell.admit_decisions(*message, false);
             self.settle(*finish, desk, io);
         }
     }
@@ -352,8 +362,9 @@ impl Outgoing {
         self.asked = None;
         let ended = self.ended_while_held.take();
         match (ended, self.message) {
-            (Some((code, text)), Some(message)) if self.asks(Hook::OutResult, desk) => {
-                self.ask(Moment::Result(message, Ending::told(code, &text)), desk);
+            (Some((state, ending)), Some(message)) if self.asks(Hook::OutResult, desk) => {
+                desk.plugins.cell.begin_result(message, state, Admitted::Nothing);
+                self.ask(Moment::Result(message, ending), desk);
             }
             _ => self.hide_mail(desk),
         }

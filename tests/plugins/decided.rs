@@ -4,8 +4,8 @@
 //! **Diagnostics**: as the stage's and the hop's.
 
 use super::hop::Hop;
-use super::outward::{G3, add, latest, stage, with_mail};
-use super::probe::await_status;
+use super::outward::{G3, add, latest, stage, start, take, with_mail};
+use super::probe::{await_status, mail};
 use crate::support::PATIENCE;
 
 #[test]
@@ -103,4 +103,53 @@ fn d_27_of_a_failure_that_several_decide_about_the_word_of_one_that_fails_counts
         await_status(&server, number, 1);
         assert_eq!(latest(&server)["description"], "greylisted", "{script}");
     }
+}
+
+#[test]
+fn d_81_nothing_is_decided_of_a_mail_that_ended_while_it_was_held() {
+    for news in ["421 bye", ""] {
+        let (stage, hop) = stage();
+        stage.script("10-a out-data hold:go\n");
+        let (server, _client) = with_mail(&stage, &hop);
+        let mut visit = hop.accept_to_data();
+        visit.say("354 go on");
+        await_status(&server, "held", 1);
+        if !news.is_empty() {
+            visit.say(news);
+        }
+        drop(visit);
+        await_status(&server, "retried", 1);
+        stage.script("10-a out-result state bounce retry-in:3600 route:a.example:25\n");
+        stage.release("go", "bounce retry-in:3600 route:a.example:25 continue");
+        stage.await_line("state");
+        assert_eq!(stage.lines("state"), ["10-a state data"], "{news}");
+        for word in ["bounce", "retry-in", "route"] {
+            let journal = stage.journal();
+            let said = [format!("10-a {word} 0"), format!("10-a {word} 0")];
+            assert_eq!(stage.lines(&format!("10-a {word} ")), said, "{journal:?}");
+        }
+        assert_eq!(server.status().count("bounced"), 0);
+    }
+}
+
+#[test]
+fn nothing_is_decided_of_a_mail_that_went_to_another_connection_while_it_was_held() {
+    let (stage, hop) = stage();
+    let (server, mut client) = start(&stage, &hop);
+    mail(&mut client, "someone@example.org");
+    let mut visit = hop.accept_to_data();
+    take(&mut visit);
+    await_status(&server, "delivered", 1);
+    stage.script("10-a out-message hold:go\n");
+    mail(&mut client, "another@example.org");
+    await_status(&server, "held", 1);
+    stage.script("");
+    // The far end has had enough of the connection, and knows nothing of this mail.
+    drop(visit);
+    let mut next = hop.accept_to_data();
+    take(&mut next);
+    await_status(&server, "delivered", 2);
+    stage.release("go", "bounce continue");
+    assert_eq!(stage.lines("10-a bounce"), ["10-a bounce 0"]);
+    await_status(&server, "held", 0);
 }
