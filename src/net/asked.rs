@@ -233,8 +233,9 @@ impl Asked {
         self.moment
     }
 
-    /// D-27: takes the step back, and the next plugin is asked (`plugin-failure: accept`).
-    pub(super) fn pass_over(&mut self, why: &str, desk: &mut Desk, io: &Io) {
+    /// D-27: takes the step back, and the next plugin is asked (`plugin-failure: accept`). Whether the one
+    /// that had it is not asked any more on this connection (D-28).
+    pub(super) fn pass_over(&mut self, why: &str, desk: &mut Desk, io: &Io) -> bool {
         let held_ms = io.now_ms() - self.held_ms;
         let holder = desk.plugins.cell.held(self.plugin);
         if desk.plugins.revoke(self.plugin, self.moment.hook(), held_ms, why) {
@@ -246,5 +247,6 @@ impl Asked {
             desk.numbers().sub(Number::Held, 1);
             self.chain.on_verdict(Verdict::Continue);
         }
+        holder.is_some_and(|holder| desk.plugins.cell.skips(holder, self.plugin))
     }
 }

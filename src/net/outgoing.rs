@@ -100,6 +100,8 @@ pub struct Outgoing {
     pub(super) ended_while_held: Option<(&'static str, Ending)>,
     /// No plugin that had a step taken from it must miss a mail: none follows.
     pub(super) retired: bool,
+    /// So it will be once it has a mail: the step was one before any.
+    pub(super) retires: bool,
     /// Plugins were told that it is over.
     pub(super) left: bool,
     pub(super) text: Option<TextOut>,
@@ -170,6 +172,7 @@ impl Outgoing {
             decided: None,
             ended_while_held: None,
             retired: false,
+            retires: false,
             left: false,
             text: None,
             messages: 0,
@@ -557,6 +560,7 @@ impl Outgoing {
     fn start(&mut self, current: Current, desk: &mut Desk, io: &Io) {
         self.hide_mail(desk);
         self.current = Some(current);
+        self.retired |= self.retires;
         self.decided = None;
         self.tally.on_start();
         self.announce(desk, io);

@@ -291,8 +291,17 @@ impl Outgoing {
             OnFailure::Tempfail => self.take_back(Fate::Temporary, why, desk, io),
             OnFailure::Reject => self.take_back(Fate::Permanent, why, desk, io),
             OnFailure::Accept => {
-                if let Some(asked) = &mut self.asked {
-                    asked.pass_over("plugin-timeout", desk, io);
+                let Some(asked) = &mut self.asked else { return };
+                if asked.pass_over("plugin-timeout", desk, io) {
+                    // It misses the mail under way, or the first one, and no other.
+                    match asked.moment {
+                        Moment::Connect | Moment::Secure => self.retires = true,
+                        Moment::Message(_)
+                        | Moment::Data(_)
+                        | Moment::Sent(..)
+                        | Moment::Result(..)
+                        | Moment::Close => self.retired = true,
+                    }
                 }
             }
         }

@@ -153,3 +153,32 @@ fn nothing_is_decided_of_a_mail_that_went_to_another_connection_while_it_was_hel
     assert_eq!(stage.lines("10-a bounce"), ["10-a bounce 0"]);
     await_status(&server, "held", 0);
 }
+
+/// A signer that is late must not be passed over for good, only because its far end is kept.
+#[test]
+fn d_28_a_connection_whose_plugin_was_passed_over_carries_no_other_mail() {
+    for step in ["out-connect", "out-message", "out-data", "out-sent", "out-result"] {
+        let (stage, hop) = stage();
+        let stage = stage.setting("plugin-timeout", "200ms").setting("plugin-failure", "accept");
+        let stage = stage.setting("smtp-out-idle-timeout", 600);
+        stage.script(&format!("10-a {step} true\n"));
+        let (mut server, mut client) = with_mail(&stage, &hop);
+        let mut visit = hop.accept_to_data();
+        visit.say("354 go on");
+        visit.text();
+        if step == "out-sent" {
+            server.process().await_complaint(PATIENCE, "mq_smtp_out_sent was held too long");
+        }
+        visit.say("250 2.0.0 taken");
+        await_status(&server, "delivered", 1);
+        visit.expect("QUIT");
+        visit.say("221 bye");
+        stage.script("");
+        stage.forget();
+        mail(&mut client, "another@example.org");
+        let mut next = hop.accept_to_data();
+        take(&mut next);
+        await_status(&server, "delivered", 2);
+        assert_eq!(stage.calls(&["out-message", "out-data"]).len(), 2, "{step}");
+    }
+}
