@@ -526,8 +526,10 @@ MQX_WEAK bool MQX_discard(void *connection_or_message);
 MQX_WEAK bool MQX_disconnect(MQ_Connection *connection);
 
 /* This plugin failed in this step, and cannot say what is right: the setting plugin-failure decides, as it
- * does when a step is held for too long. For layers that catch exceptions; in every hook of a connection,
- * outgoing ones too. Where nothing can be refused (close, reset) it means nothing. Since MQX 1. */
+ * does when a step is held for too long. What it granted to the client in this step, said of the recipient
+ * (MQ_setLocal), or decided of an outgoing message counts no longer. For layers that catch exceptions; in
+ * every hook of a connection, outgoing ones too. Where nothing can be refused (close, reset) it means
+ * nothing else. Since MQX 1. */
 MQX_WEAK bool MQX_fail(MQ_Connection *connection);
 
 /* Hold the step under a name of its own: call it in the hook, and return true. MQX_release hands back with

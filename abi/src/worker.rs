@@ -165,6 +165,7 @@ impl Worker {
             secure,
             authenticated,
             plugin_authentication: None,
+            unjudged: None,
             closed: false,
             output_space: OUTPUT_BYTES_MAX,
             data: PluginData::default(),
@@ -246,6 +247,12 @@ impl Worker {
     /// what it said of the client counts no longer, and what others said before it does again (D-27).
     pub fn forget_authentication(&self, connection: ConnectionId, plugin: PluginIndex) {
         self.change(connection, |connection| connection.forget_authentication(plugin));
+    }
+
+    /// A plugin has failed in a step, which it has or had last: what it said in it of the address, and what it
+    /// granted to the client, counts no longer (D-27).
+    pub fn forget_step(&self, connection: ConnectionId, plugin: PluginIndex) {
+        self.change(connection, |connection| connection.forget_step(plugin));
     }
 
     /// How many more bytes the output of a connection can take, at most [`OUTPUT_BYTES_MAX`]. Said
@@ -356,7 +363,7 @@ impl Worker {
 
     /// What plugins have said so far with `MQ_setLocal` about the address of the step of now.
     pub fn said_local(&self, connection: ConnectionId) -> Option<bool> {
-        self.state.borrow().connections.get(connection.0)?.address.as_ref()?.local
+        self.state.borrow().connections.get(connection.0)?.address.as_ref()?.local()
     }
 
     /// Calls one hook of the worker itself; at its start with the loop running (D-14), and at its end
