@@ -10,6 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use crate::message::Part;
+use crate::plugin::PluginIndex;
 use crate::slot::Key;
 use crate::text::Text;
 use crate::token::Opaque;
@@ -31,13 +32,41 @@ pub(crate) enum Owner {
 #[derive(Debug)]
 pub(crate) struct StepAddress {
     pub(crate) text: Text,
-    /// What plugins said with `MQ_setLocal` (D-71).
-    pub(crate) local: Option<bool>,
+    said: Option<SaidLocal>,
+}
+
+/// What was last said of an address with `MQ_setLocal` (D-71).
+#[derive(Clone, Copy, Debug)]
+struct SaidLocal {
+    by: Option<PluginIndex>,
+    local: bool,
+    /// What others had said before.
+    before: Option<bool>,
 }
 
 impl StepAddress {
     pub(crate) fn new(bytes: &[u8]) -> StepAddress {
-        StepAddress { text: Text::copy_from(bytes), local: None }
+        StepAddress { text: Text::copy_from(bytes), said: None }
+    }
+
+    /// What plugins said with `MQ_setLocal`.
+    pub(crate) fn local(&self) -> Option<bool> {
+        self.said.map(|said| said.local)
+    }
+
+    pub(crate) fn set_local(&mut self, by: Option<PluginIndex>, local: bool) {
+        let before = match self.said {
+            Some(said) if said.by == by => said.before,
+            said => said.map(|said| said.local),
+        };
+        self.said = Some(SaidLocal { by, local, before });
+    }
+
+    /// What `plugin` said is as if it had not been said; what others said before it counts again.
+    pub(crate) fn forget(&mut self, plugin: PluginIndex) {
+        if let Some(said) = self.said.filter(|said| said.by == Some(plugin)) {
+            self.said = said.before.map(|local| SaidLocal { by: None, local, before: None });
+        }
     }
 }
 
@@ -105,5 +134,24 @@ mod tests {
         assert_eq!(live.owner(pointer), Some(owner));
         live.forget(Some(&shown));
         assert_eq!(live.owner(pointer), None);
+    }
+
+    #[test]
+    fn d_71_what_one_that_fails_has_said_is_forgotten_and_what_others_said_is_not() {
+        let plugin = |index| Some(PluginIndex::from_bits(index));
+        for (said, failed, expected) in [
+            (&[(0, true)][..], 0, None),
+            (&[(0, true)], 1, Some(true)),
+            (&[(0, true), (1, false)], 1, Some(true)),
+            (&[(0, true), (1, false), (1, true), (1, false)], 1, Some(true)),
+            (&[(0, true), (1, false)], 0, Some(false)),
+        ] {
+            let mut address = StepAddress::new(b"a@b.example");
+            for &(by, local) in said {
+                address.set_local(plugin(by), local);
+            }
+            address.forget(PluginIndex::from_bits(failed));
+            assert_eq!(address.local(), expected, "{said:?} {failed}");
+        }
     }
 }

@@ -96,6 +96,8 @@ pub(crate) struct Connection {
     pub(crate) authenticated: bool,
     /// What plugins said since the worker last asked (D-34).
     pub(crate) plugin_authentication: Option<Said>,
+    /// How that and `authenticated` were before the plugin that has the step first said something of it there.
+    pub(crate) unjudged: Option<(bool, Option<Said>)>,
     pub(crate) closed: bool,
     /// How many bytes [`State::send`] may still take.
     pub(crate) output_space: usize,
@@ -124,6 +126,7 @@ impl Connection {
         self.hook = hook;
         self.answer = None;
         self.staged = None;
+        self.unjudged = None;
     }
 
     /// The holder releases the hold of now: what it said before counts.
@@ -155,6 +158,10 @@ impl Connection {
     pub(crate) fn set_authenticated(&mut self, by: PluginIndex, authenticated: bool) {
         match self.direction {
             Direction::Incoming => {
+                if self.chain.is_at(by) {
+                    let now = (self.authenticated, self.plugin_authentication);
+                    self.unjudged.get_or_insert(now);
+                }
                 self.authenticated = authenticated;
                 let before = match self.plugin_authentication {
                     Some(said) if said.by == by => said.before,
@@ -163,6 +170,20 @@ impl Connection {
                 self.plugin_authentication = Some(Said { by, good: authenticated, before });
             }
             Direction::Outgoing => {}
+        }
+    }
+
+    /// The plugin that has the step, or had it last, has failed in it: what it said there of the address is
+    /// as if it had not been said, and what it granted to the client there is not granted. A login that it
+    /// ended stays so.
+    pub(crate) fn forget_step(&mut self, plugin: PluginIndex) {
+        if let Some(address) = &mut self.address {
+            address.forget(plugin);
+        }
+        let is_last = self.plugin_authentication.is_some_and(|said| said.by == plugin);
+        if let Some((authenticated, said)) = self.unjudged.take().filter(|_| is_last) {
+            self.authenticated &= authenticated;
+            self.plugin_authentication = said;
         }
     }
 
@@ -473,7 +494,7 @@ impl State {
     pub(crate) fn end_address(&mut self, connection: ConnectionId) -> Option<bool> {
         let address = self.connections.get_mut(connection.0)?.address.take()?;
         self.addresses.forget(Some(&address.text));
-        address.local
+        address.local()
     }
 
     /// A message's sender or recipient as an address of G2 and later.
@@ -536,7 +557,7 @@ impl State {
         let (said, text) = match owner {
             Owner::Step(key) => {
                 let shown = self.connections.get(key).and_then(|found| found.address.as_ref());
-                (shown.and_then(|shown| shown.local), shown.map(|shown| &shown.text))
+                (shown.and_then(StepAddress::local), shown.map(|shown| &shown.text))
             }
             Owner::Message(key, _) => {
                 let message = self.messages.get(key);
@@ -553,7 +574,7 @@ impl State {
             Owner::Step(key) => {
                 let connection = self.connections.get_mut(key);
                 if let Some(shown) = connection.and_then(|found| found.address.as_mut()) {
-                    shown.local = Some(local);
+                    shown.set_local(call::current().map(|current| current.plugin), local);
                 }
             }
             Owner::Message(key, _) => {
