@@ -32,8 +32,6 @@ const SANS_IO_BANNED: &[(&str, &str)] = &[
     ("Instant::now", "is told what time it is"),
     ("SystemTime", "is told what time it is"),
     ("thread", "starts no thread"),
-    ("println", "prints nothing"),
-    ("eprintln", "prints nothing"),
 ];
 
 /// Crates that may not know each other: (folder, may not name).
@@ -95,7 +93,8 @@ impl Source<'_> {
 /// Whether a path alone says that its file is only compiled for tests or benches.
 fn is_test_path(path: &str) -> bool {
     let mut parts = path.split('/');
-    parts.any(|part| ["tests", "benches", "fuzz", "tests.rs"].contains(&part))
+    path.ends_with("_tests.rs")
+        || parts.any(|part| ["tests", "benches", "fuzz", "tests.rs"].contains(&part))
 }
 
 /// The modules that the file `path` declares for tests alone (`#[cfg(test)] mod name;`), as their paths
@@ -241,6 +240,22 @@ fn explained(lines: &[&str], index: usize) -> bool {
     false
 }
 
+/// The macros that print panic where nobody reads any more, which is no reason to end.
+fn printing(source: &Source) -> Vec<Violation> {
+    if !source.path.starts_with("src/") || source.test {
+        return Vec::new();
+    }
+    let printing = source.code().filter(|(_, code)| {
+        ["print", "println", "eprint", "eprintln"].iter().any(|name| {
+            code.split_once(&format!("{name}!")).is_some_and(|(before, _)| {
+                !before.ends_with(|char: char| char.is_alphanumeric() || char == '_')
+            })
+        })
+    });
+    let rule = "a macro that prints panics on a closed stream: crate::program has `say` and `warn`";
+    printing.map(|(index, _)| source.violation(index, rule)).collect()
+}
+
 fn size(source: &Source) -> Vec<Violation> {
     let lines = source.text.lines().count();
     if lines <= FILE_LINES_MAX || source.test || LONG_FILES.contains(&source.path) {
@@ -285,8 +300,16 @@ fn module_name(source: &Source) -> Vec<Violation> {
 
 /// All rules that look at one Rust file.
 fn check(source: &Source) -> Vec<Violation> {
-    let rules: [fn(&Source) -> Vec<Violation>; 7] =
-        [layering, unsafe_code, safety_comments, size, opens_with_docs, leftovers, module_name];
+    let rules: [fn(&Source) -> Vec<Violation>; 8] = [
+        layering,
+        unsafe_code,
+        safety_comments,
+        printing,
+        size,
+        opens_with_docs,
+        leftovers,
+        module_name,
+    ];
     rules.iter().flat_map(|rule| rule(source)).collect()
 }
 
@@ -377,7 +400,7 @@ fn each_rule_catches_what_it_forbids() {
         ("names Instant::now", "src/queue/schedule.rs", "//! X.\nlet now = Instant::now();\n", 2),
         ("names SystemTime", "src/queue/mail.rs", "//! X.\nuse std::time::SystemTime;\n", 2),
         ("names thread", "src/plugin/chain.rs", "//! X.\nuse std::thread;\n", 2),
-        ("names println", "src/smtp/x.rs", "//! X.\nprintln!(\"x\");\n", 2),
+        ("a macro that prints", "src/x.rs", "//! X.\nfn f() { eprintln!(\"x\") }\n", 2),
         (
             "reactor/ may not know rohrpost_abi",
             "reactor/src/x.rs",
@@ -425,6 +448,8 @@ fn no_rule_catches_what_is_allowed() {
         ("src/smtp/x.rs", "//! Never names mio.\n// No std::fs here.\nlet a = \"SystemTime\";\n"),
         ("src/smtp/x.rs", "//! X.\nuse std::net::IpAddr;\nlet threads = amio;\n"),
         ("src/smtp/x.rs", "//! X.\n#[cfg(test)]\nmod tests {\n    use std::fs;\n}\n"),
+        ("src/x.rs", "//! X.\n#[cfg(test)]\nmod tests {\n    println!();\n}\n"),
+        ("src/x.rs", "//! X.\n// No println! here.\nreprint!(\"print!\");\n"),
         ("src/net/x.rs", "//! X.\nuse mio::Poll;\nuse crate::{queue, smtp};\n"),
         ("reactor/src/lib.rs", "//! For rohrpost.\n#![forbid(unsafe_code)]\nuse mio::Poll;\n"),
         ("abi/src/x.rs", "//! X.\n// SAFETY: g is sound.\nunsafe { g() }\n"),

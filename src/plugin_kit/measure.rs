@@ -19,7 +19,7 @@ use super::EXIT_FAULTY;
 use super::guard::Guard;
 use super::pair::{Pair, PairError, text};
 use crate::cli::{self, PluginBench};
-use crate::program::complain;
+use crate::program::{complain, say};
 
 /// Octets of the messages that are passed: one without attachment.
 const OCTETS: usize = 4 * 1024;
@@ -51,7 +51,7 @@ fn judged(bench: &PluginBench) -> u8 {
     match measure(bench, &guard) {
         Ok(figures) => {
             if bench.json {
-                println!("{}", figures.json());
+                say(figures.json());
             } else {
                 figures.print();
             }
@@ -149,19 +149,19 @@ fn median(mut times: Vec<f64>) -> f64 {
 
 impl Figures {
     fn print(&self) {
-        println!("{:<28} {:>12}", "hook", "ns a call");
+        say(format_args!("{:<28} {:>12}", "hook", "ns a call"));
         for (hook, time) in &self.hooks {
             match time {
-                Ok(ns) => println!("{hook:<28} {ns:>12.1}"),
-                Err(why) => println!("{hook:<28} {why}"),
+                Ok(ns) => say(format_args!("{hook:<28} {ns:>12.1}")),
+                Err(why) => say(format_args!("{hook:<28} {why}")),
             }
         }
-        println!();
-        println!("{:<28} {:>12} {:>12}", "two sessions in memory", "ns a mail", "mails/s");
+        say("");
+        say(format_args!("{:<28} {:>12} {:>12}", "two sessions in memory", "ns a mail", "mails/s"));
         for (name, time) in [("without the plugin", &self.without), ("with it", &self.with)] {
             match time {
-                Ok(ns) => println!("{name:<28} {ns:>12.0} {:>12.0}", 1e9 / ns),
-                Err(why) => println!("{name:<28} {why}"),
+                Ok(ns) => say(format_args!("{name:<28} {ns:>12.0} {:>12.0}", 1e9 / ns)),
+                Err(why) => say(format_args!("{name:<28} {why}")),
             }
         }
     }

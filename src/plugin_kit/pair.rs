@@ -22,6 +22,7 @@ use crate::log::Log;
 use crate::plugin::census::{Census, Tally};
 use crate::plugin::trace::Trace as CallTrace;
 use crate::plugin::view::{Plugins, Walk};
+use crate::program::warn;
 use crate::smtp::command::BodyKind;
 use crate::smtp::dsn::Request;
 use crate::smtp::memory::Unlimited;
@@ -357,7 +358,9 @@ impl Seen {
         let (plugins, _) = rohrpost_abi::Plugins::load(&options)?;
         let init = HostInit {
             plugins,
-            log: Box::new(|level, _, plugin, text| eprintln!("[{level}] {plugin}: {text}")),
+            log: Box::new(|level, _, plugin, text| {
+                warn(format_args!("[{level}] {plugin}: {text}"))
+            }),
             post: Box::new(|_| {}),
         };
         let host = rohrpost_abi::install(init).map_err(|_| PairError::Taken)?;
