@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Mutex;
@@ -161,6 +162,24 @@ fn end_and_await_next(crashing: &Crashing, way: &str, before: impl FnOnce()) {
 fn a_server_is_back_where_nobody_reads_what_its_keeper_says_any_more() {
     let (crashing, read) = supervised_into_a_pipe();
     end_and_await_next(&crashing, "segv", || drop(read));
+    assert_eq!(crashing.crashes().len(), 2);
+}
+
+#[test]
+fn a_server_is_back_where_the_reader_of_stderr_has_stalled() {
+    let (crashing, _read) = supervised_into_a_pipe();
+    end_and_await_next(&crashing, "segv", || {
+        let path = crashing.plan.directory().join("stderr");
+        let without_waiting = OFlags::NONBLOCK.bits().cast_signed();
+        let options = OpenOptions::new().write(true).custom_flags(without_waiting).open(path);
+        let mut pipe = options.unwrap();
+        // To the last octet.
+        for chunk in [&[b'x'; 4096][..], b"x"] {
+            while pipe.write(chunk).is_ok() {}
+            let full = pipe.write(chunk).unwrap_err();
+            assert_eq!(full.kind(), ErrorKind::WouldBlock);
+        }
+    });
     assert_eq!(crashing.crashes().len(), 2);
 }
 
