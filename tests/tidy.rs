@@ -371,6 +371,30 @@ fn every_source_file_keeps_the_rules() {
     assert!(list.is_empty(), "{} violations:\n{}", list.len(), list.join("\n"));
 }
 
+/// What is in the repository and was made by a build or a bench.
+fn generated<'a>(tracked: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    tracked.filter(|path| path.split('/').any(|part| part == "target")).collect()
+}
+
+#[test]
+fn nothing_that_was_generated_is_in_the_repository() {
+    assert_eq!(
+        generated(["abi/target/criterion/a.json", "target", "src/target.rs"].into_iter()),
+        ["abi/target/criterion/a.json", "target"]
+    );
+    // A source archive has no list.
+    if !root().join(".git").exists() {
+        return;
+    }
+    let mut git = std::process::Command::new("git");
+    let listed = git.args(["ls-files", "-z"]).current_dir(root()).output();
+    let listed = listed.expect("a clone can be listed by git");
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let listed = String::from_utf8(listed.stdout).expect("paths of ours are UTF-8");
+    assert!(listed.split('\0').any(|path| path == "tests/tidy.rs"));
+    assert_eq!(generated(listed.split('\0')), [""; 0]);
+}
+
 #[test]
 fn the_list_of_long_files_only_names_long_files() {
     for path in LONG_FILES {
