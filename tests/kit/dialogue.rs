@@ -110,6 +110,49 @@ fn a_step_that_is_never_handed_back_and_misuse_fail_a_dialogue() {
     passes(&object, &format!("# misuses: 1\n{start}C: QUIT\nS: 221\nclose\n"));
 }
 
+#[test]
+fn a_close_hook_that_is_never_handed_back_fails_a_dialogue() {
+    let place = tempfile::tempdir().unwrap();
+    let leaving = |name: &str, hook: &str| {
+        let source = format!(
+            "#include <mailerq.h>\n\
+             MQ_EXPORT int mq_version(void) {{ return MQ_API_VERSION; }}\n\
+             MQ_EXPORT bool {hook}(MQ_Context *a, MQ_Connection *b)\n\
+             {{ (void)a; (void)b; return true; }}\n"
+        );
+        compile(place.path(), name, &source, &["-fvisibility=hidden"])
+    };
+    let object = leaving("in.c", "mq_smtp_in_close");
+    let start = "S: 220\nC: HELO x\nS: 250\n";
+    for end in ["", "drop\n", "C: QUIT\nS: 221\n"] {
+        let last = fails(&object, &format!("{start}{end}"));
+        assert!(last.contains("1 steps were not handed back at the end"), "{end}: {last}");
+    }
+    // The connection to the next hop rests until the stop.
+    let object = leaving("out.c", "mqx_smtp_out_close");
+    let mail = format!("{HELLO}C: RCPT TO:<b@example.net>\nS: 250\n{TEXT}expect sent text\n");
+    let last = fails(&object, &mail);
+    assert!(last.contains("1 steps were not handed back at the end"), "{last}");
+}
+
+#[test]
+fn a_close_hook_that_is_handed_back_in_time_passes_a_dialogue() {
+    let place = tempfile::tempdir().unwrap();
+    let source = "#include <mailerq.h>\n\
+        MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n\
+        static void over(void *data) { MQ_continue(data); }\n\
+        MQ_EXPORT bool mq_smtp_in_close(MQ_Context *a, MQ_Connection *b)\n\
+        { return MQ_startTimer(a, 3, over, b) != NULL; }\n";
+    let object = compile(place.path(), "late.c", source, &["-fvisibility=hidden"]);
+    let start = "S: 220\nC: HELO x\nS: 250\n";
+    passes(&object, &format!("{start}drop\nexpect held 1\nwait 3s\nexpect held 0\n"));
+    // The clients' leaving comes with no line in which time could pass.
+    passes(&object, start);
+    let short = format!("# setting: plugin-timeout=2s\n{start}");
+    let last = fails(&object, &short);
+    assert!(last.contains("1 steps were not handed back at the end"), "{last}");
+}
+
 /// A plugin whose MAIL hook does `body`, and whose constructor `first`.
 fn misbehaving(folder: &Path, name: &str, first: &str, body: &str) -> PathBuf {
     let source = format!(
