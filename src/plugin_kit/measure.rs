@@ -25,8 +25,11 @@ use crate::program::{complain, say};
 const OCTETS: usize = 4 * 1024;
 /// Rounds of each measurement; the time told is that in their middle.
 const ROUNDS: usize = 25;
-/// How often a hook is called before the clock is read again, at least.
-const CALLS_MIN: u32 = 16;
+/// How often a hook is called before the clock is read again, at most. A round begins with one call and
+/// doubles from there, so that one that is slow does not keep it.
+const CALLS_MAX: u32 = 16;
+/// A measurement ends when it has taken so much more than its share; one of a slow hook has fewer rounds.
+const OVERTIME: u32 = 2;
 
 /// Measures the plugin and says what came of it; returns the exit code.
 pub(super) fn run(bench: &PluginBench) -> u8 {
@@ -79,19 +82,16 @@ fn measure(bench: &PluginBench, guard: &Guard) -> Result<Figures, PairError> {
     }
     let hooks = beside.hooks();
     let share = bench.time / u32::try_from(hooks.len() + 2).unwrap_or(u32::MAX);
-    let times = hooks.into_iter().map(|hook| {
-        guard.beat();
-        (hook.name(), middle(share, || beside.ask(hook)))
-    });
+    let times =
+        hooks.into_iter().map(|hook| (hook.name(), middle(share, guard, || beside.ask(hook))));
     let hooks = times.collect();
     let text = text(OCTETS);
     let (mut without, mut with) = (Ok(Vec::new()), Ok(Vec::new()));
     // In turns, so that both see the same machine.
-    for _ in 0..ROUNDS {
-        guard.beat();
-        let round = share / ROUNDS as u32;
-        add_round(&mut without, round, &mut || alone.pass(&text).map(drop));
-        add_round(&mut with, round, &mut || beside.pass(&text).map(drop));
+    let round = share / ROUNDS as u32;
+    for _ in rounds(2 * share) {
+        add_round(&mut without, round, guard, &mut || alone.pass(&text).map(drop));
+        add_round(&mut with, round, guard, &mut || beside.pass(&text).map(drop));
     }
     Ok(Figures { hooks, without: told(without), with: told(with) })
 }
@@ -100,11 +100,17 @@ fn told(times: Result<Vec<f64>, PairError>) -> Time {
     times.map(median).map_err(|error| error.to_string())
 }
 
+/// Rounds that share `time`, as far as they do not take much longer than that.
+fn rounds(time: Duration) -> impl Iterator<Item = usize> {
+    let start = Instant::now();
+    (0..ROUNDS).take_while(move |round| *round == 0 || start.elapsed() < time * OVERTIME)
+}
+
 /// The time of one `work` in the middle of the rounds that fit into `time`.
-fn middle(time: Duration, mut work: impl FnMut() -> Result<(), PairError>) -> Time {
+fn middle(time: Duration, guard: &Guard, mut work: impl FnMut() -> Result<(), PairError>) -> Time {
     let mut times = Ok(Vec::new());
-    for _ in 0..ROUNDS {
-        add_round(&mut times, time / ROUNDS as u32, &mut work);
+    for _ in rounds(time) {
+        add_round(&mut times, time / ROUNDS as u32, guard, &mut work);
     }
     told(times)
 }
@@ -113,10 +119,11 @@ fn middle(time: Duration, mut work: impl FnMut() -> Result<(), PairError>) -> Ti
 fn add_round(
     times: &mut Result<Vec<f64>, PairError>,
     time: Duration,
+    guard: &Guard,
     work: &mut impl FnMut() -> Result<(), PairError>,
 ) {
     if let Ok(all) = times {
-        match round_of(time, work) {
+        match round_of(time, guard, work) {
             Ok(ns) => all.push(ns),
             Err(error) => *times = Err(error),
         }
@@ -126,19 +133,22 @@ fn add_round(
 /// The time of one `work` among as many as fit into `time`.
 fn round_of(
     time: Duration,
+    guard: &Guard,
     work: &mut impl FnMut() -> Result<(), PairError>,
 ) -> Result<f64, PairError> {
     let start = Instant::now();
-    let mut calls = 0u64;
+    let (mut calls, mut batch) = (0u64, 1);
     loop {
-        for _ in 0..CALLS_MIN {
+        for _ in 0..batch {
             work()?;
         }
-        calls += u64::from(CALLS_MIN);
+        guard.beat();
+        calls += u64::from(batch);
         let passed = start.elapsed();
         if passed >= time {
             return Ok(passed.as_nanos() as f64 / calls as f64);
         }
+        batch = (2 * batch).min(CALLS_MAX);
     }
 }
 
@@ -189,13 +199,31 @@ mod tests {
         assert_eq!(median(vec![3.0, 1e9, 1.0, 2.0, 4.0]), 3.0);
     }
 
-    #[test]
-    fn work_is_done_at_least_some_times_and_its_failure_ends_it() {
+    /// How often work that takes so long is done in a round of so much.
+    fn calls_in(round: Duration, work: Duration) -> u64 {
         let mut calls = 0;
-        let once = round_of(Duration::ZERO, &mut || {
+        let once = round_of(round, &Guard::default(), &mut || {
             calls += 1;
+            std::thread::sleep(work);
             Ok(())
         });
-        assert!(once.is_ok_and(|ns| ns >= 0.0) && calls == CALLS_MIN);
+        assert!(once.is_ok_and(|ns| ns >= work.as_nanos() as f64));
+        calls
+    }
+
+    #[test]
+    fn work_that_fills_its_round_is_done_once_and_its_failure_ends_it() {
+        assert_eq!(calls_in(Duration::ZERO, Duration::ZERO), 1);
+        assert_eq!(calls_in(Duration::from_millis(10), Duration::from_millis(10)), 1);
+        let failed = round_of(Duration::MAX, &Guard::default(), &mut || {
+            Err(PairError::Held(rohrpost_abi::Hook::Connect))
+        });
+        assert!(failed.is_err());
+    }
+
+    #[test]
+    fn rounds_that_have_taken_too_long_are_the_last() {
+        assert_eq!(rounds(Duration::ZERO).count(), 1);
+        assert_eq!(rounds(Duration::MAX / OVERTIME).count(), ROUNDS);
     }
 }

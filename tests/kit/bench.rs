@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Said, compile, kit};
 
-const VERSION: &str = "#include <mailerq.h>\n#include <stdlib.h>\n\
+const VERSION: &str = "#include <mailerq.h>\n#include <stdlib.h>\n#include <unistd.h>\n\
     MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n\
     MQ_EXPORT bool mq_smtp_in_data(MQ_Context *c, MQ_Connection *s, const char *m, size_t n)\n\
     { (void)c; (void)s; (void)m; (void)n; return false; }\n";
@@ -54,4 +54,15 @@ fn a_plugin_that_ends_the_process_or_does_not_return_is_named() {
     let said = measured("for (;;) { }");
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(named(&said.stdout) && said.stdout.contains("has not returned"), "{said:?}");
+}
+
+#[test]
+fn a_hook_that_is_slow_is_measured_all_the_same() {
+    let said = measured("usleep(30000); return false;");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let figures: Value = serde_json::from_str(&said.stdout).unwrap();
+    for place in ["/hooks/mq_smtp_in_rcptto", "/mail/with"] {
+        let ns = figures.pointer(&format!("{place}/ns")).and_then(Value::as_f64);
+        assert!(ns.is_some_and(|ns| ns >= 3e7), "{place}: {said:?}");
+    }
 }
