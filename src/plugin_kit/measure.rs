@@ -6,7 +6,7 @@
 //! in turns.
 //!
 //! Must never: measure anything that waits: of a hook that takes its step and does not hand it back within
-//! the call, that is said in place of a time.
+//! the call, that is said in place of a time. Nor keep silent about one that it does not measure.
 //!
 //! **Diagnostics**: a plugin that cannot be loaded is named with the reason, exit 1; so is one that does not
 //! return. One that crashes ends it by its signal, one that calls `exit()` by SIGABRT.
@@ -60,7 +60,13 @@ fn judged(bench: &PluginBench) -> u8 {
             }
             0
         }
-        Err(error) => complain(format_args!("{}: {error}", bench.file.display()), EXIT_FAULTY),
+        Err(error) => {
+            let exit = match error {
+                PairError::Stranger { .. } => cli::EXIT_USAGE,
+                _ => EXIT_FAULTY,
+            };
+            complain(format_args!("{}: {error}", bench.file.display()), exit)
+        }
     }
 }
 
@@ -70,17 +76,20 @@ type Time = Result<f64, String>;
 /// What was found.
 struct Figures {
     hooks: Vec<(&'static str, Time)>,
+    /// Hooks that it exports and that were not measured.
+    others: Vec<&'static str>,
     without: Time,
     with: Time,
 }
 
 fn measure(bench: &PluginBench, guard: &Guard) -> Result<Figures, PairError> {
     let mut alone = Pair::alone()?;
-    let mut beside = Pair::with(&bench.file, 1)?;
+    let mut beside = Pair::with_settings(&bench.file, &bench.settings)?;
     if let Some(host) = beside.host() {
         guard.learn(host);
     }
     let hooks = beside.hooks();
+    let others = beside.others().into_iter().map(|hook| hook.name()).collect();
     let share = bench.time / u32::try_from(hooks.len() + 2).unwrap_or(u32::MAX);
     let times =
         hooks.into_iter().map(|hook| (hook.name(), middle(share, guard, || beside.ask(hook))));
@@ -93,7 +102,7 @@ fn measure(bench: &PluginBench, guard: &Guard) -> Result<Figures, PairError> {
         add_round(&mut without, round, guard, &mut || alone.pass(&text).map(drop));
         add_round(&mut with, round, guard, &mut || beside.pass(&text).map(drop));
     }
-    Ok(Figures { hooks, without: told(without), with: told(with) })
+    Ok(Figures { hooks, others, without: told(without), with: told(with) })
 }
 
 fn told(times: Result<Vec<f64>, PairError>) -> Time {
@@ -166,6 +175,9 @@ impl Figures {
                 Err(why) => say(format_args!("{hook:<28} {why}")),
             }
         }
+        if !self.others.is_empty() {
+            say(format_args!("not measured: {}", self.others.join(", ")));
+        }
         say("");
         say(format_args!("{:<28} {:>12} {:>12}", "two sessions in memory", "ns a mail", "mails/s"));
         for (name, time) in [("without the plugin", &self.without), ("with it", &self.with)] {
@@ -184,6 +196,7 @@ impl Figures {
         let hooks = self.hooks.iter().map(|(hook, taken)| ((*hook).to_owned(), time(taken)));
         json!({
             "hooks": hooks.collect::<serde_json::Map<_, _>>(),
+            "not_measured": self.others,
             "octets": OCTETS,
             "mail": { "without": time(&self.without), "with": time(&self.with) },
         })
