@@ -131,7 +131,11 @@ pub(super) fn command() -> clap::Command {
         .about("Say whether the server would take a plugin; 1 if it would not")
         .arg(file())
         .arg(flag("json").help("Print one JSON object"))
-        .arg(flag("no-load").help("Look at the file alone; else a process of its own loads it"));
+        .arg(flag("no-load").help("Look at the file alone; else a process of its own loads it"))
+        .after_help(
+            "Of its functions mq_version alone is called: whether mqx_initialize agrees, `plugin test` \
+             shows.",
+        );
     let dialogue = Arg::new("dialogue")
         .value_name("DIALOGUE")
         .required(true)
