@@ -187,14 +187,16 @@ pub fn spawn(
                     continue;
                 }
             };
-            let look_ups = LookUps::new(settings.clone(), listeners.clone());
             let work = AssertUnwindSafe(|| {
+                let look_ups = LookUps::new(settings.clone(), listeners.clone());
                 serve(runtime, look_ups, page.clone(), first, &mut taken, &log);
             });
             match catch_unwind(work) {
                 Ok(()) => return,
                 Err(_) => log.critical("services", "the services thread panicked, and starts anew"),
             }
+            // What panics at once shall not take a processor for itself.
+            std::thread::sleep(FAILED_PAUSE);
         }
     })?;
     Ok((Services { requests, mailboxes }, thread))
