@@ -7,7 +7,8 @@
 //!
 //! Must never allocate, lock or wait without an end here, and never keep the process alive: after the
 //! report the handler of before has its turn, so core dumps and sanitizers work as without it.
-//! Diagnostics: a line on stderr with its frames, and one in the file of crashes:
+//! Diagnostics: a line on stderr with its frames, those of plugins marked by `*`, and one in the file of
+//! crashes:
 //!
 //! `UNIX_TIME CAUSE pid=N thread=NAME address=0xN plugin=FILE in=HOOK at=OBJECT+0xN…`
 //!
@@ -459,7 +460,8 @@ fn tell_frames() {
         let _ = write!(text, " at={}+{offset:#x}", Escaped(name));
         text.add_to_line();
         let mut text = Text::new();
-        let _ = writeln!(text, "rohrpost:   #{number} {name}+{offset:#x}");
+        let mark = image.and_then(Image::plugin).map_or(' ', |_| '*');
+        let _ = writeln!(text, "rohrpost: {mark} #{number} {name}+{offset:#x}");
         text.tell_people();
     }
 }
