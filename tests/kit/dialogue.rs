@@ -275,21 +275,48 @@ fn make_new(folder: &Path, arguments: &[&str]) {
     command.args(["plugin", "new"]).args(arguments).current_dir(folder).stdin(Stdio::null());
     let mut process = Process::spawn("rohrpost plugin new", &mut command);
     assert!(process.wait(PATIENCE).success(), "{process}");
+    let said = make(&folder.join(name), &["test"]);
+    assert!(said.contains("\nusable\n") && said.contains("\npassed: "), "{said}");
+}
+
+/// Runs `make` in a project, which must succeed; what it said.
+fn make(project: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("make");
-    command.args(["test", &format!("ROHRPOST={program}")]);
-    command.current_dir(folder.join(name)).stdin(Stdio::null()).env_remove("MAKEFLAGS");
+    command.args(arguments).arg(format!("ROHRPOST={}", env!("CARGO_BIN_EXE_rohrpost")));
+    command.current_dir(project).stdin(Stdio::null()).env_remove("MAKEFLAGS");
     // What a project in Rust builds stays in it, and needs nothing from elsewhere.
     command.env("CARGO_TARGET_DIR", "target").env("CARGO_NET_OFFLINE", "true");
-    let mut process = Process::spawn("make test", &mut command);
+    let mut process = Process::spawn("make", &mut command);
     assert!(process.wait(PATIENCE).success(), "{process}");
-    let said = process.stdout.complete();
-    assert!(said.contains("\nusable\n") && said.contains("\npassed: "), "{said}");
+    process.stdout.complete()
+}
+
+/// A project is built anew when it shall be watched, and when it shall not any more.
+fn is_watched_on_demand(project: &Path, object: &str) {
+    let is_watched = || {
+        let bytes = std::fs::read(project.join(object)).unwrap();
+        bytes.windows(11).any(|window| window == b"__asan_init")
+    };
+    for (arguments, watched) in [
+        (&["SANITIZE=address", "test"][..], true),
+        (&["test"], false),
+        (&["SANITIZE=address"], true),
+    ] {
+        make(project, arguments);
+        assert_eq!(is_watched(), watched, "{arguments:?}");
+    }
+    assert!(!make(project, &["SANITIZE=address"]).contains("-shared"), "nothing has changed");
+    make(project, &["clean"]);
+    let left = std::fs::read_dir(project).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("built")).collect();
+    assert!(left.is_empty() && !project.join(object).exists(), "{left:?}");
 }
 
 #[test]
 fn a_new_project_in_cplusplus_builds_and_passes_its_test() {
     let place = tempfile::tempdir().unwrap();
     make_new(place.path(), &["second_try", "--cpp"]);
+    is_watched_on_demand(&place.path().join("second_try"), "second_try.so");
 }
 
 #[test]
@@ -312,6 +339,7 @@ fn a_new_project_in_rust_builds_and_passes_its_test() {
 fn a_new_project_builds_and_passes_its_test() {
     let place = tempfile::tempdir().unwrap();
     make_new(place.path(), &["first-try"]);
+    is_watched_on_demand(&place.path().join("first-try"), "first-try.so");
     let said = kit(["new", "Not A Name"]);
     assert_eq!(said.code, Some(64), "{said:?}");
     assert!(said.stderr.contains("lower-case"), "{said:?}");
