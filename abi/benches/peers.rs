@@ -64,7 +64,7 @@ const SPREAD_MS: u64 = 300_000;
 /// Turns that each contender takes, and rounds in a turn.
 const BLOCKS: usize = 300;
 const HANDOVERS: i64 = 1_000;
-const REARMS: i64 = 10_000;
+const REARMS: i64 = 100_000;
 
 fn main() {
     let folder =

@@ -645,7 +645,8 @@ MQX_WEAK MQ_Timer *MQX_repeat(MQ_Context *context, double first, double interval
 
 /* Watch for other events from now on, with the same watcher, callback and data. 0 lets the watcher rest: it
  * keeps its place among the 65,536, and is not called until it is given events again. Cheap: however
- * often it is called within a callback, it costs one system call at most. False on misuse. Since MQX 1. */
+ * often it is called within a callback, it costs one system call at most. False on misuse, and for a
+ * watcher whose descriptor was closed: from its last callback on. Since MQX 1. */
 MQX_WEAK bool MQX_watchMask(MQ_IOWatcher *watcher, int events);
 
 /* Have the worker of `context` run `callback`. Any thread, and on the worker's own: then it runs later, never
@@ -721,7 +722,10 @@ MQX_WEAK const char *MQX_setting(MQX_Plugin *self, const char *key);
 /* Metrics, which the host shows to Prometheus as `rohrpost_plugin_NAME_METRIC`; a counter's name gets
  * `_total` at its end. A name has 1 to 64 letters, digits and `_`. What is declared again, by this
  * instance of the plugin or by one that a reload put in its place, is the same metric and goes on with its
- * numbers. A plugin has at most 256; NULL if the name or the buckets will not do, or there are too many.
+ * numbers. As another kind, or with other buckets, only the latter can declare it again: that one begins at
+ * 0, and is shown in place of the first. A plugin has at most 256, and at most 512 with those that were
+ * replaced since the server's start; NULL if the name, the kind or the buckets will not do, or there are too
+ * many.
  *
  * A histogram counts how many values come up to each of `count` buckets (at most 64), whose bounds rise;
  * NULL for the usual ones, from 5 ms to 10 s in seconds. Since MQX 1. */

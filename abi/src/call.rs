@@ -244,6 +244,15 @@ pub(crate) fn host_code<R>(function: &'static str, code: impl FnOnce() -> R) -> 
     returned
 }
 
+/// Runs what a library does with an object of a plugin, on behalf of a plugin that called: what plugins hung
+/// onto that object may run in it, and its exceptions are theirs, not the host's.
+pub(crate) fn object_code<R>(code: impl FnOnce() -> R) -> R {
+    let fuse = Fuse(HungOn);
+    let returned = code();
+    fuse.disarm();
+    returned
+}
+
 /// Why the process ends.
 trait Reason: fmt::Display {
     const CAUSE: Cause;
@@ -302,6 +311,26 @@ impl fmt::Display for Loading<'_> {
 
 fn escaped(f: &mut fmt::Formatter<'_>, plugin: &str, site: &dyn fmt::Display) -> fmt::Result {
     write!(f, "plugin {plugin}: an exception left {site}, which must catch its own")
+}
+
+/// Says what left [`object_code`]. Whose function it was, an object does not tell.
+#[derive(Clone, Copy)]
+struct HungOn;
+
+impl Reason for HungOn {
+    const CAUSE: Cause = Cause::Exception;
+}
+
+impl fmt::Display for HungOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let current = current();
+        let name = host::plugin_name(current.map(|current| current.plugin));
+        write!(f, "plugin {name}: an exception left what a plugin hung onto a JSON object")?;
+        match current {
+            Some(current) => write!(f, ", in {}; it must catch its own", current.site),
+            None => f.write_str("; it must catch its own"),
+        }
+    }
 }
 
 struct Panicked {

@@ -40,11 +40,12 @@ const SIGNALS: [(c_int, &str); 5] = [
     (libc::SIGILL, "ILL"),
     (libc::SIGABRT, "ABRT"),
 ];
-/// How long a thread that crashes too waits for the first one, which ends the process.
-const WAITS_MAX: u32 = 500;
-const WAIT_NS: i64 = 10_000_000;
 /// How long the unwinder may take, in seconds; then SIGALRM ends the process.
 const UNWIND_S_MAX: u32 = 5;
+/// How long a thread that crashes too, or calls `exit()`, waits for the first one, which ends the process: its
+/// unwinder, and then the handler of before.
+const WAIT_S_MAX: u32 = 3 * UNWIND_S_MAX;
+const WAITS_PER_S: u32 = 100;
 /// What a shell makes of an end by a signal, which is added.
 const EXIT_BY_SIGNAL: c_int = 128;
 /// How often stderr may have no room before nothing more is said there, and how long each look waits. A
@@ -201,11 +202,22 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
 }
 
 extern "C" fn on_exit() {
-    if ENDING.load(Ordering::Acquire) || claim() != Claim::First {
-        return;
+    let is_due = ENDING.load(Ordering::Acquire);
+    // Nothing is claimed then: a crash that comes yet is the first.
+    let claim = if is_due { look() } else { claim() };
+    match claim {
+        Claim::First if is_due => return,
+        Claim::First => {
+            note_cause(Cause::Exit);
+            report(&Met { signal: 0, address: 0, place: None, sender: None, sent: false });
+        }
+        // The handler of before ends the process so.
+        Claim::Foreign | Claim::Again => return,
+        Claim::Other => {
+            wait_for_the_first();
+            end_by(libc::SIGABRT);
+        }
     }
-    note_cause(Cause::Exit);
-    report(&Met { signal: 0, address: 0, place: None, sender: None, sent: false });
     // An exit code that says all is well would keep the server from being started again.
     std::process::abort();
 }
@@ -271,21 +283,34 @@ enum Claim {
 }
 
 fn claim() -> Claim {
+    let claim = |own| match REPORTER.compare_exchange(0, own, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(first) | Err(first) => first,
+    };
+    claim_by(claim)
+}
+
+/// What [`claim`] would come to now.
+fn look() -> Claim {
+    claim_by(|_| REPORTER.load(Ordering::Acquire))
+}
+
+/// By a function that is told which thread this is, and says which one reports; 0 for none as yet.
+fn claim_by(reporter: impl FnOnce(c_int) -> c_int) -> Claim {
     if std::process::id() != OWNER.load(Ordering::Acquire) {
         return Claim::Foreign;
     }
     // SAFETY: takes nothing.
     let own = unsafe { libc::gettid() };
-    match REPORTER.compare_exchange(0, own, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => Claim::First,
-        Err(first) if first == own => Claim::Again,
-        Err(_) => Claim::Other,
+    match reporter(own) {
+        0 => Claim::First,
+        first if first == own => Claim::Again,
+        _ => Claim::Other,
     }
 }
 
 fn wait_for_the_first() {
-    let pause = libc::timespec { tv_sec: 0, tv_nsec: WAIT_NS };
-    for _ in 0..WAITS_MAX {
+    let pause = libc::timespec { tv_sec: 0, tv_nsec: i64::from(1_000_000_000 / WAITS_PER_S) };
+    for _ in 0..WAIT_S_MAX * WAITS_PER_S {
         // SAFETY: nothing is written.
         unsafe { libc::nanosleep(&pause, ptr::null_mut()) };
     }
@@ -320,13 +345,19 @@ fn pass_on(met: &Met, info: *mut libc::siginfo_t, context: *mut c_void) {
         let handler: Handler = unsafe { std::mem::transmute(before.sa_sigaction) };
         handler(met.signal, info, context);
     }
-    // SAFETY: if the one of before let the process live, it ends now.
-    unsafe { libc::signal(met.signal, libc::SIG_DFL) };
-    // SAFETY: as above.
-    unsafe { libc::raise(met.signal) };
-    // The first process of a container does not die of a signal that it sends itself.
+    // If the one of before let the process live, it ends now.
+    end_by(met.signal);
+}
+
+/// Ends the process by a signal, without any handler.
+fn end_by(signal: c_int) -> ! {
     // SAFETY: nothing is left to be done.
-    unsafe { libc::_exit(EXIT_BY_SIGNAL + met.signal) };
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // SAFETY: as above.
+    unsafe { libc::raise(signal) };
+    // The first process of a container does not die of a signal that it sends itself.
+    // SAFETY: as above.
+    unsafe { libc::_exit(EXIT_BY_SIGNAL + signal) }
 }
 
 /// Whom a crash is laid to.

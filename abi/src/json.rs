@@ -227,7 +227,7 @@ fn ask(state: &mut State, token: Token, library: &'static JsonLibrary) -> Result
 fn make(library: &'static JsonLibrary, plan: Plan) -> Option<Object> {
     let Plan { before, described, direction, mut parts, stale } = plan;
     let text = match (before, &described) {
-        (Some(view), _) => text_of(view)?,
+        (Some(view), _) => call::object_code(|| text_of(view))?,
         (None, Some(described)) => described.by.object(described.mail).into_bytes(),
         (None, None) => b"{}".to_vec(),
     };
@@ -249,8 +249,10 @@ fn make(library: &'static JsonLibrary, plan: Plan) -> Option<Object> {
         }
     }
     let Some(stale) = stale else { return Some(object) };
-    // SAFETY: both are live, of this library, and not the same: one was just made.
-    unsafe { library.refill(stale, object) };
+    call::object_code(|| {
+        // SAFETY: both are live, of this library, and not the same: one was just made.
+        unsafe { library.refill(stale, object) };
+    });
     // SAFETY: what it held is held by the other one; nobody else has seen it.
     unsafe { library.put(object) };
     Some(stale)

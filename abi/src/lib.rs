@@ -17,7 +17,7 @@
 //! | `answer`, `hold`, `fact` | what plugins say of a step, how they name a hold, and what they are told |
 //! | `inbox`, `post` | hand-backs, and callbacks to run, from other threads |
 //! | `query` | questions to name servers |
-//! | `libev` | the loop of plugins that are built on libev, in which the worker then sleeps |
+//! | `libev`, `libev_layout` | the loop of plugins that are built on libev, in which the worker then sleeps |
 //! | `state`, `command`, `message`, `decision`, `address`, `text` | one worker's cell |
 //! | `json`, `json_library`, `note` | messages as objects of the plugin's own json-c or libfastjson; notes |
 //! | `access`, `export` | the one way back: `MQ_*` |
@@ -113,6 +113,7 @@ mod inbox;
 mod json;
 mod json_library;
 mod libev;
+mod libev_layout;
 mod load;
 mod message;
 mod metric;

@@ -389,11 +389,14 @@ impl State {
         Ok(Token::new(Kind::Watch, watch.plugin, self.worker, key))
     }
 
-    /// Another interest; 0 lets the watch rest until it is given one again.
-    pub(crate) fn set_interest(&mut self, token: Token, interest: u8) -> Result<(), Misuse> {
+    /// Another interest; 0 lets the watch rest until it is given one again. False for one that was
+    /// removed here, of which its owner need not know yet.
+    pub(crate) fn set_interest(&mut self, token: Token, interest: u8) -> Result<bool, Misuse> {
         let stale = Misuse::Stale { kind: Kind::Watch.type_name() };
         self.commands.admit()?;
-        let watch = self.watches.get_mut(token.key()).ok_or(stale)?;
+        let Some(watch) = self.watches.get_mut(token.key()) else {
+            return self.watches_closed.contains(&token.key()).then_some(false).ok_or(stale);
+        };
         let before = std::mem::replace(&mut watch.interest, interest);
         let (id, fd) = (WatchId(token.key()), watch.fd);
         match (before, interest) {
@@ -402,7 +405,7 @@ impl State {
             (0, _) => self.commands.push(Command::Watch { watch: id, fd: borrow(fd), interest }),
             (_, _) => self.commands.push_interest(id, interest),
         }
-        Ok(())
+        Ok(true)
     }
 
     pub(crate) fn unwatch(&mut self, token: Token) -> Result<(), Misuse> {
@@ -417,15 +420,16 @@ impl State {
         Ok(())
     }
 
-    /// D-97: removes a watch whose descriptor was closed, unless it is gone already.
-    pub(crate) fn remove_closed(&mut self, watch: WatchId) {
-        if self.watches.remove(watch.0).is_none() {
-            return;
-        }
+    /// D-97: removes a watch whose descriptor was closed, unless it is gone already. Before its last
+    /// callback: one that were still there could be given an interest in whatever has its number by then,
+    /// with nobody left to take that back.
+    pub(crate) fn remove_closed(&mut self, watch: WatchId) -> Option<Watch> {
+        let removed = self.watches.remove(watch.0)?;
         if self.watches_closed.len() >= WATCHES_CLOSED_MAX {
             self.watches_closed.pop_front();
         }
         self.watches_closed.push_back(watch.0);
+        Some(removed)
     }
 
     /// D-17: the plugin was cleaned up; what it left goes without a callback.

@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::access;
 use crate::address::Locals;
 use crate::call::{self, Call, Word};
-use crate::command::Command;
+use crate::command::{Command, Watch};
 use crate::control::Asked;
 use crate::decision::Decided;
 use crate::fact::Facts;
@@ -494,24 +494,28 @@ impl Worker {
         let watch = self.state.borrow().watches.get(id.0).copied();
         let Some(watch) = watch else { return false };
         let events = events & watch.interest;
-        if events == 0 {
-            return false;
+        if events != 0 {
+            self.call_watch(id, watch, events);
         }
+        events != 0
+    }
+
+    fn call_watch(&self, id: WatchId, watch: Watch, events: u8) {
         let token = Token::new(Kind::Watch, watch.plugin, self.index, id.0).to_pointer();
         call::plugin_code(self.word, Call::new(watch.plugin, Site::Watch), || {
             // SAFETY: the callback and its data are the plugin's, given together for such calls; the
             // token is never dereferenced.
             unsafe { (watch.callback)(token, watch.fd, c_int::from(events), watch.data) };
         });
-        true
     }
 
-    /// The descriptor of a watch turned out to be closed, or cannot be watched (D-97): warns, calls back
-    /// once more with all the bits asked for, and frees the watch; that its owner unwatches it later is no
-    /// misuse. The worker's own registration is gone already. `os_error` is what the system said.
+    /// The descriptor of a watch turned out to be closed, or cannot be watched (D-97): warns, frees the
+    /// watch, and calls back once more with all the bits asked for; that its owner unwatches it then or
+    /// later is no misuse, and nothing brings it back. The worker's own registration is gone already.
+    /// `os_error` is what the system said.
     pub fn remove_watch(&mut self, id: WatchId, os_error: i32) {
-        let watch = self.state.borrow().watches.get(id.0).copied();
-        let Some(watch) = watch else { return };
+        let removed = self.state.borrow_mut().remove_closed(id);
+        let Some(watch) = removed else { return };
         let fd = watch.fd;
         let why = io::Error::from_raw_os_error(os_error);
         let text = format_args!(
@@ -519,8 +523,9 @@ impl Worker {
              {why}. The watch is removed"
         );
         misuse::say(self.host, Level::Warning, Some(watch.plugin), text);
-        self.fire_watch(id, watch.interest);
-        self.state.borrow_mut().remove_closed(id);
+        if watch.interest != 0 {
+            self.call_watch(id, watch, watch.interest);
+        }
     }
 
     /// A query was answered: frees it, then calls back. False, and no callback, if it was cancelled.

@@ -6,6 +6,7 @@
 //! | `turn` | the order of a turn: [`Handler`], [`Budget`], [`Pending`] |
 //! | `reactor` | the event sources of a worker, as handlers see them: [`Reactor`], [`Config`] |
 //! | `ready` | which sockets have something to do: [`Readiness`] |
+//! | `number` | maps by numbers that no peer chose: [`NumberMap`] |
 //! | `slab` | values under keys that are never mistaken for one another: [`Slab`], [`Key`] |
 //! | `wheel` | timers by deadline: [`Wheel`], [`TimerKey`] |
 //! | `watch` | descriptors of others, level-triggered: [`WatchSet`], [`Interest`], [`Ready`] |
@@ -62,6 +63,7 @@ mod worker;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use mailbox::{Mailbox, Rest, SendError, Sender, mailbox};
+pub use number::{NumberHasher, NumberMap};
 pub use reactor::{Config, Reactor};
 pub use ready::Readiness;
 pub use slab::{Key, Slab};

@@ -1,5 +1,4 @@
-//! Owns: hashing of small numbers that this crate made or was handed by its own process: tokens and
-//! descriptors.
+//! Owns: hashing of numbers that the process made itself: tokens, keys and descriptors.
 //!
 //! Must never: hash what a peer chose; it has no defence against chosen collisions.
 //!
@@ -9,12 +8,12 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A map keyed by numbers that no peer chooses.
-pub(crate) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+pub type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
 
 /// One multiplication, folded: the table looks at the low and the highest bits, keys differ in both
 /// halves.
-#[derive(Default)]
-pub(crate) struct NumberHasher(u64);
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NumberHasher(u64);
 
 /// 2^64 divided by the golden ratio, made odd.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::mailbox::{Mailbox, Sender, mailbox};
 use crate::ready::{Readiness, ReadyQueue};
 use crate::slab::Key;
-use crate::turn::Budget;
+use crate::turn::{Budget, Glance};
 use crate::waiter::{Source, Waiter, Woken};
 use crate::watch::{HostReadiness, Interest, WatchError, WatchKey, WatchSet};
 use crate::wheel::{TimerKey, Wheel};
@@ -60,6 +60,7 @@ pub struct Reactor<T, W, M> {
     /// Whether the next poll must not wait although no queue here says so.
     pub(crate) awake: bool,
     pub(crate) stopped: bool,
+    pub(crate) glance: Glance,
     sender: Sender<M>,
 }
 
@@ -93,6 +94,7 @@ impl<T, W: Copy, M> Reactor<T, W, M> {
             budget: config.budget,
             awake: false,
             stopped: false,
+            glance: Glance::default(),
             sender,
         })
     }

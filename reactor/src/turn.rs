@@ -1,7 +1,8 @@
 //! Owns: the order of one turn, and how much each phase of it may do.
 //!
 //! ```text
-//! poll      without waiting while any queue of the turn is non-empty, else until the next timer;
+//! poll      without waiting while any queue of the turn is non-empty, else until the next timer,
+//!           after a glance whether that is needed where a glance has paid;
 //!           within a foreign loop where the handler has one
 //! clock     read once
 //! waited    what callbacks of that loop left behind
@@ -130,6 +131,33 @@ pub trait Handler {
 /// The reactor as a handler of this kind sees it.
 pub type Io<H> = Reactor<<H as Handler>::Timer, <H as Handler>::Watch, <H as Handler>::Mail>;
 
+/// Whether to look, without waiting, before a sleep. A look that finds nothing is a system call too
+/// many, so each of those halves how often there is one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Glance {
+    /// How many sleeps to go to without a look.
+    skip: u32,
+    /// How many it were after the last look.
+    skipped: u32,
+}
+
+impl Glance {
+    /// A load that comes back is noticed after so many sleeps, and a look without avail costs one call
+    /// in so many.
+    const SKIPPED_MAX: u32 = 31;
+
+    fn is_due(&mut self) -> bool {
+        let due = self.skip == 0;
+        self.skip = self.skip.saturating_sub(1);
+        due
+    }
+
+    fn learn(&mut self, seen: bool) {
+        self.skipped = if seen { 0 } else { (2 * self.skipped + 1).min(Self::SKIPPED_MAX) };
+        self.skip = self.skipped;
+    }
+}
+
 /// Whether a turn may sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Patience {
@@ -196,19 +224,28 @@ impl<T, W: Copy, M> Reactor<T, W, M> {
         H: Handler<Timer = T, Watch = W, Mail = M>,
     {
         self.watches.apply(Some(self.poll.registry().as_fd()));
-        let may_sleep = !self.has_work() && self.mailbox.lie_down() == Rest::Sound;
-        let timeout_ms = match may_sleep {
-            true => self.sleep_ms(&handler.pending(), patience),
-            false => Some(0),
-        };
+        let has_work = self.has_work();
+        let patience = if has_work { Patience::Hurry } else { patience };
+        if !has_work {
+            // Asked for first, whatever comes of it: nobody sleeps on work, nor glances at it.
+            let pending = handler.pending();
+            assert!(
+                pending == Pending::NONE,
+                "invariant: nothing is pending when the loop goes to sleep, but {pending:?}"
+            );
+        }
         self.awake = false;
-        let timeout = timeout_ms.map(Duration::from_millis);
         let waited = match handler.waiter() {
-            None => self.wait_for_events(timeout).map(|()| false),
-            Some(waiter) => self.wait_within(waiter, timeout).map(|()| true),
+            None if patience == Patience::Sleep && self.glance_pays()? => false,
+            None => {
+                self.rest(patience, |reactor, timeout| reactor.wait_for_events(timeout))?;
+                false
+            }
+            Some(waiter) => {
+                self.rest(patience, |reactor, timeout| reactor.wait_within(waiter, timeout))?;
+                true
+            }
         };
-        self.mailbox.get_up();
-        let waited = waited?;
         for event in &self.events {
             if event.token() != WAKE {
                 self.ready.push(event.token(), Readiness::from(event));
@@ -221,24 +258,41 @@ impl<T, W: Copy, M> Reactor<T, W, M> {
 
     /// Whether a queue of the turn is non-empty, so that the poll must not wait.
     fn has_work(&self) -> bool {
-        self.awake || self.wheel.has_due() || self.watches.has_ready() || !self.ready.is_empty()
+        self.awake
+            || self.wheel.has_due()
+            || self.watches.has_ready()
+            || !self.ready.is_empty()
+            || !self.mailbox.is_empty()
     }
 
-    /// How long to sleep, until the next timer; `None` is for ever.
-    fn sleep_ms(&self, pending: &Pending, patience: Patience) -> Option<u64> {
-        assert!(
-            *pending == Pending::NONE,
-            "invariant: nothing is pending when the loop goes to sleep, but {pending:?}"
-        );
-        match (patience, self.wheel.next_deadline()) {
-            (Patience::Hurry, _) => Some(0),
-            (Patience::Sleep, None) => None,
-            // The turn may have taken a while. This second look at the clock is the price of timers
-            // that are not late by as much, and is paid only before a sleep.
-            (Patience::Sleep, Some(deadline_ms)) => {
-                Some(deadline_ms.saturating_sub(self.clock.now_ms()))
-            }
+    /// Looks, without waiting, where that has paid: under load something is ready already, and then nobody
+    /// has to be told of a sleep, nor the time to be known, nor an alarm to be set in the kernel.
+    fn glance_pays(&mut self) -> io::Result<bool> {
+        if !self.glance.is_due() {
+            return Ok(false);
         }
+        self.wait_for_events(Some(Duration::ZERO))?;
+        let seen = !self.events.is_empty() || self.watches.has_ready();
+        self.glance.learn(seen);
+        Ok(seen)
+    }
+
+    /// Waits in the kernel, with `wait`, until something is ready or the next timer is due.
+    fn rest(
+        &mut self,
+        patience: Patience,
+        wait: impl FnOnce(&mut Self, Option<Duration>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if patience == Patience::Hurry || self.mailbox.lie_down() == Rest::Disturbed {
+            return wait(self, Some(Duration::ZERO));
+        }
+        // The turn may have taken a while. This second look at the clock is the price of timers
+        // that are not late by as much, and is paid only before a sleep.
+        let left_ms = |deadline_ms: u64| deadline_ms.saturating_sub(self.clock.now_ms());
+        let timeout = self.wheel.next_deadline().map(left_ms).map(Duration::from_millis);
+        let waited = wait(self, timeout);
+        self.mailbox.get_up();
+        waited
     }
 
     fn timer_phase<H>(&mut self, handler: &mut H)
@@ -304,5 +358,32 @@ impl<T, W: Copy, M> Reactor<T, W, M> {
         // The budget is used up; whether verdicts are left shows in the next turn, which must come
         // at once.
         self.awake = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of the next sleeps are preceded by a look, each of which finds something or nothing.
+    fn looks(glance: &mut Glance, sleeps: u32, found: bool) -> u32 {
+        let mut looks = 0;
+        for _ in 0..sleeps {
+            if glance.is_due() {
+                looks += 1;
+                glance.learn(found);
+            }
+        }
+        looks
+    }
+
+    #[test]
+    fn looks_that_find_nothing_become_rare_and_one_that_finds_something_brings_them_back() {
+        let mut glance = Glance::default();
+        assert_eq!(looks(&mut glance, 10, true), 10);
+        assert_eq!(looks(&mut glance, 64, false), 6, "after 0, 1, 3, 7, 15 and 31 sleeps");
+        assert_eq!(looks(&mut glance, 320, false), 10, "one in so many for ever after");
+        assert!((1..=32).any(|_| looks(&mut glance, 1, true) == 1));
+        assert_eq!(looks(&mut glance, 10, true), 10);
     }
 }

@@ -8,7 +8,7 @@
 //! **Diagnostics**: a watch whose descriptor died, or cannot be watched, gets its last callback
 //! (D-97), with a warning.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crossbeam_channel::Sender as Channel;
 use rohrpost_abi::{
     Command, ConnectionId, PluginIndex, PluginSet, QueryAnswer, QueryId, TimerId, WatchId,
 };
-use rohrpost_reactor::{Interest, Key, Reactor, TimerKey, WatchKey};
+use rohrpost_reactor::{Interest, Key, NumberMap, Reactor, TimerKey, WatchKey};
 
 use crate::blocking::Job;
 use crate::clock::Wall;
@@ -237,7 +237,7 @@ pub struct Desk {
     /// What must become durable, handed over at the end of the turn.
     pub batch: Vec<Entry>,
     /// What was handed over and not answered yet.
-    pub committing: HashMap<TransactionId, Committing>,
+    pub committing: NumberMap<TransactionId, Committing>,
     /// The mails of this worker.
     pub store: Store,
     /// The send log and the received log.
@@ -263,7 +263,7 @@ pub struct Desk {
     /// The event loop of a plugin, where the reactor sleeps.
     pub foreign: Option<Foreign>,
     /// Which connection a plugin's token means.
-    pub by_plugin: HashMap<ConnectionId, Key>,
+    pub by_plugin: NumberMap<ConnectionId, Key>,
     /// Our own addresses.
     pub listeners: Arc<[SocketAddr]>,
     /// Whether new work is taken.
@@ -276,9 +276,9 @@ pub struct Desk {
     shakes_left: usize,
     /// Answers of name servers to plugins, not told yet.
     pub(super) answered: VecDeque<(QueryId, QueryAnswer)>,
-    timers: HashMap<TimerId, TimerKey>,
-    repeating: HashMap<TimerId, Repeat>,
-    watches: HashMap<WatchId, WatchKey>,
+    timers: NumberMap<TimerId, TimerKey>,
+    repeating: NumberMap<TimerId, Repeat>,
+    watches: NumberMap<WatchId, WatchKey>,
     commands: Vec<Command>,
 }
 
@@ -341,7 +341,7 @@ impl Desk {
             wall: Wall::system(),
             scratch: Vec::with_capacity(SCRATCH_BYTES),
             batch: Vec::new(),
-            committing: HashMap::new(),
+            committing: NumberMap::default(),
             store: init.store,
             logbook: init.logbook,
             settlements: Settlements::default(),
@@ -354,16 +354,16 @@ impl Desk {
             sends: VecDeque::new(),
             context_resumable: false,
             foreign: None,
-            by_plugin: HashMap::new(),
+            by_plugin: NumberMap::default(),
             listeners: init.listeners,
             mood: Mood::Starting,
             delivering: true,
             accepting: Accepting::Yes,
             shakes_left: SHAKES_MAX,
             answered: VecDeque::new(),
-            timers: HashMap::new(),
-            repeating: HashMap::new(),
-            watches: HashMap::new(),
+            timers: NumberMap::default(),
+            repeating: NumberMap::default(),
+            watches: NumberMap::default(),
             commands: Vec::new(),
         }
     }

@@ -4,9 +4,7 @@
 //!
 //! **Diagnostics**: clients are told 421.
 
-use std::collections::HashMap;
-
-use rohrpost_reactor::Key;
+use rohrpost_reactor::{Key, NumberMap};
 
 use crate::log::Level;
 use crate::net::desk::{Committing, Intake, Io, Mood, Timer};
@@ -118,7 +116,7 @@ impl Worker {
 /// held. The queue has them: they become durable if the disk comes back in time, as the stop of the queue
 /// decides, and are found at the next start then.
 fn forget_commits(
-    committing: &mut HashMap<TransactionId, Committing>,
+    committing: &mut NumberMap<TransactionId, Committing>,
     is_there: impl Fn(Key) -> bool,
 ) -> (u64, usize) {
     let (mut count, mut bytes) = (0, 0);
@@ -161,7 +159,7 @@ mod tests {
             shelf: None,
         };
         let rows = [(1, Some(there), 1), (2, Some(gone), 20), (3, None, 300)];
-        let mut committing: HashMap<_, _> = rows
+        let mut committing: NumberMap<_, _> = rows
             .into_iter()
             .map(|(id, connection, reserved)| {
                 let transaction = Arc::new(transaction(id));

@@ -216,7 +216,8 @@ impl<P: Copy> WatchSet<P> {
     /// Tells the kernel what changed since the last time, and adds the host's own descriptor if it
     /// is not in the set. Watches that turn out to be dead are ready after this.
     pub fn apply(&mut self, host: Option<BorrowedFd<'_>>) {
-        if self.set.is_none() && self.changed.is_empty() {
+        let is_open = self.set.is_some() && (host.is_none() || self.host.is_some());
+        if self.changed.is_empty() && (is_open || self.set.is_none()) {
             return;
         }
         if let Err(errno) = self.open(host) {
