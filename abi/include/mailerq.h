@@ -163,9 +163,10 @@ MQ_EXPORT bool mq_smtp_in_secure(MQ_Context *context, MQ_Connection *connection)
 /* The client sent credentials, with AUTH PLAIN or LOGIN. Answer with MQ_setAuthenticated: the last
  * value set in this step decides, true for 235 and false for 535, whatever was set before it; if no
  * plugin sets one, the users of smtp-auth are asked, and without them the login fails. Exporting this
- * hook makes the host offer AUTH, and demand it of clients outside an smtp-relay-range that was set.
- * Neither string is empty, both end in a NUL, and the password may contain one; they are wiped when the
- * step is over, so copy what you need longer, and wipe that. */
+ * hook makes the host offer AUTH under TLS, in clear to the networks of smtp-auth-plaintext alone, and
+ * demand it of clients outside an smtp-relay-range that was set. Neither string is empty, both end in a
+ * NUL, and the password may contain one; they are wiped when the step is over, so copy what you need
+ * longer, and wipe that. */
 MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_Connection *connection,
                                        const char *login, size_t loginsize,
                                        const char *passwd, size_t passwdsize);
