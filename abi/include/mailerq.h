@@ -163,9 +163,10 @@ MQ_EXPORT bool mq_smtp_in_secure(MQ_Context *context, MQ_Connection *connection)
 /* The client sent credentials, with AUTH PLAIN or LOGIN. Answer with MQ_setAuthenticated: the last
  * value set in this step decides, true for 235 and false for 535, whatever was set before it; if no
  * plugin sets one, the users of smtp-auth are asked, and without them the login fails. Exporting this
- * hook makes the host offer AUTH, and demand it of clients outside an smtp-relay-range that was set.
- * Neither string is empty, both end in a NUL, and the password may contain one; they are wiped when the
- * step is over, so copy what you need longer, and wipe that. */
+ * hook makes the host offer AUTH under TLS, in clear to the networks of smtp-auth-plaintext alone, and
+ * demand it of clients outside an smtp-relay-range that was set. Neither string is empty, both end in a
+ * NUL, and the password may contain one; they are wiped when the step is over, so copy what you need
+ * longer, and wipe that. */
 MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_Connection *connection,
                                        const char *login, size_t loginsize,
                                        const char *passwd, size_t passwdsize);
@@ -526,8 +527,10 @@ MQX_WEAK bool MQX_discard(void *connection_or_message);
 MQX_WEAK bool MQX_disconnect(MQ_Connection *connection);
 
 /* This plugin failed in this step, and cannot say what is right: the setting plugin-failure decides, as it
- * does when a step is held for too long. For layers that catch exceptions; in every hook of a connection,
- * outgoing ones too. Where nothing can be refused (close, reset) it means nothing. Since MQX 1. */
+ * does when a step is held for too long. What it granted to the client in this step, said of the recipient
+ * (MQ_setLocal), or decided of an outgoing message counts no longer. For layers that catch exceptions; in
+ * every hook of a connection, outgoing ones too. Where nothing can be refused (close, reset) it means
+ * nothing else. Since MQX 1. */
 MQX_WEAK bool MQX_fail(MQ_Connection *connection);
 
 /* Hold the step under a name of its own: call it in the hook, and return true. MQX_release hands back with
@@ -604,12 +607,14 @@ MQX_WEAK const char *MQX_mime(MQ_Message *message, size_t *size);
  *   mqx_smtp_out_message   before MAIL FROM                  yes       yes   yes
  *   mq_smtp_out_data       the peer waits for the MIME       too late  yes   yes; closes the connection
  *   mq_smtp_out_sent       the MIME is out                   too late  late  no: it may have arrived
- *   mqx_smtp_out_result    it is known how it ended          too late  late  yes, unless the peer took it
+ *   mqx_smtp_out_result    it is known how it ended          too late  late  yes, unless the peer took it;
+ *                                                                            MQX_retryAt alone if no answer
+ *                                                                            to the MIME came: it may have
  *   mqx_smtp_out_close     the connection is gone            -         -     -
  *
  * To decide is to call one of the three functions below, in one of these steps or while it is held.
- * The last call counts; true: it will be done when the step is over, and except in mqx_smtp_out_result
- * no other plugin is asked in that step. Elsewhere they do nothing and return false, with a warning.
+ * The last call counts; true: it will be done when the step is over, unless the plugin fails in it or the
+ * peer ends it first, and except in mqx_smtp_out_result no other plugin is asked in that step. Elsewhere they do nothing and return false, with a warning.
  * All of them are of this attempt alone: plugins are asked again in the next one. */
 
 /* The message fails for good, and its sender is told if it wants to be. `code` is 500 to 559 or 0 for 550,

@@ -11,6 +11,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use crate::message::Part;
+use crate::plugin::PluginIndex;
 use crate::slot::Key;
 use crate::text::Text;
 use crate::token::Opaque;
@@ -33,8 +34,16 @@ pub(crate) enum Owner {
 pub(crate) struct StepAddress {
     text: Option<Text>,
     shown: bool,
-    /// What plugins said with `MQ_setLocal` (D-71).
-    local: Option<bool>,
+    said: Option<SaidLocal>,
+}
+
+/// What was last said of an address with `MQ_setLocal` (D-71).
+#[derive(Clone, Copy, Debug)]
+struct SaidLocal {
+    by: Option<PluginIndex>,
+    local: bool,
+    /// What others had said before.
+    before: Option<bool>,
 }
 
 impl StepAddress {
@@ -43,13 +52,26 @@ impl StepAddress {
         self.text.as_ref().filter(|_| self.shown)
     }
 
+    /// What plugins said with `MQ_setLocal`.
     pub(crate) fn local(&self) -> Option<bool> {
-        self.local
+        self.said.map(|said| said.local)
     }
 
-    pub(crate) fn set_local(&mut self, local: bool) {
-        if self.shown {
-            self.local = Some(local);
+    pub(crate) fn set_local(&mut self, by: Option<PluginIndex>, local: bool) {
+        if !self.shown {
+            return;
+        }
+        let before = match self.said {
+            Some(said) if said.by == by => said.before,
+            said => said.map(|said| said.local),
+        };
+        self.said = Some(SaidLocal { by, local, before });
+    }
+
+    /// What `plugin` said is as if it had not been said; what others said before it counts again.
+    pub(crate) fn forget(&mut self, plugin: PluginIndex) {
+        if let Some(said) = self.said.filter(|said| said.by == Some(plugin)) {
+            self.said = said.before.map(|local| SaidLocal { by: None, local, before: None });
         }
     }
 
@@ -70,7 +92,7 @@ impl StepAddress {
     pub(crate) fn end(&mut self, live: &mut Live) -> Option<bool> {
         live.forget(self.text());
         self.shown = false;
-        self.local.take()
+        self.said.take().map(|said| said.local)
     }
 }
 
@@ -186,13 +208,33 @@ mod tests {
         let (mut live, mut address) = (Live::default(), StepAddress::default());
         let owner = Owner::Step(Key::from_bits(7));
         let first = address.show(b"a@b.example", owner, &mut live);
-        address.set_local(true);
+        address.set_local(None, true);
         assert_eq!(address.show(b"a@b.example", owner, &mut live), first);
         assert_eq!(address.local(), Some(true));
         let next = address.show(b"c@d.example", owner, &mut live);
         assert_eq!((address.local(), live.owner(next.cast())), (None, Some(owner)));
         assert_eq!(address.end(&mut live), None);
-        address.set_local(true);
+        address.set_local(None, true);
         assert_eq!((address.text(), address.local(), live.owner(next.cast())), (None, None, None));
+    }
+
+    #[test]
+    fn d_71_what_one_that_fails_has_said_is_forgotten_and_what_others_said_is_not() {
+        let plugin = |index| Some(PluginIndex::from_bits(index));
+        for (said, failed, expected) in [
+            (&[(0, true)][..], 0, None),
+            (&[(0, true)], 1, Some(true)),
+            (&[(0, true), (1, false)], 1, Some(true)),
+            (&[(0, true), (1, false), (1, true), (1, false)], 1, Some(true)),
+            (&[(0, true), (1, false)], 0, Some(false)),
+        ] {
+            let (mut live, mut address) = (Live::default(), StepAddress::default());
+            address.show(b"a@b.example", Owner::Step(Key::from_bits(7)), &mut live);
+            for &(by, local) in said {
+                address.set_local(plugin(by), local);
+            }
+            address.forget(PluginIndex::from_bits(failed));
+            assert_eq!(address.local(), expected, "{said:?} {failed}");
+        }
     }
 }

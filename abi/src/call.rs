@@ -8,7 +8,6 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::c_int;
 use std::fmt;
-use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process;
 use std::ptr::NonNull;
@@ -400,8 +399,7 @@ impl fmt::Display for Panicked {
 fn die<R: Reason>(reason: &R) -> ! {
     crash::note_cause(R::CAUSE);
     let text = format!("{reason}; the process ends here");
-    // Nothing is left to do about a closed stderr.
-    let _ = writeln!(io::stderr(), "rohrpost: {text}");
+    crash::say_last(&format!("rohrpost: {text}\n"));
     host::log(Level::Critical, current().map(|current| current.plugin), &text);
     process::abort()
 }

@@ -7,7 +7,8 @@
 //!
 //! Must never allocate, lock or wait without an end here, and never keep the process alive: after the
 //! report the handler of before has its turn, so core dumps and sanitizers work as without it.
-//! Diagnostics: a line on stderr with its frames, and one in the file of crashes:
+//! Diagnostics: a line on stderr with its frames, those of plugins marked by `*`, and one in the file of
+//! crashes:
 //!
 //! `UNIX_TIME CAUSE pid=N thread=NAME address=0xN plugin=FILE in=HOOK at=OBJECT+0xN…`
 //!
@@ -47,7 +48,11 @@ const WAIT_S_MAX: u32 = 3 * UNWIND_S_MAX;
 const WAITS_PER_S: u32 = 100;
 /// What a shell makes of an end by a signal, which is added.
 const EXIT_BY_SIGNAL: c_int = 128;
-/// Enough for a line without its frames.
+/// How often stderr may have no room before nothing more is said there, and how long each look waits. A
+/// signal may cut one short.
+const STDERR_POLLS_MAX: usize = 10;
+const STDERR_POLL_MS: c_int = 100;
+/// Enough for a line without its frames; a pipe that has any room has room for it (`PIPE_BUF`).
 const TEXT_BYTES: usize = 1024;
 /// Enough for the line of the file, frames and all, unless their names are very long.
 const LINE_BYTES: usize = 32 * 1024;
@@ -75,6 +80,8 @@ static CUT: AtomicBool = AtomicBool::new(false);
 static CAUSE: AtomicU8 = AtomicU8::new(Cause::Signal as u8);
 /// The process may end by itself.
 static ENDING: AtomicBool = AtomicBool::new(false);
+/// Whoever reads stderr has stalled.
+static MUTE: AtomicBool = AtomicBool::new(false);
 /// Who blocks a worker, as [`call::pack`] has it.
 static BLOCKER: AtomicU64 = AtomicU64::new(0);
 static FRAMES: Frames = Frames::new();
@@ -450,7 +457,7 @@ fn tell(met: &Met, culprit: Culprit) {
     text.add_to_line();
     let mut text = Text::new();
     let _ = tell_people(met, culprit, &mut text);
-    text.write_to(STDERR);
+    text.tell_people();
 }
 
 fn tell_people(met: &Met, culprit: Culprit, text: &mut Text) -> fmt::Result {
@@ -484,8 +491,9 @@ fn tell_frames() {
         let _ = write!(text, " at={}+{offset:#x}", Escaped(name));
         text.add_to_line();
         let mut text = Text::new();
-        let _ = writeln!(text, "rohrpost:   #{number} {name}+{offset:#x}");
-        text.write_to(STDERR);
+        let mark = image.and_then(Image::plugin).map_or(' ', |_| '*');
+        let _ = writeln!(text, "rohrpost: {mark} #{number} {name}+{offset:#x}");
+        text.tell_people();
     }
 }
 
@@ -514,6 +522,30 @@ extern "C" fn on_alarm(signal: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
     unsafe { libc::signal(signal, libc::SIG_DFL) };
     // SAFETY: ends the process as soon as the signal is not blocked any more.
     unsafe { libc::raise(signal) };
+}
+
+/// Says on stderr why the process is about to end, past whoever may hold the lock of the standard library's.
+pub(crate) fn say_last(text: &str) {
+    if stderr_has_room() {
+        // SAFETY: reads so many octets of a slice. What is not taken is lost.
+        unsafe { libc::write(STDERR, text.as_ptr().cast(), text.len().min(TEXT_BYTES)) };
+    }
+}
+
+/// Whether stderr takes a line now or soon; never again after it did not, for the process must end.
+fn stderr_has_room() -> bool {
+    let mut stderr = libc::pollfd { fd: STDERR, events: libc::POLLOUT, revents: 0 };
+    for _ in 0..STDERR_POLLS_MAX {
+        if MUTE.load(Ordering::Acquire) {
+            return false;
+        }
+        // SAFETY: looks at one descriptor, and writes what it found there.
+        if unsafe { libc::poll(&raw mut stderr, 1, STDERR_POLL_MS) } > 0 {
+            return true;
+        }
+    }
+    MUTE.store(true, Ordering::Release);
+    false
 }
 
 /// Writes it out, as far as it can be written.
@@ -558,8 +590,10 @@ impl Text {
         Text { used: 0 }
     }
 
-    fn write_to(&self, fd: c_int) {
-        write_all(fd, &TEXT[..self.used]);
+    fn tell_people(&self) {
+        if stderr_has_room() {
+            write_all(STDERR, &TEXT[..self.used]);
+        }
     }
 
     /// Adds it to the line of the file. One that has no room left is written in parts.

@@ -147,7 +147,7 @@ pub use census::{Count, Holdings};
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
 pub use crash::{end_at_once, expect_exit, note_blocker, report_crashes};
-pub use decision::{Decided, Decision};
+pub use decision::{Admitted, Decided, Decision};
 pub use fact::{Fact, TlsFacts};
 pub use generation::{
     Accepted, Generation, Mismatch, VERSION_G1, VERSION_G2, VERSION_G2A, VERSION_G3, VERSION_LATEST,

@@ -99,6 +99,8 @@ pub(crate) struct Connection {
     pub(crate) authenticated: bool,
     /// What plugins said since the worker last asked (D-34).
     pub(crate) plugin_authentication: Option<Said>,
+    /// How that and `authenticated` were before the plugin that has the step first said something of it there.
+    pub(crate) unjudged: Option<(bool, Option<Said>)>,
     pub(crate) closed: bool,
     /// How many bytes [`State::send`] may still take.
     pub(crate) output_space: usize,
@@ -127,6 +129,7 @@ impl Connection {
         self.hook = hook;
         self.answer = None;
         self.staged = None;
+        self.unjudged = None;
     }
 
     /// The holder releases the hold of now: what it said before counts.
@@ -158,6 +161,10 @@ impl Connection {
     pub(crate) fn set_authenticated(&mut self, by: PluginIndex, authenticated: bool) {
         match self.direction {
             Direction::Incoming => {
+                if self.chain.is_at(by) {
+                    let now = (self.authenticated, self.plugin_authentication);
+                    self.unjudged.get_or_insert(now);
+                }
                 self.authenticated = authenticated;
                 let before = match self.plugin_authentication {
                     Some(said) if said.by == by => said.before,
@@ -166,6 +173,18 @@ impl Connection {
                 self.plugin_authentication = Some(Said { by, good: authenticated, before });
             }
             Direction::Outgoing => {}
+        }
+    }
+
+    /// The plugin that has the step, or had it last, has failed in it: what it said there of the address is
+    /// as if it had not been said, and what it granted to the client there is not granted. A login that it
+    /// ended stays so.
+    pub(crate) fn forget_step(&mut self, plugin: PluginIndex) {
+        self.address.forget(plugin);
+        let is_last = self.plugin_authentication.is_some_and(|said| said.by == plugin);
+        if let Some((authenticated, said)) = self.unjudged.take().filter(|_| is_last) {
+            self.authenticated &= authenticated;
+            self.plugin_authentication = said;
         }
     }
 
@@ -571,7 +590,8 @@ impl State {
         match owner {
             Owner::Step(key) => {
                 if let Some(connection) = self.connections.get_mut(key) {
-                    connection.address.set_local(local);
+                    let by = call::current().map(|current| current.plugin);
+                    connection.address.set_local(by, local);
                 }
             }
             Owner::Message(key, _) => {

@@ -19,7 +19,7 @@ use crate::address::Locals;
 use crate::call::{self, Call, Word};
 use crate::command::{Command, Watch};
 use crate::control::Asked;
-use crate::decision::Decided;
+use crate::decision::{Admitted, Decided};
 use crate::fact::Facts;
 use crate::hook::{Hook, Site};
 use crate::host::{self, Host, Level};
@@ -165,6 +165,7 @@ impl Worker {
             secure,
             authenticated,
             plugin_authentication: None,
+            unjudged: None,
             closed: false,
             output_space: OUTPUT_BYTES_MAX,
             data: PluginData::default(),
@@ -249,6 +250,12 @@ impl Worker {
         self.change(connection, |connection| connection.forget_authentication(plugin));
     }
 
+    /// A plugin has failed in a step, which it has or had last: what it said in it of the address, and what it
+    /// granted to the client, counts no longer (D-27).
+    pub fn forget_step(&self, connection: ConnectionId, plugin: PluginIndex) {
+        self.change(connection, |connection| connection.forget_step(plugin));
+    }
+
     /// How many more bytes the output of a connection can take, at most [`OUTPUT_BYTES_MAX`]. Said
     /// whenever it has changed, with no [`Command::Send`] for the connection waiting (D-40).
     pub fn set_output_space(&self, connection: ConnectionId, bytes: usize) {
@@ -311,16 +318,17 @@ impl Worker {
     /// within a step, while it can be acted upon.
     pub fn admit_decisions(&self, message: MessageId, admitted: bool) {
         if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
-            message.docket.set_open(admitted);
+            message.docket.admit(if admitted { Admitted::All } else { Admitted::Nothing });
         }
     }
 
-    /// The end of an outgoing message at its peer is about to be shown: how far it came, and whether
-    /// plugins may decide what becomes of it all the same.
-    pub fn begin_result(&self, message: MessageId, reached: &str, admitted: bool) {
+    /// The end of an outgoing message at its peer is about to be shown: how far it came, and what plugins
+    /// may decide of it all the same. What was decided before, and not taken, counts no longer.
+    pub fn begin_result(&self, message: MessageId, reached: &str, admitted: Admitted) {
         if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
             message.state = Some(Text::copy_from(reached.as_bytes()));
-            message.docket.set_open(admitted);
+            message.docket.admit(admitted);
+            message.docket.take();
         }
     }
 
@@ -333,6 +341,13 @@ impl Worker {
     /// What plugins decided, once.
     pub fn take_decision(&self, message: MessageId) -> Option<Decided> {
         self.state.borrow_mut().messages.get_mut(message.0)?.docket.take()
+    }
+
+    /// A plugin has failed in the step of a message: what it decided counts no longer.
+    pub fn forget_decision(&self, message: MessageId, plugin: PluginIndex) {
+        if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
+            message.docket.forget(plugin);
+        }
     }
 
     // ---- Hooks ------------------------------------------------------------------------------------

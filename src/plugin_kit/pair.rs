@@ -7,14 +7,15 @@
 //!
 //! **Diagnostics**: [`PairError`].
 
+use std::ffi::CStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use rohrpost_abi::{
     Command, ConnectionId, ConnectionInit, ContextStep, Copies, Direction, Hook, Host, HostInit,
-    LoadError, LoadOptions, MessageId, MessageInit, OnError, PluginDirectory, Step, Terminated,
-    Text,
+    LoadError, LoadOptions, MessageId, MessageInit, OnError, PluginDirectory, SettingsError, Step,
+    Terminated, Text, setting_key,
 };
 
 use super::folder;
@@ -22,6 +23,7 @@ use crate::log::Log;
 use crate::plugin::census::{Census, Tally};
 use crate::plugin::trace::Trace as CallTrace;
 use crate::plugin::view::{Plugins, Walk};
+use crate::program::warn;
 use crate::smtp::command::BodyKind;
 use crate::smtp::dsn::Request;
 use crate::smtp::memory::Unlimited;
@@ -38,10 +40,14 @@ const CLIENT: &str = "client.example.com";
 /// As much as one read of a socket brings.
 const READ_BYTES: usize = 64 * 1024;
 
+const PASSWORD: &CStr = c"correct horse battery staple";
+
 /// The hooks that a message or a connection has, in their order.
-pub const HOOKS: [Hook; 15] = [
+pub const HOOKS: [Hook; 17] = [
     Hook::Connect,
+    Hook::Secure,
     Hook::Helo,
+    Hook::Authenticate,
     Hook::MailFrom,
     Hook::RcptTo,
     Hook::Data,
@@ -49,12 +55,12 @@ pub const HOOKS: [Hook; 15] = [
     Hook::Reset,
     Hook::Close,
     Hook::OutConnect,
+    Hook::OutSecure,
     Hook::OutMessage,
     Hook::OutData,
     Hook::OutSent,
     Hook::OutResult,
     Hook::OutClose,
-    Hook::Secure,
 ];
 
 /// Why there is no measurement.
@@ -71,6 +77,17 @@ pub enum PairError {
     /// The server would not take it.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A setting cannot be given to it.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A setting is none of it.
+    #[error("the setting {key:?} is not one of this plugin: they begin with {prefix:?}")]
+    Stranger {
+        /// What it was called.
+        key: String,
+        /// What it would begin with.
+        prefix: String,
+    },
     /// It does not want to be used.
     #[error(transparent)]
     Initialize(#[from] rohrpost_abi::InitializeError),
@@ -135,7 +152,15 @@ impl Pair {
     /// # Errors
     /// When it cannot be loaded, or takes control and keeps it.
     pub fn with(file: &Path, copies: usize) -> Result<Pair, PairError> {
-        Pair::of(Some(Seen::load(file, copies)?))
+        Pair::of(Some(Seen::load(file, copies, &[])?))
+    }
+
+    /// The same, once, with settings by their whole names: `plugin-NAME-KEY`.
+    ///
+    /// # Errors
+    /// As [`with`](Pair::with), and when a setting is none of it.
+    pub fn with_settings(file: &Path, settings: &[(String, String)]) -> Result<Pair, PairError> {
+        Pair::of(Some(Seen::load(file, 1, settings)?))
     }
 
     /// The host of its plugin, if it has one.
@@ -163,6 +188,16 @@ impl Pair {
         HOOKS.into_iter().filter(|hook| !seen.plugins.set().with(*hook).is_empty()).collect()
     }
 
+    /// What else it exports, which nobody asks it here.
+    pub fn others(&self) -> Vec<Hook> {
+        let Some(seen) = &self.seen else { return Vec::new() };
+        let set = seen.plugins.set();
+        let others = Hook::ALL.into_iter().filter(|hook| {
+            *hook != Hook::Version && !HOOKS.contains(hook) && !set.with(*hook).is_empty()
+        });
+        others.collect()
+    }
+
     /// Calls one hook, of all copies.
     ///
     /// # Errors
@@ -179,6 +214,11 @@ impl Pair {
         let asked = seen.ask_about(hook, message, Terminated::from(c"someone.else@example.org"));
         if let Some(message) = message {
             seen.plugins.cell.close_message(message);
+        }
+        if hook == Hook::Authenticate {
+            // The next login begins with nobody authenticated and nothing said.
+            seen.plugins.cell.take_authentication(seen.incoming);
+            seen.plugins.cell.set_authenticated(seen.incoming, false);
         }
         if asked.is_err() {
             seen.reconnect();
@@ -359,13 +399,19 @@ impl Pair {
 }
 
 impl Seen {
-    fn load(file: &Path, copies: usize) -> Result<Seen, PairError> {
+    fn load(file: &Path, copies: usize, settings: &[(String, String)]) -> Result<Seen, PairError> {
         let system = |what| move |source| PairError::System { what, source };
         let place = folder().map_err(system("a temporary folder cannot be made"))?;
         let file = std::fs::canonicalize(file).map_err(system("the plugin is not there"))?;
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let mut name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.ends_with(".so") {
+            name.push_str(".so");
+        }
         for copy in 0..copies {
-            let link = place.path().join(format!("{copy:02}-{name}"));
+            let link = match copies {
+                1 => place.path().join(&name),
+                _ => place.path().join(format!("{copy:02}-{name}")),
+            };
             std::os::unix::fs::symlink(&file, link).map_err(system("no link can be made"))?;
         }
         let options = LoadOptions {
@@ -377,11 +423,17 @@ impl Seen {
         let (plugins, _) = rohrpost_abi::Plugins::load(&options)?;
         let init = HostInit {
             plugins,
-            log: Box::new(|level, _, plugin, text| eprintln!("[{level}] {plugin}: {text}")),
+            log: Box::new(|level, _, plugin, text| {
+                warn(format_args!("[{level}] {plugin}: {text}"))
+            }),
             post: Box::new(|_| {}),
         };
         let host = rohrpost_abi::install(init).map_err(|_| PairError::Taken)?;
-        host.plugins().initialize(&host.plugins().set())?;
+        let plugins = host.plugins();
+        let rows = own_settings(&rohrpost_abi::plugin_name(&name), settings)?;
+        let rows = rows.iter().map(|(name, key, value)| (&**name, &**key, &**value));
+        plugins.configure(plugins.set().plugins(), &plugins.settings(rows)?);
+        plugins.initialize(&plugins.set())?;
         Seen::enter(host)
     }
 
@@ -436,6 +488,9 @@ impl Seen {
             (Hook::Connect, _) => (incoming, Step::Connect),
             (Hook::Secure, _) => (incoming, Step::Secure),
             (Hook::Helo, _) => (incoming, Step::Helo(text)),
+            (Hook::Authenticate, _) => {
+                (incoming, Step::Authenticate { login: text, password: PASSWORD.into() })
+            }
             (Hook::MailFrom, _) => (incoming, Step::MailFrom(text)),
             (Hook::RcptTo, _) => (incoming, Step::RcptTo(text)),
             (Hook::Data, _) => (incoming, Step::Data(text)),
@@ -443,6 +498,7 @@ impl Seen {
             (Hook::Reset, _) => (incoming, Step::Reset),
             (Hook::Close, _) => (incoming, Step::Close),
             (Hook::OutConnect, _) => (outgoing, Step::OutConnect),
+            (Hook::OutSecure, _) => (outgoing, Step::OutSecure),
             (Hook::OutMessage, Some(message)) => (outgoing, Step::OutMessage(message)),
             (Hook::OutData, Some(message)) => (outgoing, Step::OutData(message)),
             (Hook::OutSent, Some(message)) => (outgoing, Step::OutSent(message)),
@@ -472,6 +528,22 @@ impl Seen {
             Walk::Held => Err(PairError::Held(hook)),
         }
     }
+}
+
+/// The settings of one plugin, as the host takes them: its name, key and value.
+fn own_settings(
+    plugin: &str,
+    settings: &[(String, String)],
+) -> Result<Vec<(String, String, String)>, PairError> {
+    let prefix = format!("plugin-{plugin}-");
+    let own = settings.iter().map(|(key, value)| {
+        let name = setting_key(key);
+        match name.strip_prefix(&prefix).filter(|rest| !rest.is_empty()) {
+            Some(rest) => Ok((plugin.to_owned(), rest.to_owned(), value.clone())),
+            None => Err(PairError::Stranger { key: key.clone(), prefix: prefix.clone() }),
+        }
+    });
+    own.collect()
 }
 
 fn open(plugins: &Plugins, direction: Direction) -> ConnectionId {
