@@ -527,9 +527,31 @@ extern "C" fn on_alarm(signal: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
 /// Says on stderr why the process is about to end, past whoever may hold the lock of the standard library's.
 pub(crate) fn say_last(text: &str) {
     if stderr_has_room() {
-        // SAFETY: reads so many octets of a slice. What is not taken is lost.
-        unsafe { libc::write(STDERR, text.as_ptr().cast(), text.len().min(TEXT_BYTES)) };
+        // What is not taken is lost.
+        write_some(STDERR, text.as_ptr().cast(), text.len().min(TEXT_BYTES));
     }
+}
+
+/// One write; to a pipe as stderr only of what it takes at once, since another thread may have filled it
+/// after the look at it.
+fn write_some(fd: c_int, octets: *const c_void, count: usize) -> isize {
+    if fd == STDERR && is_pipe(fd) {
+        let slice = libc::iovec { iov_base: octets.cast_mut(), iov_len: count };
+        // SAFETY: as below; -1 is where the file stands.
+        return unsafe { libc::pwritev2(fd, &raw const slice, 1, -1, libc::RWF_NOWAIT) };
+    }
+    // SAFETY: reads so many octets, which the caller has.
+    unsafe { libc::write(fd, octets, count) }
+}
+
+fn is_pipe(fd: c_int) -> bool {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: writes all of it, or says that it did not.
+    if unsafe { libc::fstat(fd, status.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: it was written.
+    unsafe { status.assume_init() }.st_mode & libc::S_IFMT == libc::S_IFIFO
 }
 
 /// Whether stderr takes a line now or soon; never again after it did not, for the process must end.
@@ -552,8 +574,7 @@ fn stderr_has_room() -> bool {
 fn write_all(fd: c_int, bytes: &[AtomicU8]) {
     let mut rest = bytes;
     while fd >= 0 && !rest.is_empty() {
-        // SAFETY: reads so many octets, which live as long as the slice.
-        let written = unsafe { libc::write(fd, rest.as_ptr().cast(), rest.len()) };
+        let written = write_some(fd, rest.as_ptr().cast(), rest.len());
         match usize::try_from(written) {
             Ok(0) => return,
             Ok(count) => rest = rest.get(count..).unwrap_or_default(),

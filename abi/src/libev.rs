@@ -381,21 +381,26 @@ impl Loop {
     /// Calls all that is due, as libev does and in its order, but what departed plugins have left.
     fn run_due(&self) {
         let nobody_left = self.departed.borrow().is_empty();
-        let mut unseen = Unseen::default();
+        let (mut unseen, mut called) = (Unseen::default(), false);
         while !nobody_left && self.alive.get() {
             // What is called may make more of it due, or less.
             let head = Head::of(self.raw);
             let Some(due) = unseen.next(&head) else {
                 // Only a run within a callback can have left some unseen.
-                if head.pending().all(|due| due.watcher == self.nothing) {
+                if !called || head.pending().all(|due| due.watcher == self.nothing) {
                     break;
                 }
-                unseen = Unseen::default();
+                (unseen, called) = (Unseen::default(), false);
                 continue;
             };
-            if due.watcher == self.nothing {
+            // SAFETY: libev holds a pointer to it for as long as it is started or due.
+            let counts = unsafe { (*due.watcher).watcher.pending } != 0;
+            // One that was initialized anew while it was due has forgotten that, and is not cleared: libev
+            // calls it once more, and so does the call at the end.
+            if due.watcher == self.nothing || !counts {
                 continue;
             }
+            called = true;
             // SAFETY: the loop is alive, and the watcher is in it.
             let events = unsafe { (self.functions.clear)(self.raw.as_ptr(), due.watcher) };
             match self.owner_gone(due.watcher) {

@@ -25,7 +25,7 @@ impl Store {
         held.mails.iter().filter(|mail| needs_text(mail.place)).all(|mail| {
             let destination = mail.destination;
             self.destinations.ready(destination) > AHEAD_MAX
-                || self.destinations.trouble(destination).is_some()
+                || self.destinations.is_cut_off(destination)
         })
     }
 

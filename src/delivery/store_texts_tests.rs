@@ -2,7 +2,7 @@
 
 use super::super::tests::{at, deliver, finish, store, take_work, transaction, way};
 use super::*;
-use crate::delivery::Fate;
+use crate::delivery::{Fate, Route};
 
 #[test]
 fn the_texts_of_the_first_so_many_mails_stay_and_that_of_the_next_is_read_back() {
@@ -24,12 +24,26 @@ fn the_texts_of_the_first_so_many_mails_stay_and_that_of_the_next_is_read_back()
 }
 
 #[test]
-fn no_text_stays_for_a_host_that_could_not_be_reached_until_one_can() {
+fn no_text_stays_for_a_host_that_cannot_be_reached_and_all_do_while_it_takes_mail() {
     let mut store = store();
-    store.admit(transaction(1, 1, 10, at(0)), 64, at(0));
     let way = way(&mut store);
-    let refused = finish(Fate::Temporary);
-    store.destinations.on_unroutable(way, refused, 0);
-    store.admit(transaction(2, 1, 10, at(0)), 64, at(0));
-    assert_eq!(store.take_released(), 64);
+    let refused = || finish(Fate::Temporary);
+    let mut admitted = 0;
+    let mut released_of_one_more = |store: &mut Store| {
+        admitted += 1;
+        store.admit(transaction(admitted, 1, 10, at(0)), 64, at(0));
+        store.take_released()
+    };
+    assert_eq!(released_of_one_more(&mut store), 0, "nobody knows yet");
+    store.destinations.on_unroutable(way, refused(), 0);
+    assert_eq!(released_of_one_more(&mut store), 64);
+    let address = "127.0.0.1:25".parse().unwrap();
+    store.destinations.on_routed(way, Route::to("mx", address), u64::MAX, 0);
+    store.destinations.journey(way, None, 0).unwrap();
+    assert_eq!(released_of_one_more(&mut store), 64, "one more is tried");
+    store.destinations.on_greeted(way, address);
+    assert_eq!(released_of_one_more(&mut store), 0);
+    store.destinations.journey(way, None, 0).unwrap();
+    store.destinations.on_unreachable(way, refused(), 0);
+    assert_eq!(released_of_one_more(&mut store), 0, "it takes no more connections, but mail");
 }

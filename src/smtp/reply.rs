@@ -156,7 +156,8 @@ impl Reply {
                 out.push(after);
             }
         }
-        if line.len() <= LINE_TEXT_BYTES_MAX && line.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        if line.len() <= LINE_TEXT_BYTES_MAX && line.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        {
             out.extend_from_slice(line.as_bytes());
             out.extend_from_slice(b"\r\n");
             return;

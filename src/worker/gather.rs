@@ -4,7 +4,7 @@
 //! keep a worker busy, its batch waits a little for theirs; as soon as no socket has anything to say it goes,
 //! for then nobody would come to join it, and a client alone never waits.
 //!
-//! Must never: hold a batch back from a sleep, or for longer than [`GATHER_MS`].
+//! Must never: hold a batch back from a sleep, or for longer than [`GATHER_MS`] and the turn under way.
 //!
 //! **Diagnostics**: none.
 

@@ -1,4 +1,4 @@
-//! The handler of the turn: tokens to drivers, verdicts one by one, the batch before the output.
+//! The handler of the turn: tokens to drivers, verdicts one by one, the batch in the commit phase.
 //!
 //! Must never: block.
 //!
