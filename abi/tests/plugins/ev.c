@@ -149,6 +149,23 @@ static void start_many(void) {
     }
 }
 
+/* The first to be called forgets to stop the other, which is due as well, before it sets it up anew. */
+static ev_timer forgotten[2];
+static void on_forgotten(struct ev_loop *l, ev_timer *w, int events) {
+    (void)l;
+    ev_timer *other = &forgotten[w == forgotten];
+    calls += events == EV_CUSTOM;
+    if (ev_is_pending(other)) ev_init(other, on_forgotten);
+}
+
+static void start_forgotten(void) {
+    calls = 0;
+    for (int i = 0; i < 2; i++) {
+        ev_init(&forgotten[i], on_forgotten);
+        ev_feed_event(loop, &forgotten[i], EV_CUSTOM);
+    }
+}
+
 static void *send_from_a_thread(void *unused) {
     ev_async_send(loop, &async);
     return unused;
@@ -195,6 +212,7 @@ MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *conne
     else if (!strcmp(word, "foreign")) start_timer(on_foreign);
     else if (!strcmp(word, "leave")) leave();
     else if (!strcmp(word, "many")) start_many();
+    else if (!strcmp(word, "forgotten")) start_forgotten();
     else if (!strcmp(word, "called")) say("calls=%u order=%x", calls, order);
     else if (!strcmp(word, "run")) {
         ev_run(loop, 0);

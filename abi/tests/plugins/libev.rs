@@ -270,13 +270,17 @@ scenario! {
     fn d_9f_after_a_plugin_has_departed_callbacks_run_in_the_order_of_libev() {
         let mut asleep = Asleep::new();
         let run_many = |asleep: &mut Asleep| {
-            asleep.run("many");
-            asleep.wait(NOW);
-            asleep.run("called");
-            asleep.said().pop()
+            ["many", "forgotten"].map(|which| {
+                asleep.run(which);
+                asleep.wait(NOW);
+                asleep.run("called");
+                asleep.said().pop().expect("it says what was called")
+            })
         };
         let before = run_many(&mut asleep);
-        assert!(before.as_deref().is_some_and(|said| said.starts_with("calls=20000 ")), "{before:?}");
+        assert!(before[0].starts_with("calls=20000 "), "{before:?}");
+        // What libev has lost count of is called all the same, and not for ever.
+        assert!(before[1].starts_with("calls=2 "), "{before:?}");
         let (connection, gone) = (asleep.connection, asleep.stage.plugin(0));
         touch(&asleep.stage.folder.path().join("10-ev.so"));
         asleep.stage.reload();
