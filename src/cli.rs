@@ -18,8 +18,10 @@ use clap_complete::Shell;
 
 use crate::settings::{self, Arguments};
 
+mod load;
 mod plugin;
 mod queue;
+pub use load::{Extent, Flight, Load, LoadTls, LoginFile, Share};
 pub use plugin::{Language, Plugin, PluginBench, PluginCheck, PluginNew, PluginTest, PluginTop};
 pub use queue::{Queue, QueueView};
 
@@ -41,6 +43,8 @@ pub enum Command {
     Check(Check),
     /// Be a server that takes mail and throws it away.
     Sink(Sink),
+    /// Send mail and measure.
+    Load(Load),
     /// Look at the queue.
     Queue(Queue),
     /// Say how the server is.
@@ -131,7 +135,7 @@ pub enum Listing {
 }
 
 /// How a sink behaves. Its purpose is to be delivered to: in benchmarks and tests.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sink {
     /// Where to listen; port 0 lets the system choose.
     pub listen: SocketAddr,
@@ -147,6 +151,8 @@ pub struct Sink {
     pub close_after: Option<NonZeroU32>,
     /// A file to which each message is appended as one JSON line: envelope, recipients, body.
     pub dump: Option<PathBuf>,
+    /// Threads, among which the system divides connections; several only where all is discarded.
+    pub threads: u32,
 }
 
 /// What becomes of a message that a sink received.
@@ -214,6 +220,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         }),
         "check" => Command::Check(check(matches)),
         "sink" => Command::Sink(sink(matches)),
+        "load" => Command::Load(load::read(matches)),
         "queue" => Command::Queue(queue::read(matches)),
         "status" => Command::Status(Status {
             arguments: settings_of(matches),
@@ -249,6 +256,7 @@ pub fn program() -> clap::Command {
         .subcommand(with_settings(run_command(), Shown::All))
         .subcommand(with_settings(check_command(), Shown::All))
         .subcommand(sink_command())
+        .subcommand(load::command())
         .subcommand(queue::command())
         .subcommands(upkeep().map(|command| with_settings(command, Shown::QueueOnly)))
         .subcommand(plugin::command())
@@ -425,6 +433,13 @@ fn sink_command() -> clap::Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("Append each message to FILE as one JSON line"),
         )
+        .arg(
+            option("threads", "N")
+                .value_parser(value_parser!(u32).range(1..=SINK_THREADS_MAX))
+                .requires("discard")
+                .conflicts_with("dump")
+                .help("Take mail by N threads instead of one"),
+        )
 }
 
 fn sink(matches: &ArgMatches) -> Sink {
@@ -441,6 +456,7 @@ fn sink(matches: &ArgMatches) -> Sink {
         refusals: matches.get_many("refuse").into_iter().flatten().copied().collect(),
         close_after: matches.get_one("close-after").copied(),
         dump: matches.get_one("dump").cloned(),
+        threads: matches.get_one("threads").copied().unwrap_or(1),
     }
 }
 
@@ -475,6 +491,8 @@ const DRAIN_S_DEFAULT: &str = "300";
 /// Whoever waits longer than a day should look again.
 const DRAIN_S_MAX: u64 = 86_400;
 const SINK_LISTEN_DEFAULT: &str = "127.0.0.1:2600";
+/// More than any machine has processors to spare for a sink.
+const SINK_THREADS_MAX: i64 = 256;
 /// Lines of a message that `sink --print` shows.
 const PRINT_LINES_DEFAULT: &str = "20";
 /// A sink that waits longer than this has hung: one hour.
@@ -549,6 +567,8 @@ mod tests {
             ("sink --refuse=rcpt=250", "400 to 599"),
             ("sink --refuse=rcpt=550@0%", "1 to 100"),
             ("sink --print --discard", "cannot be used with"),
+            ("sink --threads 2", "--discard"),
+            ("sink --threads 2 --discard --dump x", "cannot be used with"),
             ("sink --listen=here", "here"),
             ("sink --close-after=0", "close-after"),
         ];
@@ -624,6 +644,7 @@ mod tests {
             refusals: vec![],
             close_after: None,
             dump: None,
+            threads: 1,
         };
         assert_eq!(sink, expected);
     }
@@ -644,9 +665,12 @@ mod tests {
             ],
             close_after: NonZeroU32::new(3),
             dump: Some("/tmp/x".into()),
+            threads: 1,
         };
         assert_eq!(sink, expected);
         let Ok(Command::Sink(sink)) = parse_words("sink --print") else { panic!() };
         assert_eq!(sink.output, SinkOutput::Print { lines_max: 20 });
+        let Ok(Command::Sink(sink)) = parse_words("sink --discard --threads 4") else { panic!() };
+        assert_eq!((sink.output, sink.threads), (SinkOutput::Discard, 4));
     }
 }

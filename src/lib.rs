@@ -32,6 +32,7 @@
 //! | [`blocking`], [`mailboxes`], [`watchdog`] | the helper thread, the way to the workers, slow plugins | |
 //! | [`crashes`], [`keeper`] | who ended earlier servers; the process that starts this one again | touches mail |
 //! | [`sink`] | `rohrpost sink`: takes mail and throws it away | |
+//! | [`load`] | `rohrpost load`: sends mail as fast as a server takes it, or at a rate, and measures | verifies a certificate, sends twice |
 //!
 //! Whoever reads from the start may take [`smtp::server`], then `net/incoming.rs`, `worker/turn.rs`,
 //! `queue/log/journal.rs`, `delivery/store.rs` and `net/outgoing.rs`: that is the way of a mail.
@@ -360,6 +361,7 @@ pub mod extract;
 pub mod header;
 pub mod keeper;
 pub mod limits;
+pub mod load;
 pub mod locals;
 pub mod lock;
 pub mod log;

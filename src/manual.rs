@@ -66,7 +66,7 @@ const SECTIONS: &[(&str, &str)] = &[
     (
         "EXIT STATUS",
         "0\tEnded in order.\n\
-         1\tqueue show: there is no such mail.\n\
+         1\tqueue show: there is no such mail. load: not every message was accepted.\n\
          64\tWrong usage.\n\
          70\tA bug: a worker panicked, and the others drained.\n\
          75\tTry again: the queue is in use, could not be opened, or did not come to rest in time.\n\

@@ -15,7 +15,7 @@ use crate::cli::{self, Check, Command, Listing, Run};
 use crate::control::{self, Request};
 use crate::settings::{self, Arguments, Located, Machine, Report, Settings, Sources};
 use crate::view::counted;
-use crate::{keeper, manual, plugin_kit, sink, supervisor, upkeep};
+use crate::{keeper, load, manual, plugin_kit, sink, supervisor, upkeep};
 
 mod queue;
 
@@ -28,10 +28,11 @@ pub fn run(command: Command) -> u8 {
         Command::Run(run) if run.supervise => keeper::run(),
         Command::Run(run) => serve(run),
         Command::Check(check) => check_settings(check),
-        Command::Sink(sink) => match sink::run(sink) {
+        Command::Sink(sink) => match sink::run(&sink) {
             Ok(()) => 0,
             Err(error) => complain(&error, error.exit()),
         },
+        Command::Load(load) => load::run(&load),
         Command::Queue(queue) => match locate(queue.arguments) {
             Ok(directory) => queue::run(&directory, &queue.view),
             Err(report) => complain(report, cli::EXIT_SETTINGS),

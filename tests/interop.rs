@@ -222,7 +222,7 @@ fn a_slow_next_hop_gets_its_mail() {
 }
 
 /// smtp-sink runs as nobody when started by root.
-fn writable_by_all(parent: &Path, folder: &Path) {
+pub(crate) fn writable_by_all(parent: &Path, folder: &Path) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(folder).expect("a folder can be made");
     for (path, mode) in [(parent, 0o755), (folder, 0o777)] {

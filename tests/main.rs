@@ -19,6 +19,7 @@ mod interop_out;
 mod kit;
 mod libraries;
 mod limits;
+mod load;
 mod logbook;
 mod login;
 mod manifest;

@@ -169,6 +169,7 @@ impl Stage {
             refusals: dialogue.refusals.clone(),
             close_after: None,
             dump: Some(dump.clone()),
+            threads: 1,
         })?;
         let settings = settings(dialogue, place.path(), hop).map_err(StageError::Settings)?;
         let written = Written::default();

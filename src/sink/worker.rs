@@ -1,15 +1,17 @@
-//! The sink's worker: one listener, its connections, one clock.
+//! The sink's workers, one unless told otherwise: a listener, its connections, a clock.
 //!
 //! **Diagnostics**: [`SinkError`] when it cannot listen or write its dump.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::net::TcpListener;
 use mio::{Interest, Token};
 use rohrpost_reactor::{
-    Config, Handler, Key, Pending, Reactor, Readiness, Ready, Slab, SystemClock, TimerKey, WatchKey,
+    Config, Handler, Key, Pending, Pin, Reactor, Readiness, Ready, Slab, SystemClock, TimerKey,
+    WatchKey,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -76,27 +78,36 @@ struct Worker {
     connections: Slab<Option<Connection>>,
     options: Arc<Options>,
     bar: Bar,
-    stop: Arc<std::sync::atomic::AtomicBool>,
+    stop: Arc<AtomicBool>,
 }
 
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// See [`SinkError`].
-pub fn run(sink: Sink) -> Result<(), SinkError> {
-    let (addresses, mut sockets) = listener::bind(&[sink.listen.ip()], &[sink.listen.port()], 1)?;
-    let socket = sockets.remove(0).remove(0);
-    let mut io: Io = Reactor::new(Config::default(), SystemClock::new())?;
-    let stop = Arc::default();
+pub fn run(sink: &Sink) -> Result<(), SinkError> {
+    let threads = sink.threads as usize;
+    let (addresses, sockets) = listener::bind(&[sink.listen.ip()], &[sink.listen.port()], threads)?;
+    let stop = Arc::<AtomicBool>::default();
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
-    let mut worker = Worker::new(sink, socket, stop, &mut io)?;
+    let mut workers = Vec::new();
+    for socket in sockets.into_iter().flatten() {
+        let mut io: Io = Reactor::new(Config::default(), SystemClock::new())?;
+        workers.push((Worker::new(sink.clone(), socket, Arc::clone(&stop), &mut io)?, io));
+    }
     writeln!(io::stdout(), "ready sink={} pid={}", addresses[0], std::process::id())?;
     io::stdout().flush()?;
-    io.run(&mut worker)?;
-    worker.bar.output.finish()?;
-    worker.bar.failure.map_or(Ok(()), |failure| Err(failure.into()))
+    let started = workers.into_iter().enumerate().map(|(index, (mut worker, mut io))| {
+        rohrpost_reactor::spawn("sink", index, Pin::Off, move |_| worker.work(&mut io))
+    });
+    // All are started before the first is waited for. One that fails ends the others.
+    let started = started.collect::<io::Result<Vec<_>>>()?;
+    let ended = started.into_iter().map(|thread| {
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked").into()))
+    });
+    ended.collect::<Vec<_>>().into_iter().collect()
 }
 
 /// Runs on a thread of its own, for as long as the process does; says nothing, and returns where it
@@ -116,10 +127,19 @@ pub(crate) fn spawn(sink: Sink) -> Result<SocketAddr, SinkError> {
 }
 
 impl Worker {
+    /// Runs until it is told to stop, or fails; then no other goes on either.
+    fn work(&mut self, io: &mut Io) -> Result<(), SinkError> {
+        let ran = io.run(self);
+        self.stop.store(true, Ordering::Relaxed);
+        ran?;
+        self.bar.output.finish()?;
+        self.bar.failure.take().map_or(Ok(()), |failure| Err(failure.into()))
+    }
+
     fn new(
         sink: Sink,
         socket: std::net::TcpListener,
-        stop: Arc<std::sync::atomic::AtomicBool>,
+        stop: Arc<AtomicBool>,
         io: &mut Io,
     ) -> io::Result<Worker> {
         let mut connections = Slab::new();
@@ -190,7 +210,7 @@ impl Handler for Worker {
                 self.bar.output.tick(self.connections.len() - 1);
                 // After a failed accept there is no other edge until the next client comes.
                 self.accept(io);
-                if self.stop.load(std::sync::atomic::Ordering::Relaxed) {
+                if self.stop.load(Ordering::Relaxed) {
                     io.stop();
                 }
             }

@@ -140,6 +140,14 @@ fn verified(roots: RootCertStore) -> Result<Verified, LoadError> {
     Ok(Verified { config: Arc::new(config), verifier })
 }
 
+/// What takes any certificate, without looking for authorities first: for whoever never verifies one.
+///
+/// # Errors
+/// TLS cannot be set up.
+pub fn unverified() -> Result<ClientConfig, LoadError> {
+    opportunistic()
+}
+
 fn opportunistic() -> Result<ClientConfig, LoadError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()

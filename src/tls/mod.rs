@@ -22,7 +22,7 @@ use rustls::pki_types::{CertificateDer, pem};
 pub mod client;
 pub mod server;
 
-pub use client::Client;
+pub use client::{Client, unverified};
 pub use server::{CertificateFiles, Server};
 
 /// The largest file of certificates or keys that is read; a bundle of all public authorities has a

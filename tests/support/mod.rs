@@ -7,6 +7,7 @@
 mod certificate;
 mod client;
 mod library;
+mod load;
 mod plugin;
 mod process;
 mod seed;
@@ -21,10 +22,11 @@ pub(crate) use self::{
     certificate::{Authority, Certificate},
     client::{Reply, SmtpClient},
     library::Library,
+    load::{Load, Measured},
     plugin::{Sanitizer, asan_library, compile_plugin, compile_plugin_with},
     process::{Process, Written},
     seed::Random,
-    server::{Server, ServerBuilder, Status},
+    server::{Server, ServerBuilder, Status, program, ready},
     sink::Sink,
     tool::{Listener, Tool, fresh_port},
     trace::{Call, Trace},

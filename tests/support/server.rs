@@ -27,7 +27,7 @@ fn program_path() -> OsString {
 }
 
 /// A command of the program that inherits no setting: `ROHRPOST_*` variables are settings to it.
-pub(super) fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut command = Command::new(program_path());
     without_settings(&mut command);
     command
@@ -43,7 +43,7 @@ fn without_settings(command: &mut Command) {
 }
 
 /// Reads `ready KIND=address[,address] pid=N`, in which other words may stand.
-pub(super) fn ready(line: &str, kind: &str) -> Option<(Vec<SocketAddr>, i32)> {
+pub(crate) fn ready(line: &str, kind: &str) -> Option<(Vec<SocketAddr>, i32)> {
     let words = line.strip_prefix("ready ")?;
     let value =
         |name: &str| words.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
