@@ -1,0 +1,237 @@
+"""One run: a server started anew with an empty queue, one case asked of it, and its end.
+
+A run gives a record, a dictionary that the report is made of. One that fails gives a record that says
+why, so that what is not in a table is explained below it.
+"""
+
+import os
+import shutil
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import calls
+import machine
+from generators import Crowd, Failed, Generator, Sink
+from plan import CASES, TURN_CALLS
+from servers import Job, free_port
+
+#: Others that took more of the machine than this make a run one to be told of.
+OTHERS_MAX = 0.08
+
+#: Messages that come before those that count: processes start, caches fill, code is compiled.
+WARM_UP_MESSAGES = 500
+#: Nor does one run bring more than this, on machines faster than ours.
+OCTETS_MAX = 2 << 30
+MESSAGES_MIN = 200
+
+START_SECONDS_MAX = 60
+#: Memory is looked at when a crowd has been silent for this long.
+SILENCE_SECONDS = 1.0
+
+FIRST = CASES[0]
+
+
+class Running:
+    """A server that has been started and greets."""
+
+    def __init__(self, bench, server, case, relay_port=None):
+        self.folder = bench.folder / server.name
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        # Servers that become another user have to get there.
+        self.folder.chmod(0o755)
+        self.job = Job(self.folder, free_port(), relay_port, case.secure, case.connections)
+        server.furnish(self.job)
+        self.said = self.folder / "said"
+        self.group = machine.Group(server.name)
+        command = server.command(self.job)
+        self.trace = self.folder / "trace" if case.calls else None
+        if self.trace:
+            strace = str(bench.tools.program("strace"))
+            command = [strace, *calls.STRACE_OPTIONS, "-o", str(self.trace), *command]
+        os.sync()
+        self.started = time.monotonic()
+        self.group.start(command, bench.layout.server, self.said, traced=case.calls)
+        try:
+            self.port = self.await_port(server)
+            self.await_greeting()
+        except BaseException:
+            self.group.end()
+            raise
+
+    def await_port(self, server):
+        while (port := server.port(self.job, machine.read(self.said))) is None:
+            self.check_alive()
+            time.sleep(0.02)
+        return port
+
+    def await_greeting(self):
+        while True:
+            self.check_alive()
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 5) as client:
+                    if client.recv(512).startswith(b"220"):
+                        client.sendall(b"QUIT\r\n")
+                        client.recv(512)
+                        return
+            except OSError:
+                time.sleep(0.02)
+
+    def check_alive(self):
+        late = time.monotonic() - self.started > START_SECONDS_MAX
+        if late or not self.group.running():
+            said = machine.read(self.said).strip().splitlines()[-1:] or ["nothing"]
+            how = "does not greet" if late else "ended at once"
+            raise Failed(f"{how}; the last that it said: {said[0]}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.group.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Bench:
+    """What all runs of one session share."""
+
+    def __init__(self, tools, layout, effort, folder):
+        self.tools, self.layout, self.effort = tools, layout, effort
+        self.folder = Path(folder)
+        #: Messages a run, by case and server: the same in each round.
+        self.messages = {}
+
+    def run(self, case, server, number):
+        """The record of one run."""
+        record = {"case": case.name, "server": server.name, "round": number}
+        why = server.absent() or server.lacks(case)
+        if why:
+            return {**record, "skipped": why}
+        if self.effort.patience_seconds:
+            machine.await_quiet(self.effort.patience_seconds)
+        try:
+            if case.idle:
+                return {**record, **self.hold(case, server)}
+            if case.calls:
+                return {**record, **self.trace(case, server)}
+            return {**record, **self.carry(case, server)}
+        except Failed as error:
+            return {**record, "failed": str(error)}
+
+    def generator(self):
+        return Generator(self.tools, self.layout, self.folder)
+
+    def carry(self, case, server):
+        """Brings mail for a while."""
+        if case.relay:
+            return self.relay(case, server)
+        with Running(self, server, case) as running:
+            messages = self.warm_up(case, server, running)
+            return self.measure(case, running, messages)
+
+    def warm_up(self, case, server, running):
+        """Brings what does not count; returns how many messages take the time that is wanted."""
+        count = max(case.connections, WARM_UP_MESSAGES * FIRST.octets // case.octets)
+        seconds, _ = self.generator().bring(case, running.port, count)
+        if seconds < 0.2:
+            count *= 5
+            seconds, _ = self.generator().bring(case, running.port, count)
+        key = (case.name, server.name)
+        if key not in self.messages:
+            wanted = int(count / seconds * self.effort.seconds)
+            self.messages[key] = max(MESSAGES_MIN, min(wanted, OCTETS_MAX // case.octets))
+        running.group.await_rest()
+        return self.messages[key]
+
+    def measure(self, case, running, messages, sink=None):
+        """Brings `messages`, all of which count, and waits until the sink, if there is one, has them."""
+        generator = self.generator()
+        before, used = machine.Busy(), running.group.cpu_seconds()
+        sink_used = sink.group.cpu_seconds() if sink else 0.0
+        began = time.monotonic()
+        seconds, latencies = generator.bring(case, running.port, messages)
+        if sink:
+            sink.await_all()
+            seconds = time.monotonic() - began
+        after = machine.Busy()
+        so_far = running.group.cpu_seconds() - used
+        sink_seconds = sink.group.cpu_seconds() - sink_used if sink else 0.0
+        # What the server does later for these messages is a part of their cost.
+        running.group.await_rest()
+        cpu_seconds = max(running.group.cpu_seconds() - used, 1e-6)
+        others = before.others(after, so_far + generator.cpu_seconds + sink_seconds)
+        record = {
+            "messages": messages,
+            "seconds": round(seconds, 4),
+            "cpu_seconds": round(cpu_seconds, 4),
+            "per_second": round(messages / seconds, 1),
+            "per_cpu_second": round(messages / cpu_seconds, 1),
+            "seconds_each": seconds / messages,
+            "resident_kib": running.group.resident_kib(),
+            "others": round(others, 3),
+        }
+        if latencies:
+            record["latency_us"] = latencies
+        return record
+
+    def relay(self, case, server):
+        """Brings mail that goes on to a sink, and counts the time until the last is there."""
+        messages = self.relay_messages(server)
+        port = free_port()
+        whole = messages + WARM_UP_MESSAGES
+        with Sink(self.tools, self.layout, self.folder, port, whole) as sink, \
+                Running(self, server, case, port) as running:
+            self.generator().bring(case, running.port, WARM_UP_MESSAGES)
+            running.group.await_rest()
+            return self.measure(case, running, messages, sink)
+
+    def relay_messages(self, server):
+        """Half of what it accepts in the time that is wanted, since they take about twice as long."""
+        if (FIRST.name, server.name) not in self.messages:
+            with Running(self, server, FIRST) as running:
+                self.warm_up(FIRST, server, running)
+        return max(MESSAGES_MIN, self.messages[FIRST.name, server.name] // 2)
+
+    def trace(self, case, server):
+        """Counts system calls while mail is brought."""
+        messages = self.effort.traced_messages
+        with Running(self, server, case) as running:
+            self.generator().bring(case, running.port, max(case.connections, messages // 4))
+            time.sleep(0.2)
+            begin = time.time()
+            self.generator().bring(replace(case, calls=False), running.port, messages)
+            end = time.time()
+            running.group.end()
+            with open(running.trace, encoding="utf-8", errors="replace") as lines:
+                counts = calls.count(lines, begin, end)
+        if not counts:
+            raise Failed("strace wrote down no call; may it trace here?")
+        each = {name: round(number / messages, 3) for name, number in sorted(counts.items())}
+        return {
+            "messages": messages,
+            "calls": each,
+            "calls_each": round(sum(counts.values()) / messages, 2),
+            "calls_of_messages": round(calls.of_messages(counts, TURN_CALLS) / messages, 2),
+            "syncs_each": round(calls.syncs(counts) / messages, 3),
+        }
+
+    def hold(self, case, server):
+        """Has connections open that say nothing."""
+        with Running(self, server, case) as running:
+            # The first few make what all share.
+            with Crowd(self.layout, replace(case, idle=10), running.port) as few:
+                few.await_open()
+            running.group.await_rest()
+            before = running.group.resident_kib()
+            with Crowd(self.layout, case, running.port) as crowd:
+                crowd.await_open()
+                time.sleep(SILENCE_SECONDS)
+                after = running.group.resident_kib()
+        return {
+            "connections": case.idle,
+            "before_kib": before,
+            "after_kib": after,
+            "kib_each": round((after - before) / case.idle, 2),
+        }
