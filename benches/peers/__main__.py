@@ -121,24 +121,27 @@ def describe(arguments, servers, layout, effort, target):
         "machine": machine.describe(target),
         "effort": asdict(effort),
         "titles": {server.name: server.title for server in servers},
-        "versions": {server.name: "absent" if server.absent() else server.version()
-                     for server in servers},
+        "versions": {server.name: server.version() for server in servers if not server.absent()},
+        "absent": {server.name: why for server in servers if (why := server.absent())},
         "records": [],
     }
 
 
 def measure(bench, cases, servers, session, folder):
     """All cases; in each, round after round, all servers in turn."""
-    loads = load_is_there(bench.tools)
+    servers = [server for server in servers if server.name not in session["absent"]]
+    if not load_is_there(bench.tools):
+        session["absent"]["rohrpost load"] = "this rohrpost has no such command"
+        cases = [case for case in cases if case.flight is None]
     for case in cases:
         rounds = bench.effort.rounds
-        if case.idle or case.calls:
+        if case.idle or case.calls or case.backlog:
             rounds = min(rounds, bench.effort.idle_rounds)
-        for number in range(1 if case.calls else rounds):
+        for number in range(1 if case.calls or case.backlog else rounds):
             for server in servers:
-                if case.flight and not loads:
-                    record = skipped(case, server, "this rohrpost has no `load`")
-                elif too_slow(case, server, bench.effort):
+                if case.own and server.name != "rohrpost":
+                    continue
+                if too_slow(case, server, bench.effort):
                     record = skipped(case, server, "not in a quick look")
                 else:
                     record = bench.run(case, server, number)
@@ -163,6 +166,9 @@ def said(record):
     if "per_second" in record:
         return (f"{place}  {record['per_cpu_second']:9,.0f} a CPU second  {record['per_second']:9,.0f}"
                 f" a second  {record['messages']} messages, others {record['others']:.0%}")
+    if "octets_each" in record:
+        return (f"{place}  {record['octets_each']} octets each, greets after {record['greets_seconds']} s,"
+                f" delivers after {record['delivers_seconds']} s")
     if "kib_each" in record:
         return f"{place}  {record['kib_each']} KiB each"
     return f"{place}  {record['calls_each']} calls and {record['syncs_each']} syncs a message"
@@ -189,7 +195,7 @@ def settings(session):
     tools = Tools(Path("target/tools"), Path("target/release/rohrpost"), target / "floor",
                   target / "cert.pem", target / "key.pem")
     there = [server for server in everybody(tools)
-             if session["versions"].get(server.name, "absent") != "absent"]
+             if server.name in session["versions"]]
     job = Job(target / "run", 2525)
     cases = {case.name: case for case in CASES}
     jobs = [("keep all mail", cases["accept-4k"], job),

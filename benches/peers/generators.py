@@ -14,6 +14,8 @@ FROM, TO = "a@source.example", "b@sink.example"
 
 #: A generator that has not ended after this time has met a server that does not answer.
 SECONDS_MAX = 300
+#: Nor one that brings more and is slower than this, a second.
+RATE_MIN = 500
 
 
 class Failed(Exception):
@@ -27,7 +29,7 @@ class Generator:
         self.tools, self.layout, self.folder = tools, layout, Path(folder)
         self.cpu_seconds = 0.0
 
-    def run(self, command):
+    def run(self, command, seconds_max=SECONDS_MAX):
         """Runs it to its end; returns its seconds and its output. Raises `Failed` with what it said."""
         said = self.folder / "generator.out"
         said.unlink(missing_ok=True)
@@ -35,9 +37,9 @@ class Generator:
             began = time.monotonic()
             process = group.start(command, self.layout.clients, said)
             try:
-                code = process.wait(SECONDS_MAX)
+                code = process.wait(seconds_max)
             except subprocess.TimeoutExpired:
-                raise Failed(f"the generator had not ended after {SECONDS_MAX} s") from None
+                raise Failed(f"the generator had not ended after {seconds_max} s") from None
             seconds = time.monotonic() - began
             self.cpu_seconds += group.cpu_seconds()
         if code != 0:
@@ -48,7 +50,8 @@ class Generator:
     def bring(self, case, port, messages):
         """Brings that many messages; returns its seconds, and latencies by name if they are known."""
         if case.flight is None:
-            seconds, _ = self.run(source_command(self.tools, case, port, messages))
+            seconds_max = max(SECONDS_MAX, messages // RATE_MIN)
+            seconds, _ = self.run(source_command(self.tools, case, port, messages), seconds_max)
             return seconds, None
         _, said = self.run(load_command(self.tools, case, port, messages))
         return read_load(said, messages)

@@ -56,6 +56,7 @@ class Layout:
         self.shared = shared or len(processors) < 2
         self.server = processors if self.shared else processors[:1]
         self.clients = processors if self.shared else processors[1:]
+        self.all = processors
 
     def __str__(self):
         if self.shared:

@@ -23,6 +23,15 @@ class Case:
     secure: bool = False
     #: Whether system calls are counted, on a run that is not timed.
     calls: bool = False
+    #: Worker threads on all processors; None: one on the server's.
+    workers: Optional[int] = None
+    #: So many mails wait in the queue.
+    backlog: int = 0
+
+    @property
+    def own(self):
+        """Whether it is asked of Rohrpost alone."""
+        return bool(self.workers or self.backlog)
 
 
 #: Timed: messages a second, and a second of the server's CPU time.
@@ -41,7 +50,12 @@ FLIGHTS = (
     Case("load-4k-bdat", "accept 4 KiB, BDAT in one flight", flight="bdat"),
 )
 
-CALLS = (Case("calls-4k", "system calls, accept 4 KiB, reusing connections", calls=True),)
+CALLS = (
+    Case("calls-4k", "system calls, accept 4 KiB, reusing connections", calls=True),
+    Case("calls-4k-two", "system calls, two workers", calls=True, workers=2),
+)
+
+BACKLOG = (Case("backlog", "a queue of 1,000,000 mails", backlog=1_000_000),)
 
 IDLE = tuple(
     Case(f"idle-{count}{'-tls' if secure else ''}",
@@ -51,10 +65,10 @@ IDLE = tuple(
     for count in (1000, 10000)
 )
 
-CASES = THROUGHPUT + FLIGHTS + CALLS + IDLE
+CASES = THROUGHPUT + FLIGHTS + CALLS + IDLE + BACKLOG
 
-#: Calls by which a turn of a loop waits and is woken, counted apart from those of a message.
-TURN_CALLS = ("epoll_wait", "epoll_pwait", "epoll_pwait2", "futex", "eventfd")
+#: Others that took more of the machine than this make a run one to be told of.
+OTHERS_MAX = 0.08
 
 
 @dataclass(frozen=True)
@@ -89,12 +103,22 @@ AIMS = (
         "relay-4k", "per_cpu_second", 0.5, 1.0, "smtp-sink", "accept-4k", unit=" ×"),
     Aim("one injecting connection: time of a message beside the floor",
         "accept-4k-alone", "seconds_each", 1.3, 1.0, "floor", small=True, unit=" ×"),
-    Aim("system calls of an accepted 4 KiB message, without waiting and waking",
+    Aim("system calls of an accepted 4 KiB message, without those of a turn",
         "calls-4k", "calls_of_messages", 8.0, None, small=True),
     Aim("an idle connection of 10,000, resident",
         "idle-10000", "kib_each", 2.0, None, small=True, unit=" KiB"),
     Aim("an idle connection of 10,000 after TLS, resident",
         "idle-10000-tls", "kib_each", 20.0, None, small=True, unit=" KiB"),
+    Aim("CPU time of a message with 10⁶ mails queued, beside none",
+        "backlog", "cpu_beside_none", 1.02, 1.0, small=True, unit=" ×"),
+    Aim("a queued mail, resident, of 10⁶",
+        "backlog", "octets_each", 300.0, None, small=True, unit=" octets"),
+    Aim("killed with 10⁶ mails queued: until it greets again",
+        "backlog", "greets_seconds", 1.0, None, small=True, unit=" s"),
+    Aim("killed with 10⁶ mails queued: until it delivers again",
+        "backlog", "delivers_seconds", 3.0, None, small=True, unit=" s"),
+    Aim("two workers: system calls of a message, without those of a turn, beside one",
+        "calls-4k-two", "calls_of_messages", 1.02, 1.0, "rohrpost", "calls-4k", small=True, unit=" ×"),
 )
 
 
@@ -107,12 +131,13 @@ class Effort:
     idle_rounds: int
     idle_max: int
     traced_messages: int
+    backlog_max: int
     #: How long a run waits for others to leave the machine alone.
     patience_seconds: float
     quick: bool = False
 
 
-FULL = Effort(seconds=4.0, rounds=5, idle_rounds=3, idle_max=10000, traced_messages=2000,
-              patience_seconds=60.0)
-QUICK = Effort(seconds=0.5, rounds=1, idle_rounds=1, idle_max=1000, traced_messages=300,
-               patience_seconds=0.0, quick=True)
+FULL = Effort(seconds=4.0, rounds=5, idle_rounds=3, idle_max=10000, traced_messages=10000,
+              backlog_max=1_000_000, patience_seconds=60.0)
+QUICK = Effort(seconds=0.5, rounds=1, idle_rounds=1, idle_max=1000, traced_messages=600,
+               backlog_max=20_000, patience_seconds=0.0, quick=True)

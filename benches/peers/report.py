@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from statistics import median
 
-from plan import AIMS, CASES, FLIGHTS, IDLE, THROUGHPUT, TURN_CALLS
-from trial import OTHERS_MAX
+from calls import TURN
+from plan import AIMS, CASES, FLIGHTS, IDLE, OTHERS_MAX, THROUGHPUT
 
 NOTHING = "–"
 
@@ -114,7 +114,7 @@ def measures():
     first = THROUGHPUT[0].name
     yield "syncs a message", "calls-4k", "syncs_each", 1
     yield "system calls a message", "calls-4k", "calls_each", 1
-    yield "of these not for waiting and waking", "calls-4k", "calls_of_messages", 1
+    yield "of these not for waiting, waking and the disk", "calls-4k", "calls_of_messages", 1
     yield "final reply, median, ms", FLIGHTS[0].name, "latency_us.p50", 1000
     yield "final reply, 99 % within, ms", FLIGHTS[0].name, "latency_us.p99", 1000
     yield "resident after the first row, MiB", first, "resident_kib", 1024
@@ -170,10 +170,10 @@ def calls_table(session):
     each = {server: session.good("calls-4k", server)[-1]["calls"] for server in servers}
     names = sorted({name for calls in each.values() for name in calls},
                    key=lambda name: -max(calls.get(name, 0) for calls in each.values()))
-    rows = [[f"`{name}`" + (" (turn)" if name in TURN_CALLS else "")]
+    rows = [[f"`{name}`" + (" (turn)" if name in TURN else "")]
             + [number(each[server][name]) if name in each[server] else NOTHING
                for server in servers]
-            for name in names if max(calls.get(name, 0) for calls in each.values()) >= 0.01]
+            for name in names if max(calls.get(name, 0) for calls in each.values()) >= 0.05]
     titles = [session.results["titles"][server] for server in servers]
     return table(["system calls a message"] + titles, rows) if rows else ""
 
@@ -188,10 +188,10 @@ def absences(session):
             what = reasons.setdefault((record["server"], why), [])
             if titles[record["case"]] not in what:
                 what.append(titles[record["case"]])
-    lines = []
+    lines = [f"- {session.results['titles'].get(name, f'`{name}`')}: {why}.\n"
+             for name, why in session.results["absent"].items()]
     for (server, why), cases in reasons.items():
-        where = "" if len(cases) == len(CASES) else f" ({'; '.join(cases)})"
-        lines.append(f"- {session.results['titles'][server]}: {why}{where}.\n")
+        lines.append(f"- {session.results['titles'][server]}: {why} ({'; '.join(cases)}).\n")
     return "".join(lines)
 
 
@@ -213,7 +213,10 @@ def circumstances(session):
     versions = ", ".join(f"{results['titles'][server].split(',')[0]} {results['versions'][server]}"
                          for server in session.servers() if server != "floor")
     kind = "virtual" if machine["virtual"] else "physical"
-    quick = "**A quick look, whose figures are worth little.** " if effort["quick"] else ""
+    quick = ""
+    if effort["quick"]:
+        quick = (f"**A quick look, whose figures are worth little; {effort['backlog_max']:,} mails stand"
+                 f" for a long queue.** ")
     return (
         f"{quick}{results['date']}, {kind} machine with {machine['processors']} processors"
         f" ({machine['processor']}), {machine['kernel']}, {machine['file_system']}: {versions}."
@@ -243,7 +246,8 @@ def markdown(results):
         "## What is to be reached\n",
         aims(session),
         "## System calls\n",
-        "Counted by strace on a run of its own, which is slower: a turn has more to do then.\n",
+        "Counted by strace on a run of its own, which is slower: a turn has more to do then. What opening"
+        " and closing connections takes is not in it.\n",
         calls_table(session),
         "## What is not in the tables\n",
         absences(session) or "Nothing.\n",

@@ -16,7 +16,7 @@ import chart  # noqa: E402
 import report  # noqa: E402
 from generators import Failed, read_load  # noqa: E402
 from machine import Stat  # noqa: E402
-from plan import AIMS, CASES, TURN_CALLS  # noqa: E402
+from plan import AIMS, CASES  # noqa: E402
 from servers import Job, Tools, everybody, ready_port  # noqa: E402
 
 
@@ -50,8 +50,9 @@ def recorded():
                     "file_system": "ext4", "virtual": True},
         "effort": {"seconds": 4.0, "rounds": 3, "quick": False},
         "titles": {"rohrpost": "Rohrpost", "smtp-sink": "smtp-sink, stores nothing",
-                   "postfix": "Postfix"},
+                   "postfix": "Postfix", "kumomta": "KumoMTA"},
         "versions": {"rohrpost": "0.1.0", "smtp-sink": "Postfix 3.7", "postfix": "3.7"},
+        "absent": {"kumomta": "kumod is not on the PATH"},
         "records": records,
     }
 
@@ -86,6 +87,7 @@ class Report(unittest.TestCase):
         self.assertIn("| 1.00 × | **missed** |", report.markdown(results))
 
     def test_says_why_a_figure_is_missing(self):
+        self.assertIn("- KumoMTA: kumod is not on the PATH.\n", self.text)
         self.assertIn("- Postfix: has a process each (10,000 idle connections).", self.text)
         self.assertIn("- Postfix: the sink ended (accept 4 KiB and pass it on to a sink).", self.text)
 
@@ -140,7 +142,16 @@ class Parsing(unittest.TestCase):
         counts = calls.count(self.TRACE, 101.0, 101.9)
         self.assertEqual(counts, {"read": 1, "fdatasync": 1, "eventfd": 1, "epoll_wait": 1})
         self.assertEqual(calls.syncs(counts), 1)
-        self.assertEqual(calls.of_messages(counts, TURN_CALLS), 2)
+        self.assertEqual(calls.of_messages(counts), 1)
+
+    def test_calls_that_open_connections_are_not_those_of_messages(self):
+        each = calls.each({"accept4": 50, "read": 450}, {"accept4": 50, "read": 1250, "futex": 20}, 200)
+        self.assertEqual(each, {"accept4": 0.0, "read": 4.0, "futex": 0.1})
+
+    def test_writes_to_a_file_are_told_from_writes_to_a_socket(self):
+        lines = ["1 5.0 pwrite64(6</queue/1.log>, \"\"..., 9, 0) = 9\n",
+                 "1 5.0 write(7<socket:[9]>, \"\"..., 9) = 9\n"]
+        self.assertEqual(calls.count(lines, 0, 9), {calls.FILE_WRITE: 1, "write": 1})
 
     def test_what_the_load_generator_tells_is_read(self):
         told = {"messages": 10, "accepted": 10, "seconds": 0.5, "rate": 20.0, "replies": {"250": 10},

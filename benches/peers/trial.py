@@ -4,21 +4,18 @@ A run gives a record, a dictionary that the report is made of. One that fails gi
 why, so that what is not in a table is explained below it.
 """
 
-import os
 import shutil
-import socket
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import backlog
 import calls
 import machine
 from generators import Crowd, Failed, Generator, Sink
-from plan import CASES, TURN_CALLS
-from servers import Job, free_port
-
-#: Others that took more of the machine than this make a run one to be told of.
-OTHERS_MAX = 0.08
+from plan import CASES
+from running import Running
+from servers import free_port
 
 #: Messages that come before those that count: processes start, caches fill, code is compiled.
 WARM_UP_MESSAGES = 500
@@ -26,72 +23,12 @@ WARM_UP_MESSAGES = 500
 OCTETS_MAX = 2 << 30
 MESSAGES_MIN = 200
 
-START_SECONDS_MAX = 60
+TRACED_MESSAGES_MIN, TRACED_MESSAGES_USUAL = 200, 2000
+
 #: Memory is looked at when a crowd has been silent for this long.
 SILENCE_SECONDS = 1.0
 
 FIRST = CASES[0]
-
-
-class Running:
-    """A server that has been started and greets."""
-
-    def __init__(self, bench, server, case, relay_port=None):
-        self.folder = bench.folder / server.name
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        # Servers that become another user have to get there.
-        self.folder.chmod(0o755)
-        self.job = Job(self.folder, free_port(), relay_port, case.secure, case.connections)
-        server.furnish(self.job)
-        self.said = self.folder / "said"
-        self.group = machine.Group(server.name)
-        command = server.command(self.job)
-        self.trace = self.folder / "trace" if case.calls else None
-        if self.trace:
-            strace = str(bench.tools.program("strace"))
-            command = [strace, *calls.STRACE_OPTIONS, "-o", str(self.trace), *command]
-        os.sync()
-        self.started = time.monotonic()
-        self.group.start(command, bench.layout.server, self.said, traced=case.calls)
-        try:
-            self.port = self.await_port(server)
-            self.await_greeting()
-        except BaseException:
-            self.group.end()
-            raise
-
-    def await_port(self, server):
-        while (port := server.port(self.job, machine.read(self.said))) is None:
-            self.check_alive()
-            time.sleep(0.02)
-        return port
-
-    def await_greeting(self):
-        while True:
-            self.check_alive()
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), 5) as client:
-                    if client.recv(512).startswith(b"220"):
-                        client.sendall(b"QUIT\r\n")
-                        client.recv(512)
-                        return
-            except OSError:
-                time.sleep(0.02)
-
-    def check_alive(self):
-        late = time.monotonic() - self.started > START_SECONDS_MAX
-        if late or not self.group.running():
-            said = machine.read(self.said).strip().splitlines()[-1:] or ["nothing"]
-            how = "does not greet" if late else "ended at once"
-            raise Failed(f"{how}; the last that it said: {said[0]}")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.group.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Bench:
@@ -106,27 +43,33 @@ class Bench:
     def run(self, case, server, number):
         """The record of one run."""
         record = {"case": case.name, "server": server.name, "round": number}
-        why = server.absent() or server.lacks(case)
+        why = server.lacks(case)
         if why:
             return {**record, "skipped": why}
         if self.effort.patience_seconds:
             machine.await_quiet(self.effort.patience_seconds)
         try:
-            if case.idle:
-                return {**record, **self.hold(case, server)}
-            if case.calls:
-                return {**record, **self.trace(case, server)}
-            return {**record, **self.carry(case, server)}
+            return {**record, **self.kind(case)(case, server)}
         except Failed as error:
             return {**record, "failed": str(error)}
+        finally:
+            shutil.rmtree(self.folder / server.name, ignore_errors=True)
+
+    def kind(self, case):
+        """How a case is measured."""
+        if case.backlog:
+            return lambda case, server: backlog.measure(self, case, server)
+        if case.idle:
+            return self.hold
+        if case.calls:
+            return self.trace
+        return self.relay if case.relay else self.carry
 
     def generator(self):
         return Generator(self.tools, self.layout, self.folder)
 
     def carry(self, case, server):
         """Brings mail for a while."""
-        if case.relay:
-            return self.relay(case, server)
         with Running(self, server, case) as running:
             messages = self.warm_up(case, server, running)
             return self.measure(case, running, messages)
@@ -196,25 +139,32 @@ class Bench:
 
     def trace(self, case, server):
         """Counts system calls while mail is brought."""
-        messages = self.effort.traced_messages
+        # What is traced is several times slower.
+        usual = self.messages.get((FIRST.name, server.name), TRACED_MESSAGES_USUAL * 4)
+        many = max(TRACED_MESSAGES_MIN, min(self.effort.traced_messages, usual // 4))
+        few = many // 4
         with Running(self, server, case) as running:
-            self.generator().bring(case, running.port, max(case.connections, messages // 4))
-            time.sleep(0.2)
-            begin = time.time()
-            self.generator().bring(replace(case, calls=False), running.port, messages)
-            end = time.time()
+            self.generator().bring(case, running.port, case.connections)
+            times = []
+            for messages in (few, many):
+                time.sleep(0.2)
+                begin = time.time()
+                self.generator().bring(case, running.port, messages)
+                times.append((begin, time.time()))
             running.group.end()
-            with open(running.trace, encoding="utf-8", errors="replace") as lines:
-                counts = calls.count(lines, begin, end)
-        if not counts:
+            counts = []
+            for begin, end in times:
+                with open(running.trace, encoding="utf-8", errors="replace") as lines:
+                    counts.append(calls.count(lines, begin, end))
+        if not counts[1]:
             raise Failed("strace wrote down no call; may it trace here?")
-        each = {name: round(number / messages, 3) for name, number in sorted(counts.items())}
+        each = calls.each(*counts, many - few)
         return {
-            "messages": messages,
-            "calls": each,
-            "calls_each": round(sum(counts.values()) / messages, 2),
-            "calls_of_messages": round(calls.of_messages(counts, TURN_CALLS) / messages, 2),
-            "syncs_each": round(calls.syncs(counts) / messages, 3),
+            "messages": many,
+            "calls": {name: round(number, 3) for name, number in sorted(each.items())},
+            "calls_each": round(sum(each.values()), 2),
+            "calls_of_messages": round(calls.of_messages(each), 2),
+            "syncs_each": round(calls.syncs(each), 3),
         }
 
     def hold(self, case, server):

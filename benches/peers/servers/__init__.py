@@ -53,6 +53,8 @@ class Job:
     secure: bool = False
     #: Connections that will be open at a time.
     connections: int = 50
+    #: Threads that serve them; None: as many as there are processors.
+    workers: Optional[int] = None
 
 
 class Server:

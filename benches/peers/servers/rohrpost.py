@@ -34,6 +34,8 @@ class Rohrpost(Server):
             "smarthost-port": job.relay_port or 1,
             "smtp-connections-per-address": 0,
         }
+        if job.workers:
+            words["smtp-threads"] = job.workers
         if job.secure:
             words["smtp-certificate"] = self.tools.certificate
             words["smtp-key"] = self.tools.key
