@@ -15,7 +15,7 @@ import sys
 import time
 
 #: So many are being opened at a time.
-OPENING_MAX = 100
+OPENING_MAX = 50
 SECONDS_MAX = 240
 
 

@@ -24,6 +24,7 @@ dns_again_means_nonexist = *
 # Limits above what the load brings.
 message_size_limit = 50M
 smtp_accept_max = {connections}
+smtp_connect_backlog = 4096
 smtp_accept_max_per_connection = 10000000
 smtp_accept_queue_per_connection = 0
 {role}
