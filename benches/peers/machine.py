@@ -7,6 +7,7 @@ the clock. Nothing here knows what is being measured.
 """
 
 import ctypes
+import functools
 import os
 import platform
 import re
@@ -89,15 +90,37 @@ def stats():
     return found
 
 
+@functools.lru_cache(maxsize=None)
 def control_folder():
-    """Where a cgroup v2 of our own can be made, or None."""
+    """Where control groups (cgroup v2) can be made and processes put into them, or None."""
     for line in read("/proc/mounts").splitlines():
         _, place, kind = line.split()[:3]
         if kind == "cgroup2":
             own = re.search(r"^0::(.*)$", read("/proc/self/cgroup"), re.MULTILINE)
             folder = place + (own.group(1).rstrip("/") if own else "")
-            return folder if os.access(folder, os.W_OK) else None
+            return folder if holds_processes(f"{folder}/rohrpost-peers-{os.getpid()}") else None
     return None
+
+
+def holds_processes(folder):
+    """Whether a control group can be made here; in some containers it can, but nothing enters it."""
+    try:
+        os.mkdir(folder)
+    except OSError:
+        return False
+    try:
+        subprocess.run(["true"], preexec_fn=lambda: enter(folder), check=True)
+        return bool(read(f"{folder}/cpu.stat"))
+    except (OSError, subprocess.SubprocessError):
+        return False
+    finally:
+        os.rmdir(folder)
+
+
+def enter(folder):
+    """Puts the process that calls this into a control group."""
+    with open(f"{folder}/cgroup.procs", "w", encoding="ascii") as file:
+        file.write(str(os.getpid()))
 
 
 class Group:
@@ -105,27 +128,19 @@ class Group:
 
     def __init__(self, name):
         parent = control_folder()
-        self.folder = None
+        self.folder = f"{parent}/rohrpost-peers-{os.getpid()}-{name}" if parent else None
         self.first = None
         self.traced = False
-        if parent:
-            folder = f"{parent}/rohrpost-peers-{os.getpid()}-{name}"
-            try:
-                os.makedirs(folder, exist_ok=True)
-                # In some containers it can be made, but nobody can be put into it.
-                if read(f"{folder}/cpu.stat"):
-                    self.folder = folder
-            except OSError:
-                pass
+        if self.folder:
+            os.makedirs(self.folder, exist_ok=True)
 
     def start(self, command, processors, log, traced=False, **more):
         """Starts `command` on `processors`; what it says goes to the file `log`."""
         folder, self.traced = self.folder, traced
 
-        def enter():
+        def prepare():
             if folder:
-                with open(f"{folder}/cgroup.procs", "w", encoding="ascii") as file:
-                    file.write(str(os.getpid()))
+                enter(folder)
             os.sched_setaffinity(0, processors)
 
         with open(log, "ab") as out:
@@ -133,7 +148,7 @@ class Group:
             environment = {name: value for name, value in os.environ.items()
                            if not name.startswith("ROHRPOST_")}
             self.first = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=enter,
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=prepare,
                 env=environment, start_new_session=True, **more)
         return self.first
 
@@ -248,7 +263,9 @@ class Busy:
         """
         machine_seconds = (later.time - self.time) * os.cpu_count()
         used = later.used - self.used - (later.kernel - self.kernel) - ours_seconds
-        return max(0.0, used + later.stolen - self.stolen) / machine_seconds
+        part = (used + later.stolen - self.stolen) / machine_seconds
+        # The clock of /proc/stat is coarse.
+        return min(max(part, 0.0), 1.0)
 
 
 def await_quiet(seconds_max):
@@ -277,5 +294,6 @@ def describe(folder):
         "memory_gib": round(int(memory.group(1)) / 2**20) if memory else None,
         "kernel": f"{platform.system()} {platform.release()}",
         "file_system": kind,
+        "cpu_time": "control group" if control_folder() else "tree of processes, in ticks",
         "virtual": "hypervisor" in read("/proc/cpuinfo"),
     }

@@ -220,8 +220,9 @@ def circumstances(session):
     return (
         f"{quick}{results['date']}, {kind} machine with {machine['processors']} processors"
         f" ({machine['processor']}), {machine['kernel']}, {machine['file_system']}: {versions}."
-        f" Layout: {results['layout']}. Medians of {effort['rounds']} alternating runs of"
-        f" {effort['seconds']:g} s each (lowest..highest), every server started anew for each.\n")
+        f" Layout: {results['layout']}. CPU time by {machine['cpu_time']}. Medians of"
+        f" {effort['rounds']} alternating runs of {effort['seconds']:g} s each (lowest..highest),"
+        " every server started anew for each.\n")
 
 
 LEGEND = (

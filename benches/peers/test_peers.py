@@ -47,7 +47,7 @@ def recorded():
         "date": "2026-11-23",
         "layout": "the server on processor 0, generator and sink on 1",
         "machine": {"processor": "Model 1", "processors": 2, "memory_gib": 8, "kernel": "Linux 6.1",
-                    "file_system": "ext4", "virtual": True},
+                    "file_system": "ext4", "cpu_time": "control group", "virtual": True},
         "effort": {"seconds": 4.0, "rounds": 3, "quick": False},
         "titles": {"rohrpost": "Rohrpost", "smtp-sink": "smtp-sink, stores nothing",
                    "postfix": "Postfix", "kumomta": "KumoMTA"},
