@@ -39,6 +39,7 @@ class Bench:
         self.folder = Path(folder)
         #: Messages a run, by case and server: the same in each round.
         self.messages = {}
+        self.patience_seconds = effort.patience_seconds
 
     def run(self, case, server, number):
         """The record of one run."""
@@ -46,14 +47,20 @@ class Bench:
         why = server.lacks(case)
         if why:
             return {**record, "skipped": why}
-        if self.effort.patience_seconds:
-            machine.await_quiet(self.effort.patience_seconds)
+        self.await_quiet()
         try:
             return {**record, **self.kind(case)(case, server)}
         except Failed as error:
             return {**record, "failed": str(error)}
         finally:
             shutil.rmtree(self.folder / server.name, ignore_errors=True)
+
+    def await_quiet(self):
+        """Waits for others to be done; for less and less time, as long as they are not."""
+        if machine.await_quiet(self.patience_seconds):
+            self.patience_seconds = self.effort.patience_seconds
+        else:
+            self.patience_seconds /= 2
 
     def kind(self, case):
         """How a case is measured."""
