@@ -228,7 +228,7 @@ def circumstances(session):
 LEGEND = (
     "Large figures: messages per second of CPU time that all processes of the server took. Below them:"
     " messages per second. 50 connections, if nothing else is said; all but smtp-sink have a message on"
-    " the disk before they answer 250. `floor` is a receiver of 300 lines of C that does nothing else.\n")
+    " the disk before they answer 250. `floor` is a receiver in C that does nothing else.\n")
 
 
 def markdown(results):
