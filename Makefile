@@ -9,7 +9,7 @@ FEATURES := $(if $(shell grep -s '^count-allocations' Cargo.toml),--features cou
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 LOG := target/test.log
 
-.PHONY: build run test tools fuzz bench deb clean
+.PHONY: build run test tools fuzz bench peers deb clean
 
 build: ## the server, for use
 	cargo build --release --locked
@@ -34,6 +34,10 @@ fuzz: ## each fuzz target for a while: make fuzz FUZZ_SECONDS=600
 
 bench: ## criterion's answers to the questions in benches/
 	cargo bench --workspace --locked
+
+peers: build tools ## beside other servers, an hour alone on a machine: make peers PEERS=--quick for a look
+	$(or $(ROHRPOST_TOOLS),target/tools)/bin/python3 benches/peers \
+		$(if $(PEERS_SECONDS),--seconds $(PEERS_SECONDS)) $(PEERS)
 
 deb: build ## a Debian package in target/debian
 	packaging/deb.sh

@@ -262,7 +262,7 @@ fn tell_all(news: &[Crash], plugins: &Path, log: &Log) {
         let frames = described(crash, plugins);
         log.critical("crash", crash);
         for line in frames {
-            log.write(Level::Critical, "crash", format_args!("  {line}"));
+            log.write(Level::Critical, "crash", line);
         }
     }
 }
@@ -311,7 +311,8 @@ fn file_of(name: &str, unix_s: u64, plugins: &Path) -> Option<PathBuf> {
     (found.is_file() && changed_s <= unix_s).then_some(path)
 }
 
-/// The frames of a crash as lines, with functions where the file can tell them.
+/// The frames of a crash as lines, with functions where the file can tell them; those of the plugin that it
+/// is laid to are marked by `*`.
 fn described(crash: &Crash, plugins: &Path) -> Vec<String> {
     let mut known: Vec<(&str, Option<Symbols>)> = Vec::new();
     let mut lines = Vec::new();
@@ -322,10 +323,12 @@ fn described(crash: &Crash, plugins: &Path) -> Vec<String> {
             known.push((name, file.and_then(|file| Symbols::of_file(&file))));
         }
         let symbols = known.iter().find(|(other, _)| other == name);
-        match symbols.and_then(|(_, symbols)| symbols.as_ref()) {
-            Some(symbols) => lines.extend(symbols.describe(name, *offset)),
-            None => lines.push(format!("{name}+{offset:#x}")),
-        }
+        let mark = if crash.plugin.as_ref() == Some(name) { '*' } else { ' ' };
+        let told = match symbols.and_then(|(_, symbols)| symbols.as_ref()) {
+            Some(symbols) => symbols.describe(name, *offset),
+            None => vec![format!("{name}+{offset:#x}")],
+        };
+        lines.extend(told.into_iter().map(|line| format!("{mark} {line}")));
     }
     lines
 }

@@ -4,24 +4,26 @@
 //! went without a keeper: both streams and the service manager's socket are inherited. SIGTERM, SIGINT
 //! and SIGHUP are passed on; a server whose keeper was killed ends by itself.
 //!
-//! Must never: read settings, touch mail, or start a second server while one is there.
+//! Must never: read settings, touch mail, start a second server while one is there, or wait for whoever
+//! reads what it says.
 //!
 //! **Diagnostics**: on stderr, how the server ended and when it is started again. The exit code is the
 //! server's, 128 and the signal for one that was killed.
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli;
+use crate::program::complain;
 
 /// A server that lived for so long did not crash at once.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
@@ -32,6 +34,10 @@ const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How often the server is looked at without any signal.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Sentences that wait for whoever reads stderr; what is said beyond them is lost.
+const SENTENCES_MAX: usize = 16;
+/// How long the last of them may take when the keeper ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The argument that tells a server its keeper.
 const KEPT: &str = "--keeper";
 /// What a server that has a keeper ends with in place of 0. A plugin can end the process behind everybody's
@@ -43,8 +49,8 @@ pub fn run() -> u8 {
     match Keeper::new() {
         Ok(keeper) => keeper.keep(),
         Err(error) => {
-            eprintln!("rohrpost: the server cannot be supervised: {error}");
-            cli::EXIT_TRY_AGAIN
+            let text = format_args!("the server cannot be supervised: {error}");
+            complain(text, cli::EXIT_TRY_AGAIN)
         }
     }
 }
@@ -114,7 +120,42 @@ impl Ended {
     }
 }
 
+/// What the keeper says, on a thread of its own: a reader of stderr that has stalled, or has gone, keeps no
+/// server from coming back.
+struct Voice {
+    sentences: Sender<String>,
+    /// Nothing ever comes; it is cut off when all was said.
+    silence: Receiver<()>,
+}
+
+impl Voice {
+    fn new() -> io::Result<Voice> {
+        let (sentences, said) = bounded::<String>(SENTENCES_MAX);
+        let (speaking, silence) = bounded(0);
+        std::thread::Builder::new().name("voice".into()).spawn(move || {
+            let _speaking: Sender<()> = speaking;
+            for sentence in said {
+                // Nothing is left to do about a closed stderr.
+                let _ = writeln!(io::stderr(), "rohrpost: {sentence}");
+            }
+        })?;
+        Ok(Voice { sentences, silence })
+    }
+
+    fn say(&self, sentence: String) {
+        // One that nobody has read for so long is not missed.
+        let _ = self.sentences.try_send(sentence);
+    }
+
+    /// Waits until all was said, but not for ever.
+    fn finish(self) {
+        drop(self.sentences);
+        let _ = self.silence.recv_timeout(LAST_WORDS);
+    }
+}
+
 struct Keeper {
+    voice: Voice,
     program: PathBuf,
     name: OsString,
     arguments: Vec<OsString>,
@@ -138,10 +179,18 @@ impl Keeper {
             }
         })?;
         let program = std::env::current_exe()?;
-        Ok(Keeper { program, name, arguments, signals, stops: false })
+        let voice = Voice::new()?;
+        Ok(Keeper { voice, program, name, arguments, signals, stops: false })
     }
 
     fn keep(mut self) -> u8 {
+        let code = self.keep_on();
+        self.voice.finish();
+        code
+    }
+
+    /// Starts servers until one is not followed by another; its exit code.
+    fn keep_on(&mut self) -> u8 {
         let mut pauses = Pauses::default();
         loop {
             let begun = Instant::now();
@@ -161,7 +210,7 @@ impl Keeper {
                 true => "now".to_owned(),
                 false => format!("in {} ms", pause.as_millis()),
             };
-            eprintln!("rohrpost: the server {what}; it is started again {when}");
+            self.voice.say(format!("the server {what}; it is started again {when}"));
             if self.rest(pause) {
                 return code;
             }

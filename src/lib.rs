@@ -81,8 +81,8 @@
 //! poll, clock, timers, plugin watches, sockets, mailbox, verdicts, commit, flush; see the reactor's
 //! documentation. Where a plugin has asked for libev's loop, the poll is a run of that one ([`net::foreign`]).
 //! Here: sockets drive sessions and chains; verdicts resume held chains one by one;
-//! the commit phase gives ready mails to connections, hands the batch over and arms the delivery
-//! timer; flush offers output to sockets. A flush may let a connection go on, so the worker stays
+//! the commit phase gives ready mails to connections, hands the batch over (under load not every turn,
+//! `worker/gather.rs`) and arms the delivery timer; flush offers output to sockets. A flush may let a connection go on, so the worker stays
 //! awake if that left something pending.
 //!
 //! # Invariants

@@ -53,9 +53,8 @@ pub(crate) fn locate(arguments: Arguments) -> Result<PathBuf, Report> {
     let Located { directory, mistakes } = Settings::queue_directory(&sources, &Machine::detect())?;
     if mistakes > 0 {
         let mistakes = counted(mistakes, "mistake");
-        eprintln!(
-            "rohrpost: the settings have {mistakes} (see `rohrpost check`), of no matter here"
-        );
+        let text = "(see `rohrpost check`), of no matter here";
+        warn(format_args!("rohrpost: the settings have {mistakes} {text}"));
     }
     Ok(directory)
 }
@@ -70,8 +69,13 @@ fn print(bytes: Vec<u8>) -> u8 {
     0
 }
 
+/// A line on stderr; the exit code tells whoever closed it.
+pub(crate) fn warn(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 pub(crate) fn complain(what: impl Display, exit: u8) -> u8 {
-    eprintln!("rohrpost: {}", what.to_string().trim_end());
+    warn(format_args!("rohrpost: {}", what.to_string().trim_end()));
     exit
 }
 
@@ -97,7 +101,7 @@ fn check_settings(check: Check) -> u8 {
     }
     match Settings::load(&Sources::of_process(check.arguments), &machine) {
         Ok(loaded) => {
-            loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+            loaded.warnings.iter().for_each(|warning| warn(format_args!("warning: {warning}")));
             if check.listing == Listing::None {
                 say("the settings are usable");
             }

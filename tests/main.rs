@@ -7,6 +7,7 @@
 // A test that meets what it does not expect is to fail there and then.
 #![allow(clippy::unwrap_used)]
 
+mod comparison;
 mod containment;
 mod crash;
 mod dialogue;

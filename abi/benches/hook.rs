@@ -14,8 +14,11 @@ use std::process::{self, Command};
 use criterion::{Criterion, criterion_group, criterion_main};
 use rohrpost_abi::{
     ConnectionId, ConnectionInit, Copies, Direction, Hook, HostInit, LoadOptions, OnError,
-    PluginDirectory, PluginSet, Plugins, Returned, Step, Terminated, Verdict, Walked, Worker,
+    PluginDirectory, Plugins, Returned, Step, Terminated, Verdict, Walked, Worker,
 };
+
+/// How often the plugin is loaded.
+const COPIES: usize = 3;
 
 const PLUGIN: &str = r#"
 #define MQ_API_VERSION 201
@@ -50,6 +53,10 @@ fn load() -> Plugins {
     gcc.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/include")).arg("-o");
     let status = gcc.arg(directory.join("bench.so")).arg(&source).status().expect("gcc runs");
     assert!(status.success());
+    for copy in 1..COPIES {
+        let to = directory.join(format!("bench{copy}.so"));
+        fs::copy(directory.join("bench.so"), to).expect("the target directory is writable");
+    }
     let options = LoadOptions {
         directory: PluginDirectory::Set(directory.clone()),
         copies: Copies::Directory(directory.clone()),
@@ -73,7 +80,7 @@ fn hook(criterion: &mut Criterion) {
         post: Box::new(|_| {}),
     };
     let host = rohrpost_abi::install(init).expect("the first of this process");
-    let set = host.plugins().set();
+    assert_eq!(host.plugins().set().len(), COPIES);
     let mut worker = Worker::enter(0).expect("the first of this process");
     let init = ConnectionInit {
         fd: 0,
@@ -96,31 +103,29 @@ fn hook(criterion: &mut Criterion) {
     });
     group.bench_function("event that nobody exports", |bencher| {
         bencher.iter(|| {
-            for plugin in black_box(&set).with(Hook::Secure) {
-                worker.call(*plugin, connection, Step::Secure);
+            if worker.asked(black_box(connection), Hook::Secure) > 0 {
+                worker.ask(connection, 0, &Step::Secure);
             }
         });
     });
     group.bench_function("hook returning false", |bencher| {
-        bencher.iter(|| assert_eq!(ask(&mut worker, &set, connection, Step::Connect), None));
+        bencher.iter(|| assert_eq!(ask(&mut worker, connection, Step::Connect), None));
     });
     group.bench_function("three hooks returning false", |bencher| {
-        let plugin = set.with(Hook::Connect)[0];
-        let plugins = [plugin; 3];
         bencher.iter(|| {
-            let walked = worker.ask(black_box(&plugins), connection, Step::Connect);
-            assert_eq!(walked, Walked { declined: 3, returned: None });
+            let walked = worker.ask(black_box(connection), 0, &Step::Connect);
+            assert_eq!(walked, Some(Walked { declined: 3, returned: None }));
         });
     });
     group.bench_function("hand-back inside the hook", |bencher| {
         bencher.iter(|| {
-            assert_eq!(ask(&mut worker, &set, connection, Step::MailFrom(address)), handed_back);
+            assert_eq!(ask(&mut worker, connection, Step::MailFrom(address)), handed_back);
         });
     });
     group.bench_function("timer started and stopped inside the hook", |bencher| {
         let mut commands = Vec::new();
         bencher.iter(|| {
-            assert_eq!(ask(&mut worker, &set, connection, Step::RcptTo(address)), None);
+            assert_eq!(ask(&mut worker, connection, Step::RcptTo(address)), None);
             worker.take_commands(&mut commands);
             assert_eq!(commands.len(), 2);
             commands.clear();
@@ -129,14 +134,10 @@ fn hook(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// As a worker asks.
-fn ask(
-    worker: &mut Worker,
-    set: &PluginSet,
-    connection: ConnectionId,
-    step: Step<'_>,
-) -> Option<Returned> {
-    worker.ask(black_box(set).with(step.hook()), connection, step).returned
+/// As a worker asks, the last plugin alone.
+fn ask(worker: &mut Worker, connection: ConnectionId, step: Step<'_>) -> Option<Returned> {
+    let walked = worker.ask(black_box(connection), COPIES - 1, &step);
+    walked.expect("the connection is open").returned
 }
 
 criterion_group!(benches, hook);

@@ -165,9 +165,9 @@ type Io = Reactor<(), WatchId, ()>;
 
 impl Driver {
     fn hold(&mut self, io: &mut Io) {
-        let set = self.worker.set().clone();
-        let asked = self.worker.ask(set.with(Hook::Connect), self.connection, Step::Connect);
-        assert!(asked.returned.is_some_and(|returned| returned.took_control));
+        let asked = self.worker.ask(self.connection, 0, &Step::Connect);
+        let returned = asked.and_then(|asked| asked.returned);
+        assert!(returned.is_some_and(|returned| returned.took_control));
         self.obey(io);
     }
 

@@ -163,9 +163,10 @@ MQ_EXPORT bool mq_smtp_in_secure(MQ_Context *context, MQ_Connection *connection)
 /* The client sent credentials, with AUTH PLAIN or LOGIN. Answer with MQ_setAuthenticated: the last
  * value set in this step decides, true for 235 and false for 535, whatever was set before it; if no
  * plugin sets one, the users of smtp-auth are asked, and without them the login fails. Exporting this
- * hook makes the host offer AUTH, and demand it of clients outside an smtp-relay-range that was set.
- * Neither string is empty, both end in a NUL, and the password may contain one; they are wiped when the
- * step is over, so copy what you need longer, and wipe that. */
+ * hook makes the host offer AUTH under TLS, in clear to the networks of smtp-auth-plaintext alone, and
+ * demand it of clients outside an smtp-relay-range that was set. Neither string is empty, both end in a
+ * NUL, and the password may contain one; they are wiped when the step is over, so copy what you need
+ * longer, and wipe that. */
 MQ_EXPORT bool mq_smtp_in_authenticate(MQ_Context *context, MQ_Connection *connection,
                                        const char *login, size_t loginsize,
                                        const char *passwd, size_t passwdsize);
@@ -526,8 +527,10 @@ MQX_WEAK bool MQX_discard(void *connection_or_message);
 MQX_WEAK bool MQX_disconnect(MQ_Connection *connection);
 
 /* This plugin failed in this step, and cannot say what is right: the setting plugin-failure decides, as it
- * does when a step is held for too long. For layers that catch exceptions; in every hook of a connection,
- * outgoing ones too. Where nothing can be refused (close, reset) it means nothing. Since MQX 1. */
+ * does when a step is held for too long. What it granted to the client in this step, said of the recipient
+ * (MQ_setLocal), or decided of an outgoing message counts no longer. For layers that catch exceptions; in
+ * every hook of a connection, outgoing ones too. Where nothing can be refused (close, reset) it means
+ * nothing else. Since MQX 1. */
 MQX_WEAK bool MQX_fail(MQ_Connection *connection);
 
 /* Hold the step under a name of its own: call it in the hook, and return true. MQX_release hands back with
@@ -604,12 +607,14 @@ MQX_WEAK const char *MQX_mime(MQ_Message *message, size_t *size);
  *   mqx_smtp_out_message   before MAIL FROM                  yes       yes   yes
  *   mq_smtp_out_data       the peer waits for the MIME       too late  yes   yes; closes the connection
  *   mq_smtp_out_sent       the MIME is out                   too late  late  no: it may have arrived
- *   mqx_smtp_out_result    it is known how it ended          too late  late  yes, unless the peer took it
+ *   mqx_smtp_out_result    it is known how it ended          too late  late  yes, unless the peer took it;
+ *                                                                            MQX_retryAt alone if no answer
+ *                                                                            to the MIME came: it may have
  *   mqx_smtp_out_close     the connection is gone            -         -     -
  *
  * To decide is to call one of the three functions below, in one of these steps or while it is held.
- * The last call counts; true: it will be done when the step is over, and except in mqx_smtp_out_result
- * no other plugin is asked in that step. Elsewhere they do nothing and return false, with a warning.
+ * The last call counts; true: it will be done when the step is over, unless the plugin fails in it or the
+ * peer ends it first, and except in mqx_smtp_out_result no other plugin is asked in that step. Elsewhere they do nothing and return false, with a warning.
  * All of them are of this attempt alone: plugins are asked again in the next one. */
 
 /* The message fails for good, and its sender is told if it wants to be. `code` is 500 to 559 or 0 for 550,
@@ -644,7 +649,8 @@ MQX_WEAK MQ_Timer *MQX_repeat(MQ_Context *context, double first, double interval
 
 /* Watch for other events from now on, with the same watcher, callback and data. 0 lets the watcher rest: it
  * keeps its place among the 65,536, and is not called until it is given events again. Cheap: however
- * often it is called within a callback, it costs one system call at most. False on misuse. Since MQX 1. */
+ * often it is called within a callback, it costs one system call at most. False on misuse, and for a
+ * watcher whose descriptor was closed: from its last callback on. Since MQX 1. */
 MQX_WEAK bool MQX_watchMask(MQ_IOWatcher *watcher, int events);
 
 /* Have the worker of `context` run `callback`. Any thread, and on the worker's own: then it runs later, never
@@ -720,7 +726,10 @@ MQX_WEAK const char *MQX_setting(MQX_Plugin *self, const char *key);
 /* Metrics, which the host shows to Prometheus as `rohrpost_plugin_NAME_METRIC`; a counter's name gets
  * `_total` at its end. A name has 1 to 64 letters, digits and `_`. What is declared again, by this
  * instance of the plugin or by one that a reload put in its place, is the same metric and goes on with its
- * numbers. A plugin has at most 256; NULL if the name or the buckets will not do, or there are too many.
+ * numbers. As another kind, or with other buckets, only the latter can declare it again: that one begins at
+ * 0, and is shown in place of the first. A plugin has at most 256, and at most 512 with those that were
+ * replaced since the server's start; NULL if the name, the kind or the buckets will not do, or there are too
+ * many.
  *
  * A histogram counts how many values come up to each of `count` buckets (at most 64), whose bounds rise;
  * NULL for the usual ones, from 5 ms to 10 s in seconds. Since MQX 1. */

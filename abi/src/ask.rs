@@ -2,36 +2,43 @@
 //!
 //! Owns the way from a step to the hooks, and back to what became of it. It is on the way of all mail, for
 //! every plugin that is interested in none: so a step is looked up once for all its plugins, and nothing is
-//! looked up, borrowed or written after a hook that declines. Must never hold the cell while plugin code
-//! runs. Diagnostics: as the worker's.
+//! looked up, borrowed or written after a hook that declines but the word of the watchdog. Must never hold the
+//! cell while plugin code runs. Diagnostics: as the worker's.
 
 use std::ffi::c_char;
+use std::rc::Rc;
 
+use crate::call;
+use crate::callee::Callee;
 use crate::hook::Hook;
 use crate::id::ConnectionId;
 use crate::plugin::PluginIndex;
+use crate::state::{Connection, State};
 use crate::step::{Returned, Step, Walked};
-use crate::token::StepName;
+use crate::token::Name;
 use crate::worker::Worker;
 
 impl Worker {
-    /// Asks plugins one after the other, until one takes control or says something of its step, or all were
-    /// asked. One without this hook, or one that [`skips`](Worker::skips) it, declines.
+    /// Asks the plugins of a connection one after the other, from a place in
+    /// [`callees`](crate::PluginSet::callees) on, until one takes control or says something of its step, or all
+    /// were asked. One that [`skips`](Worker::skips) it declines. `None`, and nobody is asked, if the connection
+    /// is gone.
     ///
     /// # Panics
-    /// When the connection is gone or held, or the message is not one of it: both are bugs of the caller.
+    /// When the connection is held, the message is not one of it, or the place is beyond the last: all are
+    /// bugs of the caller.
     #[inline]
     pub fn ask(
         &mut self,
-        plugins: &[PluginIndex],
         connection: ConnectionId,
-        step: Step<'_>,
-    ) -> Walked {
+        from: usize,
+        step: &Step<'_>,
+    ) -> Option<Walked> {
         // Each step has a loop of its own, into which only what it shows is carried: what one loop for all of
         // them carries costs as much as the rest of a call.
         macro_rules! ask {
             ($hook:ident) => {
-                self.ask_in_turn::<{ Hook::$hook as u8 }>(plugins, connection, &step)
+                self.ask_in_turn::<{ Hook::$hook as u8 }>(connection, from, step)
             };
         }
         match step {
@@ -55,111 +62,130 @@ impl Worker {
         }
     }
 
-    /// As [`ask`](Worker::ask), for one plugin.
+    /// The same of these, which are callees of the step's hook and not all that the connection has.
     ///
     /// # Panics
-    /// As [`ask`](Worker::ask).
+    /// When the connection is held, or the message is not one of it.
+    pub fn ask_these(
+        &mut self,
+        callees: &[Callee],
+        connection: ConnectionId,
+        step: &Step<'_>,
+    ) -> Option<Walked> {
+        let owing = self.with_asked(connection, step, |asked| asked.chain.owes_any())?;
+        Some(match owing && !step.is_last() {
+            true => self.ask_some(callees, connection, step),
+            false => self.ask_row(callees, connection, step, |_| false),
+        })
+    }
+
+    /// Asks one plugin; without this hook, it declines.
+    ///
+    /// # Panics
+    /// As [`ask_these`](Worker::ask_these), and when the connection is gone.
     pub fn call(
         &mut self,
         plugin: PluginIndex,
         connection: ConnectionId,
         step: Step<'_>,
     ) -> Returned {
-        self.ask(&[plugin], connection, step).returned.unwrap_or_default()
+        let callee = Callee::new(self.host.plugins().plugin(plugin), step.hook());
+        let walked = self.ask_these(callee.as_slice(), connection, &step);
+        walked.expect("hooks are called for open connections").returned.unwrap_or_default()
     }
 
     /// The loop of the step that calls `HOOK`.
-    // By reference: a copy would be made with loads wider than the stores before them, for which a processor
-    // waits longer than all the rest takes.
     #[inline(never)]
     fn ask_in_turn<const HOOK: u8>(
         &self,
-        plugins: &[PluginIndex],
         connection: ConnectionId,
+        from: usize,
         step: &Step<'_>,
-    ) -> Walked {
+    ) -> Option<Walked> {
         if step.hook() as u8 != HOOK {
             unreachable!("each step has one hook");
         }
-        let (name, owing) = self.look_up(connection, step);
+        let look = |asked: &Connection| (Rc::clone(&asked.set), asked.chain.owes_any());
+        let (set, owing) = self.with_asked(connection, step, look)?;
+        let callees = &set.callees(step.hook())[from..];
         if owing && !step.is_last() {
-            return self.ask_some(plugins, connection, step, name);
+            return Some(self.ask_some(callees, connection, step));
         }
-        let (mut declined, mut shown) = (0, None);
-        for &plugin in plugins {
-            let returned = self.ask_one(plugin, connection, step, name, &mut shown);
-            if returned.is_some() {
-                return Walked { declined, returned };
-            }
-            declined += 1;
-        }
-        Walked { declined, returned: None }
+        Some(self.ask_row(callees, connection, step, |_| false))
     }
 
     /// The same where plugins are to be passed over. What they owe can only become less while hooks run:
     /// nothing is revoked meanwhile.
     #[cold]
     #[inline(never)]
-    fn ask_some(
-        &self,
-        plugins: &[PluginIndex],
-        connection: ConnectionId,
-        step: &Step<'_>,
-        name: StepName,
-    ) -> Walked {
-        let (mut declined, mut shown) = (0, None);
-        for &plugin in plugins {
-            if !self.skips(plugin, connection) {
-                let returned = self.ask_one(plugin, connection, step, name, &mut shown);
-                if returned.is_some() {
-                    return Walked { declined, returned };
-                }
-            }
-            declined += 1;
-        }
-        Walked { declined, returned: None }
+    fn ask_some(&self, callees: &[Callee], connection: ConnectionId, step: &Step<'_>) -> Walked {
+        self.ask_row(callees, connection, step, |plugin| self.skips(plugin, connection))
     }
 
-    /// The one look-up of a step: its name, and whether any plugin owes a hand-back (D-28).
     #[inline(always)]
-    fn look_up(&self, connection: ConnectionId, step: &Step<'_>) -> (StepName, bool) {
+    fn ask_row(
+        &self,
+        callees: &[Callee],
+        connection: ConnectionId,
+        step: &Step<'_>,
+        skips: impl Fn(PluginIndex) -> bool,
+    ) -> Walked {
+        let name = Name::new(self.index, connection.0);
+        let message = step.message().map_or(name, |message| Name::new(self.index, message.0));
+        // The same for all of them.
+        let mut shown: Option<*const c_char> = None;
+        let mut rest = callees.iter();
+        self.asked.begin(name.step_bits());
+        let stopped = call::in_a_row(self.word, |row| {
+            for callee in rest.by_ref() {
+                if skips(callee.plugin()) {
+                    continue;
+                }
+                let took_control = callee.call(row, name, message, step, |text| {
+                    let show = || self.state.borrow_mut().show_address(connection, text);
+                    *shown.get_or_insert_with(show)
+                });
+                // Both at once: neither is ever so.
+                if took_control | self.asked.is_told() {
+                    return Some(took_control);
+                }
+            }
+            None
+        });
+        let told = self.asked.is_told();
+        self.asked.end();
+        // No set has more plugins than tokens can name.
+        let asked = (callees.len() - rest.len()) as u16;
+        match stopped {
+            None => Walked { declined: asked, returned: None },
+            Some(took_control) => {
+                let plugin = callees[usize::from(asked) - 1].plugin();
+                let returned = self.took(plugin, connection, step.hook(), took_control, told);
+                Walked { declined: asked - 1, returned: Some(returned) }
+            }
+        }
+    }
+
+    /// The one look-up of a step; `None` if its connection is gone.
+    #[inline(always)]
+    fn with_asked<T>(
+        &self,
+        connection: ConnectionId,
+        step: &Step<'_>,
+        look: impl FnOnce(&Connection) -> T,
+    ) -> Option<T> {
         // SAFETY: what is borrowed here is let go of at the end of this function, which calls nobody that
-        // could borrow the cell.
+        // could borrow the cell: `look` looks at the connection alone.
         let state = unsafe { self.state.try_borrow_unguarded() };
-        let state = state.expect("no cell is borrowed while plugins are asked");
-        let callee = state.connections.get(connection.0);
-        let chain = &callee.expect("hooks are called for open connections").chain;
-        chain.expect_free();
+        let state: &State = state.expect("no cell is borrowed while plugins are asked");
+        let asked = state.connections.get(connection.0)?;
+        asked.chain.expect_free();
         if let Some(message) = step.message() {
             let owner = state.messages.get(message.0).map(|message| message.connection);
             let fits = owner == Some(connection);
             assert!(fits, "a step shows an open message of its connection");
         }
-        (StepName::new(self.index, connection.0), chain.owes_any())
-    }
-
-    #[inline(always)]
-    fn ask_one(
-        &self,
-        plugin: PluginIndex,
-        connection: ConnectionId,
-        step: &Step<'_>,
-        name: StepName,
-        shown: &mut Option<*const c_char>,
-    ) -> Option<Returned> {
-        let context = name.shown_to(plugin);
-        self.asked.begin(context);
-        let hooks = &self.host.plugins().plugin(plugin).hooks;
-        let took_control = hooks.call_step(self.word, plugin, step, context, |text| {
-            // The same for all of them.
-            let show = || self.state.borrow_mut().show_address(connection, text);
-            *shown.get_or_insert_with(show)
-        });
-        let told = self.asked.end();
-        if took_control || told {
-            return Some(self.took(plugin, connection, step.hook(), took_control, told));
-        }
-        None
+        Some(look(asked))
     }
 
     /// A hook returned true, or said something of its step before it returned. Not on the way of mail that

@@ -8,8 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::c_int;
 use std::fmt;
-use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -32,7 +31,7 @@ pub struct Current {
 }
 
 /// What is called: plugin and site, as they stand in a [`Word`].
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Call(u64);
 
 impl Call {
@@ -59,11 +58,18 @@ impl Word {
         Word(AtomicU64::new(0))
     }
 
-    /// Plugin code begins; within a thread it never begins twice. What is returned is for [`Word::end`]: kept
-    /// in a register it spares the way through memory, which is what most of a call would wait for.
+    /// What it says while no plugin code runs.
     #[inline(always)]
-    fn start(&self, call: Call) -> u64 {
-        let idle = self.0.load(Ordering::Relaxed);
+    fn idle(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Plugin code begins; within a thread it never begins twice. `idle` is what the word says; what is returned
+    /// is for [`Word::end`]: kept in a register it spares the way through memory, which is what most of a call
+    /// would wait for.
+    #[inline(always)]
+    fn start(&self, idle: u64, call: Call) -> u64 {
+        debug_assert_eq!(idle, self.idle(), "nobody else writes it");
         debug_assert_eq!(idle & CALL_MASK, 0, "plugin code never runs within plugin code");
         // The sequence wraps after 2^40 calls, hours after the last look.
         let running = idle.wrapping_add(SEQUENCE_ONE + call.0);
@@ -71,9 +77,12 @@ impl Word {
         running
     }
 
+    /// It is over: what the word says now.
     #[inline(always)]
-    fn end(&self, running: u64) {
-        self.0.store(running & !CALL_MASK, Ordering::Relaxed);
+    fn end(&self, running: u64) -> u64 {
+        let idle = running & !CALL_MASK;
+        self.0.store(idle, Ordering::Relaxed);
+        idle
     }
 
     /// The call that runs.
@@ -218,7 +227,7 @@ pub(crate) fn plugin_code<R>(word: &Word, call: Call, code: impl FnOnce() -> R) 
 
 #[inline(always)]
 fn guarded<R>(word: &Word, call: Call, escaped: impl Reason + Copy, code: impl FnOnce() -> R) -> R {
-    let running = word.start(call);
+    let running = word.start(word.idle(), call);
     // An exception that no frame would catch ends the process before any of ours is asked; hence the
     // catch. What a catch does with a foreign exception is unspecified; hence the guard, whose drop
     // runs on the way there.
@@ -237,9 +246,49 @@ fn guarded<R>(word: &Word, call: Call, escaped: impl Reason + Copy, code: impl F
     }
 }
 
+/// Plugins that are called one after the other, with nothing of ours in between that could fail.
+pub(crate) struct Row<'a> {
+    word: &'a Word,
+    /// What it says between two calls. In a register it spares the way through memory.
+    idle: u64,
+}
+
+impl Row<'_> {
+    /// Runs plugin code.
+    #[inline(always)]
+    pub(crate) fn call<R>(&mut self, call: Call, code: impl FnOnce() -> R) -> R {
+        let running = self.word.start(self.idle, call);
+        let fuse = Fuse(Escaped);
+        let returned = code();
+        fuse.disarm();
+        self.idle = self.word.end(running);
+        returned
+    }
+}
+
+/// As [`plugin_code`], with one catch for a row of calls.
+#[inline(always)]
+pub(crate) fn in_a_row<R>(word: &Word, row: impl FnOnce(&mut Row<'_>) -> R) -> R {
+    // An exception that leaves plugin code is met by its fuse, on the way to this catch.
+    match catch_unwind(AssertUnwindSafe(|| row(&mut Row { word, idle: word.idle() }))) {
+        Ok(returned) => returned,
+        // A bug of ours, between two calls.
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
 /// Runs what a plugin called, and never lets a panic out into it.
 pub(crate) fn host_code<R>(function: &'static str, code: impl FnOnce() -> R) -> R {
     let fuse = Fuse(Panicked { function });
+    let returned = code();
+    fuse.disarm();
+    returned
+}
+
+/// Runs what a library does with an object of a plugin, on behalf of a plugin that called: what plugins hung
+/// onto that object may run in it, and its exceptions are theirs, not the host's.
+pub(crate) fn object_code<R>(code: impl FnOnce() -> R) -> R {
+    let fuse = Fuse(HungOn);
     let returned = code();
     fuse.disarm();
     returned
@@ -305,6 +354,26 @@ fn escaped(f: &mut fmt::Formatter<'_>, plugin: &str, site: &dyn fmt::Display) ->
     write!(f, "plugin {plugin}: an exception left {site}, which must catch its own")
 }
 
+/// Says what left [`object_code`]. Whose function it was, an object does not tell.
+#[derive(Clone, Copy)]
+struct HungOn;
+
+impl Reason for HungOn {
+    const CAUSE: Cause = Cause::Exception;
+}
+
+impl fmt::Display for HungOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let current = current();
+        let name = host::plugin_name(current.map(|current| current.plugin));
+        write!(f, "plugin {name}: an exception left what a plugin hung onto a JSON object")?;
+        match current {
+            Some(current) => write!(f, ", in {}; it must catch its own", current.site),
+            None => f.write_str("; it must catch its own"),
+        }
+    }
+}
+
 struct Panicked {
     function: &'static str,
 }
@@ -330,8 +399,7 @@ impl fmt::Display for Panicked {
 fn die<R: Reason>(reason: &R) -> ! {
     crash::note_cause(R::CAUSE);
     let text = format!("{reason}; the process ends here");
-    // Nothing is left to do about a closed stderr.
-    let _ = writeln!(io::stderr(), "rohrpost: {text}");
+    crash::say_last(&format!("rohrpost: {text}\n"));
     host::log(Level::Critical, current().map(|current| current.plugin), &text);
     process::abort()
 }
@@ -353,12 +421,12 @@ mod tests {
     fn a_call_is_seen_while_it_runs_and_counted() {
         let word = Word::new();
         let plugin = PluginIndex::from_bits(4095);
-        let running = word.start(Call::new(plugin, Site::Hook(Hook::OutData)));
+        let running = word.start(word.idle(), Call::new(plugin, Site::Hook(Hook::OutData)));
         let expected = Current { sequence: 1, plugin, site: Site::Hook(Hook::OutData) };
         assert_eq!(word.current(), Some(expected));
         word.end(running);
         assert_eq!(word.current(), None);
-        word.start(Call::new(PluginIndex::from_bits(0), Site::Timer));
+        word.start(word.idle(), Call::new(PluginIndex::from_bits(0), Site::Timer));
         let next = word.current().map(|current| (current.sequence, current.site));
         assert_eq!(next, Some((2, Site::Timer)));
     }
@@ -366,7 +434,7 @@ mod tests {
     #[test]
     fn the_sequence_wraps_without_touching_the_rest() {
         let word = Word(AtomicU64::new(!CALL_MASK));
-        let running = word.start(Call::new(PluginIndex::from_bits(1), Site::Watch));
+        let running = word.start(!CALL_MASK, Call::new(PluginIndex::from_bits(1), Site::Watch));
         let next = word.current().map(|current| (current.sequence, current.site));
         assert_eq!(next, Some((0, Site::Watch)));
         word.end(running);

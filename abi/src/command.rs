@@ -159,6 +159,10 @@ impl Queue {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn take(&mut self, into: &mut Vec<Command>) {
         into.append(&mut self.0);
     }

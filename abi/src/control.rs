@@ -12,45 +12,48 @@ use crate::slot::Key;
 use crate::step::Verdict;
 use crate::token::Token;
 
-/// The hook that runs on a worker.
+/// The step whose hooks run on a worker.
 ///
 /// A hook that says nothing of its step leaves the chain alone, so that it costs no look-up: whoever is about
-/// to say something has the chain told of the call first, and the worker sees afterwards that it was.
+/// to say something has the chain told of the call first, and the worker sees afterwards that it was. Whose hook
+/// runs, the [current call](crate::call::current) says.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
-    /// The bits of its context's token, or 0, which is none.
-    context: Cell<u64>,
+    /// The bits of its contexts' tokens that all plugins share, or 0, which is none.
+    step: Cell<u64>,
     told: Cell<bool>,
 }
 
 impl Asked {
-    /// A hook that is given `context` is about to be called.
+    /// Hooks that are given contexts with these [bits](Token::shared_bits) are about to be called, one after
+    /// the other.
     #[inline(always)]
-    pub(crate) fn begin(&self, context: Token) {
-        self.context.set(context.bits());
+    pub(crate) fn begin(&self, step: u64) {
+        self.step.set(step);
     }
 
-    /// It has returned. Whether the chain was told of it.
+    /// Whether the chain was told of the hook that has just returned.
     #[inline(always)]
-    pub(crate) fn end(&self) -> bool {
-        self.context.set(0);
-        let told = self.told.get();
-        // Nothing is written where there is nothing to be taken back.
-        if told {
-            self.told.set(false);
-        }
-        told
+    pub(crate) fn is_told(&self) -> bool {
+        self.told.get()
     }
 
-    /// Whether the hook that runs is one of `context`.
+    /// The last one has returned.
+    #[inline(always)]
+    pub(crate) fn end(&self) {
+        self.step.set(0);
+        self.told.set(false);
+    }
+
+    /// Whether the hook that runs is one of `context`, which is its plugin's.
     pub(crate) fn is(&self, context: Token) -> bool {
-        self.context.get() == context.bits()
+        self.step.get() == context.shared_bits()
     }
 
-    /// Whether the hook that runs is one of `context`, and the chain is still to be told of it; it counts as
-    /// told.
+    /// Whether the hook that runs is one of `context`, which is its plugin's, and the chain is still to be told
+    /// of it; it counts as told.
     pub(crate) fn tell(&self, context: Token) -> bool {
-        self.context.get() == context.bits() && !self.told.replace(true)
+        self.is(context) && !self.told.replace(true)
     }
 }
 
@@ -307,16 +310,15 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_is_told_once_of_the_hook_that_runs_and_of_no_other() {
-        let context = |plugin| Token::new(Kind::StepContext, plugin, 0, Key::from_bits(7));
+    fn a_chain_is_told_once_of_the_hook_that_runs_and_of_no_other_step() {
+        let context = |key| Token::new(Kind::StepContext, A, 0, Key::from_bits(key));
         let asked = Asked::default();
-        assert!(!asked.tell(context(A)));
-        asked.begin(context(A));
-        assert!(!asked.tell(context(B)));
-        assert!(!asked.end());
-        asked.begin(context(A));
-        assert!(asked.tell(context(A)) && !asked.tell(context(A)));
-        assert!(asked.end() && !asked.end());
+        assert!(!asked.tell(context(7)) && !asked.is_told());
+        asked.begin(context(7).shared_bits());
+        assert!(!asked.tell(context(8)) && !asked.is_told());
+        assert!(asked.tell(context(7)) && !asked.tell(context(7)) && asked.is_told());
+        asked.end();
+        assert!(!asked.is(context(7)) && !asked.is_told());
     }
 
     #[test]

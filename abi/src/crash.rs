@@ -7,7 +7,8 @@
 //!
 //! Must never allocate, lock or wait without an end here, and never keep the process alive: after the
 //! report the handler of before has its turn, so core dumps and sanitizers work as without it.
-//! Diagnostics: a line on stderr with its frames, and one in the file of crashes:
+//! Diagnostics: a line on stderr with its frames, those of plugins marked by `*`, and one in the file of
+//! crashes:
 //!
 //! `UNIX_TIME CAUSE pid=N thread=NAME address=0xN plugin=FILE in=HOOK at=OBJECT+0xN…`
 //!
@@ -39,14 +40,19 @@ const SIGNALS: [(c_int, &str); 5] = [
     (libc::SIGILL, "ILL"),
     (libc::SIGABRT, "ABRT"),
 ];
-/// How long a thread that crashes too waits for the first one, which ends the process.
-const WAITS_MAX: u32 = 500;
-const WAIT_NS: i64 = 10_000_000;
 /// How long the unwinder may take, in seconds; then SIGALRM ends the process.
 const UNWIND_S_MAX: u32 = 5;
+/// How long a thread that crashes too, or calls `exit()`, waits for the first one, which ends the process: its
+/// unwinder, and then the handler of before.
+const WAIT_S_MAX: u32 = 3 * UNWIND_S_MAX;
+const WAITS_PER_S: u32 = 100;
 /// What a shell makes of an end by a signal, which is added.
 const EXIT_BY_SIGNAL: c_int = 128;
-/// Enough for a line without its frames.
+/// How often stderr may have no room before nothing more is said there, and how long each look waits. A
+/// signal may cut one short.
+const STDERR_POLLS_MAX: usize = 10;
+const STDERR_POLL_MS: c_int = 100;
+/// Enough for a line without its frames; a pipe that has any room has room for it (`PIPE_BUF`).
 const TEXT_BYTES: usize = 1024;
 /// Enough for the line of the file, frames and all, unless their names are very long.
 const LINE_BYTES: usize = 32 * 1024;
@@ -74,6 +80,8 @@ static CUT: AtomicBool = AtomicBool::new(false);
 static CAUSE: AtomicU8 = AtomicU8::new(Cause::Signal as u8);
 /// The process may end by itself.
 static ENDING: AtomicBool = AtomicBool::new(false);
+/// Whoever reads stderr has stalled.
+static MUTE: AtomicBool = AtomicBool::new(false);
 /// Who blocks a worker, as [`call::pack`] has it.
 static BLOCKER: AtomicU64 = AtomicU64::new(0);
 static FRAMES: Frames = Frames::new();
@@ -194,11 +202,22 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
 }
 
 extern "C" fn on_exit() {
-    if ENDING.load(Ordering::Acquire) || claim() != Claim::First {
-        return;
+    let is_due = ENDING.load(Ordering::Acquire);
+    // Nothing is claimed then: a crash that comes yet is the first.
+    let claim = if is_due { look() } else { claim() };
+    match claim {
+        Claim::First if is_due => return,
+        Claim::First => {
+            note_cause(Cause::Exit);
+            report(&Met { signal: 0, address: 0, place: None, sender: None, sent: false });
+        }
+        // The handler of before ends the process so.
+        Claim::Foreign | Claim::Again => return,
+        Claim::Other => {
+            wait_for_the_first();
+            end_by(libc::SIGABRT);
+        }
     }
-    note_cause(Cause::Exit);
-    report(&Met { signal: 0, address: 0, place: None, sender: None, sent: false });
     // An exit code that says all is well would keep the server from being started again.
     std::process::abort();
 }
@@ -264,21 +283,34 @@ enum Claim {
 }
 
 fn claim() -> Claim {
+    let claim = |own| match REPORTER.compare_exchange(0, own, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(first) | Err(first) => first,
+    };
+    claim_by(claim)
+}
+
+/// What [`claim`] would come to now.
+fn look() -> Claim {
+    claim_by(|_| REPORTER.load(Ordering::Acquire))
+}
+
+/// By a function that is told which thread this is, and says which one reports; 0 for none as yet.
+fn claim_by(reporter: impl FnOnce(c_int) -> c_int) -> Claim {
     if std::process::id() != OWNER.load(Ordering::Acquire) {
         return Claim::Foreign;
     }
     // SAFETY: takes nothing.
     let own = unsafe { libc::gettid() };
-    match REPORTER.compare_exchange(0, own, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => Claim::First,
-        Err(first) if first == own => Claim::Again,
-        Err(_) => Claim::Other,
+    match reporter(own) {
+        0 => Claim::First,
+        first if first == own => Claim::Again,
+        _ => Claim::Other,
     }
 }
 
 fn wait_for_the_first() {
-    let pause = libc::timespec { tv_sec: 0, tv_nsec: WAIT_NS };
-    for _ in 0..WAITS_MAX {
+    let pause = libc::timespec { tv_sec: 0, tv_nsec: i64::from(1_000_000_000 / WAITS_PER_S) };
+    for _ in 0..WAIT_S_MAX * WAITS_PER_S {
         // SAFETY: nothing is written.
         unsafe { libc::nanosleep(&pause, ptr::null_mut()) };
     }
@@ -313,13 +345,19 @@ fn pass_on(met: &Met, info: *mut libc::siginfo_t, context: *mut c_void) {
         let handler: Handler = unsafe { std::mem::transmute(before.sa_sigaction) };
         handler(met.signal, info, context);
     }
-    // SAFETY: if the one of before let the process live, it ends now.
-    unsafe { libc::signal(met.signal, libc::SIG_DFL) };
-    // SAFETY: as above.
-    unsafe { libc::raise(met.signal) };
-    // The first process of a container does not die of a signal that it sends itself.
+    // If the one of before let the process live, it ends now.
+    end_by(met.signal);
+}
+
+/// Ends the process by a signal, without any handler.
+fn end_by(signal: c_int) -> ! {
     // SAFETY: nothing is left to be done.
-    unsafe { libc::_exit(EXIT_BY_SIGNAL + met.signal) };
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // SAFETY: as above.
+    unsafe { libc::raise(signal) };
+    // The first process of a container does not die of a signal that it sends itself.
+    // SAFETY: as above.
+    unsafe { libc::_exit(EXIT_BY_SIGNAL + signal) }
 }
 
 /// Whom a crash is laid to.
@@ -419,7 +457,7 @@ fn tell(met: &Met, culprit: Culprit) {
     text.add_to_line();
     let mut text = Text::new();
     let _ = tell_people(met, culprit, &mut text);
-    text.write_to(STDERR);
+    text.tell_people();
 }
 
 fn tell_people(met: &Met, culprit: Culprit, text: &mut Text) -> fmt::Result {
@@ -453,8 +491,9 @@ fn tell_frames() {
         let _ = write!(text, " at={}+{offset:#x}", Escaped(name));
         text.add_to_line();
         let mut text = Text::new();
-        let _ = writeln!(text, "rohrpost:   #{number} {name}+{offset:#x}");
-        text.write_to(STDERR);
+        let mark = image.and_then(Image::plugin).map_or(' ', |_| '*');
+        let _ = writeln!(text, "rohrpost: {mark} #{number} {name}+{offset:#x}");
+        text.tell_people();
     }
 }
 
@@ -485,12 +524,57 @@ extern "C" fn on_alarm(signal: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
     unsafe { libc::raise(signal) };
 }
 
+/// Says on stderr why the process is about to end, past whoever may hold the lock of the standard library's.
+pub(crate) fn say_last(text: &str) {
+    if stderr_has_room() {
+        // What is not taken is lost.
+        write_some(STDERR, text.as_ptr().cast(), text.len().min(TEXT_BYTES));
+    }
+}
+
+/// One write; to a pipe as stderr only of what it takes at once, since another thread may have filled it
+/// after the look at it.
+fn write_some(fd: c_int, octets: *const c_void, count: usize) -> isize {
+    if fd == STDERR && is_pipe(fd) {
+        let slice = libc::iovec { iov_base: octets.cast_mut(), iov_len: count };
+        // SAFETY: as below; -1 is where the file stands.
+        return unsafe { libc::pwritev2(fd, &raw const slice, 1, -1, libc::RWF_NOWAIT) };
+    }
+    // SAFETY: reads so many octets, which the caller has.
+    unsafe { libc::write(fd, octets, count) }
+}
+
+fn is_pipe(fd: c_int) -> bool {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: writes all of it, or says that it did not.
+    if unsafe { libc::fstat(fd, status.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: it was written.
+    unsafe { status.assume_init() }.st_mode & libc::S_IFMT == libc::S_IFIFO
+}
+
+/// Whether stderr takes a line now or soon; never again after it did not, for the process must end.
+fn stderr_has_room() -> bool {
+    let mut stderr = libc::pollfd { fd: STDERR, events: libc::POLLOUT, revents: 0 };
+    for _ in 0..STDERR_POLLS_MAX {
+        if MUTE.load(Ordering::Acquire) {
+            return false;
+        }
+        // SAFETY: looks at one descriptor, and writes what it found there.
+        if unsafe { libc::poll(&raw mut stderr, 1, STDERR_POLL_MS) } > 0 {
+            return true;
+        }
+    }
+    MUTE.store(true, Ordering::Release);
+    false
+}
+
 /// Writes it out, as far as it can be written.
 fn write_all(fd: c_int, bytes: &[AtomicU8]) {
     let mut rest = bytes;
     while fd >= 0 && !rest.is_empty() {
-        // SAFETY: reads so many octets, which live as long as the slice.
-        let written = unsafe { libc::write(fd, rest.as_ptr().cast(), rest.len()) };
+        let written = write_some(fd, rest.as_ptr().cast(), rest.len());
         match usize::try_from(written) {
             Ok(0) => return,
             Ok(count) => rest = rest.get(count..).unwrap_or_default(),
@@ -527,8 +611,10 @@ impl Text {
         Text { used: 0 }
     }
 
-    fn write_to(&self, fd: c_int) {
-        write_all(fd, &TEXT[..self.used]);
+    fn tell_people(&self) {
+        if stderr_has_room() {
+            write_all(STDERR, &TEXT[..self.used]);
+        }
     }
 
     /// Adds it to the line of the file. One that has no room left is written in parts.

@@ -43,26 +43,59 @@ pub struct Decided {
     pub decision: Decision,
 }
 
+/// What plugins may decide of an outgoing message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Admitted {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// When it is tried again: it may have arrived, so that it must not be said to have failed, nor be sent
+    /// again at once.
+    RetryAt,
+    /// Everything.
+    All,
+}
+
 /// What was decided of one message, and whether anything may be.
 #[derive(Debug, Default)]
 pub(crate) struct Docket {
-    open: bool,
+    admitted: Admitted,
     decided: Option<Decided>,
+    /// What another plugin had decided before.
+    before: Option<Box<Decided>>,
 }
 
 impl Docket {
     /// The last decision counts, as with all that plugins set (D-69).
     pub(crate) fn decide(&mut self, decided: Decided) -> Result<(), Misuse> {
-        if !self.open {
+        let admitted = match (self.admitted, &decided.decision) {
+            (Admitted::All, _) | (Admitted::RetryAt, Decision::RetryAt { .. }) => true,
+            (Admitted::RetryAt, Decision::Bounce(_) | Decision::Route { .. })
+            | (Admitted::Nothing, _) => false,
+        };
+        if !admitted {
             return Err(Misuse::Undecidable);
         }
-        self.decided = Some(decided);
+        let replaced = self.decided.replace(decided);
+        let is_others = |other: &Decided| Some(other.plugin) != self.decided_by();
+        if let Some(other) = replaced.filter(is_others) {
+            self.before = Some(Box::new(other));
+        }
         Ok(())
     }
 
-    /// From now on a step may decide, or none may.
-    pub(crate) fn set_open(&mut self, open: bool) {
-        self.open = open;
+    /// What a step may decide from now on.
+    pub(crate) fn admit(&mut self, admitted: Admitted) {
+        self.admitted = admitted;
+    }
+
+    /// Nothing was decided, and nothing may be.
+    pub(crate) fn clear(&mut self) {
+        self.admitted = Admitted::Nothing;
+        if self.decided.is_some() {
+            self.decided = None;
+        }
+        self.before = None;
     }
 
     pub(crate) fn is_decided(&self) -> bool {
@@ -70,7 +103,20 @@ impl Docket {
     }
 
     pub(crate) fn take(&mut self) -> Option<Decided> {
+        self.before = None;
         self.decided.take()
+    }
+
+    /// `plugin` has failed: what it decided counts no longer, and what another had decided before does again.
+    pub(crate) fn forget(&mut self, plugin: PluginIndex) {
+        self.before = self.before.take().filter(|before| before.plugin != plugin);
+        if self.decided_by() == Some(plugin) {
+            self.decided = self.before.take().map(|before| *before);
+        }
+    }
+
+    fn decided_by(&self) -> Option<PluginIndex> {
+        self.decided.as_ref().map(|decided| decided.plugin)
     }
 }
 
@@ -152,13 +198,54 @@ mod tests {
         };
         let mut docket = Docket::default();
         assert_eq!(docket.decide(by(0, 1)), Err(Misuse::Undecidable));
-        docket.set_open(true);
+        docket.admit(Admitted::All);
         assert_eq!(docket.decide(by(0, 1)), Ok(()));
         assert_eq!(docket.decide(by(1, 2)), Ok(()));
         assert!(docket.is_decided());
         assert_eq!(docket.take(), Some(by(1, 2)));
-        docket.set_open(false);
+        docket.admit(Admitted::Nothing);
         assert_eq!(docket.decide(by(0, 3)), Err(Misuse::Undecidable));
         assert!(!docket.is_decided());
+    }
+
+    #[test]
+    fn of_a_message_that_may_have_arrived_its_time_alone_is_decided() {
+        let host = Decision::Route { host: "a.example".into(), port: None };
+        for (decision, expected) in [
+            (Decision::RetryAt { unix_ms: 1 }, Ok(())),
+            (Decision::Bounce(Words::default()), Err(Misuse::Undecidable)),
+            (host, Err(Misuse::Undecidable)),
+        ] {
+            let mut docket = Docket::default();
+            docket.admit(Admitted::RetryAt);
+            let decided = Decided { plugin: PluginIndex::from_bits(0), decision };
+            assert_eq!(docket.decide(decided), expected);
+            assert_eq!(docket.is_decided(), expected.is_ok());
+        }
+    }
+
+    #[test]
+    fn what_one_that_fails_has_decided_counts_no_longer_and_that_of_others_does() {
+        let by = |plugin, unix_ms| Decided {
+            plugin: PluginIndex::from_bits(plugin),
+            decision: Decision::RetryAt { unix_ms },
+        };
+        for (said, failed, expected) in [
+            (&[by(0, 1)][..], 0, None),
+            (&[by(0, 1)], 1, Some(by(0, 1))),
+            (&[by(0, 1), by(1, 2)], 1, Some(by(0, 1))),
+            (&[by(0, 1), by(1, 2), by(1, 3)], 1, Some(by(0, 1))),
+            (&[by(0, 1), by(1, 2)], 0, Some(by(1, 2))),
+        ] {
+            let mut docket = Docket::default();
+            docket.admit(Admitted::All);
+            for decided in said {
+                assert_eq!(docket.decide(decided.clone()), Ok(()));
+            }
+            docket.forget(PluginIndex::from_bits(failed));
+            assert_eq!(docket.take(), expected, "{said:?} {failed}");
+            docket.forget(PluginIndex::from_bits(0));
+            assert!(!docket.is_decided());
+        }
     }
 }

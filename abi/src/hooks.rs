@@ -1,7 +1,7 @@
 //! Hooks under their own prototypes: those of each generation, and the extensions.
 //!
-//! Owns the typed pointers and the calls through them. Must never decide whether a hook is called,
-//! nor call one outside of `call`, which keeps the current call and stops exceptions.
+//! Owns the typed pointers, and the calls through those that are not hooks of a step; for these see
+//! `callee`. Must never decide whether a hook is called, nor call one outside of `call`, which keeps the current call and stops exceptions.
 //! Diagnostics: none; a hook that the plugin does not export answers as one that returns false.
 
 use std::ffi::{c_char, c_int};
@@ -11,9 +11,7 @@ use libloading::os::unix::Library;
 use crate::call::{self, Call, Word};
 use crate::generation::Generation;
 use crate::hook::{Hook, Site};
-use crate::id::MessageId;
 use crate::plugin::PluginIndex;
-use crate::step::Step;
 use crate::token::{Opaque, Token};
 
 // Results are integers: a plain C plugin may return what is no Rust `bool` (D-0F).
@@ -22,12 +20,15 @@ type ProcessHook = unsafe extern "C-unwind" fn();
 type PluginHook = unsafe extern "C-unwind" fn(*mut Opaque) -> u8;
 type ContextHook = unsafe extern "C-unwind" fn(*mut Opaque) -> u8;
 type ContextNotice = unsafe extern "C-unwind" fn(*mut Opaque);
-type ConnectionHook = unsafe extern "C-unwind" fn(*mut Opaque, *mut Opaque) -> u8;
+pub(crate) type ConnectionHook = unsafe extern "C-unwind" fn(*mut Opaque, *mut Opaque) -> u8;
 type ConnectionNotice = unsafe extern "C-unwind" fn(*mut Opaque, *mut Opaque);
-type TextHook = unsafe extern "C-unwind" fn(*mut Opaque, *mut Opaque, *const c_char, usize) -> u8;
-type AddressHook = unsafe extern "C-unwind" fn(*mut Opaque, *mut Opaque, *const c_char) -> u8;
-type MessageHook = unsafe extern "C-unwind" fn(*mut Opaque, *mut Opaque, *mut Opaque) -> u8;
-type ResultHook = unsafe extern "C-unwind" fn(
+pub(crate) type TextHook =
+    unsafe extern "C-unwind" fn(*mut Opaque, *mut Opaque, *const c_char, usize) -> u8;
+pub(crate) type AddressHook =
+    unsafe extern "C-unwind" fn(*mut Opaque, *mut Opaque, *const c_char) -> u8;
+pub(crate) type MessageHook =
+    unsafe extern "C-unwind" fn(*mut Opaque, *mut Opaque, *mut Opaque) -> u8;
+pub(crate) type ResultHook = unsafe extern "C-unwind" fn(
     *mut Opaque,
     *mut Opaque,
     *mut Opaque,
@@ -35,7 +36,7 @@ type ResultHook = unsafe extern "C-unwind" fn(
     *const c_char,
     usize,
 ) -> u8;
-type LoginHook = unsafe extern "C-unwind" fn(
+pub(crate) type LoginHook = unsafe extern "C-unwind" fn(
     *mut Opaque,
     *mut Opaque,
     *const c_char,
@@ -43,6 +44,23 @@ type LoginHook = unsafe extern "C-unwind" fn(
     *const c_char,
     usize,
 ) -> u8;
+
+/// A hook of a step, under its prototype.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Function {
+    /// Context and connection.
+    Connection(ConnectionHook),
+    /// These and a text.
+    Text(TextHook),
+    /// These and an address.
+    Address(AddressHook),
+    /// These and a message.
+    Message(MessageHook),
+    /// These, a message, a code and a text.
+    Result(ResultHook),
+    /// These, a login and a password.
+    Login(LoginHook),
+}
 
 /// The hooks whose prototypes the generations do not share.
 #[derive(Debug)]
@@ -162,28 +180,56 @@ impl Hooks {
             Hook::Version => true,
             Hook::Initialize => self.initialize.is_some(),
             Hook::Cleanup => self.cleanup.is_some(),
-            Hook::ContextInitialize
-            | Hook::ContextCleanup
-            | Hook::MailFrom
-            | Hook::RcptTo
-            | Hook::OutSent => self.own.exports(hook),
-            Hook::Connect => self.connect.is_some(),
-            Hook::Secure => self.secure.is_some(),
-            Hook::Authenticate => self.authenticate.is_some(),
-            Hook::Data => self.data.is_some(),
-            Hook::Message => self.message.is_some(),
-            Hook::Close => self.close.is_some(),
-            Hook::OutData => self.out_data.is_some(),
-            Hook::Helo => self.helo.is_some(),
-            Hook::Reset => self.reset.is_some(),
+            Hook::ContextInitialize | Hook::ContextCleanup => self.own.exports(hook),
             Hook::Lost => self.lost.is_some(),
-            Hook::OutConnect => self.out_connect.is_some(),
-            Hook::OutSecure => self.out_secure.is_some(),
-            Hook::OutMessage => self.out_message.is_some(),
-            Hook::OutResult => self.out_result.is_some(),
-            Hook::OutClose => self.out_close.is_some(),
             Hook::PluginInitialize => self.plugin_initialize.is_some(),
             Hook::Reload => self.reload.is_some(),
+            Hook::Connect
+            | Hook::Secure
+            | Hook::Authenticate
+            | Hook::MailFrom
+            | Hook::RcptTo
+            | Hook::Data
+            | Hook::Message
+            | Hook::Close
+            | Hook::OutData
+            | Hook::OutSent
+            | Hook::Helo
+            | Hook::Reset
+            | Hook::OutConnect
+            | Hook::OutSecure
+            | Hook::OutMessage
+            | Hook::OutResult
+            | Hook::OutClose => self.function(hook).is_some(),
+        }
+    }
+
+    /// A hook of a step, if the plugin exports it.
+    pub(crate) fn function(&self, hook: Hook) -> Option<Function> {
+        match hook {
+            Hook::Connect => self.connect.map(Function::Connection),
+            Hook::Secure => self.secure.map(Function::Connection),
+            Hook::Authenticate => self.authenticate.map(Function::Login),
+            Hook::MailFrom | Hook::RcptTo | Hook::OutSent => self.own.function(hook),
+            Hook::Data => self.data.map(Function::Text),
+            Hook::Message => self.message.map(Function::Message),
+            Hook::Close => self.close.map(Function::Connection),
+            Hook::OutData => self.out_data.map(Function::Message),
+            Hook::Helo => self.helo.map(Function::Text),
+            Hook::Reset => self.reset.map(Function::Connection),
+            Hook::OutConnect => self.out_connect.map(Function::Connection),
+            Hook::OutSecure => self.out_secure.map(Function::Connection),
+            Hook::OutMessage => self.out_message.map(Function::Message),
+            Hook::OutResult => self.out_result.map(Function::Result),
+            Hook::OutClose => self.out_close.map(Function::Connection),
+            Hook::Version
+            | Hook::Initialize
+            | Hook::Cleanup
+            | Hook::ContextInitialize
+            | Hook::ContextCleanup
+            | Hook::Lost
+            | Hook::PluginInitialize
+            | Hook::Reload => None,
         }
     }
 
@@ -257,78 +303,6 @@ impl Hooks {
             unsafe { function(context, connection) };
         });
     }
-
-    /// One step of one connection: did the plugin take control? `token` is the step's context as
-    /// `plugin` sees it, and `address` shows the address of an address step, where G2 and later are called.
-    // Inlined, so that what a walk's calls have in common is computed once.
-    #[inline(always)]
-    pub(crate) fn call_step(
-        &self,
-        word: &Word,
-        plugin: PluginIndex,
-        step: &Step<'_>,
-        token: Token,
-        address: impl FnOnce(&[u8]) -> *const c_char,
-    ) -> bool {
-        let running = Call::new(plugin, Site::Hook(step.hook()));
-        let context = self.own.context(token).to_pointer();
-        let connection = token.connection().to_pointer();
-        let message = |id: MessageId| token.message(id.0).to_pointer();
-        macro_rules! call {
-            ($function:expr $(, $argument:expr)*) => {
-                match $function {
-                    None => 0,
-                    Some(function) => call::plugin_code(word, running, || {
-                        // SAFETY: resolved under the name whose prototype of this generation this is;
-                        // tokens are never dereferenced, texts are borrowed for the call and end in a
-                        // zero byte.
-                        unsafe { function(context, connection $(, $argument)*) }
-                    }),
-                }
-            };
-        }
-        let returned = match (step, &self.own) {
-            (Step::Connect, _) => call!(self.connect),
-            (Step::Secure, _) => call!(self.secure),
-            (Step::Authenticate { login, password }, _) => call!(
-                self.authenticate,
-                login.as_ptr(),
-                login.size(),
-                password.as_ptr(),
-                password.size()
-            ),
-            (Step::MailFrom(text), Own::First { mail_from, .. }) => {
-                call!(*mail_from, text.as_ptr(), text.size())
-            }
-            (Step::RcptTo(text), Own::First { rcpt_to, .. }) => {
-                call!(*rcpt_to, text.as_ptr(), text.size())
-            }
-            (Step::MailFrom(text), Own::Later { mail_from, .. }) => {
-                let address = address(text.as_bytes());
-                call!(*mail_from, address)
-            }
-            (Step::RcptTo(text), Own::Later { rcpt_to, .. }) => {
-                let address = address(text.as_bytes());
-                call!(*rcpt_to, address)
-            }
-            (Step::Data(text), _) => call!(self.data, text.as_ptr(), text.size()),
-            (Step::Message(id), _) => call!(self.message, message(*id)),
-            (Step::Close, _) => call!(self.close),
-            (Step::OutData(id), _) => call!(self.out_data, message(*id)),
-            (Step::OutSent(id), Own::Later { out_sent, .. }) => call!(*out_sent, message(*id)),
-            (Step::OutSent(_), Own::First { .. }) => 0,
-            (Step::Helo(text), _) => call!(self.helo, text.as_ptr(), text.size()),
-            (Step::Reset, _) => call!(self.reset),
-            (Step::OutConnect, _) => call!(self.out_connect),
-            (Step::OutSecure, _) => call!(self.out_secure),
-            (Step::OutMessage(id), _) => call!(self.out_message, message(*id)),
-            (Step::OutResult { message: id, code, text }, _) => {
-                call!(self.out_result, message(*id), c_int::from(*code), text.as_ptr(), text.size())
-            }
-            (Step::OutClose, _) => call!(self.out_close),
-        };
-        returned != 0
-    }
 }
 
 impl Own {
@@ -342,24 +316,27 @@ impl Own {
     }
 
     fn exports(&self, hook: Hook) -> bool {
-        match self {
-            Own::First { context_initialize, context_cleanup, mail_from, rcpt_to } => match hook {
-                Hook::ContextInitialize => context_initialize.is_some(),
-                Hook::ContextCleanup => context_cleanup.is_some(),
-                Hook::MailFrom => mail_from.is_some(),
-                Hook::RcptTo => rcpt_to.is_some(),
-                _ => false,
-            },
-            Own::Later { context_initialize, context_cleanup, mail_from, rcpt_to, out_sent } => {
-                match hook {
-                    Hook::ContextInitialize => context_initialize.is_some(),
-                    Hook::ContextCleanup => context_cleanup.is_some(),
-                    Hook::MailFrom => mail_from.is_some(),
-                    Hook::RcptTo => rcpt_to.is_some(),
-                    Hook::OutSent => out_sent.is_some(),
-                    _ => false,
-                }
+        match (self, hook) {
+            (Own::First { context_initialize, .. }, Hook::ContextInitialize) => {
+                context_initialize.is_some()
             }
+            (Own::First { context_cleanup, .. }, Hook::ContextCleanup) => context_cleanup.is_some(),
+            (Own::Later { context_initialize, .. }, Hook::ContextInitialize) => {
+                context_initialize.is_some()
+            }
+            (Own::Later { context_cleanup, .. }, Hook::ContextCleanup) => context_cleanup.is_some(),
+            (Own::First { .. } | Own::Later { .. }, _) => false,
+        }
+    }
+
+    fn function(&self, hook: Hook) -> Option<Function> {
+        match (self, hook) {
+            (Own::First { mail_from, .. }, Hook::MailFrom) => mail_from.map(Function::Text),
+            (Own::First { rcpt_to, .. }, Hook::RcptTo) => rcpt_to.map(Function::Text),
+            (Own::Later { mail_from, .. }, Hook::MailFrom) => mail_from.map(Function::Address),
+            (Own::Later { rcpt_to, .. }, Hook::RcptTo) => rcpt_to.map(Function::Address),
+            (Own::Later { out_sent, .. }, Hook::OutSent) => out_sent.map(Function::Message),
+            (Own::First { .. } | Own::Later { .. }, _) => None,
         }
     }
 }

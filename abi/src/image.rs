@@ -70,7 +70,7 @@ impl Image {
         self.plugin
     }
 
-    /// `None` where the plugin's life is over: the path may lead to something else by now.
+    /// `None` where nothing keeps it open any more: the path may lead to something else by now.
     pub(crate) fn file(&self) -> Option<&Path> {
         (!self.closed.load(Ordering::Acquire)).then_some(&*self.file)
     }
@@ -78,6 +78,11 @@ impl Image {
     /// The place of an address within the file's own numbering.
     pub(crate) fn offset(&self, address: usize) -> usize {
         address.wrapping_sub(self.base)
+    }
+
+    /// What it was loaded from is about to be closed. Its name stays.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
     }
 
     fn contains(&self, address: usize) -> bool {
@@ -98,12 +103,11 @@ pub(crate) fn announce(name: &str, plugin: PluginIndex) {
 }
 
 /// The plugin that was announced was loaded under `path`, and `file` opens it: where it lies, and what
-/// else came with it, is known from now on.
-pub(crate) fn loaded(path: &Path, file: PathBuf) {
-    if let Some(pending) = pending() {
-        learn_with(Some((pending, path, file)));
-    }
+/// else came with it, is known from now on. Where there is no place for it, `None`.
+pub(crate) fn loaded(path: &Path, file: PathBuf) -> Option<&'static Image> {
+    let image = pending().and_then(|pending| learn_with(Some((pending, path, file))));
     withdraw();
+    image
 }
 
 /// What was announced was not loaded.
@@ -116,27 +120,28 @@ fn pending() -> Option<&'static Pending> {
     unsafe { PENDING.load(Ordering::Acquire).as_ref() }
 }
 
-/// What was loaded for a plugin with this index cannot be opened any more. Its name stays.
+/// The same of all that was loaded for a plugin with this index.
 pub(crate) fn close(plugin: PluginIndex) {
-    let images = all().filter(|image| image.plugin == Some(plugin));
-    images.for_each(|image| image.closed.store(true, Ordering::Release));
+    all().filter(|image| image.plugin == Some(plugin)).for_each(Image::close);
 }
 
 /// Learns of every object that is there now.
 pub(crate) fn learn() {
-    learn_with(None);
+    let _ = learn_with(None);
 }
 
-/// The same, of which one was announced and is opened by the path that follows, and by the second later.
-fn learn_with(mut announced: Option<(&Pending, &Path, PathBuf)>) {
+/// The same, of which one was announced and is opened by the path that follows, and by the second later: that
+/// one.
+fn learn_with(mut announced: Option<(&Pending, &Path, PathBuf)>) -> Option<&'static Image> {
     let known = &mut *known();
+    let mut image = None;
     let expected = announced.as_ref().map(|(_, path, _)| *path);
     for (path, extent) in unknown(&known.biases, expected) {
         known.biases.insert(extent.base);
         if let Some((pending, _, file)) =
             announced.take_if(|(_, expected, _)| same(expected, &path))
         {
-            add(&pending.name, Some(pending.plugin), file, &extent);
+            image = add(&pending.name, Some(pending.plugin), file, &extent);
             continue;
         }
         if known.libraries == LIBRARIES_MAX {
@@ -149,6 +154,7 @@ fn learn_with(mut announced: Option<(&Pending, &Path, PathBuf)>) {
         let name = told.file_name().map_or("unknown".into(), |name| name.to_string_lossy());
         add(&name, None, path, &extent);
     }
+    image
 }
 
 /// By their letters: paths that lead to one file are told apart by how they are written.
@@ -161,13 +167,20 @@ fn known() -> std::sync::MutexGuard<'static, Known> {
 }
 
 /// With [`KNOWN`] held. Only more plugins than one table can hold would find no place.
-fn add(name: &str, plugin: Option<PluginIndex>, file: PathBuf, extent: &Extent) {
+fn add(
+    name: &str,
+    plugin: Option<PluginIndex>,
+    file: PathBuf,
+    extent: &Extent,
+) -> Option<&'static Image> {
     let count = COUNT.load(Ordering::Relaxed);
-    let Some(place) = IMAGES.get(count) else { return };
+    let place = IMAGES.get(count)?;
     let (closed, Extent { base, start, end }) = (AtomicBool::new(false), *extent);
     let image = Image { name: name.into(), plugin, file, base, start, end, closed };
-    place.store(Box::leak(Box::new(image)), Ordering::Release);
+    let image: &'static Image = Box::leak(Box::new(image));
+    place.store(ptr::from_ref(image).cast_mut(), Ordering::Release);
     COUNT.store(count + 1, Ordering::Release);
+    Some(image)
 }
 
 /// The newest first: a plugin's index is given again when its first file was refused.

@@ -227,7 +227,7 @@ fn ask(state: &mut State, token: Token, library: &'static JsonLibrary) -> Result
 fn make(library: &'static JsonLibrary, plan: Plan) -> Option<Object> {
     let Plan { before, described, direction, mut parts, stale } = plan;
     let text = match (before, &described) {
-        (Some(view), _) => text_of(view)?,
+        (Some(view), _) => call::object_code(|| text_of(view))?,
         (None, Some(described)) => described.by.object(described.mail).into_bytes(),
         (None, None) => b"{}".to_vec(),
     };
@@ -249,8 +249,10 @@ fn make(library: &'static JsonLibrary, plan: Plan) -> Option<Object> {
         }
     }
     let Some(stale) = stale else { return Some(object) };
-    // SAFETY: both are live, of this library, and not the same: one was just made.
-    unsafe { library.refill(stale, object) };
+    call::object_code(|| {
+        // SAFETY: both are live, of this library, and not the same: one was just made.
+        unsafe { library.refill(stale, object) };
+    });
     // SAFETY: what it held is held by the other one; nobody else has seen it.
     unsafe { library.put(object) };
     Some(stale)
@@ -416,8 +418,8 @@ pub(crate) fn made(state: &RefCell<State>, message: MessageId) -> Option<Made> {
 }
 
 /// The chain of a message is over: reads its object back, and lets it go. The cell is not borrowed.
-pub(crate) fn close(mut message: Message) -> MessageEdits {
-    let Some(json) = message.json.take() else { return message.into_edits() };
+pub(crate) fn close(message: &mut Message) -> MessageEdits {
+    let Some(json) = message.json.take() else { return message.end() };
     let plugin = json.asker;
     // What a plugin hung onto its objects runs here, and a broken object breaks here.
     let site = Site::Hook(match message.direction() {
@@ -434,7 +436,7 @@ pub(crate) fn close(mut message: Message) -> MessageEdits {
     if message.direction() == Direction::Outgoing {
         read.problem = None;
     }
-    let edits = message.into_edits();
+    let edits = message.end();
     MessageEdits { json: Some(Box::new(read)), ..edits }
 }
 

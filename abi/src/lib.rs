@@ -11,13 +11,14 @@
 //! | `set`, `sets` | who is asked in which order, and who is in no set of a worker any more |
 //! | `generation`, `hook`, `hooks`, `step` | what is called, under which prototype, with what |
 //! | `call` | the one way into plugin code |
+//! | `callee` | hooks of plugins, ready to be called in a step |
 //! | `ask` | a step shown to plugins in a row |
 //! | `token`, `slot`, `id` | the names of things, on both sides |
 //! | `control` | who has a step |
 //! | `answer`, `hold`, `fact` | what plugins say of a step, how they name a hold, and what they are told |
 //! | `inbox`, `post` | hand-backs, and callbacks to run, from other threads |
 //! | `query` | questions to name servers |
-//! | `libev` | the loop of plugins that are built on libev, in which the worker then sleeps |
+//! | `libev`, `libev_layout` | the loop of plugins that are built on libev, in which the worker then sleeps |
 //! | `state`, `command`, `message`, `decision`, `address`, `text` | one worker's cell |
 //! | `json`, `json_library`, `note` | messages as objects of the plugin's own json-c or libfastjson; notes |
 //! | `access`, `export` | the one way back: `MQ_*` |
@@ -37,8 +38,8 @@
 //! main    Plugins::load -> install -> plugins().initialize(set)
 //! worker  Worker::enter
 //!         for each of exporters(present, ContextInitialize): call_context, then obey
-//!         per step: for each of set_of(connection).with(hook): call, then obey; as Returned says: next,
-//!         wait, or go on
+//!         per step: ask, which calls the set of the connection in its order, then obey; as Walked says:
+//!         ask the next, wait, or go on
 //!         timers, watches: fire_timer, fire_watch, then obey
 //!         woken by PostSink: apply_posted, run_post, then obey
 //!         answers of name servers: fire_query, then obey
@@ -92,6 +93,7 @@ mod answer;
 mod ask;
 mod blocked;
 mod call;
+mod callee;
 mod census;
 mod command;
 mod control;
@@ -113,6 +115,7 @@ mod inbox;
 mod json;
 mod json_library;
 mod libev;
+mod libev_layout;
 mod load;
 mod message;
 mod metric;
@@ -139,11 +142,12 @@ pub use address::Locals;
 pub use answer::{ANSWER_BYTES_MAX, Answer, Ruling, Words};
 pub use blocked::{Stack, Unseen, stack_of_main};
 pub use call::{Current, current_main, watch_main};
+pub use callee::Callee;
 pub use census::{Count, Holdings};
 pub use command::{Command, READ, TIMER_MS_MAX, WATCHES_MAX, WRITE};
 pub use copy::Copies;
 pub use crash::{end_at_once, expect_exit, note_blocker, report_crashes};
-pub use decision::{Decided, Decision};
+pub use decision::{Admitted, Decided, Decision};
 pub use fact::{Fact, TlsFacts};
 pub use generation::{
     Accepted, Generation, Mismatch, VERSION_G1, VERSION_G2, VERSION_G2A, VERSION_G3, VERSION_LATEST,

@@ -7,7 +7,7 @@
 //!
 //! A plugin that departs (D-0E) may have left watchers behind: what is due of them is taken out of the loop
 //! and not called. libev has no list of its watchers, so its list of what is due is looked at, in the one
-//! layout that its own build has, which each new loop is tried for.
+//! layout that its own build has (`libev_layout`), which each new loop is tried for.
 //!
 //! Owns the functions of that copy, the loop, and our watchers in it. Must never run libev while the
 //! worker's cell is borrowed, because libev runs callbacks of plugins; nor destroy the loop, because
@@ -16,7 +16,8 @@
 //! plugin has left behind, as a critical line.
 
 use std::cell::{Cell, RefCell, UnsafeCell};
-use std::ffi::{c_int, c_uint, c_void};
+use std::collections::HashMap;
+use std::ffi::{c_int, c_uint};
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::process;
@@ -31,12 +32,12 @@ use crate::command::Command;
 use crate::hook::Site;
 use crate::host::{self, Level};
 use crate::image;
+use crate::libev_layout::{
+    AnyWatcher, CleanupWatcher, Head, IoWatcher, PRIORITIES, Raw, TimerWatcher, Unseen, Watcher,
+};
 use crate::misuse::Once;
 use crate::plugin::PluginIndex;
 use crate::token::Opaque;
-
-/// A `struct ev_loop`, which only libev looks into.
-type Raw = c_void;
 
 /// The major version whose watchers have the layout below.
 const MAJOR: c_int = 4;
@@ -50,7 +51,6 @@ const EV_PREPARE: c_int = 0x4000;
 const EV_CHECK: c_int = 0x8000;
 const EV_CUSTOM: c_int = 0x0100_0000;
 const EV_MINPRI: c_int = -2;
-const PRIORITIES: usize = 5;
 const EV_IOFDSET: c_int = 0x80;
 const EVBACKEND_EPOLL: c_uint = 0x0000_0004;
 /// The environment of the server is not a plugin's to set.
@@ -61,98 +61,8 @@ const EVRUN_NOWAIT: c_int = 1;
 const EVRUN_ONCE: c_int = 2;
 const EVBREAK_ONE: c_int = 1;
 
-/// What every watcher begins with (`EV_WATCHER`).
-#[repr(C)]
-#[derive(Debug)]
-struct Watcher<W> {
-    active: c_int,
-    pending: c_int,
-    priority: c_int,
-    data: *mut c_void,
-    callback: unsafe extern "C-unwind" fn(*mut Raw, *mut W, c_int),
-}
-
-impl<W> Watcher<W> {
-    fn new(callback: unsafe extern "C-unwind" fn(*mut Raw, *mut W, c_int)) -> Watcher<W> {
-        Watcher { active: 0, pending: 0, priority: 0, data: ptr::null_mut(), callback }
-    }
-}
-
-/// `ev_io`
-#[repr(C)]
-#[derive(Debug)]
-struct IoWatcher {
-    watcher: Watcher<IoWatcher>,
-    next: *mut c_void,
-    fd: c_int,
-    events: c_int,
-}
-
-/// `ev_timer`
-#[repr(C)]
-#[derive(Debug)]
-struct TimerWatcher {
-    watcher: Watcher<TimerWatcher>,
-    at: f64,
-    repeat: f64,
-}
-
-/// `ev_cleanup`
-#[repr(C)]
-#[derive(Debug)]
-struct CleanupWatcher {
-    watcher: Watcher<CleanupWatcher>,
-}
-
-/// A watcher of any kind: what all of them begin with.
-#[repr(C)]
-#[derive(Debug)]
-struct AnyWatcher {
-    watcher: Watcher<AnyWatcher>,
-}
-
-/// `ANPENDING`: a watcher that is due.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-struct Pending {
-    watcher: *mut AnyWatcher,
-    events: c_int,
-}
-
-/// What a `struct ev_loop` begins with, in ev_vars.h of versions 4.x. Looked at, never written.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-struct Head {
-    times: [f64; 4],
-    rfeeds: *mut c_void,
-    rfeed_counts: [c_int; 2],
-    pendings: [*mut Pending; PRIORITIES],
-    pending_room: [c_int; PRIORITIES],
-    pending_counts: [c_int; PRIORITIES],
-}
-
-impl Head {
-    /// Of a loop that is alive.
-    fn of(raw: NonNull<Raw>) -> Head {
-        // SAFETY: libev's structure is several times as large, and numbers and pointers of any value may be
-        // looked at. It is not at work meanwhile: this is its thread.
-        unsafe { raw.cast::<Head>().read() }
-    }
-
-    /// What is due, the last to be called first; of a loop that is known to have this layout.
-    fn pending(&self) -> impl Iterator<Item = Pending> + '_ {
-        let queues = self.pendings.iter().zip(&self.pending_counts);
-        queues.flat_map(|(queue, count)| {
-            let count = usize::try_from(*count).unwrap_or(0);
-            (0..count).map(|at| {
-                // SAFETY: libev keeps so many of them there.
-                let place = unsafe { queue.add(at) };
-                // SAFETY: as above.
-                unsafe { place.read() }
-            })
-        })
-    }
-}
+/// Of how many callbacks it is remembered whose they are.
+const OWNERS_MAX: usize = 4096;
 
 /// What is called of one copy of libev.
 #[derive(Clone, Copy, Debug)]
@@ -277,6 +187,8 @@ pub(crate) struct Loop {
     users: RefCell<Vec<PluginIndex>>,
     /// Who used it, and whether it was said that they left something. At most all that were ever loaded.
     departed: RefCell<Vec<(PluginIndex, bool)>>,
+    /// In whose code of those a callback lies, as far as it was asked for since the last one departed.
+    owners_gone: RefCell<HashMap<usize, Option<PluginIndex>>>,
     /// What libev puts in the place of a watcher that is not due any more.
     nothing: *mut AnyWatcher,
     nesting_said: Cell<bool>,
@@ -383,6 +295,7 @@ impl Loop {
             alive: Cell::new(true),
             users: RefCell::new(Vec::new()),
             departed: RefCell::new(Vec::new()),
+            owners_gone: RefCell::new(HashMap::new()),
             nothing,
             nesting_said: Cell::new(false),
         }));
@@ -460,18 +373,34 @@ impl Loop {
         let users = &mut *self.users.borrow_mut();
         if let Some(place) = users.iter().position(|user| *user == plugin) {
             users.remove(place);
+            self.owners_gone.borrow_mut().clear();
             self.departed.borrow_mut().push((plugin, false));
         }
     }
 
-    /// Calls all that is due, as libev does, but what departed plugins have left.
+    /// Calls all that is due, as libev does and in its order, but what departed plugins have left.
     fn run_due(&self) {
         let nobody_left = self.departed.borrow().is_empty();
+        let (mut unseen, mut called) = (Unseen::default(), false);
         while !nobody_left && self.alive.get() {
             // What is called may make more of it due, or less.
             let head = Head::of(self.raw);
-            let is_due = |due: &Pending| due.watcher != self.nothing;
-            let Some(due) = head.pending().filter(is_due).last() else { break };
+            let Some(due) = unseen.next(&head) else {
+                // Only a run within a callback can have left some unseen.
+                if !called || head.pending().all(|due| due.watcher == self.nothing) {
+                    break;
+                }
+                (unseen, called) = (Unseen::default(), false);
+                continue;
+            };
+            // SAFETY: libev holds a pointer to it for as long as it is started or due.
+            let counts = unsafe { (*due.watcher).watcher.pending } != 0;
+            // One that was initialized anew while it was due has forgotten that, and is not cleared: libev
+            // calls it once more, and so does the call at the end.
+            if due.watcher == self.nothing || !counts {
+                continue;
+            }
+            called = true;
             // SAFETY: the loop is alive, and the watcher is in it.
             let events = unsafe { (self.functions.clear)(self.raw.as_ptr(), due.watcher) };
             match self.owner_gone(due.watcher) {
@@ -491,9 +420,19 @@ impl Loop {
     /// The departed plugin in whose code the callback of a watcher lies.
     fn owner_gone(&self, watcher: *mut AnyWatcher) -> Option<PluginIndex> {
         // SAFETY: libev holds a pointer to it for as long as it is started or due.
-        let callback = unsafe { (*watcher).watcher.callback };
-        let owner = image::containing(callback as usize)?.plugin()?;
-        self.departed.borrow().iter().any(|departed| departed.0 == owner).then_some(owner)
+        let callback = unsafe { (*watcher).watcher.callback } as usize;
+        let owners = &mut *self.owners_gone.borrow_mut();
+        if let Some(owner) = owners.get(&callback) {
+            return *owner;
+        }
+        if owners.len() >= OWNERS_MAX {
+            owners.clear();
+        }
+        let owner = image::containing(callback).and_then(image::Image::plugin);
+        let departed = self.departed.borrow();
+        let gone = owner.filter(|owner| departed.iter().any(|departed| departed.0 == *owner));
+        owners.insert(callback, gone);
+        gone
     }
 
     /// Stops what a departed plugin has left, where it would be due over and over, and says so once.
@@ -626,18 +565,4 @@ unsafe extern "C-unwind" fn on_destroy(raw: *mut Raw, _: *mut CleanupWatcher, _:
     let text = "the libev loop of a worker was destroyed, which only the host may; no libev callback \
                 runs on this worker any more";
     host::log(Level::Critical, plugin, text);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The sizes that `sizeof` gives for the structures of ev.h 4.33 on 64-bit machines.
-    #[test]
-    fn d_9f_watchers_are_laid_out_as_libev_has_them() {
-        assert_eq!(size_of::<IoWatcher>(), 48);
-        assert_eq!(size_of::<TimerWatcher>(), 48);
-        assert_eq!(size_of::<CleanupWatcher>(), 32);
-        assert_eq!((size_of::<Pending>(), size_of::<Head>()), (16, 128));
-    }
 }

@@ -18,10 +18,10 @@ use thiserror::Error;
 
 use crate::call;
 use crate::copy::{Copier, Copies, Fingerprint, PrivateCopy};
-use crate::generation::{Accepted, Imports, Mismatch};
+use crate::generation::{Accepted, Generation, Imports, Mismatch};
 use crate::hook::Site;
 use crate::hooks::{self, Hooks};
-use crate::image;
+use crate::image::{self, Image};
 use crate::json_library::JsonLibrary;
 use crate::plugin::{Life, Loaded, PLUGINS_MAX, Plugin, PluginIndex};
 use crate::set::PluginSet;
@@ -363,7 +363,6 @@ fn load_one(
     mut copy: PrivateCopy,
     accepted: &Accepted,
 ) -> Result<Plugin, LoadError> {
-    let file = || file.to_owned();
     let shown: Box<str> = name.to_string_lossy().into();
     let (opened, kept) = copy.keep();
     image::announce(&shown, index);
@@ -372,23 +371,21 @@ fn load_one(
         // running foreign code is its whole purpose.
         unsafe { Library::open(Some(copy.path()), RTLD_NOW | RTLD_LOCAL) }
     });
-    match &library {
+    let image = match &library {
         Ok(_) => image::loaded(copy.path(), opened),
-        Err(_) => image::withdraw(),
-    }
+        Err(_) => {
+            image::withdraw();
+            None
+        }
+    };
     let library = ManuallyDrop::new(library.map_err(|error| LoadError::Open {
-        file: file(),
+        file: file.to_owned(),
         reason: linker_reason(&error, copy.path()),
     })?);
-    let version = hooks::ask_version(&library, index, &shown)
-        .ok_or_else(|| LoadError::VersionMissing { file: file(), accepted: accepted.clone() })?;
-    if !accepted.contains(version) {
-        let accepted = accepted.clone();
-        return Err(LoadError::VersionRefused { file: file(), version, accepted });
-    }
-    let generation = imports(copy.path())
-        .place(version)
-        .map_err(|mismatch| LoadError::Generation { file: file(), mismatch })?;
+    // It stays, and what it was loaded from does not.
+    let refused = |_: &LoadError| image.into_iter().for_each(Image::close);
+    let generation = ask_generation(&library, index, &shown, file, &copy, accepted);
+    let generation = generation.inspect_err(refused)?;
     // SAFETY: the plugin was compiled for this generation by its own word, which what it calls does not
     // belie; a library in `ManuallyDrop` stays.
     let hooks = unsafe { Hooks::resolve(&library, generation) };
@@ -397,6 +394,27 @@ fn load_one(
     let (name, fingerprint) = (shown, copy.fingerprint);
     let loaded = Loaded { name, generation, hooks, json, library, fingerprint, copy: kept };
     Ok(Plugin::new(index, loaded))
+}
+
+/// Of which generation a library is, by its own word and by what it calls.
+fn ask_generation(
+    library: &Library,
+    index: PluginIndex,
+    shown: &str,
+    file: &Path,
+    copy: &PrivateCopy,
+    accepted: &Accepted,
+) -> Result<Generation, LoadError> {
+    let file = || file.to_owned();
+    let version = hooks::ask_version(library, index, shown)
+        .ok_or_else(|| LoadError::VersionMissing { file: file(), accepted: accepted.clone() })?;
+    if !accepted.contains(version) {
+        let accepted = accepted.clone();
+        return Err(LoadError::VersionRefused { file: file(), version, accepted });
+    }
+    imports(copy.path())
+        .place(version)
+        .map_err(|mismatch| LoadError::Generation { file: file(), mismatch })
 }
 
 /// What the file calls and exports. Nothing for one that cannot be read as ELF: the dynamic linker

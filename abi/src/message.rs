@@ -124,15 +124,20 @@ impl Part {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Value {
     own: Option<Text>,
     edit: Edit,
 }
 
 impl Value {
-    fn new(own: Option<Text>) -> Value {
-        Value { own, edit: Edit::Unchanged }
+    /// Copies what there is, into memory that is there already.
+    fn refill(&mut self, own: Option<&[u8]>) {
+        match (own, &mut self.own) {
+            (Some(bytes), Some(text)) => text.refill(bytes),
+            (Some(bytes), place) => *place = Some(Text::refillable(bytes)),
+            (None, place) => *place = None,
+        }
     }
 
     fn text(&self) -> Option<&Text> {
@@ -144,7 +149,8 @@ impl Value {
     }
 }
 
-/// A message that plugins are shown.
+/// A message that plugins are shown; between [`Message::end`] and the next [`Message::begin`] nothing but
+/// memory.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) connection: ConnectionId,
@@ -174,29 +180,85 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    pub(crate) fn new(
-        connection: ConnectionId,
-        direction: Direction,
-        init: MessageInit<'_>,
-    ) -> Message {
+    /// Nothing but memory, for [`Message::begin`].
+    #[cold]
+    pub(crate) fn blank(connection: ConnectionId) -> Message {
         Message {
             connection,
-            direction,
-            attempt: init.attempt,
-            label: init.id,
+            direction: Direction::Incoming,
+            attempt: 0,
+            label: None,
             id: None,
-            envelope: Value::new(init.envelope.map(Text::copy_from)),
-            recipient: Value::new(init.recipient.map(Text::copy_from)),
-            mime: Value::new(init.mime),
-            notes: init.notes,
+            envelope: Value::default(),
+            recipient: Value::default(),
+            mime: Value::default(),
+            notes: Notes::default(),
             noted_by: None,
-            described: init.json,
+            described: None,
             json: None,
             json_busy: false,
             docket: Docket::default(),
             state: None,
-            local: init.local,
+            local: None,
             local_is_new: false,
+        }
+    }
+
+    /// What it is from now on. It is blank, or has ended.
+    #[inline]
+    pub(crate) fn begin(
+        &mut self,
+        connection: ConnectionId,
+        direction: Direction,
+        init: MessageInit<'_>,
+    ) {
+        self.connection = connection;
+        self.direction = direction;
+        self.attempt = init.attempt;
+        self.label = init.id;
+        self.envelope.refill(init.envelope);
+        self.recipient.refill(init.recipient);
+        self.mime.own = init.mime;
+        self.notes = init.notes;
+        self.described = init.json;
+        self.local = init.local;
+    }
+
+    /// Its chain is over: what plugins made of it. Nothing is kept but the memory of its addresses.
+    #[inline]
+    pub(crate) fn end(&mut self) -> MessageEdits {
+        let Message {
+            connection: _,
+            direction: _,
+            attempt: _,
+            label: _,
+            id,
+            envelope,
+            recipient,
+            mime,
+            local,
+            notes,
+            noted_by,
+            described,
+            json,
+            json_busy,
+            docket,
+            state,
+            local_is_new,
+        } = self;
+        (*id, *described, *json, *state, mime.own) = (None, None, None, None, None);
+        (*json_busy, *local_is_new) = (false, false);
+        docket.clear();
+        let noted_by = noted_by.take();
+        let notes = std::mem::take(notes);
+        MessageEdits {
+            envelope: std::mem::take(&mut envelope.edit),
+            recipient: std::mem::take(&mut recipient.edit),
+            mime: std::mem::take(&mut mime.edit),
+            local: local.take(),
+            json: None,
+            notes: noted_by.is_some().then_some(notes),
+            noted_by,
         }
     }
 
@@ -241,18 +303,6 @@ impl Message {
             json: None,
             notes: None,
             noted_by: None,
-        }
-    }
-
-    pub(crate) fn into_edits(self) -> MessageEdits {
-        MessageEdits {
-            envelope: self.envelope.edit,
-            recipient: self.recipient.edit,
-            mime: self.mime.edit,
-            local: self.local,
-            json: None,
-            notes: self.noted_by.is_some().then_some(self.notes),
-            noted_by: self.noted_by,
         }
     }
 

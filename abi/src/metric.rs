@@ -2,8 +2,8 @@
 //! reads.
 //!
 //! Changing one is an atomic instruction or a few, without a lock. A metric belongs to the plugin's name
-//! and not to an instance of it: what is loaded in its place goes on with the same numbers. Owns them for
-//! good, and their bounds. Must never call a plugin.
+//! and not to an instance of it: what is loaded in its place goes on with the same numbers, or gives the
+//! name another meaning. Owns them for good, and their bounds. Must never call a plugin.
 //!
 //! Diagnostics: [`Misuse`].
 
@@ -12,11 +12,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::misuse::Misuse;
+use crate::plugin::PluginIndex;
 
 /// How many metrics all plugins of a process can have.
 pub const METRICS_MAX: usize = 4_096;
 /// How many metrics one plugin can have. The header's number.
 pub const PLUGIN_METRICS_MAX: usize = 256;
+/// How many places all instances of one plugin can take of [`METRICS_MAX`], which no metric gives back: room
+/// for those that later ones replace. The header's number.
+const PLUGIN_PLACES_MAX: usize = 2 * PLUGIN_METRICS_MAX;
 /// How many buckets a histogram can have, besides that for all the rest. The header's number.
 pub const BUCKETS_MAX: usize = 64;
 /// How long the name of a metric may be. The header's number.
@@ -89,6 +93,22 @@ pub(crate) struct Metric {
 }
 
 impl Metric {
+    fn new(plugin: &str, name: &str, family: &str, help: &str, shape: Shape) -> Metric {
+        let buckets = match &shape {
+            Shape::Histogram(bounds) => bounds.len() + 1,
+            Shape::Counter | Shape::Gauge => 0,
+        };
+        Metric {
+            plugin: plugin.to_owned(),
+            name: name.to_owned(),
+            family: family.to_owned(),
+            help: one_line(help),
+            shape,
+            number: Number::default(),
+            counts: (0..buckets).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
     /// Adds to a counter or a gauge.
     pub(crate) fn add(&self, amount: f64) -> Result<(), Misuse> {
         match self.shape {
@@ -178,14 +198,25 @@ pub struct PluginMetric {
 pub(crate) struct Registry {
     table: OnceLock<Box<[OnceLock<&'static Metric>]>>,
     taken: AtomicUsize,
-    /// The places of those that are shown, by family.
-    shown: Mutex<BTreeMap<String, usize>>,
+    /// Those that are shown, by family.
+    shown: Mutex<BTreeMap<String, Shown>>,
+}
+
+/// A metric that is shown.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    place: usize,
+    /// The latest instance that declared it: only one after it may mean something else by the name. So
+    /// each takes a place for a name once, and what one means is not undone by those that it replaced.
+    by: PluginIndex,
 }
 
 impl Registry {
-    /// The metric of this plugin with this name: the one that it has, or a new one. Returns its place.
+    /// The metric of the plugin called `plugin` with this name, for its instance `by`: the one that there
+    /// is, or a new one. Returns its place.
     pub(crate) fn declare(
         &self,
+        by: PluginIndex,
         plugin: &str,
         name: &str,
         help: &str,
@@ -194,50 +225,54 @@ impl Registry {
         let name = checked_name(name, &shape)?;
         let family = family(plugin, name);
         let shown = &mut *self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = shown.get(&family) {
-            let there = self.metric(*place).ok_or(SPENT)?;
+        if let Some(known) = shown.get_mut(&family) {
+            let there = self.metric(known.place).ok_or(SPENT)?;
             if there.plugin != plugin || there.name != name {
                 return Err(Misuse::Argument("another plugin has a metric of that name"));
             }
             if there.shape == shape {
-                return Ok(*place);
+                known.by = known.by.max(by);
+                return Ok(known.place);
             }
-            // Of another shape: a later build means something else by it. The old one is shown no more.
+            if by <= known.by {
+                return Err(OTHER_SHAPE);
+            }
+            // A later build means something else by it. The old one is shown no more.
         }
         let names = sample_names(&family, &shape);
-        let others = shown.values().filter_map(|place| self.metric(*place));
-        let mut others = others.filter(|other| other.family != family);
-        if others.any(|other| {
+        let others = || {
+            let others = shown.iter().filter(|(name, _)| **name != family);
+            others.filter_map(|(_, shown)| self.metric(shown.place))
+        };
+        if others().any(|other| {
             let taken = sample_names(&other.family, &other.shape);
             taken.iter().any(|name| names.contains(name))
         }) {
             return Err(Misuse::Argument("another metric has numbers of that name"));
         }
-        let own = shown.values().filter_map(|place| self.metric(*place));
-        if own.filter(|metric| metric.plugin == plugin).count() >= PLUGIN_METRICS_MAX {
+        if others().filter(|other| other.plugin == plugin).count() >= PLUGIN_METRICS_MAX {
             return Err(Misuse::Argument("a plugin has at most 256 metrics"));
         }
+        let metric = Metric::new(plugin, name, &family, help, shape);
+        let place = self.add(metric)?;
+        shown.insert(family, Shown { place, by });
+        Ok(place)
+    }
+
+    /// With [`shown`](Registry::shown) held. Kept for good: a plugin may have it as long as it likes.
+    fn add(&self, metric: Metric) -> Result<usize, Misuse> {
         let place = self.taken.load(Ordering::Relaxed);
+        let ever = (0..place).filter_map(|place| self.metric(place));
+        if ever.filter(|other| other.plugin == metric.plugin).count() >= PLUGIN_PLACES_MAX {
+            return Err(Misuse::Argument(
+                "all instances of a plugin have at most 512 metrics, those that were replaced included",
+            ));
+        }
         let table = self.table.get_or_init(|| (0..METRICS_MAX).map(|_| OnceLock::new()).collect());
         let free = table.get(place).ok_or(SPENT)?;
-        let buckets = match &shape {
-            Shape::Histogram(bounds) => bounds.len() + 1,
-            Shape::Counter | Shape::Gauge => 0,
-        };
-        let metric = Metric {
-            plugin: plugin.to_owned(),
-            name: name.to_owned(),
-            family: family.clone(),
-            help: one_line(help),
-            shape,
-            number: Number::default(),
-            counts: (0..buckets).map(|_| AtomicU64::new(0)).collect(),
-        };
-        // Kept for good: a plugin may have it as long as it likes.
         let taken = free.set(Box::leak(Box::new(metric))).is_ok();
         assert!(taken, "places are taken one after the other, under the lock");
         self.taken.store(place + 1, Ordering::Relaxed);
-        shown.insert(family, place);
         Ok(place)
     }
 
@@ -248,7 +283,7 @@ impl Registry {
     /// All that are shown, by family.
     pub(crate) fn read(&self) -> Vec<PluginMetric> {
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let metrics = shown.values().filter_map(|place| self.metric(*place));
+        let metrics = shown.values().filter_map(|shown| self.metric(shown.place));
         let read = metrics.map(|metric| PluginMetric {
             family: metric.family.clone(),
             help: metric.help.clone(),
@@ -258,6 +293,10 @@ impl Registry {
     }
 }
 
+const OTHER_SHAPE: Misuse = Misuse::Argument(
+    "the plugin has a metric of that name which is of another kind or has other buckets; only a later \
+     build of it can replace it",
+);
 const SPENT: Misuse =
     Misuse::Argument("plugins of this process have 4,096 metrics, which is the limit");
 
@@ -312,9 +351,22 @@ fn one_line(help: &str) -> String {
 mod tests {
     use super::*;
 
+    fn instance(index: u16) -> PluginIndex {
+        PluginIndex::from_bits(index)
+    }
+
     fn declared(registry: &Registry, name: &str, shape: Shape) -> &'static Metric {
-        let place = registry.declare("10-a", name, "help", shape).expect("there is room");
+        let place = declare(registry, "10-a", name, shape).expect("there is room");
         registry.metric(place).expect("it was declared")
+    }
+
+    fn declare(
+        registry: &Registry,
+        plugin: &str,
+        name: &str,
+        shape: Shape,
+    ) -> Result<usize, Misuse> {
+        registry.declare(instance(0), plugin, name, "help", shape)
     }
 
     #[test]
@@ -348,17 +400,56 @@ mod tests {
     }
 
     #[test]
-    fn a_name_means_one_metric_of_one_plugin_and_a_new_shape_replaces_the_old() {
+    fn a_name_means_one_metric_of_one_plugin() {
         let registry = Registry::default();
         let first = declared(&registry, "x_y", Shape::Counter);
         assert!(std::ptr::eq(first, declared(&registry, "x_y_total", Shape::Counter)));
-        let other = registry.declare("10-a-x", "y", "", Shape::Counter);
+        let other = declare(&registry, "10-a-x", "y", Shape::Counter);
         assert!(other.is_err(), "it would have the same family");
-        let second = declared(&registry, "x_y", Shape::Gauge);
-        first.add(1.0).expect("who has it may go on");
-        second.set(3.0).expect("it moves");
-        assert_eq!(registry.read().len(), 1);
-        assert_eq!(registry.read()[0].reading, Reading::Gauge(3.0));
+    }
+
+    #[test]
+    fn only_a_later_instance_gives_a_name_another_shape() {
+        let registry = Registry::default();
+        let declare =
+            |by, shape| registry.declare(instance(by), "a", "x", "", shape).map_err(|_| "refused");
+        let histogram = |bound| Shape::histogram(&[bound]).expect("one bound rises");
+        let first = declare(3, Shape::Counter).expect("there is room");
+        for shape in [Shape::Gauge, histogram(1.0)] {
+            assert_eq!(declare(3, shape.clone()), Err("refused"), "the one that has it");
+            assert_eq!(declare(2, shape), Err("refused"), "one that was before it");
+        }
+        let second = declare(4, histogram(1.0)).expect("a later build means something else");
+        assert_ne!(first, second);
+        assert_eq!(declare(4, histogram(2.0)), Err("refused"));
+        assert_eq!(declare(3, Shape::Counter), Err("refused"), "it is shown no more");
+        assert_eq!(declare(6, histogram(1.0)), Ok(second));
+        assert_eq!(declare(5, Shape::Gauge), Err("refused"));
+        registry.metric(first).expect("it stays").add(1.0).expect("who has it may go on");
+        registry.metric(second).expect("it stays").observe(0.5).expect("it sorts");
+        let read = registry.read();
+        let buckets = vec![(1.0, 1), (f64::MAX, 0)];
+        assert_eq!(read.len(), 1);
+        assert_eq!(read[0].reading, Reading::Histogram { sum: 0.5, buckets });
+    }
+
+    #[test]
+    fn a_plugin_that_changes_its_mind_with_every_instance_takes_nothing_from_others() {
+        let registry = Registry::default();
+        let declare = |by, n: usize, shape| {
+            registry.declare(instance(by), "a", &format!("n{n}"), "", shape).is_ok()
+        };
+        let shape = |by| if by % 2 == 0 { Shape::Gauge } else { Shape::Counter };
+        let instances = (PLUGIN_PLACES_MAX / PLUGIN_METRICS_MAX) as u16;
+        for by in 0..instances {
+            let all = (0..PLUGIN_METRICS_MAX).all(|n| declare(by, n, shape(by)));
+            assert!(all, "instance {by}: what it replaces does not count");
+            assert!(!declare(by, PLUGIN_METRICS_MAX, shape(by)), "a plugin has so many");
+        }
+        assert!(!declare(instances, 7, shape(instances)), "and had so many");
+        assert!(declare(instances, 7, shape(instances - 1)), "which it keeps");
+        assert!(registry.declare(instance(0), "b", "n", "", Shape::Gauge).is_ok());
+        assert_eq!(registry.read().len(), PLUGIN_METRICS_MAX + 1);
     }
 
     #[test]
@@ -366,13 +457,13 @@ mod tests {
         let histogram = || Shape::histogram(&[1.0]).expect("bounds that rise");
         for own in ["count", "sum", "bucket"] {
             let registry = Registry::default();
-            registry.declare("a", "x", "", histogram()).expect("there is room");
-            assert!(registry.declare("a-x", own, "", Shape::Gauge).is_err(), "{own}");
-            assert!(registry.declare("a-x", "other", "", Shape::Gauge).is_ok());
+            declare(&registry, "a", "x", histogram()).expect("there is room");
+            assert!(declare(&registry, "a-x", own, Shape::Gauge).is_err(), "{own}");
+            assert!(declare(&registry, "a-x", "other", Shape::Gauge).is_ok());
             let registry = Registry::default();
-            registry.declare("a-x", own, "", Shape::Gauge).expect("there is room");
-            assert!(registry.declare("a", "x", "", histogram()).is_err(), "{own}");
-            assert!(registry.declare("a", "x", "", Shape::Gauge).is_ok(), "a gauge has one");
+            declare(&registry, "a-x", own, Shape::Gauge).expect("there is room");
+            assert!(declare(&registry, "a", "x", histogram()).is_err(), "{own}");
+            assert!(declare(&registry, "a", "x", Shape::Gauge).is_ok(), "a gauge has one");
         }
     }
 
@@ -381,9 +472,9 @@ mod tests {
         let registry = Registry::default();
         let long = "x".repeat(NAME_BYTES_MAX + 1);
         for name in ["", "9x", "a-b", "ä", "x_sum", "x_bucket", &long, "_total"] {
-            assert!(registry.declare("a", name, "", Shape::Counter).is_err(), "{name}");
+            assert!(declare(&registry, "a", name, Shape::Counter).is_err(), "{name}");
         }
-        assert!(registry.declare("a", "x_total", "", Shape::Gauge).is_err());
+        assert!(declare(&registry, "a", "x_total", Shape::Gauge).is_err());
         for bounds in [&[1.0, 1.0][..], &[2.0, 1.0], &[f64::NAN], &[1.0, f64::INFINITY], &[0.0; 65]]
         {
             assert!(Shape::histogram(bounds).is_err(), "{bounds:?}");
@@ -396,11 +487,11 @@ mod tests {
     fn a_plugin_has_a_bounded_number() {
         let registry = Registry::default();
         for n in 0..PLUGIN_METRICS_MAX {
-            registry.declare("a", &format!("n{n}"), "", Shape::Gauge).expect("there is room");
+            declare(&registry, "a", &format!("n{n}"), Shape::Gauge).expect("there is room");
         }
-        assert!(registry.declare("a", "more", "", Shape::Gauge).is_err());
-        assert!(registry.declare("a", "n7", "", Shape::Gauge).is_ok());
-        assert!(registry.declare("b", "more", "", Shape::Gauge).is_ok());
+        assert!(declare(&registry, "a", "more", Shape::Gauge).is_err());
+        assert!(declare(&registry, "a", "n7", Shape::Gauge).is_ok());
+        assert!(declare(&registry, "b", "more", Shape::Gauge).is_ok());
     }
 
     #[test]

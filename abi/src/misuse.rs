@@ -53,7 +53,8 @@ pub(crate) enum Misuse {
     BareContext,
     #[error(
         "nothing can be decided of this message now: only in mqx_smtp_out_message, mq_smtp_out_data and \
-         mqx_smtp_out_result, or while one of them is held, and never if the peer took it"
+         mqx_smtp_out_result, or while one of them is held; never if the peer took it, and MQX_retryAt \
+         alone if the peer may have it"
     )]
     Undecidable,
     #[error("{hook} takes no such answer; nothing is changed")]

@@ -7,9 +7,19 @@ use std::collections::BTreeMap;
 
 use crate::text::Text;
 
-/// Notes by name. Without any, nothing is held.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Notes(BTreeMap<Box<str>, Text>);
+/// Notes by name. Without any, nothing is held: most messages have none, and each has a place for them.
+#[derive(Clone, Debug, Default)]
+pub struct Notes(Option<Box<ByName>>);
+
+type ByName = BTreeMap<Box<str>, Text>;
+
+impl PartialEq for Notes {
+    fn eq(&self, other: &Notes) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Notes {}
 
 impl Notes {
     /// Most notes on one thing. The header's number.
@@ -26,32 +36,37 @@ impl Notes {
         let is_name = (1..=Notes::NAME_BYTES_MAX).contains(&name.len())
             && !name.chars().any(char::is_control);
         let Some(value) = value.filter(|_| is_name) else {
-            self.0.remove(name);
+            if let Some(notes) = &mut self.0 {
+                notes.remove(name);
+            }
             return is_name;
         };
-        let before = self.get(name).map_or(0, |text| name.len() + text.as_bytes().len());
-        let count = self.0.len() + usize::from(!self.0.contains_key(name));
+        let known = self.get(name);
+        let before = known.map_or(0, |text| name.len() + text.as_bytes().len());
+        let count = self.iter().len() + usize::from(known.is_none());
         let bytes = (self.bytes() - before).saturating_add(name.len()).saturating_add(value.len());
         let fits = count <= Notes::COUNT_MAX && bytes <= Notes::BYTES_MAX;
         if fits {
-            self.0.insert(name.into(), Text::copy_from(value));
+            self.0.get_or_insert_default().insert(name.into(), Text::copy_from(value));
         }
         fits
     }
 
     /// The note of that name.
     pub fn get(&self, name: &str) -> Option<&Text> {
-        self.0.get(name)
+        self.0.as_ref()?.get(name)
     }
 
     /// Each with its name, by name.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &[u8])> {
-        self.0.iter().map(|(name, value)| (&**name, value.as_bytes()))
+        static NONE: ByName = ByName::new();
+        let notes = self.0.as_deref().unwrap_or(&NONE);
+        notes.iter().map(|(name, value)| (&**name, value.as_bytes()))
     }
 
     /// Are there none?
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.iter().len() == 0
     }
 
     fn bytes(&self) -> usize {

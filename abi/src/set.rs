@@ -3,6 +3,7 @@
 //! A set never changes. A reload makes another one, and whatever began with this one goes on with it
 //! (D-0E). Must never hold a plugin itself: that is the table's, for good. Diagnostics: none.
 
+use crate::callee::Callee;
 use crate::hook::Hook;
 use crate::plugin::{Plugin, PluginIndex};
 
@@ -12,6 +13,7 @@ pub struct PluginSet {
     all: Vec<PluginIndex>,
     names: Vec<&'static str>,
     by_hook: [Vec<PluginIndex>; Hook::ALL.len()],
+    callees: [Vec<Callee>; Hook::ALL.len()],
     asks_json: bool,
 }
 
@@ -33,10 +35,13 @@ impl PluginSet {
             }
             exporters
         });
+        let callees = Hook::ALL
+            .map(|hook| plugins.iter().filter_map(|plugin| Callee::new(plugin, hook)).collect());
         PluginSet {
             all: plugins.iter().map(|plugin| plugin.index).collect(),
             names: plugins.iter().map(|plugin| &*plugin.name).collect(),
             by_hook,
+            callees,
             asks_json: plugins.iter().any(|plugin| plugin.json.is_some()),
         }
     }
@@ -76,5 +81,11 @@ impl PluginSet {
     #[inline]
     pub fn with(&self, hook: Hook) -> &[PluginIndex] {
         &self.by_hook[hook as usize]
+    }
+
+    /// The same for a hook of a step, ready to be called; empty for any other.
+    #[inline]
+    pub fn callees(&self, hook: Hook) -> &[Callee] {
+        &self.callees[hook as usize]
     }
 }

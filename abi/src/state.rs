@@ -21,7 +21,7 @@ use crate::hold::{Hold, Staged};
 use crate::hook::{Hook, Site};
 use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::libev::Loop;
-use crate::message::{Direction, Message, Part};
+use crate::message::{Direction, Message, MessageInit, Part};
 use crate::misuse::Misuse;
 use crate::note::Notes;
 use crate::plugin::PluginIndex;
@@ -38,6 +38,9 @@ pub const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How many watches are remembered whose descriptor was closed (D-97), each until it is unwatched. Who closes
 /// more and unwatches later is warned of a watch that is no more.
 const WATCHES_CLOSED_MAX: usize = 1024;
+
+/// How many messages that are over keep their memory.
+const SPARE_MESSAGES_MAX: usize = 16;
 
 /// One pointer per plugin, NULL at first. Grows at the first store: most connections hold none, and after
 /// many reloads few of the plugins that there were (D-0E).
@@ -96,6 +99,8 @@ pub(crate) struct Connection {
     pub(crate) authenticated: bool,
     /// What plugins said since the worker last asked (D-34).
     pub(crate) plugin_authentication: Option<Said>,
+    /// How that and `authenticated` were before the plugin that has the step first said something of it there.
+    pub(crate) unjudged: Option<(bool, Option<Said>)>,
     pub(crate) closed: bool,
     /// How many bytes [`State::send`] may still take.
     pub(crate) output_space: usize,
@@ -113,7 +118,7 @@ pub(crate) struct Connection {
     pub(crate) staged: Option<Box<Staged>>,
     pub(crate) facts: Facts,
     /// What the address step of now shows to plugins of G2 and later.
-    pub(crate) address: Option<StepAddress>,
+    pub(crate) address: StepAddress,
     pub(crate) notes: Notes,
 }
 
@@ -124,6 +129,7 @@ impl Connection {
         self.hook = hook;
         self.answer = None;
         self.staged = None;
+        self.unjudged = None;
     }
 
     /// The holder releases the hold of now: what it said before counts.
@@ -155,6 +161,10 @@ impl Connection {
     pub(crate) fn set_authenticated(&mut self, by: PluginIndex, authenticated: bool) {
         match self.direction {
             Direction::Incoming => {
+                if self.chain.is_at(by) {
+                    let now = (self.authenticated, self.plugin_authentication);
+                    self.unjudged.get_or_insert(now);
+                }
                 self.authenticated = authenticated;
                 let before = match self.plugin_authentication {
                     Some(said) if said.by == by => said.before,
@@ -163,6 +173,18 @@ impl Connection {
                 self.plugin_authentication = Some(Said { by, good: authenticated, before });
             }
             Direction::Outgoing => {}
+        }
+    }
+
+    /// The plugin that has the step, or had it last, has failed in it: what it said there of the address is
+    /// as if it had not been said, and what it granted to the client there is not granted. A login that it
+    /// ended stays so.
+    pub(crate) fn forget_step(&mut self, plugin: PluginIndex) {
+        self.address.forget(plugin);
+        let is_last = self.plugin_authentication.is_some_and(|said| said.by == plugin);
+        if let Some((authenticated, said)) = self.unjudged.take().filter(|_| is_last) {
+            self.authenticated &= authenticated;
+            self.plugin_authentication = said;
         }
     }
 
@@ -189,7 +211,10 @@ pub(crate) struct State {
     pub(crate) context_data: PluginData,
     pub(crate) context_chain: Chain,
     pub(crate) connections: Slots<Connection>,
-    pub(crate) messages: Slots<Message>,
+    pub(crate) messages: Slots<Box<Message>>,
+    /// Messages that are over, whose memory the next ones get.
+    #[allow(clippy::vec_box, reason = "it is what a slot holds")]
+    spare_messages: Vec<Box<Message>>,
     pub(crate) holds: Slots<Hold>,
     pub(crate) timers: Slots<Timer>,
     pub(crate) watches: Slots<Watch>,
@@ -226,6 +251,7 @@ impl State {
             context_chain: Chain::default(),
             connections: Slots::new(),
             messages: Slots::new(),
+            spare_messages: Vec::new(),
             holds: Slots::new(),
             timers: Slots::new(),
             watches: Slots::new(),
@@ -248,7 +274,7 @@ impl State {
     /// The token is a message's, of this worker. For its values see [`State::message_with`].
     pub(crate) fn message(&mut self, token: Token) -> Result<&mut Message, Misuse> {
         let stale = Misuse::Stale { kind: token.kind().type_name() };
-        self.messages.get_mut(token.key()).ok_or(stale)
+        self.messages.get_mut(token.key()).map(|message| &mut **message).ok_or(stale)
     }
 
     /// The same, with these values as its JSON object says them now: each is compared with what it was.
@@ -274,7 +300,7 @@ impl State {
         match token.kind() {
             Kind::Message => {
                 let stale = Misuse::Stale { kind: token.kind().type_name() };
-                self.messages.get(token.key()).map(Message::notes).ok_or(stale)
+                self.messages.get(token.key()).map(|message| message.notes()).ok_or(stale)
             }
             _ => self.connection(token).map(|connection| &connection.notes),
         }
@@ -389,11 +415,14 @@ impl State {
         Ok(Token::new(Kind::Watch, watch.plugin, self.worker, key))
     }
 
-    /// Another interest; 0 lets the watch rest until it is given one again.
-    pub(crate) fn set_interest(&mut self, token: Token, interest: u8) -> Result<(), Misuse> {
+    /// Another interest; 0 lets the watch rest until it is given one again. False for one that was
+    /// removed here, of which its owner need not know yet.
+    pub(crate) fn set_interest(&mut self, token: Token, interest: u8) -> Result<bool, Misuse> {
         let stale = Misuse::Stale { kind: Kind::Watch.type_name() };
         self.commands.admit()?;
-        let watch = self.watches.get_mut(token.key()).ok_or(stale)?;
+        let Some(watch) = self.watches.get_mut(token.key()) else {
+            return self.watches_closed.contains(&token.key()).then_some(false).ok_or(stale);
+        };
         let before = std::mem::replace(&mut watch.interest, interest);
         let (id, fd) = (WatchId(token.key()), watch.fd);
         match (before, interest) {
@@ -402,7 +431,7 @@ impl State {
             (0, _) => self.commands.push(Command::Watch { watch: id, fd: borrow(fd), interest }),
             (_, _) => self.commands.push_interest(id, interest),
         }
-        Ok(())
+        Ok(true)
     }
 
     pub(crate) fn unwatch(&mut self, token: Token) -> Result<(), Misuse> {
@@ -417,15 +446,16 @@ impl State {
         Ok(())
     }
 
-    /// D-97: removes a watch whose descriptor was closed, unless it is gone already.
-    pub(crate) fn remove_closed(&mut self, watch: WatchId) {
-        if self.watches.remove(watch.0).is_none() {
-            return;
-        }
+    /// D-97: removes a watch whose descriptor was closed, unless it is gone already. Before its last
+    /// callback: one that were still there could be given an interest in whatever has its number by then,
+    /// with nobody left to take that back.
+    pub(crate) fn remove_closed(&mut self, watch: WatchId) -> Option<Watch> {
+        let removed = self.watches.remove(watch.0)?;
         if self.watches_closed.len() >= WATCHES_CLOSED_MAX {
             self.watches_closed.pop_front();
         }
         self.watches_closed.push_back(watch.0);
+        Some(removed)
     }
 
     /// D-17: the plugin was cleaned up; what it left goes without a callback.
@@ -453,23 +483,13 @@ impl State {
 
     /// The address of the step of now, for plugins of G2 and later. One for the whole chain.
     pub(crate) fn show_address(&mut self, connection: ConnectionId, bytes: &[u8]) -> *const c_char {
-        let State { connections, addresses, .. } = self;
-        let Some(shown) = connections.get_mut(connection.0) else { return ptr::null() };
-        let address = match &mut shown.address {
-            Some(address) if address.text.as_bytes() == bytes => address,
-            place => {
-                addresses.forget(place.as_ref().map(|address| &address.text));
-                place.insert(StepAddress::new(bytes))
-            }
-        };
-        addresses.show(&address.text, Owner::Step(connection.0))
+        let Some(shown) = self.connections.get_mut(connection.0) else { return ptr::null() };
+        shown.address.show(bytes, Owner::Step(connection.0), &mut self.addresses)
     }
 
     /// The address step is over: what plugins said with `MQ_setLocal`.
     pub(crate) fn end_address(&mut self, connection: ConnectionId) -> Option<bool> {
-        let address = self.connections.get_mut(connection.0)?.address.take()?;
-        self.addresses.forget(Some(&address.text));
-        address.local
+        self.connections.get_mut(connection.0)?.address.end(&mut self.addresses)
     }
 
     /// A message's sender or recipient as an address of G2 and later.
@@ -497,13 +517,38 @@ impl State {
         Ok(())
     }
 
-    /// Frees a message and what was lent of it.
-    pub(crate) fn remove_message(&mut self, message: MessageId) -> Option<Message> {
+    /// A message of `connection`, which is open; `None` without a slot.
+    #[inline]
+    pub(crate) fn open_message(
+        &mut self,
+        connection: ConnectionId,
+        init: MessageInit<'_>,
+    ) -> Option<MessageId> {
+        let owner = self.connections.get(connection.0);
+        let direction = owner.expect("a message is of an open connection").direction;
+        let spare = self.spare_messages.pop();
+        let mut message = spare.unwrap_or_else(|| Box::new(Message::blank(connection)));
+        message.begin(connection, direction, init);
+        self.messages.insert(message).map(MessageId)
+    }
+
+    /// Frees a message and what was lent of it. It is for [`State::keep_message`].
+    #[inline]
+    pub(crate) fn remove_message(&mut self, message: MessageId) -> Option<Box<Message>> {
         let message = self.messages.remove(message.0)?;
-        for part in [Part::Envelope, Part::Recipient] {
-            self.addresses.forget(message.text(part));
+        if !self.addresses.is_empty() {
+            for part in [Part::Envelope, Part::Recipient] {
+                self.addresses.forget(message.text(part));
+            }
         }
         Some(message)
+    }
+
+    /// A message is over, and its [`Message::end`] was taken: its memory is for another.
+    pub(crate) fn keep_message(&mut self, message: Box<Message>) {
+        if self.spare_messages.len() < SPARE_MESSAGES_MAX {
+            self.spare_messages.push(message);
+        }
     }
 
     /// Frees a connection and what was lent of it.
@@ -513,16 +558,13 @@ impl State {
         for hold in gone.iter().flat_map(|gone| gone.chain.overdue()) {
             self.holds.remove(hold);
         }
-        let address = gone.and_then(|gone| gone.address);
-        self.addresses.forget(address.as_ref().map(|address| &address.text));
+        self.addresses.forget(gone.as_ref().and_then(|gone| gone.address.text()));
     }
 
     /// The text of an address that is live.
     pub(crate) fn address_text(&self, owner: Owner) -> Option<&Text> {
         match owner {
-            Owner::Step(key) => {
-                self.connections.get(key)?.address.as_ref().map(|shown| &shown.text)
-            }
+            Owner::Step(key) => self.connections.get(key)?.address.text(),
             Owner::Message(key, part) => self.messages.get(key)?.text(part),
         }
     }
@@ -531,11 +573,11 @@ impl State {
     pub(crate) fn is_local(&self, owner: Owner) -> bool {
         let (said, text) = match owner {
             Owner::Step(key) => {
-                let shown = self.connections.get(key).and_then(|found| found.address.as_ref());
-                (shown.and_then(|shown| shown.local), shown.map(|shown| &shown.text))
+                let shown = self.connections.get(key).map(|found| &found.address);
+                (shown.and_then(StepAddress::local), shown.and_then(StepAddress::text))
             }
             Owner::Message(key, _) => {
-                let message = self.messages.get(key);
+                let message = self.messages.get(key).map(|message| &**message);
                 let said = message.and_then(Message::local);
                 (said, message.and_then(|message| message.text(Part::Recipient)))
             }
@@ -547,9 +589,9 @@ impl State {
     pub(crate) fn set_local(&mut self, owner: Owner, local: bool) {
         match owner {
             Owner::Step(key) => {
-                let connection = self.connections.get_mut(key);
-                if let Some(shown) = connection.and_then(|found| found.address.as_mut()) {
-                    shown.local = Some(local);
+                if let Some(connection) = self.connections.get_mut(key) {
+                    let by = call::current().map(|current| current.plugin);
+                    connection.address.set_local(by, local);
                 }
             }
             Owner::Message(key, _) => {

@@ -46,6 +46,10 @@ pub struct Text(Owned);
 /// A longer copy is a buffer, which [`Text::into_vec`] takes as it is.
 const COPY_BYTES_MAX: usize = 512;
 
+/// What is kept to be refilled is at least this much, and at most that.
+const REFILL_BYTES_MIN: usize = 64;
+const REFILL_BYTES_MAX: usize = 512;
+
 /// A short copy takes one allocation, a buffer that came from elsewhere is not copied.
 #[derive(Clone, Debug)]
 enum Owned {
@@ -86,6 +90,29 @@ impl Text {
         if bytes.last() == Some(&0) { Ok(Text(Owned::Buffer(bytes))) } else { Err(bytes) }
     }
 
+    /// Makes it say `bytes` in the memory that it has, if nobody shares that and it is neither too small nor
+    /// far too big; else in another.
+    pub(crate) fn refill(&mut self, bytes: &[u8]) {
+        if let Owned::Buffer(buffer) = &mut self.0
+            && let Some(buffer) = Arc::get_mut(buffer)
+            && (bytes.len() + 1..=REFILL_BYTES_MAX).contains(&buffer.capacity())
+        {
+            buffer.clear();
+            buffer.extend_from_slice(bytes);
+            buffer.push(0);
+            return;
+        }
+        *self = Text::refillable(bytes);
+    }
+
+    /// A copy for [`Text::refill`]: with room for most addresses.
+    #[cold]
+    pub(crate) fn refillable(bytes: &[u8]) -> Text {
+        let mut copy = Vec::with_capacity((bytes.len() + 1).max(REFILL_BYTES_MIN));
+        copy.extend_from_slice(bytes);
+        Text::from_vec(copy)
+    }
+
     /// The bytes without the zero byte at their end.
     pub fn as_bytes(&self) -> &[u8] {
         self.as_terminated().as_bytes()
@@ -123,6 +150,25 @@ mod tests {
         assert_eq!(text, Text::from_vec(b"a\0b".to_vec()));
         assert_ne!(text, Text::copy_from(b"a"));
         assert_eq!(Terminated::EMPTY.as_bytes(), b"");
+    }
+
+    #[test]
+    fn a_text_is_refilled_in_its_own_memory_unless_somebody_shares_it() {
+        let mut text = Text::refillable(b"someone@example.org");
+        let place = text.as_bytes().as_ptr();
+        text.refill(b"else@example.com");
+        assert_eq!((text.as_bytes(), text.as_bytes().as_ptr()), (&b"else@example.com"[..], place));
+        let shared = text.clone();
+        text.refill(b"");
+        assert_eq!((shared.as_bytes(), text.as_bytes()), (&b"else@example.com"[..], &b""[..]));
+        assert_eq!(text.as_terminated(), Terminated::EMPTY);
+        for long in [REFILL_BYTES_MIN, REFILL_BYTES_MAX, 70_000] {
+            text.refill(&vec![b'x'; long]);
+            assert_eq!(text.as_bytes().len(), long);
+        }
+        text.refill(b"short");
+        let Owned::Buffer(buffer) = &text.0 else { panic!("it is a buffer") };
+        assert!(buffer.capacity() <= REFILL_BYTES_MAX, "what is far too big is let go of");
     }
 
     #[test]

@@ -22,22 +22,68 @@ pub(crate) type Opaque = c_void;
 
 const WORKER_SHIFT: u32 = SLOT_BITS + GENERATION_BITS;
 const PLUGIN_SHIFT: u32 = WORKER_SHIFT + 8;
+const WORKER_MASK: u64 = 0xff << WORKER_SHIFT;
+const PLUGIN_MASK: u64 = ((1 << PluginIndex::BITS) - 1) << PLUGIN_SHIFT;
 const KIND_SHIFT: u32 = PLUGIN_SHIFT + PluginIndex::BITS;
 
-/// A step's context, but for the plugin that it is shown to: computed once for all of them.
+/// A worker and a connection or message of it: what its tokens share, whoever they are shown to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct StepName(u64);
+pub(crate) struct Name(u64);
 
-impl StepName {
+impl Name {
     #[inline(always)]
-    pub(crate) const fn new(worker: u8, connection: Key) -> StepName {
-        let kind = (Kind::StepContext as u64) << KIND_SHIFT;
-        StepName(kind | (worker as u64) << WORKER_SHIFT | connection.bits())
+    pub(crate) const fn new(worker: u8, key: Key) -> Name {
+        Name((worker as u64) << WORKER_SHIFT | key.bits())
+    }
+
+    /// Of a connection: the [shared bits](Token::shared_bits) of its steps' contexts.
+    #[inline(always)]
+    pub(crate) const fn step_bits(self) -> u64 {
+        (Kind::StepContext as u64) << KIND_SHIFT | self.0
+    }
+}
+
+/// What the tokens of one kind and plugin share, whatever they name: found once, so that a token is put together
+/// in one step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form(u64);
+
+impl Form {
+    pub(crate) const fn new(kind: Kind, plugin: PluginIndex) -> Form {
+        Form((kind as u64) << KIND_SHIFT | (plugin.bits() as u64) << PLUGIN_SHIFT)
     }
 
     #[inline(always)]
-    pub(crate) const fn shown_to(self, plugin: PluginIndex) -> Token {
-        Token(self.0 | (plugin.bits() as u64) << PLUGIN_SHIFT)
+    pub(crate) const fn of(self, name: Name) -> Token {
+        Token(name.0 | self.0)
+    }
+
+    pub(crate) const fn plugin(self) -> PluginIndex {
+        PluginIndex::from_bits((self.0 >> PLUGIN_SHIFT) as u16)
+    }
+}
+
+/// The same for the contexts of one plugin: what they keep of a connection's name differs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ContextForm {
+    kept: u64,
+    form: Form,
+}
+
+impl ContextForm {
+    /// They name the step.
+    pub(crate) const fn of_step(plugin: PluginIndex) -> ContextForm {
+        ContextForm { kept: !0, form: Form::new(Kind::StepContext, plugin) }
+    }
+
+    /// They name none: all that there are on a worker are one.
+    pub(crate) const fn bare(plugin: PluginIndex) -> ContextForm {
+        ContextForm { kept: WORKER_MASK, form: Form::new(Kind::Context, plugin) }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn of(self, connection: Name) -> Token {
+        self.form.of(Name(connection.0 & self.kept))
     }
 }
 
@@ -140,10 +186,9 @@ impl Token {
         ptr::without_provenance_mut(self.0 as usize)
     }
 
-    /// Never 0.
-    #[inline]
-    pub(crate) const fn bits(self) -> u64 {
-        self.0
+    /// Without its plugin's. Never 0.
+    pub(crate) const fn shared_bits(self) -> u64 {
+        self.0 & !PLUGIN_MASK
     }
 
     /// What a hand-back of a step names, in any generation: its context.
@@ -161,19 +206,6 @@ impl Token {
     pub(crate) const fn without_step(self) -> Token {
         let whose = ((1 << (KIND_SHIFT - WORKER_SHIFT)) - 1) << WORKER_SHIFT;
         Token((Kind::Context as u64) << KIND_SHIFT | self.0 & whose)
-    }
-
-    /// For a step's context: the connection.
-    #[inline(always)]
-    pub(crate) const fn connection(self) -> Token {
-        Token(self.0 ^ (Kind::StepContext as u64 ^ Kind::Connection as u64) << KIND_SHIFT)
-    }
-
-    /// For a step's context: a message that is shown in the step.
-    #[inline(always)]
-    pub(crate) const fn message(self, message: Key) -> Token {
-        let whose = ((1 << (KIND_SHIFT - WORKER_SHIFT)) - 1) << WORKER_SHIFT;
-        Token((Kind::Message as u64) << KIND_SHIFT | self.0 & whose | message.bits())
     }
 
     pub(crate) fn kind(self) -> Kind {
@@ -222,11 +254,18 @@ mod tests {
     fn what_a_step_shows_is_named_as_by_itself() {
         let (plugin, key, other) =
             (PluginIndex::from_bits(4095), Key::from_bits((1 << 40) - 1), Key::from_bits(5));
-        let context = StepName::new(255, key).shown_to(plugin);
-        assert_eq!(context, Token::new(Kind::StepContext, plugin, 255, key));
-        assert_eq!(context.without_step(), Token::bare(plugin, 255));
-        assert_eq!(context.connection(), Token::new(Kind::Connection, plugin, 255, key));
-        assert_eq!(context.message(other), Token::new(Kind::Message, plugin, 255, other));
+        let (step, message) = (Name::new(255, key), Name::new(255, other));
+        let context = Token::new(Kind::StepContext, plugin, 255, key);
+        assert_eq!(ContextForm::of_step(plugin).of(step), context);
+        assert_eq!(ContextForm::bare(plugin).of(step), Token::bare(plugin, 255));
+        for (kind, name, key) in [(Kind::Connection, step, key), (Kind::Message, message, other)] {
+            let form = Form::new(kind, plugin);
+            assert_eq!(
+                (form.of(name), form.plugin()),
+                (Token::new(kind, plugin, 255, key), plugin)
+            );
+        }
+        assert_eq!(context.shared_bits(), step.step_bits());
     }
 
     #[test]

@@ -17,9 +17,9 @@ use thiserror::Error;
 use crate::access;
 use crate::address::Locals;
 use crate::call::{self, Call, Word};
-use crate::command::Command;
+use crate::command::{Command, Watch};
 use crate::control::Asked;
-use crate::decision::Decided;
+use crate::decision::{Admitted, Decided};
 use crate::fact::Facts;
 use crate::hook::{Hook, Site};
 use crate::host::{self, Host, Level};
@@ -27,7 +27,7 @@ use crate::id::{ConnectionId, MessageId, QueryId, TimerId, WatchId};
 use crate::inbox::Post;
 use crate::json::{self, Made};
 use crate::libev::ForeignLoop;
-use crate::message::{Direction, Message, MessageEdits, MessageInit};
+use crate::message::{Direction, MessageEdits, MessageInit};
 use crate::misuse::{self, Once};
 use crate::note::Notes;
 use crate::plugin::PluginIndex;
@@ -165,6 +165,7 @@ impl Worker {
             secure,
             authenticated,
             plugin_authentication: None,
+            unjudged: None,
             closed: false,
             output_space: OUTPUT_BYTES_MAX,
             data: PluginData::default(),
@@ -176,7 +177,7 @@ impl Worker {
             staged: None,
             facts: Facts::default(),
             notes: Notes::default(),
-            address: None,
+            address: Default::default(),
         };
         let key = self.state.borrow_mut().connections.insert(connection);
         key.map(ConnectionId).ok_or(Exhausted { things: "connections" })
@@ -198,7 +199,8 @@ impl Worker {
         connection.is_some_and(|connection| !Rc::ptr_eq(&connection.set, set))
     }
 
-    /// How many of these are asked about a step of this connection that calls `hook`.
+    /// How many plugins are asked about a step of this connection that calls `hook`.
+    #[inline]
     pub fn asked(&self, connection: ConnectionId, hook: Hook) -> usize {
         let state = self.state.borrow();
         state.connections.get(connection.0).map_or(0, |connection| connection.set.with(hook).len())
@@ -248,6 +250,12 @@ impl Worker {
         self.change(connection, |connection| connection.forget_authentication(plugin));
     }
 
+    /// A plugin has failed in a step, which it has or had last: what it said in it of the address, and what it
+    /// granted to the client, counts no longer (D-27).
+    pub fn forget_step(&self, connection: ConnectionId, plugin: PluginIndex) {
+        self.change(connection, |connection| connection.forget_step(plugin));
+    }
+
     /// How many more bytes the output of a connection can take, at most [`OUTPUT_BYTES_MAX`]. Said
     /// whenever it has changed, with no [`Command::Send`] for the connection waiting (D-40).
     pub fn set_output_space(&self, connection: ConnectionId, bytes: usize) {
@@ -269,25 +277,35 @@ impl Worker {
         connection: ConnectionId,
         init: MessageInit<'_>,
     ) -> Result<MessageId, Exhausted> {
-        let state = &mut *self.state.borrow_mut();
-        let owner = state.connections.get(connection.0);
-        let direction = owner.expect("a message is of an open connection").direction;
-        let key = state.messages.insert(Message::new(connection, direction, init));
-        key.map(MessageId).ok_or(Exhausted { things: "messages" })
+        let message = self.state.borrow_mut().open_message(connection, init);
+        message.ok_or(Exhausted { things: "messages" })
     }
 
     /// The message's chain is over: its tokens and the strings that it lent are stale. Nothing was
     /// changed in a message that is gone.
     pub fn close_message(&self, message: MessageId) -> MessageEdits {
-        let message = self.state.borrow_mut().remove_message(message);
-        message.map_or_else(MessageEdits::default, json::close)
+        let mut message = {
+            let state = &mut *self.state.borrow_mut();
+            let Some(mut message) = state.remove_message(message) else {
+                return MessageEdits::default();
+            };
+            if message.json.is_none() {
+                let edits = message.end();
+                state.keep_message(message);
+                return edits;
+            }
+            message
+        };
+        let edits = json::close(&mut message);
+        self.state.borrow_mut().keep_message(message);
+        edits
     }
 
     /// What plugins made of an outgoing message so far, without its JSON and notes. Nothing was changed in a
     /// message that is gone.
     pub fn edits(&self, message: MessageId) -> MessageEdits {
         let state = self.state.borrow();
-        state.messages.get(message.0).map_or_else(MessageEdits::default, Message::edits)
+        state.messages.get(message.0).map_or_else(MessageEdits::default, |message| message.edits())
     }
 
     /// The JSON object and the notes of an outgoing message as they are now; `None` if no plugin asked for
@@ -300,16 +318,17 @@ impl Worker {
     /// within a step, while it can be acted upon.
     pub fn admit_decisions(&self, message: MessageId, admitted: bool) {
         if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
-            message.docket.set_open(admitted);
+            message.docket.admit(if admitted { Admitted::All } else { Admitted::Nothing });
         }
     }
 
-    /// The end of an outgoing message at its peer is about to be shown: how far it came, and whether
-    /// plugins may decide what becomes of it all the same.
-    pub fn begin_result(&self, message: MessageId, reached: &str, admitted: bool) {
+    /// The end of an outgoing message at its peer is about to be shown: how far it came, and what plugins
+    /// may decide of it all the same. What was decided before, and not taken, counts no longer.
+    pub fn begin_result(&self, message: MessageId, reached: &str, admitted: Admitted) {
         if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
             message.state = Some(Text::copy_from(reached.as_bytes()));
-            message.docket.set_open(admitted);
+            message.docket.admit(admitted);
+            message.docket.take();
         }
     }
 
@@ -322,6 +341,13 @@ impl Worker {
     /// What plugins decided, once.
     pub fn take_decision(&self, message: MessageId) -> Option<Decided> {
         self.state.borrow_mut().messages.get_mut(message.0)?.docket.take()
+    }
+
+    /// A plugin has failed in the step of a message: what it decided counts no longer.
+    pub fn forget_decision(&self, message: MessageId, plugin: PluginIndex) {
+        if let Some(message) = self.state.borrow_mut().messages.get_mut(message.0) {
+            message.docket.forget(plugin);
+        }
     }
 
     // ---- Hooks ------------------------------------------------------------------------------------
@@ -348,7 +374,7 @@ impl Worker {
 
     /// What plugins have said so far with `MQ_setLocal` about the address of the step of now.
     pub fn said_local(&self, connection: ConnectionId) -> Option<bool> {
-        self.state.borrow().connections.get(connection.0)?.address.as_ref()?.local
+        self.state.borrow().connections.get(connection.0)?.address.local()
     }
 
     /// Calls one hook of the worker itself; at its start with the loop running (D-14), and at its end
@@ -359,10 +385,11 @@ impl Worker {
     pub fn call_context(&mut self, plugin: PluginIndex, step: ContextStep) -> Returned {
         self.state.borrow().context_chain.expect_free();
         let context = Token::bare(plugin, self.index);
-        self.asked.begin(context);
+        self.asked.begin(context.shared_bits());
         let callee = self.host.plugins().plugin(plugin);
         let took_control = callee.call_context(self.word, step, context);
-        let told = self.asked.end();
+        let told = self.asked.is_told();
+        self.asked.end();
         let chain = &mut self.state.borrow_mut().context_chain;
         if !told {
             chain.on_call(plugin);
@@ -473,8 +500,13 @@ impl Worker {
 
     /// Moves out what plugins asked for since the last time, in their order. To be called, and obeyed,
     /// after every call that ran plugin code and after [`apply_posted`](Worker::apply_posted).
+    #[inline]
     pub fn take_commands(&self, into: &mut Vec<Command>) {
-        self.state.borrow_mut().commands.take(into);
+        let commands = &mut self.state.borrow_mut().commands;
+        // Mostly there are none.
+        if !commands.is_empty() {
+            commands.take(into);
+        }
     }
 
     /// A timer is due: frees it, unless it repeats, then calls back (D-90, D-91). False if it was stopped meanwhile.
@@ -494,24 +526,28 @@ impl Worker {
         let watch = self.state.borrow().watches.get(id.0).copied();
         let Some(watch) = watch else { return false };
         let events = events & watch.interest;
-        if events == 0 {
-            return false;
+        if events != 0 {
+            self.call_watch(id, watch, events);
         }
+        events != 0
+    }
+
+    fn call_watch(&self, id: WatchId, watch: Watch, events: u8) {
         let token = Token::new(Kind::Watch, watch.plugin, self.index, id.0).to_pointer();
         call::plugin_code(self.word, Call::new(watch.plugin, Site::Watch), || {
             // SAFETY: the callback and its data are the plugin's, given together for such calls; the
             // token is never dereferenced.
             unsafe { (watch.callback)(token, watch.fd, c_int::from(events), watch.data) };
         });
-        true
     }
 
-    /// The descriptor of a watch turned out to be closed, or cannot be watched (D-97): warns, calls back
-    /// once more with all the bits asked for, and frees the watch; that its owner unwatches it later is no
-    /// misuse. The worker's own registration is gone already. `os_error` is what the system said.
+    /// The descriptor of a watch turned out to be closed, or cannot be watched (D-97): warns, frees the
+    /// watch, and calls back once more with all the bits asked for; that its owner unwatches it then or
+    /// later is no misuse, and nothing brings it back. The worker's own registration is gone already.
+    /// `os_error` is what the system said.
     pub fn remove_watch(&mut self, id: WatchId, os_error: i32) {
-        let watch = self.state.borrow().watches.get(id.0).copied();
-        let Some(watch) = watch else { return };
+        let removed = self.state.borrow_mut().remove_closed(id);
+        let Some(watch) = removed else { return };
         let fd = watch.fd;
         let why = io::Error::from_raw_os_error(os_error);
         let text = format_args!(
@@ -519,8 +555,9 @@ impl Worker {
              {why}. The watch is removed"
         );
         misuse::say(self.host, Level::Warning, Some(watch.plugin), text);
-        self.fire_watch(id, watch.interest);
-        self.state.borrow_mut().remove_closed(id);
+        if watch.interest != 0 {
+            self.call_watch(id, watch, watch.interest);
+        }
     }
 
     /// A query was answered: frees it, then calls back. False, and no callback, if it was cancelled.

@@ -11,7 +11,7 @@
 //! sockets
 //! mail
 //! verdicts  until none is left, or the budget is used up
-//! commit    the turn's durable batch is handed over
+//! commit    what must become durable is handed over, or kept for the next turn, which then comes at once
 //! flush     output
 //! ```
 //!
@@ -109,7 +109,8 @@ pub trait Handler {
     /// Resumes what one pending verdict has released; `false` if there was none.
     fn resume(&mut self, io: &mut Io<Self>) -> bool;
 
-    /// Hands over what must become durable.
+    /// Hands over what must become durable. What it keeps for another turn is [`Pending::unhanded`]: it must
+    /// then have that turn come at once ([`Reactor::stay_awake`]), for nobody sleeps on it.
     fn commit(&mut self, io: &mut Io<Self>);
 
     /// Writes output.

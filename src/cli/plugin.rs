@@ -81,6 +81,8 @@ pub struct PluginBench {
     pub file: PathBuf,
     /// How long it takes in all, about.
     pub time: Duration,
+    /// Settings of the plugin, by their whole names (`--setting`).
+    pub settings: Vec<(String, String)>,
     /// Whether to print one JSON object (`--json`).
     pub json: bool,
 }
@@ -129,7 +131,11 @@ pub(super) fn command() -> clap::Command {
         .about("Say whether the server would take a plugin; 1 if it would not")
         .arg(file())
         .arg(flag("json").help("Print one JSON object"))
-        .arg(flag("no-load").help("Look at the file alone; else a process of its own loads it"));
+        .arg(flag("no-load").help("Look at the file alone; else a process of its own loads it"))
+        .after_help(
+            "Of its functions mq_version alone is called: whether mqx_initialize agrees, `plugin test` \
+             shows.",
+        );
     let dialogue = Arg::new("dialogue")
         .value_name("DIALOGUE")
         .required(true)
@@ -153,10 +159,17 @@ pub(super) fn command() -> clap::Command {
         .value_parser(value_parser!(u64).range(1..=PATIENCE_S_MAX))
         .default_value(PATIENCE_S_DEFAULT)
         .help("Take so long in all, about");
+    let setting = Arg::new("setting")
+        .long("setting")
+        .value_name("KEY=VALUE")
+        .action(ArgAction::Append)
+        .value_parser(assignment)
+        .help("Give it this setting, plugin-NAME-KEY; again for another");
     let bench = clap::Command::new("bench")
         .about("Measure each hook of a plugin, and what it costs two sessions in memory")
         .arg(file())
         .arg(seconds)
+        .arg(setting)
         .arg(flag("json").help("Print one JSON object"));
     let name =
         Arg::new("name").value_name("NAME").required(true).help("Its name, and the folder's");
@@ -184,6 +197,11 @@ pub(super) fn command() -> clap::Command {
         .subcommand(load)
 }
 
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("a setting is KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
 pub(super) fn read(matches: &ArgMatches) -> Plugin {
     let (name, matches) = matches.subcommand().expect("a subcommand is required");
     let file = || required(matches, "file");
@@ -201,6 +219,7 @@ pub(super) fn read(matches: &ArgMatches) -> Plugin {
         "bench" => Plugin::Bench(PluginBench {
             file: file(),
             time: Duration::from_secs(required(matches, "seconds")),
+            settings: matches.get_many("setting").into_iter().flatten().cloned().collect(),
             json: matches.get_flag("json"),
         }),
         "new" => Plugin::New(PluginNew {

@@ -21,6 +21,7 @@ use rohrpost_reactor::{Key, Slab};
 use crate::queue::{MailId, Schedule, Smarthost};
 
 use super::chance::Chance;
+use super::explain::{DestinationView, LookUp};
 use super::finish::{Fate, Finish};
 use super::journey::{Carried, Journey};
 use super::pool::Pool;
@@ -108,40 +109,6 @@ pub(super) struct Destination {
     ending: Option<Ending>,
     awake: bool,
     starved: bool,
-}
-
-/// One destination, explained.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DestinationView {
-    /// Where the mails go.
-    pub target: Target,
-    /// Mails that are ready, being read back, or under way.
-    pub mails: usize,
-    /// Of these, those that wait for a connection; at most, some may be gone.
-    pub ready: usize,
-    /// Connections, opening ones included.
-    pub connections: usize,
-    /// Of these, those without mail.
-    pub idle: usize,
-    /// Of these, those that are not greeted yet.
-    pub opening: usize,
-    /// Whether its route is being looked up, or waits for that; `None` with a route that serves.
-    pub look_up: Option<LookUp>,
-    /// Why the last connection or look-up failed, until one succeeds.
-    pub trouble: Option<String>,
-    /// When it is tried again, on the monotonic clock.
-    pub back_at_ms: Option<u64>,
-    /// Whether it waits for connections or memory that others use.
-    pub starved: bool,
-}
-
-/// What a destination without a route waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LookUp {
-    /// A place among the look-ups.
-    Waiting,
-    /// The answer.
-    Asked,
 }
 
 /// The destinations of one worker.
@@ -634,6 +601,12 @@ impl Destinations {
                 list.shrink_to(TABLE_KEPT.max(2 * list.len()));
             }
         }
+    }
+
+    /// Whether a destination has no connection, and the last that was wanted could not be had.
+    pub(super) fn is_cut_off(&self, id: DestinationId) -> bool {
+        let pool = self.slab.get(id.0).map(|destination| &destination.pool);
+        pool.is_some_and(|pool| pool.trouble().is_some() && pool.connections() == pool.opening())
     }
 
     /// Why the last connection or look-up of a destination failed, until one succeeds.

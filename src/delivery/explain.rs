@@ -1,4 +1,4 @@
-//! What a store says of its mails to whoever asks.
+//! What a store says of its mails, and of where they go, to whoever asks.
 //!
 //! Must never: change anything.
 //!
@@ -10,6 +10,7 @@ use crate::results::ResultQueues;
 use super::destinations::DestinationId;
 use super::finish::Ended;
 use super::store::{Held, Place, Store};
+use super::target::Target;
 
 /// One mail, explained.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +35,40 @@ pub struct MailView {
     pub recent: Vec<Attempt>,
     /// What it asks for itself.
     pub wishes: Option<Box<Wishes>>,
+}
+
+/// One destination, explained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationView {
+    /// Where the mails go.
+    pub target: Target,
+    /// Mails that are ready, being read back, or under way.
+    pub mails: usize,
+    /// Of these, those that wait for a connection; at most, some may be gone.
+    pub ready: usize,
+    /// Connections, opening ones included.
+    pub connections: usize,
+    /// Of these, those without mail.
+    pub idle: usize,
+    /// Of these, those that are not greeted yet.
+    pub opening: usize,
+    /// Whether its route is being looked up, or waits for that; `None` with a route that serves.
+    pub look_up: Option<LookUp>,
+    /// Why the last connection or look-up failed, until one succeeds.
+    pub trouble: Option<String>,
+    /// When it is tried again, on the monotonic clock.
+    pub back_at_ms: Option<u64>,
+    /// Whether it waits for connections or memory that others use.
+    pub starved: bool,
+}
+
+/// What a destination without a route waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookUp {
+    /// A place among the look-ups.
+    Waiting,
+    /// The answer.
+    Asked,
 }
 
 impl Store {

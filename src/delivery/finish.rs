@@ -123,6 +123,11 @@ impl Finish {
         }
     }
 
+    /// Whether the far end may have taken it all the same: its text was out, and no reply to that was read.
+    pub fn may_have_arrived(&self) -> bool {
+        self.code == 0 && self.state == state_of(Stage::FinalDot)
+    }
+
     /// What went wrong in one line: where, at what step, and what was said.
     pub fn trouble(&self) -> String {
         let Finish { state, code, status, description, to, .. } = self;

@@ -30,10 +30,8 @@ mod store;
 mod target;
 
 pub use chance::Chance;
-pub use destinations::{
-    DestinationId, DestinationLimits, DestinationView, Destinations, LookUp, Step,
-};
-pub use explain::MailView;
+pub use destinations::{DestinationId, DestinationLimits, Destinations, Step};
+pub use explain::{DestinationView, LookUp, MailView};
 pub use facts::{Certificate, Cipher, Facts, Name};
 pub use finish::{Ended, Fate, Finish, state_of};
 pub use journey::{Carried, Journey};

@@ -6,8 +6,8 @@
 //! which ends within the deadlines of its connection, and `Loading`, which ends with the read. Mails
 //! that need a connection belong to a destination ([`Store::destinations`]) as long as they do.
 //!
-//! Memory: a body stays from the commit until the first attempt ended, then it is read back when
-//! due. [`Store::take_released`] tells how many octets of the budget came free.
+//! Memory: a body stays from the commit until the first attempt ended, unless that is far away (`store_texts`);
+//! then it is read back when due. [`Store::take_released`] tells how many octets of the budget came free.
 //!
 //! Must never: open a socket or file, read a clock, answer a client.
 //!
@@ -29,8 +29,6 @@ use super::{Ended, Fate, Finish};
 
 /// Attempts of a mail that are kept in memory to be shown; the number of all is exact.
 const ATTEMPTS_SHOWN: usize = 8;
-/// Ready mails that are looked at for one whose text is in memory, when there is no room for another.
-const MEMORY_SCAN: usize = 1_000;
 /// When a transaction is looked at again whose time was over while some of its mail was under way.
 const AGED_PAUSE_MS: u64 = 1_000;
 /// How long a mail rests whose text could not be read back.
@@ -115,7 +113,7 @@ pub(super) struct Held {
     pub(super) content: Content,
     /// Mails that need the text now or soon: ready, loading or active. Counted, so that a
     /// transaction of many recipients costs no walk over all of them for each.
-    needing: usize,
+    pub(super) needing: usize,
     /// Mails that are not freed.
     unfreed: usize,
     /// What it asks for itself.
@@ -135,9 +133,15 @@ impl Held {
         self.unfreed -= usize::from(before != Place::Freed);
         before
     }
+
+    /// From now on its text is on disk alone; how many octets of the budget that frees.
+    pub(super) fn let_text_go(&mut self) -> usize {
+        self.content = Content::Disk;
+        std::mem::take(&mut self.reserved)
+    }
 }
 
-fn needs_text(place: Place) -> bool {
+pub(super) fn needs_text(place: Place) -> bool {
     matches!(place, Place::Ready | Place::Loading | Place::Active)
 }
 
@@ -171,7 +175,7 @@ pub struct Store {
     pub(super) active: usize,
     queued: usize,
     failed: usize,
-    released: usize,
+    pub(super) released: usize,
 }
 
 impl Store {
@@ -225,7 +229,7 @@ impl Store {
         }
         self.queued += mails.len();
         self.ages.insert(expiry_ms, Age::of_all(id));
-        let held = Held {
+        let mut held = Held {
             received_ms: transaction.received_ms,
             expiry_ms,
             body_bytes: transaction.body_bytes(),
@@ -237,8 +241,10 @@ impl Store {
             extras_bytes: own::extras_bytes(&mails),
             mails: mails.into(),
         };
+        if self.is_far(&held) {
+            self.released += held.let_text_go();
+        }
         self.held.insert(id, held);
-        self.shrink(id);
     }
 
     /// A transaction that the start found.
@@ -299,20 +305,6 @@ impl Store {
         self.held.insert(waiting.id, held);
     }
 
-    /// Lets go of a text that no attempt needs right now, to give memory to newer mail.
-    pub fn unload(&mut self, id: TransactionId) {
-        let Some(held) = self.held.get_mut(&id) else {
-            return;
-        };
-        if !matches!(held.content, Content::Memory(_)) {
-            return;
-        }
-        if held.mails.iter().all(|mail| mail.place != Place::Active) {
-            held.content = Content::Disk;
-            self.released += std::mem::take(&mut held.reserved);
-        }
-    }
-
     /// The next ready mail of a destination, made active, or the text that has to be read back for
     /// one. `reserve` asks the memory budget for a text's octets; refused, the mail stays ready, and one whose
     /// text is in memory goes first. If nothing else is under way the text is read back all the
@@ -370,27 +362,6 @@ impl Store {
         None
     }
 
-    /// The first ready mail, among as many as are looked at, whose text is in memory.
-    fn take_from_memory(&mut self, destination: DestinationId) -> Option<Work> {
-        let ready = &mut self.destinations.get_mut(destination)?.ready;
-        for at in 0..MEMORY_SCAN.min(ready.len()) {
-            let id = ready[at];
-            let Some((held, place)) = find(&mut self.held, id) else {
-                continue;
-            };
-            if let (Place::Ready, Content::Memory(transaction)) =
-                (held.mails[place].place, &held.content)
-            {
-                let transaction = held.text_for(id, place, transaction);
-                held.move_to(place, Place::Active);
-                self.active += 1;
-                ready.remove(at);
-                return Some(Work::Deliver(id, transaction));
-            }
-        }
-        None
-    }
-
     /// The answer to [`Work::Load`]. Returns what has to be settled: a text that is lost fails
     /// its mails for good, a disk that did not answer is asked again later.
     pub fn on_loaded(
@@ -421,8 +392,7 @@ impl Store {
                 Vec::new()
             }
             Err(error) => {
-                held.content = Content::Disk;
-                self.released += std::mem::take(&mut held.reserved);
+                self.released += held.let_text_go();
                 let fate = match error {
                     ReadError::Unknown(_) | ReadError::Damaged(_) => Fate::Permanent,
                     ReadError::Io { .. } => Fate::Untried,
@@ -635,8 +605,7 @@ impl Store {
             return;
         };
         if held.needing == 0 {
-            held.content = Content::Disk;
-            self.released += std::mem::take(&mut held.reserved);
+            self.released += held.let_text_go();
         }
         if held.unfreed == 0 {
             for (expiry_ms, age) in held.ages(id) {
@@ -683,6 +652,9 @@ mod by_hand;
 
 #[path = "store_own.rs"]
 mod own;
+
+#[path = "store_texts.rs"]
+mod texts;
 
 use own::Age;
 pub(super) use own::Own;

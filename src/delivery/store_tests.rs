@@ -15,11 +15,11 @@ const RETRY_S: u32 = 10;
 /// Both clocks run together, this far apart.
 const UNIX_MS: u64 = 1_000_000_000;
 
-fn at(mono_ms: u64) -> Now {
+pub(super) fn at(mono_ms: u64) -> Now {
     Now { mono_ms, unix_ms: UNIX_MS + mono_ms }
 }
 
-fn store() -> Store {
+pub(super) fn store() -> Store {
     store_to(Some(NextHop { host: "relay.example".into(), port: 25, account: Account::OfSettings }))
 }
 
@@ -40,11 +40,11 @@ fn store_to(smarthost: Option<NextHop>) -> Store {
 }
 
 /// Where all mail of [`transaction`] goes.
-fn way(store: &mut Store) -> DestinationId {
+pub(super) fn way(store: &mut Store) -> DestinationId {
     store.destinations.of_recipient("r0@example.net")
 }
 
-fn take_work(store: &mut Store, reserve: impl FnMut(usize) -> bool) -> Option<Work> {
+pub(super) fn take_work(store: &mut Store, reserve: impl FnMut(usize) -> bool) -> Option<Work> {
     let way = way(store);
     store.take_work(way, reserve)
 }
@@ -71,7 +71,7 @@ fn aged(store: &mut Store, now: Now) -> Vec<Ended> {
     aged
 }
 
-fn transaction(id: u64, mails: u16, bytes: usize, now: Now) -> Arc<Transaction> {
+pub(super) fn transaction(id: u64, mails: u16, bytes: usize, now: Now) -> Arc<Transaction> {
     let mail = |index| Mail {
         index,
         envelope: "a@example.org".into(),
@@ -148,11 +148,11 @@ fn waiting(transaction: &Transaction, last: Option<Next>) -> Waiting {
     }
 }
 
-fn finish(fate: Fate) -> Finish {
+pub(super) fn finish(fate: Fate) -> Finish {
     Finish::without_reply(fate, "message", "error", "as told")
 }
 
-fn deliver(store: &mut Store) -> MailId {
+pub(super) fn deliver(store: &mut Store) -> MailId {
     match take_work(store, |_| true) {
         Some(Work::Deliver(id, _)) => id,
         other => panic!("{other:?}"),

@@ -5,7 +5,7 @@
 //!
 //! **Diagnostics**: a step that is held too long is taken back (D-27) and logged.
 
-use rohrpost_abi::{ConnectionId, Hook, MessageId, Step, Terminated};
+use rohrpost_abi::{ConnectionId, Hook, MessageId, PluginIndex, Step, Terminated};
 
 use crate::delivery::Finish;
 use crate::metrics::Number;
@@ -95,6 +95,16 @@ impl Moment {
         }
     }
 
+    /// The mail of which plugins may decide in it.
+    fn decidable(&self) -> Option<MessageId> {
+        match self {
+            Moment::Message(message) | Moment::Data(message) | Moment::Result(message, _) => {
+                Some(*message)
+            }
+            Moment::Connect | Moment::Secure | Moment::Sent(..) | Moment::Close => None,
+        }
+    }
+
     /// Whether it is about a mail that is still on its way.
     pub(super) fn is_of_mail(&self) -> bool {
         match self {
@@ -123,10 +133,14 @@ impl Asked {
 
     /// Asks on, as far as it goes now.
     pub(super) fn walk(&mut self, desk: &mut Desk, io: &mut Io) -> Walk {
-        let mut walked = desk.plugins.walk(&mut self.chain, self.plugin, self.moment.step());
+        let mut walked = desk.plugins.walk(&mut self.chain, self.plugin, &self.moment.step());
         while walked == Walk::Answered && self.passes(desk) {
+            // A failure that is to mean nothing takes all that the plugin said with it.
+            if let Some(failed) = desk.plugins.cell.take_answer(self.plugin) {
+                self.forget_decision(failed.plugin, desk);
+            }
             self.chain.on_pass();
-            walked = desk.plugins.walk(&mut self.chain, self.plugin, self.moment.step());
+            walked = desk.plugins.walk(&mut self.chain, self.plugin, &self.moment.step());
         }
         desk.apply_commands(io);
         if walked == Walk::Held {
@@ -148,6 +162,13 @@ impl Asked {
             Moment::Connect | Moment::Secure | Moment::Message(_) | Moment::Data(_) => {
                 desk.settings.plugin.failure == OnFailure::Accept
             }
+        }
+    }
+
+    /// What a plugin that failed in this step has decided of its mail counts no longer.
+    fn forget_decision(&self, failed: PluginIndex, desk: &Desk) {
+        if let Some(message) = self.moment.decidable() {
+            desk.plugins.cell.forget_decision(message, failed);
         }
     }
 
@@ -212,13 +233,20 @@ impl Asked {
         self.moment
     }
 
-    /// D-27: takes the step back, and the next plugin is asked (`plugin-failure: accept`).
-    pub(super) fn pass_over(&mut self, why: &str, desk: &mut Desk, io: &Io) {
+    /// D-27: takes the step back, and the next plugin is asked (`plugin-failure: accept`). Whether the one
+    /// that had it is not asked any more on this connection (D-28).
+    pub(super) fn pass_over(&mut self, why: &str, desk: &mut Desk, io: &Io) -> bool {
         let held_ms = io.now_ms() - self.held_ms;
+        let holder = desk.plugins.cell.held(self.plugin);
         if desk.plugins.revoke(self.plugin, self.moment.hook(), held_ms, why) {
+            // What was decided of how it ended was decided of something that is known, and holds.
+            if let (Some(holder), true) = (holder, self.moment.is_of_mail()) {
+                self.forget_decision(holder, desk);
+            }
             desk.count(Number::Revoked);
             desk.numbers().sub(Number::Held, 1);
             self.chain.on_verdict(Verdict::Continue);
         }
+        holder.is_some_and(|holder| desk.plugins.cell.skips(holder, self.plugin))
     }
 }

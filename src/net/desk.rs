@@ -234,7 +234,7 @@ pub struct Desk {
     pub wall: Wall,
     /// Where every socket is read into first; consumed before the next read.
     pub scratch: Vec<u8>,
-    /// What must become durable, handed over at the end of the turn.
+    /// What must become durable, handed over at the end of the turn or soon after (`worker/gather.rs`).
     pub batch: Vec<Entry>,
     /// What was handed over and not answered yet.
     pub committing: NumberMap<TransactionId, Committing>,

@@ -56,10 +56,15 @@ impl Incoming {
         }
     }
 
-    /// A plugin has failed to judge a login: whatever it said of the client meanwhile is no judgement.
+    /// A plugin has failed in the step: whatever it said in it of the client, or of the recipient, is no
+    /// judgement. What it granted in steps before holds: it is asked about the next ones.
     pub(super) fn forget_said(&self, failed: PluginIndex, desk: &Desk) {
-        if let (Some(plugin), Stage::Step(Step::Authenticate(_), _)) = (self.plugin, &self.stage) {
-            desk.plugins.cell.forget_authentication(plugin, failed);
+        match (self.plugin, &self.stage) {
+            (Some(plugin), Stage::Step(Step::Authenticate(_), _)) => {
+                desk.plugins.cell.forget_authentication(plugin, failed);
+            }
+            (Some(plugin), _) => desk.plugins.cell.forget_step(plugin, failed),
+            (None, _) => {}
         }
     }
 

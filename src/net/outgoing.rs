@@ -30,7 +30,7 @@ use crate::settings::Settings;
 use crate::smtp::client::{Envelope, Event, Outcome, Problem, Session, Stage};
 use crate::smtp::command::BodyKind;
 
-use super::asked::Asked;
+use super::asked::{Asked, Ending};
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
 use super::incoming::Keep;
@@ -96,10 +96,12 @@ pub struct Outgoing {
     pub(super) made: Option<Body>,
     /// The plugin that decided what becomes of it, and what.
     pub(super) decided: Option<(Box<str>, &'static str)>,
-    /// How a mail ended whose step is still held: code and words.
-    pub(super) ended_while_held: Option<(u16, String)>,
+    /// How a mail ended whose step is still held, and how far it came.
+    pub(super) ended_while_held: Option<(&'static str, Ending)>,
     /// No plugin that had a step taken from it must miss a mail: none follows.
     pub(super) retired: bool,
+    /// So it will be once it has a mail: the step was one before any.
+    pub(super) retires: bool,
     /// Plugins were told that it is over.
     pub(super) left: bool,
     pub(super) text: Option<TextOut>,
@@ -170,6 +172,7 @@ impl Outgoing {
             decided: None,
             ended_while_held: None,
             retired: false,
+            retires: false,
             left: false,
             text: None,
             messages: 0,
@@ -557,6 +560,7 @@ impl Outgoing {
     fn start(&mut self, current: Current, desk: &mut Desk, io: &Io) {
         self.hide_mail(desk);
         self.current = Some(current);
+        self.retired |= self.retires;
         self.decided = None;
         self.tally.on_start();
         self.announce(desk, io);

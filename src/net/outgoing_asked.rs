@@ -7,7 +7,7 @@
 //!
 //! A mail is shown as one message from its first step over this connection to its last. What plugins
 //! decide of it (bounce, later, elsewhere) counts where it cannot have arrived: before its text, and
-//! after its failure.
+//! after its failure. Where the text was out and no answer was read, only later does.
 //!
 //! Must never: let a mail pass by a plugin that is to be asked; act on a decision about a mail that the
 //! far end took.
@@ -15,8 +15,8 @@
 //! **Diagnostics**: what plugins decide is logged for whoever debugs, and stands in the attempt.
 
 use rohrpost_abi::{
-    ConnectionInit, Decided, Decision, Direction, Edit, Exhausted, Fact, Hook, MessageEdits,
-    MessageId, MessageInit, TlsFacts, Words,
+    Admitted, ConnectionInit, Decided, Decision, Direction, Edit, Exhausted, Fact, Hook,
+    MessageEdits, MessageId, MessageInit, TlsFacts, Words,
 };
 
 use crate::delivery::{Fate, Finish};
@@ -110,6 +110,17 @@ impl Outgoing {
     pub(super) fn hide_mail(&mut self, desk: &Desk) {
         if let Some(message) = self.message.take() {
             desk.plugins.cell.close_message(message);
+        }
+    }
+
+    /// The mail is over here: nobody is shown it any more but whoever holds its step, and there is nothing
+    /// left to be decided of it.
+    pub(super) fn release_mail(&mut self, desk: &Desk) {
+        match self.message {
+            Some(message) if self.asked.is_some() => {
+                desk.plugins.cell.admit_decisions(message, false);
+            }
+            _ => self.hide_mail(desk),
         }
     }
 
@@ -251,7 +262,15 @@ impl Outgoing {
             false => None,
         };
         let Some(message) = shown else { return self.follow(finish, follow, desk, io) };
-        desk.plugins.cell.begin_result(message, finish.state, finish.fate != Fate::Delivered);
+        let admitted = match finish.fate {
+            Fate::Delivered => Admitted::Nothing,
+            // RFC 5321 4.5.3.2.6: to bounce it may be a lie, and another host would have it twice.
+            Fate::Temporary | Fate::Permanent | Fate::Untried if finish.may_have_arrived() => {
+                Admitted::RetryAt
+            }
+            Fate::Temporary | Fate::Permanent | Fate::Untried => Admitted::All,
+        };
+        desk.plugins.cell.begin_result(message, finish.state, admitted);
         self.ask(Moment::Result(message, Ending::new(finish, follow)), desk);
     }
 
@@ -330,10 +349,9 @@ impl Outgoing {
     /// A plugin took control. That a mail arrived does not wait for it: a crash would have it sent again.
     fn on_held(&mut self, desk: &mut Desk, io: &Io) {
         let Some(asked) = &mut self.asked else { return };
-        let Moment::Result(message, ending) = &mut asked.moment else { return };
+        let Moment::Result(_, ending) = &mut asked.moment else { return };
         let arrived = |then: &mut (Box<Finish>, Follow)| then.0.fate == Fate::Delivered;
         if let Some((finish, _)) = ending.then.take_if(arrived) {
-            desk.plugins.cell.admit_decisions(*message, false);
             self.settle(*finish, desk, io);
         }
     }
@@ -344,8 +362,9 @@ impl Outgoing {
         self.asked = None;
         let ended = self.ended_while_held.take();
         match (ended, self.message) {
-            (Some((code, text)), Some(message)) if self.asks(Hook::OutResult, desk) => {
-                self.ask(Moment::Result(message, Ending::told(code, &text)), desk);
+            (Some((state, ending)), Some(message)) if self.asks(Hook::OutResult, desk) => {
+                desk.plugins.cell.begin_result(message, state, Admitted::Nothing);
+                self.ask(Moment::Result(message, ending), desk);
             }
             _ => self.hide_mail(desk),
         }

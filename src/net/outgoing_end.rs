@@ -87,7 +87,8 @@ impl Outgoing {
             return;
         }
         if self.is_held() {
-            self.ended_while_held = Some((finish.code, finish.description.clone()));
+            let ending = Ending::told(finish.code, &finish.description);
+            self.ended_while_held = Some((finish.state, ending));
             return self.settle(finish, desk, io);
         }
         self.asked = None;
@@ -105,17 +106,13 @@ impl Outgoing {
             finish.between(self.local.map(|local| local.ip()), Some(self.stop.address));
         let facts = self.facts(id, &transaction, desk);
         finish.facts = facts.or_else(|| self.facts_of_failure(finish.fate));
-        if self.asked.is_none() {
-            self.hide_mail(desk);
-        }
+        self.release_mail(desk);
         desk.finish(id, &transaction, finish, self.session.extensions().dsn, io);
     }
 
     /// The mail under way was not tried here after all; nor elsewhere, unless it came from there.
     pub(super) fn give_back(&mut self, desk: &mut Desk, io: &Io) {
-        if self.asked.is_none() {
-            self.hide_mail(desk);
-        }
+        self.release_mail(desk);
         match self.current.take() {
             Some(Current { id, before: None, .. }) => desk.store.give_back(id),
             Some(Current { id, transaction, before: Some(before) }) => {
@@ -294,8 +291,17 @@ impl Outgoing {
             OnFailure::Tempfail => self.take_back(Fate::Temporary, why, desk, io),
             OnFailure::Reject => self.take_back(Fate::Permanent, why, desk, io),
             OnFailure::Accept => {
-                if let Some(asked) = &mut self.asked {
-                    asked.pass_over("plugin-timeout", desk, io);
+                let Some(asked) = &mut self.asked else { return };
+                if asked.pass_over("plugin-timeout", desk, io) {
+                    // It misses the mail under way, or the first one, and no other.
+                    match asked.moment {
+                        Moment::Connect | Moment::Secure => self.retires = true,
+                        Moment::Message(_)
+                        | Moment::Data(_)
+                        | Moment::Sent(..)
+                        | Moment::Result(..)
+                        | Moment::Close => self.retired = true,
+                    }
                 }
             }
         }

@@ -13,7 +13,10 @@ const IDS_PER_LINE: usize = 20;
 /// The reply to a message that is durable: `250` with one id per recipient.
 pub fn receipt(id: TransactionId, recipients: usize) -> Reply {
     let index = |place: usize| u16::try_from(place).expect("recipients_max is below 65536");
-    let text = if recipients > IDS_LISTED_MAX {
+    let text = if recipients == 1 {
+        // Nearly all.
+        format!("Queued as {}", id.mail(0))
+    } else if recipients > IDS_LISTED_MAX {
         format!("Queued as {} to {}", id.mail(0), id.mail(index(recipients - 1)))
     } else {
         let ids: Vec<String> =

@@ -77,7 +77,7 @@ impl Step {
             Step::Message(_, id) => rohrpost_abi::Step::Message(*id),
             Step::Close => rohrpost_abi::Step::Close,
         };
-        plugins.walk_among(chain, connection, step, self.audience())
+        plugins.walk_among(chain, connection, &step, self.audience())
     }
 }
 

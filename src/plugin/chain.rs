@@ -79,6 +79,16 @@ impl Chain {
         Chain { position: 0, length, retries: 0, retries_max, retries_at_once: 0, place }
     }
 
+    /// The plugin that is to be called now, as [`Next::Call`] says it; `None`, and nothing is changed, where
+    /// something else is to be done.
+    #[inline]
+    pub fn poll_call(&mut self) -> Option<usize> {
+        (self.place == Place::Ask).then(|| {
+            self.place = Place::Called;
+            usize::from(self.position)
+        })
+    }
+
     /// What is to be done now. A plugin is handed out once; until it answered, this is a bug.
     pub fn poll_next(&mut self) -> Next {
         match self.place {
@@ -110,6 +120,7 @@ impl Chain {
 
     /// Several plugins were asked in a row: so many were not interested, or were passed over (D-28). If
     /// there is one after them, it was asked as well, and what it returned is said next.
+    #[inline]
     pub fn on_declined(&mut self, count: u16) {
         assert_eq!(self.place, Place::Called, "only a called plugin can decline");
         let left = self.length - self.position;
@@ -151,6 +162,12 @@ impl Chain {
         assert_eq!(self.place, Place::Held, "a verdict needs a holder");
         self.retries_at_once = 0;
         self.apply(verdict);
+    }
+
+    /// Whether nobody is left to be asked, and the host can go on.
+    #[inline]
+    pub fn is_done(&self) -> bool {
+        self.place == Place::Done
     }
 
     /// Whether a plugin holds control now.

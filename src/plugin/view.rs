@@ -5,8 +5,8 @@
 //! **Diagnostics**: a retry loop (D-29) and a revoked hold (D-27) are logged with the plugin.
 
 use rohrpost_abi::{
-    Command, ConnectionId, ConnectionInit, ContextStep, Expiry, Generation, Hook, Host,
-    PluginIndex, PluginSet, QueryAnswer, QueryId, Returned, Step, TimerId, WatchId,
+    Callee, Command, ConnectionId, ConnectionInit, ContextStep, Expiry, Generation, Hook, Host,
+    PluginIndex, PluginSet, QueryAnswer, QueryId, Returned, Step, TimerId, Walked, WatchId,
 };
 
 use crate::log::{Level, Log};
@@ -73,6 +73,7 @@ impl Plugins {
     }
 
     /// Whether any plugin of this connection exports `hook`; none does where no plugin sees it.
+    #[inline]
     pub fn asks(&self, connection: Option<ConnectionId>, hook: Hook) -> bool {
         connection.is_some_and(|connection| self.cell.asked(connection, hook) > 0)
     }
@@ -99,14 +100,14 @@ impl Plugins {
         generation.is_some_and(|generation| generation != Generation::G1)
     }
 
-    /// Those of `plugins` that belong to `audience`, in their order.
-    fn audience(&self, plugins: &[PluginIndex], audience: Audience) -> Vec<PluginIndex> {
-        let belongs = |plugin: &PluginIndex| match audience {
+    /// Those of `callees` that belong to `audience`, in their order.
+    fn audience(&self, callees: &[Callee], audience: Audience) -> Vec<Callee> {
+        let belongs = |callee: &Callee| match audience {
             Audience::All => true,
-            Audience::Welcomers => self.is_welcomer(*plugin),
-            Audience::Others => !self.is_welcomer(*plugin),
+            Audience::Welcomers => self.is_welcomer(callee.plugin()),
+            Audience::Others => !self.is_welcomer(callee.plugin()),
         };
-        plugins.iter().copied().filter(belongs).collect()
+        callees.iter().copied().filter(belongs).collect()
     }
 
     /// A slot for a connection, or `None` when no plugin would ever see it.
@@ -134,6 +135,7 @@ impl Plugins {
     }
 
     /// A chain over the plugins of this connection that export `hook`.
+    #[inline]
     pub fn chain(&self, connection: ConnectionId, hook: Hook) -> Chain {
         Chain::new(self.cell.asked(connection, hook), self.retries_max)
     }
@@ -144,7 +146,7 @@ impl Plugins {
             Audience::All => self.chain(connection, hook),
             Audience::Welcomers | Audience::Others => {
                 let set = self.cell.set_of(connection);
-                let asked = set.map_or(0, |set| self.audience(set.with(hook), audience).len());
+                let asked = set.map_or(0, |set| self.audience(set.callees(hook), audience).len());
                 Chain::new(asked, self.retries_max)
             }
         }
@@ -158,64 +160,60 @@ impl Plugins {
     /// Calls plugin after plugin until one holds the step or all were asked. What they ask for
     /// meanwhile stays in the cell for [`Plugins::take_commands`]. Those that still owe a hand-back are passed over
     /// (D-28).
-    pub fn walk(&mut self, chain: &mut Chain, connection: ConnectionId, step: Step<'_>) -> Walk {
+    #[inline]
+    pub fn walk(&mut self, chain: &mut Chain, connection: ConnectionId, step: &Step<'_>) -> Walk {
         self.walk_among(chain, connection, step, Audience::All)
     }
 
     /// The same, of a chain over some of them.
+    #[inline]
     pub fn walk_among(
         &mut self,
         chain: &mut Chain,
         connection: ConnectionId,
-        step: Step<'_>,
+        step: &Step<'_>,
         audience: Audience,
     ) -> Walk {
-        // A connection that is gone has nobody to ask.
-        let Some(set) = self.cell.set_of(connection) else { return Walk::Done };
-        let plugins = set.with(step.hook());
-        match audience {
-            Audience::All => self.walk_over(plugins, chain, connection, step),
-            Audience::Welcomers | Audience::Others => {
-                let plugins = self.audience(plugins, audience);
-                self.walk_over(&plugins, chain, connection, step)
+        // Mostly no plugin is interested, and this is all.
+        if (self.trace, audience) == (Trace::Off, Audience::All)
+            && !self.is_decided(chain, step)
+            && let Some(position) = chain.poll_call()
+        {
+            let walked = self.cell.ask(connection, position, step);
+            // A connection that is gone has nobody to ask.
+            let Some(Walked { declined, returned }) = walked else { return Walk::Done };
+            chain.on_declined(declined);
+            match returned {
+                None => return Walk::Done,
+                Some(returned) => answer(chain, returned),
             }
         }
+        self.walk_on(chain, connection, step, audience)
     }
 
-    fn walk_over(
+    /// The same, however it goes on.
+    #[inline(never)]
+    fn walk_on(
         &mut self,
-        plugins: &[PluginIndex],
         chain: &mut Chain,
         connection: ConnectionId,
-        step: Step<'_>,
+        step: &Step<'_>,
+        audience: Audience,
     ) -> Walk {
-        let hook = step.hook();
         loop {
             if self.is_decided(chain, step) {
                 chain.end();
             }
             match chain.poll_next() {
                 Next::Call(position) => {
-                    if self.trace == Trace::On {
-                        let plugin = plugins[position];
-                        let skipped = self.cell.skips(plugin, connection) && !step.is_last();
-                        let returned = self.cell.call(plugin, connection, step);
-                        match skipped {
-                            true => self.trace.passed_over(&self.log, self.name(plugin), hook),
-                            false => {
-                                self.trace.called(&self.log, || self.name(plugin), hook, returned);
-                            }
-                        }
-                        answer(chain, returned);
-                        continue;
-                    }
-                    let walked = self.cell.ask(&plugins[position..], connection, step);
-                    chain.on_declined(walked.declined);
-                    if let Some(returned) = walked.returned {
+                    let walked = self.ask_among(position, connection, step, audience);
+                    let Some(Walked { declined, returned }) = walked else { return Walk::Done };
+                    chain.on_declined(declined);
+                    if let Some(returned) = returned {
                         answer(chain, returned);
                     }
                 }
-                Next::RetriesSpent => self.on_retries_spent(hook, chain.retries()),
+                Next::RetriesSpent => self.on_retries_spent(step.hook(), chain.retries()),
                 Next::Held => return Walk::Held,
                 Next::Answered => return Walk::Answered,
                 Next::Done => return Walk::Done,
@@ -223,11 +221,40 @@ impl Plugins {
         }
     }
 
+    /// Asks those of the plugins of a connection that are to be asked; with a trace, the first of them.
+    fn ask_among(
+        &mut self,
+        position: usize,
+        connection: ConnectionId,
+        step: &Step<'_>,
+        audience: Audience,
+    ) -> Option<Walked> {
+        if (self.trace, audience) == (Trace::Off, Audience::All) {
+            return self.cell.ask(connection, position, step);
+        }
+        let set = self.cell.set_of(connection)?;
+        let callees = self.audience(set.callees(step.hook()), audience);
+        if self.trace == Trace::Off {
+            return self.cell.ask_these(&callees[position..], connection, step);
+        }
+        let callee = callees[position];
+        let plugin = callee.plugin();
+        let skipped = self.cell.skips(plugin, connection) && !step.is_last();
+        let walked = self.cell.ask_these(&[callee], connection, step)?;
+        let returned = walked.returned.unwrap_or_default();
+        match skipped {
+            true => self.trace.passed_over(&self.log, self.name(plugin), step.hook()),
+            false => self.trace.called(&self.log, || self.name(plugin), step.hook(), returned),
+        }
+        Some(walked)
+    }
+
     /// Whether a plugin decided what becomes of the message of a step, so that there is nothing left to ask.
-    fn is_decided(&self, chain: &Chain, step: Step<'_>) -> bool {
+    #[inline]
+    fn is_decided(&self, chain: &Chain, step: &Step<'_>) -> bool {
         match step {
             Step::OutMessage(message) | Step::OutData(message) => {
-                !chain.is_held() && self.cell.is_decided(message)
+                !chain.is_held() && self.cell.is_decided(*message)
             }
             _ => false,
         }
@@ -320,6 +347,7 @@ impl Plugins {
     }
 
     /// What plugins asked for since the last call, in order.
+    #[inline]
     pub fn take_commands(&self, commands: &mut Vec<Command>) {
         self.cell.take_commands(commands);
     }

@@ -7,14 +7,15 @@
 //!
 //! **Diagnostics**: [`PairError`].
 
+use std::ffi::CStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use rohrpost_abi::{
     Command, ConnectionId, ConnectionInit, ContextStep, Copies, Direction, Hook, Host, HostInit,
-    LoadError, LoadOptions, MessageId, MessageInit, OnError, PluginDirectory, Step, Terminated,
-    Text,
+    LoadError, LoadOptions, MessageId, MessageInit, OnError, PluginDirectory, SettingsError, Step,
+    Terminated, Text, setting_key,
 };
 
 use super::folder;
@@ -22,6 +23,7 @@ use crate::log::Log;
 use crate::plugin::census::{Census, Tally};
 use crate::plugin::trace::Trace as CallTrace;
 use crate::plugin::view::{Plugins, Walk};
+use crate::program::warn;
 use crate::smtp::command::BodyKind;
 use crate::smtp::dsn::Request;
 use crate::smtp::memory::Unlimited;
@@ -38,10 +40,14 @@ const CLIENT: &str = "client.example.com";
 /// As much as one read of a socket brings.
 const READ_BYTES: usize = 64 * 1024;
 
+const PASSWORD: &CStr = c"correct horse battery staple";
+
 /// The hooks that a message or a connection has, in their order.
-pub const HOOKS: [Hook; 15] = [
+pub const HOOKS: [Hook; 17] = [
     Hook::Connect,
+    Hook::Secure,
     Hook::Helo,
+    Hook::Authenticate,
     Hook::MailFrom,
     Hook::RcptTo,
     Hook::Data,
@@ -49,12 +55,12 @@ pub const HOOKS: [Hook; 15] = [
     Hook::Reset,
     Hook::Close,
     Hook::OutConnect,
+    Hook::OutSecure,
     Hook::OutMessage,
     Hook::OutData,
     Hook::OutSent,
     Hook::OutResult,
     Hook::OutClose,
-    Hook::Secure,
 ];
 
 /// Why there is no measurement.
@@ -71,6 +77,17 @@ pub enum PairError {
     /// The server would not take it.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A setting cannot be given to it.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A setting is none of it.
+    #[error("the setting {key:?} is not one of this plugin: they begin with {prefix:?}")]
+    Stranger {
+        /// What it was called.
+        key: String,
+        /// What it would begin with.
+        prefix: String,
+    },
     /// It does not want to be used.
     #[error(transparent)]
     Initialize(#[from] rohrpost_abi::InitializeError),
@@ -108,6 +125,8 @@ struct Seen {
     incoming: ConnectionId,
     outgoing: ConnectionId,
     commands: Vec<Command>,
+    /// The address that is shown, with its zero.
+    text: Vec<u8>,
 }
 
 /// See the module.
@@ -133,7 +152,15 @@ impl Pair {
     /// # Errors
     /// When it cannot be loaded, or takes control and keeps it.
     pub fn with(file: &Path, copies: usize) -> Result<Pair, PairError> {
-        Pair::of(Some(Seen::load(file, copies)?))
+        Pair::of(Some(Seen::load(file, copies, &[])?))
+    }
+
+    /// The same, once, with settings by their whole names: `plugin-NAME-KEY`.
+    ///
+    /// # Errors
+    /// As [`with`](Pair::with), and when a setting is none of it.
+    pub fn with_settings(file: &Path, settings: &[(String, String)]) -> Result<Pair, PairError> {
+        Pair::of(Some(Seen::load(file, 1, settings)?))
     }
 
     /// The host of its plugin, if it has one.
@@ -161,6 +188,16 @@ impl Pair {
         HOOKS.into_iter().filter(|hook| !seen.plugins.set().with(*hook).is_empty()).collect()
     }
 
+    /// What else it exports, which nobody asks it here.
+    pub fn others(&self) -> Vec<Hook> {
+        let Some(seen) = &self.seen else { return Vec::new() };
+        let set = seen.plugins.set();
+        let others = Hook::ALL.into_iter().filter(|hook| {
+            *hook != Hook::Version && !HOOKS.contains(hook) && !set.with(*hook).is_empty()
+        });
+        others.collect()
+    }
+
     /// Calls one hook, of all copies.
     ///
     /// # Errors
@@ -177,6 +214,11 @@ impl Pair {
         let asked = seen.ask_about(hook, message, Terminated::from(c"someone.else@example.org"));
         if let Some(message) = message {
             seen.plugins.cell.close_message(message);
+        }
+        if hook == Hook::Authenticate {
+            // The next login begins with nobody authenticated and nothing said.
+            seen.plugins.cell.take_authentication(seen.incoming);
+            seen.plugins.cell.set_authenticated(seen.incoming, false);
         }
         if asked.is_err() {
             seen.reconnect();
@@ -198,14 +240,14 @@ impl Pair {
             smtputf8: false,
             request: Request::default(),
         };
-        let outward = self.show_outward(Hook::OutMessage)?;
+        let outward = self.show_outward()?;
         let started = self.client.start(envelope);
         started.map_err(|error| PairError::Broken(error.to_string()))?;
         let mut arrived = None;
         let outcome = loop {
             match self.turn_with(&mut arrived)? {
                 Some(client::Event::Data354) => {
-                    self.ask_outward(Hook::OutData, outward)?;
+                    self.ask_outward(outward, Step::OutData)?;
                     if !self.client.begin_body() {
                         return Err(broken("a text", &None));
                     }
@@ -213,13 +255,17 @@ impl Pair {
                     self.client.take_output(&mut self.wire);
                     Stuffer::new(&field, text, LineRepair::Trust).write_to(&mut self.wire);
                     self.client.end_body();
-                    self.ask_outward(Hook::OutSent, outward)?;
+                    self.ask_outward(outward, Step::OutSent)?;
                 }
                 Some(client::Event::Done(client::Outcome::Accepted(_))) => break arrived.take(),
                 other => return Err(broken("a mail that is accepted", &other)),
             }
         };
-        self.ask_outward(Hook::OutResult, outward)?;
+        self.ask_outward(outward, |message| Step::OutResult {
+            message,
+            code: 250,
+            text: Terminated::from(c"250 2.0.0 Queued"),
+        })?;
         if let (Some(message), Some(seen)) = (outward, &self.seen) {
             seen.plugins.cell.close_message(message);
         }
@@ -227,23 +273,25 @@ impl Pair {
     }
 
     /// Shows the mail that is about to be sent to plugins, if any will be asked about it.
-    fn show_outward(&mut self, first: Hook) -> Result<Option<MessageId>, PairError> {
-        let hooks = [first, Hook::OutData, Hook::OutSent, Hook::OutResult];
+    fn show_outward(&mut self) -> Result<Option<MessageId>, PairError> {
+        let hooks = [Hook::OutMessage, Hook::OutData, Hook::OutSent, Hook::OutResult];
         let Some(seen) = &self.seen else { return Ok(None) };
         let outgoing = Some(seen.outgoing);
         if !hooks.into_iter().any(|hook| seen.plugins.asks(outgoing, hook)) {
             return Ok(None);
         }
-        let message = seen.show(seen.outgoing, None);
-        self.ask_outward(first, Some(message))?;
-        Ok(Some(message))
+        let message = Some(seen.show(seen.outgoing, None));
+        self.ask_outward(message, Step::OutMessage)?;
+        Ok(message)
     }
 
-    fn ask_outward(&mut self, hook: Hook, message: Option<MessageId>) -> Result<(), PairError> {
+    fn ask_outward(
+        &mut self,
+        message: Option<MessageId>,
+        step: impl FnOnce(MessageId) -> Step<'static>,
+    ) -> Result<(), PairError> {
         match (&mut self.seen, message) {
-            (Some(seen), Some(message)) => {
-                seen.ask_about(hook, Some(message), Terminated::from(c"250 2.0.0 Queued"))
-            }
+            (Some(seen), Some(message)) => seen.walk(seen.outgoing, &step(message)),
             (None, _) | (_, None) => Ok(()),
         }
     }
@@ -293,13 +341,19 @@ impl Pair {
     }
 
     /// Has plugins asked about what the client said, and accepts it.
+    #[expect(
+        clippy::redundant_closure,
+        reason = "a closure is of every lifetime, a constructor of one"
+    )]
     fn answer(&mut self, arrived: &mut Option<usize>) -> Result<(), PairError> {
         while let Some(event) = self.server.poll_event(&mut Unlimited) {
             match event {
                 server::Event::Mail(from) => {
-                    self.ask_text(Hook::MailFrom, from.address.as_str())?;
+                    self.ask_text(from.address.as_str(), |text| Step::MailFrom(text))?;
                 }
-                server::Event::Rcpt(to) => self.ask_text(Hook::RcptTo, to.address.as_str())?,
+                server::Event::Rcpt(to) => {
+                    self.ask_text(to.address.as_str(), |text| Step::RcptTo(text))?
+                }
                 server::Event::Message(received) => {
                     let bytes = received.body.into_vec_with_nul();
                     *arrived = Some(bytes.len() - 1);
@@ -312,14 +366,20 @@ impl Pair {
         Ok(())
     }
 
-    fn ask_text(&mut self, hook: Hook, text: &str) -> Result<(), PairError> {
+    fn ask_text(
+        &mut self,
+        text: &str,
+        step: fn(Terminated<'_>) -> Step<'_>,
+    ) -> Result<(), PairError> {
         let Some(seen) = &mut self.seen else { return Ok(()) };
-        let mut bytes = Vec::with_capacity(text.len() + 1);
+        let mut bytes = std::mem::take(&mut seen.text);
+        bytes.clear();
         bytes.extend_from_slice(text.as_bytes());
         bytes.push(0);
         let text = Terminated::new(&bytes).expect("the zero was put there");
-        let asked = seen.ask_about(hook, None, text);
+        let asked = seen.walk(seen.incoming, &step(text));
         seen.plugins.cell.end_address(seen.incoming);
+        seen.text = bytes;
         asked
     }
 
@@ -327,25 +387,31 @@ impl Pair {
         let Some(seen) = &mut self.seen else { return Ok(()) };
         let text =
             Text::from_terminated(bytes).expect("a received body keeps one zero past its end");
-        seen.ask_about(Hook::Data, None, text.as_terminated())?;
+        seen.walk(seen.incoming, &Step::Data(text.as_terminated()))?;
         if !seen.plugins.asks(Some(seen.incoming), Hook::Message) {
             return Ok(());
         }
         let message = seen.show(seen.incoming, Some(text));
-        let asked = seen.ask_about(Hook::Message, Some(message), Terminated::EMPTY);
+        let asked = seen.walk(seen.incoming, &Step::Message(message));
         seen.plugins.cell.close_message(message);
         asked
     }
 }
 
 impl Seen {
-    fn load(file: &Path, copies: usize) -> Result<Seen, PairError> {
+    fn load(file: &Path, copies: usize, settings: &[(String, String)]) -> Result<Seen, PairError> {
         let system = |what| move |source| PairError::System { what, source };
         let place = folder().map_err(system("a temporary folder cannot be made"))?;
         let file = std::fs::canonicalize(file).map_err(system("the plugin is not there"))?;
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let mut name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.ends_with(".so") {
+            name.push_str(".so");
+        }
         for copy in 0..copies {
-            let link = place.path().join(format!("{copy:02}-{name}"));
+            let link = match copies {
+                1 => place.path().join(&name),
+                _ => place.path().join(format!("{copy:02}-{name}")),
+            };
             std::os::unix::fs::symlink(&file, link).map_err(system("no link can be made"))?;
         }
         let options = LoadOptions {
@@ -357,11 +423,17 @@ impl Seen {
         let (plugins, _) = rohrpost_abi::Plugins::load(&options)?;
         let init = HostInit {
             plugins,
-            log: Box::new(|level, _, plugin, text| eprintln!("[{level}] {plugin}: {text}")),
+            log: Box::new(|level, _, plugin, text| {
+                warn(format_args!("[{level}] {plugin}: {text}"))
+            }),
             post: Box::new(|_| {}),
         };
         let host = rohrpost_abi::install(init).map_err(|_| PairError::Taken)?;
-        host.plugins().initialize(&host.plugins().set())?;
+        let plugins = host.plugins();
+        let rows = own_settings(&rohrpost_abi::plugin_name(&name), settings)?;
+        let rows = rows.iter().map(|(name, key, value)| (&**name, &**key, &**value));
+        plugins.configure(plugins.set().plugins(), &plugins.settings(rows)?);
+        plugins.initialize(&plugins.set())?;
         Seen::enter(host)
     }
 
@@ -377,7 +449,7 @@ impl Seen {
         }
         let incoming = open(&plugins, Direction::Incoming);
         let outgoing = open(&plugins, Direction::Outgoing);
-        Ok(Seen { plugins, incoming, outgoing, commands: Vec::new() })
+        Ok(Seen { plugins, incoming, outgoing, commands: Vec::new(), text: Vec::new() })
     }
 
     /// New connections in place of those whose step a plugin keeps: what is asked next finds them free.
@@ -404,7 +476,7 @@ impl Seen {
         opened.expect("a pair has one message each way at a time")
     }
 
-    /// Walks the chain of one step, as a connection does; with its text or message, where it has one.
+    /// As [`Seen::walk`], of the step of a hook; with its text or message, where it has one.
     fn ask_about(
         &mut self,
         hook: Hook,
@@ -416,6 +488,9 @@ impl Seen {
             (Hook::Connect, _) => (incoming, Step::Connect),
             (Hook::Secure, _) => (incoming, Step::Secure),
             (Hook::Helo, _) => (incoming, Step::Helo(text)),
+            (Hook::Authenticate, _) => {
+                (incoming, Step::Authenticate { login: text, password: PASSWORD.into() })
+            }
             (Hook::MailFrom, _) => (incoming, Step::MailFrom(text)),
             (Hook::RcptTo, _) => (incoming, Step::RcptTo(text)),
             (Hook::Data, _) => (incoming, Step::Data(text)),
@@ -423,6 +498,7 @@ impl Seen {
             (Hook::Reset, _) => (incoming, Step::Reset),
             (Hook::Close, _) => (incoming, Step::Close),
             (Hook::OutConnect, _) => (outgoing, Step::OutConnect),
+            (Hook::OutSecure, _) => (outgoing, Step::OutSecure),
             (Hook::OutMessage, Some(message)) => (outgoing, Step::OutMessage(message)),
             (Hook::OutData, Some(message)) => (outgoing, Step::OutData(message)),
             (Hook::OutSent, Some(message)) => (outgoing, Step::OutSent(message)),
@@ -432,7 +508,16 @@ impl Seen {
             (Hook::OutClose, _) => (outgoing, Step::OutClose),
             (_, _) => return Ok(()),
         };
+        self.walk(connection, &step)
+    }
+
+    /// Walks the chain of one step, as a connection does.
+    fn walk(&mut self, connection: ConnectionId, step: &Step<'_>) -> Result<(), PairError> {
+        let hook = step.hook();
         let mut chain = self.plugins.chain(connection, hook);
+        if chain.is_done() {
+            return Ok(());
+        }
         let walked = self.plugins.walk(&mut chain, connection, step);
         self.plugins.take_commands(&mut self.commands);
         // Nobody obeys: see the module.
@@ -443,6 +528,22 @@ impl Seen {
             Walk::Held => Err(PairError::Held(hook)),
         }
     }
+}
+
+/// The settings of one plugin, as the host takes them: its name, key and value.
+fn own_settings(
+    plugin: &str,
+    settings: &[(String, String)],
+) -> Result<Vec<(String, String, String)>, PairError> {
+    let prefix = format!("plugin-{plugin}-");
+    let own = settings.iter().map(|(key, value)| {
+        let name = setting_key(key);
+        match name.strip_prefix(&prefix).filter(|rest| !rest.is_empty()) {
+            Some(rest) => Ok((plugin.to_owned(), rest.to_owned(), value.clone())),
+            None => Err(PairError::Stranger { key: key.clone(), prefix: prefix.clone() }),
+        }
+    });
+    own.collect()
 }
 
 fn open(plugins: &Plugins, direction: Direction) -> ConnectionId {

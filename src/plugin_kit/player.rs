@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::EXIT_FAULTY;
 use super::dialogue::{Action, Dialogue, Expected, Step};
-use super::stage::{Event, Stage, StageError};
+use super::stage::{End, Event, Stage, StageError};
 use crate::cli::{self, PluginTest};
 use crate::program::{complain, say};
 use crate::settings;
@@ -289,16 +289,15 @@ impl Player {
     /// After the last step.
     fn judge(&mut self, dialogue: &Dialogue) -> Result<(), String> {
         self.stage.settle();
-        let held = self.stage.held();
-        let (ended, live) = self.stage.end();
+        let End { ended, live, unreturned } = self.stage.end();
         self.show();
         if live.timers + live.watches > 0 {
             let (timers, watches) = (live.timers, live.watches);
             say(format_args!("left at the end: timers {timers}, watches {watches}"));
         }
         let misuses = self.stage.misuses();
-        if held > 0 {
-            return Err(format!("{held} steps were not handed back at the end"));
+        if unreturned > 0 {
+            return Err(format!("{unreturned} steps were not handed back at the end"));
         }
         if misuses != dialogue.misuses {
             let expected = dialogue.misuses;

@@ -32,6 +32,8 @@ const QUIET: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_micros(300);
 /// How long the log may take to take note.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
+/// The time that passes at once while plugins hold what the clients' leaving began.
+const LEAVING_STEP: Duration = Duration::from_secs(10);
 /// Octets that a client reads ahead at most.
 const AHEAD_BYTES_MAX: usize = 1 << 20;
 
@@ -106,6 +108,17 @@ struct Client {
     stream: TcpStream,
     read: Vec<u8>,
     ended: bool,
+}
+
+/// How a stage ended.
+pub(super) struct End {
+    /// Whether the server came to its end.
+    pub(super) ended: bool,
+    /// What lived on for the plugin until then.
+    pub(super) live: rohrpost_abi::Counts,
+    /// Steps that were held when the clients left; or those that nobody handed back of what their leaving and
+    /// the stop began.
+    pub(super) unreturned: u64,
 }
 
 /// The stage.
@@ -412,11 +425,21 @@ impl Stage {
         named + host.misuses_of_unknown()
     }
 
-    /// Clients go, then the server: contexts are cleaned up, then the plugin. Whether it came to that, and
-    /// what lived on for the plugin until then.
-    pub(super) fn end(&mut self) -> (bool, rohrpost_abi::Counts) {
+    /// Clients go, and plugins have the time that they need for that, as far as `plugin-timeout` and the
+    /// patience allow. Then the server goes: contexts are cleaned up, then the plugin.
+    pub(super) fn end(&mut self) -> End {
+        let held = self.held();
+        let revoked = self.single.revoked();
         self.clients.clear();
         self.settle();
+        if held == 0 {
+            // First what waits for a descriptor, of which a timer may be the limit.
+            self.until(|stage| (stage.held() == 0).then_some(()));
+            let end = Instant::now() + self.patience;
+            while self.held() > 0 && self.single.revoked() == revoked && Instant::now() < end {
+                self.advance(LEAVING_STEP);
+            }
+        }
         let live = self.single.live();
         self.single.drain();
         let end = Instant::now() + self.patience;
@@ -432,7 +455,8 @@ impl Stage {
             self.single.host().plugins().cleanup();
         }
         self.note();
-        (ended, live)
+        let left = self.held() + self.single.revoked() - revoked;
+        End { ended, live, unreturned: if held > 0 { held } else { left } }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{ask, complain, say, show};
+use super::{ask, complain, say, show, warn};
 use crate::cli::{self, QueueView};
 use crate::control::{self, ControlError, Request};
 use crate::lock::Lock;
@@ -103,7 +103,7 @@ fn read(directory: &Path, queue_view: &QueueView) -> Result<Vec<Value>, String> 
         return Err(NO_SERVER.to_owned());
     }
     let (reader, recovered) = LogReader::open(storage).map_err(|error| error.to_string())?;
-    recovered.report.damaged.iter().for_each(|damage| eprintln!("damaged: {damage}"));
+    recovered.report.damaged.iter().for_each(|damage| warn(format_args!("damaged: {damage}")));
     let all = || rows(&recovered);
     Ok(match queue_view {
         QueueView::Count => {
@@ -145,7 +145,7 @@ fn tell_others(directory: &Path, name: &str) {
     let shelves = rows.iter().filter_map(|row| row["queues"].as_array()).flatten();
     let names: Vec<&str> = shelves.filter_map(|shelf| shelf["name"].as_str()).collect();
     if !names.is_empty() && !names.contains(&name) {
-        eprintln!("rohrpost: `{name}` holds nothing; {} does", names.join(", "));
+        warn(format_args!("rohrpost: `{name}` holds nothing; {} does", names.join(", ")));
     }
 }
 

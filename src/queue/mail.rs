@@ -32,6 +32,14 @@ impl TransactionId {
         self.0
     }
 
+    /// As it is shown.
+    fn characters(self) -> [u8; ID_CHARACTERS] {
+        std::array::from_fn(|at| {
+            let value = self.0 >> (5 * (ID_CHARACTERS - 1 - at)) & 31;
+            ALPHABET[value as usize]
+        })
+    }
+
     /// The name of the mail for the recipient at `index`.
     pub const fn mail(self, index: u16) -> MailId {
         MailId { transaction: self, index }
@@ -45,11 +53,7 @@ const ID_CHARACTERS: usize = 13;
 
 impl fmt::Display for TransactionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for place in (0..ID_CHARACTERS).rev() {
-            let value = (self.0 >> (5 * place)) & 31;
-            fmt::Write::write_char(f, char::from(ALPHABET[value as usize]))?;
-        }
-        Ok(())
+        f.write_str(std::str::from_utf8(&self.characters()).expect("they are ASCII"))
     }
 }
 

@@ -1,18 +1,20 @@
 //! The services thread: what well-kept asynchronous libraries do better than we would, on a runtime of
 //! its own: asking name servers, where mail goes and on behalf of plugins, and showing numbers over HTTP.
 //!
-//! It sleeps until the first request and makes its runtime then, or at once where numbers are shown. Requests come over a bounded channel
-//! and are answered into the asking worker's mailbox, each exactly once: whatever becomes of a request,
-//! dropping it answers it.
+//! It sleeps until the first request and makes its runtime then, or at once where numbers are shown.
+//! Requests come over a bounded channel and are answered into the asking worker's mailbox, each exactly
+//! once: whatever becomes of a request, dropping it answers it.
 //!
 //! Must never: touch what a worker owns; keep a worker waiting.
 //!
-//! **Diagnostics**: what goes wrong is the answer; a panic is logged, and the thread starts anew.
+//! **Diagnostics**: what goes wrong is the answer; a panic is logged, and the thread starts anew; so is the
+//! end of what shows numbers.
 
 mod http;
 mod lookup;
 mod query;
 
+use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use tokio::sync::mpsc;
 use crate::delivery::mx::{NoAnswer, Unroutable};
 use crate::delivery::{DestinationId, Finish, Route, Target};
 use crate::exposition::Exposition;
-use crate::log::Log;
+use crate::log::{Level, Log};
 use crate::mailboxes::Mailboxes;
 use crate::net::desk::Mail;
 use crate::settings::Settings;
@@ -35,7 +37,8 @@ use lookup::LookUps;
 
 /// How long an answer to a full mailbox rests before it is offered again.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
-/// How long the thread rests when it could not make its runtime.
+/// How long the thread rests when it could not make its runtime or has panicked, and the page when its
+/// server has ended.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
 
 /// The way to the services thread.
@@ -144,10 +147,10 @@ fn unanswered(text: &str) -> Box<Finish> {
 }
 
 /// Where numbers are shown, and which.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Page {
     /// It listens, and does not block.
-    pub socket: std::net::TcpListener,
+    pub socket: Arc<std::net::TcpListener>,
     /// The numbers.
     pub exposition: Arc<Exposition>,
 }
@@ -164,7 +167,7 @@ pub fn spawn(
     mailboxes: Mailboxes,
     page: Option<Page>,
     log: Log,
-) -> std::io::Result<(Services, JoinHandle<()>)> {
+) -> io::Result<(Services, JoinHandle<()>)> {
     let (requests, mut taken) = mpsc::channel(requests_max);
     let thread = std::thread::Builder::new().name("services".into()).spawn(move || {
         loop {
@@ -184,32 +187,54 @@ pub fn spawn(
                     continue;
                 }
             };
-            let look_ups = LookUps::new(settings.clone(), listeners.clone());
-            let page = page
-                .as_ref()
-                .and_then(|page| Some((page.socket.try_clone().ok()?, page.exposition.clone())));
-            let work = AssertUnwindSafe(|| serve(runtime, look_ups, page, first, &mut taken));
+            let work = AssertUnwindSafe(|| {
+                let look_ups = LookUps::new(settings.clone(), listeners.clone());
+                serve(runtime, look_ups, page.clone(), first, &mut taken, &log);
+            });
             match catch_unwind(work) {
                 Ok(()) => return,
                 Err(_) => log.critical("services", "the services thread panicked, and starts anew"),
             }
+            // What panics at once shall not take a processor for itself.
+            std::thread::sleep(FAILED_PAUSE);
         }
     })?;
     Ok((Services { requests, mailboxes }, thread))
+}
+
+/// Has `serve` show the numbers, again after each `pause` where that has ended: nobody else would notice.
+async fn show<F>(pause: Duration, log: Log, mut serve: impl FnMut() -> io::Result<F>)
+where
+    F: Future<Output = io::Result<()>> + Send + 'static,
+{
+    loop {
+        let ended = match serve() {
+            // A panic in it is its own.
+            Ok(serving) => tokio::spawn(serving).await.unwrap_or_else(|error| Err(error.into())),
+            Err(error) => Err(error),
+        };
+        let why = ended.map_or_else(|error| error.to_string(), |()| "it has ended".to_owned());
+        let text = format!("metrics-listen shows nothing: {why}");
+        log.limited("metrics-listen", Level::Critical, "services", text);
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// Answers requests until nobody can ask any more.
 fn serve(
     runtime: Runtime,
     mut look_ups: LookUps,
-    page: Option<(std::net::TcpListener, Arc<Exposition>)>,
+    page: Option<Page>,
     first: Option<Request>,
     requests: &mut mpsc::Receiver<Request>,
+    log: &Log,
 ) {
     runtime.block_on(async move {
-        if let Some((socket, exposition)) = page {
-            // It ends with the runtime; a panic in it is its own.
-            tokio::spawn(http::serve(socket, exposition));
+        if let Some(page) = page {
+            // It ends with the runtime.
+            tokio::spawn(show(FAILED_PAUSE, log.clone(), move || {
+                Ok(http::serve(page.socket.try_clone()?, page.exposition.clone()))
+            }));
         }
         let mut next = match first {
             Some(first) => Some(first),
@@ -315,6 +340,45 @@ mod tests {
         let mut answers = Answers::default();
         reactor.run(&mut answers).unwrap();
         assert_eq!(answers.0.pop().unwrap().unwrap_err().status, "4.4.3");
+    }
+
+    #[test]
+    fn what_shows_the_numbers_is_begun_again_whatever_ended_it_and_that_is_said() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let targets = [crate::log::Target::File(path.to_path_buf())];
+        let (log, thread) = Log::start(&targets, Level::Critical).unwrap();
+        let (done, mut served) = mpsc::channel(1);
+        let mut ways = ["no socket", "refused", "panic", "over"].into_iter();
+        let showing = show(Duration::ZERO, log, move || {
+            let (way, done) = (ways.next(), done.clone());
+            if way == Some("no socket") {
+                return Err(io::Error::other("no socket"));
+            }
+            Ok(async move {
+                match way {
+                    Some("over") => Ok(()),
+                    Some("panic") => panic!("as a bug in a library would"),
+                    Some(why) => Err(io::Error::other(why)),
+                    None => {
+                        done.send(()).await.expect("the test waits for this");
+                        std::future::pending().await
+                    }
+                }
+            })
+        });
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async move {
+            tokio::spawn(showing);
+            let served = tokio::time::timeout(Duration::from_secs(60), served.recv()).await;
+            assert_eq!(served, Ok(Some(())));
+        });
+        thread.finish(Duration::from_secs(60)).unwrap();
+        let said = std::fs::read_to_string(&path).unwrap();
+        let whys = ["no socket", "refused", "panicked", "it has ended"];
+        for (line, why) in said.lines().zip(whys) {
+            assert!(line.contains("metrics-listen shows nothing") && line.contains(why), "{said}");
+        }
+        assert_eq!(said.lines().count(), whys.len(), "{said}");
     }
 
     #[test]

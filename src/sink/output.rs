@@ -9,6 +9,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use serde_json::json;
 
 use crate::cli::{Sink, SinkOutput};
+use crate::program::say;
 use crate::view::counted;
 
 /// A mail, as it came.
@@ -86,7 +87,7 @@ impl Output {
     /// At the end.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         if self.how == SinkOutput::Count {
-            println!("took {}", counted(self.count, "mail"));
+            say(format_args!("took {}", counted(self.count, "mail")));
         }
         self.flush()
     }

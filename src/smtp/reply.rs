@@ -136,7 +136,7 @@ impl Reply {
         let mut lines = self.text.lines().take(LINES_MAX).peekable();
         let mut line = lines.next().unwrap_or("");
         loop {
-            let separator = if lines.peek().is_some() { '-' } else { ' ' };
+            let separator = if lines.peek().is_some() { b'-' } else { b' ' };
             self.write_line(line, separator, out);
             match lines.next() {
                 Some(next) => line = next,
@@ -145,10 +145,22 @@ impl Reply {
         }
     }
 
-    fn write_line(&self, line: &str, separator: char, out: &mut Vec<u8>) {
-        out.extend_from_slice(format!("{}{separator}", self.code).as_bytes());
-        if let Some(status) = self.status {
-            out.extend_from_slice(format!("{status} ").as_bytes());
+    fn write_line(&self, line: &str, separator: u8, out: &mut Vec<u8>) {
+        // Every message has one, and formatting a number costs as much as all the rest of it.
+        let mut digits = itoa::Buffer::new();
+        out.extend_from_slice(digits.format(self.code).as_bytes());
+        out.push(separator);
+        if let Some(EnhancedStatus { class, subject, detail }) = self.status {
+            for (number, after) in [(u16::from(class), b'.'), (subject, b'.'), (detail, b' ')] {
+                out.extend_from_slice(digits.format(number).as_bytes());
+                out.push(after);
+            }
+        }
+        if line.len() <= LINE_TEXT_BYTES_MAX && line.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        {
+            out.extend_from_slice(line.as_bytes());
+            out.extend_from_slice(b"\r\n");
+            return;
         }
         let mut room = LINE_TEXT_BYTES_MAX;
         for c in line.chars() {

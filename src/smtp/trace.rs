@@ -4,6 +4,7 @@
 //!
 //! **Diagnostics**: none; what cannot stand in the field becomes `?`.
 
+use std::fmt::Write;
 use std::net::IpAddr;
 
 /// What the field says.
@@ -26,21 +27,53 @@ pub struct Trace<'a> {
 }
 
 impl Trace<'_> {
-    /// The whole field with its CRLF.
+    /// The whole field with its CRLF. Put together by hand, since every message has one.
     pub fn to_field(&self) -> Box<[u8]> {
-        let helo: String = self.helo.chars().map(harmless).collect();
-        // RFC 5321 4.1.3: an IPv6 literal carries its tag.
-        let remote = match self.remote.to_canonical() {
-            IpAddr::V4(address) => format!("[{address}]"),
-            IpAddr::V6(address) => format!("[IPv6:{address}]"),
-        };
-        let Trace { hostname, protocol, id, date, .. } = self;
-        let tls = self.cipher.map(|cipher| format!("\r\n\ttls {cipher}")).unwrap_or_default();
-        format!(
-            "Received: from {helo} ({remote})\r\n\tby {hostname} (Rohrpost) with {protocol} id {id}{tls};\r\n\t{date}\r\n"
-        )
-        .into_bytes()
-        .into()
+        let Trace { helo, hostname, protocol, cipher, id, date, .. } = *self;
+        let texts = [helo, hostname, protocol, cipher.unwrap_or_default(), id, date];
+        let length: usize = texts.iter().map(|text| text.len()).sum();
+        let mut field = String::with_capacity(length + FRAME_BYTES_MAX);
+        field.push_str("Received: from ");
+        field.extend(helo.chars().map(harmless));
+        field.push_str(" ([");
+        push_address(&mut field, self.remote.to_canonical());
+        for (before, text) in
+            [("])\r\n\tby ", hostname), (" (Rohrpost) with ", protocol), (" id ", id)]
+        {
+            field.push_str(before);
+            field.push_str(text);
+        }
+        if let Some(cipher) = cipher {
+            field.push_str("\r\n\ttls ");
+            field.push_str(cipher);
+        }
+        field.push_str(";\r\n\t");
+        field.push_str(date);
+        field.push_str("\r\n");
+        field.into_bytes().into()
+    }
+}
+
+/// What stands between the texts, with an address of the longest kind.
+const FRAME_BYTES_MAX: usize = 128;
+
+/// RFC 5321 4.1.3: an IPv6 literal carries its tag.
+fn push_address(field: &mut String, address: IpAddr) {
+    match address {
+        // Not by its Display, which takes a dozen times as long: it pads.
+        IpAddr::V4(address) => {
+            let mut digits = itoa::Buffer::new();
+            for (place, octet) in address.octets().into_iter().enumerate() {
+                if place > 0 {
+                    field.push('.');
+                }
+                field.push_str(digits.format(octet));
+            }
+        }
+        IpAddr::V6(address) => {
+            let written = write!(field, "IPv6:{address}");
+            written.expect("a string has room");
+        }
     }
 }
 
@@ -79,6 +112,9 @@ mod tests {
         );
         assert!(field("c", "2001:db8::1").contains("([IPv6:2001:db8::1])"));
         assert!(field("c", "::ffff:192.0.2.1").contains("([192.0.2.1])"));
+        for address in ["0.9.10.99", "100.199.200.255"] {
+            assert!(field("c", address).contains(&format!("([{address}])")), "{address}");
+        }
     }
 
     #[test]

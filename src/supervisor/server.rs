@@ -270,7 +270,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new(threads));
         let page = metrics_socket.map(|socket| {
             let exposition = Exposition::new(metrics.clone(), queue.clone(), census.clone(), host);
-            Page { socket, exposition: Arc::new(exposition) }
+            Page { socket: Arc::new(socket), exposition: Arc::new(exposition) }
         });
         let Aides { jobs, checks, services, helper, verifier } =
             Aides::start(&settings, addresses.all(), &queue, &mailboxes, page, log)?;

@@ -137,6 +137,11 @@ impl Single {
         self.worker.number(Number::Held)
     }
 
+    /// Steps that were taken back from plugins, so far.
+    pub(crate) fn revoked(&self) -> u64 {
+        self.worker.number(Number::Revoked)
+    }
+
     /// Whether nothing is on its way that ends by itself: to the disk, to another thread, through the
     /// loop. Connections and plugins may wait for others all the same.
     pub(crate) fn is_at_rest(&self) -> bool {

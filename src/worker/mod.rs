@@ -3,7 +3,7 @@
 //! The worker is the handler of its reactor's turn. It looks tokens up, lends the connection found
 //! to its driver, and removes it when the driver says so. What plugins asked for is applied after
 //! each callback; verdicts are resumed one by one in the verdict phase, oldest first (D-2F); the
-//! turn's batch is handed to the queue before anything is flushed.
+//! batch is handed to the queue at the end of a turn, or waits a little for more under load (`gather`).
 //!
 //! Must never: block, or decide what a protocol means.
 //!
@@ -14,6 +14,7 @@ mod accept;
 mod by_hand;
 mod context;
 mod dispatch;
+mod gather;
 mod reload;
 mod rest;
 mod stop;

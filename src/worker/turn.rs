@@ -1,4 +1,4 @@
-//! The handler of the turn: tokens to drivers, verdicts one by one, the batch before the output.
+//! The handler of the turn: tokens to drivers, verdicts one by one, the batch in the commit phase.
 //!
 //! Must never: block.
 //!
@@ -25,6 +25,7 @@ use crate::view;
 
 use super::context::ContextWork;
 use super::dispatch::SERVED_MAX;
+use super::gather::Gathering;
 use super::reload::session_options;
 
 /// Time between two looks at ages and gauges.
@@ -86,6 +87,7 @@ pub struct Worker {
     /// Plugins that are to get contexts as soon as nothing else is done with those, and their number.
     pub(super) renewal: Option<(u64, Arc<[PluginIndex]>)>,
     pub(super) delivery_timer: Option<(TimerKey, u64)>,
+    gathering: Gathering,
 }
 
 impl Worker {
@@ -103,6 +105,7 @@ impl Worker {
             context_timer: None,
             renewal: None,
             delivery_timer: None,
+            gathering: Gathering::default(),
         }
     }
 
@@ -237,6 +240,7 @@ impl Handler for Worker {
     }
 
     fn on_socket(&mut self, io: &mut Io, token: Token, ready: Readiness) {
+        self.gathering.on_socket();
         let key = Key::from(token);
         if matches!(self.connections.get(key), Some(Connection::Listener(..))) {
             if !self.accept(key, io) {
@@ -342,9 +346,15 @@ impl Handler for Worker {
             self.desk.release(released);
             self.desk.store.destinations.feed(1);
         }
+        let goes = self.gathering.is_over(self.desk.batch.len(), io.now_ms());
         if !self.desk.batch.is_empty() {
-            let batch = std::mem::take(&mut self.desk.batch);
-            self.common.queue.hand_over(self.desk.index, batch);
+            if goes {
+                let batch = std::mem::take(&mut self.desk.batch);
+                self.common.queue.hand_over(self.desk.index, batch);
+            } else {
+                // The next look at the sockets tells whether anybody else comes.
+                io.stay_awake();
+            }
         }
         self.arm_delivery(io);
     }

@@ -29,6 +29,12 @@ fn every_crash_names_the_plugin_on_stderr_in_the_file_and_at_the_next_start() {
         let said = server.process().stderr.complete();
         let report = format!("rohrpost: plugin 10-crashing.so ended the server {place}");
         assert!(said.contains(&report), "{way}: {said}");
+        // The frames of plugins are marked, and no others.
+        let frames: Vec<&str> = said.lines().filter(|line| line.contains(" #")).collect();
+        let marked = |line: &&str| line.starts_with("rohrpost: * #");
+        assert!(frames.iter().any(marked), "{way}: {said}");
+        let is_plugins = |line: &str| line.contains(" 10-crashing.so+");
+        assert!(frames.iter().all(|line| marked(line) == is_plugins(line)), "{way}: {said}");
         let crashes = crashing.crashes();
         assert_eq!(crashes.len(), 1, "{way}: {crashes:?}");
         let words: Vec<&str> = crashes[0].split(' ').collect();
@@ -37,13 +43,13 @@ fn every_crash_names_the_plugin_on_stderr_in_the_file_and_at_the_next_start() {
 
         let mut next = crashing.plan.start();
         // It is told beside the start, which does not wait for it.
-        next.process().await_complaint(PATIENCE, &format!("[crash]   {function} ("));
+        next.process().await_complaint(PATIENCE, &format!("[crash] * {function} ("));
         let told = || crashing.lines().contains(&"# told".to_owned()).then_some(());
         within(PATIENCE, told).expect("that it was told is written down");
         assert!(next.terminate().success());
         let said = next.process().stderr.complete();
         assert!(said.contains("[crash] plugin 10-crashing.so ended the server"), "{way}: {said}");
-        let frame = format!("[crash]   {function} (");
+        let frame = format!("[crash] * {function} (");
         assert!(said.contains(&frame) && said.contains("plugin.c:"), "{way}: {said}");
         let mut third = crashing.plan.start();
         assert!(third.terminate().success());

@@ -1,11 +1,15 @@
 //! `run --supervise`: the server comes back, once, at once, and without having lost anything.
 
 use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::crashing::{Crashing, ask};
@@ -126,6 +130,69 @@ fn a_keeper_that_is_told_to_end_during_a_pause_ends() {
     second.await_complaint(PATIENCE, "ended with code 75; it is started again in");
     assert_eq!(second.terminate(PATIENCE).code(), Some(75));
     assert!(first.terminate().success());
+}
+
+/// The same with stderr in a pipe, and the end of it that is read.
+fn supervised_into_a_pipe() -> (Crashing, File) {
+    let mut crashing = supervised();
+    let path = crashing.plan.directory().join("stderr");
+    rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let without_waiting = OFlags::NONBLOCK.bits().cast_signed();
+    let read = OpenOptions::new().read(true).custom_flags(without_waiting).open(&path).unwrap();
+    let shell = ["sh", "-c", "exec \"$0\" \"$@\" 2>\"$SAID\""].map(Into::into);
+    crashing.plan = crashing.plan.below(shell).environment("SAID", path);
+    (crashing, read)
+}
+
+/// Ends servers by `way`, each of which must be followed by another, and at last the keeper.
+fn end_and_await_next(crashing: &Crashing, way: &str, before: impl FnOnce()) {
+    let mut server = crashing.plan.start();
+    let mut lives = vec![await_next(server.process(), &[])];
+    before();
+    for _ in 0..2 {
+        assert!(!ask(&server, way));
+        let next = await_next(server.process(), &lives);
+        lives.push(next);
+    }
+    assert!(server.terminate().success(), "an ordered end");
+    assert!(lives.iter().all(|pid| !is_there(*pid)));
+}
+
+#[test]
+fn a_server_is_back_where_nobody_reads_what_its_keeper_says_any_more() {
+    let (crashing, read) = supervised_into_a_pipe();
+    end_and_await_next(&crashing, "segv", || drop(read));
+    assert_eq!(crashing.crashes().len(), 2);
+}
+
+#[test]
+fn a_server_is_back_where_the_reader_of_stderr_has_stalled() {
+    let (crashing, _read) = supervised_into_a_pipe();
+    end_and_await_next(&crashing, "segv", || {
+        let path = crashing.plan.directory().join("stderr");
+        let without_waiting = OFlags::NONBLOCK.bits().cast_signed();
+        let options = OpenOptions::new().write(true).custom_flags(without_waiting).open(path);
+        let mut pipe = options.unwrap();
+        // To the last octet.
+        for chunk in [&[b'x'; 4096][..], b"x"] {
+            while pipe.write(chunk).is_ok() {}
+            let full = pipe.write(chunk).unwrap_err();
+            assert_eq!(full.kind(), ErrorKind::WouldBlock);
+        }
+    });
+    assert_eq!(crashing.crashes().len(), 2);
+}
+
+#[test]
+fn a_start_in_vain_has_its_code_where_nobody_reads_why() {
+    let (crashing, read) = supervised_into_a_pipe();
+    drop(read);
+    let path = crashing.plan.directory().join("stderr");
+    // Somebody must read for the shell to begin.
+    let read = std::thread::spawn(move || drop(File::open(path)));
+    let mut keeper = crashing.plan.clone().setting("smtp-threads", 100_000).spawn();
+    assert_eq!(keeper.wait(PATIENCE).code(), Some(78));
+    read.join().unwrap();
 }
 
 /// Sends mail until told to stop; the names of those that were answered 250.

@@ -110,6 +110,49 @@ fn a_step_that_is_never_handed_back_and_misuse_fail_a_dialogue() {
     passes(&object, &format!("# misuses: 1\n{start}C: QUIT\nS: 221\nclose\n"));
 }
 
+#[test]
+fn a_close_hook_that_is_never_handed_back_fails_a_dialogue() {
+    let place = tempfile::tempdir().unwrap();
+    let leaving = |name: &str, hook: &str| {
+        let source = format!(
+            "#include <mailerq.h>\n\
+             MQ_EXPORT int mq_version(void) {{ return MQ_API_VERSION; }}\n\
+             MQ_EXPORT bool {hook}(MQ_Context *a, MQ_Connection *b)\n\
+             {{ (void)a; (void)b; return true; }}\n"
+        );
+        compile(place.path(), name, &source, &["-fvisibility=hidden"])
+    };
+    let object = leaving("in.c", "mq_smtp_in_close");
+    let start = "S: 220\nC: HELO x\nS: 250\n";
+    for end in ["", "drop\n", "C: QUIT\nS: 221\n"] {
+        let last = fails(&object, &format!("{start}{end}"));
+        assert!(last.contains("1 steps were not handed back at the end"), "{end}: {last}");
+    }
+    // The connection to the next hop rests until the stop.
+    let object = leaving("out.c", "mqx_smtp_out_close");
+    let mail = format!("{HELLO}C: RCPT TO:<b@example.net>\nS: 250\n{TEXT}expect sent text\n");
+    let last = fails(&object, &mail);
+    assert!(last.contains("1 steps were not handed back at the end"), "{last}");
+}
+
+#[test]
+fn a_close_hook_that_is_handed_back_in_time_passes_a_dialogue() {
+    let place = tempfile::tempdir().unwrap();
+    let source = "#include <mailerq.h>\n\
+        MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n\
+        static void over(void *data) { MQ_continue(data); }\n\
+        MQ_EXPORT bool mq_smtp_in_close(MQ_Context *a, MQ_Connection *b)\n\
+        { return MQ_startTimer(a, 3, over, b) != NULL; }\n";
+    let object = compile(place.path(), "late.c", source, &["-fvisibility=hidden"]);
+    let start = "S: 220\nC: HELO x\nS: 250\n";
+    passes(&object, &format!("{start}drop\nexpect held 1\nwait 3s\nexpect held 0\n"));
+    // The clients' leaving comes with no line in which time could pass.
+    passes(&object, start);
+    let short = format!("# setting: plugin-timeout=2s\n{start}");
+    let last = fails(&object, &short);
+    assert!(last.contains("1 steps were not handed back at the end"), "{last}");
+}
+
 /// A plugin whose MAIL hook does `body`, and whose constructor `first`.
 fn misbehaving(folder: &Path, name: &str, first: &str, body: &str) -> PathBuf {
     let source = format!(
@@ -232,21 +275,48 @@ fn make_new(folder: &Path, arguments: &[&str]) {
     command.args(["plugin", "new"]).args(arguments).current_dir(folder).stdin(Stdio::null());
     let mut process = Process::spawn("rohrpost plugin new", &mut command);
     assert!(process.wait(PATIENCE).success(), "{process}");
+    let said = make(&folder.join(name), &["test"]);
+    assert!(said.contains("\nusable\n") && said.contains("\npassed: "), "{said}");
+}
+
+/// Runs `make` in a project, which must succeed; what it said.
+fn make(project: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("make");
-    command.args(["test", &format!("ROHRPOST={program}")]);
-    command.current_dir(folder.join(name)).stdin(Stdio::null()).env_remove("MAKEFLAGS");
+    command.args(arguments).arg(format!("ROHRPOST={}", env!("CARGO_BIN_EXE_rohrpost")));
+    command.current_dir(project).stdin(Stdio::null()).env_remove("MAKEFLAGS");
     // What a project in Rust builds stays in it, and needs nothing from elsewhere.
     command.env("CARGO_TARGET_DIR", "target").env("CARGO_NET_OFFLINE", "true");
-    let mut process = Process::spawn("make test", &mut command);
+    let mut process = Process::spawn("make", &mut command);
     assert!(process.wait(PATIENCE).success(), "{process}");
-    let said = process.stdout.complete();
-    assert!(said.contains("\nusable\n") && said.contains("\npassed: "), "{said}");
+    process.stdout.complete()
+}
+
+/// A project is built anew when it shall be watched, and when it shall not any more.
+fn is_watched_on_demand(project: &Path, object: &str) {
+    let is_watched = || {
+        let bytes = std::fs::read(project.join(object)).unwrap();
+        bytes.windows(11).any(|window| window == b"__asan_init")
+    };
+    for (arguments, watched) in [
+        (&["SANITIZE=address", "test"][..], true),
+        (&["test"], false),
+        (&["SANITIZE=address"], true),
+    ] {
+        make(project, arguments);
+        assert_eq!(is_watched(), watched, "{arguments:?}");
+    }
+    assert!(!make(project, &["SANITIZE=address"]).contains("-shared"), "nothing has changed");
+    make(project, &["clean"]);
+    let left = std::fs::read_dir(project).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("built")).collect();
+    assert!(left.is_empty() && !project.join(object).exists(), "{left:?}");
 }
 
 #[test]
 fn a_new_project_in_cplusplus_builds_and_passes_its_test() {
     let place = tempfile::tempdir().unwrap();
     make_new(place.path(), &["second_try", "--cpp"]);
+    is_watched_on_demand(&place.path().join("second_try"), "second_try.so");
 }
 
 #[test]
@@ -269,6 +339,7 @@ fn a_new_project_in_rust_builds_and_passes_its_test() {
 fn a_new_project_builds_and_passes_its_test() {
     let place = tempfile::tempdir().unwrap();
     make_new(place.path(), &["first-try"]);
+    is_watched_on_demand(&place.path().join("first-try"), "first-try.so");
     let said = kit(["new", "Not A Name"]);
     assert_eq!(said.code, Some(64), "{said:?}");
     assert!(said.stderr.contains("lower-case"), "{said:?}");

@@ -413,6 +413,46 @@ fn d_27_a_plugin_that_fails_and_is_passed_over_ends_no_connection() {
     }
 }
 
+/// A layer that catches an exception says that its plugin failed, whatever that had said before.
+#[test]
+fn d_27_a_plugin_that_fails_a_step_has_granted_nothing_in_it() {
+    for failed in ["fail", "true", "hold:go"] {
+        for (script, code) in [
+            ("20-b rcptto set-local:1 FAIL\n", 550),
+            ("20-b rcptto authenticate:1 FAIL\n", 550),
+            ("20-b mailfrom authenticate:1 FAIL\n", 550),
+            // Nor does it take back what another says.
+            ("10-a rcptto set-local:1\n20-b rcptto set-local:0 FAIL\n", 250),
+            ("10-a rcptto authenticate:1\n20-b rcptto authenticate:1 FAIL\n", 250),
+            ("20-b connect authenticate:1\n20-b rcptto authenticate:1 FAIL\n", 250),
+            ("20-b rcptto set-local:1 FAIL\n30-c rcptto set-local:1\n", 250),
+        ] {
+            let stage = Stage::new(&[])
+                .setting("plugin-failure", "accept")
+                .setting("plugin-timeout", if failed == "true" { "100ms" } else { "60s" })
+                .setting("smtp-relay-range", "192.0.2.0/24")
+                .probe("10-a", 506)
+                .probe("20-b", 506)
+                .probe("30-c", 506);
+            stage.script(&script.replace("FAIL", failed));
+            let server = stage.start();
+            let mut client = client(&server);
+            for command in ["MAIL FROM:<a@example.org>", "RCPT TO:<b@example.net>"] {
+                client.send(format!("{command}\r\n").as_bytes()).unwrap();
+                let step =
+                    if command.starts_with("MAIL") { "20-b mailfrom" } else { "20-b rcptto" };
+                if failed == "hold:go" && script.contains(step) {
+                    await_status(&server, "held", 1);
+                    stage.release("go", "fail continue");
+                }
+                let reply = client.reply().unwrap();
+                let expected = if command.starts_with("MAIL") { 250 } else { code };
+                assert_eq!(reply.code, expected, "{failed} {script}: {:?}", stage.journal());
+            }
+        }
+    }
+}
+
 /// A plugin that fails one step is asked at the next one, unlike one that owes a hand-back (D-28): so what it
 /// granted holds.
 #[test]

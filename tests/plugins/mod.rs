@@ -8,6 +8,7 @@ mod connection;
 mod context;
 mod control;
 mod coverage;
+mod decided;
 mod ending;
 mod event;
 mod generations;

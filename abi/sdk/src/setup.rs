@@ -57,7 +57,7 @@ impl Setup {
     /// A metric that only rises. Its name has letters, digits and `_`.
     ///
     /// # Errors
-    /// The name will not do, or there are 256 metrics.
+    /// The name will not do, is that of another kind of metric already, or there are 256 metrics.
     pub fn counter(self, name: &str, help: &str) -> Result<Metric, Failure> {
         self.metric(name, help, |plugin, name, help| {
             // SAFETY: both are NUL-terminated strings that outlive the call.

@@ -90,6 +90,8 @@ fn authenticated(function: &'static str, connection: *mut Opaque) -> u8 {
 
 fn set_authenticated(function: &'static str, connection: *mut Opaque, authenticated: u8) {
     access::serve(function, Wanted::Connection, connection, (), |state, token| {
+        // If it fails in this step, what it says of the client in it is to be told apart (D-27).
+        state.tell_chain(token);
         let hearing = state.hearing(token)?;
         let connection = state.connection(token)?;
         match hearing {

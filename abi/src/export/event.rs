@@ -65,8 +65,7 @@ fn watch_mask(function: &'static str, watcher: *mut Opaque, events: c_int) -> u8
         if interest == 0 && events != 0 {
             return Err(Misuse::Argument("events has bits, but neither MQ_READ nor MQ_WRITE"));
         }
-        state.set_interest(token, interest)?;
-        Ok(1)
+        state.set_interest(token, interest).map(u8::from)
     })
 }
 

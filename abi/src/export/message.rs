@@ -139,7 +139,7 @@ unsafe fn set_text(
     });
     let Some((view, text)) = written else { return };
     // Outside of the cell: what plugins hung onto the old value may run.
-    call::host_code(function, || view.set(part, text.as_ref()));
+    call::object_code(|| view.set(part, text.as_ref()));
     access::serve(function, Wanted::Message, message, (), |state, token| {
         if let Some(message) = state.messages.get_mut(token.key()) {
             message.json_busy = false;

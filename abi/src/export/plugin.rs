@@ -130,7 +130,7 @@ unsafe fn declare(
         let name = name.ok_or(Misuse::Argument("the name is NULL"))?;
         let owner = host::setting_name(token.plugin());
         let help = help.unwrap_or_default();
-        let place = host.metrics().declare(&owner, &name, &help, shape?)?;
+        let place = host.metrics().declare(token.plugin(), &owner, &name, &help, shape?)?;
         let key = Key::from_bits(place as u64);
         Ok(Token::new(Kind::Metric, token.plugin(), 0, key).to_pointer())
     })

@@ -24,7 +24,7 @@ MQ_EXPORT bool mq_smtp_in_close(MQ_Context *, MQ_SmtpConnection *) {
 
 /// Runs `body` in a child, which must die by SIGABRT with all `words` in one line of stderr.
 #[track_caller]
-fn assert_aborts(path: &str, words: &[&str], body: impl FnOnce()) -> String {
+pub(crate) fn assert_aborts(path: &str, words: &[&str], body: impl FnOnce()) -> String {
     if is_child(path) {
         body();
         unreachable!("the process has ended");

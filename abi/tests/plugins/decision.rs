@@ -1,8 +1,8 @@
 //! What plugins decide of outgoing messages: when it counts, whose it is, and what is refused.
 
 use rohrpost_abi::{
-    ConnectionId, Decided, Decision, Direction, Level, MessageId, MessageInit, Returned, Step,
-    Terminated, Words,
+    Admitted, ConnectionId, Decided, Decision, Direction, Level, MessageId, MessageInit, Returned,
+    Step, Terminated, Words,
 };
 
 use crate::support::{Stage, is_child, sanitized_child, scenario, transcript};
@@ -57,7 +57,7 @@ scenario! {
         show(&mut stage, 0, at, "bounce:0");
         stage.assert_complaint(Level::Warning, "10-a.so", "MQX_bounce: nothing can be decided");
         // What a callback says outside of the step is as late.
-        stage.worker.begin_result(message, "data", true);
+        stage.worker.begin_result(message, "data", Admitted::All);
         stage.run_timer("state");
         assert!(stage.said().contains(&"state=data".to_owned()));
         stage.run_timer("route:a.example");

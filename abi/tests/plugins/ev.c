@@ -118,6 +118,54 @@ static void leave(void) {
     ev_feed_event(loop, &fed, EV_CUSTOM);
 }
 
+#define MANY 20000
+static struct many { ev_timer watcher; int number, again; } *many[MANY];
+static unsigned calls, order;
+
+/* The first of each five takes the last back, and frees it; the third comes again. */
+static void on_many(struct ev_loop *l, ev_timer *w, int events) {
+    struct many *one = (struct many *)w;
+    calls++;
+    order = order * 31 + (unsigned)one->number;
+    if (one->number % 5 == 4) {
+        struct many **other = &many[one->number - 4];
+        if (!ev_clear_pending(l, &(*other)->watcher)) abort();
+        free(*other);
+        *other = NULL;
+    }
+    if (one->number % 5 == 2 && one->again--) ev_feed_event(l, w, events);
+}
+
+static void start_many(void) {
+    calls = order = 0;
+    for (int i = 0; i < MANY; i++) {
+        free(many[i]);
+        many[i] = malloc(sizeof *many[i]);
+        many[i]->number = i;
+        many[i]->again = 1;
+        ev_init(&many[i]->watcher, on_many);
+        ev_set_priority(&many[i]->watcher, i % 5 - 2);
+        ev_feed_event(loop, &many[i]->watcher, EV_CUSTOM);
+    }
+}
+
+/* The first to be called forgets to stop the other, which is due as well, before it sets it up anew. */
+static ev_timer forgotten[2];
+static void on_forgotten(struct ev_loop *l, ev_timer *w, int events) {
+    (void)l;
+    ev_timer *other = &forgotten[w == forgotten];
+    calls += events == EV_CUSTOM;
+    if (ev_is_pending(other)) ev_init(other, on_forgotten);
+}
+
+static void start_forgotten(void) {
+    calls = 0;
+    for (int i = 0; i < 2; i++) {
+        ev_init(&forgotten[i], on_forgotten);
+        ev_feed_event(loop, &forgotten[i], EV_CUSTOM);
+    }
+}
+
 static void *send_from_a_thread(void *unused) {
     ev_async_send(loop, &async);
     return unused;
@@ -163,6 +211,9 @@ MQ_EXPORT bool mq_smtp_in_mailfrom(MQ_Context *context, MQ_SmtpConnection *conne
     else if (!strcmp(word, "destroy-within")) start_timer(on_destroy);
     else if (!strcmp(word, "foreign")) start_timer(on_foreign);
     else if (!strcmp(word, "leave")) leave();
+    else if (!strcmp(word, "many")) start_many();
+    else if (!strcmp(word, "forgotten")) start_forgotten();
+    else if (!strcmp(word, "called")) say("calls=%u order=%x", calls, order);
     else if (!strcmp(word, "run")) {
         ev_run(loop, 0);
         say("back");

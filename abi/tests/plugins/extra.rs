@@ -141,6 +141,28 @@ scenario! {
 }
 
 scenario! {
+    fn d_97_the_last_callback_cannot_bring_the_watch_back() {
+        let (mut stage, connection) = stage();
+        stage.run(connection, "watch:1 mask-in-watch:1");
+        let (watch, _) = watched(&stage.commands());
+        stage.said();
+        stage.worker.remove_watch(watch, 2);
+        let lines = stage.take_lines();
+        assert!(lines[0].2.contains("descriptor 0 was closed"), "{lines:?}");
+        let said: Vec<_> = lines[1..].iter().map(|line| &*line.2).collect();
+        assert_eq!(said, ["watch fd=0 events=1 same=1", "mask=0", "mask=0"]);
+        assert!(stage.commands().is_empty(), "the number may be another file's by now");
+        assert_eq!(stage.worker.live().watches, 0);
+        assert!(!stage.worker.fire_watch(watch, READ));
+        stage.run(connection, "mask:2 unwatch");
+        assert_eq!(stage.said(), ["mask=0"]);
+        assert!(stage.commands().is_empty());
+        stage.run(connection, "mask:1");
+        stage.assert_complaint(Level::Warning, "10-loop.so", "no longer exists");
+    }
+}
+
+scenario! {
     fn posts_of_threads_run_on_the_worker_in_order_and_once() {
         let (mut stage, connection) = stage();
         assert!(!stage.worker.has_posts());

@@ -62,6 +62,7 @@ MQ_EXPORT bool mq_smtp_in_secure(MQ_Context *context, MQ_Connection *connection)
     MQX_add((MQX_Metric *)&fall, 1);
     if (MQX_counter(kept, "9", "") || MQX_counter(NULL, "x", "") || MQX_counter(kept, NULL, "")
         || MQX_gauge(kept, "seen_total", "") || MQX_histogram(kept, "fall", "", fall, 2)
+        || MQX_gauge(kept, "seen", "") || MQX_histogram(kept, "took_seconds", "", NULL, 0)
         || MQX_counter((MQX_Plugin *)connection, "x", "")
         || MQX_setting((MQX_Plugin *)connection, "zone") || MQX_setting(kept, NULL))
         say("not", "refused");
@@ -136,7 +137,7 @@ scenario! {
         stage.worker.call(stage.plugin(0), connection, Step::Secure);
         let lines = stage.complaints();
         assert!(lines.iter().all(|(_, plugin, _)| plugin == "10-a.so"), "{lines:?}");
-        assert_eq!(stage.host.misuses(stage.plugin(0)) - misuses, 15);
+        assert_eq!(stage.host.misuses(stage.plugin(0)) - misuses, 17);
         assert_eq!(stage.host.plugin_metrics(), read, "nothing was counted");
     }
 }

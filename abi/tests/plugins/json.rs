@@ -11,6 +11,7 @@ use rohrpost_abi::{
     MessageEdits, MessageId, MessageInit, Step, Terminated, Text,
 };
 
+use crate::crash::assert_aborts;
 use crate::support::{Folder, Stage, include, sanitized_child, scenario, transcript};
 
 /// Puppets in the order of their names, each with its version: 500 and up are libfastjson's.
@@ -23,6 +24,10 @@ fn stage(versions: &[u32]) -> Stage {
 }
 
 fn compile(folder: &Folder, name: &str, version: u32) {
+    compile_source(folder, name, version, "c", include_str!("json_puppet.c"));
+}
+
+fn compile_source(folder: &Folder, name: &str, version: u32, extension: &str, source: &str) {
     let deb = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/deb/libraries");
     let deb = fs::canonicalize(&deb)
         .unwrap_or_else(|_| panic!("no {}: run tests/tools/fetch.sh once", deb.display()));
@@ -30,7 +35,7 @@ fn compile(folder: &Folder, name: &str, version: u32) {
     let mut places = places.flatten().map(|entry| entry.path());
     let place: PathBuf =
         places.find(|place| place.join("libjson-c.so").exists()).expect("it was unpacked");
-    let mut command = Command::new("gcc");
+    let mut command = Command::new(if extension == "c" { "gcc" } else { "g++" });
     command.env_remove("LD_PRELOAD").args(["-shared", "-fPIC", "-fvisibility=hidden", "-g"]);
     if env::var_os("ROHRPOST_SANITIZE").is_some() {
         command.args(["-fsanitize=address", "-fno-omit-frame-pointer"]);
@@ -38,7 +43,7 @@ fn compile(folder: &Folder, name: &str, version: u32) {
     command.args(["-Wall", "-Werror"]).arg(format!("-DMQ_API_VERSION={version}"));
     command.arg("-I").arg(include()).arg("-isystem").arg(deb.join("usr/include"));
     command.arg("-o").arg(folder.path().join(name));
-    command.arg(folder.file(&format!("{name}.c"), include_str!("json_puppet.c")));
+    command.arg(folder.file(&format!("{name}.{extension}"), source));
     command.arg(format!("-L{}", place.display()));
     command.arg(format!("-Wl,--disable-new-dtags,-rpath,{}", place.display()));
     command.arg(if version >= 500 { "-lfastjson" } else { "-ljson-c" });
@@ -355,6 +360,70 @@ scenario! {
         assert!(said.iter().any(|line| line == "on-text=NULL"), "the message is gone: {said:?}");
         assert!(said.iter().any(|line| line == "on-delete=gone"), "{said:?}");
     }
+}
+
+/// Hangs onto a member what throws when that is written as text, or goes; which, the first letter says.
+const THROWING: &str = r#"
+#include <mailerq.h>
+#include <json-c/json.h>
+static char how;
+static void on_delete(json_object *, void *) { throw 1; }
+static int on_text(json_object *, printbuf *, int, int) { throw 1; }
+MQ_EXPORT int mq_version() { return MQ_API_VERSION; }
+MQ_EXPORT bool mq_smtp_in_data(MQ_Context *, MQ_Connection *, const char *mime, size_t) {
+    how = *mime;
+    return false;
+}
+MQ_EXPORT bool mq_smtp_in_message(MQ_Context *, MQ_Connection *, MQ_Message *message) {
+    json_object *object = MQ_json(message), *value = json_object_new_string("trap");
+    if (how == 't') json_object_set_serializer(value, on_text, nullptr, nullptr);
+    else json_object_set_userdata(value, nullptr, on_delete);
+    json_object_object_add(object, how == 'd' ? "recipient" : "custom", value);
+    if (how == 'd') MQ_setRecipient(message, "a@b", 3);
+    return false;
+}
+"#;
+
+/// Has the plugin that throws run, then the one with the other library, then the first again.
+fn throw(how: &str) {
+    let folder = Folder::new();
+    compile_source(&folder, "00-throwing.so", 401, "cpp", THROWING);
+    compile(&folder, "10-506.so", 506);
+    let mut stage = Stage::in_folder(folder);
+    let connection = stage.open();
+    let message = open(&stage, connection, b"text");
+    show(&mut stage, 0, connection, message, how);
+    show(&mut stage, 1, connection, message, "asked");
+    show(&mut stage, 0, connection, message, how);
+}
+
+const THROWN: &str = "an exception left what a plugin hung onto a JSON object";
+
+#[test]
+fn d_0a_an_exception_from_what_goes_by_a_setter_is_no_bug_of_the_host() {
+    let path = concat!(
+        module_path!(),
+        "::d_0a_an_exception_from_what_goes_by_a_setter_is_no_bug_of_the_host"
+    );
+    assert_aborts(path, &["plugin 00-throwing.so", THROWN, "mq_smtp_in_message"], || throw("d"));
+}
+
+#[test]
+fn d_0a_an_exception_from_what_writes_a_text_is_no_bug_of_the_host() {
+    let path = concat!(
+        module_path!(),
+        "::d_0a_an_exception_from_what_writes_a_text_is_no_bug_of_the_host"
+    );
+    assert_aborts(path, &["plugin 10-506.so", THROWN, "mq_smtp_in_message"], || throw("t"));
+}
+
+#[test]
+fn d_0a_an_exception_from_what_goes_for_a_newer_value_is_no_bug_of_the_host() {
+    let path = concat!(
+        module_path!(),
+        "::d_0a_an_exception_from_what_goes_for_a_newer_value_is_no_bug_of_the_host"
+    );
+    assert_aborts(path, &["plugin 00-throwing.so", THROWN, "mq_smtp_in_message"], || throw("n"));
 }
 
 #[test]

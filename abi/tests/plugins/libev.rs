@@ -265,6 +265,33 @@ scenario! {
     }
 }
 
+scenario! {
+    /// There are so many that a look at all of them for each is not to be waited for.
+    fn d_9f_after_a_plugin_has_departed_callbacks_run_in_the_order_of_libev() {
+        let mut asleep = Asleep::new();
+        let run_many = |asleep: &mut Asleep| {
+            ["many", "forgotten"].map(|which| {
+                asleep.run(which);
+                asleep.wait(NOW);
+                asleep.run("called");
+                asleep.said().pop().expect("it says what was called")
+            })
+        };
+        let before = run_many(&mut asleep);
+        assert!(before[0].starts_with("calls=20000 "), "{before:?}");
+        // What libev has lost count of is called all the same, and not for ever.
+        assert!(before[1].starts_with("calls=2 "), "{before:?}");
+        let (connection, gone) = (asleep.connection, asleep.stage.plugin(0));
+        touch(&asleep.stage.folder.path().join("10-ev.so"));
+        asleep.stage.reload();
+        asleep.connection = asleep.stage.open();
+        asleep.run("ev");
+        asleep.stage.worker.close_connection(connection);
+        assert_eq!(asleep.stage.bury(), [gone]);
+        assert_eq!(run_many(&mut asleep), before);
+    }
+}
+
 /// Debian's libev under another name: for the dynamic linker that is another library.
 fn another_copy(folder: &Folder) -> PathBuf {
     let mut bytes = fs::read(library()).expect("it can be read");

@@ -1,9 +1,10 @@
 //! Loading: what counts as a plugin, in which order, and what is said about one that is none.
 
-use std::fs;
+use std::env;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 
-use rohrpost_abi::{Copies, Hook, LoadError, OnError, PluginDirectory, Plugins};
+use rohrpost_abi::{Copies, Hook, LoadError, OnError, PluginDirectory, Plugins, describe};
 
 use crate::support::{Folder, Stage, options, scenario};
 
@@ -205,5 +206,42 @@ scenario! {
         assert_eq!(stage.initialized, ["10-a.so", "20-b.so", "30-c.so"]);
         stage.host.plugins().cleanup();
         assert_eq!(plugins(&mut stage), ["30-c.so", "20-b.so", "10-a.so"]);
+    }
+}
+
+/// No plugin, for it has no version; says where its function is.
+const REFUSED: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+__attribute__((visibility("default"))) void FUNCTION(void) { puts("here"); }
+__attribute__((constructor)) static void begin(void) {
+    char address[32];
+    snprintf(address, sizeof address, "%p", (void *)FUNCTION);
+    setenv("ADDRESS", address, 1);
+}
+"#;
+
+scenario! {
+    fn no_other_file_is_read_for_the_functions_of_a_plugin_that_was_refused() {
+        let (folder, decoys) = (Folder::new(), Folder::new());
+        let decoy = decoys.plugin("decoy.so", &REFUSED.replace("FUNCTION", "another_one"));
+        for (name, to_memory) in [("10-file.so", false), ("20-memory.so", true)] {
+            let file = folder.plugin(name, &REFUSED.replace("FUNCTION", "the_refused"));
+            let mut options = options(folder.path());
+            options.on_error = OnError::Skip;
+            if to_memory {
+                options.copies = Copies::Memory;
+            }
+            let (_, skipped) = Plugins::load(&options).expect("it is skipped");
+            assert_eq!(skipped.len(), 1, "{skipped:?}");
+            let address = env::var("ADDRESS").expect("its constructor has run");
+            let address = usize::from_str_radix(address.trim_start_matches("0x"), 16).expect("%p");
+            // One of these has the number of the descriptor that the plugin was loaded from.
+            let _open: Vec<File> =
+                (0..16).map(|_| File::open(&decoy).expect("it was compiled")).collect();
+            let [line] = &describe(&[address])[..] else { panic!("no line") };
+            assert!(line.starts_with(&format!("{name}+0x")), "{line}");
+            fs::remove_file(file).expect("it was compiled");
+        }
     }
 }

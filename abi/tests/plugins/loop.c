@@ -15,6 +15,7 @@ static MQ_Timer *timer;
 static MQ_IOWatcher *watcher;
 static MQX_Query *query;
 static int stop_at;
+static int mask_in_watch;
 
 static void say(const char *format, ...) {
     char line[512];
@@ -33,6 +34,9 @@ static void on_timer(void *data) {
 static void on_watch(MQ_IOWatcher *w, int fd, int events, void *data) {
     (void)data;
     say("watch fd=%d events=%d same=%d", fd, events, w == watcher);
+    if (!mask_in_watch) return;
+    say("mask=%d", MQX_watchMask(w, 0));
+    say("mask=%d", MQX_watchMask(w, mask_in_watch));
 }
 
 static void on_post(void *data) {
@@ -76,6 +80,7 @@ static void run(MQ_Context *context, const char *word, const char *value) {
     else if (!strcmp(word, "watch")) watcher = MQ_ioWatch(context, 0, number, on_watch, NULL);
     else if (!strcmp(word, "unwatch")) MQ_ioUnwatch(watcher);
     else if (!strcmp(word, "mask")) say("mask=%d", MQX_watchMask(watcher, number));
+    else if (!strcmp(word, "mask-in-watch")) mask_in_watch = number;
     else if (!strcmp(word, "post")) say("post=%d", MQX_post(context, on_post, (void *)(intptr_t)number));
     else if (!strcmp(word, "post-nothing")) say("post=%d", MQX_post(context, NULL, NULL));
     else if (!strcmp(word, "post-elsewhere")) in_a_thread(number);
