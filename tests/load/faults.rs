@@ -1,7 +1,7 @@
 //! Servers that refuse, close, or say nothing: each message has one fate, and each run an end.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use super::sink;
 use crate::support::{Load, fresh_port};
@@ -132,4 +132,82 @@ fn what_cannot_begin_says_why() {
         Load::on(nobody, "--login u --password-file /nowhere/password --tls starttls").spawn();
     assert_eq!(load.wait(crate::support::PATIENCE).code(), Some(78));
     assert!(load.stderr.complete().contains("cannot read the password from /nowhere/password"));
+}
+
+/// What a scripted server does with a message.
+#[derive(Clone, Copy)]
+enum Conduct {
+    /// Takes the first of each connection, and says goodbye to the second.
+    OneEach,
+    /// Refuses each when it has seen the beginning of its text.
+    Impatient,
+}
+
+fn conducted(conduct: Conduct) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            std::thread::spawn(move || serve(stream, conduct));
+        }
+    });
+    address
+}
+
+/// Until the client goes, or is told to go.
+fn serve(mut stream: TcpStream, conduct: Conduct) -> std::io::Result<()> {
+    let mut input = BufReader::new(stream.try_clone()?);
+    stream.write_all(b"220 here\r\n")?;
+    let mut messages = 0;
+    loop {
+        let mut line = String::new();
+        if input.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let reply = match (line.get(..4).unwrap_or_default(), conduct) {
+            ("MAIL", Conduct::OneEach) if messages == 1 => {
+                return stream.write_all(b"421 enough\r\n");
+            }
+            ("DATA", Conduct::OneEach) => {
+                stream.write_all(b"354 go on\r\n")?;
+                while line != ".\r\n" {
+                    line.clear();
+                    input.read_line(&mut line)?;
+                }
+                messages += 1;
+                "250 taken\r\n"
+            }
+            ("DATA", Conduct::Impatient) => {
+                stream.write_all(b"354 go on\r\n")?;
+                input.read_line(&mut line)?;
+                stream.write_all(b"552 too much\r\n")?;
+                // The client has heard it before there is room for more of its text.
+                std::io::copy(&mut input, &mut std::io::sink())?;
+                return Ok(());
+            }
+            _ => "250 yes\r\n",
+        };
+        stream.write_all(reply.as_bytes())?;
+    }
+}
+
+#[test]
+fn a_goodbye_in_the_midst_is_a_reply_and_the_end_of_a_connection() {
+    let line = "--messages 10 --connections 2";
+    let measured = Load::on(conducted(Conduct::OneEach), line).run();
+    let (taken, goodbyes) = (measured.replies(250), measured.replies(421));
+    assert_eq!((taken + goodbyes, measured.count("lost")), (10, 0), "{measured:?}");
+    assert!(goodbyes >= 4 && taken >= 5, "{measured:?}");
+    assert_eq!(measured.count("failed_connections"), goodbyes);
+    assert!(measured.stderr.contains("the server closed the connection (421)"), "{measured:?}");
+}
+
+#[test]
+fn a_reply_before_the_end_of_a_text_ends_the_connection() {
+    // More than the system holds between the two.
+    let line = "--messages 2 --connections 1 --octets 64M";
+    let measured = Load::on(conducted(Conduct::Impatient), line).run();
+    assert_eq!((measured.replies(552), measured.code), (2, Some(1)), "{measured:?}");
+    assert_eq!(measured.count("failed_connections"), 2, "{measured:?}");
+    assert!(measured.stderr.contains("said 552 before the text had ended"), "{measured:?}");
 }
