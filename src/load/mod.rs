@@ -2,7 +2,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `plan` | what is sent to whom, made ready before the clock starts: [`plan::Plan`] |
+//! | `plan` | what is sent to whom, made ready before the clock starts |
 //! | `letter` | texts of all sizes, out of one piece of memory |
 //! | `envelope` | MAIL and RCPT |
 //! | `transaction` | the order of one message's commands and replies, as values |
