@@ -139,7 +139,7 @@ fn what_cannot_begin_says_why() {
 enum Conduct {
     /// Takes the first of each connection, and says goodbye to the second.
     OneEach,
-    /// Refuses each when it has seen the beginning of its text.
+    /// Refuses each when it has seen the beginning of its text, and reads no more.
     Impatient,
 }
 
@@ -181,9 +181,10 @@ fn serve(mut stream: TcpStream, conduct: Conduct) -> std::io::Result<()> {
                 stream.write_all(b"354 go on\r\n")?;
                 input.read_line(&mut line)?;
                 stream.write_all(b"552 too much\r\n")?;
-                // The client has heard it before there is room for more of its text.
-                std::io::copy(&mut input, &mut std::io::sink())?;
-                return Ok(());
+                // Never is there room for the rest of the text.
+                loop {
+                    std::thread::park();
+                }
             }
             _ => "250 yes\r\n",
         };
