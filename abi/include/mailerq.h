@@ -380,8 +380,8 @@ const char *MQ_email(const void *address);
 
 /* Is the recipient a local one? By what a plugin has said with MQ_setLocal, else by the local-domains and
  * local-addresses of the settings. `recipient` is an address or a message. In mq_smtp_in_rcptto, a local
- * recipient is accepted from everybody; in mq_smtp_in_message, the mail goes to queue-local if that is
- * set. For an outgoing message a set value means nothing. */
+ * recipient is accepted from everybody; afterwards its mail is routed as any. For an outgoing message a set
+ * value means nothing. */
 bool MQ_local(const void *recipient);
 void MQ_setLocal(void *recipient, bool local);
 

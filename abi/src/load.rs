@@ -4,7 +4,7 @@
 //! them unless asked to: a missing policy plugin is an open door (D-04). Diagnostics: [`LoadError`],
 //! always the administrator's: each names the file or directory, and what would be right.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -19,7 +19,7 @@ use thiserror::Error;
 use crate::call;
 use crate::copy::{Copier, Copies, Fingerprint, PrivateCopy};
 use crate::generation::{Accepted, Generation, Imports, Mismatch};
-use crate::hook::Site;
+use crate::hook::{Hook, Site};
 use crate::hooks::{self, Hooks};
 use crate::image::{self, Image};
 use crate::json_library::JsonLibrary;
@@ -149,6 +149,18 @@ pub enum LoadError {
         file: PathBuf,
         /// What the dynamic linker said.
         reason: String,
+    },
+    /// Its sanitizer would end the process, and not name it.
+    #[error(
+        "plugin {} was compiled with a sanitizer ({symbol}), whose library has to be in a process from \
+         its beginning; compile it without, or start the server with LD_PRELOAD naming that library",
+        file.display()
+    )]
+    Sanitizer {
+        /// The plugin.
+        file: PathBuf,
+        /// What of the sanitizer it calls.
+        symbol: &'static str,
     },
     /// D-03
     #[error(
@@ -302,6 +314,7 @@ impl LoadError {
             | LoadError::Spent { .. }
             | LoadError::NoPlaceForCopies { .. }
             | LoadError::Copy { .. }
+            | LoadError::Sanitizer { .. }
             | LoadError::Open { .. } => false,
         }
     }
@@ -364,6 +377,10 @@ fn load_one(
     accepted: &Accepted,
 ) -> Result<Plugin, LoadError> {
     let shown: Box<str> = name.to_string_lossy().into();
+    let contents = Contents::of(copy.path());
+    if let Some(symbol) = contents.sanitizer {
+        return Err(LoadError::Sanitizer { file: file.to_owned(), symbol });
+    }
     let (opened, kept) = copy.keep();
     image::announce(&shown, index);
     let library = call::loading_code(index, &shown, Site::Load, || {
@@ -384,7 +401,7 @@ fn load_one(
     })?);
     // It stays, and what it was loaded from does not.
     let refused = |_: &LoadError| image.into_iter().for_each(Image::close);
-    let generation = ask_generation(&library, index, &shown, file, &copy, accepted);
+    let generation = ask_generation(&library, index, &shown, file, &contents, accepted);
     let generation = generation.inspect_err(refused)?;
     // SAFETY: the plugin was compiled for this generation by its own word, which what it calls does not
     // belie; a library in `ManuallyDrop` stays.
@@ -392,7 +409,9 @@ fn load_one(
     // As long as the plugin: for good.
     let json = JsonLibrary::of_plugin(&library, generation).map(|json| &*Box::leak(Box::new(json)));
     let (name, fingerprint) = (shown, copy.fingerprint);
-    let loaded = Loaded { name, generation, hooks, json, library, fingerprint, copy: kept };
+    let unknown = contents.unknown;
+    let loaded =
+        Loaded { name, generation, hooks, unknown, json, library, fingerprint, copy: kept };
     Ok(Plugin::new(index, loaded))
 }
 
@@ -402,7 +421,7 @@ fn ask_generation(
     index: PluginIndex,
     shown: &str,
     file: &Path,
-    copy: &PrivateCopy,
+    contents: &Contents,
     accepted: &Accepted,
 ) -> Result<Generation, LoadError> {
     let file = || file.to_owned();
@@ -412,22 +431,54 @@ fn ask_generation(
         let accepted = accepted.clone();
         return Err(LoadError::VersionRefused { file: file(), version, accepted });
     }
-    imports(copy.path())
+    contents
+        .imports
         .place(version)
         .map_err(|mismatch| LoadError::Generation { file: file(), mismatch })
 }
 
-/// What the file calls and exports. Nothing for one that cannot be read as ELF: the dynamic linker
-/// has just done so.
-fn imports(file: &Path) -> Imports {
-    let Ok(bytes) = fs::read(file) else { return Imports::default() };
-    let Ok(elf) = object::File::parse(&*bytes) else { return Imports::default() };
-    let names = |undefined: bool| {
-        let symbols =
-            elf.dynamic_symbols().filter(move |symbol| symbol.is_undefined() == undefined);
-        symbols.filter_map(|symbol| symbol.name().ok())
-    };
-    Imports::of(names(true), names(false))
+/// What a file calls and exports. Nothing for one that cannot be read as ELF: the dynamic linker says so.
+#[derive(Default)]
+struct Contents {
+    imports: Imports,
+    /// A function of a sanitizer that is not in this process.
+    sanitizer: Option<&'static str>,
+    /// Exports under names kept for hooks that are none, at most [`UNKNOWN_MAX`].
+    unknown: Vec<String>,
+}
+
+/// Where sanitizers begin, which nothing else calls. Those that need not be there from the beginning are left
+/// out.
+const SANITIZERS: [&CStr; 4] = [c"__asan_init", c"__hwasan_init", c"__msan_init", c"__tsan_init"];
+/// So many names that are no hooks are told of one plugin.
+const UNKNOWN_MAX: usize = 8;
+
+impl Contents {
+    fn of(file: &Path) -> Contents {
+        let Ok(bytes) = fs::read(file) else { return Contents::default() };
+        let Ok(elf) = object::File::parse(&*bytes) else { return Contents::default() };
+        let names = |undefined: bool| {
+            let symbols =
+                elf.dynamic_symbols().filter(move |symbol| symbol.is_undefined() == undefined);
+            symbols.filter_map(|symbol| symbol.name().ok())
+        };
+        let called = |symbol: &&CStr| names(true).any(|name| name.as_bytes() == symbol.to_bytes());
+        let sanitizer = SANITIZERS.into_iter().find(|symbol| called(symbol) && !is_here(symbol));
+        let is_kept = |name: &&str| name.starts_with("mq_") || name.starts_with("mqx_");
+        let is_hook = |name: &str| Hook::ALL.iter().any(|hook| hook.name() == name);
+        let unknown = names(false).filter(is_kept).filter(|name| !is_hook(name));
+        Contents {
+            unknown: unknown.take(UNKNOWN_MAX).map(str::to_owned).collect(),
+            imports: Imports::of(names(true), names(false)),
+            sanitizer: sanitizer.and_then(|symbol| symbol.to_str().ok()),
+        }
+    }
+}
+
+/// Whether anything in this process has that symbol.
+fn is_here(symbol: &CStr) -> bool {
+    // SAFETY: looks a name up in what is loaded, and nothing is done with what it finds.
+    !unsafe { libc::dlsym(libc::RTLD_DEFAULT, symbol.as_ptr()) }.is_null()
 }
 
 /// The linker's words, without the path of the copy, which says nothing to anybody.

@@ -69,6 +69,8 @@ pub(crate) struct Plugin {
     pub(crate) index: PluginIndex,
     pub(crate) generation: Generation,
     pub(crate) hooks: Hooks,
+    /// What it exports under names of hooks that there are not.
+    pub(crate) unknown: Vec<String>,
     /// The copy of json-c or libfastjson that it is linked with.
     pub(crate) json: Option<&'static JsonLibrary>,
     /// Kept for later look-ups, and never dropped: that would unload it (D-0E).
@@ -89,6 +91,7 @@ pub(crate) struct Loaded {
     pub(crate) name: Box<str>,
     pub(crate) generation: Generation,
     pub(crate) hooks: Hooks,
+    pub(crate) unknown: Vec<String>,
     pub(crate) json: Option<&'static JsonLibrary>,
     pub(crate) library: ManuallyDrop<Library>,
     pub(crate) fingerprint: Fingerprint,
@@ -97,7 +100,7 @@ pub(crate) struct Loaded {
 
 impl Plugin {
     pub(crate) fn new(index: PluginIndex, loaded: Loaded) -> Plugin {
-        let Loaded { name, generation, hooks, json, library, fingerprint, copy } = loaded;
+        let Loaded { name, generation, hooks, unknown, json, library, fingerprint, copy } = loaded;
         let (settings, meter) = (Given::default(), Meter::default());
         let life = AtomicU8::new(Life::Loaded as u8);
         Plugin {
@@ -105,6 +108,7 @@ impl Plugin {
             index,
             generation,
             hooks,
+            unknown,
             json,
             library,
             fingerprint,

@@ -92,6 +92,12 @@ impl Plugins {
         self.find(plugin).map(|plugin| plugin.generation)
     }
 
+    /// What a plugin exports under names that are kept for hooks, and that no hook has; some of many. It is
+    /// never called: most often it is a hook that was misspelt.
+    pub fn unknown_exports(&self, plugin: PluginIndex) -> &[String] {
+        self.find(plugin).map_or(&[], |plugin| &plugin.unknown)
+    }
+
     /// Calls `mq_initialize` of those in `set` that have not had it, then their `mqx_initialize`; returns
     /// them. On the main thread, after the host was installed and before a worker is told of the set
     /// (D-08).

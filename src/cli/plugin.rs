@@ -108,7 +108,7 @@ A dialogue, a step a line:
   C: LINE                  the client sends a line; raw: \"a\\nb\\r\\n\" sends bytes
   S: START|START           the next line from the server begins so
   S: CODE-* START, START   a whole reply, in which each of these begins a line
-  repeat N STEP            the same N times; {n} counts
+  repeat N STEP            the same N times; n in braces counts them
   half-close, close, drop, client N
   wait 5s                  time passes (ms, s, m, h), and otherwise never
   expect hook NAME [false|held|continue|complete|retry]

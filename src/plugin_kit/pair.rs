@@ -11,11 +11,12 @@ use std::ffi::CStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rohrpost_abi::{
     Command, ConnectionId, ConnectionInit, ContextStep, Copies, Direction, Hook, Host, HostInit,
-    LoadError, LoadOptions, MessageId, MessageInit, OnError, PluginDirectory, SettingsError, Step,
-    Terminated, Text, setting_key,
+    LoadError, LoadOptions, LogSink, MessageId, MessageInit, OnError, PluginDirectory,
+    SettingsError, Step, Terminated, Text, setting_key,
 };
 
 use super::folder;
@@ -37,6 +38,8 @@ const SENDER: &str = "bounces+12345@mail.example.com";
 const RECIPIENT: &str = "someone.else@example.org";
 const NAME: &str = "mx.example.com";
 const CLIENT: &str = "client.example.com";
+/// Lines of the plugin that are shown.
+const LINES_MAX: u32 = 20;
 /// As much as one read of a socket brings.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -421,13 +424,7 @@ impl Seen {
             on_error: OnError::Refuse,
         };
         let (plugins, _) = rohrpost_abi::Plugins::load(&options)?;
-        let init = HostInit {
-            plugins,
-            log: Box::new(|level, _, plugin, text| {
-                warn(format_args!("[{level}] {plugin}: {text}"))
-            }),
-            post: Box::new(|_| {}),
-        };
+        let init = HostInit { plugins, log: first_lines(), post: Box::new(|_| {}) };
         let host = rohrpost_abi::install(init).map_err(|_| PairError::Taken)?;
         let plugins = host.plugins();
         let rows = own_settings(&rohrpost_abi::plugin_name(&name), settings)?;
@@ -549,6 +546,16 @@ fn own_settings(
 fn open(plugins: &Plugins, direction: Direction) -> ConnectionId {
     let init = ConnectionInit { fd: -1, direction, secure: false, authenticated: false };
     plugins.cell.open_connection(init).expect("a new worker has room for two")
+}
+
+/// Shows the first lines that the plugin logs: to write all of them would be most of what is measured.
+fn first_lines() -> LogSink {
+    let lines = AtomicU32::new(0);
+    Box::new(move |level, _, plugin, text| match lines.fetch_add(1, Ordering::Relaxed) {
+        0..LINES_MAX => warn(format_args!("[{level}] {plugin}: {text}")),
+        LINES_MAX => warn("further lines of the plugin are left out"),
+        _ => {}
+    })
 }
 
 fn received_field() -> Box<[u8]> {

@@ -25,7 +25,7 @@ use crate::view::counted;
 use super::orders::Order;
 use super::renewal::Renewal;
 use super::server::{Answer, Server};
-use super::start::plugin_options;
+use super::start::{misspelt, plugin_options};
 
 /// How long the workers may take to change over; one that a plugin blocks does so later.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(5);
@@ -103,6 +103,9 @@ impl Server {
         let skipped = prepared.skipped.iter();
         warnings
             .extend(skipped.map(|one| format!("left out (plugin-errors: skip): {}", one.error)));
+        let (before, new) = (plugins.set(), prepared.set.plugins());
+        let new: Vec<_> = new.iter().copied().filter(|plugin| !before.contains(*plugin)).collect();
+        warnings.extend(misspelt(plugins, &new));
         let (tls, rolls) = (Arc::new(tls), Arc::new(rolls));
         Ok(Found { settings, applied, waiting, warnings, tls, rolls, prepared, own })
     }

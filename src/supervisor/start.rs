@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, unbounded};
-use rohrpost_abi::{Copies, LoadOptions, OnError, PluginDirectory};
+use rohrpost_abi::{Copies, LoadOptions, OnError, PluginDirectory, PluginIndex};
 use rohrpost_reactor::{Config, Pin, Reactor, SystemClock};
 
 use crate::auth::{self, Checks};
@@ -342,7 +342,23 @@ pub(super) fn open_plugins(
     for skipped in skipped {
         log.critical("plugin", format_args!("left out (plugin-errors: skip): {}", skipped.error));
     }
+    let set = plugins.set();
+    misspelt(&plugins, set.plugins()).for_each(|text| log.warning("plugin", text));
     Ok(plugins)
+}
+
+/// What is said of exports that look like hooks and are none.
+pub(super) fn misspelt<'a>(
+    plugins: &'a rohrpost_abi::Plugins,
+    among: &'a [PluginIndex],
+) -> impl Iterator<Item = String> + 'a {
+    among.iter().filter(|plugin| !plugins.unknown_exports(**plugin).is_empty()).map(|plugin| {
+        format!(
+            "{}: never called, since there is no such hook: {}; `rohrpost plugin check` says which is meant",
+            plugins.name(*plugin).unwrap_or("a plugin"),
+            plugins.unknown_exports(*plugin).join(", ")
+        )
+    })
 }
 
 /// Where plugins are, and how they are loaded.

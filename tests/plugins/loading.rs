@@ -2,6 +2,8 @@
 
 use std::{fs, os::unix::fs::symlink, process::Command};
 
+use rohrpost::control::{self, Request};
+
 use super::probe::{Stage, client, compiled, say};
 use crate::support::{PATIENCE, Process, Sanitizer, Server, compile_plugin};
 
@@ -49,6 +51,38 @@ fn d_04_what_cannot_be_loaded_stops_the_start_unless_it_is_to_be_skipped() {
     server.process().await_complaint(PATIENCE, "10-text.so");
     client(&server);
     stage.await_line("20-b connect");
+}
+
+/// A hook that is never called is no plugin's wish.
+#[test]
+fn an_export_that_looks_like_a_hook_is_warned_of_at_the_start() {
+    let stage = Stage::new(&[]);
+    let source = "#include <mailerq.h>\n\
+        MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n\
+        MQ_EXPORT void mq_smtp_in_rcpto(void) { }\n";
+    stage.add("10-odd", &compiled(source, Sanitizer::Off));
+    let mut server = stage.start();
+    server.process().await_complaint(PATIENCE, "no such hook: mq_smtp_in_rcpto");
+}
+
+/// A file of such a kind would have ended the server in the midst of a reload.
+#[test]
+fn a_plugin_with_a_sanitizer_stops_the_start_and_not_a_server_that_runs() {
+    let stage = Stage::new(&["20-b"]);
+    let source = "#include <mailerq.h>\n\
+        MQ_EXPORT int mq_version(void) { return MQ_API_VERSION; }\n";
+    let mut server = stage.start();
+    stage.add("10-odd", &compiled(source, Sanitizer::Address));
+    let answer = control::ask(&stage.plan.queue_directory(), &Request::Reload, PATIENCE).unwrap();
+    let rows: Result<Vec<_>, _> = answer.collect();
+    let said = rows.unwrap_err().to_string();
+    assert!(said.contains("10-odd.so") && said.contains("__asan_init"), "{said}");
+    client(&server);
+    stage.await_line("20-b connect");
+    server.terminate();
+    let (code, said) = stage.plan.start_in_vain();
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("10-odd.so") && said.contains("sanitizer"), "{said}");
 }
 
 #[test]

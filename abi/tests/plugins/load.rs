@@ -40,6 +40,25 @@ fn the_minimal_plugin_of_the_documentation_loads_unchanged() {
 }
 
 #[test]
+fn an_export_that_looks_like_a_hook_and_is_none_is_told() {
+    let folder = Folder::new();
+    let misspelt = "MQ_EXPORT bool mq_smtp_in_rcpto(MQ_Context *c) { (void)c; return true; }\n";
+    folder.plugin("odd.so", &format!("{MINIMAL}{misspelt}MQ_EXPORT void helper(void) {{ }}\n"));
+    let (plugins, _) = Plugins::load(&options(folder.path())).expect("it loads");
+    let odd = plugins.set().plugins()[0];
+    assert_eq!(plugins.unknown_exports(odd), ["mq_smtp_in_rcpto"]);
+}
+
+#[test]
+fn a_plugin_with_a_sanitizer_that_would_end_the_process_is_refused() {
+    let folder = Folder::new();
+    folder.plugin_linked("odd.so", MINIMAL, &["-fsanitize=address"]);
+    let error = error_of(&folder);
+    assert!(error.contains("odd.so") && error.contains("__asan_init"), "{error}");
+    assert!(error.contains("LD_PRELOAD"), "{error}");
+}
+
+#[test]
 fn d_01_only_listed_versions_and_those_of_the_settings_are_accepted() {
     let folder = Folder::new();
     folder.plugin(
