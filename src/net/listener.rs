@@ -118,6 +118,8 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    // What it accepts has this from it, without a call for each: see `Transport::register`.
+    socket.set_tcp_nodelay(true)?;
     if address.is_ipv6() {
         // 0.0.0.0 and [::] are two listeners; one that takes both would hide the other.
         socket.set_only_v6(true)?;
@@ -140,6 +142,14 @@ mod tests {
             assert_eq!(worker[0].local_addr().unwrap(), addresses[0]);
         }
         TcpStream::connect(addresses[0]).expect("somebody listens");
+    }
+
+    #[test]
+    fn what_is_accepted_sends_without_delay() {
+        let (addresses, sockets) = bind(&[LOOPBACK], &[0], 1).unwrap();
+        let _client = TcpStream::connect(addresses[0]).expect("somebody listens");
+        let (accepted, _) = sockets[0][0].accept().expect("somebody has connected");
+        assert!(accepted.nodelay().expect("it is open"));
     }
 
     #[test]

@@ -49,9 +49,21 @@ impl Transport {
     ///
     /// # Errors
     /// What the system said to the registration.
-    pub fn register(mut stream: TcpStream, registry: &Registry, token: Token) -> io::Result<Self> {
+    pub fn register(stream: TcpStream, registry: &Registry, token: Token) -> io::Result<Self> {
         // Replies are small and each is awaited: Nagle's delay would only add to the round trip.
         stream.set_nodelay(true)?;
+        Self::register_accepted(stream, registry, token)
+    }
+
+    /// The same of a stream that one of our listeners gave, from which it has its options.
+    ///
+    /// # Errors
+    /// What the system said to the registration.
+    pub fn register_accepted(
+        mut stream: TcpStream,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Self> {
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Transport { stream, secure: None })
     }

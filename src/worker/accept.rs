@@ -136,10 +136,13 @@ impl Worker {
         };
         self.desk.count(Number::Connected);
         // With a listener on all addresses the client decides which of them it meets.
-        let local = stream.local_addr().unwrap_or(local);
+        let local = match local.ip().is_unspecified() {
+            true => stream.local_addr().unwrap_or(local),
+            false => local,
+        };
         let options = self.options.clone();
         let key = self.connections.insert(Connection::Opening);
-        match Transport::register(stream, io.registry(), Token::from(key)) {
+        match Transport::register_accepted(stream, io.registry(), Token::from(key)) {
             Ok(transport) => {
                 let arrival =
                     Arrival { transport, remote, local, entrance, proxied, permit, options };
