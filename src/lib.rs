@@ -73,8 +73,8 @@
 //! ```
 //!
 //! The states of a mail in memory are ready, loading, active, waiting, failed ([`delivery::Place`]). A
-//! text leaves memory when no recipient needs it now, or at once when memory is short; it is read
-//! back when one is due.
+//! text leaves memory when no recipient needs it soon (`delivery/store_texts.rs`), or at once when memory is
+//! short; it is read back when one is due.
 //!
 //! # One turn
 //!
@@ -82,8 +82,8 @@
 //! documentation. Where a plugin has asked for libev's loop, the poll is a run of that one ([`net::foreign`]).
 //! Here: sockets drive sessions and chains; verdicts resume held chains one by one;
 //! the commit phase gives ready mails to connections, hands the batch over (under load not every turn,
-//! `worker/gather.rs`) and arms the delivery timer; flush offers output to sockets. A flush may let a connection go on, so the worker stays
-//! awake if that left something pending.
+//! `worker/gather.rs`) and arms the delivery timer; flush offers output to sockets. A flush may let a
+//! connection go on, so the worker stays awake if that left something pending.
 //!
 //! # Invariants
 //!

@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use rustix::net::{self, RecvFlags, SendFlags};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 
@@ -157,7 +156,7 @@ impl Transport {
             return secure.read(&self.stream, buffer);
         }
         loop {
-            match receive(&self.stream, buffer) {
+            match rustix::io::read(&self.stream, rustix::buffer::spare_capacity(buffer)) {
                 Ok(0) => return Moved::End,
                 // A short read means the socket is dry; the next octet makes a new edge. An end that
                 // has been announced already makes none: whoever drives keeps that in mind.
@@ -185,14 +184,7 @@ impl Transport {
             return secure.write(&self.stream, slices, total);
         }
         loop {
-            let written = match slices {
-                // As `receive`.
-                [slice] => {
-                    net::send(&self.stream, slice, SendFlags::NOSIGNAL).map_err(io::Error::from)
-                }
-                slices => self.stream.write_vectored(slices),
-            };
-            match written {
+            match self.stream.write_vectored(slices) {
                 Ok(0) if total > 0 => return Moved::Gone(io::ErrorKind::WriteZero.into()),
                 Ok(count) if count < total => return Moved::Blocked(count),
                 Ok(count) => return Moved::Some(count),
@@ -246,13 +238,6 @@ impl Transport {
     pub fn descriptor(&self) -> i32 {
         std::os::fd::AsRawFd::as_raw_fd(&self.stream)
     }
-}
-
-/// Appends what is waiting, at most what fits. A socket's own call: what a file's has to look after beside
-/// costs a tenth of it.
-fn receive(stream: &TcpStream, buffer: &mut Vec<u8>) -> Result<usize, rustix::io::Errno> {
-    let space = rustix::buffer::spare_capacity(buffer);
-    net::recv(stream, space, RecvFlags::empty()).map(|(received, _)| received)
 }
 
 #[cfg(test)]
