@@ -17,7 +17,8 @@ use super::index::{Held, HeldMail, Index};
 use super::record::Place;
 use super::scan::{self, Content, End, Found, Scan};
 use super::segment::{Location, Segment, SegmentName, Segments};
-use crate::queue::mail::{Transaction, TransactionId};
+use crate::queue::few::Few;
+use crate::queue::mail::{Addresses, Transaction, TransactionId};
 use crate::queue::report::{Damage, DamageReason, Recovered, Report, Waiting, WaitingMail};
 use crate::queue::storage::{Reader, Storage};
 
@@ -309,11 +310,10 @@ impl State {
         self.segments.on_placed(id, location);
         let body_bytes = accept.body_bytes.iter().map(|&bytes| u64::from(bytes.max(1)) - 1).sum();
         let mails = accept.transaction.mails.into_iter().zip(accept.histories);
-        let mails: Vec<WaitingMail> = mails
+        let mails: Few<WaitingMail> = mails
             .map(|(mail, history)| WaitingMail {
                 index: mail.index,
-                envelope: mail.envelope,
-                recipient: mail.recipient,
+                addresses: Addresses::new(&mail.envelope, &mail.recipient),
                 extras: mail.extras,
                 attempts: history.attempts,
                 last: history.kept.into_iter().next_back().map(|(_, last)| Box::new(last)),
