@@ -27,7 +27,7 @@ pub use engine::{
 };
 pub use extras::{Extras, MailNotes};
 pub(crate) use log::is_file_of_queue;
-pub use log::{LogQueue, LogReader, Notify, OpenError, Options};
+pub use log::{LogQueue, LogReader, Notify, OpenError, Options, Unread};
 pub use mail::{
     Attempt, Body, BodyError, IdError, Ids, Mail, MailId, NO_BODY, Next, Origin, Transaction,
     TransactionId,
