@@ -21,6 +21,7 @@ pub fn report(mode: &str, log: &Status, metrics: &Metrics, plugins: Value) -> Va
         "settles_unwritten": log.settles_unsynced,
         "queue": log,
         "live_bytes": crate::memory::live_bytes(),
+        "allocations": crate::memory::allocations(),
         "plugins": plugins,
     });
     for (name, value) in metrics.report() {
@@ -47,6 +48,7 @@ const SERVER: &[(&str, &str)] = &[
         "For each plugin: `name`; what it has now: `timers`, `watches`, `holds`, `connections` that it keeps data for; `misuses` of the interface; `hold_ms`, its holds that ended by their time, and `hold_ms_sum`; `busy`, where it was found at work, by looking every 10 ms. At most a second old.",
     ),
     ("live_bytes", "Heap octets in use, in a build for tests; null otherwise."),
+    ("allocations", "Heap allocations so far, in a build for tests; null otherwise."),
 ];
 
 /// What concerns the log on disk; the fields of [`Status`].

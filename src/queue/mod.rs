@@ -29,8 +29,8 @@ pub use extras::{Extras, MailNotes};
 pub(crate) use log::is_file_of_queue;
 pub use log::{LogQueue, LogReader, Notify, OpenError, Options, Unread};
 pub use mail::{
-    Attempt, Body, BodyError, IdError, Ids, Mail, MailId, NO_BODY, Next, Origin, Transaction,
-    TransactionId,
+    Attempt, Body, BodyError, IdError, Ids, Mail, MailId, NO_BODY, Next, Origin, ShownId,
+    Transaction, TransactionId,
 };
 pub use memory::{Fault, Loss, MemoryStorage};
 pub use report::{Damage, DamageReason, Recovered, Report, Waiting, WaitingMail};
