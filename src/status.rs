@@ -21,6 +21,7 @@ pub fn report(mode: &str, log: &Status, metrics: &Metrics, plugins: Value) -> Va
         "settles_unwritten": log.settles_unsynced,
         "queue": log,
         "live_bytes": crate::memory::live_bytes(),
+        "allocations": crate::memory::allocations(),
         "plugins": plugins,
     });
     for (name, value) in metrics.report() {
@@ -47,6 +48,7 @@ const SERVER: &[(&str, &str)] = &[
         "For each plugin: `name`; what it has now: `timers`, `watches`, `holds`, `connections` that it keeps data for; `misuses` of the interface; `hold_ms`, its holds that ended by their time, and `hold_ms_sum`; `busy`, where it was found at work, by looking every 10 ms. At most a second old.",
     ),
     ("live_bytes", "Heap octets in use, in a build for tests; null otherwise."),
+    ("allocations", "Heap allocations so far, in a build for tests; null otherwise."),
 ];
 
 /// What concerns the log on disk; the fields of [`Status`].
@@ -56,6 +58,10 @@ const QUEUE: &[(&str, &str)] = &[
         "`yes`; `full` while the disk is, and mail is answered 452; `failed` after the disk failed, and mail is answered 451.",
     ),
     ("queue.delivering", "False while the disk is away and no more outcomes can be remembered."),
+    (
+        "queue.recovering",
+        "True while mail from before the start is still being read: it is neither delivered nor listed until then.",
+    ),
     ("queue.settles_unsynced", "The same as settles_unwritten."),
     ("queue.transactions", "Messages held; a mail is one recipient of a message."),
     ("queue.segments", "Files of the log."),
@@ -114,6 +120,7 @@ mod tests {
         let log = Status {
             accepting: Accepting::Yes,
             delivering: true,
+            recovering: false,
             settles_unsynced: 0,
             transactions: 0,
             segments: 1,

@@ -170,7 +170,7 @@ pub struct Received {
 }
 
 /// A text at most [`VALUE_BYTES_MAX`] long.
-pub(super) fn capped(text: &str) -> Box<str> {
+pub(super) fn capped<'a, T: From<&'a str>>(text: &'a str) -> T {
     text[..text.floor_char_boundary(VALUE_BYTES_MAX)].into()
 }
 

@@ -108,7 +108,7 @@ impl Logbook {
         let template = self.0.as_ref()?.received.as_ref()?;
         let named = |field: &Field| *field == Field::Hostname;
         let mut origin = transaction.origin.clone();
-        origin.helo = Box::default();
+        origin.helo = Arc::default();
         origin.user = origin.user.map(|user| capped(&user));
         Some(Entry::Received(Box::new(Received {
             at_ms: transaction.received_ms,

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::Token;
-use rohrpost_abi::{ConnectionId, OUTPUT_BYTES_MAX};
+use rohrpost_abi::{ConnectionId, Hook, OUTPUT_BYTES_MAX};
 use rohrpost_reactor::{Key, Readiness};
 use zeroize::Zeroize as _;
 
@@ -23,8 +23,8 @@ use crate::metrics::Number;
 use crate::plugin::chain::Chain;
 use crate::plugin::view::{Audience, Walk};
 use crate::queue::{Refusal, TransactionId};
-use crate::smtp::answer;
 use crate::smtp::server::{Decision, Event, Phase, Session};
+use crate::smtp::{Address, answer};
 
 use super::deadline::Deadline;
 use super::desk::{Desk, Io};
@@ -388,7 +388,7 @@ impl Incoming {
                     // Sooner than after a text that cannot be kept.
                     return self.decide(Decision::Refuse(refusal.into()), desk, io);
                 }
-                let text = terminated(from.address.as_str());
+                let text = self.shown(&from.address, Hook::MailFrom, desk);
                 self.draft = Some(Draft::new(from));
                 self.begin(Step::MailFrom(text), desk, io);
             }
@@ -405,7 +405,7 @@ impl Incoming {
                     self.decide(Decision::Refuse(refusal.into()), desk, io);
                     return;
                 }
-                let text = terminated(to.address.as_str());
+                let text = self.shown(&to.address, Hook::RcptTo, desk);
                 if let Some(draft) = &mut self.draft {
                     draft.propose(to, relayed);
                 }
@@ -440,6 +440,14 @@ impl Incoming {
                 self.leaving = true;
                 self.stage_ms = io.now_ms();
             }
+        }
+    }
+
+    /// An address as plugins see it; nothing where none looks.
+    fn shown(&self, address: &Address, hook: Hook, desk: &Desk) -> Vec<u8> {
+        match desk.plugins.asks(self.plugin, hook) {
+            true => terminated(address.as_str()),
+            false => Vec::new(),
         }
     }
 

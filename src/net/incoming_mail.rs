@@ -103,7 +103,7 @@ impl Incoming {
         Origin {
             remote: self.remote,
             local: self.local,
-            helo: self.session.hello().map(|hello| (&*hello.name).into()).unwrap_or_default(),
+            helo: self.session.hello().map(|hello| hello.name.clone()).unwrap_or_default(),
             user: self.user(desk),
             secure: self.session.is_secure(),
             authenticated: self.is_authenticated(desk),

@@ -99,7 +99,7 @@ impl Admission {
 #[derive(Debug, Default)]
 pub(super) struct Login {
     /// The last login that was successful.
-    user: Option<Box<str>>,
+    user: Option<Arc<str>>,
     /// Who is being judged, from AUTH to its answer.
     pending: Option<Box<str>>,
     /// The login is by `smtp-auth`: what becomes of plugins does not touch it.
@@ -195,7 +195,7 @@ impl Incoming {
         self.set_authenticated(good, desk);
         if good {
             desk.count(Number::LoggedIn);
-            self.login.user = name;
+            self.login.user = name.map(Arc::from);
             self.tell_login(desk);
             return self.decide(Decision::Accept, desk, io);
         }
@@ -285,15 +285,14 @@ impl Incoming {
     }
 
     /// What the connection is logged in as, as long as that holds.
-    pub(super) fn user(&self, desk: &Desk) -> Option<Box<str>> {
+    pub(super) fn user(&self, desk: &Desk) -> Option<Arc<str>> {
         self.login.user.clone().filter(|_| self.is_authenticated(desk))
     }
 
     /// What plugins see of the login.
     fn tell_login(&self, desk: &Desk) {
         if self.plugin.is_some() {
-            let user = self.login.user.as_deref().map(Arc::from);
-            self.tell(Fact::Login(user), desk);
+            self.tell(Fact::Login(self.login.user.clone()), desk);
         }
     }
 

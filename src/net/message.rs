@@ -4,6 +4,7 @@
 //!
 //! **Diagnostics**: [`EditProblem`] when a plugin leaves a mail that cannot be published (D-63).
 
+use std::mem;
 use std::sync::Arc;
 
 use rohrpost_abi::{
@@ -31,25 +32,23 @@ use super::extras::{self, BadJson};
 /// 100 to be allowed where counting is all there is; real paths are far shorter.
 const RECEIVED_FIELDS_MAX: usize = 50;
 
-/// A recipient that was accepted.
-#[derive(Debug)]
-struct Recipient {
-    address: Box<str>,
-    dsn: Option<Box<MailDsn>>,
-    local: Option<bool>,
-}
-
 /// A sender and the recipients that were accepted so far.
 #[derive(Debug)]
 pub struct Draft {
     from: MailFrom,
-    recipients: Vec<Recipient>,
+    /// The sender is filled in when the text is there.
+    mails: Vec<Mail>,
+    locals: Locals,
     proposed: Option<Proposed>,
     /// Recipients that were answered as accepted, and get nothing (D-73).
     dropped: usize,
     /// So it is with all of them.
     all_dropped: bool,
 }
+
+/// What plugins said of the recipients at RCPT, for their message hooks (D-71): by [`Mail::index`], of
+/// those alone that anything was said of.
+type Locals = Vec<(u16, bool)>;
 
 /// A recipient that plugins are asked about.
 #[derive(Debug)]
@@ -64,7 +63,14 @@ struct Proposed {
 impl Draft {
     /// A transaction that MAIL has begun.
     pub fn new(from: MailFrom) -> Draft {
-        Draft { from, recipients: Vec::new(), proposed: None, dropped: 0, all_dropped: false }
+        Draft {
+            from,
+            mails: Vec::new(),
+            locals: Vec::new(),
+            proposed: None,
+            dropped: 0,
+            all_dropped: false,
+        }
     }
 
     /// A recipient that plugins are asked about; `relayed` is whether the client may send to anybody.
@@ -86,7 +92,20 @@ impl Draft {
                 return;
             }
             let dsn = wanted::of_recipient(&mut to);
-            self.recipients.push(Recipient { address: to.address.as_str().into(), dsn, local });
+            let index = u16::try_from(self.mails.len()).expect("recipients_max is below 65536");
+            if self.mails.is_empty() {
+                // Most have no second one.
+                self.mails.reserve_exact(1);
+            }
+            self.mails.push(Mail {
+                index,
+                envelope: Box::default(),
+                recipient: to.address.into_text(),
+                body: 0,
+                dsn,
+                extras: None,
+            });
+            self.locals.extend(local.map(|local| (index, local)));
         }
     }
 
@@ -166,10 +185,10 @@ impl EditProblem {
 /// A complete message, recipient by recipient on its way through the plugins.
 #[derive(Debug)]
 pub struct Message {
+    /// Without its address, which the mails have.
     from: MailFrom,
     mails: Vec<Mail>,
-    /// What plugins said of the recipients at RCPT, for their message hooks (D-71).
-    locals: Vec<Option<bool>>,
+    locals: Locals,
     bodies: Vec<Body>,
     protocol: Protocol,
     reserved: usize,
@@ -201,31 +220,23 @@ impl Message {
     ///
     /// # Errors
     /// A mail loop (RFC 5321 6.3).
-    pub fn new(draft: Draft, received: Received) -> Result<Message, Refused> {
+    pub fn new(mut draft: Draft, received: Received) -> Result<Message, Refused> {
         let reserved = received.reserved;
         if received.received_fields > RECEIVED_FIELDS_MAX {
             return Err(Refused { reply: answer::MAIL_LOOP, reserved });
         }
         let body = Body::try_from(received.body.into_vec_with_nul())
             .expect("a received body keeps one zero past its end");
-        let envelope: Box<str> = draft.from.address.as_str().into();
-        let answered = draft.recipients.len() + draft.dropped;
-        let locals = draft.recipients.iter().map(|recipient| recipient.local).collect();
-        let recipients = draft.recipients.into_iter().zip(0..);
-        let mails = recipients
-            .map(|(Recipient { address, dsn, .. }, index)| Mail {
-                index,
-                envelope: envelope.clone(),
-                recipient: address,
-                body: 0,
-                dsn,
-                extras: None,
-            })
-            .collect();
+        let answered = draft.mails.len() + draft.dropped;
+        let envelope = mem::replace(&mut draft.from.address, Address::null()).into_text();
+        if let Some((last, others)) = draft.mails.split_last_mut() {
+            others.iter_mut().for_each(|mail| mail.envelope = envelope.clone());
+            last.envelope = envelope;
+        }
         Ok(Message {
             from: draft.from,
-            mails,
-            locals,
+            mails: draft.mails,
+            locals: draft.locals,
             bodies: vec![body],
             protocol: received.protocol,
             reserved,
@@ -320,7 +331,7 @@ impl Message {
             recipient: Some(mail.recipient.as_bytes()),
             // Shared by all recipients; a setter makes a copy (D-43).
             mime: self.bodies.first().map(shared),
-            local: self.locals[self.next],
+            local: self.local(mail.index),
             id: Some(label(message, mail.index)),
             attempt: 0,
             json: self.taken.clone().map(|by| Described { by, mail: mail.index }),
@@ -397,7 +408,11 @@ impl Message {
             plugins.cell.close_message(id);
         }
         self.mails.remove(self.next);
-        self.locals.remove(self.next);
+    }
+
+    fn local(&self, index: u16) -> Option<bool> {
+        let place = self.locals.binary_search_by_key(&index, |(index, _)| *index).ok()?;
+        Some(self.locals[place].1)
     }
 
     /// Whether nobody is left to get it.
@@ -427,13 +442,14 @@ impl Message {
         // A plugin may have taken the login back since the text came.
         let authenticated = self.protocol.authenticated && origin.authenticated;
         let protocol = Protocol { authenticated, ..self.protocol }.keyword();
+        let shown_id = id.shown();
         let trace = Trace {
             helo: &origin.helo,
             remote: origin.remote.ip(),
             hostname: &desk.settings.smtp.hostname,
             protocol,
             cipher,
-            id: &id.to_string(),
+            id: shown_id.as_str(),
             date: desk.wall.date(received_ms),
         }
         .to_field();

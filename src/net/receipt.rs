@@ -15,7 +15,7 @@ pub fn receipt(id: TransactionId, recipients: usize) -> Reply {
     let index = |place: usize| u16::try_from(place).expect("recipients_max is below 65536");
     let text = if recipients == 1 {
         // Nearly all.
-        format!("Queued as {}", id.mail(0))
+        ["Queued as ", id.shown().as_str(), "-0"].concat()
     } else if recipients > IDS_LISTED_MAX {
         format!("Queued as {} to {}", id.mail(0), id.mail(index(recipients - 1)))
     } else {

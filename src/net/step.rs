@@ -15,7 +15,7 @@ use super::message::Message;
 pub(super) enum Step {
     Connect,
     Secure,
-    /// The address with its zero.
+    /// The address with its zero; nothing where no plugin looks.
     MailFrom(Vec<u8>),
     /// Wiped when the step is dropped (D-38).
     Authenticate(Box<Credentials>),
@@ -90,5 +90,9 @@ pub(super) fn terminated(text: &str) -> Vec<u8> {
 }
 
 fn zeroed(bytes: &[u8]) -> Terminated<'_> {
+    if bytes.is_empty() {
+        // Nobody looks.
+        return Terminated::EMPTY;
+    }
     Terminated::new(bytes).expect("it was made with its zero")
 }

@@ -32,12 +32,12 @@ impl TransactionId {
         self.0
     }
 
-    /// As it is shown.
-    fn characters(self) -> [u8; ID_CHARACTERS] {
-        std::array::from_fn(|at| {
+    /// As it is shown, without a string of its own.
+    pub fn shown(self) -> ShownId {
+        ShownId(std::array::from_fn(|at| {
             let value = self.0 >> (5 * (ID_CHARACTERS - 1 - at)) & 31;
             ALPHABET[value as usize]
-        })
+        }))
     }
 
     /// The name of the mail for the recipient at `index`.
@@ -53,7 +53,18 @@ const ID_CHARACTERS: usize = 13;
 
 impl fmt::Display for TransactionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&self.characters()).expect("they are ASCII"))
+        f.write_str(self.shown().as_str())
+    }
+}
+
+/// The characters of a [`TransactionId`].
+#[derive(Clone, Copy, Debug)]
+pub struct ShownId([u8; ID_CHARACTERS]);
+
+impl ShownId {
+    /// They.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("they are ASCII")
     }
 }
 
@@ -280,9 +291,9 @@ pub struct Origin {
     /// Ours.
     pub local: SocketAddr,
     /// What the client called itself.
-    pub helo: Box<str>,
+    pub helo: Arc<str>,
     /// The user it authenticated as.
-    pub user: Option<Box<str>>,
+    pub user: Option<Arc<str>>,
     /// The connection was encrypted.
     pub secure: bool,
     /// The client was authenticated.

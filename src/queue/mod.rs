@@ -31,10 +31,10 @@ pub use extras::{Extras, MailNotes};
 pub use few::Few;
 pub use ledger::Ledger;
 pub(crate) use log::is_file_of_queue;
-pub use log::{LogQueue, LogReader, Notify, OpenError, Options};
+pub use log::{LogQueue, LogReader, Notify, OpenError, Options, Unread};
 pub use mail::{
     Addresses, Attempt, Body, BodyError, IdError, Ids, Mail, MailId, NO_BODY, Next, Origin,
-    Transaction, TransactionId,
+    ShownId, Transaction, TransactionId,
 };
 pub use memory::{Fault, Loss, MemoryStorage};
 pub use report::{Damage, DamageReason, Recovered, Report, Waiting, WaitingMail};

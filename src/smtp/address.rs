@@ -127,6 +127,11 @@ impl Address {
         &self.text
     }
 
+    /// The whole address, without its parts.
+    pub fn into_text(self) -> Box<str> {
+        self.text
+    }
+
     /// The local part as written, with its quotes if it has any.
     pub fn local(&self) -> &str {
         &self.text[..usize::from(self.local_bytes)]

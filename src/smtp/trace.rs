@@ -4,7 +4,8 @@
 //!
 //! **Diagnostics**: none; what cannot stand in the field becomes `?`.
 
-use std::fmt::Write;
+use std::borrow::Cow;
+use std::io::Write;
 use std::net::IpAddr;
 
 /// What the field says.
@@ -29,59 +30,75 @@ pub struct Trace<'a> {
 impl Trace<'_> {
     /// The whole field with its CRLF. Put together by hand, since every message has one.
     pub fn to_field(&self) -> Box<[u8]> {
-        let Trace { helo, hostname, protocol, cipher, id, date, .. } = *self;
-        let texts = [helo, hostname, protocol, cipher.unwrap_or_default(), id, date];
-        let length: usize = texts.iter().map(|text| text.len()).sum();
-        let mut field = String::with_capacity(length + FRAME_BYTES_MAX);
-        field.push_str("Received: from ");
-        field.extend(helo.chars().map(harmless));
-        field.push_str(" ([");
-        push_address(&mut field, self.remote.to_canonical());
-        for (before, text) in
-            [("])\r\n\tby ", hostname), (" (Rohrpost) with ", protocol), (" id ", id)]
-        {
-            field.push_str(before);
-            field.push_str(text);
-        }
-        if let Some(cipher) = cipher {
-            field.push_str("\r\n\ttls ");
-            field.push_str(cipher);
-        }
-        field.push_str(";\r\n\t");
-        field.push_str(date);
-        field.push_str("\r\n");
+        let Trace { hostname, protocol, cipher, id, date, .. } = *self;
+        let (helo, address) = (harmless(self.helo), Literal::of(self.remote.to_canonical()));
+        let tls = cipher.map_or(["", ""], |cipher| ["\r\n\ttls ", cipher]);
+        // Exactly as long as it is: nothing is moved when it is boxed.
+        let field = [
+            "Received: from ",
+            &helo,
+            " ([",
+            address.as_str(),
+            "])\r\n\tby ",
+            hostname,
+            " (Rohrpost) with ",
+            protocol,
+            " id ",
+            id,
+            tls[0],
+            tls[1],
+            ";\r\n\t",
+            date,
+            "\r\n",
+        ]
+        .concat();
         field.into_bytes().into()
     }
 }
 
-/// What stands between the texts, with an address of the longest kind.
-const FRAME_BYTES_MAX: usize = 128;
+/// An address as it stands in a literal (RFC 5321 4.1.3: one of IPv6 carries its tag), without a string.
+struct Literal {
+    octets: [u8; LITERAL_BYTES_MAX],
+    length: usize,
+}
 
-/// RFC 5321 4.1.3: an IPv6 literal carries its tag.
-fn push_address(field: &mut String, address: IpAddr) {
-    match address {
-        // Not by its Display, which can pad, and takes some 1,400 instructions for that.
-        IpAddr::V4(address) => {
-            let mut digits = itoa::Buffer::new();
-            for (place, octet) in address.octets().into_iter().enumerate() {
-                if place > 0 {
-                    field.push('.');
-                }
-                field.push_str(digits.format(octet));
+/// The tag, eight groups of four digits, and what is between them.
+const LITERAL_BYTES_MAX: usize = 5 + 8 * 4 + 7;
+
+impl Literal {
+    fn of(address: IpAddr) -> Literal {
+        let mut octets = [0; LITERAL_BYTES_MAX];
+        let mut room = &mut octets[..];
+        let written = match address {
+            // Not by its Display, which can pad, and takes some 1,400 instructions for that.
+            IpAddr::V4(address) => {
+                let mut digits = itoa::Buffer::new();
+                address.octets().into_iter().enumerate().try_for_each(|(place, octet)| {
+                    room.write_all(if place > 0 { b"." } else { b"" })?;
+                    room.write_all(digits.format(octet).as_bytes())
+                })
             }
-        }
-        IpAddr::V6(address) => {
-            let written = write!(field, "IPv6:{address}");
-            written.expect("a string has room");
-        }
+            IpAddr::V6(address) => write!(room, "IPv6:{address}"),
+        };
+        written.expect("the longest address has room");
+        let length = LITERAL_BYTES_MAX - room.len();
+        Literal { octets, length }
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.octets[..self.length]).expect("an address is ASCII")
     }
 }
 
 /// Only what a domain or an address literal is made of: no comment, no fold, no second clause.
-fn harmless(character: char) -> char {
-    match character {
-        'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_' | ':' | '[' | ']' => character,
-        _ => '?',
+fn harmless(text: &str) -> Cow<'_, str> {
+    let is_harmless = |character: char| {
+        matches!(character,
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_' | ':' | '[' | ']')
+    };
+    match text.bytes().all(|byte| is_harmless(char::from(byte))) {
+        true => text.into(),
+        false => text.chars().map(|c| if is_harmless(c) { c } else { '?' }).collect(),
     }
 }
 

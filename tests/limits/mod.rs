@@ -4,6 +4,8 @@
 //! **Diagnostics**: a state that does not come in time panics with what was awaited.
 
 mod ages;
+#[cfg(feature = "count-allocations")]
+mod allocations;
 mod bounds;
 mod client_deadlines;
 mod crowd;

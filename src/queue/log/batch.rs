@@ -8,7 +8,7 @@
 use std::io::IoSlice;
 use std::mem;
 
-use super::codec::{self, Opening, Unfit};
+use super::codec::{self, Opening, Unfit, UsedBodies};
 use super::history::History;
 use super::record::{Header, Kind, Place};
 use super::segment::{Location, SegmentName};
@@ -116,18 +116,19 @@ impl Batch {
         codec::put_accept(&mut self.metadata, transaction, histories)?;
         let mut header = Header::new(kind, &self.metadata);
         let mut crc = crc32fast::Hasher::new();
-        let used = codec::used_bodies(transaction);
-        let kept = || transaction.bodies.iter().zip(&used).filter(|(_, used)| **used);
-        for (body, _) in kept() {
+        let used = UsedBodies::of(transaction);
+        let bodies = || transaction.bodies.iter().enumerate();
+        let kept = || bodies().filter_map(|(at, body)| used.has(at).then_some(body));
+        for body in kept() {
             header.body_bytes += body.as_bytes_with_nul().len() as u32;
         }
         if header.record_bytes() > room {
             return Err(Unfit::NoRoom(transaction.id));
         }
-        kept().for_each(|(body, _)| crc.update(body.as_bytes_with_nul()));
+        kept().for_each(|body| crc.update(body.as_bytes_with_nul()));
         header.body_crc = crc.finalize();
         let location = self.add_framed(&header);
-        self.bodies.extend(kept().map(|(body, _)| (self.scratch.len(), body.clone())));
+        self.bodies.extend(kept().map(|body| (self.scratch.len(), body.clone())));
         Ok(location)
     }
 

@@ -182,9 +182,9 @@ pub(super) fn put_accept(
     let wishes_fit = put_wishes(out, transaction);
     put_bytes(out, &transaction.trace);
     put_u16(out, transaction.bodies.len() as u16);
-    let used = used_bodies(transaction);
-    for (body, used) in transaction.bodies.iter().zip(used) {
-        put_u32(out, if used { body.as_bytes_with_nul().len() as u32 } else { 0 });
+    let used = UsedBodies::of(transaction);
+    for (at, body) in transaction.bodies.iter().enumerate() {
+        put_u32(out, if used.has(at) { body.as_bytes_with_nul().len() as u32 } else { 0 });
     }
     put_u32(out, transaction.mails.len() as u32);
     let (mut extras_fit, mut extras_bytes) = (true, 0);
@@ -218,14 +218,28 @@ pub(super) fn put_accept(
 }
 
 /// Which bodies have a mail.
-pub(super) fn used_bodies(transaction: &Transaction) -> Vec<bool> {
-    let mut used = vec![false; transaction.bodies.len()];
-    for mail in &transaction.mails {
-        if mail.body != NO_BODY {
-            used[usize::from(mail.body)] = true;
+pub(super) struct UsedBodies {
+    first: bool,
+    /// Empty for nearly all transactions: only plugins make more than one text of a message.
+    others: Vec<bool>,
+}
+
+impl UsedBodies {
+    pub(super) fn of(transaction: &Transaction) -> Self {
+        let others = vec![false; transaction.bodies.len().saturating_sub(1)];
+        let mut used = Self { first: false, others };
+        for mail in transaction.mails.iter().filter(|mail| mail.body != NO_BODY) {
+            match usize::from(mail.body).checked_sub(1) {
+                None => used.first = true,
+                Some(at) => used.others[at] = true,
+            }
         }
+        used
     }
-    used
+
+    pub(super) fn has(&self, body: usize) -> bool {
+        body.checked_sub(1).map_or(self.first, |at| self.others[at])
+    }
 }
 
 /// Whether a mail can have this body where there are `bodies`.
@@ -496,8 +510,8 @@ impl<'a> Fields<'a> {
         Some(Origin {
             remote: self.socket()??,
             local: self.socket()??,
-            helo: self.text()?,
-            user: if flags & USER != 0 { Some(self.text()?) } else { None },
+            helo: self.text()?.into(),
+            user: if flags & USER != 0 { Some(self.text()?.into()) } else { None },
             secure: flags & SECURE != 0,
             authenticated: flags & AUTHENTICATED != 0,
         })

@@ -70,7 +70,7 @@ impl Journal {
         let dead = self.segments.total_bytes() - live;
         let blocked = self.segments.list().len() > 1 && self.segments.list()[0].live > 0;
         let slack = if self.space.is_short() { 0 } else { 2 * self.options.segment_bytes };
-        blocked && dead > live + slack
+        self.whole && blocked && dead > live + slack
     }
 
     /// How many of the oldest segments hold nothing that is needed. The head is never one.
@@ -78,6 +78,9 @@ impl Journal {
         let State::Open(head) = &self.state else {
             return 0;
         };
+        if !self.whole {
+            return 0;
+        }
         let done = |segment: &&Segment| segment.live == 0 && segment.name != head.name();
         self.segments.list().iter().take_while(done).count()
     }
@@ -227,7 +230,7 @@ impl Journal {
 
     fn drop_damaged(&mut self, survivor: &Survivor) {
         self.gauges.trouble("mail was lost", &format!("the record of {} is damaged", survivor.id));
-        self.gauges.count_damage();
+        self.gauges.count_damage(1);
         self.index().forget(survivor.id);
         self.segments.on_freed(survivor.location);
         self.segments.on_damaged(survivor.location.place.segment);

@@ -103,6 +103,15 @@ impl Index {
         self.held.get(id)
     }
 
+    /// What was held at the start is before all that has come in since.
+    pub(super) fn go_on_from(&mut self, before: Index) {
+        let since = std::mem::replace(self, before);
+        self.salts.extend(since.salts);
+        for (id, held) in since.held.into_entries() {
+            self.hold(id, held);
+        }
+    }
+
     /// From now on `id` is held. Returns what was held under that id before.
     pub(super) fn hold(&mut self, id: TransactionId, held: Held) -> Option<Held> {
         if let Some(name) = held.shelf() {

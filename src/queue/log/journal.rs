@@ -26,7 +26,7 @@ use super::gauges::Gauges;
 use super::head::Head;
 use super::index::{Held, HeldMail, Index};
 use super::record::Place;
-use super::recovery::Replay;
+use super::recovery::Tail;
 use super::reserve::Reserve;
 use super::segment::{Location, SegmentName, Segments};
 use super::space::Space;
@@ -104,6 +104,8 @@ pub(super) struct Journal {
     /// What the next opening says of its predecessor: number, bytes that count.
     previous: (u64, u64),
     pub(super) oldest: u64,
+    /// Whether all is known that was there at the start: until then nothing is removed or rewritten.
+    pub(super) whole: bool,
     next_number: u64,
     /// The largest id of any transaction so far.
     id_max: Option<TransactionId>,
@@ -144,31 +146,29 @@ struct Taken {
 pub(super) type Completions = BTreeMap<usize, Completion>;
 
 impl Journal {
-    /// Continues after `replay`. Opens no segment yet.
+    /// Continues after `tail`. Opens no segment yet.
     pub(super) fn new(
         storage: Arc<dyn Storage>,
         options: Options,
-        replay: Replay,
+        tail: Tail,
+        next_number: u64,
         index: Arc<Mutex<Index>>,
         gauges: Arc<Gauges>,
     ) -> Self {
         let mut options = options;
         options.segment_bytes = options.segment_bytes.clamp(1, Options::SEGMENT_BYTES_MAX);
-        for name in replay.stale {
-            // Once more than needed is no failure: the next start tries again.
-            let _ = storage.remove(&name.to_string());
-        }
         let reserve = Reserve::find(&*storage, options.reserve_bytes);
         Self {
             storage,
             index,
             gauges,
-            segments: replay.segments,
+            segments: Segments::default(),
             state: State::Closed { retry_ms: 0, pause_ms: REOPEN_MS_MIN, refusal: Refusal::Failed },
-            previous: replay.previous,
-            oldest: replay.oldest,
-            next_number: replay.next_number,
-            id_max: replay.id_max,
+            previous: tail.previous,
+            oldest: tail.oldest,
+            whole: false,
+            next_number,
+            id_max: tail.id_max,
             untrimmed: None,
             batch: Batch::new(SegmentName { number: 0, salt: 0 }, 0),
             unsynced: Unsynced::default(),
@@ -621,7 +621,7 @@ impl Journal {
         }
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         let accepting = match &self.state {
             State::Closed { refusal: Refusal::Full, .. } => Accepting::Full,
             State::Closed { .. } => Accepting::Failed,

@@ -32,11 +32,13 @@ mod scan;
 mod segment;
 mod shelves;
 mod space;
+mod start;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod unsynced;
 
-pub use commit::{LogQueue, Notify};
+pub use commit::{LogQueue, Notify, Unread};
 pub use journal::Options;
 pub use reader::LogReader;
 pub(super) use record::frame;

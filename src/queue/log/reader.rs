@@ -16,6 +16,7 @@ use super::record::Place;
 use super::recovery::{self, OpenError};
 use super::scan::{Content, RecordError, read_record, read_record_part};
 use super::segment::SegmentName;
+use super::survey::Survey;
 use crate::queue::engine::{ReadError, Recalled, Shelf};
 use crate::queue::mail::{Attempt, Transaction, TransactionId};
 use crate::queue::report::Recovered;
@@ -37,7 +38,7 @@ impl LogReader {
     /// # Errors
     /// [`OpenError::List`] and [`OpenError::Segment`].
     pub fn open(storage: Arc<dyn Storage>) -> Result<(Self, Recovered), OpenError> {
-        let replay = recovery::replay(&storage)?;
+        let replay = recovery::replay(&*storage, &Survey::of(&*storage)?)?;
         let index = Arc::new(Mutex::new(replay.index));
         Ok((Self { storage, index }, replay.recovered))
     }

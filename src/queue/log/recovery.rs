@@ -9,18 +9,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::Arc;
 
-use super::codec::{Accept, Opening, Settle};
+use super::codec::{Accept, Settle};
 use super::history;
 use super::index::{Held, HeldMail, Index};
 use super::record::Place;
-use super::scan::{self, Content, End, Found, Scan};
+use super::scan::{Content, End, Found, Scan};
 use super::segment::{Location, Segment, SegmentName, Segments};
+use super::survey::{self, File, Survey};
 use crate::queue::few::Few;
 use crate::queue::mail::{Addresses, Transaction, TransactionId};
 use crate::queue::report::{Damage, DamageReason, Recovered, Report, Waiting, WaitingMail};
-use crate::queue::storage::{Reader, Storage};
+use crate::queue::storage::Storage;
 
 /// Most places of damage that a report lists one by one.
 const DAMAGED_LISTED_MAX: usize = 1000;
@@ -47,6 +47,9 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+    /// The server stopped before all of it was read.
+    #[error("the queue was shut down before it was read")]
+    Stopped,
     /// The commit thread could not be started.
     #[error("the commit thread could not be started")]
     Thread(#[source] io::Error),
@@ -57,103 +60,46 @@ pub(super) struct Replay {
     pub(super) index: Index,
     pub(super) segments: Segments,
     pub(super) recovered: Recovered,
+    pub(super) tail: Tail,
+    /// Segments that are longer than what counts of them, and how much does.
+    pub(super) excess: Vec<(SegmentName, u64)>,
+    /// Files of segments that are done with and still there.
+    pub(super) stale: Vec<SegmentName>,
+}
+
+/// Reads the segments that a survey found.
+pub(super) fn replay(storage: &dyn Storage, survey: &Survey) -> Result<Replay, OpenError> {
+    let mut state = State::default();
+    for at in 0..survey.files().len() {
+        state.read_file(storage, survey, at)?;
+    }
+    Ok(state.finish(survey))
+}
+
+/// What the next segment has to know of those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tail {
     /// The last segment that counts and how many of its bytes do.
     pub(super) previous: (u64, u64),
     /// Segments below this number are done with.
     pub(super) oldest: u64,
     /// The largest id of any transaction so far.
     pub(super) id_max: Option<TransactionId>,
-    /// Segments that are longer than what counts of them, and how much does.
-    pub(super) excess: Vec<(SegmentName, u64)>,
-    /// Files of such segments that are still there.
-    pub(super) stale: Vec<SegmentName>,
-    /// The number of the next segment.
-    pub(super) next_number: u64,
 }
 
-/// A segment that was found, before it is read.
-///
-/// Without its descriptor: there may be more segments than a process may have files open.
-struct File {
-    name: SegmentName,
-    bytes: u64,
-    opening: Option<Opening>,
-    /// Nothing in it was ever durable: the start or the failure that made it was cut short.
-    blank: bool,
-}
-
-/// Reads all segments of `storage`.
-pub(super) fn replay(storage: &Arc<dyn Storage>) -> Result<Replay, OpenError> {
-    let files = look_at_all(&**storage)?;
-    let seals = seals(&files);
-    let next_number = files.last().map_or(1, |file| file.name.number.saturating_add(1));
-    // While nothing follows but blank ones, a segment was the one being written.
-    let newest = files.iter().rfind(|file| !file.blank).map_or(0, |file| file.name.number);
-    let openings: Vec<Opening> = files.iter().filter_map(|file| file.opening).collect();
-    let mut state = State::default();
-    for file in files {
-        let seal = seals.get(&file.name.number).copied();
-        let reader = open_file(&**storage, file.name)?;
-        state.read(&file, reader, seal, newest);
-    }
-    Ok(state.finish(&openings, next_number))
-}
-
-fn look_at_all(storage: &dyn Storage) -> Result<Vec<File>, OpenError> {
-    let names = storage.list().map_err(OpenError::List)?;
-    let mut names: Vec<SegmentName> =
-        names.iter().filter_map(|name| SegmentName::parse(name)).collect();
-    names.sort_unstable();
-    // Numbers are never used twice; a second file of one number was put there by someone else.
-    names.dedup_by_key(|name| name.number);
-    names.into_iter().map(|name| look_at(storage, name)).collect()
-}
-
-fn open_file(storage: &dyn Storage, name: SegmentName) -> Result<Box<dyn Reader>, OpenError> {
-    let name = name.to_string();
-    storage.open(&name).map_err(|source| OpenError::Segment { name, source })
-}
-
-fn look_at(storage: &dyn Storage, name: SegmentName) -> Result<File, OpenError> {
-    let reader = open_file(storage, name)?;
-    let bytes =
-        reader.length().map_err(|source| OpenError::Segment { name: name.to_string(), source })?;
-    let place = Place { segment: name.number, offset: 0 };
-    let opening = match scan::read_record(&*reader, name, place) {
-        Ok(Content::Opening(opening)) if opening.previous < name.number => Some(opening),
-        // Damage is found again, and reported, when the segment is read.
-        Ok(_) | Err(_) => None,
+/// The tail of a log, told by its newest segment alone: how it begins says what it knew of those before.
+/// `None` where that does not read back, so that all of them have to be read.
+pub(super) fn tail(storage: &dyn Storage, survey: &Survey) -> Result<Option<Tail>, OpenError> {
+    let files = survey.files();
+    let Some(at) = files.iter().position(|file| file.name.number == survey.newest()) else {
+        return Ok(files.is_empty().then(Tail::default));
     };
-    let blank = opening.is_none() && is_blank(name, reader, bytes);
-    Ok(File { name, bytes, opening, blank })
-}
-
-fn is_blank(name: SegmentName, reader: Box<dyn Reader>, bytes: u64) -> bool {
-    match Scan::new(name, reader, bytes, End::Newest).next() {
-        None => true,
-        Some(Found::Torn(torn)) => torn == bytes,
-        Some(Found::Record(..) | Found::Damage(_)) => false,
+    if files[at].opening.is_none() {
+        return Ok(None);
     }
-}
-
-/// How many bytes of each segment count, where a later one says so.
-fn seals(files: &[File]) -> HashMap<u64, u64> {
-    let mut seals = HashMap::new();
-    for (at, file) in files.iter().enumerate() {
-        let Some(opening) = file.opening else {
-            continue;
-        };
-        for earlier in files[..at].iter().rev() {
-            let number = earlier.name.number;
-            if number < opening.previous {
-                break;
-            }
-            // What lies between was an attempt to open a segment that failed.
-            let counts = if number == opening.previous { opening.previous_bytes } else { 0 };
-            seals.entry(number).or_insert(counts);
-        }
-    }
-    seals
+    let mut state = State::default();
+    state.read_file(storage, survey, at)?;
+    Ok(Some(state.tail()))
 }
 
 /// The replay so far.
@@ -178,17 +124,23 @@ struct Pending {
 }
 
 impl State {
-    fn read(
+    fn tail(&self) -> Tail {
+        Tail { previous: self.previous, oldest: self.oldest, id_max: self.id_max }
+    }
+
+    fn read_file(
         &mut self,
-        &File { name, bytes, .. }: &File,
-        reader: Box<dyn Reader>,
-        seal: Option<u64>,
-        newest: u64,
-    ) {
-        let end = match name.number >= newest {
+        storage: &dyn Storage,
+        survey: &Survey,
+        at: usize,
+    ) -> Result<(), OpenError> {
+        let File { name, bytes, .. } = survey.files()[at];
+        let reader = survey::open_file(storage, name)?;
+        let end = match name.number >= survey.newest() {
             true => End::Newest,
             false => End::Sealed,
         };
+        let seal = survey.seal(name.number);
         let limit = bytes.min(seal.unwrap_or(u64::MAX));
         self.segments.push(name);
         self.report.segments += 1;
@@ -221,6 +173,7 @@ impl State {
         if bytes > limit - torn {
             self.excess.push((name, limit - torn));
         }
+        Ok(())
     }
 
     fn on_damage(&mut self, damage: Damage) {
@@ -352,7 +305,8 @@ impl State {
         }
     }
 
-    fn finish(mut self, openings: &[Opening], next_number: u64) -> Replay {
+    fn finish(mut self, survey: &Survey) -> Replay {
+        let tail = self.tail();
         let oldest = self.oldest;
         let mut stale = Vec::new();
         while let Some(segment) = self.segments.pop_before(oldest) {
@@ -360,7 +314,7 @@ impl State {
         }
         self.excess.retain(|(name, _)| name.number >= oldest);
         self.report.damaged.retain(|damage| damage.segment >= oldest);
-        self.find_missing(openings);
+        self.find_missing(survey);
         let mut index = Index::default();
         for segment in self.segments.list() {
             index.add_segment(segment.name);
@@ -380,20 +334,17 @@ impl State {
             index,
             segments: self.segments,
             recovered: Recovered { waiting, report: self.report, id_max: self.id_max },
-            previous: self.previous,
-            oldest,
-            id_max: self.id_max,
+            tail,
             excess: self.excess,
             stale,
-            next_number,
         }
     }
 
     /// A segment that a later one names, that is not done with, and that is not there.
-    fn find_missing(&mut self, openings: &[Opening]) {
+    fn find_missing(&mut self, survey: &Survey) {
         let present: HashSet<u64> =
             self.segments.list().iter().map(|segment| segment.name.number).collect();
-        for opening in openings {
+        for opening in survey.files().iter().filter_map(|file| file.opening) {
             let named = opening.previous;
             if named != 0 && named >= self.oldest && !present.contains(&named) {
                 self.on_damage(Damage {

@@ -1,0 +1,33 @@
+//! What a message costs of the heap, counted; only with the feature `count-allocations`.
+//!
+//! The bounds are what is measured, rounded up: whoever adds an allocation to the way of every mail sees it
+//! here, and decides.
+
+use crate::support::{Load, Server};
+
+/// Enough to make every table and buffer that a server has in its steady state.
+const WARM: u64 = 1_000;
+const MESSAGES: u64 = 4_000;
+
+/// Allocations that the server makes for each of many messages of 4 KiB over sixteen connections.
+fn per_message(server: &Server, await_end: impl Fn()) -> f64 {
+    let pass = |messages| {
+        let arguments = format!("--connections 16 --messages {messages} --octets 4K");
+        Load::on(server.smtp(), &arguments).run().assert_all(messages);
+        await_end();
+        server.status().count("allocations")
+    };
+    let before = pass(WARM);
+    (pass(MESSAGES) - before) as f64 / MESSAGES as f64
+}
+
+/// Two addresses; the text, what shares it and the list of texts; the recipients, our Received field, the
+/// message before it is whole and after, the receipt; three of the store's and one of the log's.
+#[test]
+fn an_accepted_message_takes_no_more_than_17_allocations() {
+    // Nothing is listening there: what is delivered is not counted.
+    let absent = "127.0.0.1:1".parse().unwrap();
+    let server = Server::builder().smarthost(absent).setting("smtp-threads", 1).start();
+    let count = per_message(&server, || {});
+    assert!(count < 17.0, "{count}");
+}
