@@ -2,7 +2,9 @@
 //! before some of them existed still does.
 
 use super::*;
-use crate::queue::log::accepted::take_accept;
+use crate::queue::dice::Dice;
+use crate::queue::log::accepted::{take_accept, take_waiting};
+use crate::queue::log::history::History;
 use crate::queue::mail::NO_BODY;
 use crate::queue::wishes::{Password, QueueWish, Ret, Smarthost};
 
@@ -39,6 +41,61 @@ fn every_field_of_a_transaction_reads_back() {
         let read = read_back(&known);
         known.bodies.clear();
         assert_eq!(read, known);
+    }
+}
+
+/// What a start finds and what is read later must not differ, nor what either takes for damage.
+#[test]
+fn what_is_kept_of_a_transaction_is_what_it_says() {
+    let mut dice = Dice::from_environment();
+    for number in 1..=12 {
+        let mut known = transaction(number, number as u16 % 3 + 1, 40);
+        if number == 5 {
+            known.shelf = Some("results".into());
+        }
+        let history = |mail: &Mail| History {
+            attempts: 7,
+            kept: vec![(7, attempt(known.id.mail(mail.index), LATER))],
+        };
+        let histories: Vec<_> = match number % 2 {
+            0 => known.mails.iter().map(history).collect(),
+            _ => Vec::new(),
+        };
+        let mut metadata = Vec::new();
+        codec::put_accept(&mut metadata, &known, &histories).unwrap();
+        let bytes = known.bodies.iter().map(|body| body.as_bytes_with_nul().len() as u32).sum();
+        for round in 0..2_000 {
+            let mut damaged = metadata.clone();
+            match round {
+                0 => {}
+                1..1_000 => {
+                    damaged[dice.below(metadata.len() as u64) as usize] ^= 1 << dice.below(8)
+                }
+                _ => damaged.truncate(dice.below(metadata.len() as u64) as usize),
+            }
+            let (whole, kept) = (take_accept(&damaged, bytes), take_waiting(&damaged, bytes));
+            let (Some(whole), Some(kept)) = (&whole, &kept) else {
+                assert!(round > 0 && whole.is_none() && kept.is_none(), "{number} {round}");
+                continue;
+            };
+            let (transaction, waiting) = (&whole.transaction, &kept.waiting);
+            assert_eq!(
+                (transaction.id, transaction.received_ms),
+                (waiting.id, waiting.received_ms)
+            );
+            assert_eq!((&transaction.wishes, &transaction.shelf), (&waiting.wishes, &kept.shelf));
+            let lengths = whole.body_bytes.iter().map(|&bytes| u64::from(bytes.max(1)) - 1);
+            assert_eq!(lengths.sum::<u64>(), waiting.body_bytes);
+            assert_eq!(transaction.mails.len(), waiting.mails.len());
+            let mails = transaction.mails.iter().zip(&whole.histories).zip(&waiting.mails);
+            for ((mail, history), kept) in mails {
+                let addresses = (kept.addresses.envelope(), kept.addresses.recipient());
+                assert_eq!((&*mail.envelope, &*mail.recipient), addresses);
+                assert_eq!((mail.index, &mail.extras), (kept.index, &kept.extras));
+                let last = history.kept.last().map(|(_, last)| last);
+                assert_eq!((history.attempts, last), (kept.attempts, kept.last.as_deref()));
+            }
+        }
     }
 }
 
