@@ -12,6 +12,7 @@ mod dice;
 mod engine;
 mod extras;
 pub mod fuzz;
+mod ledger;
 mod log;
 mod mail;
 mod memory;
@@ -26,6 +27,7 @@ pub use engine::{
     Accepting, Completion, Entry, Queue, ReadError, Recalled, Refusal, Shelf, ShutdownError, Status,
 };
 pub use extras::{Extras, MailNotes};
+pub use ledger::Ledger;
 pub(crate) use log::is_file_of_queue;
 pub use log::{LogQueue, LogReader, Notify, OpenError, Options, Unread};
 pub use mail::{

@@ -175,8 +175,8 @@ impl Journal {
             return None;
         }
         let index = self.index();
-        let held = index.held.get(&id).filter(|held| held.location.place.segment == oldest)?;
-        Some(Survivor { id, location: held.location, mails: held.mails.clone() })
+        let held = index.get(id).filter(|held| held.location().place.segment == oldest)?;
+        Some(Survivor { id, location: held.location(), mails: held.mails() })
     }
 
     /// Adds it to the batch, with the changes since. What has no record as it is now is no damage: it still
@@ -241,18 +241,11 @@ impl Journal {
         self.compaction.from = self.compaction.next;
         self.gauges.count_rewritten(moves.len() as u64);
         for Move { id, to } in moves {
-            let mut index = self.index();
+            let from = self.index().on_moved(id, to);
             // It may have been settled by an entry of the same batch.
-            let Some(held) = index.held.get_mut(&id) else {
+            let Some(from) = from else {
                 continue;
             };
-            let from = std::mem::replace(&mut held.location, to);
-            for mail in &mut held.mails {
-                // Outcomes older than the rewritten record are part of it.
-                mail.outcomes.retain(|&outcome| outcome > to.place);
-                mail.outcomes.shrink_to_fit();
-            }
-            drop(index);
             self.segments.on_freed(from);
             self.segments.on_placed(id, to);
         }

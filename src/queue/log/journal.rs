@@ -425,7 +425,7 @@ impl Journal {
         if self.space.is_full() {
             return Err(Refusal::Full);
         }
-        if self.index().held.contains_key(&transaction.id) {
+        if self.index().get(transaction.id).is_some() {
             self.gauges.trouble("a transaction was refused", &"its id is in use");
             return Err(Refusal::Failed);
         }
@@ -558,7 +558,7 @@ impl Journal {
                 // A second record under one id replaces the first, as it will at the next start.
                 let entry = held(&transaction, location, &index);
                 if let Some(held) = index.hold(id, entry) {
-                    self.segments.on_freed(held.location);
+                    self.segments.on_freed(held.location());
                 }
                 self.segments.on_placed(id, location);
             }
@@ -610,7 +610,7 @@ impl Journal {
         if let Ok(location) = answer {
             let entry = held(transaction, location, &index);
             if let Some(held) = index.hold(id, entry) {
-                self.segments.on_freed(held.location);
+                self.segments.on_freed(held.location());
             }
             self.segments.on_placed(id, location);
         }
@@ -629,7 +629,7 @@ impl Journal {
             State::Open(_) => Accepting::Yes,
         };
         let settles = self.unsynced.settles();
-        let transactions = self.index().held.len();
+        let transactions = self.index().len();
         self.gauges.update(accepting, !self.unsynced.is_too_much(), |status| {
             status.settles_unsynced = settles as u64;
             status.transactions = transactions as u64;
@@ -659,9 +659,9 @@ fn add_group(batch: &mut Batch, group: &mut Group, gauges: &Gauges) -> Option<(M
 
 fn held(transaction: &Transaction, location: Location, index: &Index) -> Held {
     let mail = |index| HeldMail { index, attempts: 0, outcomes: Vec::new() };
-    let mails = transaction.mails.iter().map(|each| mail(each.index)).collect();
+    let mails = transaction.mails.iter().map(|each| mail(each.index));
     let shelf = transaction.shelf.as_deref().map(|name| index.shelves.name(name));
-    Held { location, mails, shelf }
+    Held::new(location, mails, shelf)
 }
 
 fn closed(retry_ms: u64, pause_ms: u64, refusal: Refusal) -> State {

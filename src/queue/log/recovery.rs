@@ -324,7 +324,7 @@ impl State {
             let on_shelf = pending.shelf.is_some();
             let Pending { location, outcomes, shelf, waiting: found } = pending;
             let shelf = shelf.map(|name| index.shelves.name(&name));
-            index.hold(id, Held { location, mails: held_mails(&found, outcomes), shelf });
+            index.hold(id, Held::new(location, held_mails(&found, outcomes), shelf));
             if !on_shelf {
                 waiting.push(found);
             }
@@ -358,12 +358,13 @@ impl State {
     }
 }
 
-fn held_mails(waiting: &Waiting, outcomes: Vec<Vec<Place>>) -> Vec<HeldMail> {
-    let mails = waiting.mails.iter().zip(outcomes);
-    let mail = |(mail, outcomes): (&WaitingMail, _)| HeldMail {
+fn held_mails(
+    waiting: &Waiting,
+    outcomes: Vec<Vec<Place>>,
+) -> impl ExactSizeIterator<Item = HeldMail> {
+    waiting.mails.iter().zip(outcomes).map(|(mail, outcomes)| HeldMail {
         index: mail.index,
         attempts: mail.attempts,
         outcomes,
-    };
-    mails.map(mail).collect()
+    })
 }
