@@ -128,28 +128,6 @@ impl<V> Ledger<V> {
         entries.filter_map(|(id, value)| Some((id, value?)))
     }
 
-    /// Adds everything that an older ledger holds. Where it ends before this one begins, whole chunks
-    /// change their place; what it has of the same ids counts no more.
-    pub fn merge_older(&mut self, mut older: Self) {
-        if self.is_empty() {
-            return *self = older;
-        }
-        let (Some(last), false) = (older.chunks.back(), older.is_empty()) else {
-            return;
-        };
-        if last.ids.last().is_some_and(|&last| last < self.chunks[0].first) {
-            self.count += older.count;
-            older.chunks.append(&mut self.chunks);
-            self.chunks = older.chunks;
-            return;
-        }
-        for (id, value) in older.into_entries() {
-            if !self.contains(id) {
-                self.insert(id, value);
-            }
-        }
-    }
-
     /// The chunk that `id` belongs to, if it is anywhere. There is a chunk.
     fn chunk_of(&self, id: TransactionId) -> usize {
         let newest = self.chunks.len() - 1;
@@ -432,26 +410,6 @@ mod tests {
         }
         ledger.check();
         assert_eq!((ledger.len(), ledger.chunks.len()), (1, 1));
-    }
-
-    #[test]
-    fn an_older_ledger_joins_a_newer_one() {
-        let of = |numbers: &mut dyn Iterator<Item = u64>, value: char| {
-            let mut ledger = Ledger::new();
-            for number in numbers {
-                ledger.insert(id(number), value);
-            }
-            ledger
-        };
-        let rows = [(0..1_000, 1_000..1_300), (0..0, 3..9), (3..9, 0..0), (0..700, 650..1_400)];
-        for (older, newer) in rows {
-            let mut ledger = of(&mut newer.clone(), 'n');
-            ledger.merge_older(of(&mut older.clone(), 'o'));
-            ledger.check();
-            let mut model: BTreeMap<_, _> = older.map(|number| (id(number), 'o')).collect();
-            model.extend(newer.map(|number| (id(number), 'n')));
-            assert!(ledger.into_entries().eq(model));
-        }
     }
 
     /// A start may find old mail while new mail has come already.

@@ -94,13 +94,6 @@ impl Index {
         self.salts.get(&number).map(|&salt| SegmentName { number, salt })
     }
 
-    /// What was held at the start is before all that has come in since.
-    pub(super) fn go_on_from(&mut self, before: Index) {
-        self.salts.extend(before.salts);
-        self.shelves.go_on_from(before.shelves);
-        self.held.merge_older(before.held);
-    }
-
     /// How many transactions are held.
     pub(super) fn len(&self) -> usize {
         self.held.len()
@@ -108,6 +101,13 @@ impl Index {
 
     pub(super) fn get(&self, id: TransactionId) -> Option<&Held> {
         self.held.get(id)
+    }
+
+    /// What was held at the start is before all that has come in since.
+    pub(super) fn go_on_from(&mut self, before: Index) {
+        self.salts.extend(before.salts);
+        self.shelves.go_on_from(before.shelves);
+        self.held.merge_older(before.held);
     }
 
     /// From now on `id` is held. Returns what was held under that id before.
@@ -139,27 +139,42 @@ impl Index {
         self.held.get_mut(id).map(|held| held.move_to(to))
     }
 
+    /// The transactions whose record is in a segment below `oldest`.
+    pub(super) fn before(&self, oldest: u64) -> Vec<TransactionId> {
+        let before = |held: &Held| held.location().place.segment < oldest;
+        self.held.iter().filter(|(_, held)| before(held)).map(|(id, _)| id).collect()
+    }
+
+    /// A start found an outcome at `place`: it was attempt `number` of its mail, which is held on.
+    pub(super) fn on_outcome_found(&mut self, mail: MailId, number: u32, place: Place) {
+        if let Some(held) = self.held.get_mut(mail.transaction)
+            && held.has(mail.index)
+        {
+            held.put_attempts(mail.index, number);
+            held.note(mail.index, place);
+        }
+    }
+
+    /// A mail is not held any more. Returns where the record is, if it was the last one.
+    pub(super) fn free(&mut self, mail: MailId) -> Option<Location> {
+        let held = self.held.get_mut(mail.transaction).filter(|held| held.has(mail.index))?;
+        match held.free(mail.index) {
+            true => None,
+            false => self.forget(mail.transaction).map(|held| held.location()),
+        }
+    }
+
     /// Counts an attempt and frees its mail if it says so.
     pub(super) fn settle(&mut self, attempt: &Attempt) -> Settled {
         let nothing = Settled { number: 0, freed: None };
-        let MailId { transaction: id, index } = attempt.mail;
-        let Some(held) = self.held.get_mut(id) else {
+        let Some(held) = self.held.get_mut(attempt.mail.transaction) else {
             return nothing;
         };
-        let Some(number) = held.count_attempt(index) else {
+        let Some(number) = held.count_attempt(attempt.mail.index) else {
             return nothing;
         };
-        if !attempt.next.frees() {
-            return Settled { number, freed: None };
-        }
-        let location = held.location();
-        match held.free(index) {
-            true => Settled { number, freed: None },
-            false => {
-                self.forget(id);
-                Settled { number, freed: Some(location) }
-            }
-        }
+        let freed = if attempt.next.frees() { self.free(attempt.mail) } else { None };
+        Settled { number, freed }
     }
 
     /// The last outcome of `mail` is now at `place`.
@@ -245,6 +260,18 @@ impl Held {
         let at = large.find(index)?;
         large.mails[at].attempts = large.mails[at].attempts.saturating_add(1);
         Some(large.mails[at].attempts)
+    }
+
+    /// There were so many attempts.
+    fn put_attempts(&mut self, index: u16, attempts: u32) {
+        if let (Form::Small(small), Ok(attempts)) = (&mut self.0, u8::try_from(attempts)) {
+            small.attempts = attempts;
+            return;
+        }
+        let large = self.enlarge();
+        if let Some(at) = large.find(index) {
+            large.mails[at].attempts = attempts;
+        }
     }
 
     /// A mail is not held any more; whether there is another one.
@@ -384,6 +411,10 @@ mod tests {
                         let number = large.mails[0].attempts;
                         assert_eq!(held.count_attempt(3), Some(number));
                         assert_eq!(held.count_attempt(4), None);
+                        if dice.below(2) == 0 {
+                            large.mails[0].attempts = number + 2;
+                            held.put_attempts(3, number + 2);
+                        }
                     }
                     1 | 2 => {
                         let outcome = place(segment + dice.below(2), 1_000 + step);

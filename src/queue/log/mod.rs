@@ -14,6 +14,8 @@
 //! Diagnostics: see the modules; everything that fails is either an answer to a worker, an
 //! [`OpenError`], a line of the report, or [`Status::trouble`](super::Status::trouble).
 
+mod accepted;
+mod backlog;
 mod batch;
 mod codec;
 mod commit;

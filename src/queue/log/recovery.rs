@@ -7,18 +7,20 @@
 //! Diagnostics: [`OpenError`] when nothing can be said about the mail that is there (the operator
 //! must act); everything less is in the [`Report`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 
-use super::codec::{Accept, Settle};
-use super::history;
+use super::accepted::Accepted;
+use super::backlog::Backlog;
+use super::codec::Settle;
 use super::index::{Held, HeldMail, Index};
 use super::record::Place;
 use super::scan::{Content, End, Found, Scan};
 use super::segment::{Location, Segment, SegmentName, Segments};
 use super::survey::{self, File, Survey};
-use crate::queue::mail::{Transaction, TransactionId};
-use crate::queue::report::{Damage, DamageReason, Recovered, Report, Waiting, WaitingMail};
+use crate::queue::few::Few;
+use crate::queue::mail::{MailId, TransactionId};
+use crate::queue::report::{Damage, DamageReason, Recovered, Report, WaitingMail};
 use crate::queue::storage::Storage;
 
 /// Most places of damage that a report lists one by one.
@@ -104,7 +106,8 @@ pub(super) fn tail(storage: &dyn Storage, survey: &Survey) -> Result<Option<Tail
 /// The replay so far.
 #[derive(Default)]
 struct State {
-    held: HashMap<TransactionId, Pending>,
+    index: Index,
+    backlog: Backlog,
     segments: Segments,
     report: Report,
     id_max: Option<TransactionId>,
@@ -112,14 +115,7 @@ struct State {
     previous: (u64, u64),
     excess: Vec<(SegmentName, u64)>,
     /// Transactions that count only if the outcome that is to follow does.
-    companions: Vec<(Location, Accept)>,
-}
-
-struct Pending {
-    location: Location,
-    outcomes: Vec<Vec<Place>>,
-    shelf: Option<Box<str>>,
-    waiting: Waiting,
+    companions: Vec<(Location, Accepted)>,
 }
 
 impl State {
@@ -200,13 +196,13 @@ impl State {
         }
     }
 
-    fn apply(&mut self, location: Location, content: Content) {
+    fn apply(&mut self, location: Location, content: Content<Accepted>) {
         if !matches!(content, Content::Outcome(..) | Content::Companion(_)) {
             self.drop_companions();
         }
         match content {
             Content::Companion(accept) => {
-                self.see(accept.transaction.id);
+                self.see(accept.waiting.id);
                 self.companions.push((location, accept));
             }
             Content::Outcome(count, settle) => {
@@ -243,66 +239,71 @@ impl State {
         self.oldest = self.oldest.max(oldest);
         let late = |segment: &Segment| segment.name.number < oldest && segment.live > 0;
         if self.segments.list().iter().any(late) {
-            let late = self.held.extract_if(|_, held| held.location.place.segment < oldest);
-            late.for_each(|(_, held)| self.segments.on_freed(held.location));
+            self.index.before(oldest).into_iter().for_each(|id| self.forget(id));
         }
     }
 
     fn on_void(&mut self, id: TransactionId) {
         self.see(id);
-        if let Some(pending) = self.held.remove(&id) {
-            self.segments.on_freed(pending.location);
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: TransactionId) {
+        if let Some(held) = self.index.forget(id) {
+            self.segments.on_freed(held.location());
+            self.backlog.remove(id);
         }
     }
 
     /// The later record of a transaction wins: it was rewritten.
-    fn on_accept(&mut self, location: Location, accept: Accept) {
-        let id = accept.transaction.id;
-        self.on_void(id);
-        self.segments.on_placed(id, location);
-        let body_bytes = accept.body_bytes.iter().map(|&bytes| u64::from(bytes.max(1)) - 1).sum();
-        let mails = accept.transaction.mails.into_iter().zip(accept.histories);
-        let mails: Vec<WaitingMail> = mails
-            .map(|(mail, history)| WaitingMail {
-                index: mail.index,
-                envelope: mail.envelope,
-                recipient: mail.recipient,
-                extras: mail.extras,
-                attempts: history.attempts,
-                last: history.kept.into_iter().next_back().map(|(_, last)| Box::new(last)),
-            })
-            .collect();
-        let outcomes = vec![Vec::new(); mails.len()];
-        let Transaction { received_ms, wishes, shelf, .. } = accept.transaction;
-        let waiting = Waiting { id, received_ms, body_bytes, wishes, mails };
-        self.held.insert(id, Pending { location, outcomes, shelf, waiting });
+    fn on_accept(&mut self, location: Location, accepted: Accepted) {
+        let Accepted { waiting, shelf } = accepted;
+        self.see(waiting.id);
+        self.segments.on_placed(waiting.id, location);
+        let mail = |mail: &WaitingMail| HeldMail {
+            index: mail.index,
+            attempts: mail.attempts,
+            outcomes: Vec::new(),
+        };
+        let name = shelf.as_deref().map(|name| self.index.shelves.name(name));
+        let held = Held::new(location, waiting.mails.iter().map(mail), name);
+        if let Some(before) = self.index.hold(waiting.id, held) {
+            self.segments.on_freed(before.location());
+        }
+        match shelf {
+            None => self.backlog.insert(waiting),
+            Some(_) => self.backlog.remove(waiting.id),
+        }
     }
 
     fn on_settle(&mut self, place: Place, settle: Settle) {
         let Settle { mut attempt, number } = settle;
-        let id = attempt.mail.transaction;
-        self.see(id);
-        let Some(pending) = self.held.get_mut(&id) else {
+        let mail = attempt.mail;
+        self.see(mail.transaction);
+        if attempt.next.frees() {
+            if let Some(location) = self.index.free(mail) {
+                self.segments.on_freed(location);
+                self.backlog.remove(mail.transaction);
+            } else if let Some((mails, at)) = self.find(mail) {
+                mails.remove(at);
+            }
             return;
-        };
-        let mails = &mut pending.waiting.mails;
-        let index = attempt.mail.index;
-        let Ok(at) = mails.binary_search_by_key(&index, |mail| mail.index) else {
-            return;
-        };
-        if !attempt.next.frees() {
+        }
+        self.index.on_outcome_found(mail, number, place);
+        if let Some((mails, at)) = self.find(mail) {
             mails[at].attempts = number;
             if let Some(extras) = attempt.extras.take() {
                 mails[at].extras = Some(extras);
             }
             mails[at].last = Some(Box::new(attempt));
-            history::note(&mut pending.outcomes[at], place);
-        } else if mails.len() == 1 {
-            self.on_void(id);
-        } else {
-            mails.remove(at);
-            pending.outcomes.remove(at);
         }
+    }
+
+    /// Where among the mails of its transaction one is that was not freed.
+    fn find(&mut self, mail: MailId) -> Option<(&mut Few<WaitingMail>, usize)> {
+        let mails = &mut self.backlog.get_mut(mail.transaction)?.mails;
+        let at = mails.binary_search_by_key(&mail.index, |mail| mail.index).ok()?;
+        Some((mails, at))
     }
 
     fn finish(mut self, survey: &Survey) -> Replay {
@@ -315,23 +316,12 @@ impl State {
         self.excess.retain(|(name, _)| name.number >= oldest);
         self.report.damaged.retain(|damage| damage.segment >= oldest);
         self.find_missing(survey);
-        let mut index = Index::default();
         for segment in self.segments.list() {
-            index.add_segment(segment.name);
+            self.index.add_segment(segment.name);
         }
-        let mut waiting = Vec::with_capacity(self.held.len());
-        for (id, pending) in self.held {
-            let on_shelf = pending.shelf.is_some();
-            let Pending { location, outcomes, shelf, waiting: found } = pending;
-            let shelf = shelf.map(|name| index.shelves.name(&name));
-            index.hold(id, Held::new(location, held_mails(&found, outcomes), shelf));
-            if !on_shelf {
-                waiting.push(found);
-            }
-        }
-        waiting.sort_unstable_by_key(|waiting| waiting.id);
+        let waiting = self.backlog.into_sorted();
         Replay {
-            index,
+            index: self.index,
             segments: self.segments,
             recovered: Recovered { waiting, report: self.report, id_max: self.id_max },
             tail,
@@ -356,15 +346,4 @@ impl State {
             }
         }
     }
-}
-
-fn held_mails(
-    waiting: &Waiting,
-    outcomes: Vec<Vec<Place>>,
-) -> impl ExactSizeIterator<Item = HeldMail> {
-    waiting.mails.iter().zip(outcomes).map(|(mail, outcomes)| HeldMail {
-        index: mail.index,
-        attempts: mail.attempts,
-        outcomes,
-    })
 }
