@@ -105,9 +105,11 @@ impl Index {
 
     /// What was held at the start is before all that has come in since.
     pub(super) fn go_on_from(&mut self, before: Index) {
-        self.salts.extend(before.salts);
-        self.shelves.go_on_from(before.shelves);
-        self.held.merge_older(before.held);
+        let since = std::mem::replace(self, before);
+        self.salts.extend(since.salts);
+        for (id, held) in since.held.into_entries() {
+            self.hold(id, held);
+        }
     }
 
     /// From now on `id` is held. Returns what was held under that id before.
