@@ -220,9 +220,12 @@
 //!   before and said nothing about this one: next hops end connections after so many mails or so
 //!   much idleness, and the two sides may do so at the same moment. Not if its text went ahead: then it
 //!   may have arrived, and that was an attempt.
-//! - **A connection that has rested is looked at before it gets a mail**, and its first reply has half a
-//!   minute: one that a firewall forgot would else cost every mail the whole `smtp-out-timeout`. Such a
-//!   mail is given back too. Nothing goes ahead of the first reply then.
+//! - **A connection that has paused is looked at before it gets a mail**; after a second it has rested, and its
+//!   first reply has half a minute: one that a firewall forgot would else cost every mail the whole
+//!   `smtp-out-timeout`. Such a mail is given back too. Nothing goes ahead of the first reply then.
+//! - **Replies to MAIL, RCPT and BDAT of one flight wait for that to the text**, and go with it in one write:
+//!   a client that has sent all that waits for nothing else, and a server that reads on before it answers
+//!   (RFC 2920 3.2) has nothing to read.
 //! - **What a plugin decides of a mail counts while it cannot have arrived**: before its text, and after a
 //!   failure. Behind the 354 only the end of the connection leads out (RFC 5321 3.3); once the text is out
 //!   nothing does, and `mq_smtp_out_sent` that is held too long is taken back without ending the delivery:

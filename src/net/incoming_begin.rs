@@ -322,12 +322,12 @@ impl Incoming {
             // A lost peer has cleared its output.
             Stage::Handshake(Shake::After(clear)) => &output[..clear.min(output.len())],
             Stage::Handshake(Shake::Begun) | Stage::Header => &[],
-            Stage::Session
-            | Stage::Step(..)
-            | Stage::Verify
-            | Stage::Refusal
-            | Stage::Commit(..)
-            | Stage::Done => output,
+            // Replies to MAIL, RCPT and BDAT of one flight go with the last one, in one write: that is what
+            // the client waits for, and the server not for input (RFC 2920 3.2).
+            Stage::Commit(..) => &[],
+            Stage::Session | Stage::Step(..) | Stage::Verify | Stage::Refusal | Stage::Done => {
+                output
+            }
         }
     }
 }

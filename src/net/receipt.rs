@@ -15,7 +15,9 @@ pub fn receipt(id: TransactionId, recipients: usize) -> Reply {
     let index = |place: usize| u16::try_from(place).expect("recipients_max is below 65536");
     let text = if recipients == 1 {
         // Nearly all.
-        ["Queued as ", id.shown().as_str(), "-0"].concat()
+        let mut text = String::with_capacity(32);
+        ["Queued as ", id.shown().as_str(), "-0"].iter().for_each(|part| text.push_str(part));
+        text
     } else if recipients > IDS_LISTED_MAX {
         format!("Queued as {} to {}", id.mail(0), id.mail(index(recipients - 1)))
     } else {

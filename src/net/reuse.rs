@@ -13,9 +13,13 @@ use std::time::Duration;
 
 use crate::smtp::client::{Problem, Stage};
 
-/// Rest after which a connection is looked at before it gets a mail. Within it the far end has hardly
-/// lost its patience, and busy connections are to cost nothing.
-const RESTED_MS: u64 = 5;
+/// Pause after which a connection is looked at before it gets a mail: a far end that takes so many mails and
+/// no more has told so by then. Busy connections are to cost nothing.
+const LOOK_MS: u64 = 5;
+
+/// Rest after which the far end may have lost its patience, or a firewall its memory. Nobody does within a
+/// second, and under load connections rest for milliseconds all the time.
+const RESTED_MS: u64 = 1_000;
 
 /// How long the first reply after a rest may take. If a firewall has forgotten the connection it never
 /// comes; a far end that is only slow loses nothing, as the mail comes over a new connection.
@@ -42,7 +46,7 @@ impl Reuse {
     /// There is mail for it again. Whether it is to be looked at before.
     pub(super) fn on_woken(&mut self, now_ms: u64) -> bool {
         self.woken = now_ms >= self.idle_ms + RESTED_MS;
-        self.woken
+        now_ms >= self.idle_ms + LOOK_MS
     }
 
     /// A mail is begun.
@@ -103,6 +107,10 @@ mod tests {
         assert!(!reuse.on_woken(104), "busy connections cost nothing");
         reuse.on_idle(100);
         assert!(reuse.on_woken(105));
+        reuse.on_start();
+        assert!(!reuse.is_rested(), "a pause is no rest");
+        reuse.on_idle(100);
+        assert!(reuse.on_woken(1_100));
         reuse.on_start();
         assert!(reuse.is_rested());
         assert_eq!(reuse.patience(Duration::from_secs(300)), FIRST_REPLY);

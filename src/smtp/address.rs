@@ -267,6 +267,9 @@ fn check_domain(domain: &str) -> Result<(), AddressError> {
     }
     let valid = match domain.strip_prefix('[') {
         Some(literal) => literal.strip_suffix(']').is_some_and(is_address_literal),
+        None if domain.is_ascii() => {
+            domain.as_bytes().split(|byte| *byte == b'.').all(is_ascii_label)
+        }
         None => domain.split('.').all(is_label),
     };
     if valid { Ok(()) } else { Err(AddressError::Domain) }
@@ -280,6 +283,13 @@ fn is_address_literal(literal: &str) -> bool {
         }
         _ => literal.parse::<Ipv4Addr>().is_ok(),
     }
+}
+
+/// As [`is_label`], for each domain of each mail: octet by octet, and each looked at once.
+fn is_ascii_label(label: &[u8]) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let ([first, ..], [.., last]) = (label, label) else { return false };
+    label.len() <= LABEL_BYTES_MAX && label.iter().all(allowed) && *first != b'-' && *last != b'-'
 }
 
 fn is_label(label: &str) -> bool {

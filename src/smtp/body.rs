@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 use memchr::{memchr, memmem};
@@ -177,8 +178,8 @@ impl TextScanner {
     }
 
     /// Finds the next piece of `raw` at index `at` or after. All octets before `at` were pieces or
-    /// dots already; `raw` may be another slice at each call, and `finder` one of [`line_dots`].
-    pub(super) fn next(&mut self, raw: &[u8], mut at: usize, finder: &Finder<'_>) -> Piece {
+    /// dots already; `raw` may be another slice at each call.
+    pub(super) fn next(&mut self, raw: &[u8], mut at: usize) -> Piece {
         while let Some(&byte) = raw.get(at) {
             self.place = match (self.place, byte) {
                 (Place::LineStart, b'.') => Place::Dot,
@@ -190,7 +191,7 @@ impl TextScanner {
                     continue;
                 }
                 (Place::LineStart | Place::Dot | Place::Inside, _) => {
-                    return Piece::Text(self.text(raw, at, finder));
+                    return Piece::Text(self.text(raw, at));
                 }
             };
             at += 1;
@@ -199,8 +200,8 @@ impl TextScanner {
     }
 
     /// The run of text from `at` to the next dot that begins a line.
-    fn text(&mut self, raw: &[u8], at: usize, finder: &Finder<'_>) -> Range<usize> {
-        let end = finder.find(&raw[at..]).map_or(raw.len(), |index| at + index + 1);
+    fn text(&mut self, raw: &[u8], at: usize) -> Range<usize> {
+        let end = LINE_DOTS.find(&raw[at..]).map_or(raw.len(), |index| at + index + 1);
         self.ends.check(&raw[at..end]);
         self.place = if self.ends.last == Last::CrLf { Place::LineStart } else { Place::Inside };
         at..end
@@ -212,10 +213,8 @@ impl TextScanner {
     }
 }
 
-/// Finds the LF before a dot that may begin a line.
-pub(super) fn line_dots() -> Finder<'static> {
-    memmem::Finder::new(b"\n.")
-}
+/// Finds the LF before a dot that may begin a line. Made once: that costs more than most lines.
+static LINE_DOTS: LazyLock<Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\n."));
 
 #[cfg(test)]
 #[path = "body_tests.rs"]

@@ -9,7 +9,7 @@ fn scan(reads: &[&[u8]]) -> (Vec<u8>, bool, usize, bool) {
     for raw in reads {
         let mut at = 0;
         loop {
-            match scanner.next(raw, at, &line_dots()) {
+            match scanner.next(raw, at) {
                 Piece::Text(range) => {
                     at = range.end;
                     text.extend_from_slice(&raw[range]);

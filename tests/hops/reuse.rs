@@ -6,6 +6,10 @@ use super::{
     post, towards,
 };
 use crate::support::{PATIENCE, Server, eventually};
+use std::{thread::sleep, time::Duration};
+
+/// A little longer than the pauses of a connection that is in use.
+const REST: Duration = Duration::from_millis(1_200);
 
 /// Sends a mail, lets the connection rest, ends it, and sends another.
 fn ends_at_rest(how: End, conduct: Conduct) -> (Far, Server) {
@@ -18,6 +22,7 @@ fn ends_at_rest(how: End, conduct: Conduct) -> (Far, Server) {
     post(&server, "b@example.net");
     far.await_mails(1);
     server.await_empty_queue(PATIENCE);
+    sleep(REST);
     far.end(how);
     if how != End::Silence {
         eventually("no connection", PATIENCE, || {
@@ -65,6 +70,7 @@ fn nothing_goes_ahead_over_a_connection_that_has_rested() {
         post(&server, recipient);
         far.await_mails(count + 1);
         server.await_empty_queue(PATIENCE);
+        sleep(REST);
     }
     let taken = far.taken();
     assert_eq!((taken[0].chunk, taken[1].chunk, far.opened()), (true, false, 1));

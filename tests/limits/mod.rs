@@ -7,6 +7,7 @@ mod ages;
 #[cfg(feature = "count-allocations")]
 mod allocations;
 mod bounds;
+mod calls;
 mod client_deadlines;
 mod crowd;
 mod full_disk;

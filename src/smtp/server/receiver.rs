@@ -10,7 +10,7 @@
 
 use thiserror::Error;
 
-use super::super::body::{Body, LineEnds, Piece, TextScanner, line_dots, received_fields};
+use super::super::body::{Body, LineEnds, Piece, TextScanner, received_fields};
 use super::super::memory::Memory;
 
 /// Reserved for a mail whose size MAIL did not say.
@@ -223,10 +223,9 @@ impl Receiver {
 
     /// Unstuffs in place: text moves only once a dot before it went away.
     fn scan_text(&mut self) -> (usize, bool) {
-        let finder = line_dots();
         let mut at = self.kept;
         loop {
-            match self.scanner.next(&self.text, at, &finder) {
+            match self.scanner.next(&self.text, at) {
                 Piece::Text(range) => {
                     at = range.end;
                     let count = range.len();
@@ -247,10 +246,9 @@ impl Receiver {
             *left -= raw.len() as u64;
             return Progress { used: raw.len(), ended: *left == 0 };
         }
-        let finder = line_dots();
         let mut at = 0;
         loop {
-            match self.scanner.next(raw, at, &finder) {
+            match self.scanner.next(raw, at) {
                 Piece::Text(range) => at = range.end,
                 Piece::End(used) => return Progress { used, ended: true },
                 Piece::More => {
