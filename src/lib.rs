@@ -320,6 +320,10 @@
 //! - **PLAIN is read as RFC 4616 has it**: a NUL in a password is refused there, and let through in LOGIN
 //!   (D-38 asks for exact sizes). An empty name or password is refused before anybody is asked: some
 //!   directories take it for an anonymous login.
+//! - **What is queued stands in the order of its ids, in chunks** (`queue/ledger.rs`), for the log and for
+//!   the workers: a million mails take no table that doubles, which would stop a thread while it moves, and
+//!   the end of their time needs no second order (`delivery/ages.rs`). What few mails have is boxed away
+//!   (`delivery/held.rs`, `queue/log/index.rs`); tests say how large an entry is.
 //! - **Where mail goes is asked per destination and not per mail**: a destination lives while it has mails
 //!   or connections, and answers are cached by their TTL behind it, in the resolver. Destinations are
 //!   served in turn, each by what wakes it; nothing walks over all of them.
