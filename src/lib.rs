@@ -52,6 +52,7 @@
 //! | `watchdog` | 1, where plugins are loaded: looks, and reads debug information | sleeps, disk |
 //! | `crashes` | 1 for a moment, after a crash: tells its functions | disk |
 //! | `signals`, control | 1 each | yes |
+//! | `recovery` | 1 after a start on a log of more than 32 MiB, until it has read what is waiting there (`supervisor/backlog.rs`) | disk |
 //! | `ending` | 1 from a signal to stop on, 1 while plugins are cleaned up: ends a process whose main thread is blocked | sleeps |
 //! | main | 1: [`supervisor`] | yes |
 //!
@@ -94,6 +95,8 @@
 //! 2. What was answered 250 survives any crash, failed call or torn write; a damaged byte costs its
 //!    own record at most, and an outcome what it is told by. `queue/log/recovery.rs`;
 //!    `queue/log/tests/crash.rs`, `damage.rs`, `results.rs`.
+//!    Also while a long log is still being read: what comes in meanwhile is written behind it, and no
+//!    worker knows of a mail before the log does. `queue/log/start.rs`; `crash.rs`, `tests/operation/backlog.rs`.
 //! 3. A final 250 that was received is never tried again within the life of the process: the outcome
 //!    is applied in memory at once, or when a held `mq_smtp_out_sent` is over (D-82), and written
 //!    afterwards. `delivery/store.rs`, `net/outgoing.rs`, `net/asked.rs`; `d_82_…` in `tests/plugins/`, and within a round of `tests/crash.rs` no mail comes twice.

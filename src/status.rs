@@ -58,6 +58,10 @@ const QUEUE: &[(&str, &str)] = &[
         "`yes`; `full` while the disk is, and mail is answered 452; `failed` after the disk failed, and mail is answered 451.",
     ),
     ("queue.delivering", "False while the disk is away and no more outcomes can be remembered."),
+    (
+        "queue.recovering",
+        "True while mail from before the start is still being read: it is neither delivered nor listed until then.",
+    ),
     ("queue.settles_unsynced", "The same as settles_unwritten."),
     ("queue.transactions", "Messages held; a mail is one recipient of a message."),
     ("queue.segments", "Files of the log."),
@@ -116,6 +120,7 @@ mod tests {
         let log = Status {
             accepting: Accepting::Yes,
             delivering: true,
+            recovering: false,
             settles_unsynced: 0,
             transactions: 0,
             segments: 1,

@@ -34,8 +34,8 @@ pub fn mail(mail: &MailView, destinations: &Destinations, now: Now) -> Value {
     };
     json!({
         "id": mail.id.to_string(),
-        "envelope": mail.envelope,
-        "recipient": mail.recipient,
+        "envelope": mail.addresses.envelope(),
+        "recipient": mail.addresses.recipient(),
         "received": utc_text(mail.received_ms),
         "size": mail.body_bytes,
         "state": state,
@@ -57,8 +57,8 @@ pub fn stored(waiting: &Waiting, mail: &WaitingMail) -> Value {
     };
     json!({
         "id": waiting.id.mail(mail.index).to_string(),
-        "envelope": mail.envelope,
-        "recipient": mail.recipient,
+        "envelope": mail.addresses.envelope(),
+        "recipient": mail.addresses.recipient(),
         "received": utc_text(waiting.received_ms),
         "size": waiting.body_bytes,
         "state": state,

@@ -34,10 +34,9 @@ def measure(bench, case, server):
         full = bench.measure(FIRST, running, count)
     began = time.monotonic()
     with Sink(bench.tools, bench.layout, bench.folder, port, 1) as sink, \
-            Running(bench, server, FIRST, port, keep=True) as running:
+            Running(bench, server, FIRST, port, keep=True):
         greets = time.monotonic() - began
-        # What was tried before waits for its time; what comes now is due now.
-        bench.generator().bring(replace(FILLING, connections=1), running.port, 1)
+        # Nothing new has come, so the first that arrives was queued before.
         sink.await_all()
         delivers = time.monotonic() - began
     return {

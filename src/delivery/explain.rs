@@ -4,12 +4,13 @@
 //!
 //! **Diagnostics**: none; a mail that is gone is absent.
 
-use crate::queue::{Attempt, MailId, TransactionId, Wishes};
+use crate::queue::{Addresses, Attempt, MailId, TransactionId, Wishes};
 use crate::results::ResultQueues;
 
 use super::destinations::DestinationId;
 use super::finish::Ended;
-use super::store::{Held, Place, Store};
+use super::held::Held;
+use super::store::{Place, Store};
 use super::target::Target;
 
 /// One mail, explained.
@@ -19,10 +20,8 @@ pub struct MailView {
     pub id: MailId,
     /// When it was received, unix milliseconds.
     pub received_ms: u64,
-    /// Sender; empty is the null sender.
-    pub envelope: Box<str>,
-    /// Recipient.
-    pub recipient: Box<str>,
+    /// Its sender's and its recipient's.
+    pub addresses: Addresses,
     /// Octets of its transaction's texts.
     pub body_bytes: u64,
     /// What it waits for.
@@ -89,82 +88,72 @@ impl Store {
 
     /// What a mail asks for itself.
     pub fn wishes(&self, id: MailId) -> Option<&Wishes> {
-        let held = self.held.get(&id.transaction)?;
-        let place = held.mails.binary_search_by_key(&id.index, |mail| mail.index).ok()?;
-        held.wishes_of(place)
+        let held = self.held.get(id.transaction)?;
+        held.wishes_of(held.find(id.index)?)
     }
 
     /// How many attempts of a mail there were before that of now; 0 for one that is not there.
     pub fn attempts(&self, id: MailId) -> u32 {
-        let mails = self.held.get(&id.transaction).map(|held| &*held.mails).unwrap_or_default();
-        let place = mails.binary_search_by_key(&id.index, |mail| mail.index);
-        place.map_or(0, |place| mails[place].attempts)
+        let attempts = |held: &Held| Some(held.mails()[held.find(id.index)?].attempts);
+        self.held.get(id.transaction).and_then(attempts).unwrap_or(0)
     }
 
     /// One mail, explained.
     pub fn view(&self, id: MailId) -> Option<MailView> {
-        let held = self.held.get(&id.transaction)?;
-        let place = held.mails.binary_search_by_key(&id.index, |mail| mail.index).ok()?;
-        let mail = &held.mails[place];
-        (mail.place != Place::Freed).then(|| view(id, held, place))
+        let held = self.held.get(id.transaction)?;
+        let place = held.find(id.index)?;
+        (held.mails()[place].place() != Place::Freed).then(|| view(id, held, place))
     }
 
     /// All mails of one transaction, explained.
     pub fn view_all(&self, id: TransactionId) -> Vec<MailView> {
-        let mails = self.held.get(&id).map(|held| &*held.mails).unwrap_or_default();
+        let mails = self.held.get(id).map(Held::mails).unwrap_or_default();
         mails.iter().filter_map(|mail| self.view(id.mail(mail.index))).collect()
     }
 
     /// Mails by id, those after `after` and at most `limit`.
     pub fn views(&self, after: Option<MailId>, limit: usize) -> Vec<MailView> {
-        let mut ids: Vec<MailId> = self
-            .held
-            .iter()
-            .flat_map(|(id, held)| held.mails.iter().map(move |mail| (*id, mail)))
-            .filter(|(_, mail)| mail.place != Place::Freed)
-            .map(|(id, mail)| id.mail(mail.index))
-            .filter(|&id| after.is_none_or(|after| id > after))
-            .collect();
-        if limit < ids.len() {
-            ids.select_nth_unstable(limit);
-            ids.truncate(limit);
-        }
-        ids.sort_unstable();
-        ids.into_iter().filter_map(|id| self.view(id)).collect()
+        let from = after.map_or(TransactionId::from_u64(0), |after| after.transaction);
+        let held = self.held.iter_from(from);
+        held.flat_map(|(id, held)| (0..held.mails().len()).map(move |place| (id, held, place)))
+            .filter(|(_, held, place)| held.mails()[*place].place() != Place::Freed)
+            .map(|(id, held, place)| (id.mail(held.mails()[place].index), held, place))
+            .filter(|(id, ..)| after.is_none_or(|after| *id > after))
+            .take(limit)
+            .map(|(id, held, place)| view(id, held, place))
+            .collect()
     }
 }
 
 /// What is known of a mail that was freed, moved out: mail that arrives at once costs no copy.
 pub(super) fn taken(id: MailId, held: &mut Held, place: usize) -> MailView {
-    let (received_ms, body_bytes) = (held.received_ms, held.body_bytes);
+    let (received_ms, body_bytes) = (held.received_ms, held.body_bytes());
     let wishes = held.wishes_of(place).cloned().map(Box::new);
-    let mail = &mut held.mails[place];
+    let mail = held.mail_mut(place);
     MailView {
         id,
         received_ms,
-        envelope: std::mem::take(&mut mail.envelope),
-        recipient: std::mem::take(&mut mail.recipient),
+        addresses: std::mem::take(&mut mail.addresses),
         body_bytes,
-        place: mail.place,
+        place: mail.place(),
         destination: mail.destination,
         attempts: mail.attempts,
-        recent: std::mem::take(&mut mail.recent),
+        recent: mail.take_recent(),
         wishes,
     }
 }
 
 fn view(id: MailId, held: &Held, place: usize) -> MailView {
-    let mail = &held.mails[place];
+    let mail = &held.mails()[place];
     MailView {
         id,
         received_ms: held.received_ms,
-        envelope: mail.envelope.clone(),
-        recipient: mail.recipient.clone(),
-        body_bytes: held.body_bytes,
-        place: mail.place,
+        addresses: mail.addresses.clone(),
+        body_bytes: held.body_bytes(),
+        place: mail.place(),
         destination: mail.destination,
         attempts: mail.attempts,
-        recent: mail.recent.clone(),
+        recent: mail.recent().to_vec(),
         wishes: held.wishes_of(place).cloned().map(Box::new),
     }
 }

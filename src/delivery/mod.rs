@@ -14,11 +14,13 @@
 //!
 //! All of it is pure: bytes, clocks and sockets stay in `net/`, `services/` and `worker/`.
 
+mod ages;
 mod chance;
 mod destinations;
 mod explain;
 mod facts;
 mod finish;
+mod held;
 mod journey;
 pub mod mx;
 mod patience;
@@ -41,5 +43,5 @@ pub use route::{
     HopRules, OwnListener, Route, RouteHost, STOPS_MAX, Stop, own_listener, route_to_hop,
 };
 pub use special::is_special;
-pub use store::{Content, Now, Place, Store, StoreLimits, TooManyExtras, Work};
+pub use store::{Now, Place, Store, StoreLimits, TooManyExtras, Work};
 pub use target::{Account, NextHop, Target, domain_of, literal_of};

@@ -28,8 +28,8 @@ impl Store {
     /// [`RoutedTooOften`]; the mail is as it was.
     pub fn reroute(&mut self, id: MailId, host: &Smarthost) -> Result<(), RoutedTooOften> {
         let Some((held, place)) = find(&mut self.held, id) else { return Ok(()) };
-        let mail = &mut held.mails[place];
-        if mail.place != Place::Active {
+        let mail = held.mail_mut(place);
+        if mail.place() != Place::Active {
             return Ok(());
         }
         mail.rerouted = mail

@@ -13,22 +13,21 @@
 //!
 //! **Diagnostics**: [`Store::view`] explains one mail, with its attempts and why it waits.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::queue::{
-    Attempt, Extras, MailId, Next, ReadError, Retrial, Retry, Schedule, Transaction, TransactionId,
-    Waiting, Wishes,
+    Addresses, Attempt, Extras, Few, Ledger, MailId, Next, ReadError, Retrial, Retry, Schedule,
+    Transaction, TransactionId, Waiting, WaitingMail, Wishes,
 };
 use crate::results::ResultQueues;
 
+use super::ages::Ages;
 use super::destinations::{DestinationId, Destinations};
 use super::explain::taken;
+use super::held::{Content, Held, MailState, Watched, needs_text};
 use super::patience::Patience;
 use super::{Ended, Fate, Finish};
 
-/// Attempts of a mail that are kept in memory to be shown; the number of all is exact.
-const ATTEMPTS_SHOWN: usize = 8;
 /// When a transaction is looked at again whose time was over while some of its mail was under way.
 const AGED_PAUSE_MS: u64 = 1_000;
 /// How long a mail rests whose text could not be read back.
@@ -65,17 +64,6 @@ pub struct StoreLimits {
     pub queues: ResultQueues,
 }
 
-/// Where a transaction's text is.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// In memory.
-    Memory(Arc<Transaction>),
-    /// On disk only.
-    Disk,
-    /// On its way back into memory.
-    Loading,
-}
-
 /// What one mail is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -102,75 +90,15 @@ pub enum Work {
     Load(TransactionId),
 }
 
-#[derive(Debug)]
-pub(super) struct Held {
-    pub(super) received_ms: u64,
-    /// When its time is over, on the monotonic clock: a step of the wall clock removes no mail. A mail
-    /// may have a time of its own.
-    pub(super) expiry_ms: u64,
-    pub(super) body_bytes: u64,
-    reserved: usize,
-    pub(super) content: Content,
-    /// Mails that need the text now or soon: ready, loading or active. Counted, so that a
-    /// transaction of many recipients costs no walk over all of them for each.
-    pub(super) needing: usize,
-    /// Mails that are not freed.
-    unfreed: usize,
-    /// What it asks for itself.
-    pub(super) wishes: Option<Box<Wishes>>,
-    /// Bytes of what plugins have made of those of its mails that are not freed.
-    pub(super) extras_bytes: usize,
-    pub(super) mails: Box<[MailState]>,
-}
-
-impl Held {
-    /// Moves a mail; returns where it was.
-    pub(super) fn move_to(&mut self, at: usize, place: Place) -> Place {
-        let before = std::mem::replace(&mut self.mails[at].place, place);
-        self.needing += usize::from(needs_text(place));
-        self.needing -= usize::from(needs_text(before));
-        self.unfreed += usize::from(place != Place::Freed);
-        self.unfreed -= usize::from(before != Place::Freed);
-        before
-    }
-
-    /// From now on its text is on disk alone; how many octets of the budget that frees.
-    pub(super) fn let_text_go(&mut self) -> usize {
-        self.content = Content::Disk;
-        std::mem::take(&mut self.reserved)
-    }
-}
-
-pub(super) fn needs_text(place: Place) -> bool {
-    matches!(place, Place::Ready | Place::Loading | Place::Active)
-}
-
-#[derive(Debug)]
-pub(super) struct MailState {
-    pub(super) index: u16,
-    pub(super) place: Place,
-    /// Where it goes; of use while it is ready, loading or active.
-    pub(super) destination: DestinationId,
-    pub(super) attempts: u32,
-    /// What plugins have made of it, if anything.
-    pub(super) own: Option<Box<Own>>,
-    /// How often this attempt was led to another host.
-    pub(super) rerouted: u8,
-    pub(super) envelope: Box<str>,
-    pub(super) recipient: Box<str>,
-    pub(super) recent: Vec<Attempt>,
-}
-
 /// The mails of one worker.
 #[derive(Debug)]
 pub struct Store {
     pub(super) limits: StoreLimits,
-    pub(super) held: HashMap<TransactionId, Held>,
+    pub(super) held: Ledger<Held>,
     /// Where ready mails wait for connections.
     pub destinations: Destinations,
     schedule: Schedule<MailId>,
-    /// When the time of each transaction is over, and that of each mail that has its own.
-    ages: Schedule<Age>,
+    pub(super) ages: Ages,
     loading: usize,
     pub(super) active: usize,
     queued: usize,
@@ -183,10 +111,10 @@ impl Store {
     pub fn new(limits: StoreLimits, destinations: Destinations) -> Store {
         Store {
             limits,
-            held: HashMap::new(),
+            held: Ledger::new(),
             destinations,
             schedule: Schedule::new(),
-            ages: Schedule::new(),
+            ages: Ages::default(),
             loading: 0,
             active: 0,
             queued: 0,
@@ -201,46 +129,28 @@ impl Store {
         let patience = Patience::of(&self.limits, transaction.wishes.as_deref());
         let expiry_ms = patience.expiry_ms(transaction.received_ms, now);
         let first = patience.first(expiry_ms, now);
-        let mut mails = Vec::with_capacity(transaction.mails.len());
-        for mail in &transaction.mails {
-            let own = self.own_of(mail.extras.as_ref(), transaction.received_ms, expiry_ms, now);
-            self.watch_age(own.as_deref(), id.mail(mail.index));
-            let place = own.as_deref().and_then(|own| own.first).unwrap_or(first);
-            let wishes = transaction.wishes_of(mail);
-            let id = id.mail(mail.index);
-            let mut destination = DestinationId::default();
-            match place {
-                Place::Waiting(due_ms) => self.schedule.insert(due_ms, id),
-                _ => {
-                    destination = make_ready(&mut self.destinations, wishes, &mail.recipient, id);
-                }
-            }
-            mails.push(MailState {
-                index: mail.index,
-                place,
-                destination,
-                attempts: 0,
-                own,
-                rerouted: 0,
-                envelope: mail.envelope.clone(),
-                recipient: mail.recipient.clone(),
-                recent: Vec::new(),
-            });
-        }
+        let watched = watched_as(Watched::Admitted, transaction.wishes.as_deref());
+        let mails: Few<MailState> = transaction
+            .mails
+            .iter()
+            .map(|mail| {
+                let own =
+                    self.own_of(mail.extras.as_ref(), transaction.received_ms, expiry_ms, now);
+                self.watch_age(own.as_deref(), id.mail(mail.index));
+                let place = own.as_deref().and_then(|own| own.first).unwrap_or(first);
+                let wishes = transaction.wishes_of(mail);
+                let destination = self.put(place, wishes, &mail.recipient, id.mail(mail.index));
+                let addresses = Addresses::new(&mail.envelope, &mail.recipient);
+                MailState::new(mail.index, addresses, (place, destination), 0, own, None)
+            })
+            .collect();
         self.queued += mails.len();
-        self.ages.insert(expiry_ms, Age::of_all(id));
-        let mut held = Held {
-            received_ms: transaction.received_ms,
-            expiry_ms,
-            body_bytes: transaction.body_bytes(),
-            reserved,
-            wishes: transaction.wishes.clone(),
-            content: Content::Memory(transaction),
-            needing: mails.iter().filter(|mail| needs_text(mail.place)).count(),
-            unfreed: mails.len(),
-            extras_bytes: own::extras_bytes(&mails),
-            mails: mails.into(),
-        };
+        let wishes = transaction.wishes.clone();
+        let mut held =
+            Held::new(transaction.received_ms, expiry_ms, transaction.body_bytes(), wishes, mails);
+        held.watched = self.ages.watch(id, expiry_ms, watched);
+        held.put_text(transaction);
+        held.reserve(reserved);
         if self.is_far(&held) {
             self.released += held.let_text_go();
         }
@@ -252,57 +162,53 @@ impl Store {
         let patience = Patience::of(&self.limits, waiting.wishes.as_deref());
         let all_expiry_ms = patience.expiry_ms(waiting.received_ms, now);
         let all_first = patience.first(all_expiry_ms, now);
-        let mut mails = Vec::with_capacity(waiting.mails.len());
-        for mail in waiting.mails {
-            let own = self.own_found(&mail, waiting.received_ms, all_expiry_ms, now);
-            self.watch_age(own.as_deref(), waiting.id.mail(mail.index));
-            let wishes = own.as_deref().and_then(Own::wishes).or(waiting.wishes.as_deref());
-            let expiry_ms = own.as_deref().and_then(|own| own.expiry_ms).unwrap_or(all_expiry_ms);
-            let first = own.as_deref().and_then(|own| own.first).unwrap_or(all_first);
-            let id = waiting.id.mail(mail.index);
-            let place = match mail.last.as_deref().map(|last| (last.at_ms, last.next)) {
-                None => first,
-                Some((at_ms, Next::Retry { not_before_ms })) => {
-                    Place::Waiting(Patience::due_ms(at_ms, not_before_ms, expiry_ms, now))
-                }
-                Some((_, Next::Failed | Next::Delivered | Next::Removed)) => Place::Failed,
-            };
-            let mut destination = DestinationId::default();
-            match place {
-                Place::Waiting(due_ms) => self.schedule.insert(due_ms, id),
-                Place::Failed => {}
-                _ => {
-                    destination = make_ready(&mut self.destinations, wishes, &mail.recipient, id);
-                }
+        let watched = watched_as(Watched::Restored, waiting.wishes.as_deref());
+        let Waiting { id, received_ms, body_bytes, wishes: all_wishes, mails } = waiting;
+        let mails: Few<MailState> = mails
+            .into_iter()
+            .map(|mail| {
+                let own = self.own_found(&mail, received_ms, all_expiry_ms, now);
+                self.watch_age(own.as_deref(), id.mail(mail.index));
+                let WaitingMail { index, addresses, attempts, last, .. } = mail;
+                let wishes = own.as_deref().and_then(Own::wishes).or(all_wishes.as_deref());
+                let expiry_ms =
+                    own.as_deref().and_then(|own| own.expiry_ms).unwrap_or(all_expiry_ms);
+                let first = own.as_deref().and_then(|own| own.first).unwrap_or(all_first);
+                let place = match last.as_deref().map(|last| (last.at_ms, last.next)) {
+                    None => first,
+                    Some((at_ms, Next::Retry { not_before_ms })) => {
+                        Place::Waiting(Patience::due_ms(at_ms, not_before_ms, expiry_ms, now))
+                    }
+                    Some((_, Next::Failed | Next::Delivered | Next::Removed)) => Place::Failed,
+                };
+                let recipient = addresses.recipient();
+                let destination = self.put(place, wishes, recipient, id.mail(index));
+                self.failed += usize::from(place == Place::Failed);
+                self.queued += 1;
+                MailState::new(index, addresses, (place, destination), attempts, own, last)
+            })
+            .collect();
+        let mut held = Held::new(received_ms, all_expiry_ms, body_bytes, all_wishes, mails);
+        held.watched = self.ages.watch(id, all_expiry_ms, watched);
+        self.held.insert(id, held);
+    }
+
+    /// A new mail goes to where it waits; returns its destination.
+    fn put(
+        &mut self,
+        place: Place,
+        wishes: Option<&Wishes>,
+        recipient: &str,
+        id: MailId,
+    ) -> DestinationId {
+        match place {
+            Place::Waiting(due_ms) => self.schedule.insert(due_ms, id),
+            Place::Failed | Place::Freed => {}
+            Place::Ready | Place::Loading | Place::Active => {
+                return make_ready(&mut self.destinations, wishes, recipient, id);
             }
-            self.failed += usize::from(place == Place::Failed);
-            self.queued += 1;
-            mails.push(MailState {
-                index: mail.index,
-                place,
-                destination,
-                attempts: mail.attempts,
-                own,
-                rerouted: 0,
-                envelope: mail.envelope,
-                recipient: mail.recipient,
-                recent: mail.last.map(|last| vec![*last]).unwrap_or_default(),
-            });
         }
-        let held = Held {
-            received_ms: waiting.received_ms,
-            expiry_ms: all_expiry_ms,
-            body_bytes: waiting.body_bytes,
-            reserved: 0,
-            content: Content::Disk,
-            needing: mails.iter().filter(|mail| needs_text(mail.place)).count(),
-            unfreed: mails.len(),
-            extras_bytes: own::extras_bytes(&mails),
-            wishes: waiting.wishes,
-            mails: mails.into(),
-        };
-        self.ages.insert(all_expiry_ms, Age::of_all(waiting.id));
-        self.held.insert(waiting.id, held);
+        DestinationId::default()
     }
 
     /// The next ready mail of a destination, made active, or the text that has to be read back for
@@ -321,11 +227,11 @@ impl Store {
                 ready.pop_front();
                 continue;
             };
-            if held.mails[place].place != Place::Ready {
+            if held.mails()[place].place() != Place::Ready {
                 ready.pop_front();
                 continue;
             }
-            match &held.content {
+            match held.content() {
                 Content::Memory(transaction) => {
                     let transaction = held.text_for(id, place, transaction);
                     held.move_to(place, Place::Active);
@@ -338,7 +244,7 @@ impl Store {
                     ready.pop_front();
                 }
                 Content::Disk => {
-                    let bytes = usize::try_from(held.body_bytes).unwrap_or(usize::MAX);
+                    let bytes = usize::try_from(held.body_bytes()).unwrap_or(usize::MAX);
                     if self.loading >= self.limits.loading_max {
                         return None;
                     }
@@ -350,8 +256,8 @@ impl Store {
                         }
                     }
                     let (held, place) = find(&mut self.held, id)?;
-                    held.reserved = if reserved { bytes } else { 0 };
-                    held.content = Content::Loading;
+                    held.reserve(if reserved { bytes } else { 0 });
+                    held.begin_loading();
                     held.move_to(place, Place::Loading);
                     self.destinations.get_mut(destination)?.ready.pop_front();
                     self.loading += 1;
@@ -371,19 +277,20 @@ impl Store {
         now: Now,
     ) -> Vec<Ended> {
         self.loading -= 1;
-        let Some(held) = self.held.get_mut(&id) else {
+        let Some(held) = self.held.get_mut(id) else {
             return Vec::new();
         };
         let mut loading = Vec::new();
-        for mail in &mut held.mails {
-            if mail.place == Place::Loading {
-                mail.place = Place::Ready;
+        for place in 0..held.mails().len() {
+            if held.mails()[place].place() == Place::Loading {
+                held.move_to(place, Place::Ready);
+                let mail = &held.mails()[place];
                 loading.push((mail.destination, id.mail(mail.index)));
             }
         }
         match loaded {
             Ok(transaction) => {
-                held.content = Content::Memory(transaction);
+                held.put_text(transaction);
                 // They were at the front before; the newest goes first, so reverse.
                 for (destination, mail) in loading.into_iter().rev() {
                     self.destinations.push(destination, mail, true);
@@ -411,19 +318,19 @@ impl Store {
         if let Some((held, place)) = find(&mut self.held, id) {
             held.move_to(place, Place::Ready);
             self.active -= 1;
-            self.destinations.push(held.mails[place].destination, id, true);
+            self.destinations.push(held.mails()[place].destination, id, true);
         }
     }
 
     /// An attempt ended. Returns the record that settles it; `None` for a mail that is gone.
     pub fn on_finish(&mut self, id: MailId, mut finish: Finish, now: Now) -> Option<Ended> {
         let (held, place) = find(&mut self.held, id)?;
-        held.mails[place].attempts += u32::from(finish.fate != Fate::Untried);
+        held.mail_mut(place).attempts += u32::from(finish.fate != Fate::Untried);
         // Its age, told by the clock that does not jump.
         let left_ms = held.expiry_ms_of(place).saturating_sub(now.mono_ms);
         let patience = Patience::of(&self.limits, held.wishes_of(place));
         let failed = if patience.keeps_failed() { Next::Failed } else { Next::Removed };
-        let (attempts, unix_ms) = (held.mails[place].attempts, now.unix_ms);
+        let (attempts, unix_ms) = (held.mails()[place].attempts, now.unix_ms);
         let retrial = match (finish.fate, finish.put_off_ms) {
             (Fate::Delivered | Fate::Permanent, _) => Retrial::GiveUp,
             (Fate::Untried, None) => Retrial::At(unix_ms + READ_PAUSE_MS),
@@ -451,7 +358,7 @@ impl Store {
             from: finish.from,
             to: finish.to,
             facts: None,
-            extras: held.mails[place].own.as_deref().and_then(Own::changed),
+            extras: held.mails()[place].own().and_then(Own::changed),
         };
         self.apply(id, attempt, now).map(|ended| Ended { facts, ..ended })
     }
@@ -464,12 +371,13 @@ impl Store {
             return Some(None);
         };
         let aged = now.mono_ms >= held.expiry_ms_of(place);
-        match held.mails[place].place {
+        match held.mails()[place].place() {
             Place::Waiting(_) if !aged => {
                 held.move_to(place, Place::Ready);
-                let (wishes, recipient) = (held.wishes_of(place), &held.mails[place].recipient);
+                let recipient = held.mails()[place].addresses.recipient();
+                let wishes = held.wishes_of(place);
                 let destination = make_ready(&mut self.destinations, wishes, recipient, id);
-                held.mails[place].destination = destination;
+                held.mail_mut(place).destination = destination;
                 Some(None)
             }
             Place::Waiting(_) | Place::Failed => Some(self.age_out(id, now)),
@@ -491,7 +399,7 @@ impl Store {
         let mut ended = Vec::with_capacity(mails.len());
         for id in mails {
             if let Some((held, place)) = find(&mut self.held, id)
-                && held.mails[place].place == Place::Ready
+                && held.mails()[place].place() == Place::Ready
             {
                 ended.extend(self.on_finish(id, finish.clone(), now));
             }
@@ -527,8 +435,8 @@ impl Store {
     /// The time of a mail is over. One that waited for a connection says why there was none.
     fn age_out(&mut self, id: MailId, now: Now) -> Option<Ended> {
         let (held, place) = find(&mut self.held, id)?;
-        let mail = &held.mails[place];
-        let waited = (mail.place == Place::Ready).then_some(mail.destination);
+        let mail = &held.mails()[place];
+        let waited = (mail.place() == Place::Ready).then_some(mail.destination);
         let trouble = waited.and_then(|destination| self.destinations.trouble(destination));
         let last = trouble.map(|trouble| format!("; last: {trouble}")).unwrap_or_default();
         let attempt = Attempt {
@@ -578,19 +486,16 @@ impl Store {
             held.forget_extras(place);
         }
         let freed = (after == Place::Freed).then(|| taken(id, held, place));
-        let mail = &mut held.mails[place];
+        let mail = held.mail_mut(place);
         mail.rerouted = 0;
         let left = needs_text(before).then_some(mail.destination);
-        if mail.recent.len() == ATTEMPTS_SHOWN {
-            mail.recent.remove(0);
+        if after != Place::Freed {
+            mail.note(Attempt { extras: None, ..attempt.clone() });
         }
-        if mail.place != Place::Freed {
-            mail.recent.push(Attempt { extras: None, ..attempt.clone() });
-        }
-        self.failed += usize::from(mail.place == Place::Failed);
+        self.failed += usize::from(after == Place::Failed);
         self.failed -= usize::from(before == Place::Failed);
         self.active -= usize::from(before == Place::Active);
-        self.queued -= usize::from(mail.place == Place::Freed);
+        self.queued -= usize::from(after == Place::Freed);
         if let Some(destination) = left {
             let held = &self.held;
             self.destinations.leave(destination, |mail| is_ready(held, mail));
@@ -601,34 +506,42 @@ impl Store {
 
     /// Frees what the remaining mails of a transaction do not need now.
     fn shrink(&mut self, id: TransactionId) {
-        let Some(held) = self.held.get_mut(&id) else {
+        let Some(held) = self.held.get_mut(id) else {
             return;
         };
-        if held.needing == 0 {
+        if !held.is_needed() {
             self.released += held.let_text_go();
         }
-        if held.unfreed == 0 {
+        if held.is_freed() {
             for (expiry_ms, age) in held.ages(id) {
-                self.ages.remove(expiry_ms, age);
+                self.ages.forget_alone(age, expiry_ms);
             }
-            self.held.remove(&id);
+            self.held.remove(id);
+            if self.held.is_empty() {
+                self.ages.forget_lines();
+            }
         }
     }
 }
 
-pub(super) fn find(
-    held: &mut HashMap<TransactionId, Held>,
-    id: MailId,
-) -> Option<(&mut Held, usize)> {
-    let held = held.get_mut(&id.transaction)?;
-    let place = held.mails.binary_search_by_key(&id.index, |mail| mail.index).ok()?;
+pub(super) fn find(held: &mut Ledger<Held>, id: MailId) -> Option<(&mut Held, usize)> {
+    let held = held.get_mut(id.transaction)?;
+    let place = held.find(id.index)?;
     Some((held, place))
 }
 
-pub(super) fn is_ready(held: &HashMap<TransactionId, Held>, id: MailId) -> bool {
-    let mails = held.get(&id.transaction).map(|held| &*held.mails).unwrap_or_default();
-    let place = mails.binary_search_by_key(&id.index, |mail| mail.index);
-    place.is_ok_and(|place| mails[place].place == Place::Ready)
+pub(super) fn is_ready(held: &Ledger<Held>, id: MailId) -> bool {
+    held.get(id.transaction).is_some_and(|held| {
+        held.find(id.index).is_some_and(|place| held.mails()[place].place() == Place::Ready)
+    })
+}
+
+/// A time that it wishes for itself does not end in the order in which mail came.
+fn watched_as(line: Watched, wishes: Option<&Wishes>) -> Watched {
+    match wishes.and_then(|wishes| wishes.deliver_until_ms) {
+        Some(_) => Watched::Alone,
+        None => line,
+    }
 }
 
 /// A mail begins to wait for a connection of its destination.
@@ -656,7 +569,6 @@ mod own;
 #[path = "store_texts.rs"]
 mod texts;
 
-use own::Age;
 pub(super) use own::Own;
 pub use own::TooManyExtras;
 

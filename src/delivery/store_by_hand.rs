@@ -9,7 +9,7 @@ impl Store {
     /// is being delivered or read.
     pub fn remove(&mut self, id: MailId, now: Now) -> Option<Ended> {
         let (held, place) = find(&mut self.held, id)?;
-        match held.mails[place].place {
+        match held.mails()[place].place() {
             Place::Ready | Place::Waiting(_) | Place::Failed => {}
             Place::Loading | Place::Active | Place::Freed => return None,
         }
@@ -32,9 +32,9 @@ impl Store {
 
     /// The mails of a transaction that are not freed.
     pub fn mails(&self, id: TransactionId) -> Vec<MailId> {
-        let held = self.held.get(&id);
-        let mails = held.map(|held| &*held.mails).unwrap_or_default().iter();
-        mails.filter(|mail| mail.place != Place::Freed).map(|mail| id.mail(mail.index)).collect()
+        let held = self.held.get(id);
+        let mails = held.map(Held::mails).unwrap_or_default().iter();
+        mails.filter(|mail| mail.place() != Place::Freed).map(|mail| id.mail(mail.index)).collect()
     }
 
     /// Makes a waiting mail due now; whether it waited.
@@ -42,7 +42,7 @@ impl Store {
         let Some((held, place)) = find(&mut self.held, id) else {
             return false;
         };
-        let Place::Waiting(due_ms) = held.mails[place].place else {
+        let Place::Waiting(due_ms) = held.mails()[place].place() else {
             return false;
         };
         if due_ms > now.mono_ms && self.schedule.remove(due_ms, id) {
@@ -68,7 +68,7 @@ impl Store {
         let mut count = 0;
         for (due_ms, id) in some {
             let recipient = find(&mut self.held, id)
-                .map(|(held, place)| wanted(&held.mails[place].recipient))
+                .map(|(held, place)| wanted(held.mails()[place].addresses.recipient()))
                 .unwrap_or(false);
             count += usize::from(due_ms > now.mono_ms && recipient && self.hasten(id, now));
         }

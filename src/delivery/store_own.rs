@@ -4,7 +4,8 @@
 //! that one pointer.
 
 use super::*;
-use crate::queue::{Body, Mail, NO_BODY, WaitingMail};
+use crate::delivery::ages::Age;
+use crate::queue::{Body, Mail, NO_BODY};
 
 /// What plugins have made of one mail.
 #[derive(Debug)]
@@ -22,14 +23,14 @@ pub(in crate::delivery) struct Own {
     pub(super) first: Option<Place>,
 }
 
-/// The bytes of what plugins have made of `mails`.
-pub(super) fn extras_bytes(mails: &[MailState]) -> usize {
-    mails.iter().filter_map(|mail| mail.own.as_deref()).map(|own| own.bytes).sum()
-}
-
 impl Own {
     pub(in crate::delivery) fn wishes(&self) -> Option<&Wishes> {
         self.extras.wishes.as_deref()
+    }
+
+    /// See [`Extras::bytes`].
+    pub(in crate::delivery) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// What an outcome has to carry.
@@ -46,62 +47,36 @@ impl Own {
 )]
 pub struct TooManyExtras;
 
-/// Whose time is over: that of one mail that has its own, or that of all others of a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Age {
-    id: TransactionId,
-    mail: Option<u16>,
-}
-
-impl Age {
-    pub(super) fn of_all(id: TransactionId) -> Self {
-        Self { id, mail: None }
-    }
-
-    pub(super) fn of_mail(id: MailId) -> Self {
-        Self { id: id.transaction, mail: Some(id.index) }
-    }
-
-    pub(super) fn id(self) -> TransactionId {
-        self.id
-    }
-}
-
 impl Held {
     /// What the mail at `place` asks for.
     pub(in crate::delivery) fn wishes_of(&self, place: usize) -> Option<&Wishes> {
-        let own = self.mails[place].own.as_deref().and_then(Own::wishes);
-        own.or(self.wishes.as_deref())
+        let own = self.mails()[place].own().and_then(Own::wishes);
+        own.or(self.wishes())
     }
 
     /// When the time of the mail at `place` is over, on the monotonic clock.
     pub(super) fn expiry_ms_of(&self, place: usize) -> u64 {
-        let own = self.mails[place].own.as_deref().and_then(|own| own.expiry_ms);
+        let own = self.mails()[place].own().and_then(|own| own.expiry_ms);
         own.unwrap_or(self.expiry_ms)
-    }
-
-    /// What plugins made of the mail at `place` is part of no record any more.
-    pub(super) fn forget_extras(&mut self, place: usize) {
-        self.extras_bytes -= self.mails[place].own.as_deref().map_or(0, |own| own.bytes);
     }
 
     /// The mails that an age is about.
     pub(super) fn places_of(&self, age: Age) -> std::ops::Range<usize> {
-        let find = |index| self.mails.binary_search_by_key(&index, |mail| mail.index);
-        match age.mail.map(find) {
-            None => 0..self.mails.len(),
-            Some(Ok(place)) => place..place + 1,
-            Some(Err(_)) => 0..0,
+        match age.mail().map(|index| self.find(index)) {
+            None => 0..self.mails().len(),
+            Some(Some(place)) => place..place + 1,
+            Some(None) => 0..0,
         }
     }
 
-    /// All times that are looked at for its sake.
+    /// All times that are looked at alone for its sake.
     pub(super) fn ages(&self, id: TransactionId) -> impl Iterator<Item = (u64, Age)> {
         let own = move |mail: &MailState| {
-            let expiry_ms = mail.own.as_deref().and_then(|own| own.expiry_ms)?;
+            let expiry_ms = mail.own().and_then(|own| own.expiry_ms)?;
             Some((expiry_ms, Age::of_mail(id.mail(mail.index))))
         };
-        self.mails.iter().filter_map(own).chain([(self.expiry_ms, Age::of_all(id))])
+        let all = (self.watched == Watched::Alone).then(|| (self.expiry_ms, Age::of_all(id)));
+        self.mails().iter().filter_map(own).chain(all)
     }
 
     /// What the attempt on the mail at `place` gets: `transaction` as it came in, unless plugins have changed
@@ -112,7 +87,7 @@ impl Held {
         place: usize,
         transaction: &Arc<Transaction>,
     ) -> Arc<Transaction> {
-        let extras = self.mails[place].own.as_deref().map(|own| &own.extras);
+        let extras = self.mails()[place].own().map(|own| &own.extras);
         match (extras, transaction.mail(id.index)) {
             (Some(extras), Some(mail)) if !is_of(mail, extras) => {
                 Arc::new(alone(transaction, mail, extras.clone()))
@@ -183,24 +158,26 @@ impl Store {
     /// The time of a mail that has its own is looked at from now on.
     pub(super) fn watch_age(&mut self, own: Option<&Own>, id: MailId) {
         if let Some(expiry_ms) = own.and_then(|own| own.expiry_ms) {
-            self.ages.insert(expiry_ms, Age::of_mail(id));
+            self.ages.watch_alone(Age::of_mail(id), expiry_ms);
         }
     }
 
     /// The mails of a transaction whose time is over, with the records that free them; those under
     /// way follow when their attempt has ended. `None` if no time is over.
     pub fn pop_aged(&mut self, now: Now) -> Option<Vec<Ended>> {
-        let age = self.ages.pop_due(now.mono_ms)?;
+        let Some(age) = self.ages.pop_due(&mut self.held, now.mono_ms)? else {
+            return Some(Vec::new());
+        };
         let id = age.id();
-        let Some(held) = self.held.get(&id) else { return Some(Vec::new()) };
+        let Some(held) = self.held.get(id) else { return Some(Vec::new()) };
         let is_over = |at: &usize| now.mono_ms >= held.expiry_ms_of(*at);
-        let over = held.places_of(age).filter(is_over).map(|at| &held.mails[at]);
-        if over.clone().any(|mail| matches!(mail.place, Place::Loading | Place::Active)) {
-            self.ages.insert(now.mono_ms + AGED_PAUSE_MS, age);
+        let over = held.places_of(age).filter(is_over).map(|at| &held.mails()[at]);
+        if over.clone().any(|mail| matches!(mail.place(), Place::Loading | Place::Active)) {
+            self.ages.watch_alone(age, now.mono_ms + AGED_PAUSE_MS);
         }
         let ages_now = |place| matches!(place, Place::Ready | Place::Waiting(_) | Place::Failed);
         let aged: Vec<MailId> =
-            over.filter(|mail| ages_now(mail.place)).map(|mail| id.mail(mail.index)).collect();
+            over.filter(|mail| ages_now(mail.place())).map(|mail| id.mail(mail.index)).collect();
         Some(aged.into_iter().filter_map(|mail| self.age_out(mail, now)).collect())
     }
 
@@ -218,32 +195,31 @@ impl Store {
         transaction: &Arc<Transaction>,
         now: Now,
     ) -> Result<Arc<Transaction>, TooManyExtras> {
-        let Some(held) = self.held.get(&id.transaction) else { return Ok(transaction.clone()) };
+        let Some(held) = self.held.get(id.transaction) else { return Ok(transaction.clone()) };
         let own = self.own_of(Some(&extras), held.received_ms, held.expiry_ms, now);
         let Some((held, place)) = find(&mut self.held, id) else { return Ok(transaction.clone()) };
         let Some(mut own) = own else { return Ok(transaction.clone()) };
-        let bytes_before = held.mails[place].own.as_deref().map_or(0, |own| own.bytes);
-        let bytes = held.extras_bytes - bytes_before + own.bytes;
+        let bytes_before = held.mails()[place].own().map_or(0, Own::bytes);
+        let bytes = held.extras_bytes() - bytes_before + own.bytes;
         if bytes > Extras::BYTES_MAX && own.bytes > bytes_before {
             return Err(TooManyExtras);
         }
-        held.extras_bytes = bytes;
         let until_ms = |wishes: Option<&Wishes>| wishes.and_then(|wishes| wishes.deliver_until_ms);
-        let before = held.mails[place].own.as_deref().and_then(|own| own.expiry_ms);
-        let wishes = own.wishes().or(held.wishes.as_deref());
+        let before = held.mails()[place].own().and_then(|own| own.expiry_ms);
+        let wishes = own.wishes().or(held.wishes());
         if until_ms(wishes) == until_ms(held.wishes_of(place)) {
             // Counted anew, it would move with each step of the wall clock.
             own.expiry_ms = before;
         }
         if own.expiry_ms != before {
             if let Some(before_ms) = before {
-                self.ages.remove(before_ms, Age::of_mail(id));
+                self.ages.forget_alone(Age::of_mail(id), before_ms);
             }
             if let Some(expiry_ms) = own.expiry_ms {
-                self.ages.insert(expiry_ms, Age::of_mail(id));
+                self.ages.watch_alone(Age::of_mail(id), expiry_ms);
             }
         }
-        held.mails[place].own = Some(Box::new(Own { changed: true, ..*own }));
+        held.put_own(place, Own { changed: true, ..*own });
         Ok(held.text_for(id, place, transaction))
     }
 }

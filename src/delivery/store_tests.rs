@@ -7,19 +7,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
+use crate::delivery::held::ATTEMPTS_SHOWN;
 use crate::delivery::{Account, DestinationLimits, MailView, NextHop};
-use crate::queue::{Body, Mail, Origin, WaitingMail};
+use crate::queue::{Addresses, Body, Mail, Origin, WaitingMail};
 
 const LIFE_MS: u64 = 100_000;
 const RETRY_S: u32 = 10;
 /// Both clocks run together, this far apart.
 const UNIX_MS: u64 = 1_000_000_000;
 
-pub(super) fn at(mono_ms: u64) -> Now {
+pub(in crate::delivery) fn at(mono_ms: u64) -> Now {
     Now { mono_ms, unix_ms: UNIX_MS + mono_ms }
 }
 
-pub(super) fn store() -> Store {
+pub(in crate::delivery) fn store() -> Store {
     store_to(Some(NextHop { host: "relay.example".into(), port: 25, account: Account::OfSettings }))
 }
 
@@ -71,7 +72,12 @@ fn aged(store: &mut Store, now: Now) -> Vec<Ended> {
     aged
 }
 
-pub(super) fn transaction(id: u64, mails: u16, bytes: usize, now: Now) -> Arc<Transaction> {
+pub(in crate::delivery) fn transaction(
+    id: u64,
+    mails: u16,
+    bytes: usize,
+    now: Now,
+) -> Arc<Transaction> {
     let mail = |index| Mail {
         index,
         envelope: "a@example.org".into(),
@@ -109,7 +115,7 @@ pub(in crate::delivery) fn transaction_of(id: u64) -> Arc<Transaction> {
     transaction(id, 1, 10, at(0))
 }
 
-fn waiting(transaction: &Transaction, last: Option<Next>) -> Waiting {
+pub(in crate::delivery) fn waiting(transaction: &Transaction, last: Option<Next>) -> Waiting {
     let last = |index| {
         last.map(|next| {
             Box::new(Attempt {
@@ -138,8 +144,7 @@ fn waiting(transaction: &Transaction, last: Option<Next>) -> Waiting {
             .iter()
             .map(|mail| WaitingMail {
                 index: mail.index,
-                envelope: mail.envelope.clone(),
-                recipient: mail.recipient.clone(),
+                addresses: Addresses::new(&mail.envelope, &mail.recipient),
                 attempts: u32::from(last(mail.index).is_some()),
                 last: last(mail.index),
                 extras: mail.extras.clone(),
@@ -374,7 +379,7 @@ fn whoever_settles_an_attempt_is_told_of_its_mail_and_of_those_before() {
         let mut last = store.on_finish(id, finish(fate), at(0)).unwrap();
         let mail = store.mail_of(&mut last).unwrap();
         assert_eq!((mail.attempts, mail.recent), (2, vec![first.attempt]), "{fate:?}");
-        assert!(!mail.recipient.is_empty() && mail.id == id, "{fate:?}");
+        assert!(!mail.addresses.recipient().is_empty() && mail.id == id, "{fate:?}");
     }
 }
 

@@ -11,7 +11,8 @@
 use crate::queue::TransactionId;
 
 use super::super::destinations::DestinationId;
-use super::{Content, Held, Place, Store, Work, find, needs_text};
+use super::super::held::{Content, Held, needs_text};
+use super::{Place, Store, Work, find};
 
 /// Ready mails of a destination whose texts stay: what the reading back of those behind them has for a start.
 const AHEAD_MAX: usize = 4_000;
@@ -22,7 +23,7 @@ impl Store {
     /// Whether every mail of a new transaction that needs its text has long to wait: behind many others, or
     /// for a host that could not be reached.
     pub(super) fn is_far(&self, held: &Held) -> bool {
-        held.mails.iter().filter(|mail| needs_text(mail.place)).all(|mail| {
+        held.mails().iter().filter(|mail| needs_text(mail.place())).all(|mail| {
             let destination = mail.destination;
             self.destinations.ready(destination) > AHEAD_MAX
                 || self.destinations.is_cut_off(destination)
@@ -31,13 +32,13 @@ impl Store {
 
     /// Lets go of a text that no attempt needs right now, to give memory to newer mail.
     pub fn unload(&mut self, id: TransactionId) {
-        let Some(held) = self.held.get_mut(&id) else {
+        let Some(held) = self.held.get_mut(id) else {
             return;
         };
-        if !matches!(held.content, Content::Memory(_)) {
+        if !matches!(held.content(), Content::Memory(_)) {
             return;
         }
-        if held.mails.iter().all(|mail| mail.place != Place::Active) {
+        if held.mails().iter().all(|mail| mail.place() != Place::Active) {
             self.released += held.let_text_go();
         }
     }
@@ -51,7 +52,7 @@ impl Store {
                 continue;
             };
             if let (Place::Ready, Content::Memory(transaction)) =
-                (held.mails[place].place, &held.content)
+                (held.mails()[place].place(), held.content())
             {
                 let transaction = held.text_for(id, place, transaction);
                 held.move_to(place, Place::Active);

@@ -49,7 +49,12 @@ impl Desk {
             Some(Original::of(transaction, read, mail.wishes.as_deref(), hostname))
         });
         let original = original.unwrap_or_else(|| {
-            Original::lost(mail.id, &mail.envelope, &mail.recipient, mail.received_ms)
+            Original::lost(
+                mail.id,
+                mail.addresses.envelope(),
+                mail.addresses.recipient(),
+                mail.received_ms,
+            )
         });
         let body =
             body(original.with_attempts(attempts(attempt, &mail.recent, past), mail.attempts));

@@ -530,7 +530,7 @@ impl Desk {
         mail: &MailView,
         wishes: Option<&Wishes>,
     ) -> Option<logbook::Entry> {
-        let addresses = (&*mail.envelope, &*mail.recipient);
+        let addresses = (mail.addresses.envelope(), mail.addresses.recipient());
         self.logbook.sent(attempt, mail.attempts, addresses, wishes)
     }
 
@@ -554,7 +554,7 @@ impl Desk {
 
     fn kind_of(&self, attempt: &Attempt, mail: &MailView, hop_tells: bool) -> Option<Kind> {
         let occasion = Occasion {
-            envelope: &mail.envelope,
+            envelope: mail.addresses.envelope(),
             attempt,
             before: mail.recent.iter().rev().find(|before| !wanted::is_untried(before)),
             received_ms: mail.received_ms,
@@ -595,7 +595,7 @@ impl Desk {
         mta: Option<&str>,
         recalled: &Recalled,
     ) -> Option<Transaction> {
-        let Ok(sender) = Address::parse(&mail.envelope) else {
+        let Ok(sender) = Address::parse(mail.addresses.envelope()) else {
             // A plugin may have made anything of it.
             let text =
                 format_args!("mail {}: its sender cannot be told, it is no address", mail.id);
@@ -609,7 +609,7 @@ impl Desk {
             kind,
             mail: mail.id,
             sender: &sender,
-            recipient: &mail.recipient,
+            recipient: mail.addresses.recipient(),
             orcpt: recalled.orcpt.as_deref(),
             envid: recalled.envid.as_deref(),
             smtputf8: recalled.smtputf8,

@@ -5,6 +5,7 @@
 use super::*;
 use crate::delivery::{DestinationLimits, Destinations, Place};
 use crate::net::unwritten::UNWRITTEN_BYTES_MAX;
+use crate::queue::Addresses;
 
 fn id(number: u64) -> TransactionId {
     TransactionId::from_u64(number)
@@ -33,8 +34,7 @@ fn pending(mail: MailId, next: Next, kind: Option<Kind>, known: bool) -> Pending
     let mail = MailView {
         id: mail,
         received_ms: 0,
-        envelope: "a@example.org".into(),
-        recipient: "b@example.net".into(),
+        addresses: Addresses::new("a@example.org", "b@example.net"),
         body_bytes: 0,
         place: Place::Freed,
         destination: Destinations::new(few, None, 1).of_recipient("b@example.net"),

@@ -176,6 +176,8 @@ pub struct Status {
     /// Whether deliveries should go on. False while the disk is away and the outcomes held in
     /// memory have reached their bound: what is delivered now might be delivered again.
     pub delivering: bool,
+    /// Whether mail from before the start is still being read: it is neither delivered nor shown yet.
+    pub recovering: bool,
     /// Outcomes handed over but not yet durable: the most mails that may be delivered twice if
     /// the process is killed now.
     pub settles_unsynced: u64,

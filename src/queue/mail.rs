@@ -247,6 +247,39 @@ pub struct Mail {
     pub extras: Option<Arc<Extras>>,
 }
 
+/// The two addresses of a mail that waits, as one allocation: there may be a million of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// The sender's and the recipient's.
+    text: Box<str>,
+    /// Bytes of the sender's.
+    envelope_bytes: u32,
+}
+
+impl Addresses {
+    /// Of the sender, empty for the null sender, and of the recipient.
+    ///
+    /// # Panics
+    /// If an address has 4 GiB: no record can hold it.
+    pub fn new(envelope: &str, recipient: &str) -> Self {
+        let envelope_bytes = u32::try_from(envelope.len()).expect("an address fits into a record");
+        let mut text = String::with_capacity(envelope.len() + recipient.len());
+        text.push_str(envelope);
+        text.push_str(recipient);
+        Self { text: text.into(), envelope_bytes }
+    }
+
+    /// The sender's address; empty is the null sender.
+    pub fn envelope(&self) -> &str {
+        &self.text[..self.envelope_bytes as usize]
+    }
+
+    /// The recipient's address.
+    pub fn recipient(&self) -> &str {
+        &self.text[self.envelope_bytes as usize..]
+    }
+}
+
 /// The [`Mail::body`] of a mail that has no text (D-6A): a plugin may take it away (D-64).
 pub const NO_BODY: u16 = u16::MAX;
 

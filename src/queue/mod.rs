@@ -11,7 +11,9 @@
 mod dice;
 mod engine;
 mod extras;
+mod few;
 pub mod fuzz;
+mod ledger;
 mod log;
 mod mail;
 mod memory;
@@ -26,11 +28,13 @@ pub use engine::{
     Accepting, Completion, Entry, Queue, ReadError, Recalled, Refusal, Shelf, ShutdownError, Status,
 };
 pub use extras::{Extras, MailNotes};
+pub use few::Few;
+pub use ledger::Ledger;
 pub(crate) use log::is_file_of_queue;
-pub use log::{LogQueue, LogReader, Notify, OpenError, Options};
+pub use log::{LogQueue, LogReader, Notify, OpenError, Options, Unread};
 pub use mail::{
-    Attempt, Body, BodyError, IdError, Ids, Mail, MailId, NO_BODY, Next, Origin, ShownId,
-    Transaction, TransactionId,
+    Addresses, Attempt, Body, BodyError, IdError, Ids, Mail, MailId, NO_BODY, Next, Origin,
+    ShownId, Transaction, TransactionId,
 };
 pub use memory::{Fault, Loss, MemoryStorage};
 pub use report::{Damage, DamageReason, Recovered, Report, Waiting, WaitingMail};

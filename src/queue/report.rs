@@ -10,7 +10,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::extras::Extras;
-use super::mail::{Attempt, TransactionId};
+use super::few::Few;
+use super::mail::{Addresses, Attempt, TransactionId};
 use super::wishes::Wishes;
 
 /// Everything a start found.
@@ -36,7 +37,7 @@ pub struct Waiting {
     /// What it asks for itself.
     pub wishes: Option<Box<Wishes>>,
     /// The mails that are not freed, by increasing index.
-    pub mails: Vec<WaitingMail>,
+    pub mails: Few<WaitingMail>,
 }
 
 /// A mail that is held.
@@ -44,10 +45,8 @@ pub struct Waiting {
 pub struct WaitingMail {
     /// See [`Mail::index`](super::Mail::index).
     pub index: u16,
-    /// The sender's address; empty is the null sender.
-    pub envelope: Box<str>,
-    /// The recipient's address.
-    pub recipient: Box<str>,
+    /// Its sender's and its recipient's.
+    pub addresses: Addresses,
     /// How many attempts were recorded.
     pub attempts: u32,
     /// The last of them; none means the mail is due at once.

@@ -28,6 +28,10 @@ use super::server::{Answer, Event, StartError};
 /// How long the control socket waits for a worker's answer.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What would be told of mail now is not true.
+const RECOVERING: &str = "mail from before the start is still being read, so nothing can be said of the \
+                          queue: ask again in some seconds, or see queue.recovering in `rohrpost status`";
+
 /// How long it waits for the main thread, which may wait for the workers itself.
 const ORDER_PATIENCE: Duration = Duration::from_secs(8);
 
@@ -53,6 +57,18 @@ pub(super) fn serve_control(
     let (draining, taking) = (draining.clone(), taking.clone());
     let patience = settings.plugin.start_timeout + ORDER_PATIENCE;
     let handler = move |request| {
+        let concerns_mail = !matches!(
+            request,
+            Request::Status
+                | Request::Reload
+                | Request::Reopen
+                | Request::Drain
+                | Request::Resume
+                | Request::Stop
+        );
+        if concerns_mail && queue.status().recovering {
+            return Err(RECOVERING.to_owned());
+        }
         match request {
             Request::QueueTake { name, limit } => return taking.take(name, limit),
             Request::Reload => return Ok(reload(events.clone(), patience)),

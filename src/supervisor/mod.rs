@@ -9,6 +9,7 @@
 //! **Diagnostics**: [`StartError`] says what keeps the server from starting and maps to an exit
 //! code; a worker that panics is named and ends the process with 70 after the others drained.
 
+mod backlog;
 mod by_hand;
 mod ground;
 mod inquiry;

@@ -34,6 +34,7 @@ use crate::taking::Taking;
 use crate::tls;
 use crate::worker::{Common, Report};
 
+use super::backlog::{open_queue, restore};
 use super::ground::{Addresses, Ground, list};
 use super::inquiry::{Numbers, serve_control};
 use super::line::StatusLine;
@@ -43,8 +44,7 @@ use super::renewal::{Departures, Renewal};
 use super::rights::{Rights, RightsError};
 use super::round::Round;
 use super::start::{
-    Aides, Plan, initialize_plugins, load_plugins, open_logbook, open_queue, restore,
-    start_workers, watch_crashes,
+    Aides, Plan, initialize_plugins, load_plugins, open_logbook, start_workers, watch_crashes,
 };
 
 /// How long the last lines of the log may take to be written.
@@ -155,6 +155,8 @@ pub(super) enum Event {
     Report(Report),
     Intake(Intake, Answer),
     WorkerLost(usize, String),
+    /// Mail from before the start could not be read.
+    BacklogLost(String),
 }
 
 /// Runs the server until it is told to stop; returns the exit code. `sources` are what `loaded`
@@ -260,7 +262,7 @@ impl Server {
         watch_crashes(&settings, log)?;
         let mailboxes = Mailboxes::default();
         let (logbook, logbook_thread) = open_logbook(&settings, &mailboxes, log)?;
-        let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
+        let (queue, backlog) = open_queue(&settings, &mailboxes, log)?;
         let census = Census::new(threads);
         rohrpost_abi::watch_main();
         let watchdog = watch_plugins(&settings, &census, log);
@@ -286,7 +288,7 @@ impl Server {
             host,
             tls,
             budget: MemoryBudget::new(settings.general.memory_bytes_max, settings.smtp.threads),
-            id_floor: recovered.id_max,
+            id_floor: backlog.id_max(),
             jobs,
             services,
             rolls,
@@ -301,7 +303,7 @@ impl Server {
             lost: events.0.clone(),
         };
         let workers = start_workers(&plan, doors, &mailboxes)?;
-        restore(recovered, &mailboxes, threads);
+        restore(backlog, &queue, &mailboxes, &events.0, log)?;
         let draining = Arc::default();
         let numbers = Numbers { metrics: metrics.clone(), census: census.clone(), host };
         let taking = Taking::new(queue.clone(), log.clone());
@@ -450,6 +452,10 @@ impl Server {
                 Ok(Event::WorkerLost(worker, why)) => {
                     log.critical("stop", format_args!("worker {worker} panicked: {why}"));
                     return cli::EXIT_BUG;
+                }
+                Ok(Event::BacklogLost(why)) => {
+                    log.critical("stop", format_args!("{why}; mail in it cannot be delivered"));
+                    return cli::EXIT_TRY_AGAIN;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return cli::EXIT_BUG,

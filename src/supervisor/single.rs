@@ -24,8 +24,9 @@ use crate::settings::Settings;
 use crate::tls::Tls;
 use crate::worker::{Common, Report, Worker};
 
+use super::backlog::open_queue;
 use super::server::{Event, StartError, system};
-use super::start::{Aides, Plan, bind, initialize_plugins, load_plugins, open_logbook, open_queue};
+use super::start::{Aides, Plan, bind, initialize_plugins, load_plugins, open_logbook};
 
 /// The server. Dropping it abandons what is under way.
 pub(crate) struct Single {
@@ -53,7 +54,7 @@ impl Single {
         let listeners: Arc<[SocketAddr]> = addresses.clone().into();
         let mailboxes = Mailboxes::default();
         let (logbook, _) = open_logbook(&settings, &mailboxes, log)?;
-        let (queue, recovered) = open_queue(&settings, &mailboxes, log)?;
+        let (queue, backlog) = open_queue(&settings, &mailboxes, log)?;
         let host = load_plugins(&settings, &mailboxes, log)?;
         initialize_plugins(host, &settings)?;
         let aides = Aides::start(&settings, listeners.clone(), &queue, &mailboxes, None, log)?;
@@ -67,7 +68,7 @@ impl Single {
             host,
             tls: Arc::new(Tls::load(&settings.tls.files())?),
             budget: MemoryBudget::new(settings.general.memory_bytes_max, 1),
-            id_floor: recovered.id_max,
+            id_floor: backlog.id_max(),
             jobs: aides.jobs.clone(),
             services: aides.services.clone(),
             rolls: Arc::new(Rolls::load(&settings.smtp)?),

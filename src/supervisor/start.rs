@@ -1,6 +1,6 @@
-//! The start: queue, plugins, ports and workers, each made from the settings.
+//! The start: plugins, ports and workers, each made from the settings.
 //!
-//! **Diagnostics**: [`StartError`]; what recovery found is logged.
+//! **Diagnostics**: [`StartError`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,12 +25,11 @@ use crate::net::listener::{self, Entrance, WorkerSockets};
 use crate::net::login::{self, Admission};
 use crate::plugin::census::{Census, Tally};
 use crate::plugin::view::Plugins;
-use crate::queue::{DiskStorage, Ids, LogQueue, Options, Recovered, Retry, TransactionId};
+use crate::queue::{Ids, LogQueue, Retry, TransactionId};
 use crate::rolls::Rolls;
 use crate::services::{self, Page, Services};
 use crate::settings::{Pinning, PluginErrors, Settings};
 use crate::tls::Tls;
-use crate::view::counted;
 use crate::worker::{Common, Doors, Worker, intervals_s};
 
 use super::server::{Event, StartError, system};
@@ -272,65 +271,6 @@ pub(super) fn open_logbook(
         let _ = answers.offer(worker, Mail::LogRoom);
     };
     Ok(Logbook::start(pages, workers, log.clone(), notify)?)
-}
-
-pub(super) fn open_queue(
-    settings: &Settings,
-    mailboxes: &Mailboxes,
-    log: &Log,
-) -> Result<(Arc<LogQueue>, Recovered), StartError> {
-    let options = Options {
-        segment_bytes: settings.queue.segment_bytes_max,
-        min_free_bytes: settings.queue.free_bytes_min,
-        ..Options::default()
-    };
-    let storage = Arc::new(DiskStorage::new(&settings.queue.directory));
-    let answers = mailboxes.clone();
-    let notify = Box::new(move |worker, completion| {
-        answers.deliver(worker, Mail::Committed(completion));
-    });
-    let (queue, recovered) = LogQueue::open(storage, options, notify)?;
-    report_recovery(&recovered, log);
-    Ok((Arc::new(queue), recovered))
-}
-
-fn report_recovery(recovered: &Recovered, log: &Log) {
-    let report = &recovered.report;
-    for damage in &report.damaged {
-        log.critical("queue", damage);
-    }
-    if report.damaged_more > 0 {
-        log.critical("queue", format_args!("{} more damaged places", report.damaged_more));
-    }
-    if report.torn_bytes > 0 {
-        let bytes = report.torn_bytes;
-        log.info(
-            "queue",
-            format_args!("{bytes} bytes were cut off by a crash; none was answered 250"),
-        );
-    }
-    let mails: usize = recovered.waiting.iter().map(|waiting| waiting.mails.len()).sum();
-    log.info(
-        "queue",
-        format_args!(
-            "{} found in {} of the log",
-            counted(mails as u64, "mail"),
-            counted(report.segments, "segment")
-        ),
-    );
-}
-
-/// Mail belongs to the worker that its id names, or, after a change of `smtp-threads`, to another.
-pub(super) fn restore(recovered: Recovered, mailboxes: &Mailboxes, workers: usize) {
-    let mut shares: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    for waiting in recovered.waiting {
-        shares[waiting.id.as_u64() as usize % 256 % workers].push(waiting);
-    }
-    for (worker, share) in shares.into_iter().enumerate() {
-        if !share.is_empty() {
-            mailboxes.deliver(worker, Mail::Restore(share));
-        }
-    }
 }
 
 /// Loads the plugins that the settings name; those left out are logged.

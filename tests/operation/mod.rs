@@ -2,6 +2,7 @@
 //!
 //! **Diagnostics**: what the server or the subcommand said.
 
+mod backlog;
 mod drain;
 mod metrics;
 mod packaging;

@@ -190,6 +190,12 @@ impl Status {
         self.0[name].as_array().unwrap_or_else(|| panic!("no list {name}: {}", self.0)).clone()
     }
 
+    /// What is true or false, by its JSON pointer.
+    pub(crate) fn flag(&self, pointer: &str) -> bool {
+        let value = self.0.pointer(pointer).and_then(serde_json::Value::as_bool);
+        value.unwrap_or_else(|| panic!("status has no flag {pointer}: {}", self.0))
+    }
+
     /// A text by its JSON pointer.
     pub(crate) fn text(&self, pointer: &str) -> &str {
         let value = self.0.pointer(pointer).and_then(serde_json::Value::as_str);

@@ -31,16 +31,14 @@ use super::extras::{put_extras, take_extras};
 use super::history::History;
 use super::record::{BODY_BYTES_MAX, METADATA_BYTES_MAX};
 use crate::queue::extras::Extras;
-use crate::queue::mail::{
-    Attempt, Mail, MailId, NO_BODY, Next, Origin, Transaction, TransactionId,
-};
+use crate::queue::mail::{Attempt, MailId, NO_BODY, Next, Transaction, TransactionId};
 use crate::queue::wishes::{DsnNotify, MailDsn, QueueWish, Wishes};
 
-const EIGHT_BIT: u8 = 1;
-const SMTPUTF8: u8 = 2;
-const SECURE: u8 = 4;
-const AUTHENTICATED: u8 = 8;
-const USER: u8 = 16;
+pub(super) const EIGHT_BIT: u8 = 1;
+pub(super) const SMTPUTF8: u8 = 2;
+pub(super) const SECURE: u8 = 4;
+pub(super) const AUTHENTICATED: u8 = 8;
+pub(super) const USER: u8 = 16;
 const WISHES: u8 = 32;
 const SHELF: u8 = 64;
 /// Each mail says whether it has wishes for notices.
@@ -243,7 +241,7 @@ impl UsedBodies {
 }
 
 /// Whether a mail can have this body where there are `bodies`.
-fn is_placed(body: u16, bodies: usize) -> bool {
+pub(super) fn is_placed(body: u16, bodies: usize) -> bool {
     body == NO_BODY || usize::from(body) < bodies
 }
 
@@ -413,35 +411,8 @@ fn put_socket(out: &mut Vec<u8>, socket: Option<SocketAddr>) {
     }
 }
 
-/// Reads an accept record's metadata, whose bodies together have `body_bytes`.
-pub(super) fn take_accept(bytes: &[u8], body_bytes: u32) -> Option<Accept> {
-    let mut fields = Fields(bytes);
-    let id = TransactionId::from_u64(fields.u64()?);
-    let received_ms = fields.u64()?;
-    let flags = fields.u8()?;
-    let origin = fields.origin(flags)?;
-    let wishes = fields.wishes(flags)?;
-    let shelf = fields.shelf(flags)?;
-    let trace = fields.bytes()?.into();
-    let lengths = fields.body_lengths(body_bytes)?;
-    let (mails, histories) = fields.mails(id, lengths.len(), flags)?;
-    let transaction = Transaction {
-        id,
-        received_ms,
-        mails,
-        bodies: Vec::new(),
-        trace,
-        origin,
-        eight_bit: flags & EIGHT_BIT != 0,
-        smtputf8: flags & SMTPUTF8 != 0,
-        wishes,
-        shelf,
-    };
-    fields.end(Accept { transaction, histories, body_bytes: lengths })
-}
-
 /// What is left to read.
-pub(super) struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
@@ -456,7 +427,7 @@ impl<'a> Fields<'a> {
         Some(*taken)
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub(super) fn u8(&mut self) -> Option<u8> {
         self.array().map(u8::from_le_bytes)
     }
 
@@ -464,11 +435,11 @@ impl<'a> Fields<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
@@ -477,12 +448,16 @@ impl<'a> Fields<'a> {
         self.take(length as usize)
     }
 
+    pub(super) fn str(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes()?).ok()
+    }
+
     pub(super) fn text(&mut self) -> Option<Box<str>> {
-        std::str::from_utf8(self.bytes()?).ok().map(Box::from)
+        self.str().map(Box::from)
     }
 
     /// `value`, if nothing is left.
-    fn end<T>(&self, value: T) -> Option<T> {
+    pub(super) fn end<T>(&self, value: T) -> Option<T> {
         self.0.is_empty().then_some(value)
     }
 
@@ -495,7 +470,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn socket(&mut self) -> Option<Option<SocketAddr>> {
+    pub(super) fn socket(&mut self) -> Option<Option<SocketAddr>> {
         match self.address()? {
             None => Some(None),
             Some(IpAddr::V4(address)) => Some(Some(SocketAddrV4::new(address, self.u16()?).into())),
@@ -506,33 +481,22 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn origin(&mut self, flags: u8) -> Option<Origin> {
-        Some(Origin {
-            remote: self.socket()??,
-            local: self.socket()??,
-            helo: self.text()?.into(),
-            user: if flags & USER != 0 { Some(self.text()?.into()) } else { None },
-            secure: flags & SECURE != 0,
-            authenticated: flags & AUTHENTICATED != 0,
-        })
-    }
-
     /// The wishes, if there are any; `None` alone is damage.
-    fn wishes(&mut self, flags: u8) -> Option<Option<Box<Wishes>>> {
+    pub(super) fn wishes(&mut self, flags: u8) -> Option<Option<Box<Wishes>>> {
         Some(match flags & WISHES {
             0 => None,
             _ => Some(Box::new(Wishes::from_json(self.bytes()?)?)),
         })
     }
 
-    fn shelf(&mut self, flags: u8) -> Option<Option<Box<str>>> {
+    pub(super) fn shelf(&mut self, flags: u8) -> Option<Option<&'a str>> {
         Some(match flags & SHELF {
             0 => None,
-            _ => Some(self.text().filter(|name| QueueWish::is_name(name))?),
+            _ => Some(self.str().filter(|name| QueueWish::is_name(name))?),
         })
     }
 
-    fn dsn(&mut self, flags: u8) -> Option<Option<Box<MailDsn>>> {
+    pub(super) fn dsn(&mut self, flags: u8) -> Option<Option<Box<MailDsn>>> {
         if flags & DSN == 0 {
             return Some(None);
         }
@@ -544,49 +508,8 @@ impl<'a> Fields<'a> {
         Some(Some(Box::new(MailDsn { notify, orcpt: Some(orcpt).filter(|text| !text.is_empty()) })))
     }
 
-    fn body_lengths(&mut self, total: u32) -> Option<Vec<u32>> {
-        let count = self.u16()?;
-        let mut lengths = Vec::with_capacity(usize::from(count).min(self.0.len() / 4));
-        let mut left = total;
-        for _ in 0..count {
-            let length = self.u32()?;
-            left = left.checked_sub(length)?;
-            lengths.push(length);
-        }
-        (left == 0).then_some(lengths)
-    }
-
-    fn mails(
-        &mut self,
-        id: TransactionId,
-        bodies: usize,
-        flags: u8,
-    ) -> Option<(Vec<Mail>, Vec<History>)> {
-        let count = self.u32()?;
-        let (mut mails, mut histories) = (Vec::<Mail>::new(), Vec::new());
-        for _ in 0..count {
-            let mut mail = Mail {
-                index: self.u16()?,
-                body: self.u16()?,
-                envelope: self.text()?,
-                recipient: self.text()?,
-                dsn: self.dsn(flags)?,
-                extras: None,
-            };
-            let follows = mails.last().is_none_or(|last| last.index < mail.index);
-            if !follows || !is_placed(mail.body, bodies) {
-                return None;
-            }
-            let (history, extras) = self.history(id.mail(mail.index))?;
-            mail.extras = extras;
-            histories.push(history);
-            mails.push(mail);
-        }
-        (!mails.is_empty()).then_some((mails, histories))
-    }
-
     /// Of one mail, with the extras behind it.
-    fn history(&mut self, mail: MailId) -> Option<(History, Option<Arc<Extras>>)> {
+    pub(super) fn history(&mut self, mail: MailId) -> Option<(History, Option<Arc<Extras>>)> {
         let attempts = self.u32()?;
         let mut history = History { attempts, kept: Vec::new() };
         let marker = self.u8()?;

@@ -8,7 +8,7 @@
 //! accepted.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use super::gauges::Gauges;
 use super::journal::{Completions, Handed, Journal, Options};
 use super::reader::LogReader;
-use super::recovery::{self, OpenError};
+use super::recovery::{OpenError, Replay};
+use super::start::{Reading, Start, start};
 use crate::queue::engine::{
     Accepting, Completion, Entry, Queue, ReadError, Recalled, Shelf, ShutdownError, Status,
 };
@@ -38,6 +39,7 @@ pub struct LogQueue {
 
 enum Message {
     Batch(usize, Vec<Entry>),
+    Replayed(Box<Replay>, Sender<Recovered>),
     Stop,
 }
 
@@ -51,7 +53,37 @@ impl LogQueue {
         options: Options,
         notify: Notify,
     ) -> Result<(Self, Recovered), OpenError> {
-        let Start { journal, reader, gauges, recovered } = start(storage, options)?;
+        let Start { mut journal, reader, gauges, reading } = start(storage, options)?;
+        let recovered = journal.absorb(reading.replay()?);
+        let queue = Self::run(journal, reader, gauges, notify)?;
+        queue.end_recovery();
+        Ok((queue, recovered))
+    }
+
+    /// The same, except that what is waiting is still to be read ([`Unread::read`]): of the log only as much
+    /// has been as must be before mail can be taken, however long it is.
+    pub fn open_unread(
+        storage: Arc<dyn Storage>,
+        options: Options,
+        notify: Notify,
+    ) -> Result<(Self, Unread), OpenError> {
+        let Start { journal, reader, gauges, reading } = start(storage, options)?;
+        let queue = Self::run(journal, reader, gauges, notify)?;
+        let sender = queue.sender.clone();
+        Ok((queue, Unread { reading, sender }))
+    }
+
+    /// What was waiting has been passed on to the workers ([`Status::recovering`]).
+    pub fn end_recovery(&self) {
+        self.gauges.on_recovered();
+    }
+
+    fn run(
+        journal: Journal,
+        reader: LogReader,
+        gauges: Arc<Gauges>,
+        notify: Notify,
+    ) -> Result<Self, OpenError> {
         let (sender, messages) = unbounded();
         let (finished, done) = bounded(1);
         let mut thread = Thread::new(journal, messages, notify, Arc::clone(&gauges));
@@ -69,7 +101,39 @@ impl LogQueue {
                 }
             })
             .map_err(OpenError::Thread)?;
-        Ok((Self { sender, done, reader, gauges }, recovered))
+        Ok(Self { sender, done, reader, gauges })
+    }
+}
+
+/// The mail that was in a log before it was opened, until it has been read.
+#[must_use = "mail is waiting in it"]
+pub struct Unread {
+    reading: Reading,
+    sender: Sender<Message>,
+}
+
+impl Unread {
+    /// The largest id of any transaction so far, for [`Ids::new`](crate::queue::Ids::new).
+    pub fn id_max(&self) -> Option<TransactionId> {
+        self.reading.id_max()
+    }
+
+    /// Bytes of the segments that are to be read.
+    pub fn bytes(&self) -> u64 {
+        self.reading.bytes()
+    }
+
+    /// Reads what is waiting; when this returns, the queue holds it. Blocks on the disk.
+    ///
+    /// # Errors
+    /// A segment cannot be opened any more; or the queue was shut down meanwhile. It then holds nothing of
+    /// what was there before, and does not give back space: the server has to be started again.
+    pub fn read(self) -> Result<Recovered, OpenError> {
+        let replay = Box::new(self.reading.replay()?);
+        let (answer, answered) = bounded(1);
+        // Fails only when the thread has stopped, and then nobody answers.
+        let _ = self.sender.send(Message::Replayed(replay, answer));
+        answered.recv().map_err(|_| OpenError::Stopped)
     }
 }
 
@@ -126,40 +190,6 @@ impl Queue for LogQueue {
             Err(RecvTimeoutError::Disconnected) => Err(ShutdownError::Stopped),
         }
     }
-}
-
-/// The parts of a queue that has been recovered and writes no segment yet.
-pub(super) struct Start {
-    pub(super) journal: Journal,
-    pub(super) reader: LogReader,
-    pub(super) gauges: Arc<Gauges>,
-    pub(super) recovered: Recovered,
-}
-
-pub(super) fn start(storage: Arc<dyn Storage>, options: Options) -> Result<Start, OpenError> {
-    let mut replay = recovery::replay(&storage)?;
-    for (name, bytes) in std::mem::take(&mut replay.excess) {
-        // It may be what fills the disk. If it stays, the next start tries again.
-        if storage.truncate(&name.to_string(), bytes).is_ok() {
-            replay.segments.on_length(name.number, bytes);
-        }
-    }
-    for segment in replay.segments.list().iter().rev() {
-        // What a killed server wrote but did not sync was read just now, and mail that is
-        // thereby settled will not be tried again. So it must not vanish any more.
-        let name = segment.name.to_string();
-        storage.sync(&name).map_err(|source| OpenError::Sync { name, source })?;
-        if segment.name.number <= replay.previous.0 {
-            break;
-        }
-    }
-    let recovered = std::mem::take(&mut replay.recovered);
-    let damaged = recovered.report.damaged.len() as u64 + recovered.report.damaged_more;
-    let gauges = Arc::new(Gauges::new(damaged));
-    let index = Arc::new(Mutex::new(std::mem::take(&mut replay.index)));
-    let reader = LogReader::new(Arc::clone(&storage), Arc::clone(&index));
-    let journal = Journal::new(storage, options, replay, index, Arc::clone(&gauges));
-    Ok(Start { journal, reader, gauges, recovered })
 }
 
 /// What the commit thread works with.
@@ -253,6 +283,10 @@ impl Thread {
         match message {
             Message::Batch(worker, entries) => {
                 self.queue.extend(entries.into_iter().map(|entry| (worker, entry)));
+            }
+            Message::Replayed(replay, answer) => {
+                // Whoever read it may have given up.
+                let _ = answer.send(self.journal.absorb(*replay));
             }
             Message::Stop => self.stopping = true,
         }

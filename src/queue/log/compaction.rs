@@ -70,7 +70,7 @@ impl Journal {
         let dead = self.segments.total_bytes() - live;
         let blocked = self.segments.list().len() > 1 && self.segments.list()[0].live > 0;
         let slack = if self.space.is_short() { 0 } else { 2 * self.options.segment_bytes };
-        blocked && dead > live + slack
+        self.whole && blocked && dead > live + slack
     }
 
     /// How many of the oldest segments hold nothing that is needed. The head is never one.
@@ -78,6 +78,9 @@ impl Journal {
         let State::Open(head) = &self.state else {
             return 0;
         };
+        if !self.whole {
+            return 0;
+        }
         let done = |segment: &&Segment| segment.live == 0 && segment.name != head.name();
         self.segments.list().iter().take_while(done).count()
     }
@@ -172,8 +175,8 @@ impl Journal {
             return None;
         }
         let index = self.index();
-        let held = index.held.get(&id).filter(|held| held.location.place.segment == oldest)?;
-        Some(Survivor { id, location: held.location, mails: held.mails.clone() })
+        let held = index.get(id).filter(|held| held.location().place.segment == oldest)?;
+        Some(Survivor { id, location: held.location(), mails: held.mails() })
     }
 
     /// Adds it to the batch, with the changes since. What has no record as it is now is no damage: it still
@@ -227,7 +230,7 @@ impl Journal {
 
     fn drop_damaged(&mut self, survivor: &Survivor) {
         self.gauges.trouble("mail was lost", &format!("the record of {} is damaged", survivor.id));
-        self.gauges.count_damage();
+        self.gauges.count_damage(1);
         self.index().forget(survivor.id);
         self.segments.on_freed(survivor.location);
         self.segments.on_damaged(survivor.location.place.segment);
@@ -238,18 +241,11 @@ impl Journal {
         self.compaction.from = self.compaction.next;
         self.gauges.count_rewritten(moves.len() as u64);
         for Move { id, to } in moves {
-            let mut index = self.index();
+            let from = self.index().on_moved(id, to);
             // It may have been settled by an entry of the same batch.
-            let Some(held) = index.held.get_mut(&id) else {
+            let Some(from) = from else {
                 continue;
             };
-            let from = std::mem::replace(&mut held.location, to);
-            for mail in &mut held.mails {
-                // Outcomes older than the rewritten record are part of it.
-                mail.outcomes.retain(|&outcome| outcome > to.place);
-                mail.outcomes.shrink_to_fit();
-            }
-            drop(index);
             self.segments.on_freed(from);
             self.segments.on_placed(id, to);
         }

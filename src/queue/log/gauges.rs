@@ -19,16 +19,17 @@ pub(super) struct Gauges {
 }
 
 impl Gauges {
-    pub(super) fn new(damaged: u64) -> Self {
+    pub(super) fn new() -> Self {
         let status = Status {
             accepting: Accepting::Failed,
             delivering: true,
+            recovering: true,
             settles_unsynced: 0,
             transactions: 0,
             segments: 0,
             total_bytes: 0,
             live_bytes: 0,
-            damaged,
+            damaged: 0,
             commits: 0,
             syncs: 0,
             accepted: 0,
@@ -98,8 +99,13 @@ impl Gauges {
         self.lock().rewritten += transactions;
     }
 
-    pub(super) fn count_damage(&self) {
-        self.lock().damaged += 1;
+    /// What was there at the start is known.
+    pub(super) fn on_recovered(&self) {
+        self.lock().recovering = false;
+    }
+
+    pub(super) fn count_damage(&self, places: u64) {
+        self.lock().damaged += places;
     }
 }
 

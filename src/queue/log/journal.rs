@@ -26,7 +26,7 @@ use super::gauges::Gauges;
 use super::head::Head;
 use super::index::{Held, HeldMail, Index};
 use super::record::Place;
-use super::recovery::Replay;
+use super::recovery::Tail;
 use super::reserve::Reserve;
 use super::segment::{Location, SegmentName, Segments};
 use super::space::Space;
@@ -104,6 +104,8 @@ pub(super) struct Journal {
     /// What the next opening says of its predecessor: number, bytes that count.
     previous: (u64, u64),
     pub(super) oldest: u64,
+    /// Whether all is known that was there at the start: until then nothing is removed or rewritten.
+    pub(super) whole: bool,
     next_number: u64,
     /// The largest id of any transaction so far.
     id_max: Option<TransactionId>,
@@ -144,31 +146,29 @@ struct Taken {
 pub(super) type Completions = BTreeMap<usize, Completion>;
 
 impl Journal {
-    /// Continues after `replay`. Opens no segment yet.
+    /// Continues after `tail`. Opens no segment yet.
     pub(super) fn new(
         storage: Arc<dyn Storage>,
         options: Options,
-        replay: Replay,
+        tail: Tail,
+        next_number: u64,
         index: Arc<Mutex<Index>>,
         gauges: Arc<Gauges>,
     ) -> Self {
         let mut options = options;
         options.segment_bytes = options.segment_bytes.clamp(1, Options::SEGMENT_BYTES_MAX);
-        for name in replay.stale {
-            // Once more than needed is no failure: the next start tries again.
-            let _ = storage.remove(&name.to_string());
-        }
         let reserve = Reserve::find(&*storage, options.reserve_bytes);
         Self {
             storage,
             index,
             gauges,
-            segments: replay.segments,
+            segments: Segments::default(),
             state: State::Closed { retry_ms: 0, pause_ms: REOPEN_MS_MIN, refusal: Refusal::Failed },
-            previous: replay.previous,
-            oldest: replay.oldest,
-            next_number: replay.next_number,
-            id_max: replay.id_max,
+            previous: tail.previous,
+            oldest: tail.oldest,
+            whole: false,
+            next_number,
+            id_max: tail.id_max,
             untrimmed: None,
             batch: Batch::new(SegmentName { number: 0, salt: 0 }, 0),
             unsynced: Unsynced::default(),
@@ -425,7 +425,7 @@ impl Journal {
         if self.space.is_full() {
             return Err(Refusal::Full);
         }
-        if self.index().held.contains_key(&transaction.id) {
+        if self.index().get(transaction.id).is_some() {
             self.gauges.trouble("a transaction was refused", &"its id is in use");
             return Err(Refusal::Failed);
         }
@@ -558,7 +558,7 @@ impl Journal {
                 // A second record under one id replaces the first, as it will at the next start.
                 let entry = held(&transaction, location, &index);
                 if let Some(held) = index.hold(id, entry) {
-                    self.segments.on_freed(held.location);
+                    self.segments.on_freed(held.location());
                 }
                 self.segments.on_placed(id, location);
             }
@@ -610,7 +610,7 @@ impl Journal {
         if let Ok(location) = answer {
             let entry = held(transaction, location, &index);
             if let Some(held) = index.hold(id, entry) {
-                self.segments.on_freed(held.location);
+                self.segments.on_freed(held.location());
             }
             self.segments.on_placed(id, location);
         }
@@ -621,7 +621,7 @@ impl Journal {
         }
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         let accepting = match &self.state {
             State::Closed { refusal: Refusal::Full, .. } => Accepting::Full,
             State::Closed { .. } => Accepting::Failed,
@@ -629,7 +629,7 @@ impl Journal {
             State::Open(_) => Accepting::Yes,
         };
         let settles = self.unsynced.settles();
-        let transactions = self.index().held.len();
+        let transactions = self.index().len();
         self.gauges.update(accepting, !self.unsynced.is_too_much(), |status| {
             status.settles_unsynced = settles as u64;
             status.transactions = transactions as u64;
@@ -659,9 +659,9 @@ fn add_group(batch: &mut Batch, group: &mut Group, gauges: &Gauges) -> Option<(M
 
 fn held(transaction: &Transaction, location: Location, index: &Index) -> Held {
     let mail = |index| HeldMail { index, attempts: 0, outcomes: Vec::new() };
-    let mails = transaction.mails.iter().map(|each| mail(each.index)).collect();
+    let mails = transaction.mails.iter().map(|each| mail(each.index));
     let shelf = transaction.shelf.as_deref().map(|name| index.shelves.name(name));
-    Held { location, mails, shelf }
+    Held::new(location, mails, shelf)
 }
 
 fn closed(retry_ms: u64, pause_ms: u64, refusal: Refusal) -> State {

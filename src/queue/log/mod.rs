@@ -14,6 +14,8 @@
 //! Diagnostics: see the modules; everything that fails is either an answer to a worker, an
 //! [`OpenError`], a line of the report, or [`Status::trouble`](super::Status::trouble).
 
+mod accepted;
+mod backlog;
 mod batch;
 mod codec;
 mod commit;
@@ -32,11 +34,13 @@ mod scan;
 mod segment;
 mod shelves;
 mod space;
+mod start;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod unsynced;
 
-pub use commit::{LogQueue, Notify};
+pub use commit::{LogQueue, Notify, Unread};
 pub use journal::Options;
 pub use reader::LogReader;
 pub(super) use record::frame;

@@ -16,6 +16,7 @@ use super::record::Place;
 use super::recovery::{self, OpenError};
 use super::scan::{Content, RecordError, read_record, read_record_part};
 use super::segment::SegmentName;
+use super::survey::Survey;
 use crate::queue::engine::{ReadError, Recalled, Shelf};
 use crate::queue::mail::{Attempt, Transaction, TransactionId};
 use crate::queue::report::Recovered;
@@ -37,7 +38,7 @@ impl LogReader {
     /// # Errors
     /// [`OpenError::List`] and [`OpenError::Segment`].
     pub fn open(storage: Arc<dyn Storage>) -> Result<(Self, Recovered), OpenError> {
-        let replay = recovery::replay(&storage)?;
+        let replay = recovery::replay(&*storage, &Survey::of(&*storage)?)?;
         let index = Arc::new(Mutex::new(replay.index));
         Ok((Self { storage, index }, replay.recovered))
     }
@@ -110,7 +111,7 @@ impl LogReader {
 
     fn locate(&self, id: TransactionId) -> Result<(SegmentName, Place), ReadError> {
         let index = self.index();
-        let place = index.held.get(&id).ok_or(ReadError::Unknown(id))?.location.place;
+        let place = index.get(id).ok_or(ReadError::Unknown(id))?.location().place;
         let name = index.segment(place.segment).ok_or(ReadError::Unknown(id))?;
         Ok((name, place))
     }
@@ -150,16 +151,15 @@ impl LogReader {
     /// Where the outcomes of a mail are; none for one that is freed.
     fn outcomes(&self, id: TransactionId, mail: u16) -> Option<Vec<(SegmentName, Place)>> {
         let index = self.index();
-        let held = index.held.get(&id)?;
-        let outcomes = held.mails[held.find(mail)?].outcomes.iter();
-        Some(outcomes.filter_map(|&place| Some((index.segment(place.segment)?, place))).collect())
+        let outcomes = index.get(id)?.outcomes(mail)?.into_iter();
+        Some(outcomes.filter_map(|place| Some((index.segment(place.segment)?, place))).collect())
     }
 
     /// Leaves out the mails that were freed since the record was written.
     fn prune(&self, mut transaction: Transaction) -> Transaction {
         let index = self.index();
-        if let Some(held) = index.held.get(&transaction.id) {
-            transaction.mails.retain(|mail| held.find(mail.index).is_some());
+        if let Some(held) = index.get(transaction.id) {
+            transaction.mails.retain(|mail| held.has(mail.index));
         }
         transaction
     }

@@ -7,19 +7,21 @@
 //! Diagnostics: [`OpenError`] when nothing can be said about the mail that is there (the operator
 //! must act); everything less is in the [`Report`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
-use std::sync::Arc;
 
-use super::codec::{Accept, Opening, Settle};
-use super::history;
+use super::accepted::Accepted;
+use super::backlog::Backlog;
+use super::codec::Settle;
 use super::index::{Held, HeldMail, Index};
 use super::record::Place;
-use super::scan::{self, Content, End, Found, Scan};
+use super::scan::{Content, End, Found, Scan};
 use super::segment::{Location, Segment, SegmentName, Segments};
-use crate::queue::mail::{Transaction, TransactionId};
-use crate::queue::report::{Damage, DamageReason, Recovered, Report, Waiting, WaitingMail};
-use crate::queue::storage::{Reader, Storage};
+use super::survey::{self, File, Survey};
+use crate::queue::few::Few;
+use crate::queue::mail::{MailId, TransactionId};
+use crate::queue::report::{Damage, DamageReason, Recovered, Report, WaitingMail};
+use crate::queue::storage::Storage;
 
 /// Most places of damage that a report lists one by one.
 const DAMAGED_LISTED_MAX: usize = 1000;
@@ -46,6 +48,9 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+    /// The server stopped before all of it was read.
+    #[error("the queue was shut down before it was read")]
+    Stopped,
     /// The commit thread could not be started.
     #[error("the commit thread could not be started")]
     Thread(#[source] io::Error),
@@ -56,109 +61,53 @@ pub(super) struct Replay {
     pub(super) index: Index,
     pub(super) segments: Segments,
     pub(super) recovered: Recovered,
+    pub(super) tail: Tail,
+    /// Segments that are longer than what counts of them, and how much does.
+    pub(super) excess: Vec<(SegmentName, u64)>,
+    /// Files of segments that are done with and still there.
+    pub(super) stale: Vec<SegmentName>,
+}
+
+/// Reads the segments that a survey found.
+pub(super) fn replay(storage: &dyn Storage, survey: &Survey) -> Result<Replay, OpenError> {
+    let mut state = State::default();
+    for at in 0..survey.files().len() {
+        state.read_file(storage, survey, at)?;
+    }
+    Ok(state.finish(survey))
+}
+
+/// What the next segment has to know of those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tail {
     /// The last segment that counts and how many of its bytes do.
     pub(super) previous: (u64, u64),
     /// Segments below this number are done with.
     pub(super) oldest: u64,
     /// The largest id of any transaction so far.
     pub(super) id_max: Option<TransactionId>,
-    /// Segments that are longer than what counts of them, and how much does.
-    pub(super) excess: Vec<(SegmentName, u64)>,
-    /// Files of such segments that are still there.
-    pub(super) stale: Vec<SegmentName>,
-    /// The number of the next segment.
-    pub(super) next_number: u64,
 }
 
-/// A segment that was found, before it is read.
-///
-/// Without its descriptor: there may be more segments than a process may have files open.
-struct File {
-    name: SegmentName,
-    bytes: u64,
-    opening: Option<Opening>,
-    /// Nothing in it was ever durable: the start or the failure that made it was cut short.
-    blank: bool,
-}
-
-/// Reads all segments of `storage`.
-pub(super) fn replay(storage: &Arc<dyn Storage>) -> Result<Replay, OpenError> {
-    let files = look_at_all(&**storage)?;
-    let seals = seals(&files);
-    let next_number = files.last().map_or(1, |file| file.name.number.saturating_add(1));
-    // While nothing follows but blank ones, a segment was the one being written.
-    let newest = files.iter().rfind(|file| !file.blank).map_or(0, |file| file.name.number);
-    let openings: Vec<Opening> = files.iter().filter_map(|file| file.opening).collect();
-    let mut state = State::default();
-    for file in files {
-        let seal = seals.get(&file.name.number).copied();
-        let reader = open_file(&**storage, file.name)?;
-        state.read(&file, reader, seal, newest);
-    }
-    Ok(state.finish(&openings, next_number))
-}
-
-fn look_at_all(storage: &dyn Storage) -> Result<Vec<File>, OpenError> {
-    let names = storage.list().map_err(OpenError::List)?;
-    let mut names: Vec<SegmentName> =
-        names.iter().filter_map(|name| SegmentName::parse(name)).collect();
-    names.sort_unstable();
-    // Numbers are never used twice; a second file of one number was put there by someone else.
-    names.dedup_by_key(|name| name.number);
-    names.into_iter().map(|name| look_at(storage, name)).collect()
-}
-
-fn open_file(storage: &dyn Storage, name: SegmentName) -> Result<Box<dyn Reader>, OpenError> {
-    let name = name.to_string();
-    storage.open(&name).map_err(|source| OpenError::Segment { name, source })
-}
-
-fn look_at(storage: &dyn Storage, name: SegmentName) -> Result<File, OpenError> {
-    let reader = open_file(storage, name)?;
-    let bytes =
-        reader.length().map_err(|source| OpenError::Segment { name: name.to_string(), source })?;
-    let place = Place { segment: name.number, offset: 0 };
-    let opening = match scan::read_record(&*reader, name, place) {
-        Ok(Content::Opening(opening)) if opening.previous < name.number => Some(opening),
-        // Damage is found again, and reported, when the segment is read.
-        Ok(_) | Err(_) => None,
+/// The tail of a log, told by its newest segment alone: how it begins says what it knew of those before.
+/// `None` where that does not read back, so that all of them have to be read.
+pub(super) fn tail(storage: &dyn Storage, survey: &Survey) -> Result<Option<Tail>, OpenError> {
+    let files = survey.files();
+    let Some(at) = files.iter().position(|file| file.name.number == survey.newest()) else {
+        return Ok(files.is_empty().then(Tail::default));
     };
-    let blank = opening.is_none() && is_blank(name, reader, bytes);
-    Ok(File { name, bytes, opening, blank })
-}
-
-fn is_blank(name: SegmentName, reader: Box<dyn Reader>, bytes: u64) -> bool {
-    match Scan::new(name, reader, bytes, End::Newest).next() {
-        None => true,
-        Some(Found::Torn(torn)) => torn == bytes,
-        Some(Found::Record(..) | Found::Damage(_)) => false,
+    if files[at].opening.is_none() {
+        return Ok(None);
     }
-}
-
-/// How many bytes of each segment count, where a later one says so.
-fn seals(files: &[File]) -> HashMap<u64, u64> {
-    let mut seals = HashMap::new();
-    for (at, file) in files.iter().enumerate() {
-        let Some(opening) = file.opening else {
-            continue;
-        };
-        for earlier in files[..at].iter().rev() {
-            let number = earlier.name.number;
-            if number < opening.previous {
-                break;
-            }
-            // What lies between was an attempt to open a segment that failed.
-            let counts = if number == opening.previous { opening.previous_bytes } else { 0 };
-            seals.entry(number).or_insert(counts);
-        }
-    }
-    seals
+    let mut state = State::default();
+    state.read_file(storage, survey, at)?;
+    Ok(Some(state.tail()))
 }
 
 /// The replay so far.
 #[derive(Default)]
 struct State {
-    held: HashMap<TransactionId, Pending>,
+    index: Index,
+    backlog: Backlog,
     segments: Segments,
     report: Report,
     id_max: Option<TransactionId>,
@@ -166,28 +115,27 @@ struct State {
     previous: (u64, u64),
     excess: Vec<(SegmentName, u64)>,
     /// Transactions that count only if the outcome that is to follow does.
-    companions: Vec<(Location, Accept)>,
-}
-
-struct Pending {
-    location: Location,
-    outcomes: Vec<Vec<Place>>,
-    shelf: Option<Box<str>>,
-    waiting: Waiting,
+    companions: Vec<(Location, Accepted)>,
 }
 
 impl State {
-    fn read(
+    fn tail(&self) -> Tail {
+        Tail { previous: self.previous, oldest: self.oldest, id_max: self.id_max }
+    }
+
+    fn read_file(
         &mut self,
-        &File { name, bytes, .. }: &File,
-        reader: Box<dyn Reader>,
-        seal: Option<u64>,
-        newest: u64,
-    ) {
-        let end = match name.number >= newest {
+        storage: &dyn Storage,
+        survey: &Survey,
+        at: usize,
+    ) -> Result<(), OpenError> {
+        let File { name, bytes, .. } = survey.files()[at];
+        let reader = survey::open_file(storage, name)?;
+        let end = match name.number >= survey.newest() {
             true => End::Newest,
             false => End::Sealed,
         };
+        let seal = survey.seal(name.number);
         let limit = bytes.min(seal.unwrap_or(u64::MAX));
         self.segments.push(name);
         self.report.segments += 1;
@@ -220,6 +168,7 @@ impl State {
         if bytes > limit - torn {
             self.excess.push((name, limit - torn));
         }
+        Ok(())
     }
 
     fn on_damage(&mut self, damage: Damage) {
@@ -247,13 +196,13 @@ impl State {
         }
     }
 
-    fn apply(&mut self, location: Location, content: Content) {
+    fn apply(&mut self, location: Location, content: Content<Accepted>) {
         if !matches!(content, Content::Outcome(..) | Content::Companion(_)) {
             self.drop_companions();
         }
         match content {
             Content::Companion(accept) => {
-                self.see(accept.transaction.id);
+                self.see(accept.waiting.id);
                 self.companions.push((location, accept));
             }
             Content::Outcome(count, settle) => {
@@ -290,69 +239,75 @@ impl State {
         self.oldest = self.oldest.max(oldest);
         let late = |segment: &Segment| segment.name.number < oldest && segment.live > 0;
         if self.segments.list().iter().any(late) {
-            let late = self.held.extract_if(|_, held| held.location.place.segment < oldest);
-            late.for_each(|(_, held)| self.segments.on_freed(held.location));
+            self.index.before(oldest).into_iter().for_each(|id| self.forget(id));
         }
     }
 
     fn on_void(&mut self, id: TransactionId) {
         self.see(id);
-        if let Some(pending) = self.held.remove(&id) {
-            self.segments.on_freed(pending.location);
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: TransactionId) {
+        if let Some(held) = self.index.forget(id) {
+            self.segments.on_freed(held.location());
+            self.backlog.remove(id);
         }
     }
 
     /// The later record of a transaction wins: it was rewritten.
-    fn on_accept(&mut self, location: Location, accept: Accept) {
-        let id = accept.transaction.id;
-        self.on_void(id);
-        self.segments.on_placed(id, location);
-        let body_bytes = accept.body_bytes.iter().map(|&bytes| u64::from(bytes.max(1)) - 1).sum();
-        let mails = accept.transaction.mails.into_iter().zip(accept.histories);
-        let mails: Vec<WaitingMail> = mails
-            .map(|(mail, history)| WaitingMail {
-                index: mail.index,
-                envelope: mail.envelope,
-                recipient: mail.recipient,
-                extras: mail.extras,
-                attempts: history.attempts,
-                last: history.kept.into_iter().next_back().map(|(_, last)| Box::new(last)),
-            })
-            .collect();
-        let outcomes = vec![Vec::new(); mails.len()];
-        let Transaction { received_ms, wishes, shelf, .. } = accept.transaction;
-        let waiting = Waiting { id, received_ms, body_bytes, wishes, mails };
-        self.held.insert(id, Pending { location, outcomes, shelf, waiting });
+    fn on_accept(&mut self, location: Location, accepted: Accepted) {
+        let Accepted { waiting, shelf } = accepted;
+        self.see(waiting.id);
+        self.segments.on_placed(waiting.id, location);
+        let mail = |mail: &WaitingMail| HeldMail {
+            index: mail.index,
+            attempts: mail.attempts,
+            outcomes: Vec::new(),
+        };
+        let name = shelf.as_deref().map(|name| self.index.shelves.name(name));
+        let held = Held::new(location, waiting.mails.iter().map(mail), name);
+        if let Some(before) = self.index.hold(waiting.id, held) {
+            self.segments.on_freed(before.location());
+        }
+        match shelf {
+            None => self.backlog.insert(waiting),
+            Some(_) => self.backlog.remove(waiting.id),
+        }
     }
 
     fn on_settle(&mut self, place: Place, settle: Settle) {
         let Settle { mut attempt, number } = settle;
-        let id = attempt.mail.transaction;
-        self.see(id);
-        let Some(pending) = self.held.get_mut(&id) else {
+        let mail = attempt.mail;
+        self.see(mail.transaction);
+        if attempt.next.frees() {
+            if let Some(location) = self.index.free(mail) {
+                self.segments.on_freed(location);
+                self.backlog.remove(mail.transaction);
+            } else if let Some((mails, at)) = self.find(mail) {
+                mails.remove(at);
+            }
             return;
-        };
-        let mails = &mut pending.waiting.mails;
-        let index = attempt.mail.index;
-        let Ok(at) = mails.binary_search_by_key(&index, |mail| mail.index) else {
-            return;
-        };
-        if !attempt.next.frees() {
+        }
+        self.index.on_outcome_found(mail, number, place);
+        if let Some((mails, at)) = self.find(mail) {
             mails[at].attempts = number;
             if let Some(extras) = attempt.extras.take() {
                 mails[at].extras = Some(extras);
             }
             mails[at].last = Some(Box::new(attempt));
-            history::note(&mut pending.outcomes[at], place);
-        } else if mails.len() == 1 {
-            self.on_void(id);
-        } else {
-            mails.remove(at);
-            pending.outcomes.remove(at);
         }
     }
 
-    fn finish(mut self, openings: &[Opening], next_number: u64) -> Replay {
+    /// Where among the mails of its transaction one is that was not freed.
+    fn find(&mut self, mail: MailId) -> Option<(&mut Few<WaitingMail>, usize)> {
+        let mails = &mut self.backlog.get_mut(mail.transaction)?.mails;
+        let at = mails.binary_search_by_key(&mail.index, |mail| mail.index).ok()?;
+        Some((mails, at))
+    }
+
+    fn finish(mut self, survey: &Survey) -> Replay {
+        let tail = self.tail();
         let oldest = self.oldest;
         let mut stale = Vec::new();
         while let Some(segment) = self.segments.pop_before(oldest) {
@@ -360,40 +315,26 @@ impl State {
         }
         self.excess.retain(|(name, _)| name.number >= oldest);
         self.report.damaged.retain(|damage| damage.segment >= oldest);
-        self.find_missing(openings);
-        let mut index = Index::default();
+        self.find_missing(survey);
         for segment in self.segments.list() {
-            index.add_segment(segment.name);
+            self.index.add_segment(segment.name);
         }
-        let mut waiting = Vec::with_capacity(self.held.len());
-        for (id, pending) in self.held {
-            let on_shelf = pending.shelf.is_some();
-            let Pending { location, outcomes, shelf, waiting: found } = pending;
-            let shelf = shelf.map(|name| index.shelves.name(&name));
-            index.hold(id, Held { location, mails: held_mails(&found, outcomes), shelf });
-            if !on_shelf {
-                waiting.push(found);
-            }
-        }
-        waiting.sort_unstable_by_key(|waiting| waiting.id);
+        let waiting = self.backlog.into_sorted();
         Replay {
-            index,
+            index: self.index,
             segments: self.segments,
             recovered: Recovered { waiting, report: self.report, id_max: self.id_max },
-            previous: self.previous,
-            oldest,
-            id_max: self.id_max,
+            tail,
             excess: self.excess,
             stale,
-            next_number,
         }
     }
 
     /// A segment that a later one names, that is not done with, and that is not there.
-    fn find_missing(&mut self, openings: &[Opening]) {
+    fn find_missing(&mut self, survey: &Survey) {
         let present: HashSet<u64> =
             self.segments.list().iter().map(|segment| segment.name.number).collect();
-        for opening in openings {
+        for opening in survey.files().iter().filter_map(|file| file.opening) {
             let named = opening.previous;
             if named != 0 && named >= self.oldest && !present.contains(&named) {
                 self.on_damage(Damage {
@@ -405,14 +346,4 @@ impl State {
             }
         }
     }
-}
-
-fn held_mails(waiting: &Waiting, outcomes: Vec<Vec<Place>>) -> Vec<HeldMail> {
-    let mails = waiting.mails.iter().zip(outcomes);
-    let mail = |(mail, outcomes): (&WaitingMail, _)| HeldMail {
-        index: mail.index,
-        attempts: mail.attempts,
-        outcomes,
-    };
-    mails.map(mail).collect()
 }

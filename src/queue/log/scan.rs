@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind};
 
 use memchr::memmem;
 
+use super::accepted::{Accepted, take_accept, take_waiting};
 use super::codec::{self, Accept, Opening};
 use super::record::{HEADER_BYTES, Header, Kind, Place};
 use super::segment::{Location, SegmentName};
@@ -28,40 +29,44 @@ const PAGE_BYTES: u64 = 4096;
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 pub(super) enum Found {
     /// A record whose bytes all check.
-    Record(Location, Content),
+    Record(Location, Content<Accepted>),
     /// Bytes that had to be skipped.
     Damage(Damage),
     /// So many bytes to the end that were never complete.
     Torn(u64),
 }
 
-/// What a record says.
+/// What a record says; of a transaction all of it, or what is kept in memory.
 #[derive(Debug)]
-pub(super) enum Content {
+pub(super) enum Content<A = Accept> {
     Opening(Opening),
-    Accept(Accept),
+    Accept(A),
     Settle(codec::Settle),
     /// With the number of companions that it counts with only.
     Outcome(u8, codec::Settle),
-    Companion(Accept),
+    Companion(A),
     Void(Vec<TransactionId>),
     Release(u64),
 }
 
-impl Content {
-    fn decode(header: &Header, metadata: &[u8]) -> Option<Self> {
+impl<A> Content<A> {
+    fn decode(
+        header: &Header,
+        metadata: &[u8],
+        take_accept: impl Fn(&[u8], u32) -> Option<A>,
+    ) -> Option<Self> {
         let kind = Kind::from_number(header.kind)?;
         if header.body_bytes != 0 && !matches!(kind, Kind::Accept | Kind::Companion) {
             return None;
         }
         match kind {
             Kind::Opening => codec::take_opening(metadata).map(Self::Opening),
-            Kind::Accept => codec::take_accept(metadata, header.body_bytes).map(Self::Accept),
+            Kind::Accept => take_accept(metadata, header.body_bytes).map(Self::Accept),
             Kind::Settle => codec::take_settle(metadata).map(Self::Settle),
             Kind::Outcome => {
                 codec::take_outcome(metadata).map(|(count, settle)| Self::Outcome(count, settle))
             }
-            Kind::Companion => codec::take_accept(metadata, header.body_bytes).map(Self::Companion),
+            Kind::Companion => take_accept(metadata, header.body_bytes).map(Self::Companion),
             Kind::Void => codec::take_void(metadata).map(Self::Void),
             Kind::Release => codec::take_release(metadata).map(Self::Release),
         }
@@ -130,7 +135,7 @@ impl Scan {
         let metadata_at = self.offset + HEADER_BYTES as u64;
         let metadata = self.window.bytes(metadata_at, header.metadata_bytes as usize)?;
         let content = match crc32fast::hash(metadata) == header.metadata_crc {
-            true => Content::decode(&header, metadata),
+            true => Content::decode(&header, metadata, take_waiting),
             false => None,
         };
         let Some(content) = content else {
@@ -230,7 +235,6 @@ impl Window {
     /// Reads up to `length` bytes; says how many came before the disk failed.
     fn read(&mut self, at: u64, length: usize) -> usize {
         self.start = at;
-        self.bytes.clear();
         self.bytes.resize(length, 0);
         if let Err((done, _)) = read_exact(&*self.reader, at, &mut self.bytes) {
             self.bytes.truncate(done);
@@ -328,7 +332,8 @@ pub(super) fn read_record_part(
     if crc32fast::hash(&metadata) != header.metadata_crc {
         return Err(RecordError::Damaged);
     }
-    let mut content = Content::decode(&header, &metadata).ok_or(RecordError::Damaged)?;
+    let content = Content::decode(&header, &metadata, take_accept);
+    let mut content = content.ok_or(RecordError::Damaged)?;
     if let Content::Accept(accept) | Content::Companion(accept) = &mut content {
         read_bodies(reader, &mut at, &header, accept, body_bytes_max)?;
     }

@@ -98,6 +98,14 @@ impl Segments {
         });
     }
 
+    /// The segments that were there at the start are before all that were made since.
+    pub(super) fn go_on_from(&mut self, before: Segments) {
+        let since = std::mem::replace(self, before);
+        self.list.extend(since.list);
+        self.total_bytes += since.total_bytes;
+        self.live_bytes += since.live_bytes;
+    }
+
     /// Takes the oldest segment if it is older than `oldest`.
     pub(super) fn pop_before(&mut self, oldest: u64) -> Option<Segment> {
         self.list.front().filter(|segment| segment.name.number < oldest)?;

@@ -46,6 +46,15 @@ impl Shelves {
         }
     }
 
+    /// Those that were there at the start.
+    pub(super) fn go_on_from(&mut self, before: Shelves) {
+        for (name, mut entries) in before.0 {
+            let since = self.0.entry(name).or_default();
+            since.ids.append(&mut entries.ids);
+            since.bytes += entries.bytes;
+        }
+    }
+
     /// See [`Queue::shelves`](crate::queue::Queue::shelves).
     pub(super) fn list(&self) -> Vec<Shelf> {
         let shelf = |(name, entries): (&Arc<String>, &Entries)| Shelf {

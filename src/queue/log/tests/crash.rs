@@ -20,6 +20,8 @@ struct Model {
     voided: BTreeSet<TransactionId>,
     /// Results, each with the mail and the number of the attempt that it tells of.
     results: Vec<(TransactionId, MailId, usize)>,
+    /// Results of an earlier life.
+    older_results: BTreeSet<TransactionId>,
     /// Settles without completion, by worker.
     owed: [VecDeque<MailId>; 2],
 }
@@ -70,6 +72,19 @@ impl Model {
         self.voided.append(&mut self.doubtful);
     }
 
+    /// What a start found of an earlier life is there from now on.
+    fn go_on_from(&mut self, mut before: Model, found: &Recovered) {
+        for waiting in &found.waiting {
+            let known = before.transactions.remove(&waiting.id).unwrap();
+            self.transactions.insert(waiting.id, known);
+            for mail in &waiting.mails {
+                let attempts = vec![LATER; mail.attempts as usize];
+                let durable = attempts.len();
+                self.mails.insert(waiting.id.mail(mail.index), History { attempts, durable });
+            }
+        }
+    }
+
     fn check(&self, recovered: &Recovered, reader: &LogReader, context: &str) {
         let mut seen = BTreeMap::new();
         for waiting in &recovered.waiting {
@@ -109,6 +124,7 @@ impl Model {
     fn check_results(&self, seen: &BTreeMap<MailId, usize>, reader: &LogReader, context: &str) {
         let entries = reader.shelved(RESULTS, None, usize::MAX);
         let there: BTreeSet<TransactionId> = entries.into_iter().map(|(id, _)| id).collect();
+        let there = &there - &self.older_results;
         let known: BTreeSet<TransactionId> = self.results.iter().map(|(id, ..)| *id).collect();
         assert!(there.is_subset(&known), "{context}: a result that nobody made");
         for (result, mail, number) in &self.results {
@@ -175,6 +191,58 @@ fn run(rig: &mut Rig, model: &mut Model, storage: &MemoryStorage, dice: &mut Dic
     }
 }
 
+/// A second life that takes mail before it knows what is waiting from the first, and maybe never comes to
+/// know it; then a third.
+fn live_on_unread(seed: u64, loss: Loss) {
+    let context = format!("seed {seed}, loss {loss:?}");
+    let storage = MemoryStorage::new(seed);
+    let mut dice = Dice::new(seed);
+    let mut first = Model::default();
+    let (mut rig, _) = Rig::open(&storage).unwrap();
+    run(&mut rig, &mut first, &storage, &mut dice, 1);
+    storage.crash(loss);
+
+    let (reader, whole) = LogReader::open(Arc::new(storage.copy())).unwrap();
+    let (mut rig, reading) = Rig::open_unread(&storage).unwrap();
+    assert_eq!(reading.id_max(), whole.id_max, "{context}: an id could be given twice");
+    let entries = reader.shelved(RESULTS, None, usize::MAX);
+    let older_results = entries.into_iter().map(|(id, _)| id).collect();
+    let mut second = Model { older_results, ..Model::default() };
+    run(&mut rig, &mut second, &storage, &mut dice, 200_000);
+    second.go_on_from(first, &whole);
+    if dice.below(2) == 0 {
+        let found = rig.journal.absorb(reading.replay().unwrap());
+        assert_eq!(found.waiting, whole.waiting, "{context}: what came since is not found");
+        assert_eq!(found.report, whole.report, "{context}");
+        rig.rest();
+        second.results.clear();
+        settle_results(&mut rig);
+        second.older_results.clear();
+        run(&mut rig, &mut second, &storage, &mut dice, 400_000);
+    }
+    storage.crash(loss);
+
+    let (mut rig, recovered) = Rig::open(&storage).unwrap();
+    second.check(&recovered, &rig.reader, &context);
+    for waiting in recovered.waiting {
+        for mail in waiting.mails {
+            rig.settle(waiting.id.mail(mail.index), Next::Delivered);
+        }
+    }
+    settle_results(&mut rig);
+    let room = 2 * options().segment_bytes + 4_000;
+    assert!(storage.used_bytes() < room, "{context}: {} bytes stay", storage.used_bytes());
+}
+
+#[test]
+fn mail_that_comes_before_the_log_is_read_is_kept_with_what_was_waiting_in_it() {
+    let mut dice = Dice::from_environment();
+    for _ in 0..40 {
+        let seed = dice.next();
+        LOSSES.into_iter().for_each(|loss| live_on_unread(seed, loss));
+    }
+}
+
 /// One life, a fault at call `number`, a crash, a second life, and the end of all mail.
 fn live_twice(seed: u64, fault: Option<(u64, Fault)>, loss: Loss) -> (u64, Status) {
     let context = format!("seed {seed}, fault {fault:?}, loss {loss:?}");
@@ -203,15 +271,7 @@ fn live_twice(seed: u64, fault: Option<(u64, Fault)>, loss: Loss) -> (u64, Statu
 
     let mut second = Model::default();
     settle_results(&mut rig);
-    for waiting in &recovered.waiting {
-        let known = model.transactions.remove(&waiting.id).unwrap();
-        second.transactions.insert(waiting.id, known);
-        for mail in &waiting.mails {
-            let attempts = vec![LATER; mail.attempts as usize];
-            let durable = attempts.len();
-            second.mails.insert(waiting.id.mail(mail.index), History { attempts, durable });
-        }
-    }
+    second.go_on_from(model, &recovered);
     run(&mut rig, &mut second, &storage, &mut dice, 1_000);
     let (reader, recovered) = LogReader::open(Arc::new(storage.clone())).unwrap();
     second.check(&recovered, &reader, &context);

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::queue::dice::Dice;
+use crate::queue::log::accepted::take_accept;
 use crate::queue::log::extras::put_extras;
 use crate::queue::log::history::History;
 use crate::queue::log::record::METADATA_BYTES_MAX;
@@ -26,7 +27,7 @@ fn read_back(transaction: &Transaction) -> Option<Transaction> {
     let mut out = Vec::new();
     codec::put_accept(&mut out, transaction, &[]).ok()?;
     let bytes = transaction.bodies.iter().map(|body| body.as_bytes_with_nul().len() as u32).sum();
-    Some(codec::take_accept(&out, bytes)?.transaction)
+    Some(take_accept(&out, bytes)?.transaction)
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! before some of them existed still does.
 
 use super::*;
+use crate::queue::log::accepted::take_accept;
 use crate::queue::mail::NO_BODY;
 use crate::queue::wishes::{Password, QueueWish, Ret, Smarthost};
 
@@ -14,7 +15,7 @@ fn metadata(transaction: &Transaction) -> Vec<u8> {
 /// Decodes what was encoded, without bodies.
 fn read_back(transaction: &Transaction) -> Transaction {
     let bytes = transaction.bodies.iter().map(|body| body.as_bytes_with_nul().len() as u32).sum();
-    codec::take_accept(&metadata(transaction), bytes).unwrap().transaction
+    take_accept(&metadata(transaction), bytes).unwrap().transaction
 }
 
 #[test]
@@ -120,7 +121,7 @@ fn a_record_of_the_first_version_reads_back() {
         }
         put(&[0, 0]);
     }
-    let accept = codec::take_accept(&old, 5).unwrap();
+    let accept = take_accept(&old, 5).unwrap();
     assert_eq!(accept.transaction.id, id(9));
     assert_eq!(accept.transaction.mails[1].body, NO_BODY);
     assert_eq!(accept.transaction.origin.user.as_deref(), Some("user"));

@@ -17,10 +17,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::codec;
-use super::commit::{Start, start};
 use super::journal::{Completions, Handed, Journal, Options};
 use super::reader::LogReader;
 use super::recovery::OpenError;
+use super::start::{Reading, Start, start};
 use crate::queue::engine::{Entry, Refusal, Status};
 use crate::queue::extras::{Extras, MailNotes};
 use crate::queue::mail::{Attempt, Body, Mail, MailId, Next, Origin, Transaction, TransactionId};
@@ -49,10 +49,21 @@ impl Rig {
         storage: &MemoryStorage,
         options: Options,
     ) -> Result<(Self, Recovered), OpenError> {
-        let Start { journal, reader, recovered, .. } = start(Arc::new(storage.clone()), options)?;
+        let start = start(Arc::new(storage.clone()), options)?;
+        let Start { mut journal, reader, reading, .. } = start;
+        let recovered = journal.absorb(reading.replay()?);
         let mut rig = Self { journal, reader, now_ms: 0 };
         rig.commit([]);
         Ok((rig, recovered))
+    }
+
+    /// As far as has to be before mail is taken.
+    pub(super) fn open_unread(storage: &MemoryStorage) -> Result<(Self, Reading), OpenError> {
+        let start = start(Arc::new(storage.clone()), options())?;
+        let Start { journal, reader, reading, .. } = start;
+        let mut rig = Self { journal, reader, now_ms: 0 };
+        rig.commit([]);
+        Ok((rig, reading))
     }
 
     /// One batch.
