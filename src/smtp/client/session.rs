@@ -7,13 +7,12 @@
 //! driver and panic, but for those that a race with the far end can cause, which are ignored.
 
 use std::collections::VecDeque;
-use std::io::Write;
 use std::sync::Arc;
 
 use super::super::buffer::Buffer;
 use super::super::reply::Reply;
 use super::super::sasl::Mechanism;
-use super::envelope::{Checked, Envelope, Extensions, StartError, WRITES};
+use super::envelope::{Checked, Envelope, Extensions, StartError};
 use super::event::{Event, Origin, Outcome, Problem, Stage};
 use super::login::{Exchange, Login};
 use super::parser::{Bounds, ReplyParser};
@@ -574,7 +573,9 @@ impl Mail {
             Step::Data => out.extend_from_slice(b"DATA\r\n"),
             Step::FinalDot => {
                 if let Carriage::Chunk { octets, .. } = self.carriage {
-                    write!(out, "BDAT {octets} LAST\r\n").expect(WRITES);
+                    out.extend_from_slice(b"BDAT ");
+                    out.extend_from_slice(itoa::Buffer::new().format(octets).as_bytes());
+                    out.extend_from_slice(b" LAST\r\n");
                 }
             }
             Step::Held | Step::Body | Step::EmptyDot => {}
