@@ -26,6 +26,7 @@ pub use engine::{
     Accepting, Completion, Entry, Queue, ReadError, Recalled, Refusal, Shelf, ShutdownError, Status,
 };
 pub use extras::{Extras, MailNotes};
+pub use log::bench;
 pub(crate) use log::is_file_of_queue;
 pub use log::{LogQueue, LogReader, Notify, OpenError, Options};
 pub use mail::{

@@ -15,6 +15,7 @@
 //! [`OpenError`], a line of the report, or [`Status::trouble`](super::Status::trouble).
 
 mod batch;
+pub mod bench;
 mod codec;
 mod commit;
 mod compaction;
