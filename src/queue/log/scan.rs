@@ -26,7 +26,6 @@ const PAGE_BYTES: u64 = 4096;
 
 /// The next thing in a segment.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 pub(super) enum Found {
     /// A record whose bytes all check.
     Record(Location, Content<Accepted>),

@@ -13,18 +13,29 @@ use memchr::memchr;
 use super::super::buffer::Buffer;
 use super::super::reply::{EnhancedStatus, Reply};
 use super::event::Problem;
+use super::session::Options;
 
 /// Bounds of one reply; one line may go beyond that of the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bounds {
-    pub(super) line_bytes_max: usize,
-    pub(super) lines_max: usize,
-    pub(super) bytes_max: usize,
+pub(in crate::smtp) struct Bounds {
+    line_bytes_max: usize,
+    lines_max: usize,
+    bytes_max: usize,
+}
+
+impl Bounds {
+    pub(in crate::smtp) fn of(options: &Options) -> Self {
+        Self {
+            line_bytes_max: options.reply_line_bytes_max,
+            lines_max: options.reply_lines_max,
+            bytes_max: options.reply_bytes_max,
+        }
+    }
 }
 
 /// Collects lines until a reply is complete.
 #[derive(Debug)]
-pub(super) struct ReplyParser {
+pub(in crate::smtp) struct ReplyParser {
     bounds: Bounds,
     input: Buffer,
     /// Octets of `input` that are known to hold no LF.
@@ -42,11 +53,11 @@ struct Partial {
 }
 
 impl ReplyParser {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(in crate::smtp) fn new(bounds: Bounds) -> Self {
         Self { bounds, input: Buffer::default(), searched: 0, partial: None }
     }
 
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(in crate::smtp) fn push(&mut self, bytes: &[u8]) {
         self.input.push(bytes);
     }
 
@@ -62,7 +73,7 @@ impl ReplyParser {
     }
 
     /// The next complete reply.
-    pub(super) fn next(&mut self) -> Result<Option<Reply>, Problem> {
+    pub(in crate::smtp) fn next(&mut self) -> Result<Option<Reply>, Problem> {
         loop {
             let bytes = self.input.as_slice();
             let Some(index) = memchr(b'\n', &bytes[self.searched..]) else {

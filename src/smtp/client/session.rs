@@ -142,11 +142,6 @@ enum Step {
 impl Session {
     /// A session for a connection that is being made; it waits for the banner, or for a handshake.
     pub fn new(options: &Options) -> Self {
-        let bounds = Bounds {
-            line_bytes_max: options.reply_line_bytes_max,
-            lines_max: options.reply_lines_max,
-            bytes_max: options.reply_bytes_max,
-        };
         let implicit = options.security == Security::Implicit;
         let mut output = Buffer::default();
         // Until the login is done.
@@ -162,7 +157,7 @@ impl Session {
             mechanism: None,
             far_name: None,
             dirty: false,
-            parser: ReplyParser::new(bounds),
+            parser: ReplyParser::new(Bounds::of(options)),
             output,
             events: VecDeque::new(),
         }
