@@ -9,7 +9,7 @@ FEATURES := $(if $(shell grep -s '^count-allocations' Cargo.toml),--features cou
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 LOG := target/test.log
 
-.PHONY: build run test tools fuzz bench peers deb clean
+.PHONY: build run test tools fuzz bench instructions peers deb clean
 
 build: ## the server, for use
 	cargo build --release --locked
@@ -32,8 +32,12 @@ tools: ## compilers and foreign programs that the tests talk to, into target/too
 fuzz: ## each fuzz target for a while: make fuzz FUZZ_SECONDS=600
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) tests/tools/fuzz.sh
 
-bench: ## criterion's answers to the questions in benches/
-	cargo bench --workspace --locked
+bench: ## criterion's answers to the questions in benches/: make bench BENCH='--bench tls -- --quick'
+	cargo bench --workspace --locked $(BENCH)
+	@benches/ratios.py
+
+instructions: ## what takes more instructions than it did: make instructions BLESS=--bless writes them down
+	@benches/instructions.sh $(BLESS)
 
 peers: build tools ## beside other servers, an hour alone on a machine: make peers PEERS=--quick for a look
 	$(or $(ROHRPOST_TOOLS),target/tools)/bin/python3 benches/peers \

@@ -9,37 +9,28 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use crossbeam_channel::{Receiver, unbounded};
 use rohrpost::queue::{
-    Attempt, Body, Completion, DiskStorage, Entry, Ids, LogQueue, LogReader, Mail, Next, Options,
-    Origin, Queue, Transaction, TransactionId,
+    Body, Completion, DiskStorage, Entry, Ids, LogQueue, LogReader, Options, Queue, TransactionId,
 };
+use tempfile::TempDir;
+
+#[path = "support/mail.rs"]
+mod mail;
+use mail::{accept, body, settle};
 
 const COUNTS: [usize; 3] = [1, 16, 64];
 const SIZES: [usize; 2] = [4 << 10, 100 << 10];
 /// After so many bytes the plain file is started anew, as the log starts a segment.
 const FILE_BYTES_MAX: usize = 64 << 20;
 
-/// A directory that goes away with the run.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("rohrpost-{}-{name}", std::process::id()));
-        std::fs::create_dir(&path).expect("the temporary directory can be written");
-        Self(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+fn directory(name: &str) -> TempDir {
+    let directory = tempfile::Builder::new().prefix(&format!("rohrpost-{name}-")).tempdir();
+    directory.expect("the temporary directory can be written")
 }
 
 /// A queue and one worker that hands over a batch and waits for it.
@@ -50,13 +41,13 @@ struct Bench {
     body: Body,
     /// What the next batch settles.
     accepted: Vec<TransactionId>,
-    directory: Directory,
+    directory: TempDir,
 }
 
 impl Bench {
     fn new(name: &str, bytes: usize) -> Self {
-        let directory = Directory::new(name);
-        let storage = Arc::new(DiskStorage::new(&directory.0));
+        let directory = directory(name);
+        let storage = Arc::new(DiskStorage::new(directory.path()));
         let (sender, completions) = unbounded();
         let sender = Mutex::new(sender);
         let notify = move |_, completion| {
@@ -64,39 +55,8 @@ impl Bench {
         };
         let (queue, _) = LogQueue::open(storage, Options::default(), Box::new(notify))
             .expect("an empty directory opens");
-        let mut text = vec![b'x'; bytes];
-        text.push(0);
-        let body = Body::try_from(text).expect("it ends in a zero");
-        Self { queue, completions, ids: Ids::new(0, None), body, accepted: Vec::new(), directory }
-    }
-
-    fn transaction(&mut self) -> Transaction {
-        Transaction {
-            id: self.ids.next_id(1_700_000_000_000_000),
-            received_ms: 1_700_000_000_000,
-            mails: vec![Mail {
-                index: 0,
-                envelope: "bounces-4711@sender.example.com".into(),
-                recipient: "somebody@recipient.example.net".into(),
-                body: 0,
-                dsn: None,
-                extras: None,
-            }],
-            bodies: vec![self.body.clone()],
-            trace: [b't'; 160].into(),
-            origin: Origin {
-                remote: ([192, 0, 2, 1], 1025).into(),
-                local: ([192, 0, 2, 2], 25).into(),
-                helo: "client.example.org".into(),
-                user: None,
-                secure: true,
-                authenticated: false,
-            },
-            eight_bit: false,
-            smtputf8: false,
-            wishes: None,
-            shelf: None,
-        }
+        let (ids, body) = (Ids::new(0, None), body(bytes));
+        Self { queue, completions, ids, body, accepted: Vec::new(), directory }
     }
 
     /// Settles the last batch and commits the next, as a busy server does.
@@ -104,9 +64,9 @@ impl Bench {
         let settles = std::mem::take(&mut self.accepted);
         let mut batch: Vec<Entry> = settles.into_iter().map(settle).collect();
         for _ in 0..count {
-            let transaction = self.transaction();
-            self.accepted.push(transaction.id);
-            batch.push(Entry::Accept(Arc::new(transaction)));
+            let id = self.ids.next_id(1_700_000_000_000_000);
+            self.accepted.push(id);
+            batch.push(accept(id, &self.body));
         }
         self.queue.hand_over(0, batch);
         let completion = self.completions.recv().expect("the queue answers");
@@ -119,27 +79,10 @@ impl Bench {
         let settles = std::mem::take(&mut self.accepted);
         self.queue.hand_over(0, settles.into_iter().map(settle).collect());
         self.queue.shutdown(Duration::from_secs(60)).expect("the disk works");
-        let storage = Arc::new(DiskStorage::new(&self.directory.0));
+        let storage = Arc::new(DiskStorage::new(self.directory.path()));
         let (_, recovered) = LogReader::open(storage).expect("the log reads back");
         assert!(recovered.waiting.is_empty() && recovered.report.damaged.is_empty());
     }
-}
-
-fn settle(id: TransactionId) -> Entry {
-    Entry::Settle(Attempt {
-        mail: id.mail(0),
-        at_ms: 1_700_000_001_000,
-        next: Next::Delivered,
-        state: "message".into(),
-        result: "accepted".into(),
-        code: 250,
-        status: "2.0.0".into(),
-        description: "2.0.0 Ok: queued as 4711".into(),
-        from: Some([192, 0, 2, 2].into()),
-        to: Some(([198, 51, 100, 1], 25).into()),
-        facts: None,
-        extras: None,
-    })
 }
 
 /// One write and one sync of the same number of bytes, with nothing around them.
@@ -147,18 +90,18 @@ struct Plain {
     file: File,
     written: usize,
     bytes: Vec<u8>,
-    directory: Directory,
+    directory: TempDir,
 }
 
 impl Plain {
     fn new(name: &str, bytes: usize) -> Self {
-        let directory = Directory::new(name);
+        let directory = directory(name);
         let file = Self::file(&directory);
         Self { file, written: 0, bytes: vec![b'x'; bytes], directory }
     }
 
-    fn file(directory: &Directory) -> File {
-        let path = directory.0.join("plain");
+    fn file(directory: &TempDir) -> File {
+        let path = directory.path().join("plain");
         let _ = std::fs::remove_file(&path);
         OpenOptions::new().append(true).create_new(true).open(path).expect("a file can be created")
     }
@@ -235,6 +178,6 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     wall(&mut criterion);
     criterion.final_summary();
-    let quick = std::env::args().any(|argument| argument == "--test");
-    cpu(if quick { 2 } else { 1000 });
+    let measuring = std::env::args().any(|argument| argument == "--bench");
+    cpu(if measuring { 1000 } else { 2 });
 }

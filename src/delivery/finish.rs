@@ -93,7 +93,7 @@ impl Finish {
             state,
             result,
             code: reply.code(),
-            status: reply.status().map(|status| status.to_string()).unwrap_or_default(),
+            status: reply.status().map(|status| status.to_text()).unwrap_or_default(),
             description: recorded(reply.text()),
             from: None,
             to: None,

@@ -30,6 +30,7 @@ pub use engine::{
 pub use extras::{Extras, MailNotes};
 pub use few::Few;
 pub use ledger::Ledger;
+pub use log::bench;
 pub(crate) use log::is_file_of_queue;
 pub use log::{LogQueue, LogReader, Notify, OpenError, Options, Unread};
 pub use mail::{

@@ -13,6 +13,7 @@
 
 pub mod address;
 pub mod answer;
+pub mod bench;
 pub mod body;
 mod buffer;
 pub mod client;

@@ -49,26 +49,42 @@ impl EnhancedStatus {
         self.detail
     }
 
+    /// As it is shown. Each mail that is delivered records one, and its Display costs ten times as much.
+    pub fn to_text(self) -> String {
+        let mut text = String::with_capacity("5.999.999".len());
+        let mut digits = itoa::Buffer::new();
+        for (before, number) in
+            [("", u16::from(self.class)), (".", self.subject), (".", self.detail)]
+        {
+            text.push_str(before);
+            text.push_str(digits.format(number));
+        }
+        text
+    }
+
     /// Splits a status off the front of `text`; the rest begins after the space.
     pub fn split(text: &str) -> Option<(Self, &str)> {
-        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
-        let mut parts = word.splitn(3, '.').map(number);
-        let class = u8::try_from(parts.next()??).ok()?;
-        let status = Self::new(class, parts.next()??, parts.next()??)?;
-        Some((status, rest))
+        let (class, rest) = number(text.as_bytes())?;
+        let (subject, rest) = number(rest.strip_prefix(b".")?)?;
+        let (detail, rest) = number(rest.strip_prefix(b".")?)?;
+        let status = Self::new(u8::try_from(class).ok()?, subject, detail)?;
+        let rest = if rest.is_empty() { rest } else { rest.strip_prefix(b" ")? };
+        Some((status, &text[text.len() - rest.len()..]))
     }
 }
 
 impl fmt::Display for EnhancedStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.class, self.subject, self.detail)
+        f.write_str(&self.to_text())
     }
 }
 
-/// One to three digits and nothing else.
-fn number(digits: &str) -> Option<u16> {
-    let plain = (1..=3).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-    if plain { digits.parse().ok() } else { None }
+/// The number at the front of `bytes`, of one to three digits, and what is behind it.
+fn number(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = bytes.split_at(digits);
+    let value = || digits.iter().fold(0, |value, digit| value * 10 + u16::from(digit - b'0'));
+    (1..=3).contains(&digits.len()).then(|| (value(), rest))
 }
 
 /// A reply: code, enhanced status, and text whose lines are separated by LF.

@@ -17,6 +17,7 @@
 mod accepted;
 mod backlog;
 mod batch;
+pub mod bench;
 mod codec;
 mod commit;
 mod compaction;

@@ -7,8 +7,6 @@
 //! Diagnostics: [`StartError`] for mails that no far end may ever see; [`Obstacle`] for those that this
 //! one cannot take.
 
-use std::io::Write;
-
 use thiserror::Error;
 
 use super::super::address::{Address, AddressError, Path};
@@ -167,9 +165,13 @@ impl Checked {
 
     /// `MAIL` with the parameters that were offered.
     pub(super) fn write_mail(&self, offered: &Extensions, out: &mut Vec<u8>) {
-        write!(out, "MAIL FROM:<{}>", self.from).expect(WRITES);
+        // Every mail has them, and a formatter costs as much as all the rest of a step.
+        for part in ["MAIL FROM:<", self.from.as_str(), ">"] {
+            out.extend_from_slice(part.as_bytes());
+        }
         if offered.size.is_some() {
-            write!(out, " SIZE={}", self.size).expect(WRITES);
+            out.extend_from_slice(b" SIZE=");
+            out.extend_from_slice(itoa::Buffer::new().format(self.size).as_bytes());
         }
         if self.body == BodyKind::EightBit && offered.eight_bit {
             out.extend_from_slice(b" BODY=8BITMIME");
@@ -185,12 +187,12 @@ impl Checked {
     }
 
     pub(super) fn write_rcpt(&self, offered: &Extensions, out: &mut Vec<u8>) {
-        write!(out, "RCPT TO:<{}>", self.to).expect(WRITES);
+        for part in ["RCPT TO:<", self.to.as_str(), ">"] {
+            out.extend_from_slice(part.as_bytes());
+        }
         if offered.dsn {
             out.extend_from_slice(&self.rcpt_request);
         }
         out.extend_from_slice(b"\r\n");
     }
 }
-
-pub(super) const WRITES: &str = "a vector takes all that is written";

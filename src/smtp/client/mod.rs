@@ -31,6 +31,7 @@ pub use super::sasl::Mechanism;
 pub use envelope::{Envelope, Extensions, StartError};
 pub use event::{Event, Origin, Outcome, Problem, Stage};
 pub use login::{Credentials, Exchange, Login, Mechanisms};
+pub(super) use parser::{Bounds, ReplyParser};
 pub use session::{Options, Security, Session};
 
 #[cfg(test)]

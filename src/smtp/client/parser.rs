@@ -6,23 +6,36 @@
 //!
 //! Diagnostics: [`Problem::ReplyTooLong`] and [`Problem::BadReply`], after which nothing is read.
 
+use std::borrow::Cow;
+
 use memchr::memchr;
 
 use super::super::buffer::Buffer;
 use super::super::reply::{EnhancedStatus, Reply};
 use super::event::Problem;
+use super::session::Options;
 
 /// Bounds of one reply; one line may go beyond that of the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bounds {
-    pub(super) line_bytes_max: usize,
-    pub(super) lines_max: usize,
-    pub(super) bytes_max: usize,
+pub(in crate::smtp) struct Bounds {
+    line_bytes_max: usize,
+    lines_max: usize,
+    bytes_max: usize,
+}
+
+impl Bounds {
+    pub(in crate::smtp) fn of(options: &Options) -> Self {
+        Self {
+            line_bytes_max: options.reply_line_bytes_max,
+            lines_max: options.reply_lines_max,
+            bytes_max: options.reply_bytes_max,
+        }
+    }
 }
 
 /// Collects lines until a reply is complete.
 #[derive(Debug)]
-pub(super) struct ReplyParser {
+pub(in crate::smtp) struct ReplyParser {
     bounds: Bounds,
     input: Buffer,
     /// Octets of `input` that are known to hold no LF.
@@ -40,11 +53,11 @@ struct Partial {
 }
 
 impl ReplyParser {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(in crate::smtp) fn new(bounds: Bounds) -> Self {
         Self { bounds, input: Buffer::default(), searched: 0, partial: None }
     }
 
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(in crate::smtp) fn push(&mut self, bytes: &[u8]) {
         self.input.push(bytes);
     }
 
@@ -60,7 +73,7 @@ impl ReplyParser {
     }
 
     /// The next complete reply.
-    pub(super) fn next(&mut self) -> Result<Option<Reply>, Problem> {
+    pub(in crate::smtp) fn next(&mut self) -> Result<Option<Reply>, Problem> {
         loop {
             let bytes = self.input.as_slice();
             let Some(index) = memchr(b'\n', &bytes[self.searched..]) else {
@@ -90,10 +103,10 @@ impl ReplyParser {
         }
     }
 
-    fn joined(partial: Option<Partial>, line: Line) -> Result<Partial, Problem> {
+    fn joined(partial: Option<Partial>, line: Line<'_>) -> Result<Partial, Problem> {
         let Some(mut partial) = partial else {
             let Line { code, status, text, .. } = line;
-            return Ok(Partial { code, status, text, lines: 1 });
+            return Ok(Partial { code, status, text: text.into_owned(), lines: 1 });
         };
         // RFC 5321 4.2.1: the code is the same on each line.
         if partial.code != line.code {
@@ -107,16 +120,16 @@ impl ReplyParser {
 }
 
 /// One line of a reply.
-struct Line {
+struct Line<'a> {
     code: u16,
     status: Option<EnhancedStatus>,
-    text: String,
+    text: Cow<'a, str>,
     last: bool,
 }
 
-impl Line {
+impl<'a> Line<'a> {
     /// Reads `raw`, which ends in LF.
-    fn parse(raw: &[u8]) -> Result<Self, Problem> {
+    fn parse(raw: &'a [u8]) -> Result<Self, Problem> {
         let line = raw.strip_suffix(b"\n").unwrap_or(raw);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let (digits, rest) = line.split_first_chunk::<3>().ok_or(Problem::BadReply)?;
@@ -130,7 +143,11 @@ impl Line {
         let text = shown(text);
         match EnhancedStatus::split(&text) {
             Some((status, rest)) if u16::from(status.class()) == code / 100 => {
-                Ok(Self { code, status: Some(status), text: rest.to_owned(), last })
+                let text = match text {
+                    Cow::Borrowed(text) => Cow::Borrowed(&text[text.len() - rest.len()..]),
+                    Cow::Owned(_) => Cow::Owned(rest.to_owned()),
+                };
+                Ok(Self { code, status: Some(status), text, last })
             }
             Some(_) | None => Ok(Self { code, status: None, text, last }),
         }
@@ -143,7 +160,11 @@ fn code(digits: [u8; 3]) -> Option<u16> {
     valid.then(|| digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0')))
 }
 
-fn shown(text: &[u8]) -> String {
-    let shown = |c: char| if c.is_control() { '?' } else { c };
-    String::from_utf8_lossy(text).chars().map(shown).collect()
+fn shown(text: &[u8]) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(text);
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        // Nearly all.
+        return text;
+    }
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

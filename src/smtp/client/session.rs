@@ -7,13 +7,12 @@
 //! driver and panic, but for those that a race with the far end can cause, which are ignored.
 
 use std::collections::VecDeque;
-use std::io::Write;
 use std::sync::Arc;
 
 use super::super::buffer::Buffer;
 use super::super::reply::Reply;
 use super::super::sasl::Mechanism;
-use super::envelope::{Checked, Envelope, Extensions, StartError, WRITES};
+use super::envelope::{Checked, Envelope, Extensions, StartError};
 use super::event::{Event, Origin, Outcome, Problem, Stage};
 use super::login::{Exchange, Login};
 use super::parser::{Bounds, ReplyParser};
@@ -143,11 +142,6 @@ enum Step {
 impl Session {
     /// A session for a connection that is being made; it waits for the banner, or for a handshake.
     pub fn new(options: &Options) -> Self {
-        let bounds = Bounds {
-            line_bytes_max: options.reply_line_bytes_max,
-            lines_max: options.reply_lines_max,
-            bytes_max: options.reply_bytes_max,
-        };
         let implicit = options.security == Security::Implicit;
         let mut output = Buffer::default();
         // Until the login is done.
@@ -163,7 +157,7 @@ impl Session {
             mechanism: None,
             far_name: None,
             dirty: false,
-            parser: ReplyParser::new(bounds),
+            parser: ReplyParser::new(Bounds::of(options)),
             output,
             events: VecDeque::new(),
         }
@@ -574,7 +568,9 @@ impl Mail {
             Step::Data => out.extend_from_slice(b"DATA\r\n"),
             Step::FinalDot => {
                 if let Carriage::Chunk { octets, .. } = self.carriage {
-                    write!(out, "BDAT {octets} LAST\r\n").expect(WRITES);
+                    out.extend_from_slice(b"BDAT ");
+                    out.extend_from_slice(itoa::Buffer::new().format(octets).as_bytes());
+                    out.extend_from_slice(b" LAST\r\n");
                 }
             }
             Step::Held | Step::Body | Step::EmptyDot => {}

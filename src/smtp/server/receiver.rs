@@ -19,8 +19,9 @@ const RESERVE_BYTES_DEFAULT: usize = 16 * 1024;
 const RESERVE_BYTES_SLACK: usize = 1024;
 /// Allocated at once at most; what was reserved above it is allocated as text comes.
 const ALLOCATE_BYTES_MAX: usize = 1 << 20;
-/// A buffer grows by half, but at least by this.
-const STEP_BYTES_MIN: usize = 64 * 1024;
+/// A buffer grows by half, but at least by this: growing moves the text, and a text of 100 KiB whose size nobody
+/// said is to be moved once, while it is small.
+const STEP_BYTES_MIN: usize = 128 * 1024;
 /// Room below which the buffer grows before the next read.
 const ROOM_BYTES_MIN: usize = 512;
 
