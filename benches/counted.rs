@@ -8,6 +8,9 @@
 //! Otherwise (`cargo test`) each case runs once, in a process of its own, for there is one host of plugins
 //! in a process.
 //!
+//! What ends in `.smtp-proto` or `.memmem` is what others take for the same octets; see `smtp_command.rs` and
+//! `data_scan.rs` for what each side does more.
+//!
 //! Diagnostics: panics when a case does not do what it should.
 
 use std::hint::black_box;
@@ -21,6 +24,8 @@ use rohrpost::queue::{Entry, Ids};
 use rohrpost::smtp::bench::{Replies, command, text_octets};
 use rohrpost_abi::Hook;
 use rohrpost_reactor::{Rest, TimerKey, Wheel, mailbox};
+use smtp_proto::Request;
+use smtp_proto::response::parser::ResponseReceiver;
 
 #[path = "support/mail.rs"]
 mod mail;
@@ -35,15 +40,50 @@ struct Case {
 }
 
 const CASES: &[Case] = &[
-    Case { name: "command/ehlo", per_round: 10, run: ehlo },
-    Case { name: "command/mail", per_round: 10, run: mail_from },
-    Case { name: "command/rcpt", per_round: 10, run: rcpt_to },
-    Case { name: "command/data", per_round: 10, run: data },
-    Case { name: "reply/ok", per_round: 10, run: reply_ok },
-    Case { name: "reply/refused", per_round: 10, run: reply_refused },
-    Case { name: "reply/extensions", per_round: 10, run: reply_extensions },
-    Case { name: "text/scanned_kib", per_round: SCANNED_KIB, run: scanned },
-    Case { name: "text/scanned_kib_of_dots", per_round: SCANNED_KIB, run: scanned_dots },
+    Case { name: "command/ehlo", per_round: 10, run: |rounds| commands(EHLO, rounds) },
+    Case { name: "command/mail", per_round: 10, run: |rounds| commands(MAIL, rounds) },
+    Case {
+        name: "command/mail.smtp-proto",
+        per_round: 10,
+        run: |rounds| peer_commands(MAIL, rounds),
+    },
+    Case { name: "command/rcpt", per_round: 10, run: |rounds| commands(RCPT, rounds) },
+    Case {
+        name: "command/rcpt.smtp-proto",
+        per_round: 10,
+        run: |rounds| peer_commands(RCPT, rounds),
+    },
+    Case { name: "command/data", per_round: 10, run: |rounds| commands(DATA, rounds) },
+    Case { name: "reply/ok", per_round: 10, run: |rounds| replies(OK, rounds) },
+    Case { name: "reply/ok.smtp-proto", per_round: 10, run: |rounds| peer_replies(OK, rounds) },
+    Case { name: "reply/refused", per_round: 10, run: |rounds| replies(REFUSED, rounds) },
+    Case {
+        name: "reply/refused.smtp-proto",
+        per_round: 10,
+        run: |rounds| peer_replies(REFUSED, rounds),
+    },
+    Case { name: "reply/extensions", per_round: 10, run: |rounds| replies(EXTENSIONS, rounds) },
+    Case {
+        name: "reply/extensions.smtp-proto",
+        per_round: 10,
+        run: |rounds| peer_replies(EXTENSIONS, rounds),
+    },
+    Case { name: "text/scanned_kib", per_round: SCANNED_KIB, run: |rounds| scan(LINE, 0, rounds) },
+    Case {
+        name: "text/scanned_kib.memmem",
+        per_round: SCANNED_KIB,
+        run: |rounds| peer_scan(LINE, 0, rounds),
+    },
+    Case {
+        name: "text/scanned_kib_of_dots",
+        per_round: SCANNED_KIB,
+        run: |rounds| scan(DOTTED, 1, rounds),
+    },
+    Case {
+        name: "text/scanned_kib_of_dots.memmem",
+        per_round: SCANNED_KIB,
+        run: |rounds| peer_scan(DOTTED, 1, rounds),
+    },
     Case { name: "mailbox/message_awake", per_round: 10, run: mail_awake },
     Case { name: "mailbox/message_asleep", per_round: 1, run: mail_asleep },
     Case { name: "timer/arm_and_cancel", per_round: 10, run: timer_arm_and_cancel },
@@ -60,6 +100,18 @@ const CASES: &[Case] = &[
     Case { name: "message/64k_plugin", per_round: 1, run: |rounds| messages(64 << 10, 1, rounds) },
     Case { name: "message/64k_plugins", per_round: 1, run: |rounds| messages(64 << 10, 3, rounds) },
 ];
+
+const EHLO: &str = "EHLO client.example.com\r\n";
+const MAIL: &str = "MAIL FROM:<bounces+12345@mail.example.com> SIZE=12345 BODY=8BITMIME\r\n";
+const RCPT: &str = "RCPT TO:<someone.else@example.org>\r\n";
+const DATA: &str = "DATA\r\n";
+const OK: &str = "250 2.1.0 Ok\r\n";
+const REFUSED: &str =
+    "550 5.1.1 <someone.else@example.org>: Recipient address rejected: unknown user\r\n";
+const EXTENSIONS: &str = "250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250-ETRN\r\n\
+    250-STARTTLS\r\n250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250 CHUNKING\r\n";
+const LINE: &str = "The quick brown fox jumps over the lazy dog, and comes back for more.\r\n";
+const DOTTED: &str = "..dots and more dots\r\n";
 
 const FAILED: &str = "a poll, its waker and its mailbox work";
 const SCANNED_KIB: u64 = 64;
@@ -111,22 +163,6 @@ fn each_once() -> ExitCode {
 
 // ---- Dialogue -------------------------------------------------------------------------------------------
 
-fn ehlo(rounds: u64) {
-    commands("EHLO client.example.com\r\n", rounds);
-}
-
-fn mail_from(rounds: u64) {
-    commands("MAIL FROM:<bounces+12345@mail.example.com> SIZE=12345 BODY=8BITMIME\r\n", rounds);
-}
-
-fn rcpt_to(rounds: u64) {
-    commands("RCPT TO:<someone.else@example.org>\r\n", rounds);
-}
-
-fn data(rounds: u64) {
-    commands("DATA\r\n", rounds);
-}
-
 fn commands(line: &str, rounds: u64) {
     for _ in 0..rounds * 10 {
         let command = command(black_box(line.as_bytes()));
@@ -134,23 +170,11 @@ fn commands(line: &str, rounds: u64) {
     }
 }
 
-fn reply_ok(rounds: u64) {
-    replies("250 2.1.0 Ok\r\n", rounds);
-}
-
-fn reply_refused(rounds: u64) {
-    replies(
-        "550 5.1.1 <someone.else@example.org>: Recipient address rejected: unknown user\r\n",
-        rounds,
-    );
-}
-
-fn reply_extensions(rounds: u64) {
-    replies(
-        "250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250-ETRN\r\n250-STARTTLS\r\n\
-         250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250 CHUNKING\r\n",
-        rounds,
-    );
+fn peer_commands(line: &str, rounds: u64) {
+    for _ in 0..rounds * 10 {
+        let request = Request::parse(&mut black_box(line.as_bytes()).iter());
+        black_box(request.expect("it reads this").into_owned());
+    }
 }
 
 fn replies(reply: &str, rounds: u64) {
@@ -161,20 +185,35 @@ fn replies(reply: &str, rounds: u64) {
     }
 }
 
-fn scanned(rounds: u64) {
-    scan(b"The quick brown fox jumps over the lazy dog, and comes back for more.\r\n", 0, rounds);
+fn peer_replies(reply: &str, rounds: u64) {
+    let mut receiver = ResponseReceiver::default();
+    for _ in 0..rounds * 10 {
+        let reply = receiver.parse(&mut black_box(reply.as_bytes()).iter());
+        receiver.reset();
+        assert!(black_box(reply).is_ok());
+    }
 }
 
-fn scanned_dots(rounds: u64) {
-    scan(b"..dots and more dots\r\n", 1, rounds);
-}
-
-fn scan(line: &[u8], stuffed: usize, rounds: u64) {
+/// A text of such lines in its wire form, and how many they are.
+fn wire(line: &str) -> (Vec<u8>, usize) {
     let lines = SCANNED_KIB as usize * 1024 / line.len();
-    let wire = [&line.repeat(lines), &b".\r\n"[..]].concat();
+    ([&line.repeat(lines), ".\r\n"].concat().into_bytes(), lines)
+}
+
+fn scan(line: &str, stuffed: usize, rounds: u64) {
+    let (wire, lines) = wire(line);
     for _ in 0..rounds {
         let octets = text_octets(black_box(&wire));
         assert_eq!(octets, Some(lines * (line.len() - stuffed)));
+    }
+}
+
+fn peer_scan(line: &str, stuffed: usize, rounds: u64) {
+    let (wire, lines) = wire(line);
+    let finder = memchr::memmem::Finder::new(b"\n.");
+    for _ in 0..rounds {
+        // The first line has none before it, the end has.
+        assert_eq!(finder.find_iter(black_box(&wire)).count(), 1 + stuffed * (lines - 1));
     }
 }
 

@@ -47,7 +47,7 @@ compiler="$(rustc --version), $(uname -m)"
     if [ ${#only[@]} -gt 0 ] && [[ " ${only[*]} " != *" $case "* ]]; then continue; fi
     few=$(count "$case" 100) many=$(count "$case" 1100)
     awk -v name="$case" -v each="$(((many - few) / 1000))" -v per="$per_round" \
-        'BEGIN { printf "%-26s %10.1f\n", name, each / per }'
+        'BEGIN { printf "%-30s %10.1f\n", name, each / per }'
 done >>"$scratch/counted"
 
 if [ -n "$bless" ]; then
@@ -71,10 +71,10 @@ awk -v compiler="# $compiler" -v whole="${#only[@]}" '
             else if ((moved > 2 || moved < -2) && (change > 2 || change < -2)) note = note "  moved"
             delete known[$1]
         }
-        printf "%-26s %10.1f%s\n", $1, $2, note
+        printf "%-30s %10.1f%s\n", $1, $2, note
     }
     END {
-        if (whole == 0) for (name in known) printf "%-26s %10s  gone\n", name, "-"
+        if (whole == 0) for (name in known) printf "%-30s %10s  gone\n", name, "-"
         if (before != compiler) print "counted with another compiler, so nothing is judged: " substr(before, 3)
         else if (grown) { print grown " grew by more than 5 %"; exit 1 }
     }' "$known" "$scratch/counted"
