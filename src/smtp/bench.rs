@@ -5,7 +5,7 @@
 //!
 //! Diagnostics: those of what is behind the door.
 
-use super::body::{Piece, TextScanner, line_dots};
+use super::body::{Piece, TextScanner};
 use super::client::{Bounds, Options, Problem, ReplyParser};
 use super::command::{Command, CommandError, Dialect};
 use super::line;
@@ -51,10 +51,10 @@ impl Default for Replies {
 /// Octets of text in the wire form of DATA, found where it lies; `None` if it has no end, or a CR or LF
 /// that stands alone.
 pub fn text_octets(wire: &[u8]) -> Option<usize> {
-    let (mut scanner, finder) = (TextScanner::new(), line_dots());
+    let mut scanner = TextScanner::new();
     let (mut at, mut octets) = (0, 0);
     loop {
-        match scanner.next(wire, at, &finder) {
+        match scanner.next(wire, at) {
             Piece::Text(range) => {
                 at = range.end;
                 octets += range.len();
