@@ -35,7 +35,8 @@
 //! | [`load`] | `rohrpost load`: sends mail as fast as a server takes it, or at a rate, and measures | verifies a certificate, sends twice |
 //!
 //! Whoever reads from the start may take [`smtp::server`], then `net/incoming.rs`, `worker/turn.rs`,
-//! `queue/log/journal.rs`, `delivery/store.rs` and `net/outgoing.rs`: that is the way of a mail.
+//! `queue/log/journal.rs`, `delivery/store.rs` and `net/outgoing.rs`: that is the way of a mail. What a message
+//! costs on it is counted in [`cost`].
 //!
 //! # Threads
 //!
@@ -364,6 +365,7 @@ pub mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod control;
+pub mod cost;
 pub mod crashes;
 pub mod delivery;
 pub mod exposition;
