@@ -178,6 +178,7 @@ impl Snapshot {
         let queue = &self.queue;
         let accepting = u8::from(queue.accepting == Accepting::Yes);
         let delivering = u8::from(queue.delivering);
+        let recovering = u8::from(queue.recovering);
         for (name, help, value) in [
             (
                 "accepting",
@@ -185,6 +186,11 @@ impl Snapshot {
                 accepting.into(),
             ),
             ("delivering", "1 while outcomes can be remembered.", delivering.into()),
+            (
+                "recovering",
+                "1 while mail from before the start is read: it is in no other figure until then.",
+                recovering.into(),
+            ),
             (
                 "unsynced_settles",
                 "Mails that a crash now would send twice.",

@@ -8,20 +8,39 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rohrpost_reactor::{SendError, Sender};
+use crossbeam_channel::Sender;
+use rohrpost_reactor::SendError;
 
 use crate::net::desk::Mail;
 
 /// How long a thread that may wait rests before it offers to a full mailbox again.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
+/// Tells whoever sent a message that it was dealt with, or that nobody is left to do so: when it is dropped.
+#[derive(Debug)]
+pub struct Receipt(Sender<()>);
+
+impl Receipt {
+    /// Fills `told` once.
+    pub fn to(told: Sender<()>) -> Self {
+        Self(told)
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        // Whoever sent it may have gone.
+        let _ = self.0.try_send(());
+    }
+}
+
 /// One sender per worker; clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Mailboxes(Arc<OnceLock<Vec<Sender<Mail>>>>);
+pub struct Mailboxes(Arc<OnceLock<Vec<rohrpost_reactor::Sender<Mail>>>>);
 
 impl Mailboxes {
     /// Makes the workers known; the first call counts.
-    pub fn fill(&self, senders: Vec<Sender<Mail>>) {
+    pub fn fill(&self, senders: Vec<rohrpost_reactor::Sender<Mail>>) {
         assert!(self.0.set(senders).is_ok(), "the workers are made known once");
     }
 

@@ -131,6 +131,10 @@ pub fn drain(what: Drain) -> u8 {
                 ));
                 0
             }
+            Ok(Rest { recovering: true, .. }) => complain(
+                "still draining: mail from before the start is still being read",
+                cli::EXIT_TRY_AGAIN,
+            ),
             Ok(rest) => {
                 let under_way = counted(rest.under_way, "mail");
                 let clients = counted(rest.clients, "client");
@@ -147,6 +151,8 @@ pub fn drain(what: Drain) -> u8 {
 
 /// How far a drain is.
 struct Rest {
+    /// Nobody knows yet what is due.
+    recovering: bool,
     queued: u64,
     under_way: u64,
     committing: u64,
@@ -158,6 +164,7 @@ impl Rest {
     fn of(status: &Value) -> Rest {
         let count = |field: &str| status[field].as_u64().unwrap_or(0);
         Rest {
+            recovering: status["queue"]["recovering"] == true,
             queued: count("queued"),
             under_way: count("under_way"),
             committing: count("committing"),
@@ -167,7 +174,8 @@ impl Rest {
     }
 
     fn is_at_rest(&self) -> bool {
-        self.under_way + self.committing + self.settling + self.clients == 0
+        let busy = self.under_way + self.committing + self.settling + self.clients;
+        busy == 0 && !self.recovering
     }
 }
 
@@ -212,5 +220,7 @@ mod tests {
             let status = json!({ "queued": 2, "under_way": 0, waits: 1 });
             assert!(!Rest::of(&status).is_at_rest(), "{waits}");
         }
+        let unread = json!({ "queued": 0, "under_way": 0, "queue": { "recovering": true } });
+        assert!(!Rest::of(&unread).is_at_rest());
     }
 }

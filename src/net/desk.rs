@@ -25,6 +25,7 @@ use crate::delivery::{DestinationId, Journey, Now, Store};
 use crate::limits::Share;
 use crate::log::Log;
 use crate::logbook::Logbook;
+use crate::mailboxes::Receipt;
 use crate::metrics::{Metrics, Number, WorkerMetrics};
 use crate::plugin::view::Plugins;
 use crate::queue::{
@@ -84,7 +85,7 @@ pub enum Mail {
     /// The password that this connection gave was checked: whether it is good.
     Verified(Key, bool),
     /// Mail that the start found, to be owned by this worker.
-    Restore(Vec<Waiting>),
+    Restore(Vec<Waiting>, Receipt),
     /// Every worker is ready: take connections.
     Open,
     /// A question of the control socket.

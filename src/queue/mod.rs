@@ -32,7 +32,7 @@ pub use few::Few;
 pub use ledger::Ledger;
 pub use log::bench;
 pub(crate) use log::is_file_of_queue;
-pub use log::{LogQueue, LogReader, Notify, OpenError, Options, Unread};
+pub use log::{Backlog, LogQueue, LogReader, Notify, OpenError, Options, Unread};
 pub use mail::{
     Addresses, Attempt, Body, BodyError, IdError, Ids, Mail, MailId, NO_BODY, Next, Origin,
     ShownId, Transaction, TransactionId,

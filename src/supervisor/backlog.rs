@@ -7,14 +7,17 @@
 //! **Diagnostics**: [`StartError`]; what recovery found is logged.
 
 use std::error::Error;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::log::Log;
-use crate::mailboxes::Mailboxes;
+use crate::mailboxes::{Mailboxes, Receipt};
 use crate::net::desk::Mail;
-use crate::queue::{DiskStorage, LogQueue, OpenError, Options, Recovered, TransactionId, Unread};
+use crate::queue::{
+    Backlog, DiskStorage, LogQueue, OpenError, Options, Recovered, Unread, Waiting,
+};
 use crate::settings::Settings;
 use crate::view::counted;
 
@@ -22,24 +25,10 @@ use super::server::{Event, StartError, system};
 
 /// A log of so many octets is read before the server greets: that takes some hundredths of a second.
 const READ_FIRST_BYTES_MAX: u64 = 32 << 20;
-/// Transactions that a worker takes over at a time; more would hold up its clients.
-const RESTORED_AT_ONCE_MAX: usize = 64;
-
-/// The mail that was in the queue before.
-pub(super) enum Backlog {
-    Found(Recovered),
-    /// So much that mail is taken before all of it has been read.
-    Unread(Box<Unread>),
-}
-
-impl Backlog {
-    pub(super) fn id_max(&self) -> Option<TransactionId> {
-        match self {
-            Backlog::Found(recovered) => recovered.id_max,
-            Backlog::Unread(unread) => unread.id_max(),
-        }
-    }
-}
+/// Transactions that a worker takes over at a time: about a millisecond's work, for which clients wait.
+const RESTORED_AT_ONCE_MAX: usize = 1_000;
+/// Such pieces that stand in a worker's mailbox, so that others do not wait behind all of them.
+const PIECES_AT_ONCE_MAX: usize = 2;
 
 pub(super) fn open_queue(
     settings: &Settings,
@@ -56,16 +45,14 @@ pub(super) fn open_queue(
     let notify = Box::new(move |worker, completion| {
         answers.deliver(worker, Mail::Committed(completion));
     });
-    let (queue, unread) = LogQueue::open_unread(storage, options, notify)?;
-    let backlog = if unread.bytes() > READ_FIRST_BYTES_MAX {
-        let mib = unread.bytes() >> 20;
-        log.info("queue", format_args!("{mib} MiB of the log are read while mail is taken"));
-        Backlog::Unread(Box::new(unread))
-    } else {
-        let recovered = unread.read()?;
-        report_recovery(&recovered, log);
-        Backlog::Found(recovered)
-    };
+    let (queue, backlog) = LogQueue::open_within(READ_FIRST_BYTES_MAX, storage, options, notify)?;
+    match &backlog {
+        Backlog::Found(recovered) => report_recovery(recovered, log),
+        Backlog::Unread(unread) => {
+            let mib = unread.bytes() >> 20;
+            log.info("queue", format_args!("{mib} MiB of the log are read while mail is taken"));
+        }
+    }
     Ok((Arc::new(queue), backlog))
 }
 
@@ -105,7 +92,8 @@ pub(super) fn restore(
 ) -> Result<(), StartError> {
     let unread = match backlog {
         Backlog::Found(recovered) => {
-            share_out(recovered, mailboxes);
+            // Nothing waits for it yet, and a worker may be long in a plugin's hook at the start.
+            drop(share_out(recovered, mailboxes, usize::MAX));
             queue.end_recovery();
             return Ok(());
         }
@@ -113,36 +101,89 @@ pub(super) fn restore(
     };
     let (queue, mailboxes, lost, log) =
         (queue.clone(), mailboxes.clone(), lost.clone(), log.clone());
-    let read = move || match unread.read() {
-        Ok(recovered) => {
-            report_recovery(&recovered, &log);
-            share_out(recovered, &mailboxes);
-            queue.end_recovery();
-        }
-        // The server stops: the next one reads it.
-        Err(OpenError::Stopped) => {}
-        Err(error) => {
-            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-            let _ = lost.send(Event::BacklogLost(format!("{error}{cause}")));
-        }
+    let read = move || {
+        // A replay that panics has changed nothing that anybody else sees.
+        let read = AssertUnwindSafe(|| recover(*unread, &mailboxes, &log));
+        let why = match std::panic::catch_unwind(read) {
+            Ok(Ok(())) => return queue.end_recovery(),
+            // The server stops: the next one reads it.
+            Ok(Err(OpenError::Stopped)) => return,
+            Ok(Err(error)) => {
+                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+                format!("{error}{cause}")
+            }
+            Err(_) => "what is queued could not be read: a bug, which stderr tells of".to_owned(),
+        };
+        let _ = lost.send(Event::BacklogLost(why));
     };
     let thread = std::thread::Builder::new().name("recovery".into()).spawn(read);
     thread.map(drop).map_err(system("the thread that reads the queue cannot be started"))
 }
 
-/// Mail belongs to the worker that its id names, or, after a change of `smtp-threads`, to another. A worker
-/// gets it in pieces, between which it does what else there is to do.
-fn share_out(recovered: Recovered, mailboxes: &Mailboxes) {
-    let workers = mailboxes.len();
-    let mut shares: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    for waiting in recovered.waiting {
-        let worker = waiting.id.as_u64() as usize % 256 % workers;
-        shares[worker].push(waiting);
-        if shares[worker].len() == RESTORED_AT_ONCE_MAX {
-            mailboxes.deliver(worker, Mail::Restore(std::mem::take(&mut shares[worker])));
+/// Reads what is waiting. When this returns, the workers have it, and have counted it.
+fn recover(unread: Unread, mailboxes: &Mailboxes, log: &Log) -> Result<(), OpenError> {
+    let recovered = unread.read()?;
+    report_recovery(&recovered, log);
+    let mut shares = share_out(recovered, mailboxes, PIECES_AT_ONCE_MAX);
+    shares.iter_mut().for_each(Share::await_all);
+    // Figures are those of the turn before: so one turn more.
+    for (worker, mut share) in shares.into_iter().enumerate() {
+        share.give(worker, mailboxes, 1);
+        share.await_all();
+    }
+    Ok(())
+}
+
+/// What one worker is given.
+struct Share {
+    waiting: Vec<Waiting>,
+    under_way: usize,
+    taken: (Sender<()>, Receiver<()>),
+}
+
+impl Share {
+    fn new() -> Self {
+        Self { waiting: Vec::new(), under_way: 0, taken: unbounded() }
+    }
+
+    /// Gives away what has gathered, when fewer than `pieces_max` pieces are under way.
+    fn give(&mut self, worker: usize, mailboxes: &Mailboxes, pieces_max: usize) {
+        while self.under_way >= pieces_max {
+            self.await_one();
+        }
+        self.under_way += 1;
+        let receipt = Receipt::to(self.taken.0.clone());
+        mailboxes.deliver(worker, Mail::Restore(std::mem::take(&mut self.waiting), receipt));
+    }
+
+    fn await_one(&mut self) {
+        // Each piece tells of its end, whatever becomes of it, and one sender is here.
+        let _ = self.taken.1.recv();
+        self.under_way -= 1;
+    }
+
+    fn await_all(&mut self) {
+        while self.under_way > 0 {
+            self.await_one();
         }
     }
-    for (worker, share) in shares.into_iter().enumerate() {
-        mailboxes.deliver(worker, Mail::Restore(share));
+}
+
+/// Mail belongs to the worker that its id names, or, after a change of `smtp-threads`, to another. A worker
+/// gets it in pieces, of which `pieces_max` wait for it at a time: between them it does what else there is
+/// to do.
+fn share_out(recovered: Recovered, mailboxes: &Mailboxes, pieces_max: usize) -> Vec<Share> {
+    let workers = mailboxes.len();
+    let mut shares: Vec<Share> = (0..workers).map(|_| Share::new()).collect();
+    for waiting in recovered.waiting {
+        let worker = waiting.id.as_u64() as usize % 256 % workers;
+        shares[worker].waiting.push(waiting);
+        if shares[worker].waiting.len() == RESTORED_AT_ONCE_MAX {
+            shares[worker].give(worker, mailboxes, pieces_max);
+        }
     }
+    for (worker, share) in shares.iter_mut().enumerate() {
+        share.give(worker, mailboxes, pieces_max);
+    }
+    shares
 }

@@ -277,7 +277,7 @@ impl Handler for Worker {
                     }
                 })
             }
-            Mail::Restore(waiting) => {
+            Mail::Restore(waiting, _receipt) => {
                 let now = self.desk.now(io);
                 waiting.into_iter().for_each(|mail| self.desk.store.restore(mail, now));
             }

@@ -60,17 +60,24 @@ impl LogQueue {
         Ok((queue, recovered))
     }
 
-    /// The same, except that what is waiting is still to be read ([`Unread::read`]): of the log only as much
-    /// has been as must be before mail can be taken, however long it is.
-    pub fn open_unread(
+    /// The same with a log of at most `bytes_max` bytes. Of one that is longer only as much is read as must be
+    /// before mail can be taken; what is waiting in it is found by [`Unread::read`]. Whoever passes it on to the
+    /// workers calls [`LogQueue::end_recovery`].
+    pub fn open_within(
+        bytes_max: u64,
         storage: Arc<dyn Storage>,
         options: Options,
         notify: Notify,
-    ) -> Result<(Self, Unread), OpenError> {
-        let Start { journal, reader, gauges, reading } = start(storage, options)?;
+    ) -> Result<(Self, Backlog), OpenError> {
+        let Start { mut journal, reader, gauges, reading } = start(storage, options)?;
+        if reading.bytes() <= bytes_max {
+            let recovered = journal.absorb(reading.replay()?);
+            let queue = Self::run(journal, reader, gauges, notify)?;
+            return Ok((queue, Backlog::Found(recovered)));
+        }
         let queue = Self::run(journal, reader, gauges, notify)?;
         let sender = queue.sender.clone();
-        Ok((queue, Unread { reading, sender }))
+        Ok((queue, Backlog::Unread(Box::new(Unread { reading, sender }))))
     }
 
     /// What was waiting has been passed on to the workers ([`Status::recovering`]).
@@ -105,7 +112,25 @@ impl LogQueue {
     }
 }
 
-/// The mail that was in a log before it was opened, until it has been read.
+/// The mail that was in a log before it was opened.
+pub enum Backlog {
+    /// All of it.
+    Found(Recovered),
+    /// It has to be read yet.
+    Unread(Box<Unread>),
+}
+
+impl Backlog {
+    /// The largest id of any transaction so far, for [`Ids::new`](crate::queue::Ids::new).
+    pub fn id_max(&self) -> Option<TransactionId> {
+        match self {
+            Backlog::Found(recovered) => recovered.id_max,
+            Backlog::Unread(unread) => unread.reading.id_max(),
+        }
+    }
+}
+
+/// The mail of a long log, until it has been read.
 #[must_use = "mail is waiting in it"]
 pub struct Unread {
     reading: Reading,
@@ -113,11 +138,6 @@ pub struct Unread {
 }
 
 impl Unread {
-    /// The largest id of any transaction so far, for [`Ids::new`](crate::queue::Ids::new).
-    pub fn id_max(&self) -> Option<TransactionId> {
-        self.reading.id_max()
-    }
-
     /// Bytes of the segments that are to be read.
     pub fn bytes(&self) -> u64 {
         self.reading.bytes()

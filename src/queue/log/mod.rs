@@ -41,7 +41,7 @@ mod survey;
 mod tests;
 mod unsynced;
 
-pub use commit::{LogQueue, Notify, Unread};
+pub use commit::{Backlog, LogQueue, Notify, Unread};
 pub use journal::Options;
 pub use reader::LogReader;
 pub(super) use record::frame;

@@ -26,7 +26,7 @@ use crate::queue::storage::Storage;
 /// Most places of damage that a report lists one by one.
 const DAMAGED_LISTED_MAX: usize = 1000;
 
-/// Why a queue could not be opened. Nothing was changed; the operator must act.
+/// Why a queue could not be opened. Nothing of it was changed; the operator must act.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory could not be read.
