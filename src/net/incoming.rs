@@ -125,6 +125,8 @@ pub struct Incoming {
     pub(super) progress_ms: u64,
     /// When the text began.
     pub(super) text_ms: Option<u64>,
+    /// Octets of output that wait for no commit ([`Incoming::sendable`]).
+    pub(super) free_output: usize,
     /// Its place among the connections, given back when it is dropped.
     pub(super) permit: IncomingPermit,
 }
@@ -320,13 +322,16 @@ impl Incoming {
     fn advance(&mut self, reads: &mut usize, desk: &mut Desk, io: &mut Io) -> bool {
         self.check_login(desk);
         let sent_before = self.session.output().len();
-        if let Some(event) = self.session.poll_event(&mut desk.memory) {
+        let event = self.session.poll_event(&mut desk.memory);
+        if self.session.output().len() != sent_before {
+            self.progress_ms = io.now_ms();
+            // Nobody was asked: what is answered so is no part of a mail's envelope.
+            self.let_go();
+        }
+        if let Some(event) = event {
             self.progress_ms = io.now_ms();
             self.on_event(event, desk, io);
             return true;
-        }
-        if self.session.output().len() != sent_before {
-            self.progress_ms = io.now_ms();
         }
         if self.last && self.draft.is_none() && self.session.phase() == Phase::Command {
             self.session.on_shutdown(&mut desk.memory);
@@ -364,8 +369,12 @@ impl Incoming {
         };
         // Octets of a text are progress; those of a command are only when it is answered, so that
         // a dripping client cannot keep its connection for ever.
-        if text || self.session.output().len() != before {
+        let answered = self.session.output().len() != before;
+        if text || answered {
             self.progress_ms = io.now_ms();
+        }
+        if answered {
+            self.let_go();
         }
         // It runs on between chunks, until the message is complete or dropped.
         if self.session.phase() == Phase::Data && self.text_ms.is_none() {
@@ -383,6 +392,7 @@ impl Incoming {
     fn on_event(&mut self, event: Event, desk: &mut Desk, io: &mut Io) {
         match event {
             Event::Mail(from) => {
+                self.let_go();
                 self.draft = None;
                 if let Some(refusal) = not_accepting(desk) {
                     // Sooner than after a text that cannot be kept.
@@ -582,6 +592,7 @@ impl Incoming {
             *clear -= count;
         }
         self.session.consume_output(count);
+        self.free_output = self.free_output.saturating_sub(count);
     }
 
     fn mark_dirty(&mut self, desk: &mut Desk) {

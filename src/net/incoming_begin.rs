@@ -94,6 +94,7 @@ impl Incoming {
             told_lost: false,
             hold_ms: None,
             stage_ms: io.now_ms(),
+            free_output: 0,
             progress_ms: io.now_ms(),
             text_ms: None,
             permit: arrival.permit,
@@ -312,6 +313,16 @@ impl Incoming {
         }
     }
 
+    /// All output so far may be written, whatever happens to the mail that is under way.
+    pub(super) fn let_go(&mut self) {
+        self.free_output = self.session.output().len();
+    }
+
+    /// Whether replies wait for a commit.
+    pub(super) fn is_withholding(&self) -> bool {
+        self.free_output < self.session.output().len()
+    }
+
     /// What may be written now.
     pub(super) fn sendable(&self) -> &[u8] {
         let output = self.session.output();
@@ -323,8 +334,9 @@ impl Incoming {
             Stage::Handshake(Shake::After(clear)) => &output[..clear.min(output.len())],
             Stage::Handshake(Shake::Begun) | Stage::Header => &[],
             // Replies to MAIL, RCPT and BDAT of one flight go with the last one, in one write: that is what
-            // the client waits for, and the server not for input (RFC 2920 3.2).
-            Stage::Commit(..) => &[],
+            // the client waits for, and the server not for input (RFC 2920 3.2). What came before this
+            // mail goes now.
+            Stage::Commit(..) => &output[..self.free_output.min(output.len())],
             Stage::Session | Stage::Step(..) | Stage::Verify | Stage::Refusal | Stage::Done => {
                 output
             }

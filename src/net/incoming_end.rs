@@ -19,6 +19,8 @@ use super::transport::Moved;
 
 /// How long the disk may take to make a message durable before its client is told to come back.
 const COMMIT_MS: u64 = 300_000;
+/// How long replies to a mail's envelope wait for that to its text.
+const WITHHELD_MS: u64 = 200;
 /// How long the last reply may take to leave.
 const LEAVE_MS: u64 = 10_000;
 /// How long a client that still sends may take to end, once the last reply has left: closing before
@@ -91,6 +93,8 @@ impl Incoming {
                 self.on_gone(desk);
             }
             Stage::Step(..) => self.fail_hold(desk, io),
+            // The disk takes its time: a client that counts it by command is answered those.
+            Stage::Commit(..) if self.is_withholding() => self.let_go(),
             Stage::Commit(id, _) => {
                 desk.log.limited(
                     "commit-deadline",
@@ -152,6 +156,7 @@ impl Incoming {
                 let hold_ms = most.into_iter().chain(self.hold_ms).min()?;
                 Some(self.stage_ms + hold_ms)
             }
+            Stage::Commit(..) if self.is_withholding() => Some(self.stage_ms + WITHHELD_MS),
             Stage::Commit(..) => Some(self.stage_ms + COMMIT_MS),
             Stage::Verify => Some(self.stage_ms + VERIFY_MS),
             Stage::Refusal => Some(self.refusal_ms(desk)),

@@ -336,6 +336,8 @@ impl Outgoing {
                 Stage::Idle => settings.idle_timeout,
                 Stage::Data | Stage::Held | Stage::Body => settings.data_timeout,
                 Stage::FinalDot => settings.dot_timeout,
+                // The far end may answer all of it when the mail is on its disk.
+                Stage::Mail | Stage::Rcpt if self.has_text_out() => settings.dot_timeout,
                 Stage::Quit | Stage::Closed => Duration::from_millis(QUIT_MS),
                 Stage::Banner | Stage::Ehlo | Stage::StartTls | Stage::Auth(_) | Stage::Rcpt => {
                     settings.reply_timeout

@@ -196,6 +196,12 @@ impl Status {
         value.unwrap_or_else(|| panic!("status has no flag {pointer}: {}", self.0))
     }
 
+    /// A count by its JSON pointer.
+    pub(crate) fn number(&self, pointer: &str) -> u64 {
+        let value = self.0.pointer(pointer).and_then(serde_json::Value::as_u64);
+        value.unwrap_or_else(|| panic!("status has no number {pointer}: {}", self.0))
+    }
+
     /// A text by its JSON pointer.
     pub(crate) fn text(&self, pointer: &str) -> &str {
         let value = self.0.pointer(pointer).and_then(serde_json::Value::as_str);
