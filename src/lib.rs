@@ -203,7 +203,9 @@
 //!   without an attempt: an attempt is a mail's own trouble, and the retry schedule is too coarse
 //!   for a hop that restarts.
 //! - **Root opens ports and reads keys before the queue is read and plugins are loaded**, so that all of
-//!   that happens as the `user`. Clients that come while a large queue is read wait for their greeting.
+//!   that happens as the `user`. Clients that come meanwhile wait for their greeting.
+//! - **A long log is read while mail is taken**: the newest segment says after which id and octet to go on, and
+//!   the other ones are needed by nobody before the workers hear of them. Until then nothing is removed or rewritten.
 //! - **A reload swaps the settings of a worker as a whole**, by a message; sessions that have greeted
 //!   their client keep the name and the limits they announced. Ports, threads and the queue's own
 //!   settings wait for a restart: half of a worker cannot be made anew.

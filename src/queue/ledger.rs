@@ -27,6 +27,8 @@ const MERGED_ENTRIES_MAX: usize = CHUNK_ENTRIES / 2;
 pub struct Ledger<V> {
     /// By increasing ids. None is empty, but for an only one.
     chunks: VecDeque<Chunk<V>>,
+    /// The memory of one that became empty last.
+    spare: Option<Chunk<V>>,
     count: usize,
 }
 
@@ -45,7 +47,7 @@ struct Chunk<V> {
 impl<V> Ledger<V> {
     /// An empty ledger.
     pub const fn new() -> Self {
-        Self { chunks: VecDeque::new(), count: 0 }
+        Self { chunks: VecDeque::new(), spare: None, count: 0 }
     }
 
     /// How many entries there are.
@@ -157,7 +159,9 @@ impl<V> Ledger<V> {
                 return last.insert(last.ids.len(), id, value);
             }
         }
-        self.chunks.push_back(Chunk::new(id, value));
+        let mut chunk = self.spare.take().unwrap_or_else(|| Chunk::empty(id));
+        chunk.insert(0, id, value);
+        self.chunks.push_back(chunk);
     }
 
     /// Adds an entry at `at` of the chunk at `place`.
@@ -204,7 +208,8 @@ impl<V> Ledger<V> {
             match self.chunks.len() {
                 // The only one is used again by the next mail.
                 1 => self.chunks[place].close_gaps(),
-                _ => drop(self.chunks.remove(place)),
+                // Beside a full one, too, mail that comes and goes alone takes no new memory.
+                _ => self.spare = self.chunks.remove(place).map(Chunk::cleared),
             }
         } else if live <= SPARSE_ENTRIES {
             let fits = |other: usize| {
@@ -233,6 +238,13 @@ impl<V> Chunk<V> {
     fn empty(first: TransactionId) -> Self {
         let ids = Vec::with_capacity(CHUNK_ENTRIES);
         Self { first, ids, values: Vec::with_capacity(CHUNK_ENTRIES), live: 0 }
+    }
+
+    /// Its memory alone.
+    fn cleared(mut self) -> Self {
+        self.ids.clear();
+        self.values.clear();
+        self
     }
 
     /// Whether there is no room for another entry, but where values are gone.
@@ -410,6 +422,23 @@ mod tests {
         }
         ledger.check();
         assert_eq!((ledger.len(), ledger.chunks.len()), (1, 1));
+    }
+
+    #[test]
+    fn mail_that_comes_and_goes_beside_a_full_chunk_takes_the_same_memory_again() {
+        let mut ledger = Ledger::new();
+        for number in 0..CHUNK_ENTRIES as u64 {
+            ledger.insert(id(number), ());
+        }
+        let mut memory = None;
+        for number in 1_000..2_000 {
+            ledger.insert(id(number), ());
+            let here = ledger.chunks[1].ids.as_ptr();
+            assert_eq!(*memory.get_or_insert(here), here);
+            ledger.remove(id(number));
+            ledger.check();
+        }
+        assert_eq!((ledger.len(), ledger.chunks.len()), (CHUNK_ENTRIES, 1));
     }
 
     /// A start may find old mail while new mail has come already.

@@ -50,18 +50,12 @@ impl Backlog {
         }
     }
 
-    /// All of them, by increasing id.
-    pub(super) fn into_sorted(mut self) -> Vec<Waiting> {
-        // One worker's mail was found in its order: then nothing is moved.
-        let found = |slot: &Option<Waiting>| slot.as_ref().map(|waiting| waiting.id);
-        if self.slots.iter().filter_map(found).is_sorted() {
-            return self.slots.into_iter().flatten().collect();
-        }
-        let mut sorted = Vec::with_capacity(self.places.len());
-        for (_, place) in self.places.into_entries() {
-            sorted.extend(self.slots[place as usize].take());
-        }
-        sorted
+    /// All of them, by increasing id; in the same memory.
+    pub(super) fn into_sorted(self) -> Vec<Waiting> {
+        let mut found: Vec<Waiting> = self.slots.into_iter().flatten().collect();
+        // That of one worker is in order, that of several nearly so.
+        found.sort_unstable_by_key(|waiting| waiting.id);
+        found
     }
 }
 
