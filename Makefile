@@ -32,7 +32,7 @@ tools: ## compilers and foreign programs that the tests talk to, into target/too
 fuzz: ## each fuzz target for a while: make fuzz FUZZ_SECONDS=600
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) tests/tools/fuzz.sh
 
-bench: ## criterion's answers to the questions in benches/: make bench BENCH='--bench tls -- --quick'
+bench: tools ## criterion's answers to the questions in benches/: make bench BENCH='--bench tls -- --quick'
 	cargo bench --workspace --locked $(BENCH)
 	@benches/ratios.py
 

@@ -21,9 +21,13 @@ for argument in "$@"; do
     *) only+=("$argument") ;;
     esac
 done
+if [ -n "$bless" ] && [ ${#only[@]} -gt 0 ]; then
+    echo "instructions.sh: --bless takes all cases" >&2
+    exit 64
+fi
 command -v valgrind >/dev/null || { echo "instructions.sh: valgrind is not installed" >&2; exit 69; }
 
-program=$(cargo bench --locked --profile counted --bench counted --no-run 2>&1 | tee /dev/stderr |
+program=$(cargo bench --locked --profile counted --bench counted --no-run 2>&1 | tee >(cat >&2) |
     sed -n 's/.*Executable.*(\(.*\))$/\1/p')
 test -x "$program"
 scratch=$(mktemp -d)
@@ -49,9 +53,11 @@ compiler="$(rustc --version), $(uname -m)"
     awk -v name="$case" -v each="$(((many - few) / 1000))" -v per="$per_round" \
         'BEGIN { printf "%-30s %10.1f\n", name, each / per }'
 done >>"$scratch/counted"
+for case in "${only[@]}"; do
+    grep -q "^$case " "$scratch/counted" || { echo "instructions.sh: there is no case $case" >&2; exit 64; }
+done
 
 if [ -n "$bless" ]; then
-    test ${#only[@]} -eq 0 || { echo "instructions.sh: --bless takes all cases" >&2; exit 64; }
     cp "$scratch/counted" "$known"
     cat "$known"
     exit

@@ -2,7 +2,8 @@
 //!
 //! Counted on 2026-11-23 on a virtual machine with two cores, without plugins, TLS and logs, one worker, messages
 //! of 4 KiB over 50 connections that are reused; built with `lto = "off"`, `codegen-units = 16`. Counts do not
-//! depend on what else the machine does. `tests/limits/calls.rs` and `tests/limits/allocations.rs` keep them.
+//! depend on what else the machine does. Bounds on the reads and writes of each flight are in `tests/limits/calls.rs`,
+//! those on allocations in `tests/limits/allocations.rs`; `make instructions` counts the parts.
 //!
 //! # System calls of a message
 //!

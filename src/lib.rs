@@ -226,9 +226,9 @@
 //! - **A connection that has paused is looked at before it gets a mail**; after a second it has rested, and its
 //!   first reply has half a minute: one that a firewall forgot would else cost every mail the whole
 //!   `smtp-out-timeout`. Such a mail is given back too. Nothing goes ahead of the first reply then.
-//! - **Replies to MAIL, RCPT and BDAT of one flight wait for that to the text**, 200 ms at most, and go with it
-//!   in one write: a client that has sent all that waits for nothing else. Replies to what came before this MAIL
-//!   or stands among its commands and is none of its own (RFC 2920 3.2) go at once.
+//! - **Replies to MAIL and RCPT that came in one piece with BDAT LAST wait for that to the text**, 200 ms at
+//!   most, and go with it in one write: a client that has sent all that waits for nothing else. A reply for which
+//!   nobody is asked, to NOOP or a syntax error (RFC 2920 3.2), goes at once with all before it.
 //! - **What a plugin decides of a mail counts while it cannot have arrived**: before its text, and after a
 //!   failure. Behind the 354 only the end of the connection leads out (RFC 5321 3.3); once the text is out
 //!   nothing does, and `mq_smtp_out_sent` that is held too long is taken back without ending the delivery:

@@ -60,7 +60,7 @@ const QUEUE: &[(&str, &str)] = &[
     ("queue.delivering", "False while the disk is away and no more outcomes can be remembered."),
     (
         "queue.recovering",
-        "True while mail from before the start is still being read: it is neither delivered nor listed until then.",
+        "True while mail from before the start is still being read: it is neither delivered nor listed, and in no other figure, until then.",
     ),
     ("queue.settles_unsynced", "The same as settles_unwritten."),
     ("queue.transactions", "Messages held; a mail is one recipient of a message."),

@@ -169,6 +169,7 @@ impl Incoming {
     /// Raw output of a plugin that was called for something else.
     pub fn on_send(&mut self, bytes: &[u8], desk: &mut Desk) {
         self.session.inject_output(bytes);
+        self.let_go();
         self.mark_dirty(desk);
     }
 
@@ -581,6 +582,8 @@ impl Incoming {
 
     fn write(&mut self) -> Moved {
         let length = self.sendable().len();
+        // A record may hold it although the socket took nothing of it: it cannot be kept back any more.
+        self.free_output = self.free_output.max(length);
         self.transport.write(&self.session.output()[..length])
     }
 

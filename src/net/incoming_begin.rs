@@ -333,7 +333,7 @@ impl Incoming {
             // A lost peer has cleared its output.
             Stage::Handshake(Shake::After(clear)) => &output[..clear.min(output.len())],
             Stage::Handshake(Shake::Begun) | Stage::Header => &[],
-            // Replies to MAIL, RCPT and BDAT of one flight go with the last one, in one write: that is what
+            // Replies to MAIL and RCPT of one flight go with that to its text, in one write: that is what
             // the client waits for, and the server not for input (RFC 2920 3.2). What came before this
             // mail goes now.
             Stage::Commit(..) => &output[..self.free_output.min(output.len())],

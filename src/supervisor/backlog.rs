@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use crate::cli;
 use crate::log::Log;
 use crate::mailboxes::{Mailboxes, Receipt};
 use crate::net::desk::Mail;
@@ -104,17 +105,20 @@ pub(super) fn restore(
     let read = move || {
         // A replay that panics has changed nothing that anybody else sees.
         let read = AssertUnwindSafe(|| recover(*unread, &mailboxes, &log));
-        let why = match std::panic::catch_unwind(read) {
+        let (why, exit) = match std::panic::catch_unwind(read) {
             Ok(Ok(())) => return queue.end_recovery(),
             // The server stops: the next one reads it.
             Ok(Err(OpenError::Stopped)) => return,
             Ok(Err(error)) => {
                 let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-                format!("{error}{cause}")
+                (format!("{error}{cause}"), cli::EXIT_TRY_AGAIN)
             }
-            Err(_) => "what is queued could not be read: a bug, which stderr tells of".to_owned(),
+            Err(_) => (
+                "what is queued could not be read: a bug, which stderr tells of".into(),
+                cli::EXIT_BUG,
+            ),
         };
-        let _ = lost.send(Event::BacklogLost(why));
+        let _ = lost.send(Event::BacklogLost(why, exit));
     };
     let thread = std::thread::Builder::new().name("recovery".into()).spawn(read);
     thread.map(drop).map_err(system("the thread that reads the queue cannot be started"))

@@ -156,7 +156,7 @@ pub(super) enum Event {
     Intake(Intake, Answer),
     WorkerLost(usize, String),
     /// Mail from before the start could not be read.
-    BacklogLost(String),
+    BacklogLost(String, u8),
 }
 
 /// Runs the server until it is told to stop; returns the exit code. `sources` are what `loaded`
@@ -453,9 +453,9 @@ impl Server {
                     log.critical("stop", format_args!("worker {worker} panicked: {why}"));
                     return cli::EXIT_BUG;
                 }
-                Ok(Event::BacklogLost(why)) => {
+                Ok(Event::BacklogLost(why, exit)) => {
                     log.critical("stop", format_args!("{why}; mail in it cannot be delivered"));
-                    return cli::EXIT_TRY_AGAIN;
+                    return exit;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return cli::EXIT_BUG,

@@ -36,7 +36,9 @@ fn a_flight_is_one_read_and_one_write() {
     for (flight, flights) in [("lockstep", 4), ("pipelined", 2), ("bdat", 1)] {
         let (reads, writes) = calls(flight);
         let most = flights * MESSAGES as usize + BESIDE;
-        assert!(reads <= most && writes <= most, "{flight}: {reads} reads, {writes} writes");
+        // Of a commit that takes long the client is told in two parts.
+        let slow = if flight == "bdat" { MESSAGES as usize / 2 } else { 0 };
+        assert!(reads <= most && writes <= most + slow, "{flight}: {reads} reads, {writes} writes");
     }
 }
 
@@ -44,8 +46,10 @@ fn a_flight_is_one_read_and_one_write() {
 #[test]
 fn replies_to_a_flight_go_with_the_last_one_and_do_not_wait_for_a_slow_disk() {
     let slow = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"];
-    let slow =
-        slow.into_iter().chain(["-e", "inject=fdatasync:delay_exit=2000000"]).map(Into::into);
+    let slow = slow
+        .into_iter()
+        .chain(["-e", "inject=fdatasync:delay_exit=5000000"])
+        .map(Into::into);
     let command = [Tool::path("strace").into()].into_iter().chain(slow);
     let server = Server::builder().smarthost("127.0.0.1:1".parse().unwrap()).below(command).start();
     let mut stream = TcpStream::connect(server.smtp()).unwrap();

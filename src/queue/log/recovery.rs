@@ -100,7 +100,9 @@ pub(super) fn tail(storage: &dyn Storage, survey: &Survey) -> Result<Option<Tail
     }
     let mut state = State::default();
     state.read_file(storage, survey, at)?;
-    Ok(Some(state.tail()))
+    // A disk that gave its first record a moment ago may not do so again.
+    let tail = state.tail();
+    Ok((tail.previous.0 == survey.newest()).then_some(tail))
 }
 
 /// The replay so far.
