@@ -28,6 +28,7 @@
 //! | `blocked` | where a worker is that a plugin blocks |
 //! | `census` | how much each plugin has |
 //! | `worker`, `extension` | what the event loop drives |
+//! | `allocator` | what becomes of memory that came free |
 //!
 //! This crate knows neither SMTP nor the event loop: it says what is to be done as [`Command`]s, and is
 //! told what happened. It is the only one with `unsafe`.
@@ -89,6 +90,7 @@
 
 mod access;
 mod address;
+mod allocator;
 mod answer;
 mod ask;
 mod blocked;
@@ -139,6 +141,7 @@ mod unwind;
 mod worker;
 
 pub use address::Locals;
+pub use allocator::keep_freed_memory;
 pub use answer::{ANSWER_BYTES_MAX, Answer, Ruling, Words};
 pub use blocked::{Stack, Unseen, stack_of_main};
 pub use call::{Current, current_main, watch_main};

@@ -36,6 +36,7 @@ use super::message::{Draft, Message};
 use super::receipt::receipt;
 use super::step::{Step, terminated};
 use super::transport::{Moved, Transport};
+use super::withheld::Withheld;
 
 pub use super::incoming_begin::Arrival;
 
@@ -125,8 +126,7 @@ pub struct Incoming {
     pub(super) progress_ms: u64,
     /// When the text began.
     pub(super) text_ms: Option<u64>,
-    /// Octets of output that wait for no commit ([`Incoming::sendable`]).
-    pub(super) free_output: usize,
+    pub(super) withheld: Withheld,
     /// Its place among the connections, given back when it is dropped.
     pub(super) permit: IncomingPermit,
 }
@@ -582,8 +582,7 @@ impl Incoming {
 
     fn write(&mut self) -> Moved {
         let length = self.sendable().len();
-        // A record may hold it although the socket took nothing of it: it cannot be kept back any more.
-        self.free_output = self.free_output.max(length);
+        self.withheld.on_offered(length);
         self.transport.write(&self.session.output()[..length])
     }
 
@@ -595,7 +594,7 @@ impl Incoming {
             *clear -= count;
         }
         self.session.consume_output(count);
-        self.free_output = self.free_output.saturating_sub(count);
+        self.withheld.on_written(count);
     }
 
     fn mark_dirty(&mut self, desk: &mut Desk) {

@@ -32,6 +32,7 @@ use super::login::Login;
 use super::proxy::{self, Named, Parsed};
 use super::step::Step;
 use super::transport::{Handshake, Transport};
+use super::withheld::Withheld;
 
 /// How long a proxy may take to say for whom it speaks; it knows that before it connects.
 pub(super) const HEADER_MS: u64 = 10_000;
@@ -94,7 +95,7 @@ impl Incoming {
             told_lost: false,
             hold_ms: None,
             stage_ms: io.now_ms(),
-            free_output: 0,
+            withheld: Withheld::default(),
             progress_ms: io.now_ms(),
             text_ms: None,
             permit: arrival.permit,
@@ -315,12 +316,12 @@ impl Incoming {
 
     /// All output so far may be written, whatever happens to the mail that is under way.
     pub(super) fn let_go(&mut self) {
-        self.free_output = self.session.output().len();
+        self.withheld.let_go(self.session.output().len());
     }
 
     /// Whether replies wait for a commit.
     pub(super) fn is_withholding(&self) -> bool {
-        self.free_output < self.session.output().len()
+        self.withheld.is_any(self.session.output().len())
     }
 
     /// What may be written now.
@@ -336,7 +337,7 @@ impl Incoming {
             // Replies to MAIL and RCPT of one flight go with that to its text, in one write: that is what
             // the client waits for, and the server not for input (RFC 2920 3.2). What came before this
             // mail goes now.
-            Stage::Commit(..) => &output[..self.free_output.min(output.len())],
+            Stage::Commit(..) => &output[..self.withheld.sendable(output.len())],
             Stage::Session | Stage::Step(..) | Stage::Verify | Stage::Refusal | Stage::Done => {
                 output
             }

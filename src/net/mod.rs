@@ -51,3 +51,4 @@ mod tally;
 pub mod text;
 pub mod transport;
 pub mod unwritten;
+mod withheld;

@@ -168,6 +168,7 @@ pub(super) enum Event {
 pub fn run(sources: Sources, loaded: Loaded, keeper: Option<u32>) -> Result<u8, StartError> {
     let Loaded { settings, warnings } = loaded;
     let _ending = Ending;
+    rohrpost_abi::keep_freed_memory();
     // What the start does with it is nothing; the default would end it.
     let signals = Signals::new([SIGHUP]).map_err(system("signals cannot be caught"))?;
     raise_descriptor_limit();

@@ -46,10 +46,8 @@ fn a_flight_is_one_read_and_one_write() {
 #[test]
 fn replies_to_a_flight_go_with_the_last_one_and_do_not_wait_for_a_slow_disk() {
     let slow = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"];
-    let slow = slow
-        .into_iter()
-        .chain(["-e", "inject=fdatasync:delay_exit=5000000"])
-        .map(Into::into);
+    let slow =
+        slow.into_iter().chain(["-e", "inject=fdatasync:delay_exit=5000000"]).map(Into::into);
     let command = [Tool::path("strace").into()].into_iter().chain(slow);
     let server = Server::builder().smarthost("127.0.0.1:1".parse().unwrap()).below(command).start();
     let mut stream = TcpStream::connect(server.smtp()).unwrap();
