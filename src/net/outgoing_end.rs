@@ -337,7 +337,9 @@ impl Outgoing {
                 Stage::Data | Stage::Held | Stage::Body => settings.data_timeout,
                 Stage::FinalDot => settings.dot_timeout,
                 // The far end may answer all of it when the mail is on its disk (RFC 2920 3.2).
-                Stage::Mail | Stage::Rcpt if self.has_text_out() => settings.dot_timeout,
+                Stage::Mail | Stage::Rcpt if self.has_text_out() => {
+                    settings.reply_timeout.max(settings.dot_timeout)
+                }
                 Stage::Quit | Stage::Closed => Duration::from_millis(QUIT_MS),
                 Stage::Banner | Stage::Ehlo | Stage::StartTls | Stage::Auth(_) | Stage::Rcpt => {
                     settings.reply_timeout
