@@ -164,6 +164,8 @@ fn results_with_large_texts_are_all_told_and_the_texts_are_whole() {
     client.send(&[b"x-mq-keepmime: 1\r\n\r\n", &*line.repeat(2_000)].concat()).unwrap();
     client.command(".").unwrap().require(250).unwrap();
     server.await_empty_queue(PATIENCE);
+    // Mail has left the queue when its end is known; what tells of it is there when that is on the disk.
+    eventually("8 results", PATIENCE, || (count(&server, "all") == 8).then_some(()));
     // Its lines are longer than those of processes whose output is shown.
     let mut taker = std::process::Command::new(env!("CARGO_BIN_EXE_rohrpost"));
     taker.args(["queue", "take", "all", "--queue-directory"]);
