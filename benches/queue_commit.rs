@@ -9,16 +9,18 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::Receiver;
 use rohrpost::queue::{
-    Body, Completion, DiskStorage, Entry, Ids, LogQueue, LogReader, Options, Queue, TransactionId,
+    Body, Completion, DiskStorage, Entry, Ids, LogQueue, LogReader, Queue, TransactionId,
 };
 use tempfile::TempDir;
 
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/mail.rs"]
 mod mail;
 use mail::{accept, body, settle};
@@ -47,14 +49,7 @@ struct Bench {
 impl Bench {
     fn new(name: &str, bytes: usize) -> Self {
         let directory = directory(name);
-        let storage = Arc::new(DiskStorage::new(directory.path()));
-        let (sender, completions) = unbounded();
-        let sender = Mutex::new(sender);
-        let notify = move |_, completion| {
-            let _ = sender.lock().expect("nothing panics under this lock").send(completion);
-        };
-        let (queue, _) = LogQueue::open(storage, Options::default(), Box::new(notify))
-            .expect("an empty directory opens");
+        let (queue, completions) = log::open(directory.path());
         let (ids, body) = (Ids::new(0, None), body(bytes));
         Self { queue, completions, ids, body, accepted: Vec::new(), directory }
     }

@@ -13,14 +13,15 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use crossbeam_channel::unbounded;
-use rohrpost::queue::{DiskStorage, Entry, Ids, LogQueue, LogReader, Options, Queue};
+use rohrpost::queue::{DiskStorage, Entry, Ids, LogReader, Queue};
 use tempfile::TempDir;
 
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/mail.rs"]
 mod mail;
 use mail::{accept, body, settle};
@@ -49,14 +50,7 @@ struct Left {
 impl Left {
     fn new(octets: usize, delivered_of_ten: usize) -> Left {
         let directory = tempfile::tempdir().expect("the temporary directory can be written");
-        let storage = Arc::new(DiskStorage::new(directory.path()));
-        let (sender, completions) = unbounded();
-        let sender = Mutex::new(sender);
-        let notify = move |_, completion| {
-            let _ = sender.lock().expect("nothing panics under this lock").send(completion);
-        };
-        let (queue, _) = LogQueue::open(storage, Options::default(), Box::new(notify))
-            .expect("an empty directory opens");
+        let (queue, completions) = log::open(directory.path());
         let (mut ids, body) = (Ids::new(0, None), body(octets));
         let mut waiting = mails();
         for batch in batches(mails()) {

@@ -72,11 +72,6 @@ impl<V> Ledger<V> {
         self.chunks[chunk].values[at].as_mut()
     }
 
-    /// Whether `id` has a value.
-    pub fn contains(&self, id: TransactionId) -> bool {
-        self.get(id).is_some()
-    }
-
     /// From now on `id` has this value. Returns the one that it had.
     pub fn insert(&mut self, id: TransactionId, value: V) -> Option<V> {
         if self.chunks.back().is_none_or(|last| last.ids.last().is_none_or(|&last| last < id)) {
@@ -361,7 +356,7 @@ mod tests {
                     7 => {
                         let any = some(dice.below(model.len() as u64 + 1)).unwrap_or(near);
                         assert_eq!(ledger.get_mut(any), model.get_mut(&any));
-                        assert_eq!(ledger.contains(any), model.contains_key(&any));
+                        assert_eq!(ledger.get(any).is_some(), model.contains_key(&any));
                     }
                     _ => {
                         let some: Vec<_> = ledger.iter_from(near).take(5).collect();

@@ -18,7 +18,7 @@ use super::gauges::Gauges;
 use super::journal::{Completions, Handed, Journal, Options};
 use super::reader::LogReader;
 use super::recovery::{OpenError, Replay};
-use super::start::{Reading, Start, start};
+use super::start::{self, Reading, Start, start};
 use crate::queue::engine::{
     Accepting, Completion, Entry, Queue, ReadError, Recalled, Shelf, ShutdownError, Status,
 };
@@ -53,11 +53,13 @@ impl LogQueue {
         options: Options,
         notify: Notify,
     ) -> Result<(Self, Recovered), OpenError> {
-        let Start { mut journal, reader, gauges, reading } = start(storage, options)?;
-        let recovered = journal.absorb(reading.replay()?);
-        let queue = Self::run(journal, reader, gauges, notify)?;
-        queue.end_recovery();
-        Ok((queue, recovered))
+        match Self::open_within(u64::MAX, storage, options, notify)? {
+            (queue, Backlog::Found(recovered)) => {
+                queue.end_recovery();
+                Ok((queue, recovered))
+            }
+            (_, Backlog::Unread(_)) => unreachable!("no log is longer"),
+        }
     }
 
     /// The same with a log of at most `bytes_max` bytes. Of one that is longer only as much is read as must be
@@ -69,15 +71,19 @@ impl LogQueue {
         options: Options,
         notify: Notify,
     ) -> Result<(Self, Backlog), OpenError> {
-        let Start { mut journal, reader, gauges, reading } = start(storage, options)?;
-        if reading.bytes() <= bytes_max {
-            let recovered = journal.absorb(reading.replay()?);
-            let queue = Self::run(journal, reader, gauges, notify)?;
-            return Ok((queue, Backlog::Found(recovered)));
+        let Start { mut journal, reader, gauges, reading } = start(storage, options, bytes_max)?;
+        match reading {
+            Reading::Done(replay) => {
+                let recovered = journal.absorb(*replay);
+                let queue = Self::run(journal, reader, gauges, notify)?;
+                Ok((queue, Backlog::Found(recovered)))
+            }
+            Reading::Open(log) => {
+                let queue = Self::run(journal, reader, gauges, notify)?;
+                let sender = queue.sender.clone();
+                Ok((queue, Backlog::Unread(Box::new(Unread { log, sender }))))
+            }
         }
-        let queue = Self::run(journal, reader, gauges, notify)?;
-        let sender = queue.sender.clone();
-        Ok((queue, Backlog::Unread(Box::new(Unread { reading, sender }))))
     }
 
     /// What was waiting has been passed on to the workers ([`Status::recovering`]).
@@ -125,7 +131,7 @@ impl Backlog {
     pub fn id_max(&self) -> Option<TransactionId> {
         match self {
             Backlog::Found(recovered) => recovered.id_max,
-            Backlog::Unread(unread) => unread.reading.id_max(),
+            Backlog::Unread(unread) => unread.log.id_max,
         }
     }
 }
@@ -133,14 +139,14 @@ impl Backlog {
 /// The mail of a long log, until it has been read.
 #[must_use = "mail is waiting in it"]
 pub struct Unread {
-    reading: Reading,
+    log: start::Unread,
     sender: Sender<Message>,
 }
 
 impl Unread {
     /// Bytes of the segments that are to be read.
     pub fn bytes(&self) -> u64 {
-        self.reading.bytes()
+        self.log.bytes()
     }
 
     /// Reads what is waiting; when this returns, the queue holds it. Blocks on the disk.
@@ -149,7 +155,7 @@ impl Unread {
     /// A segment cannot be opened any more; or the queue was shut down meanwhile. It then holds nothing of
     /// what was there before, and does not give back space: the server has to be started again.
     pub fn read(self) -> Result<Recovered, OpenError> {
-        let replay = Box::new(self.reading.replay()?);
+        let replay = Box::new(self.log.replay()?);
         let (answer, answered) = bounded(1);
         // Fails only when the thread has stopped, and then nobody answers.
         let _ = self.sender.send(Message::Replayed(replay, answer));

@@ -1,7 +1,7 @@
 //! The start of a log: what has to be known before the first record is written, and what may come later.
 //!
 //! Owns the order of the two. The newest segment says where writing goes on, so mail is taken as soon as
-//! that one is read; what is waiting in all the others is found meanwhile ([`Reading`]) and put before what
+//! that one is read; what is waiting in all the others is found meanwhile ([`Unread`]) and put before what
 //! has come in since ([`Journal::absorb`]). Must not tell a worker of mail that the journal does not hold
 //! yet: its outcomes would be lost.
 //!
@@ -27,39 +27,44 @@ pub(super) struct Start {
     pub(super) reading: Reading,
 }
 
-/// What is to be read of a log, or has been.
-pub(super) struct Reading {
+/// What is waiting in a log.
+pub(super) enum Reading {
+    /// It was read.
+    Done(Box<Replay>),
+    /// It is to be read yet.
+    Open(Unread),
+}
+
+/// The segments of a log of which only the newest was read.
+pub(super) struct Unread {
     storage: Arc<dyn Storage>,
     survey: Survey,
-    /// There already, where the newest segment did not say enough.
-    replay: Option<Replay>,
-    id_max: Option<TransactionId>,
-}
-
-impl Reading {
     /// The largest id of any transaction so far.
-    pub(super) fn id_max(&self) -> Option<TransactionId> {
-        self.id_max
-    }
+    pub(super) id_max: Option<TransactionId>,
+}
 
-    /// Bytes that are still to be read.
+impl Unread {
+    /// Bytes of the segments.
     pub(super) fn bytes(&self) -> u64 {
-        if self.replay.is_some() { 0 } else { self.survey.bytes() }
+        self.survey.bytes()
     }
 
-    /// Reads it.
-    pub(super) fn replay(self) -> Result<Replay, OpenError> {
-        match self.replay {
-            Some(replay) => Ok(replay),
-            None => recovery::replay(&*self.storage, &self.survey),
-        }
+    /// Reads them.
+    pub(super) fn replay(&self) -> Result<Replay, OpenError> {
+        recovery::replay(&*self.storage, &self.survey)
     }
 }
 
-/// Opens the log in `storage` as far as has to be done before anything is written.
-pub(super) fn start(storage: Arc<dyn Storage>, options: Options) -> Result<Start, OpenError> {
+/// Opens the log in `storage` as far as has to be done before anything is written. One of at most `bytes_max`
+/// bytes is read whole, and so is one whose newest segment does not say enough.
+pub(super) fn start(
+    storage: Arc<dyn Storage>,
+    options: Options,
+    bytes_max: u64,
+) -> Result<Start, OpenError> {
     let survey = Survey::of(&*storage)?;
-    let (tail, replay) = match recovery::tail(&*storage, &survey)? {
+    let long = survey.bytes() > bytes_max;
+    let (tail, replay) = match if long { recovery::tail(&*storage, &survey)? } else { None } {
         Some(tail) => (tail, None),
         None => {
             let replay = recovery::replay(&*storage, &survey)?;
@@ -78,9 +83,14 @@ pub(super) fn start(storage: Arc<dyn Storage>, options: Options) -> Result<Start
     let gauges = Arc::new(Gauges::new());
     let index = Arc::new(Mutex::new(Index::default()));
     let reader = LogReader::new(Arc::clone(&storage), Arc::clone(&index));
-    let id_max = tail.id_max;
     let next_number = survey.next_number();
-    let reading = Reading { storage: Arc::clone(&storage), survey, replay, id_max };
+    let reading = match replay {
+        Some(replay) => Reading::Done(Box::new(replay)),
+        None => {
+            let id_max = tail.id_max;
+            Reading::Open(Unread { storage: Arc::clone(&storage), survey, id_max })
+        }
+    };
     let journal = Journal::new(storage, options, tail, next_number, index, Arc::clone(&gauges));
     Ok(Start { journal, reader, gauges, reading })
 }

@@ -49,9 +49,11 @@ impl Rig {
         storage: &MemoryStorage,
         options: Options,
     ) -> Result<(Self, Recovered), OpenError> {
-        let start = start(Arc::new(storage.clone()), options)?;
-        let Start { mut journal, reader, reading, .. } = start;
-        let recovered = journal.absorb(reading.replay()?);
+        let start = start(Arc::new(storage.clone()), options, u64::MAX)?;
+        let Start { mut journal, reader, reading: Reading::Done(replay), .. } = start else {
+            panic!("no log is longer");
+        };
+        let recovered = journal.absorb(*replay);
         let mut rig = Self { journal, reader, now_ms: 0 };
         rig.commit([]);
         Ok((rig, recovered))
@@ -59,7 +61,7 @@ impl Rig {
 
     /// As far as has to be before mail is taken.
     pub(super) fn open_unread(storage: &MemoryStorage) -> Result<(Self, Reading), OpenError> {
-        let start = start(Arc::new(storage.clone()), options())?;
+        let start = start(Arc::new(storage.clone()), options(), 0)?;
         let Start { journal, reader, reading, .. } = start;
         let mut rig = Self { journal, reader, now_ms: 0 };
         rig.commit([]);
